@@ -1,0 +1,82 @@
+//! Inflating through libdeflate, with the number of bytes read.
+//!
+//! The safe wrapper crate does not say where the stream ended, and a block's file must end with its stream; so this
+//! calls the library's `_ex` function itself. Nothing else in hfl calls into C.
+
+use std::cell::RefCell;
+use std::ptr::NonNull;
+
+use libdeflate_sys as sys;
+
+/// Why a stream could not be inflated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InflateError {
+    /// Not a zlib stream, or a damaged or shortened one.
+    Broken,
+    /// The stream goes on after the output is full.
+    Overflow,
+}
+
+/// Bytes read and written by a stream that was inflated whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inflated {
+    /// Bytes of the input up to the end of the stream.
+    pub read: usize,
+    /// Bytes of the output.
+    pub written: usize,
+}
+
+struct Inflater(NonNull<sys::libdeflate_decompressor>);
+
+impl Inflater {
+    fn new() -> Self {
+        // SAFETY: the call has no preconditions; it returns null only when memory has run out.
+        let raw = unsafe { sys::libdeflate_alloc_decompressor() };
+        Self(
+            NonNull::new(raw)
+                .unwrap_or_else(|| std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u8; 16384]>())),
+        )
+    }
+
+    fn inflate(&mut self, stream: &[u8], out: &mut [u8]) -> Result<Inflated, InflateError> {
+        let (mut read, mut written) = (0, 0);
+        // SAFETY: the decompressor is alive and borrowed by this call alone; both slices are valid for their lengths,
+        // which the function never exceeds; the two counters outlive the call.
+        let result = unsafe {
+            sys::libdeflate_zlib_decompress_ex(
+                self.0.as_ptr(),
+                stream.as_ptr().cast(),
+                stream.len(),
+                out.as_mut_ptr().cast(),
+                out.len(),
+                &mut read,
+                &mut written,
+            )
+        };
+        match result {
+            sys::libdeflate_result_LIBDEFLATE_SUCCESS => Ok(Inflated { read, written }),
+            sys::libdeflate_result_LIBDEFLATE_INSUFFICIENT_SPACE => Err(InflateError::Overflow),
+            _ => Err(InflateError::Broken),
+        }
+    }
+}
+
+impl Drop for Inflater {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new`, freed only here.
+        unsafe { sys::libdeflate_free_decompressor(self.0.as_ptr()) }
+    }
+}
+
+thread_local! {
+    /// Allocating a decompressor costs as much as inflating a small block.
+    static INFLATER: RefCell<Inflater> = RefCell::new(Inflater::new());
+}
+
+/// Inflates the zlib stream that `stream` begins with; never writes more than `out` holds.
+///
+/// # Errors
+/// See [`InflateError`]; what `out` holds then is worth nothing.
+pub fn inflate(stream: &[u8], out: &mut [u8]) -> Result<Inflated, InflateError> {
+    INFLATER.with_borrow_mut(|inflater| inflater.inflate(stream, out))
+}

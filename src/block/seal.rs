@@ -1,0 +1,62 @@
+//! Making a block's file.
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::SealedBlock;
+use crate::digest::{BlockId, Sha256};
+use crate::index::BlockRow;
+
+/// The default level: on the images measured, the last one whose smaller files are worth their time.
+pub const LEVEL_DEFAULT: u8 = 6;
+/// The highest level; 0 stores.
+pub const LEVEL_MAX: u8 = 12;
+
+/// Compresses blocks at one level; one for each thread.
+pub struct Sealer {
+    deflate: libdeflater::Compressor,
+    witness: Decompress,
+    inflated: Vec<u8>,
+}
+
+impl Sealer {
+    /// A sealer for `level`, 0 to [`LEVEL_MAX`]; higher levels count as the highest.
+    pub fn new(level: u8) -> Self {
+        let level =
+            libdeflater::CompressionLvl::new(i32::from(level)).unwrap_or_else(|_| libdeflater::CompressionLvl::best());
+        Self { deflate: libdeflater::Compressor::new(level), witness: Decompress::new(true), inflated: Vec::new() }
+    }
+
+    /// Makes the file of the block with these bytes and digests, and proves that it inflates to them.
+    ///
+    /// # Errors
+    /// When a second implementation does not get the same bytes back: a fault of this machine or of a codec.
+    pub fn seal(&mut self, bytes: &[u8], id: BlockId, sha256: Sha256) -> Result<SealedBlock, SealError> {
+        let mut file = vec![0; self.deflate.zlib_compress_bound(bytes.len())];
+        let length = self.deflate.zlib_compress(bytes, &mut file).map_err(|_| SealError { id })?;
+        file.truncate(length);
+        file.shrink_to_fit();
+        if !self.inflates_to(&file, bytes) {
+            return Err(SealError { id });
+        }
+        let row = BlockRow { id, sha256, bytes: bytes.len() as u32, zlib_bytes: length as u32 };
+        Ok(SealedBlock { row, file })
+    }
+
+    fn inflates_to(&mut self, file: &[u8], bytes: &[u8]) -> bool {
+        self.witness.reset(true);
+        self.inflated.resize(bytes.len() + 1, 0);
+        let status = self.witness.decompress(file, &mut self.inflated, FlushDecompress::Finish);
+        matches!(status, Ok(Status::StreamEnd))
+            && self.witness.total_in() == file.len() as u64
+            && self.witness.total_out() == bytes.len() as u64
+            && self.inflated[..bytes.len()] == *bytes
+    }
+}
+
+/// A file that did not inflate to the bytes it was made of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("block {id} did not survive compression: faulty memory or a fault in the codec; nothing was published")]
+pub struct SealError {
+    /// The block.
+    pub id: BlockId,
+}

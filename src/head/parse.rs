@@ -1,0 +1,115 @@
+//! Reading a head.
+
+use super::{FileRow, HEAD_MAX_BYTES, Head, HeadError, MIRRORS_MAX, Seal, SealedHead, VersionRow};
+use crate::digest::Sha256;
+use crate::index;
+use crate::name::Version;
+use crate::text::{FormatError, Line, Lines};
+
+/// The longest line: a URL, or a row with a label of 64 characters.
+const LINE_MAX_BYTES: usize = 2048;
+/// The longest base URL fits a line with its key.
+const ROW_MIN_BYTES: u64 = 100;
+
+impl SealedHead {
+    /// Reads a head file; accepts only what [`SealedHead::to_bytes`] would write.
+    ///
+    /// # Errors
+    /// The first line that is wrong, and why.
+    pub fn parse(file: &[u8]) -> Result<Self, FormatError> {
+        if file.len() as u64 > HEAD_MAX_BYTES {
+            return Err(FormatError::whole(format!("{} bytes, at most {HEAD_MAX_BYTES} are allowed", file.len())));
+        }
+        let mut lines = Lines::open(file, "HFL-HEAD", LINE_MAX_BYTES)?;
+        let image = lines.header("image")?.parse()?;
+        let created = lines.header("created")?.parse()?;
+        let line = lines.header("expires")?;
+        let expires = if line.rest() == b"-" { None } else { Some(line.parse()?) };
+        let mirrors = repeated(&mut lines, "mirror", |line| line.parse())?;
+        let files = repeated(&mut lines, "file", file_row)?;
+        let versions = versions(&mut lines)?;
+        lines.separator("the versions")?;
+        let head = Head { image, created, expires, mirrors, files, versions };
+        let seal = seal(&mut lines)?;
+        Self::new(head, seal).map_err(|e| FormatError::whole(e.0))
+    }
+}
+
+fn repeated<T>(
+    lines: &mut Lines<'_>,
+    key: &str,
+    value: impl Fn(&mut Line<'_>) -> Result<T, FormatError>,
+) -> Result<Vec<T>, FormatError> {
+    let mut values = Vec::new();
+    while lines.peek(key) {
+        values.push(value(&mut lines.header(key)?)?);
+    }
+    Ok(values)
+}
+
+fn file_row(line: &mut Line<'_>) -> Result<FileRow, FormatError> {
+    let path = line.parse_field()?;
+    line.space()?;
+    let bytes = line.number("the file's bytes", 0, index::IMAGE_MAX_BYTES)?;
+    line.space()?;
+    let sha256 = Sha256(line.hex("a SHA-256")?);
+    line.end()?;
+    Ok(FileRow { path, bytes, sha256 })
+}
+
+fn versions(lines: &mut Lines<'_>) -> Result<Vec<VersionRow>, FormatError> {
+    let mut line = lines.header("versions")?;
+    let count = line.number("the number of versions", 1, HEAD_MAX_BYTES / ROW_MIN_BYTES)?;
+    line.end()?;
+    lines.separator("the header")?;
+    (0..count).map(|_| version_row(&mut lines.next()?)).collect()
+}
+
+fn version_row(line: &mut Line<'_>) -> Result<VersionRow, FormatError> {
+    let version: Version = line.parse_field()?;
+    line.space()?;
+    let index_bytes = line.number("the bytes of the index", 1, index::FILE_MAX_BYTES)?;
+    line.space()?;
+    let index_sha256 = Sha256(line.hex("the SHA-256 of the index")?);
+    line.space()?;
+    let created = line.parse_field()?;
+    line.space()?;
+    let size = line.number("the image's size", 1, index::IMAGE_MAX_BYTES)?;
+    line.space()?;
+    let new_bytes = line.number("the bytes added", 0, index::IMAGE_MAX_BYTES)?;
+    line.space()?;
+    let label = if line.rest() == b"-" { None } else { Some(line.parse()?) };
+    Ok(VersionRow { version, index_bytes, index_sha256, created, size, new_bytes, label })
+}
+
+fn seal(lines: &mut Lines<'_>) -> Result<Seal, FormatError> {
+    let first = lines.number() + 1;
+    if lines.rest() == b"unsigned\n" {
+        return Ok(Seal::Unsigned);
+    }
+    let text = std::str::from_utf8(lines.rest()).map_err(|_| FormatError::line(first, "the signature is not UTF-8"))?;
+    let signature = text.parse().map_err(|e| FormatError::line(first, format!("{e}")))?;
+    Ok(Seal::Signed(signature))
+}
+
+/// The rules that go beyond single lines.
+pub(super) fn check(head: &Head) -> Result<(), HeadError> {
+    let broken = |why: &str| Err(HeadError(why.to_owned()));
+    if head.versions.is_empty() {
+        return broken("a head names at least one version");
+    }
+    if !head.versions.windows(2).all(|w| w[0].version > w[1].version) {
+        return broken("the versions must stand newest first, each once");
+    }
+    if !head.files.windows(2).all(|w| w[0].path < w[1].path) {
+        return broken("the files must be sorted by path, each once");
+    }
+    if head.mirrors.len() > MIRRORS_MAX {
+        return broken("too many mirrors");
+    }
+    let twice = |i: usize| head.mirrors[..i].contains(&head.mirrors[i]);
+    if (0..head.mirrors.len()).any(twice) {
+        return broken("a mirror is named twice");
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Writing an index.
+
+use std::io::Write as _;
+
+use super::{From, Index};
+use crate::digest::{Sha256, push_hex};
+
+impl Index {
+    /// The one text of this index.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512 + self.blocks.len() * 122 + self.extents.len() * 20);
+        self.write_header(&mut out);
+        out.extend_from_slice(b"--\n");
+        for row in &self.blocks {
+            push_hex(&mut out, &row.id.0);
+            out.push(b' ');
+            push_hex(&mut out, &row.sha256.0);
+            push_text(&mut out, format_args!(" {} {}\n", row.bytes, row.zlib_bytes));
+        }
+        out.extend_from_slice(b"--\n");
+        for extent in &self.extents {
+            match extent.from {
+                From::Hole => push_text(&mut out, format_args!("{} -\n", extent.bytes)),
+                From::Block { block, offset } => {
+                    push_text(&mut out, format_args!("{} {block} {offset}\n", extent.bytes));
+                }
+            }
+        }
+        let digest = Sha256::of(&out);
+        push_text(&mut out, format_args!("end {digest}\n"));
+        out
+    }
+
+    fn write_header(&self, out: &mut Vec<u8>) {
+        let h = &self.header;
+        let parent = h.parent.map_or_else(|| "-".to_owned(), |p| p.to_string());
+        push_text(out, format_args!("HFL-INDEX 1\nimage {}\nversion {}\n", h.image, h.version));
+        push_text(out, format_args!("created {}\nsize {}\n", h.created, h.size));
+        push_text(out, format_args!("split {}\nparent {parent}\n", h.split));
+        push_text(out, format_args!("blocks {}\nextents {}\n", self.blocks.len(), self.extents.len()));
+    }
+}
+
+/// Formats into a vector, which cannot fail.
+fn push_text(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    let written = out.write_fmt(text);
+    debug_assert!(written.is_ok());
+}

@@ -1,0 +1,131 @@
+//! Where everything lies in a repository: every path, both ways.
+//!
+//! A [`RepoPath`] is relative to the base of a mirror and safe to join to a directory or a URL: no `..`, no hidden or
+//! empty component, nothing that needs quoting.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::digest::{BlockId, Sha256};
+use crate::name::{Name, Version};
+
+/// The longest path, in bytes.
+pub const PATH_MAX_BYTES: usize = 240;
+
+/// A path below the base of a mirror.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RepoPath(String);
+
+/// What a path of a repository is the path of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The list of all images.
+    Images,
+    /// The head of an image.
+    Head(Name),
+    /// The index of a version, with the first 12 digits of its SHA-256.
+    Index(Name, Version, String),
+    /// The signature of such an index.
+    IndexSignature(Name, Version, String),
+    /// A block.
+    Block(BlockId),
+    /// Anything else: a client, a profile, a boot file, a page.
+    File,
+}
+
+impl RepoPath {
+    /// The names of all images, one a line.
+    pub fn images() -> Self {
+        Self("images".into())
+    }
+
+    /// The head of an image: the one file of it that is ever replaced.
+    pub fn head(image: &Name) -> Self {
+        Self(format!("{image}.head"))
+    }
+
+    /// The index of a version; `digest` is that of the index file.
+    pub fn index(image: &Name, version: Version, digest: &Sha256) -> Self {
+        Self(format!("index/{image}/{version}-{}.idx", &digest.to_string()[..12]))
+    }
+
+    /// The minisign signature of an index.
+    pub fn index_signature(image: &Name, version: Version, digest: &Sha256) -> Self {
+        Self(format!("{}.minisig", Self::index(image, version, digest)))
+    }
+
+    /// The signature file beside this file.
+    pub fn signature(&self) -> Self {
+        Self(format!("{}.minisig", self.0))
+    }
+
+    /// A block.
+    pub fn block(id: &BlockId) -> Self {
+        let name = id.to_string();
+        Self(format!("blocks/{}/{name}", &name[..2]))
+    }
+
+    /// The path as text, `/` between its components.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What lies there.
+    pub fn kind(&self) -> Kind {
+        let parts: Vec<&str> = self.0.split('/').collect();
+        let known = match parts[..] {
+            ["images"] => Some(Kind::Images),
+            [file] => file.strip_suffix(".head").and_then(|n| n.parse().ok()).map(Kind::Head),
+            ["blocks", prefix, name] => {
+                name.parse().ok().filter(|_| name.starts_with(prefix) && prefix.len() == 2).map(Kind::Block)
+            }
+            ["index", image, file] => index_kind(image, file),
+            _ => None,
+        };
+        known.unwrap_or(Kind::File)
+    }
+}
+
+/// `42-1f3a9c2b7d10.idx`, with or without `.minisig`.
+fn index_kind(image: &str, file: &str) -> Option<Kind> {
+    let image = image.parse().ok()?;
+    let (index, signature) = match file.strip_suffix(".minisig") {
+        Some(index) => (index, true),
+        None => (file, false),
+    };
+    let (version, digits) = index.strip_suffix(".idx")?.split_once('-')?;
+    let version = version.parse().ok()?;
+    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if digits.len() != 12 || !digits.bytes().all(hex) {
+        return None;
+    }
+    let digits = digits.to_owned();
+    Some(if signature { Kind::IndexSignature(image, version, digits) } else { Kind::Index(image, version, digits) })
+}
+
+impl FromStr for RepoPath {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+' | b'/');
+        let component = |c: &str| !c.is_empty() && !c.starts_with('.');
+        let fits = text.len() <= PATH_MAX_BYTES;
+        if fits && text.bytes().all(plain) && text.split('/').all(component) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(PathError)
+    }
+}
+
+impl fmt::Display for RepoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text that is no path of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a path of a repository (a-z A-Z 0-9 . _ - + and /, no hidden or empty component, at most {PATH_MAX_BYTES} bytes)"
+)]
+pub struct PathError;

@@ -1,0 +1,65 @@
+//! Why something could not be read, or must not be believed.
+
+use std::fmt;
+
+use crate::head::Head;
+use crate::layout::RepoPath;
+use crate::name::{Name, Version};
+use crate::store::{Fetch, StoreError, StoreErrorKind};
+
+/// What went wrong, for the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadErrorKind {
+    /// The store failed.
+    Store(StoreErrorKind),
+    /// Something did not verify.
+    Unverified,
+    /// There is no such image, version or source.
+    Missing,
+}
+
+/// A failed read: what, where, why.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct ReadError {
+    kind: ReadErrorKind,
+    message: String,
+}
+
+impl ReadError {
+    /// The object at `path` is not what it should be.
+    pub fn unverified(store: &dyn Fetch, path: &RepoPath, why: impl fmt::Display) -> Self {
+        let place = StoreError::at(store.location(), path, StoreErrorKind::Protocol, why.to_string());
+        Self { kind: ReadErrorKind::Unverified, message: place.to_string() }
+    }
+
+    /// The store has no such image.
+    pub fn no_image(store: &dyn Fetch, image: &Name) -> Self {
+        let message = format!("{}: there is no image {image} here (no {image}.head)", store.location());
+        Self { kind: ReadErrorKind::Missing, message }
+    }
+
+    /// The head does not hold this version.
+    pub fn no_version(head: &Head, version: Version) -> Self {
+        let held: Vec<String> = head.versions.iter().take(8).map(|row| row.version.to_string()).collect();
+        let more = if head.versions.len() > held.len() { ", ..." } else { "" };
+        let message = format!("{} has no version {version}; held: {}{more}", head.image, held.join(", "));
+        Self { kind: ReadErrorKind::Missing, message }
+    }
+
+    /// There was nothing to ask.
+    pub fn no_source() -> Self {
+        Self { kind: ReadErrorKind::Missing, message: "no source was given".into() }
+    }
+
+    /// What went wrong, for the program.
+    pub fn kind(&self) -> ReadErrorKind {
+        self.kind
+    }
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        Self { kind: ReadErrorKind::Store(error.kind()), message: error.to_string() }
+    }
+}

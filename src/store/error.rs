@@ -1,0 +1,78 @@
+//! What can go wrong with a store.
+
+use std::io;
+
+use crate::layout::RepoPath;
+
+/// What went wrong, for the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// There is no such object.
+    NotFound,
+    /// The object is longer than the reader wants.
+    TooLong,
+    /// Not allowed: permissions, credentials, a read-only disk.
+    Denied,
+    /// No space left.
+    Full,
+    /// Another publisher holds the store.
+    Locked,
+    /// The store cannot be reached, or answers too slowly.
+    Unreachable,
+    /// The store answered with something that makes no sense.
+    Protocol,
+    /// Anything else.
+    Other,
+}
+
+/// A failed operation on a store: what, where, why.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{place}: {why}")]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    place: String,
+    why: String,
+}
+
+impl StoreError {
+    /// An error about one object of the store at `location`.
+    pub fn at(location: &str, path: &RepoPath, kind: StoreErrorKind, why: impl Into<String>) -> Self {
+        let slash = if location.ends_with('/') { "" } else { "/" };
+        Self { kind, place: format!("{location}{slash}{path}"), why: why.into() }
+    }
+
+    /// An error about the store at `location` as a whole.
+    pub fn whole(location: &str, kind: StoreErrorKind, why: impl Into<String>) -> Self {
+        Self { kind, place: location.to_owned(), why: why.into() }
+    }
+
+    /// An error of the operating system about the file or directory at `place`.
+    pub fn io(place: impl Into<String>, error: &io::Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound => StoreErrorKind::NotFound,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::Denied,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
+            _ => StoreErrorKind::Other,
+        };
+        Self { kind, place: place.into(), why: plain(error) }
+    }
+
+    /// What went wrong, for the program.
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    /// Why, without the place.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+}
+
+/// The system's sentence without the number that the standard library adds.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_lowercase(),
+        None => text,
+    }
+}

@@ -1,0 +1,98 @@
+//! Stores: bytes at relative paths, wherever they lie.
+//!
+//! A store knows no block, index or head. [`Fetch`] is what readers need, [`Store`] what a mirror needs to be written
+//! to; every protocol is one driver behind them, and retry, limits and faults are wrappers around them.
+
+pub mod directory;
+mod error;
+pub mod http;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::layout::RepoPath;
+
+pub use error::{StoreError, StoreErrorKind};
+
+/// Reads whole objects.
+#[async_trait]
+pub trait Fetch: Send + Sync + fmt::Debug {
+    /// The object at `path`.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::TooLong`] for an object of more than `max_bytes`, of which no more than that is ever read.
+    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError>;
+
+    /// The store's base for messages, without secrets.
+    fn location(&self) -> &str;
+}
+
+/// What became of an object that was to be new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It was not there and is now.
+    Created,
+    /// Something was there already and was left as it is.
+    Exists,
+}
+
+/// What became of a replacement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swap {
+    /// The new bytes stand.
+    Done,
+    /// Somebody else had changed the object; it was left as it is.
+    Changed,
+}
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it lies.
+    pub path: RepoPath,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// Held while a publisher works on a store; dropping it lets the next one in.
+pub trait Lock: Send + Sync + fmt::Debug {}
+
+/// A mirror that can be written to.
+///
+/// Objects appear whole or not at all, whatever dies in between.
+#[async_trait]
+pub trait Store: Fetch {
+    /// Creates an object where there is none.
+    async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError>;
+
+    /// Creates or replaces an object, whatever was there.
+    async fn put_replace(&self, path: &RepoPath, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// Replaces an object only where it still has the bytes `old` (`None`: where there still is none).
+    async fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<Swap, StoreError>;
+
+    /// Bytes of the object, `None` where there is none.
+    async fn size(&self, path: &RepoPath) -> Result<Option<u64>, StoreError>;
+
+    /// Every object below `prefix` (a directory, without a slash at its end), in no particular order.
+    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError>;
+
+    /// Removes an object; one that is not there is no error.
+    async fn delete(&self, path: &RepoPath) -> Result<(), StoreError>;
+
+    /// Returns once everything written so far survives a power cut.
+    async fn barrier(&self) -> Result<(), StoreError>;
+
+    /// Locks the store against other publishers.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Locked`] at once where another one holds it.
+    async fn lock(&self) -> Result<Box<dyn Lock>, StoreError>;
+
+    /// True where asking for the size of an object costs next to nothing.
+    fn is_local(&self) -> bool {
+        false
+    }
+}
