@@ -1,1 +1,3 @@
+//! hfl publishes operating system images as deduplicated blocks on ordinary web servers.
 
+pub mod split;
