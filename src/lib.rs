@@ -1,3 +1,39 @@
-//! hfl publishes operating system images as deduplicated blocks on ordinary web servers.
+//! hfl publishes operating system images as deduplicated, compressed blocks on ordinary web servers, and reads them
+//! back from there.
+//!
+//! The layers look down only, and a test keeps it so:
+//!
+//! - layer 0, the vocabulary: [`block`], [`index`], [`head`], [`layout`], [`delta`], [`split`], [`mirrors`], [`keys`] and
+//!   the words they are made of. Pure: no files, sockets, clocks or threads; it fails on bad bytes and nothing else.
+//! - layer 1, [`store`]: bytes at relative paths; [`read`] on top of it: verified objects from a store, and nothing else.
+//! - layer 2, [`publish`] and [`mount`]: the operations. Neither knows the other.
+//! - layer 3, the binaries: the only places with command lines, printing and exit codes.
 
+#![warn(missing_docs)]
+
+pub mod block;
+pub mod delta;
+pub mod digest;
+pub mod format;
+pub mod head;
+pub mod index;
+pub mod keys;
+pub mod layout;
+#[cfg(feature = "publish")]
+pub mod mirrors;
+pub mod name;
+pub mod read;
+#[cfg(feature = "publish")]
+pub mod sign;
 pub mod split;
+pub mod store;
+mod text;
+pub mod time;
+pub mod url;
+
+pub use text::FormatError;
+
+#[cfg(feature = "mount")]
+pub mod mount;
+#[cfg(feature = "publish")]
+pub mod publish;
