@@ -1,6 +1,7 @@
 //! How the program ends: exit codes, and errors as a person or a program reads them.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use hfl::publish::{Error, ErrorKind};
@@ -32,7 +33,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(141),
-        Err(e) => Err(anyhow::anyhow!("standard output: {e}")),
+        Err(e) => Err(Error::io(Path::new("standard output"), &e).into()),
         Ok(()) => Ok(()),
     }
 }
