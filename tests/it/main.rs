@@ -5,3 +5,4 @@ mod publish_basics;
 mod publish_damage;
 mod publish_inputs;
 mod publish_kill;
+mod split;
