@@ -54,7 +54,12 @@ impl Mount {
     ///
     /// # Errors
     /// When the kernel or its helper refuses.
-    pub fn mount(self, point: MountPoint, runtime: &Handle, observer: Arc<dyn Observer>) -> Result<Mounted, PointError> {
+    pub fn mount(
+        self,
+        point: MountPoint,
+        runtime: &Handle,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Mounted, PointError> {
         let (end, ended) = oneshot::channel();
         let prefetch = (self.readahead_bytes > 0)
             .then(|| Prefetch::new(Arc::clone(&self.image), runtime.clone(), PREFETCH_JOBS, self.readahead_bytes));

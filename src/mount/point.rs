@@ -51,7 +51,9 @@ impl PointError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             PointError::Missing(point) => format!("mkdir -p {}", point.display()),
-            PointError::NotDirectory(_) => "the image appears as a file inside the mount point: name a directory".into(),
+            PointError::NotDirectory(_) => {
+                "the image appears as a file inside the mount point: name a directory".into()
+            }
             PointError::NotEmpty(_) => "name an empty directory".into(),
             PointError::Mounted(point) => format!("umount {} first, or name another directory", point.display()),
             PointError::Dangling(point) => format!("fusermount3 -u {} (or umount, as root) clears it", point.display()),

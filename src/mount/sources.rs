@@ -63,9 +63,8 @@ impl Sources {
     }
 
     fn failover(&self, observer: &Arc<dyn Observer>) -> Failover<Watched<Mirror>> {
-        let watched = |store: &Arc<dyn Fetch>| {
-            Watched::new(Mirror(Arc::clone(store)), store.location(), Arc::clone(observer))
-        };
+        let watched =
+            |store: &Arc<dyn Fetch>| Watched::new(Mirror(Arc::clone(store)), store.location(), Arc::clone(observer));
         Failover::new(self.stores.iter().map(watched).collect())
     }
 

@@ -46,7 +46,8 @@ impl Evictor {
 
     /// Takes note that `bytes` were written.
     pub fn wrote(&self, bytes: u64) {
-        let left = self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| Some(l.saturating_sub(bytes)));
+        let left =
+            self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| Some(l.saturating_sub(bytes)));
         if left.is_ok_and(|left| left <= bytes) {
             let _ = self.wake.try_send(());
         }
