@@ -1,1 +1,35 @@
-fn main() {}
+//! `hfl-mount`: mounts an image from its mirrors.
+
+mod args;
+mod daemon;
+mod failure;
+mod log;
+mod run;
+
+use std::process::ExitCode;
+
+use args::Args;
+use daemon::Daemon;
+
+fn main() -> ExitCode {
+    let args = match Args::read() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    daemon::limit_arenas();
+    let mut daemon = match if args.foreground { Ok(Daemon::none()) } else { Daemon::fork() } {
+        Ok(daemon) => daemon,
+        Err(e) => {
+            eprintln!("hfl-mount: error: cannot go into the background: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run::run(&args, &mut daemon) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report(args.json);
+            daemon.failed(failure.code());
+            ExitCode::from(failure.code())
+        }
+    }
+}
