@@ -11,6 +11,10 @@ use std::process::ExitCode;
 use args::Args;
 use daemon::Daemon;
 
+/// By which `hfl publish` knows a client, and its version, whatever machine it was built for.
+#[used]
+static MARK: &str = concat!("hfl-mount version mark:", env!("CARGO_PKG_VERSION"), ";");
+
 fn main() -> ExitCode {
     let args = match Args::read() {
         Ok(args) => args,
