@@ -63,6 +63,9 @@ fn header(lines: &mut Lines<'_>) -> Result<Header, FormatError> {
     let split = lines.header("split")?.parse()?;
     let mut line = lines.header("parent")?;
     let parent = if line.rest() == b"-" { None } else { Some(Sha256(line.hex("a SHA-256 or `-`")?)) };
+    if parent.is_some() {
+        line.end()?;
+    }
     Ok(Header { image, version, created, size, split, parent })
 }
 
