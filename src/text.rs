@@ -75,7 +75,7 @@ impl<'a> Lines<'a> {
             return Err(FormatError::line(self.number, "the file ends here, too early"));
         }
         let window = &self.rest[..self.rest.len().min(self.max_line_bytes + 1)];
-        let Some(length) = window.iter().position(|&b| b == b'\n') else {
+        let Some(length) = memchr::memchr(b'\n', window) else {
             let why = if window.len() > self.max_line_bytes {
                 format!("longer than {} bytes", self.max_line_bytes)
             } else {
@@ -137,6 +137,20 @@ fn refuse_other_things(file: &[u8], magic: &str) -> Result<(), FormatError> {
         return Err(FormatError::line(1, format!("expected {magic}")));
     }
     Ok(())
+}
+
+/// Appends a number as [`Line::number`] reads it.
+pub(crate) fn push_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&digits[first..]);
+        }
+    }
 }
 
 /// One line and how far it was read.
@@ -242,6 +256,13 @@ impl<'a> Line<'a> {
     /// Exactly `2 * N` lower-case hexadecimal digits.
     pub fn hex<const N: usize>(&mut self, what: &str) -> Result<[u8; N], FormatError> {
         let start = self.at;
+        let rest = self.rest();
+        if let (Some(digits), None | Some(b' ')) = (rest.get(..2 * N), rest.get(2 * N)) {
+            if let Ok(bytes) = digest::from_hex(digits) {
+                self.at += 2 * N;
+                return Ok(bytes);
+            }
+        }
         let field = self.field();
         digest::from_hex(field).map_err(|offset| {
             self.at = start + offset;
