@@ -2,9 +2,7 @@
 //!
 //! Compares by name and position, never line by line: a million rows take a moment.
 
-use std::collections::HashSet;
-
-use crate::digest::BlockId;
+use crate::index::by_name::ByName;
 use crate::index::{BlockRow, From, Index};
 
 /// A number of blocks and their bytes.
@@ -53,20 +51,23 @@ pub struct Delta {
 impl Delta {
     /// The difference from `old` to `new`.
     pub fn between(old: &Index, new: &Index) -> Self {
-        let old_names: HashSet<BlockId> = old.blocks().iter().map(|row| row.id).collect();
-        let (mut kept, mut added) = (Tally::default(), Tally::default());
+        let (mut kept, mut added, mut kept_of_old) = (Tally::default(), Tally::default(), Tally::default());
         let mut is_added = Vec::with_capacity(new.blocks().len());
+        let mut finder = Finder { rows: old.blocks(), by_name: ByName::new(old.blocks()), next: 0 };
         for row in new.blocks() {
-            let is_new = !old_names.contains(&row.id);
-            if is_new {
-                added.add(row)
-            } else {
-                kept.add(row)
+            match finder.find(row) {
+                Some(old_row) => {
+                    kept.add(row);
+                    kept_of_old.add(old_row);
+                    is_added.push(false);
+                }
+                None => {
+                    added.add(row);
+                    is_added.push(true);
+                }
             }
-            is_added.push(is_new);
         }
         let all = tally(old.blocks());
-        let kept_of_old = if kept.blocks == all.blocks { all } else { kept_of(old, new) };
         let removed = Tally {
             blocks: all.blocks - kept_of_old.blocks,
             bytes: all.bytes - kept_of_old.bytes,
@@ -108,10 +109,20 @@ fn tally(rows: &[BlockRow]) -> Tally {
     tally
 }
 
-/// The blocks of `old` that `new` has too, with the sizes that `old` gives.
-fn kept_of(old: &Index, new: &Index) -> Tally {
-    let names: HashSet<BlockId> = new.blocks().iter().map(|row| row.id).collect();
-    let mut tally = Tally::default();
-    old.blocks().iter().filter(|row| names.contains(&row.id)).for_each(|row| tally.add(row));
-    tally
+/// Finds blocks of the new version in the old one. Most follow each other there as they do here, so the next one is
+/// tried before the names are searched.
+struct Finder<'a> {
+    rows: &'a [BlockRow],
+    by_name: ByName<'a>,
+    next: usize,
+}
+
+impl<'a> Finder<'a> {
+    /// The old row of the same block; not one that only has its name.
+    fn find(&mut self, row: &BlockRow) -> Option<&'a BlockRow> {
+        let follows = self.rows.get(self.next).is_some_and(|old| old.id == row.id);
+        let place = if follows { self.next } else { self.by_name.find(&row.id)? };
+        self.next = place + 1;
+        Some(&self.rows[place]).filter(|old| old.sha256 == row.sha256)
+    }
 }

@@ -8,33 +8,37 @@ use std::str::FromStr;
 
 use sha1::Digest as _;
 
-/// Both values of `digit`, or `0xff` where the byte is no lower-case hexadecimal digit.
-const NIBBLES: [u8; 256] = {
-    let mut table = [0xff; 256];
-    let mut i = 0;
-    while i < 16 {
-        table[b"0123456789abcdef"[i] as usize] = i as u8;
-        i += 1;
-    }
-    table
-};
+/// The most bytes that are written or read as digits at once: a SHA-256.
+const STEP: usize = 32;
+
+/// The value of a lower-case hexadecimal digit, `0xff` for any other byte. Without a table or a branch, so that whole
+/// digests are read by vector instructions: an index has a hundred digits in each row.
+fn nibble(byte: u8) -> u8 {
+    let (digit, letter) = (byte.wrapping_sub(b'0'), byte.wrapping_sub(b'a'));
+    let letter = if letter < 6 { letter + 10 } else { 0xff };
+    if digit < 10 { digit } else { letter }
+}
 
 /// Reads exactly `2 * N` lower-case hexadecimal digits; otherwise the offset of the first byte that is none, or the
 /// length where the length is wrong.
 pub(crate) fn from_hex<const N: usize>(text: &[u8]) -> Result<[u8; N], usize> {
-    let mut out = [0; N];
+    const { assert!(N <= STEP) };
+    let first_wrong = || text.iter().position(|&b| nibble(b) == 0xff);
     if text.len() != 2 * N {
-        let wrong = text.iter().position(|&b| NIBBLES[b as usize] == 0xff);
-        return Err(wrong.unwrap_or(text.len().min(2 * N)));
+        return Err(first_wrong().unwrap_or(text.len().min(2 * N)));
     }
-    let mut bad = 0;
-    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        let (high, low) = (NIBBLES[pair[0] as usize], NIBBLES[pair[1] as usize]);
-        bad |= high | low;
-        *byte = high << 4 | low;
+    let mut nibbles = [0; 2 * STEP];
+    let mut all = 0;
+    for (value, &byte) in nibbles.iter_mut().zip(text) {
+        *value = nibble(byte);
+        all |= *value;
     }
-    if bad & 0xf0 != 0 {
-        return Err(text.iter().position(|&b| NIBBLES[b as usize] == 0xff).unwrap_or(0));
+    if all > 0xf {
+        return Err(first_wrong().unwrap_or(0));
+    }
+    let mut out = [0; N];
+    for (byte, pair) in out.iter_mut().zip(nibbles.chunks_exact(2)) {
+        *byte = pair[0] << 4 | pair[1];
     }
     Ok(out)
 }
@@ -42,9 +46,13 @@ pub(crate) fn from_hex<const N: usize>(text: &[u8]) -> Result<[u8; N], usize> {
 /// Appends the lower-case hexadecimal digits of `bytes`.
 pub(crate) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        out.push(DIGITS[(byte >> 4) as usize]);
-        out.push(DIGITS[(byte & 15) as usize]);
+    for part in bytes.chunks(STEP) {
+        let mut text = [0; 2 * STEP];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(part) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        out.extend_from_slice(&text[..2 * part.len()]);
     }
 }
 

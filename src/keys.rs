@@ -10,6 +10,9 @@ use minisign_verify::Error as Minisign;
 /// Longest text of a signature, in bytes.
 pub const SIGNATURE_MAX_BYTES: usize = 2048;
 
+/// What the first line of a key's or a signature's file begins with.
+const COMMENT: &str = "untrusted comment: ";
+
 /// A minisign public key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
@@ -39,7 +42,12 @@ impl FromStr for PublicKey {
 
     /// Reads the one line of base64, or the whole text of a `.pub` file.
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let line = text.trim().lines().last().unwrap_or_default().trim();
+        let mut lines = text.trim().lines();
+        let line = match (lines.next(), lines.next(), lines.next()) {
+            (Some(line), None, _) => line,
+            (Some(comment), Some(line), None) if comment.starts_with(COMMENT) => line.trim(),
+            _ => return Err(KeyError),
+        };
         let key = minisign_verify::PublicKey::from_base64(line).map_err(|_| KeyError)?;
         Ok(Self { key, line: line.to_owned() })
     }
@@ -96,6 +104,9 @@ impl FromStr for Signature {
         }
         if !text.ends_with('\n') || text.lines().count() != 4 {
             return Err(SignatureError::Lines(text.lines().count()));
+        }
+        if !text.starts_with(COMMENT) {
+            return Err(SignatureError::Form);
         }
         let parsed = minisign_verify::Signature::decode(text).map_err(|e| match e {
             Minisign::UnsupportedAlgorithm => SignatureError::Algorithm,

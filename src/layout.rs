@@ -1,7 +1,7 @@
 //! Where everything lies in a repository: every path, both ways.
 //!
 //! A [`RepoPath`] is relative to the base of a mirror and safe to join to a directory or a URL: no `..`, no hidden or
-//! empty component, nothing that needs quoting.
+//! empty component, none that looks like an option, nothing that needs quoting.
 
 use std::fmt;
 use std::str::FromStr;
@@ -108,7 +108,7 @@ impl FromStr for RepoPath {
 
     fn from_str(text: &str) -> Result<Self, PathError> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+' | b'/');
-        let component = |c: &str| !c.is_empty() && !c.starts_with('.');
+        let component = |c: &str| !c.is_empty() && !c.starts_with(['.', '-']);
         let fits = text.len() <= PATH_MAX_BYTES;
         if fits && text.bytes().all(plain) && text.split('/').all(component) {
             return Ok(Self(text.to_owned()));
@@ -126,6 +126,6 @@ impl fmt::Display for RepoPath {
 /// A text that is no path of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not a path of a repository (a-z A-Z 0-9 . _ - + and /, no hidden or empty component, at most {PATH_MAX_BYTES} bytes)"
+    "not a path of a repository (a-z A-Z 0-9 . _ - + and /, no component that is empty or begins with . or -, at most {PATH_MAX_BYTES} bytes)"
 )]
 pub struct PathError;

@@ -7,6 +7,7 @@ mod write;
 
 use serde::Deserialize;
 
+use crate::block::LEVEL_MAX;
 use crate::name::Name;
 use crate::text::FormatError;
 use crate::url::BaseUrl;
@@ -92,6 +93,9 @@ impl Mirrors {
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         keys::check(text)?;
         let file: File = toml::from_str(text).map_err(|e| keys::toml_error(text, &e))?;
+        if file.publish.level.is_some_and(|level| level > LEVEL_MAX) {
+            return Err(FormatError::whole(format!("level is at most {LEVEL_MAX}")));
+        }
         if file.mirror.is_empty() {
             return Err(FormatError::whole("no mirror: add a [[mirror]] table with a name and `write`"));
         }

@@ -4,7 +4,7 @@
 //! Not a general parser: lines end with LF, fields with one space, numbers are decimal without leading zeros, digests
 //! lower-case hexadecimal. Whatever could be written in two ways is refused in all but one.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::digest;
 
@@ -34,10 +34,15 @@ impl FormatError {
 impl fmt::Display for FormatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.line, self.column) {
-            (0, _) => write!(f, "{}", self.why),
-            (line, None) => write!(f, "line {line}: {}", self.why),
-            (line, Some(column)) => write!(f, "line {line}, column {column}: {}", self.why),
+            (0, _) => {}
+            (line, None) => write!(f, "line {line}: ")?,
+            (line, Some(column)) => write!(f, "line {line}, column {column}: ")?,
         }
+        // The sentence may quote the file, and the file may be anybody's: nothing in it may steer a terminal.
+        self.why.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => f.write_char(c),
+        })
     }
 }
 
@@ -55,11 +60,11 @@ impl<'a> Lines<'a> {
         let mut lines = Self { rest: file, number: 0, max_line_bytes };
         let mut first = lines.next()?;
         first.keyword(magic)?;
-        let revision = first.rest().to_owned();
-        if revision == b"1" {
+        let revision = first.number("the format's revision", 1, u64::MAX)?;
+        first.end()?;
+        if revision == 1 {
             return Ok(lines);
         }
-        let revision = String::from_utf8_lossy(&revision).into_owned();
         Err(FormatError::line(1, format!("format {revision}, this hfl reads 1; update hfl")))
     }
 
@@ -70,7 +75,7 @@ impl<'a> Lines<'a> {
             return Err(FormatError::line(self.number, "the file ends here, too early"));
         }
         let window = &self.rest[..self.rest.len().min(self.max_line_bytes + 1)];
-        let Some(length) = window.iter().position(|&b| b == b'\n') else {
+        let Some(length) = memchr::memchr(b'\n', window) else {
             let why = if window.len() > self.max_line_bytes {
                 format!("longer than {} bytes", self.max_line_bytes)
             } else {
@@ -123,7 +128,8 @@ fn refuse_other_things(file: &[u8], magic: &str) -> Result<(), FormatError> {
     if file.is_empty() {
         return Err(FormatError::whole(format!("empty, expected {magic}")));
     }
-    let start = file[..file.len().min(256)].trim_ascii_start();
+    let start = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
+    let start = start[..start.len().min(256)].trim_ascii_start();
     if start.first() == Some(&b'<') {
         return Err(FormatError::line(1, "looks like HTML (captive portal or 404 page?)"));
     }
@@ -131,6 +137,20 @@ fn refuse_other_things(file: &[u8], magic: &str) -> Result<(), FormatError> {
         return Err(FormatError::line(1, format!("expected {magic}")));
     }
     Ok(())
+}
+
+/// Appends a number as [`Line::number`] reads it.
+pub(crate) fn push_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&digits[first..]);
+        }
+    }
 }
 
 /// One line and how far it was read.
@@ -236,6 +256,13 @@ impl<'a> Line<'a> {
     /// Exactly `2 * N` lower-case hexadecimal digits.
     pub fn hex<const N: usize>(&mut self, what: &str) -> Result<[u8; N], FormatError> {
         let start = self.at;
+        let rest = self.rest();
+        if let (Some(digits), None | Some(b' ')) = (rest.get(..2 * N), rest.get(2 * N)) {
+            if let Ok(bytes) = digest::from_hex(digits) {
+                self.at += 2 * N;
+                return Ok(bytes);
+            }
+        }
         let field = self.field();
         digest::from_hex(field).map_err(|offset| {
             self.at = start + offset;

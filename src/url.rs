@@ -29,9 +29,8 @@ impl FromStr for BaseUrl {
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or(UrlError::Scheme)?;
-        let bad = |b: u8| !b.is_ascii_graphic() || matches!(b, b'?' | b'#' | b'"' | b'<' | b'>' | b'\\' | b'`');
-        if text.len() > URL_MAX_BYTES || text.bytes().any(bad) {
-            return Err(UrlError::Char);
+        if text.len() > URL_MAX_BYTES {
+            return Err(UrlError::Long);
         }
         let (authority, path) = rest.split_once('/').ok_or(UrlError::Slash)?;
         if !path.is_empty() && !path.ends_with('/') {
@@ -41,8 +40,25 @@ impl FromStr for BaseUrl {
             return Err(UrlError::Dots);
         }
         check_authority(authority)?;
+        check_escapes(path)?;
         Ok(Self(text.to_owned()))
     }
+}
+
+/// A path stands unquoted in boot scripts and pages, so it has no character that means anything there; and no `%2e`,
+/// which some programs take for a dot and others do not.
+fn check_escapes(path: &str) -> Result<(), UrlError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~+,=:@/".contains(&b);
+    let mut rest = path.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = match (first, after) {
+            (b'%', [b'2', b'e' | b'E', ..]) => return Err(UrlError::Dots),
+            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => after,
+            (byte, after) if plain(byte) => after,
+            _ => return Err(UrlError::Char),
+        };
+    }
+    Ok(())
 }
 
 fn check_authority(authority: &str) -> Result<(), UrlError> {
@@ -58,7 +74,8 @@ fn check_authority(authority: &str) -> Result<(), UrlError> {
         None => authority.split_once(':').map_or((authority, None), |(h, p)| (h, Some(p))),
     };
     let host_char = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
-    if host.is_empty() || !host.bytes().all(host_char) || host.bytes().any(|b| b.is_ascii_uppercase()) {
+    let no_label = host.split('.').any(str::is_empty);
+    if no_label || !host.bytes().all(host_char) || host.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err(UrlError::Host);
     }
     match port {
@@ -83,8 +100,11 @@ pub enum UrlError {
     #[error("a base URL ends with `/`")]
     Slash,
     /// Something that a base URL has no place for.
-    #[error("a base URL has no spaces, `?`, `#` or quotes, and at most {URL_MAX_BYTES} bytes")]
+    #[error("the path of a base URL has only a-z A-Z 0-9 - . _ ~ + , = : @ / and %XX, no query and no fragment")]
     Char,
+    /// More than [`URL_MAX_BYTES`].
+    #[error("a base URL has at most {URL_MAX_BYTES} bytes")]
+    Long,
     /// A path that could be written shorter.
     #[error("a base URL has no `.`, `..` or empty components")]
     Dots,

@@ -4,6 +4,7 @@
 //! atomic replacement switches everything. A file that was read is a [`SealedHead`] and tells nothing until
 //! [`SealedHead::verify`] has turned it into a [`Head`].
 
+mod check;
 mod parse;
 mod write;
 
@@ -67,7 +68,7 @@ pub struct Head {
     pub expires: Option<Timestamp>,
     /// Every public base URL.
     pub mirrors: Vec<BaseUrl>,
-    /// Further files, sorted by path.
+    /// Further files, sorted by the bytes of their paths.
     pub files: Vec<FileRow>,
     /// The versions that are held in full, newest first; at least one.
     pub versions: Vec<VersionRow>,
@@ -134,8 +135,13 @@ impl SealedHead {
     /// # Errors
     /// A head that the format does not allow.
     pub fn new(head: Head, seal: Seal) -> Result<Self, HeadError> {
-        parse::check(&head)?;
-        Ok(Self { head, seal })
+        check::check(&head)?;
+        let sealed = Self { head, seal };
+        let bytes = sealed.to_bytes().len() as u64;
+        if bytes > HEAD_MAX_BYTES {
+            return Err(HeadError::new(0, format!("the head has {bytes} bytes, at most {HEAD_MAX_BYTES} are allowed")));
+        }
+        Ok(sealed)
     }
 
     /// Believes the head if `trust` says so.
@@ -177,5 +183,15 @@ pub enum NotTrusted {
 
 /// A head that the format does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct HeadError(pub(crate) String);
+#[error("{why}")]
+pub struct HeadError {
+    /// The line of the head's text, counted from 1; 0 where the whole head is meant.
+    line: u64,
+    why: String,
+}
+
+impl HeadError {
+    fn new(line: usize, why: impl Into<String>) -> Self {
+        Self { line: line as u64, why: why.into() }
+    }
+}

@@ -1,15 +1,15 @@
 //! What makes an index an index: the rules that go beyond the form of single lines.
 
-use std::collections::HashMap;
-
+use super::by_name::ByName;
 use super::{BLOCKS_MAX, BlockRow, EXTENTS_MAX, Extent, From, Header, IMAGE_MAX_BYTES};
 use crate::block::BLOCK_MAX_BYTES;
+use crate::split::Rule;
 
 /// The place in an index that a rule speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// The header.
-    Header,
+    /// The size in the header.
+    Size,
     /// The block at this place, counted from 0.
     Block(usize),
     /// The extent at this place, counted from 0.
@@ -42,7 +42,10 @@ pub(super) fn check(header: &Header, blocks: &[BlockRow], extents: &[Extent]) ->
 
 fn limits(header: &Header, blocks: &[BlockRow], extents: &[Extent]) -> Result<(), IndexError> {
     if !(1..=IMAGE_MAX_BYTES).contains(&header.size) {
-        return Err(broken(Place::Header, format!("size is outside the limits, 1 to {IMAGE_MAX_BYTES}")));
+        return Err(broken(Place::Size, format!("size is outside the limits, 1 to {IMAGE_MAX_BYTES}")));
+    }
+    if let Rule::Fixed(bytes) = header.split {
+        Rule::fixed(bytes.into()).map_err(|e| broken(Place::Whole, e.to_string()))?;
     }
     if blocks.len() as u64 > BLOCKS_MAX {
         let why = format!("{} blocks, at most {BLOCKS_MAX} are allowed: use larger blocks", blocks.len());
@@ -57,17 +60,14 @@ fn limits(header: &Header, blocks: &[BlockRow], extents: &[Extent]) -> Result<()
 
 /// Every block once, and no two contents under one name.
 fn names(blocks: &[BlockRow]) -> Result<(), IndexError> {
-    let mut seen = HashMap::with_capacity(blocks.len());
-    for (i, row) in blocks.iter().enumerate() {
-        let Some(first) = seen.insert(row.id, i) else { continue };
-        let why = if blocks[first].sha256 == row.sha256 {
-            format!("block {} is listed twice", row.id)
-        } else {
-            format!("block {} stands for two contents: a SHA-1 collision", row.id)
-        };
-        return Err(broken(Place::Block(i), why));
-    }
-    Ok(())
+    let Some((i, first)) = ByName::new(blocks).repeated() else { return Ok(()) };
+    let id = blocks[i].id;
+    let why = if blocks[first].sha256 == blocks[i].sha256 {
+        format!("block {id} is listed twice")
+    } else {
+        format!("block {id} stands for two contents: a SHA-1 collision")
+    };
+    Err(broken(Place::Block(i), why))
 }
 
 fn sizes(blocks: &[BlockRow]) -> Result<(), IndexError> {
@@ -96,7 +96,7 @@ fn cover(header: &Header, extents: &[Extent]) -> Result<(), IndexError> {
     if end == header.size {
         return Ok(());
     }
-    Err(broken(Place::Whole, format!("the extents add up to {end} bytes, the image has {}", header.size)))
+    Err(broken(Place::Size, format!("the extents add up to {end} bytes, the image has {}", header.size)))
 }
 
 /// The blocks stand in the order of their first use, and every byte of each is used.
@@ -105,9 +105,12 @@ fn uses(blocks: &[BlockRow], extents: &[Extent]) -> Result<(), IndexError> {
     let mut out_of_order: Vec<(u32, u32, u32)> = Vec::new();
     for (i, extent) in extents.iter().enumerate() {
         let From::Block { block, offset } = extent.from else { continue };
-        let row = blocks.get(block as usize).filter(|row| u64::from(offset) + extent.bytes <= u64::from(row.bytes));
-        if row.is_none() {
-            return Err(broken(Place::Extent(i), format!("block {block} has no such bytes")));
+        let Some(row) = blocks.get(block as usize) else {
+            return Err(broken(Place::Extent(i), format!("there is no block {block}, there are {}", blocks.len())));
+        };
+        if u64::from(offset) + extent.bytes > u64::from(row.bytes) {
+            let why = format!("block {block} has {} bytes, the extent goes beyond them", row.bytes);
+            return Err(broken(Place::Extent(i), why));
         }
         let end = offset + extent.bytes as u32;
         if block as usize > used_to.len() {

@@ -4,6 +4,7 @@
 //! the order in which the extents first name them, every byte of every block is used, and the extents cover the image
 //! exactly. The text form is specified in [`crate::format`]; there is exactly one for each index.
 
+pub(crate) mod by_name;
 mod check;
 mod parse;
 mod write;

@@ -9,6 +9,8 @@ use crate::digest::{BlockId, Sha256};
 use crate::name::Version;
 use crate::text::{FormatError, Line, Lines};
 
+/// The line of the image's size.
+const SIZE_LINE: u64 = 5;
 /// Lines before the first row of blocks: the format line, eight of the header, the separator.
 const LINES_BEFORE_BLOCKS: usize = 10;
 /// The shortest rows, with their LF: what a file can hold at most is known before anything is allocated.
@@ -48,7 +50,8 @@ impl Index {
         Index::new(header, blocks, extents).map_err(|e| match e.place {
             Place::Block(i) => FormatError::line((LINES_BEFORE_BLOCKS + 1 + i) as u64, e.why),
             Place::Extent(i) => FormatError::line((first_extent_line + i) as u64, e.why),
-            Place::Header | Place::Whole => FormatError::whole(e.why),
+            Place::Size => FormatError::line(SIZE_LINE, e.why),
+            Place::Whole => FormatError::whole(e.why),
         })
     }
 }
@@ -63,6 +66,9 @@ fn header(lines: &mut Lines<'_>) -> Result<Header, FormatError> {
     let split = lines.header("split")?.parse()?;
     let mut line = lines.header("parent")?;
     let parent = if line.rest() == b"-" { None } else { Some(Sha256(line.hex("a SHA-256 or `-`")?)) };
+    if parent.is_some() {
+        line.end()?;
+    }
     Ok(Header { image, version, created, size, split, parent })
 }
 
@@ -81,7 +87,7 @@ fn rows<T>(
     lines: &mut Lines<'_>,
     count: usize,
     what: &str,
-    row: fn(&mut Line<'_>) -> Result<T, FormatError>,
+    row: impl Fn(&mut Line<'_>) -> Result<T, FormatError>,
 ) -> Result<Vec<T>, FormatError> {
     let mut rows = Vec::with_capacity(count);
     let (separator, end): (&[u8], &[u8]) = (b"--\n", b"end ");
@@ -94,9 +100,14 @@ fn rows<T>(
         rows.push(row(&mut line)?);
         line.end()?;
     }
-    if !lines.rest().is_empty() && !lines.rest().starts_with(separator) && !lines.rest().starts_with(end) {
-        let why = format!("{count} {what} announced, more found");
-        return Err(FormatError::line(lines.number() + 1, why));
+    let first_more = lines.number() + 1;
+    let mut found = count;
+    while !lines.rest().is_empty() && !lines.rest().starts_with(separator) && !lines.rest().starts_with(end) {
+        lines.next()?;
+        found += 1;
+    }
+    if found > count {
+        return Err(FormatError::line(first_more, format!("{count} {what} announced, {found} found")));
     }
     Ok(rows)
 }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use super::{From, Index};
 use crate::digest::{Sha256, push_hex};
+use crate::text::push_number;
 
 impl Index {
     /// The one text of this index.
@@ -15,16 +16,25 @@ impl Index {
             push_hex(&mut out, &row.id.0);
             out.push(b' ');
             push_hex(&mut out, &row.sha256.0);
-            push_text(&mut out, format_args!(" {} {}\n", row.bytes, row.zlib_bytes));
+            out.push(b' ');
+            push_number(&mut out, row.bytes.into());
+            out.push(b' ');
+            push_number(&mut out, row.zlib_bytes.into());
+            out.push(b'\n');
         }
         out.extend_from_slice(b"--\n");
         for extent in &self.extents {
+            push_number(&mut out, extent.bytes);
+            out.push(b' ');
             match extent.from {
-                From::Hole => push_text(&mut out, format_args!("{} -\n", extent.bytes)),
+                From::Hole => out.push(b'-'),
                 From::Block { block, offset } => {
-                    push_text(&mut out, format_args!("{} {block} {offset}\n", extent.bytes));
+                    push_number(&mut out, block.into());
+                    out.push(b' ');
+                    push_number(&mut out, offset.into());
                 }
             }
+            out.push(b'\n');
         }
         let digest = Sha256::of(&out);
         push_text(&mut out, format_args!("end {digest}\n"));

@@ -28,7 +28,7 @@ impl FromStr for WritePlace {
             return Err(WriteError::Empty);
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Ok(Self::Directory(text.to_owned()));
+            return directory(text);
         };
         if scheme == "file" {
             let absolute = rest.starts_with('/').then(|| rest.to_owned());
@@ -41,7 +41,33 @@ impl FromStr for WritePlace {
         if authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) {
             return Err(WriteError::Password);
         }
+        if rest.contains(['?', '#']) || rest.chars().any(|c| c.is_control() || c == ' ') {
+            return Err(WriteError::Char);
+        }
+        check_host(authority)?;
         Ok(Self::Remote { scheme: scheme.to_owned(), shown: format!("{scheme}://{authority}/{path}") })
+    }
+}
+
+/// A text without a protocol is a directory, unless it looks like a place on another machine.
+fn directory(text: &str) -> Result<WritePlace, WriteError> {
+    let first = text.split('/').next().unwrap_or_default();
+    if first.contains(['@', ':']) { Err(WriteError::NoScheme) } else { Ok(WritePlace::Directory(text.to_owned())) }
+}
+
+/// `[user@]host[:port]`, or a bucket.
+fn check_host(authority: &str) -> Result<(), WriteError> {
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (host, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    if host.is_empty() {
+        return Err(WriteError::Host);
+    }
+    match port {
+        Some(port) if !port.parse::<u16>().is_ok_and(|p| p > 0 && p.to_string() == port) => Err(WriteError::Port),
+        _ => Ok(()),
     }
 }
 
@@ -66,6 +92,18 @@ pub enum WriteError {
     /// A protocol that hfl does not speak.
     #[error("unknown protocol `{0}` (known: ./directory, file, s3, webdav+http(s), sftp, ftp(s), rsync)")]
     Scheme(String),
+    /// A place on another machine, but not how to get there.
+    #[error("which protocol? (expected a URL like sftp://user@host/path, or ./directory)")]
+    NoScheme,
+    /// No host, or no bucket.
+    #[error("the URL names no host")]
+    Host,
+    /// A port that is none.
+    #[error("the port of the URL is not a number from 1 to 65535")]
+    Port,
+    /// Something that such a URL has no place for.
+    #[error("the URL has no query, no fragment and no spaces")]
+    Char,
     /// A secret where everybody can read it.
     #[error("a password does not belong into the URL; name an environment variable that holds it")]
     Password,
