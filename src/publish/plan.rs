@@ -153,7 +153,7 @@ impl Planner<'_> {
             None => Seal::Unsigned,
             Some(key) => {
                 let signed = key.sign(&plan.head.body(), &plan.head.trusted_comment());
-                Seal::Signed(signed.map_err(|e| Error::local(e.to_string()))?)
+                Seal::Signed(Box::new(signed.map_err(|e| Error::local(e.to_string()))?))
             }
         };
         let sealed = SealedHead::new(plan.head.clone(), seal).map_err(|e| Error::local(e.to_string()))?;

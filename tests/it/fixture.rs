@@ -88,7 +88,7 @@ impl Publish<'_> {
         let head = Head { image, created, expires, mirrors: self.mirrors.clone(), files: Vec::new(), versions };
         let unsigned = SealedHead::new(head.clone(), Seal::Unsigned).unwrap();
         let seal = match self.key {
-            Some(key) => Seal::Signed(key.sign(&unsigned.body(), &head.trusted_comment()).unwrap()),
+            Some(key) => Seal::Signed(Box::new(key.sign(&unsigned.body(), &head.trusted_comment()).unwrap())),
             None => Seal::Unsigned,
         };
         let path = RepoPath::head(&head.image);
