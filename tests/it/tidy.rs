@@ -64,7 +64,16 @@ fn imports_go_down_only() {
 fn the_vocabulary_is_pure() {
     for file in sources().iter().filter(|f| layer(&module(f)) == Some(0)) {
         let text = fs::read_to_string(file).unwrap();
-        for impure in ["std::fs", "TcpStream", "UdpSocket", "std::thread", "std::env", "SystemTime::now", "tokio::", "Instant::now"] {
+        for impure in [
+            "std::fs",
+            "TcpStream",
+            "UdpSocket",
+            "std::thread",
+            "std::env",
+            "SystemTime::now",
+            "tokio::",
+            "Instant::now",
+        ] {
             let threads_alone = impure == "std::thread" && text.contains("thread_local!");
             assert!(!text.contains(impure) || threads_alone, "{}: {impure}", file.display());
         }

@@ -38,6 +38,18 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Prints what `write` writes.
+pub fn print_with(write: impl FnOnce(&mut String) -> std::fmt::Result) -> anyhow::Result<()> {
+    let mut text = String::new();
+    write(&mut text)?;
+    print(&text)
+}
+
+/// Prints a report as JSON.
+pub fn print_json(report: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string_pretty(report)?))
+}
+
 /// Says what failed and returns the exit code.
 pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     let (code, advice) = classify(error);

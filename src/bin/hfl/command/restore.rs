@@ -61,7 +61,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     drop(show);
     let report = report?;
     if args.json {
-        exit::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+        exit::print_json(&report)?;
     } else if !args.quiet {
         exit::print(&format!(
             "{}: {} version {}, {} in {:.1} s\n  downloaded {} blocks, {}\n  from seeds {}\n  zero       {}\n",
