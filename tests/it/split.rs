@@ -1,6 +1,7 @@
 //! The splitters against plain models of their rules, and what must hold for any of them.
 
 mod choose;
+mod edges;
 mod golden;
 mod image;
 mod lab;
