@@ -95,11 +95,12 @@ pub enum BadBlock {
     #[error("not an hfl object (starts with `{0}`)")]
     Foreign(String),
     /// A stream of another length.
-    #[error("expected {expected} bytes inflated, found {}", found.map_or_else(|| "more".to_owned(), |n| n.to_string()))]
+    #[error("expected {expected} bytes inflated, found {}", found.map_or_else(|| "more, or a damaged end".to_owned(), |n| n.to_string()))]
     Length {
         /// Bytes of the block.
         expected: u32,
-        /// Bytes of the stream, `None` where it was cut off at the block's length.
+        /// Bytes of the stream, `None` where it was cut off at the block's length: a stream without its end is read as
+        /// if it went on, so this says that it is too long or too short.
         found: Option<usize>,
     },
     /// A good stream and something after it.
