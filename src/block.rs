@@ -1,7 +1,7 @@
 //! Blocks and their files: one zlib stream (RFC 1950) of the block's bytes, and nothing after it.
 //!
 //! Bytes become a [`Block`] in one place only, [`Block::open`], which checks everything; a [`SealedBlock`] is made in
-//! one place only, [`SealedBlock::seal`], which inflates what it made with a second, independent implementation before
+//! one place only, `Sealer::seal`, which inflates what it made with a second, independent implementation before
 //! it lets it go. The hot paths use libdeflate, the witness is zlib-rs.
 
 use std::ops::Deref;
