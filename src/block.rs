@@ -1,7 +1,7 @@
 //! Blocks and their files: one zlib stream (RFC 1950) of the block's bytes, and nothing after it.
 //!
 //! Bytes become a [`Block`] in one place only, [`Block::open`], which checks everything; a [`SealedBlock`] is made in
-//! one place only, [`SealedBlock::seal`], which inflates what it made with a second, independent implementation before
+//! one place only, `Sealer::seal`, which inflates what it made with a second, independent implementation before
 //! it lets it go. The hot paths use libdeflate, the witness is zlib-rs.
 
 use std::ops::Deref;
@@ -95,11 +95,12 @@ pub enum BadBlock {
     #[error("not an hfl object (starts with `{0}`)")]
     Foreign(String),
     /// A stream of another length.
-    #[error("expected {expected} bytes inflated, found {}", found.map_or_else(|| "more".to_owned(), |n| n.to_string()))]
+    #[error("expected {expected} bytes inflated, found {}", found.map_or_else(|| "more, or a damaged end".to_owned(), |n| n.to_string()))]
     Length {
         /// Bytes of the block.
         expected: u32,
-        /// Bytes of the stream, `None` where it was cut off at the block's length.
+        /// Bytes of the stream, `None` where it was cut off at the block's length: a stream without its end is read as
+        /// if it went on, so this says that it is too long or too short.
         found: Option<usize>,
     },
     /// A good stream and something after it.

@@ -121,8 +121,9 @@ impl<'a> Finder<'a> {
     /// The old row of the same block; not one that only has its name.
     fn find(&mut self, row: &BlockRow) -> Option<&'a BlockRow> {
         let follows = self.rows.get(self.next).is_some_and(|old| old.id == row.id);
-        let place = if follows { self.next } else { self.by_name.find(&row.id)? };
-        self.next = place + 1;
-        Some(&self.rows[place]).filter(|old| old.sha256 == row.sha256)
+        let place = if follows { Some(self.next) } else { self.by_name.find(&row.id) };
+        // A block that is not there often stands in the place of one that is gone.
+        self.next = place.unwrap_or(self.next) + 1;
+        place.map(|place| &self.rows[place]).filter(|old| old.sha256 == row.sha256)
     }
 }

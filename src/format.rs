@@ -1,1 +1,2 @@
 //! The formats, specified.
+#![doc = include_str!("format/format.md")]

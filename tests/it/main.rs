@@ -1,6 +1,21 @@
 //! Tests from the outside: the real programs on real images, then the library against plain models.
 
 mod fixture;
+mod format_alloc;
+mod format_bad_block;
+mod format_bad_head;
+mod format_bad_index;
+mod format_bad_mirrors;
+mod format_bad_signature;
+mod format_bad_words;
+mod format_delta;
+mod format_document;
+mod format_fixtures;
+mod format_golden;
+mod format_layout;
+mod format_limits;
+mod format_mutate;
+mod format_roundtrip;
 mod lab;
 mod mount_build;
 mod mount_disk;

@@ -1,0 +1,57 @@
+//! Counts what a thread has allocated, to prove that limits are checked before memory is taken.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+struct Counting;
+
+thread_local! {
+    static NOW: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(bytes: isize) {
+    let now = NOW.get() + bytes;
+    NOW.set(now);
+    PEAK.set(PEAK.get().max(now));
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches two cells that need no allocation, no
+// initialisation and no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// The most bytes that `step` held at once on this thread, beyond what was there before.
+pub fn peak_bytes<T>(step: impl FnOnce() -> T) -> (T, usize) {
+    let before = NOW.get();
+    PEAK.set(before);
+    let value = step();
+    (value, (PEAK.get() - before).max(0) as usize)
+}
+
+#[test]
+fn counts_what_is_held_at_once() {
+    let one_after_the_other = || {
+        drop(std::hint::black_box(vec![0u8; 1000]));
+        drop(std::hint::black_box(vec![1u8; 3000]));
+    };
+    let (_, bytes) = peak_bytes(one_after_the_other);
+    assert_eq!(bytes, 3000);
+}

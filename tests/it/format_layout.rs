@@ -1,0 +1,141 @@
+//! Every path of a repository, both ways.
+
+use hfl::digest::{BlockId, Sha256};
+use hfl::layout::{Kind, RepoPath};
+use hfl::name::{Name, Version};
+use proptest::prelude::*;
+
+use crate::format_fixtures::refusal;
+use crate::format_roundtrip::{a_name, a_version};
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_path_tells_what_it_is_the_path_of(image in a_name(), version in a_version(), id in any::<[u8; 20]>(), digest in any::<[u8; 32]>()) {
+        let (id, digest) = (BlockId(id), Sha256(digest));
+        let digits = digest.to_string()[..12].to_owned();
+        let paths = [
+            (RepoPath::images(), Kind::Images),
+            (RepoPath::head(&image), Kind::Head(image.clone())),
+            (RepoPath::index(&image, version, &digest), Kind::Index(image.clone(), version, digits.clone())),
+            (RepoPath::index_signature(&image, version, &digest), Kind::IndexSignature(image, version, digits)),
+            (RepoPath::block(&id), Kind::Block(id)),
+        ];
+        for (path, kind) in paths {
+            prop_assert_eq!(path.kind(), kind);
+            prop_assert_eq!(path.as_str().parse(), Ok(path.clone()));
+            prop_assert!(path.as_str().split('/').all(|c| !c.is_empty() && !c.starts_with(['.', '-'])));
+        }
+    }
+
+    /// Whatever is accepted as a path cannot leave the directory or URL that it is joined to, and means one thing.
+    #[test]
+    fn accepted_paths_are_harmless(text in "[a-z0-9./_%~ -]{0,24}|(blocks|index|client)/[0-9a-f./-]{0,60}|\\PC{0,12}") {
+        if let Ok(path) = text.parse::<RepoPath>() {
+            prop_assert_eq!(path.as_str(), &text);
+            prop_assert!(!text.starts_with('/') && text.split('/').all(|c| !c.is_empty() && c != "." && c != ".."));
+            let again = match path.kind() {
+                Kind::Images => RepoPath::images(),
+                Kind::Head(image) => RepoPath::head(&image),
+                Kind::Block(id) => RepoPath::block(&id),
+                _ => path.clone(),
+            };
+            prop_assert_eq!(again, path);
+        }
+    }
+}
+
+#[test]
+fn hostile_paths_are_refused() {
+    let why = "not a path of a repository (a-z A-Z 0-9 . _ - + and /, no component that is empty or begins with . or -, at most 240 bytes)";
+    let long = "x".repeat(241);
+    let bad = [
+        "",
+        "/",
+        "/etc/passwd",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "../x",
+        "a/../b",
+        "a/..",
+        "./a",
+        "a/./b",
+        ".ssh/id",
+        "a/.git",
+        "-rf",
+        "a/-rf",
+        "a b",
+        "a\\b",
+        "C:x",
+        "a%2e%2e",
+        "~x",
+        "a?b",
+        "a#b",
+        "a\0b",
+        "a\nb",
+        "ä",
+        "a:b",
+        "$x",
+        "`x`",
+        "*",
+        &long,
+    ];
+    for text in bad {
+        assert_eq!(refusal(text.parse::<RepoPath>()), why, "{text:?}");
+    }
+    for text in [
+        "a",
+        "a/b",
+        "index.html",
+        "a..b",
+        "a-b",
+        "boot/x/pxelinux.cfg/default",
+        "client/hfl-mount-1.0.0+git-x86_64-linux",
+        &long[1..],
+    ] {
+        assert_eq!(text.parse::<RepoPath>().map(|p| p.to_string()).as_deref(), Ok(text));
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_place_is_a_plain_file() {
+    let id = "1f3ad0c9f3ad0c9f3ad0c9f3ad0c9f3ad0c91f3a";
+    let plain = [
+        format!("blocks/1e/{id}"),
+        format!("blocks/1/{id}"),
+        format!("blocks/1f3/{id}"),
+        format!("blocks/{id}"),
+        format!("blocks/1f/{}", id.to_uppercase()),
+        format!("blocks/1f/{id}.zz"),
+        format!("x/blocks/1f/{id}"),
+        "index/x/1-0a1b2c3d4e5f.idx.bak".to_owned(),
+        "index/x/01-0a1b2c3d4e5f.idx".to_owned(),
+        "index/x/0-0a1b2c3d4e5f.idx".to_owned(),
+        "index/x/1-0a1b2c3d4e5.idx".to_owned(),
+        "index/x/1-0A1b2c3d4e5f.idx".to_owned(),
+        "index/X/1-0a1b2c3d4e5f.idx".to_owned(),
+        "index/1-0a1b2c3d4e5f.idx".to_owned(),
+        "X.head".to_owned(),
+        "x.head.minisig".to_owned(),
+        "x/y.head".to_owned(),
+        "images.txt".to_owned(),
+        "images/x".to_owned(),
+    ];
+    for text in plain {
+        assert_eq!(text.parse::<RepoPath>().expect(&text).kind(), Kind::File, "{text}");
+    }
+}
+
+#[test]
+fn images_whose_names_look_like_places_do_not_collide_with_them() {
+    for name in ["images", "index", "blocks", "client", "index.html", "x.head", "head"] {
+        let name: Name = name.parse().expect("a name");
+        let path = RepoPath::head(&name);
+        assert_eq!(path.kind(), Kind::Head(name.clone()));
+        assert_ne!(path, RepoPath::images());
+        assert!(RepoPath::index(&name, Version::FIRST, &Sha256([0; 32])).as_str().starts_with("index/"));
+    }
+}
