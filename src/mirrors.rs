@@ -16,7 +16,7 @@ pub use write::{WriteError, WritePlace};
 /// The largest mirrors.toml, in bytes.
 pub const FILE_MAX_BYTES: u64 = 1 << 20;
 /// The most mirrors.
-pub const MIRRORS_MAX: usize = 256;
+pub const MIRRORS_MAX: usize = 64;
 
 /// A mirrors.toml that can be used as it is.
 #[derive(Debug, Clone)]

@@ -89,6 +89,14 @@ impl Head {
         format!("hfl head {} {}", self.image, self.created)
     }
 
+    /// Drops the oldest versions until the head fits its limit; their blocks stay until they are collected.
+    pub fn drop_oldest_beyond_limit(&mut self) {
+        let room = HEAD_MAX_BYTES as usize - crate::keys::SIGNATURE_MAX_BYTES;
+        while self.versions.len() > 1 && self.body().len() > room {
+            self.versions.pop();
+        }
+    }
+
     /// True once `now` is past the time this head expires.
     pub fn expired(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|at| now >= at)

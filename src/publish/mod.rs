@@ -1,1 +1,31 @@
-//! Publishing.
+//! Operations on whole repositories: publishing and restoring images.
+//!
+//! CPU work runs on rayon's threads, I/O on tokio's; blocks cross from the one to the other only through the spool.
+//! Nothing here prints: progress goes to a [`Progress`], results come back as numbers.
+
+mod base;
+mod client;
+mod cut;
+mod error;
+mod foreign;
+mod image;
+mod keyring;
+mod known;
+mod mirror;
+mod pages;
+mod progress;
+mod release;
+mod report;
+mod restore;
+mod run;
+mod spool;
+mod upload;
+
+pub use client::MARK as CLIENT_MARK;
+pub use error::{Error, ErrorKind};
+pub use keyring::Keyring;
+pub use mirror::readers;
+pub use progress::{Event, Progress, Scanned, Silent};
+pub use report::{Count, MirrorReport, Outcome, Report};
+pub use restore::{RestoreOptions, RestoreReport, restore};
+pub use run::{Options, publish};

@@ -1,37 +1,46 @@
-//! Where an image is cut into blocks: the rule and its revision, as the index names it.
+//! Splitting: where an image is cut into blocks.
+//!
+//! How an image is cut is part of the format (`src/format/split.md`) and frozen by golden tests: another cut of the same
+//! image shares no blocks with what mirrors already hold. Pure: bytes come in by calls, cuts go out by calls; no files,
+//! no threads, no clock. Invariants: the cuts depend on the bytes alone, not on how they were divided among the calls,
+//! and the state has a constant size (at most 4 MiB for `fixed`, about 2 MiB otherwise) whatever the image's.
 
-use std::fmt;
-use std::str::FromStr;
+pub mod rule;
 
-/// How an image was cut.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Rule {
-    /// Blocks of this many bytes at fixed positions.
-    Fixed(u32),
-    /// Borders chosen from the contents of 4 KiB pages.
-    Pages,
-    /// Borders chosen by content at any byte.
-    Bytes,
-}
+#[cfg(feature = "publish")]
+mod border;
+#[cfg(feature = "publish")]
+mod bytes;
+#[cfg(feature = "publish")]
+pub mod choice;
+#[cfg(feature = "publish")]
+pub mod choose;
+#[cfg(feature = "publish")]
+mod filling;
+#[cfg(feature = "publish")]
+mod fixed;
+#[cfg(feature = "publish")]
+mod gear;
+#[cfg(feature = "publish")]
+mod page;
+#[cfg(feature = "publish")]
+mod pager;
+#[cfg(feature = "publish")]
+mod pages;
+#[cfg(feature = "publish")]
+mod partitions;
+#[cfg(feature = "publish")]
+mod splitter;
+#[cfg(feature = "publish")]
+mod superblock;
 
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Rule::Fixed(bytes) => write!(f, "fixed {bytes}"),
-            Rule::Pages => f.write_str("pages 1"),
-            Rule::Bytes => f.write_str("bytes 1"),
-        }
-    }
-}
+pub use rule::{Rule, RuleError};
 
-impl FromStr for Rule {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "pages 1" => Ok(Rule::Pages),
-            "bytes 1" => Ok(Rule::Bytes),
-            _ => text.strip_prefix("fixed ").and_then(|n| n.parse().ok()).map(Rule::Fixed).ok_or("no rule".into()),
-        }
-    }
-}
+#[cfg(feature = "publish")]
+pub use choice::{Choice, ChoiceError};
+#[cfg(feature = "publish")]
+pub use choose::choose;
+#[cfg(feature = "publish")]
+pub use pages::count_page_borders;
+#[cfg(feature = "publish")]
+pub use splitter::{Cut, Span, Splitter};

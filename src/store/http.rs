@@ -46,6 +46,18 @@ impl HttpClient {
             .build();
         client.map(Self).map_err(|e| StoreError::whole("https", StoreErrorKind::Other, sentence(&e)))
     }
+
+    /// The object at a URL that is no mirror's, of at most `max_bytes`.
+    ///
+    /// # Errors
+    /// A URL that is none, and whatever [`Fetch::get`] can meet.
+    pub async fn get_url(&self, url: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
+        let wrong = |why: String| StoreError::whole(url, StoreErrorKind::Other, why);
+        let (base, name) = url.rsplit_once('/').ok_or_else(|| wrong("not a URL".into()))?;
+        let base = format!("{base}/").parse().map_err(|e: crate::url::UrlError| wrong(e.to_string()))?;
+        let path = name.parse().map_err(|e: crate::layout::PathError| wrong(e.to_string()))?;
+        Http::new(self.clone(), base).get(&path, max_bytes).await
+    }
 }
 
 fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {

@@ -1,1 +1,27 @@
-fn main() {}
+//! hfl: publish disk images to ordinary web servers, and get them back.
+
+mod command;
+mod exit;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Publish operating system images to ordinary web servers, and boot or mount them from there.
+#[derive(Parser)]
+#[command(name = "hfl", version, about, after_help = "Try it: hfl demo", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: command::Command,
+}
+
+fn main() -> ExitCode {
+    exit::quiet_on_broken_pipe();
+    let cli = Cli::parse();
+    let json = cli.command.wants_json();
+    match cli.command.run() {
+        Ok(code) => code,
+        Err(error) => exit::report(&error, json),
+    }
+}

@@ -1,0 +1,197 @@
+//! `hfl diff`.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hfl::delta::{Cell, Delta, Tally};
+use hfl::head::Trust;
+use hfl::index::{FILE_MAX_BYTES, Index};
+use hfl::name::{Name, Version};
+use hfl::publish::{Error, ErrorKind};
+use hfl::read;
+use hfl::store::http::HttpClient;
+
+use crate::exit;
+use crate::show::{bytes, count};
+
+/// How long a text diff may look for the shortest answer.
+const UNIFIED_DEADLINE: Duration = Duration::from_secs(5);
+/// Cells of the map where the width of the terminal is not known.
+const MAP_CELLS: usize = 64;
+
+/// What changed between two versions, and what the update costs to upload and to download.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  hfl diff old.idx new.idx
+  hfl diff debian-ps3@41 debian-ps3@42 --to mirrors.toml
+  hfl diff https://mirror.example/hfl/index/debian-ps3/41-1f3a9c2b7d10.idx new.idx --json")]
+pub struct Args {
+    /// An index: a file, a URL, or NAME@VERSION with --to
+    old: String,
+    /// The same
+    new: String,
+    /// Where NAME@VERSION is looked up
+    #[arg(long, value_name = "mirrors.toml")]
+    to: Option<PathBuf>,
+    /// The public key for NAME@VERSION [default: the one kept when publishing]
+    #[arg(long)]
+    key: Option<String>,
+    /// Trust whatever is there
+    #[arg(long, conflicts_with = "key")]
+    unsigned: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// As a text diff of the two indexes
+    #[arg(long, conflicts_with = "json")]
+    unified: bool,
+}
+
+/// An index and the size of its file.
+struct Loaded {
+    index: Arc<Index>,
+    file_bytes: u64,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let (old, new) = std::thread::scope(|scope| {
+        let old = scope.spawn(|| load(&args.old, &args));
+        let new = load(&args.new, &args);
+        (old.join(), new)
+    });
+    let old = old.map_err(|_| Error::local(format!("{}: cannot be read", args.old)))??;
+    let new = new?;
+    if args.unified {
+        exit::print(&unified(&args, &old.index, &new.index))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let delta = Delta::between(&old.index, &new.index);
+    let text = if args.json { json(&old, &new, &delta)? } else { describe(&old, &new, &delta) };
+    exit::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(what: &str, args: &Args) -> anyhow::Result<Loaded> {
+    if what.starts_with("http://") || what.starts_with("https://") {
+        let file = super::runtime()?.block_on(async { HttpClient::new()?.get_url(what, FILE_MAX_BYTES).await })?;
+        return parse(what, &file);
+    }
+    if !Path::new(what).exists() {
+        if let (Some((name, version)), Some(to)) = (what.split_once('@'), &args.to) {
+            return load_version(name, version, to, args);
+        }
+        if what.contains('@') {
+            let error = Error::new(ErrorKind::Usage, format!("{what}: no such file"));
+            return Err(error.hint("NAME@VERSION needs --to mirrors.toml").into());
+        }
+    }
+    let path = Path::new(what);
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
+    if !meta.is_file() || meta.len() > FILE_MAX_BYTES {
+        return Err(Error::local(format!("{what}: not an index (not a file, or too large)")).into());
+    }
+    parse(what, &std::fs::read(path).map_err(|e| Error::io(path, &e))?)
+}
+
+fn parse(what: &str, file: &[u8]) -> anyhow::Result<Loaded> {
+    let index = Index::parse(file).map_err(|e| Error::new(ErrorKind::Unverified, format!("{what}: {e}")))?;
+    Ok(Loaded { index: Arc::new(index), file_bytes: file.len() as u64 })
+}
+
+fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Result<Loaded> {
+    let usage = |why: String| Error::new(ErrorKind::Usage, why);
+    let name: Name = name.parse().map_err(|e| usage(format!("`{name}`: {e}")))?;
+    let version: Version = version.parse().map_err(|e| usage(format!("`{version}`: {e}")))?;
+    let mirrors = super::publish::read_mirrors(to)?;
+    let trust: Trust = super::trust(args.key.as_deref(), args.unsigned, &name)?;
+    let stores = hfl::publish::readers(&mirrors, to.parent().unwrap_or(Path::new("")))?;
+    let opened = super::runtime()?.block_on(read::open(&stores, &name, &trust, Some(version)))?;
+    Ok(Loaded { file_bytes: opened.row.index_bytes, index: opened.index })
+}
+
+/// Bytes that a client with the old version downloads: new blocks, and the new index.
+fn download_bytes(new: &Loaded, delta: &Delta) -> u64 {
+    delta.added.zlib_bytes + new.file_bytes
+}
+
+fn json(old: &Loaded, new: &Loaded, delta: &Delta) -> anyhow::Result<String> {
+    let tally = |t: &Tally| serde_json::json!({ "blocks": t.blocks, "bytes": t.bytes, "zlib_bytes": t.zlib_bytes });
+    let side = |l: &Loaded| {
+        let h = l.index.header();
+        serde_json::json!({
+            "image": h.image.as_str(), "version": h.version.number(), "created": h.created.to_string(), "size": h.size,
+            "split": h.split.to_string(), "blocks": l.index.blocks().len(), "index_bytes": l.file_bytes,
+        })
+    };
+    let object = serde_json::json!({
+        "old": side(old), "new": side(new), "kept": tally(&delta.kept), "added": tally(&delta.added),
+        "removed": tally(&delta.removed), "upload_bytes": download_bytes(new, delta),
+        "download_bytes": download_bytes(new, delta),
+    });
+    Ok(format!("{}\n", serde_json::to_string_pretty(&object)?))
+}
+
+fn describe(old: &Loaded, new: &Loaded, delta: &Delta) -> String {
+    let mut out = String::new();
+    let written = write_answer(old, new, delta, &mut out);
+    debug_assert!(written.is_ok());
+    out
+}
+
+fn write_answer(old: &Loaded, new: &Loaded, delta: &Delta, out: &mut String) -> std::fmt::Result {
+    let (a, b) = (old.index.header(), new.index.header());
+    writeln!(out, "{} version {} -> {} version {}", a.image, a.version, b.image, b.version)?;
+    if a.size == b.size {
+        writeln!(out, "  size     {}", bytes(b.size))?;
+    } else {
+        writeln!(out, "  size     {} -> {}", bytes(a.size), bytes(b.size))?;
+    }
+    if a.split != b.split {
+        writeln!(out, "  split    {} -> {}: differently cut images share few blocks", a.split, b.split)?;
+    }
+    let tally = |t: &Tally| format!("{:>9} blocks  {:>12}", count(t.blocks), bytes(t.bytes));
+    writeln!(out, "  kept    {}", tally(&delta.kept))?;
+    writeln!(out, "  added   {}  {} compressed", tally(&delta.added), bytes(delta.added.zlib_bytes))?;
+    writeln!(out, "  removed {}", tally(&delta.removed))?;
+    let cost = download_bytes(new, delta);
+    writeln!(out, "  upload   {} (new blocks and the index)", bytes(cost))?;
+    writeln!(out, "  download {} for a client with the old version that reads everything", bytes(cost))?;
+    if std::io::stdout().is_terminal() {
+        writeln!(out, "  changes  [{}]", map(new, delta))?;
+    }
+    Ok(())
+}
+
+/// The new image in one line: how much of each part changed; a space is a hole, a dot has not changed.
+fn map(new: &Loaded, delta: &Delta) -> String {
+    delta.map(&new.index, MAP_CELLS).iter().map(shade).collect()
+}
+
+fn shade(cell: &Cell) -> char {
+    let all = cell.changed_bytes + cell.kept_bytes;
+    match (all, cell.changed_bytes) {
+        (0, _) => ' ',
+        (_, 0) => '·',
+        (all, changed) => match changed * 4 / all {
+            0 => '░',
+            1 => '▒',
+            2 => '▓',
+            _ => '█',
+        },
+    }
+}
+
+fn unified(args: &Args, old: &Index, new: &Index) -> String {
+    // Indexes are ASCII: nothing is ever replaced here.
+    let (old, new) = (old.to_bytes(), new.to_bytes());
+    let (old, new) = (String::from_utf8_lossy(&old), String::from_utf8_lossy(&new));
+    let diff = similar::TextDiff::configure()
+        .algorithm(similar::Algorithm::Patience)
+        .deadline(Instant::now() + UNIFIED_DEADLINE)
+        .diff_lines(&*old, &*new);
+    diff.unified_diff().header(&args.old, &args.new).to_string()
+}

@@ -1,0 +1,97 @@
+//! `hfl log`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use hfl::head::{Head, Trust};
+use hfl::read::source::Source;
+use hfl::read::{self, ReadError};
+
+use crate::exit;
+use crate::show::{bytes, count};
+
+/// The versions of an image, newest first.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  hfl log public/debian-ps3
+  hfl log https://mirror.example/hfl/debian-ps3 --key RWQ...")]
+pub struct Args {
+    /// http(s)://HOST/PATH/NAME or DIRECTORY/NAME
+    source: Source,
+    /// The public key: the line, or its file [default: the one kept when publishing]
+    #[arg(long)]
+    key: Option<String>,
+    /// Trust whatever is there
+    #[arg(long, conflicts_with = "key")]
+    unsigned: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let trust = super::trust(args.key.as_deref(), args.unsigned, &args.source.image)?;
+    let store = args.source.fetch()?;
+    let found = super::runtime()?.block_on(read::head(&*store, &args.source.image, &trust))?;
+    let head = found.ok_or_else(|| ReadError::no_image(&*store, &args.source.image))?.head;
+    let text = if args.json { json(&head)? } else { describe(&head, &args.source, &trust) };
+    exit::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn json(head: &Head) -> anyhow::Result<String> {
+    let versions: Vec<_> = head
+        .versions
+        .iter()
+        .map(|row| {
+            serde_json::json!({
+                "version": row.version.number(), "created": row.created.to_string(), "size": row.size,
+                "new_bytes": row.new_bytes, "index_bytes": row.index_bytes,
+                "index_sha256": row.index_sha256.to_string(), "label": row.label.as_ref().map(|l| l.as_str()),
+            })
+        })
+        .collect();
+    let files: Vec<_> = head
+        .files
+        .iter()
+        .map(|f| serde_json::json!({ "path": f.path.as_str(), "bytes": f.bytes, "sha256": f.sha256.to_string() }))
+        .collect();
+    let mirrors: Vec<_> = head.mirrors.iter().map(|m| m.as_str()).collect();
+    let object = serde_json::json!({
+        "image": head.image.as_str(), "created": head.created.to_string(),
+        "expires": head.expires.map(|t| t.to_string()), "mirrors": mirrors, "files": files, "versions": versions,
+    });
+    Ok(format!("{}\n", serde_json::to_string_pretty(&object)?))
+}
+
+fn describe(head: &Head, source: &Source, trust: &Trust) -> String {
+    let mut out = String::new();
+    let written = write_log(head, source, trust, &mut out);
+    debug_assert!(written.is_ok());
+    out
+}
+
+fn write_log(head: &Head, source: &Source, trust: &Trust, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "{:>7}  {:<20}  {:>12}  {:>12}  label", "version", "published", "size", "new")?;
+    for row in &head.versions {
+        let label = row.label.as_ref().map_or("", |l| l.as_str());
+        write!(out, "{:>7}  {:<20}  {:>12}  ", row.version, row.created.to_string(), bytes(row.size))?;
+        writeln!(out, "{:>12}  {label}", bytes(row.new_bytes))?;
+    }
+    if let Some(expires) = head.expires {
+        writeln!(out, "expires {expires}")?;
+    }
+    for file in &head.files {
+        let url = match &source.base {
+            read::source::Base::Url(url) => url.join(&file.path),
+            read::source::Base::Directory(path) => format!("file://{}", path.join(file.path.as_str()).display()),
+        };
+        writeln!(out, "\n{} ({} bytes, SHA-256 {})", file.path, count(file.bytes), file.sha256)?;
+        let name = file.path.as_str().rsplit('/').next().unwrap_or_default();
+        writeln!(out, "  curl -fO {url} && curl -fO {url}.minisig")?;
+        if let Trust::Key(key) = trust {
+            writeln!(out, "  minisign -Vm {name} -P {key}")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! The subcommands: one file each, `Args` and `run`.
+
+mod demo;
+mod diff;
+mod log;
+mod mount;
+mod publish;
+mod restore;
+mod serve;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Subcommand;
+use hfl::head::Trust;
+use hfl::name::Name;
+use hfl::publish::{Error, ErrorKind, Keyring};
+
+#[derive(Subcommand)]
+pub enum Command {
+    Publish(publish::Args),
+    Diff(diff::Args),
+    Restore(restore::Args),
+    Log(log::Args),
+    Serve(serve::Args),
+    Mount(mount::Args),
+    Demo(demo::Args),
+}
+
+impl Command {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Publish(args) => publish::run(args),
+            Self::Diff(args) => diff::run(args),
+            Self::Restore(args) => restore::run(args),
+            Self::Log(args) => log::run(args),
+            Self::Serve(args) => serve::run(args),
+            Self::Mount(args) => mount::run(args),
+            Self::Demo(args) => demo::run(args),
+        }
+    }
+
+    /// Whether errors are to be JSON, too.
+    pub fn wants_json(&self) -> bool {
+        match self {
+            Self::Publish(args) => args.json,
+            Self::Diff(args) => args.json,
+            Self::Restore(args) => args.json,
+            Self::Log(args) => args.json,
+            Self::Serve(_) | Self::Mount(_) | Self::Demo(_) => false,
+        }
+    }
+}
+
+/// A runtime for the asynchronous parts.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// A flag that Ctrl-C, SIGTERM and SIGHUP set; the second of them ends the program at once.
+fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&cancel);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        let _ = writeln!(std::io::stderr(), "hfl: stopping (once more to stop at once)");
+    })?;
+    Ok(cancel)
+}
+
+/// Where keys are looked for: the option, `HFL_KEY`, the user's configuration.
+fn keyring(file: Option<PathBuf>) -> Keyring {
+    Keyring {
+        file,
+        text: std::env::var("HFL_KEY").ok().filter(|key| !key.trim().is_empty()),
+        password: std::env::var("HFL_KEY_PASSWORD").ok(),
+        directory: xdg("XDG_CONFIG_HOME", ".config").map(|config| config.join("hfl/keys")),
+    }
+}
+
+/// A directory of the XDG base directory specification; only absolute paths count there.
+fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let set = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    set.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(below_home)))
+}
+
+/// Where large temporary files go: a disk, not memory.
+fn cache_directory() -> PathBuf {
+    xdg("XDG_CACHE_HOME", ".cache").map_or_else(std::env::temp_dir, |cache| cache.join("hfl"))
+}
+
+/// What a reader believes, from `--key` and `--unsigned`.
+///
+/// Without either, the public key that publishing kept for the image is used.
+fn trust(key: Option<&str>, unsigned: bool, image: &Name) -> anyhow::Result<Trust> {
+    if unsigned {
+        return Ok(Trust::Anyone);
+    }
+    let kept = || {
+        let directory = keyring(None).directory?;
+        std::fs::read_to_string(directory.join(format!("{image}.pub"))).ok()
+    };
+    let text = match key {
+        Some(key) if Path::new(key).is_file() => Some(std::fs::read_to_string(key)?),
+        Some(key) => Some(key.to_owned()),
+        None => kept(),
+    };
+    let Some(text) = text else {
+        let error = Error::new(ErrorKind::Usage, format!("no key is known for {image}"));
+        return Err(error
+            .hint("pin its public key with --key RW..., or say --unsigned to trust whatever is there")
+            .into());
+    };
+    let key = text.parse().map_err(|e| Error::new(ErrorKind::Usage, format!("--key: {e}")))?;
+    Ok(Trust::Key(key))
+}

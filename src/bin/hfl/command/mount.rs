@@ -1,0 +1,27 @@
+//! `hfl mount`: runs the client, which is a program of its own.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use hfl::publish::Error;
+
+/// Mount an image: runs hfl-mount with the same arguments.
+#[derive(clap::Args)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Example:
+  hfl mount --key RWQ... https://mirror.example/hfl/debian-ps3 /mnt"
+)]
+pub struct Args {
+    /// See `hfl-mount --help`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("hfl-mount")).filter(|exe| exe.is_file());
+    let program = beside.unwrap_or_else(|| "hfl-mount".into());
+    let error = Command::new(&program).args(args.arguments).exec();
+    Err(Error::io(&program, &error).hint("hfl-mount belongs beside hfl or into the PATH").into())
+}

@@ -1,0 +1,211 @@
+//! `hfl publish`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::ArgAction;
+use hfl::mirrors::{FILE_MAX_BYTES, Mirrors};
+use hfl::name::{Label, Name};
+use hfl::publish::{self, Error, ErrorKind, Options, Outcome, Report};
+use hfl::split::Choice;
+
+use crate::exit;
+use crate::show::{Show, Verbosity, bytes, count};
+
+/// Bytes of new blocks that may wait on disk for slow mirrors.
+const SPOOL_MAX_BYTES: u64 = 8 << 30;
+
+/// Publish an image: split it, compress and upload what is new, and switch every mirror to the new version.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  hfl publish debian-ps3.img --to mirrors.toml
+  hfl publish /dev/vg/root --name root --to mirrors.toml --label nightly
+  zstdcat image.zst | hfl publish - --name image --to mirrors.toml
+
+Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable,
+5 conflict or locked, 6 some mirrors left behind (run it again).")]
+pub struct Args {
+    /// A raw image, a block device, or `-` for standard input
+    image: PathBuf,
+    /// The mirrors to publish to
+    #[arg(long, value_name = "mirrors.toml")]
+    to: PathBuf,
+    /// The image's name [default: the file's stem]
+    #[arg(long)]
+    name: Option<Name>,
+    /// Where to cut: content, fixed[:SIZE], pages or bytes [default: content]
+    #[arg(long)]
+    split: Option<Choice>,
+    /// Compression, 0 to 12 [default: 6]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=12))]
+    level: Option<u8>,
+    /// What to say of this version, at most 64 characters
+    #[arg(long)]
+    label: Option<Label>,
+    /// The minisign secret key (or HFL_KEY=its text; password in HFL_KEY_PASSWORD)
+    #[arg(long, value_name = "FILE", conflicts_with = "unsigned")]
+    key: Option<PathBuf>,
+    /// Publish without a signature
+    #[arg(long)]
+    unsigned: bool,
+    /// Clients that never saw this image refuse it after so many days
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    expires: Option<u32>,
+    /// Cores to use [default: all]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// How many mirrors must have everything before any switches
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    min_mirrors: usize,
+    /// Make a new version even if nothing has changed
+    #[arg(long)]
+    force: bool,
+    /// Only say what would be sent
+    #[arg(long)]
+    dry_run: bool,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// No progress, errors alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// More about each step
+    #[arg(short, long, action = ArgAction::SetTrue, conflicts_with = "quiet")]
+    verbose: bool,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let json = args.json;
+    let verbosity = Verbosity::of(args.quiet || args.json, args.verbose);
+    let options = options(args)?;
+    let cancel = super::cancel_on_signal()?;
+    let show = Arc::new(Show::new(verbosity));
+    let report = super::runtime()?.block_on(publish::publish(options, show.clone(), cancel));
+    drop(show);
+    let report = report?;
+    if json {
+        exit::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+    } else if verbosity != Verbosity::Quiet {
+        exit::print(&describe(&report))?;
+    }
+    let behind = report.behind().count();
+    Ok(if behind > 0 { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
+}
+
+fn options(args: Args) -> anyhow::Result<Options> {
+    let mirrors = read_mirrors(&args.to)?;
+    let relative_to = args.to.parent().unwrap_or(Path::new("")).to_owned();
+    let name = match args.name {
+        Some(name) => name,
+        None => default_name(&args.image)?,
+    };
+    let defaults = mirrors.publish.clone();
+    let split = match (args.split, &defaults.split) {
+        (Some(split), _) => split,
+        (None, Some(text)) => text.parse().map_err(|e| usage(format!("{}: split: {e}", args.to.display())))?,
+        (None, None) => Choice::Content,
+    };
+    let level = args.level.or(defaults.level);
+    if level.is_some_and(|level| level > hfl::block::LEVEL_MAX) {
+        return Err(usage(format!("{}: level: 0 to 12", args.to.display())));
+    }
+    let key = args.key.or(defaults.key.map(|key| relative_to.join(key)));
+    let keyring = (!args.unsigned).then(|| super::keyring(key));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Options {
+        image: args.image,
+        name,
+        mirrors,
+        relative_to,
+        split,
+        level,
+        label: args.label,
+        keyring,
+        expires_days: args.expires.or(defaults.expires_days),
+        jobs: args.jobs.map_or(cores, usize::from),
+        dry_run: args.dry_run,
+        force: args.force,
+        min_mirrors: args.min_mirrors,
+        spool_directory: super::cache_directory(),
+        spool_max_bytes: SPOOL_MAX_BYTES,
+    })
+}
+
+fn usage(message: String) -> anyhow::Error {
+    Error::new(ErrorKind::Usage, message).into()
+}
+
+/// Reads mirrors.toml.
+pub fn read_mirrors(path: &Path) -> anyhow::Result<Mirrors> {
+    let meta = std::fs::metadata(path).map_err(|e| {
+        Error::io(path, &e)
+            .hint("a mirrors.toml of three lines is enough:\n  [[mirror]]\n  name = \"local\"\n  write = \"./public\"")
+    })?;
+    if !meta.is_file() || meta.len() > FILE_MAX_BYTES {
+        return Err(usage(format!("{}: not a mirrors.toml (not a file, or larger than 1 MiB)", path.display())));
+    }
+    let file = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
+    let text = String::from_utf8(file).map_err(|_| usage(format!("{}: not UTF-8", path.display())))?;
+    Mirrors::parse(&text).map_err(|e| usage(format!("{}: {e}", path.display())))
+}
+
+fn default_name(image: &Path) -> anyhow::Result<Name> {
+    let stem = image.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+    if stem == "-" {
+        return Err(usage("an image from standard input needs a name: --name NAME".into()));
+    }
+    stem.parse().map_err(|e| {
+        let hint = Name::suggest(stem).map_or_else(|| "--name NAME".to_owned(), |name| format!("--name {name}"));
+        Error::new(ErrorKind::Usage, format!("`{stem}` cannot be the image's name: {e}")).hint(hint).into()
+    })
+}
+
+fn describe(report: &Report) -> String {
+    let mut out = String::new();
+    let written = write_report(report, &mut out);
+    debug_assert!(written.is_ok());
+    out
+}
+
+fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
+    match r.outcome {
+        Outcome::Published => writeln!(out, "{} version {} is published", r.image, r.version)?,
+        Outcome::NoChange => writeln!(out, "{}: no change, version {} stays", r.image, r.version)?,
+        Outcome::DryRun => writeln!(out, "{} version {} would be published; nothing was written", r.image, r.version)?,
+    }
+    let rate = bytes(r.bytes_per_second as u64);
+    writeln!(out, "  image   {} in {:.1} s, {rate}/s, split {}", bytes(r.size), r.seconds, r.split)?;
+    let blocks = |c: &publish::Count| {
+        format!("{} blocks, {} ({} compressed)", count(c.blocks), bytes(c.bytes), bytes(c.zlib_bytes))
+    };
+    writeln!(out, "  new     {}", blocks(&r.new))?;
+    writeln!(out, "  reused  {}", blocks(&r.reused))?;
+    writeln!(out, "  zero    {}", bytes(r.hole_bytes))?;
+    if r.repeated_bytes > 0 {
+        writeln!(out, "  twice   {} of the image are in it more than once", bytes(r.repeated_bytes))?;
+    }
+    for m in &r.mirrors {
+        let verb = if r.outcome == Outcome::DryRun { "to send" } else { "sent" };
+        let state = if m.current { "" } else { "LEFT BEHIND: " };
+        let why = m.why.as_deref().unwrap_or_default();
+        writeln!(out, "  mirror  {}: {state}{why}{verb} {} blocks, {}", m.name, count(m.objects), bytes(m.bytes))?;
+        if m.repaired > 0 {
+            writeln!(out, "          {} damaged blocks were replaced", count(m.repaired))?;
+        }
+    }
+    if let Some(file) = &r.new_key_file {
+        writeln!(
+            out,
+            "  key     a new key was made: {file} (keep a copy; without it nobody can publish this image again)"
+        )?;
+    }
+    if let Some(key) = &r.public_key {
+        writeln!(out, "  pin it  hfl-mount --key {key} URL/{} MOUNTPOINT", r.image)?;
+    }
+    if r.behind().count() > 0 {
+        writeln!(out, "run the same command again to bring the mirrors left behind up to date")?;
+    }
+    Ok(())
+}

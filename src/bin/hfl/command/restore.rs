@@ -1,0 +1,80 @@
+//! `hfl restore`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use hfl::name::Version;
+use hfl::publish::{self, RestoreOptions};
+use hfl::read::source::Source;
+use hfl::read::{self, BlockSource, Mirror};
+
+use crate::exit;
+use crate::show::{Show, Verbosity, bytes, count};
+
+/// Get an image back: sparse, every block checked; blocks that a seed has are not downloaded.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  hfl restore https://mirror.example/hfl/debian-ps3 debian.img --key RWQ...
+  hfl restore public/debian-ps3 new.img --seed old.img")]
+pub struct Args {
+    /// http(s)://HOST/PATH/NAME or DIRECTORY/NAME
+    source: Source,
+    /// A new file, or a block device
+    out: PathBuf,
+    /// An image that may have some of the blocks; can be given several times
+    #[arg(long, value_name = "OLD.img")]
+    seed: Vec<PathBuf>,
+    /// The version [default: the newest]
+    #[arg(long)]
+    version: Option<Version>,
+    /// The public key: the line, or its file [default: the one kept when publishing]
+    #[arg(long)]
+    key: Option<String>,
+    /// Trust whatever is there
+    #[arg(long, conflicts_with = "key")]
+    unsigned: bool,
+    /// Replace a file that exists
+    #[arg(long)]
+    force: bool,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// No progress, errors alone
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let trust = super::trust(args.key.as_deref(), args.unsigned, &args.source.image)?;
+    let store = args.source.fetch()?;
+    let cancel = super::cancel_on_signal()?;
+    let show = Arc::new(Show::new(Verbosity::of(args.quiet || args.json, false)));
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = RestoreOptions { out: args.out.clone(), seeds: args.seed, force: args.force, jobs };
+    let progress = show.clone();
+    let report = super::runtime()?.block_on(async {
+        let opened = read::open(&[store.clone()], &args.source.image, &trust, args.version).await?;
+        let source: Arc<dyn BlockSource> = Arc::new(Mirror(store));
+        anyhow::Ok(publish::restore(&opened, source, options, progress, cancel).await?)
+    });
+    drop(show);
+    let report = report?;
+    if args.json {
+        exit::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+    } else if !args.quiet {
+        exit::print(&format!(
+            "{}: {} version {}, {} in {:.1} s\n  downloaded {} blocks, {}\n  from seeds {}\n  zero       {}\n",
+            args.out.display(),
+            report.image,
+            report.version,
+            bytes(report.size),
+            report.seconds,
+            count(report.fetched_blocks),
+            bytes(report.fetched_zlib_bytes),
+            bytes(report.seed_bytes),
+            bytes(report.hole_bytes),
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

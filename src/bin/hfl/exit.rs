@@ -1,0 +1,75 @@
+//! How the program ends: exit codes, and errors as a person or a program reads them.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use hfl::publish::{Error, ErrorKind};
+use hfl::read::{ReadError, ReadErrorKind};
+use hfl::store::StoreErrorKind;
+
+/// Some mirrors were left behind.
+pub const BEHIND: u8 = 6;
+const LOCAL: u8 = 1;
+const USAGE: u8 = 2;
+const UNVERIFIED: u8 = 3;
+const UNREACHABLE: u8 = 4;
+const CONFLICT: u8 = 5;
+const INTERRUPTED: u8 = 130;
+
+/// Output into a closed pipe ends the program, as it does every other one in a pipeline.
+pub fn quiet_on_broken_pipe() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        if text.contains("Broken pipe") {
+            std::process::exit(141);
+        }
+        let _ = writeln!(io::stderr(), "hfl: {text}");
+    }));
+}
+
+/// Writes to standard output; a closed pipe ends the program quietly, a full disk is an error.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(141),
+        Err(e) => Err(Error::io(Path::new("standard output"), &e).into()),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Says what failed and returns the exit code.
+pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    let (code, advice) = classify(error);
+    let message = error.to_string();
+    let mut err = io::stderr().lock();
+    // Nothing can be done about a standard error that cannot be written to.
+    let _ = if json {
+        let object = serde_json::json!({ "error": message, "hint": advice, "exit": code });
+        writeln!(err, "{object}")
+    } else {
+        let hint = advice.map(|a| format!("\nhint: {a}")).unwrap_or_default();
+        writeln!(err, "hfl: error: {message}{hint}")
+    };
+    ExitCode::from(code)
+}
+
+fn classify(error: &anyhow::Error) -> (u8, Option<&str>) {
+    if let Some(error) = error.downcast_ref::<Error>() {
+        let code = match error.kind() {
+            ErrorKind::Local => LOCAL,
+            ErrorKind::Usage => USAGE,
+            ErrorKind::Unverified => UNVERIFIED,
+            ErrorKind::Unreachable => UNREACHABLE,
+            ErrorKind::Conflict => CONFLICT,
+            ErrorKind::Interrupted => INTERRUPTED,
+        };
+        return (code, error.advice());
+    }
+    let code = match error.downcast_ref::<ReadError>().map(ReadError::kind) {
+        Some(ReadErrorKind::Unverified) => UNVERIFIED,
+        Some(ReadErrorKind::Store(StoreErrorKind::Unreachable)) => UNREACHABLE,
+        _ => LOCAL,
+    };
+    (code, None)
+}

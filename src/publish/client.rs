@@ -1,0 +1,113 @@
+//! The client that is shipped with the images: `client/hfl-mount-<version>-<arch>-linux`, static, signed.
+//!
+//! Version and architecture are read out of the program itself, so a client for another machine can be published too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use super::release::Object;
+use crate::layout::RepoPath;
+use crate::sign::SecretKey;
+
+/// What stands before the version inside every hfl-mount.
+pub const MARK: &[u8] = b"hfl-mount version mark:";
+/// The largest client, in bytes.
+const CLIENT_MAX_BYTES: u64 = 64 << 20;
+
+/// A client ready to be published.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The program.
+    pub program: Object,
+    /// Its signature, where the repository is signed.
+    pub signature: Option<Object>,
+}
+
+/// The clients to publish: those that were named, else a static hfl-mount beside this program, if there is one.
+///
+/// # Errors
+/// A file that was named and is no static hfl-mount.
+pub fn find(named: &[PathBuf], key: Option<&SecretKey>) -> Result<Vec<Client>, Error> {
+    if named.is_empty() {
+        let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("hfl-mount"));
+        let found = beside.filter(|path| path.is_file()).map(|path| load(&path, key));
+        // The one beside this program was not asked for: a dynamic one is simply not shipped.
+        return Ok(found.and_then(Result::ok).into_iter().collect());
+    }
+    named.iter().map(|path| load(path, key)).collect()
+}
+
+fn load(path: &Path, key: Option<&SecretKey>) -> Result<Client, Error> {
+    let refused = |why: &str| Error::local(format!("{}: {why}", path.display()));
+    let meta = fs::metadata(path).map_err(|e| Error::io(path, &e))?;
+    if meta.len() > CLIENT_MAX_BYTES {
+        return Err(refused("too large for a client"));
+    }
+    let bytes = fs::read(path).map_err(|e| Error::io(path, &e))?;
+    let arch = architecture(&bytes).ok_or_else(|| refused("not a Linux program of an architecture hfl knows"))?;
+    if is_dynamic(&bytes) {
+        return Err(refused("needs shared libraries; clients are shipped as static programs")
+            .hint("build it with RUSTFLAGS='-C target-feature=+crt-static', as the README says"));
+    }
+    let version = version(&bytes).ok_or_else(|| refused("not an hfl-mount"))?;
+    let name = format!("hfl-mount-{version}-{arch}-linux");
+    let path: RepoPath = format!("client/{name}").parse().map_err(|_| refused("its version cannot be a file name"))?;
+    let signature = match key {
+        None => None,
+        Some(key) => {
+            let signed = key.sign(&bytes, &format!("hfl client {name}")).map_err(|e| Error::local(e.to_string()))?;
+            Some(Object { path: path.signature(), bytes: signed.text().to_owned().into() })
+        }
+    };
+    Ok(Client { program: Object { path, bytes: bytes.into() }, signature })
+}
+
+/// A field of an ELF file's header, in the file's own byte order.
+fn field(elf: &[u8], at: usize, bytes: usize) -> Option<u64> {
+    let field = elf.get(at..at + bytes)?;
+    let big_endian = elf.get(5) == Some(&2);
+    let fold = |value, &byte: &u8| value << 8 | u64::from(byte);
+    Some(if big_endian { field.iter().fold(0, fold) } else { field.iter().rev().fold(0, fold) })
+}
+
+/// The machine of an ELF file, by the names that `uname -m` uses.
+fn architecture(elf: &[u8]) -> Option<&'static str> {
+    if !elf.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let little = elf.get(5) == Some(&1);
+    match (field(elf, 18, 2)?, little) {
+        (62, _) => Some("x86_64"),
+        (183, true) => Some("aarch64"),
+        (21, true) => Some("ppc64le"),
+        (21, false) => Some("ppc64"),
+        (22, false) => Some("s390x"),
+        (243, true) => Some("riscv64"),
+        (40, true) => Some("armv7l"),
+        (3, _) => Some("i686"),
+        _ => None,
+    }
+}
+
+/// Whether a 64-bit ELF file asks for a dynamic loader (a program header of type PT_INTERP).
+fn is_dynamic(elf: &[u8]) -> bool {
+    const PT_INTERP: u64 = 3;
+    let (Some(table), Some(size), Some(count)) = (field(elf, 32, 8), field(elf, 54, 2), field(elf, 56, 2)) else {
+        return false;
+    };
+    (0..count).any(|i| {
+        let at = usize::try_from(table.saturating_add(i * size)).unwrap_or(usize::MAX - 4);
+        field(elf, at, 4) == Some(PT_INTERP)
+    })
+}
+
+/// The version that stands behind the mark, up to the next `;`.
+fn version(program: &[u8]) -> Option<String> {
+    let at = program.windows(MARK.len()).position(|w| w == MARK)? + MARK.len();
+    let rest = &program[at..program.len().min(at + 40)];
+    let end = rest.iter().position(|&b| b == b';')?;
+    let version = std::str::from_utf8(&rest[..end]).ok()?;
+    let plain = !version.is_empty() && version.chars().all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c));
+    plain.then(|| version.to_owned())
+}

@@ -1,0 +1,225 @@
+//! One pass over the image: read, split, hash, and seal what is new, on all cores.
+//!
+//! One thread reads and splits; rayon's threads hash and compress; at most a few blocks wait between them, so memory
+//! does not depend on the image. What comes out is the list of blocks and extents of the new index.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::error::Error;
+use super::image::{Image, Part};
+use super::known::{Known, collision};
+use super::progress::{Event, Progress, Scanned};
+use super::spool::{Spool, Spooled};
+use crate::block::{Sealer, digests};
+use crate::delta::Tally;
+use crate::digest::BlockId;
+use crate::index::{BlockRow, Extent, From};
+use crate::split::{Cut, Rule, Splitter};
+
+/// Blocks that wait for a free core, for each core.
+const QUEUE_PER_JOB: usize = 2;
+
+/// How the pass is done.
+pub struct Options<'a> {
+    /// How the image is cut.
+    pub rule: Rule,
+    /// The level of compression.
+    pub level: u8,
+    /// Cores to use.
+    pub jobs: usize,
+    /// Blocks that need no compression.
+    pub known: &'a Known,
+    /// Where new blocks wait.
+    pub spool: &'a Arc<Spool>,
+    /// Set when the user wants it to end.
+    pub cancel: &'a AtomicBool,
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+}
+
+/// What the pass found.
+#[derive(Debug, Default)]
+pub struct CutImage {
+    /// Bytes of the image.
+    pub size: u64,
+    /// The blocks, as an index lists them.
+    pub blocks: Vec<BlockRow>,
+    /// The extents, as an index lists them.
+    pub extents: Vec<Extent>,
+    /// Blocks that were new.
+    pub new: Tally,
+    /// Blocks that the repository had.
+    pub known: Tally,
+    /// Bytes that the image itself has a second time.
+    pub repeated_bytes: u64,
+    /// Bytes in holes.
+    pub hole_bytes: u64,
+}
+
+/// A run of the image that lies in a block.
+struct Segment {
+    offset: u64,
+    bytes: u32,
+    block: u32,
+    block_offset: u32,
+}
+
+/// What all threads share.
+struct Ledger<'a> {
+    options: &'a Options<'a>,
+    state: Mutex<State>,
+    deliver: &'a (dyn Fn(Spooled) + Sync),
+}
+
+#[derive(Default)]
+struct State {
+    blocks: Vec<BlockRow>,
+    places: HashMap<BlockId, u32>,
+    segments: Vec<Segment>,
+    new: Tally,
+    known: Tally,
+    repeated_bytes: u64,
+}
+
+/// Cuts the image; `deliver` gets each new block once it waits in the spool.
+///
+/// # Errors
+/// Whatever stops the reading or the sealing, or the user.
+pub fn cut(image: &Image, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<CutImage, Error> {
+    let ledger = Ledger { options, state: Mutex::default(), deliver };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.jobs).build();
+    let pool = pool.map_err(|e| Error::local(format!("cannot start {} threads: {e}", options.jobs)))?;
+    let (sender, receiver) = sync_channel(options.jobs * QUEUE_PER_JOB);
+    let (read, sealed) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read_and_split(image, options, sender));
+        let sealed = pool.install(|| take_all(receiver, &ledger));
+        (reader.join(), sealed)
+    });
+    let read = read.unwrap_or_else(|_| Err(Error::local("the reading thread failed")));
+    // The reader only says that nobody listens any more when a sealer has failed: the sealer's reason comes first.
+    sealed?;
+    let size = read?;
+    let state = ledger.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(lay_out(size, state))
+}
+
+fn read_and_split(image: &Image, options: &Options<'_>, sender: SyncSender<Cut>) -> Result<u64, Error> {
+    let mut splitter = Splitter::new(options.rule);
+    let mut gone = false;
+    let mut send = |cut: Cut| gone |= sender.send(cut).is_err();
+    let size = image.read(&mut |part| {
+        if options.cancel.load(Ordering::Relaxed) {
+            return Err(Error::interrupted());
+        }
+        match part {
+            Part::Data(bytes) => splitter.data(bytes, &mut send),
+            Part::Hole(bytes) => splitter.hole(bytes, &mut send),
+        }
+        Ok(())
+    })?;
+    splitter.finish(&mut send);
+    if gone { Err(Error::local("a block could not be made")) } else { Ok(size) }
+}
+
+fn take_all(receiver: Receiver<Cut>, ledger: &Ledger<'_>) -> Result<(), Error> {
+    let level = ledger.options.level;
+    receiver.into_iter().par_bridge().try_for_each_init(|| Sealer::new(level), |sealer, cut| ledger.take(cut, sealer))
+}
+
+impl Ledger<'_> {
+    fn take(&self, cut: Cut, sealer: &mut Sealer) -> Result<(), Error> {
+        let (id, sha256) = digests(&cut.bytes);
+        let bytes = cut.bytes.len() as u64;
+        let found = self.options.known.get(&id).map(|known| known.row);
+        let row = found.unwrap_or(BlockRow { id, sha256, bytes: bytes as u32, zlib_bytes: 0 });
+        if row.sha256 != sha256 {
+            return Err(collision(&id));
+        }
+        let (place, first) = self.enter(row, &cut)?;
+        let part = match (first, found) {
+            (false, _) => Scanned::Again,
+            (true, Some(_)) => Scanned::Known,
+            (true, None) => {
+                self.seal(place, &cut, row, sealer)?;
+                Scanned::New
+            }
+        };
+        self.options.progress.event(Event::Scanned { bytes, part });
+        Ok(())
+    }
+
+    /// Notes where the block lies; returns its place among the blocks, and whether it is met for the first time.
+    fn enter(&self, row: BlockRow, cut: &Cut) -> Result<(u32, bool), Error> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = state.blocks.len() as u32;
+        let place = *state.places.entry(row.id).or_insert(next);
+        if place == next {
+            state.blocks.push(row);
+            if row.zlib_bytes > 0 {
+                state.known.add(&row);
+            }
+        } else if state.blocks[place as usize].sha256 != row.sha256 {
+            return Err(collision(&row.id));
+        } else {
+            state.repeated_bytes += u64::from(row.bytes);
+        }
+        let mut block_offset = 0;
+        for span in &cut.spans {
+            state.segments.push(Segment { offset: span.offset, bytes: span.len as u32, block: place, block_offset });
+            block_offset += span.len as u32;
+        }
+        Ok((place, place == next))
+    }
+
+    fn seal(&self, place: u32, cut: &Cut, row: BlockRow, sealer: &mut Sealer) -> Result<(), Error> {
+        let sealed = sealer.seal(&cut.bytes, row.id, row.sha256).map_err(|e| Error::local(e.to_string()))?;
+        let row = *sealed.row();
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.blocks[place as usize] = row;
+            state.new.add(&row);
+        }
+        let spooled = self.options.spool.put(row, sealed.into_file());
+        (self.deliver)(spooled.map_err(|e| Error::io(Path::new("the spool file"), &e))?);
+        Ok(())
+    }
+}
+
+/// Puts the segments in the order of the image, and the blocks in that of their first use.
+fn lay_out(size: u64, mut state: State) -> CutImage {
+    const UNUSED: u32 = u32::MAX;
+    state.segments.sort_unstable_by_key(|s| s.offset);
+    let mut places = vec![UNUSED; state.blocks.len()];
+    let mut out = CutImage { size, new: state.new, known: state.known, ..CutImage::default() };
+    out.repeated_bytes = state.repeated_bytes;
+    out.blocks.reserve_exact(state.blocks.len());
+    let mut at = 0;
+    for segment in &state.segments {
+        out.hole(segment.offset - at);
+        let place = &mut places[segment.block as usize];
+        if *place == UNUSED {
+            *place = out.blocks.len() as u32;
+            out.blocks.push(state.blocks[segment.block as usize]);
+        }
+        let from = From::Block { block: *place, offset: segment.block_offset };
+        Extent { bytes: u64::from(segment.bytes), from }.push_to(&mut out.extents);
+        at = segment.offset + u64::from(segment.bytes);
+    }
+    out.hole(size - at);
+    out
+}
+
+impl CutImage {
+    fn hole(&mut self, bytes: u64) {
+        if bytes > 0 {
+            Extent { bytes, from: From::Hole }.push_to(&mut self.extents);
+            self.hole_bytes += bytes;
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The blocks that a repository is known to hold, and which of its mirrors hold each.
+
+use std::collections::HashMap;
+
+use super::error::{Error, ErrorKind};
+use crate::digest::BlockId;
+use crate::index::{BlockRow, Index};
+
+/// A set of mirrors, by their place in mirrors.toml.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MirrorSet(u64);
+
+impl MirrorSet {
+    /// This set and one more mirror.
+    pub fn with(self, mirror: usize) -> Self {
+        Self(self.0 | 1 << mirror)
+    }
+
+    /// Whether the mirror is in it.
+    pub fn contains(self, mirror: usize) -> bool {
+        self.0 >> mirror & 1 == 1
+    }
+
+    /// The mirrors in it.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..64).filter(move |&i| self.contains(i))
+    }
+}
+
+/// A block that some mirror's own head vouches for.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownBlock {
+    /// As an index lists it.
+    pub row: BlockRow,
+    /// Who holds it.
+    pub holders: MirrorSet,
+}
+
+/// All blocks that verified heads vouch for.
+#[derive(Debug, Default)]
+pub struct Known(HashMap<BlockId, KnownBlock>);
+
+impl Known {
+    /// The block of this name, if somebody holds it.
+    pub fn get(&self, id: &BlockId) -> Option<&KnownBlock> {
+        self.0.get(id)
+    }
+
+    /// Takes in an index that the head of `mirror` vouches for.
+    ///
+    /// # Errors
+    /// A SHA-1 collision between two indexes.
+    pub fn add(&mut self, index: &Index, mirror: usize) -> Result<(), Error> {
+        for row in index.blocks() {
+            let known = self.0.entry(row.id).or_insert(KnownBlock { row: *row, holders: MirrorSet::default() });
+            if known.row.sha256 != row.sha256 {
+                return Err(collision(&row.id));
+            }
+            known.holders = known.holders.with(mirror);
+        }
+        Ok(())
+    }
+}
+
+/// Two contents under one name: nothing that could be published safely.
+pub fn collision(id: &BlockId) -> Error {
+    let message =
+        format!("block {id} has another SHA-256 than the block of that name in the repository: a SHA-1 collision");
+    Error::new(ErrorKind::Unverified, message).hint(
+        "somebody put two different blocks of one SHA-1 into these images on purpose; find the file and remove it",
+    )
+}

@@ -1,0 +1,60 @@
+//! What an operation tells while it works. The library prints nothing; a binary shows this or does not.
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event<'a> {
+    /// A new step began.
+    Step(&'a str),
+    /// Something that does not stop the work but should be known.
+    Warning(&'a str),
+    /// The image has so many bytes (unknown for a stream), and there are so many mirrors.
+    Start {
+        /// Bytes of the image.
+        image_bytes: Option<u64>,
+    },
+    /// A part of the image was dealt with.
+    Scanned {
+        /// Its bytes.
+        bytes: u64,
+        /// What it was.
+        part: Scanned,
+    },
+    /// A mirror took an object of so many bytes.
+    Sent {
+        /// The mirror's name.
+        mirror: &'a str,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// A block was read of an image that is restored.
+    Restored {
+        /// Bytes of the image.
+        bytes: u64,
+    },
+}
+
+/// What a part of the image was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scanned {
+    /// A hole.
+    Hole,
+    /// A block that the repository has.
+    Known,
+    /// A block that is new.
+    New,
+    /// A block that the image itself has twice.
+    Again,
+}
+
+/// Who is told.
+pub trait Progress: Send + Sync {
+    /// Takes note of an event; called from many threads.
+    fn event(&self, event: Event<'_>);
+}
+
+/// Tells nobody.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _: Event<'_>) {}
+}

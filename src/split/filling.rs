@@ -1,0 +1,70 @@
+//! A block that is being filled.
+//!
+//! Invariant: the spans add up to the bytes, and adjacent ones are merged.
+
+use super::page::is_zero;
+use super::splitter::{Cut, Span};
+
+/// Bytes for blocks to come, and where they stand in the image.
+#[derive(Default)]
+pub(super) struct Filling {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+impl Filling {
+    /// How many bytes wait here.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends bytes of the image that stand at `offset`.
+    pub(super) fn add(&mut self, offset: u64, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.add_span(offset, bytes.len() as u64);
+    }
+
+    /// Cuts a block from the first `len` bytes; the others stay, as the start of the next one. All zero is no block.
+    pub(super) fn cut(&mut self, len: usize, out: &mut dyn FnMut(Cut)) {
+        let spans = self.cut_spans(len as u64);
+        if !is_zero(&self.bytes[..len]) {
+            out(Cut { bytes: self.bytes[..len].to_vec(), spans });
+        }
+        self.bytes.copy_within(len.., 0);
+        self.bytes.truncate(self.bytes.len() - len);
+    }
+
+    /// Cuts a block from all that is here, if anything is.
+    pub(super) fn cut_all(&mut self, out: &mut dyn FnMut(Cut)) {
+        self.cut(self.bytes.len(), out);
+    }
+
+    fn add_span(&mut self, offset: u64, len: u64) {
+        match self.spans.last_mut() {
+            Some(last) if last.offset + last.len == offset => last.len += len,
+            _ if len == 0 => {}
+            _ => self.spans.push(Span { offset, len }),
+        }
+    }
+
+    fn cut_spans(&mut self, len: u64) -> Vec<Span> {
+        let mut left = len;
+        let whole = self.spans.iter().take_while(|span| take(&mut left, span.len)).count();
+        let mut front: Vec<Span> = self.spans.drain(..whole).collect();
+        if left > 0 {
+            let first = &mut self.spans[0];
+            front.push(Span { offset: first.offset, len: left });
+            *first = Span { offset: first.offset + left, len: first.len - left };
+        }
+        front
+    }
+}
+
+/// Takes `len` from what is left, if that much is.
+fn take(left: &mut u64, len: u64) -> bool {
+    let fits = len <= *left;
+    if fits {
+        *left -= len;
+    }
+    fits
+}

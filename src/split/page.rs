@@ -1,0 +1,94 @@
+//! What a page of 4096 bytes looks like: its class, and the hash that chooses borders where nothing better does.
+//!
+//! Only the page's own bytes count; nothing here knows where it stands in the image. The signatures are those of ext4
+//! as its tools write it: a directory's first record (`.`), the checksum record at the end of a directory page, and
+//! inodes of 256 bytes.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Bytes in a page.
+pub(super) const PAGE: usize = 4096;
+/// The bytes of one page.
+pub(super) type Page = [u8; PAGE];
+
+const INODE: usize = 256;
+const ZERO_END: usize = 32;
+
+/// What a page is taken for; the first that fits, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Every byte is zero.
+    Zero,
+    /// A page of an ext4 directory.
+    Directory,
+    /// A page of an ext4 inode table.
+    Inodes,
+    /// Any other page that ends in 32 zero bytes: often the last page of a file.
+    Tail,
+    /// Any other page.
+    Plain,
+}
+
+impl Class {
+    #[inline]
+    pub(super) fn of(page: &Page) -> Class {
+        if is_zero(page) {
+            Class::Zero
+        } else if is_directory(page) {
+            Class::Directory
+        } else if is_inodes(page) {
+            Class::Inodes
+        } else if is_zero(&page[PAGE - ZERO_END..]) {
+            Class::Tail
+        } else {
+            Class::Plain
+        }
+    }
+}
+
+/// XXH3-64 of the page, seed 0, default secret.
+pub(super) fn hash(page: &Page) -> u64 {
+    xxh3_64(page)
+}
+
+/// Whether every byte is zero. Looks at the first bytes alone where they already tell.
+#[inline]
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some((chunk, behind)) = rest.split_first_chunk::<128>() {
+        if chunk.iter().fold(0, |sum, byte| sum | byte) != 0 {
+            return false;
+        }
+        rest = behind;
+    }
+    rest.iter().all(|&byte| byte == 0)
+}
+
+fn is_directory(page: &Page) -> bool {
+    word(page, 4) == 0x0000_002e_0201_000c || word(page, 4084) == 0xde00_000c_0000_0000
+}
+
+fn word(page: &Page, at: usize) -> u64 {
+    u64::from_le_bytes(*page[at..].first_chunk().expect("within the page"))
+}
+
+/// At least 14 of the 16 records look like inodes or like free ones, and at least one is an inode.
+fn is_inodes(page: &Page) -> bool {
+    let (mut used, mut other) = (0, 0);
+    for record in page.chunks_exact(INODE) {
+        if is_inode(record) {
+            used += 1;
+        } else if !is_zero(&record[..128]) {
+            other += 1;
+            if other > 2 {
+                return false;
+            }
+        }
+    }
+    used >= 1
+}
+
+/// A file type that exists, and 32 bytes of extra fields.
+fn is_inode(record: &[u8]) -> bool {
+    matches!(record[1] >> 4, 1 | 2 | 4 | 6 | 8 | 10 | 12) && record[128] == 32 && record[129] == 0
+}

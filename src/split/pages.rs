@@ -1,0 +1,90 @@
+//! `pages 1`: the bytes. Follows the decisions of [`Borders`] and assembles blocks of pages and of gathered pages.
+
+use super::border::{Borders, Step};
+use super::filling::Filling;
+use super::page::{self, Class, PAGE};
+use super::pager::{Pager, Piece};
+use super::splitter::Cut;
+
+#[derive(Default)]
+pub(super) struct Pages {
+    pager: Pager,
+    assembly: Assembly,
+}
+
+impl Pages {
+    pub(super) fn data(&mut self, bytes: &[u8], out: &mut dyn FnMut(Cut)) {
+        let assembly = &mut self.assembly;
+        self.pager.data(bytes, &mut |piece| assembly.next(piece, out));
+    }
+
+    pub(super) fn hole(&mut self, len: u64, out: &mut dyn FnMut(Cut)) {
+        let assembly = &mut self.assembly;
+        self.pager.hole(len, &mut |piece| assembly.next(piece, out));
+    }
+
+    pub(super) fn finish(self, out: &mut dyn FnMut(Cut)) {
+        let mut assembly = self.assembly;
+        self.pager.finish(&mut |piece| assembly.next(piece, out));
+        assembly.finish(out);
+    }
+}
+
+/// The two blocks that are being filled, and who decides when they end.
+#[derive(Default)]
+struct Assembly {
+    borders: Borders,
+    blocks: Blocks,
+}
+
+#[derive(Default)]
+struct Blocks {
+    data: Filling,
+    meta: Filling,
+}
+
+impl Assembly {
+    #[inline]
+    fn next(&mut self, piece: Piece, out: &mut dyn FnMut(Cut)) {
+        let blocks = &mut self.blocks;
+        match piece {
+            Piece::Zeros(pages) => self.borders.zeros(pages, &mut |step| blocks.follow(step, 0, &[], out)),
+            Piece::Page { offset, page, len } => {
+                let step = &mut |step| blocks.follow(step, offset, &page[..len], out);
+                self.borders.page(Class::of(page), || page::hash(page), step);
+            }
+        }
+    }
+
+    fn finish(self, out: &mut dyn FnMut(Cut)) {
+        let mut blocks = self.blocks;
+        self.borders.finish(&mut |step| blocks.follow(step, 0, &[], out));
+    }
+}
+
+impl Blocks {
+    /// Does one step; `bytes` are those of the page at hand, at `offset` of the image.
+    fn follow(&mut self, step: Step, offset: u64, bytes: &[u8], out: &mut dyn FnMut(Cut)) {
+        match step {
+            Step::Data => self.data.add(offset, bytes),
+            Step::Zero(page) => self.data.add(page * PAGE as u64, &[0; PAGE]),
+            Step::End(pages) => self.data.cut(self.data.len().min(pages as usize * PAGE), out),
+            Step::Meta => self.meta.add(offset, bytes),
+            Step::EndMeta => self.meta.cut_all(out),
+        }
+    }
+}
+
+/// How many borders `pages 1` finds in the whole pages of an image: its decisions alone, to measure their speed.
+pub fn count_page_borders(image: &[u8]) -> usize {
+    let mut borders = Borders::default();
+    let mut count = 0;
+    let step = &mut |step| count += usize::from(matches!(step, Step::End(_) | Step::EndMeta));
+    let mut rest = image;
+    while let Some((page, behind)) = rest.split_first_chunk() {
+        borders.page(Class::of(page), || page::hash(page), step);
+        rest = behind;
+    }
+    borders.finish(step);
+    count
+}
