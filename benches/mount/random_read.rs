@@ -22,7 +22,8 @@ fn main() {
     let duration = Duration::from_secs(seconds);
     let reads: u64 = std::thread::scope(|scope| {
         let readers: Vec<_> = (0..threads).map(|t| (t, file.try_clone().unwrap())).collect();
-        let readers = readers.into_iter().map(|(t, file)| scope.spawn(move || read(&file, start, window, duration, t + 1)));
+        let readers =
+            readers.into_iter().map(|(t, file)| scope.spawn(move || read(&file, start, window, duration, t + 1)));
         readers.collect::<Vec<_>>().into_iter().map(|reader| reader.join().unwrap()).sum()
     });
     println!("{}", reads / seconds);

@@ -36,7 +36,8 @@ pub struct Mount {
     pub origin: String,
     /// The image.
     pub image: Arc<Image>,
-    /// The most that is fetched ahead of a stream, in bytes; 0 for no readahead.
+    /// The most that is fetched ahead of a stream, in bytes. With 0 nothing is done ahead or side by side, beyond what
+    /// the kernel does for any file.
     pub readahead_bytes: u64,
 }
 
@@ -63,7 +64,8 @@ impl Mount {
         let (end, ended) = oneshot::channel();
         let prefetch = (self.readahead_bytes > 0)
             .then(|| Prefetch::new(Arc::clone(&self.image), runtime.clone(), PREFETCH_JOBS, self.readahead_bytes));
-        let config = config(&self.origin);
+        let parallel = prefetch.is_some();
+        let config = config(&self.origin, if parallel { THREADS } else { 1 });
         let filesystem = ImageFs {
             name: self.name,
             created: self.created,
@@ -75,12 +77,14 @@ impl Mount {
         };
         let session = Session::new(filesystem, point.path(), &config).and_then(Session::spawn);
         let session = ManuallyDrop::new(session.map_err(|e| point.mount_error(&e))?);
-        point.raise_kernel_readahead(KERNEL_READAHEAD_KIB);
+        if parallel {
+            point.raise_kernel_readahead(KERNEL_READAHEAD_KIB);
+        }
         Ok(Mounted { point, ended, _session: session })
     }
 }
 
-fn config(origin: &str) -> Config {
+fn config(origin: &str, threads: usize) -> Config {
     let mut config = Config::default();
     // The name goes through the helper's option list, where a comma would end it.
     let name = origin.replace([',', '\\'], "_");
@@ -94,7 +98,7 @@ fn config(origin: &str) -> Config {
     ];
     // Others may read what root mounts; a user's mount is the user's own, as FUSE has it by default.
     config.acl = if rustix::process::geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(THREADS);
+    config.n_threads = Some(threads);
     config.clone_fd = true;
     config
 }
