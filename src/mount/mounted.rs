@@ -21,7 +21,7 @@ const THREADS: usize = 4;
 /// Blocks fetched in advance at the same time.
 const PREFETCH_JOBS: usize = 16;
 /// The kernel's own readahead: its requests are then as large as they can be.
-const KERNEL_READAHEAD_KIB: u32 = 1024;
+const KERNEL_READAHEAD_KIB: u32 = 512;
 /// How long users of a busy mount have to let go of it.
 const BUSY_WAIT: Duration = Duration::from_secs(3);
 
