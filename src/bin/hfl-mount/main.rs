@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(code) => return code,
     };
-    daemon::limit_heaps();
+    daemon::limit_heap();
     let mut daemon = match if args.foreground { Ok(Daemon::none()) } else { Daemon::fork() } {
         Ok(daemon) => daemon,
         Err(e) => {
