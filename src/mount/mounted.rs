@@ -90,7 +90,8 @@ fn config(origin: &str, threads: usize) -> Config {
     let name = origin.replace([',', '\\'], "_");
     config.mount_options = vec![
         MountOption::FSName(name),
-        MountOption::Subtype("hfl".into()),
+        // Spelled out, it reaches mount(2) too: `fuse.hfl` in the list of mounts.
+        MountOption::CUSTOM("subtype=hfl".into()),
         MountOption::RO,
         MountOption::NoSuid,
         MountOption::NoDev,

@@ -110,7 +110,7 @@ impl Ages {
 }
 
 fn minute(stat: &Stat) -> i64 {
-    stat.st_mtime as i64 / 60
+    stat.st_mtime / 60
 }
 
 /// Shows every regular file below `blocks/` to `show`, with the handle of its directory.
@@ -141,7 +141,7 @@ fn sweep(files: &Files) {
     let Ok(directory) = open_directory(files, TEMPORARY) else { return };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     each_in(&directory, |name, stat| {
-        if now - stat.st_mtime as i64 > STALE_SECONDS {
+        if now - stat.st_mtime > STALE_SECONDS {
             let _ = fs::unlinkat(&directory, name, AtFlags::empty());
         }
     });
