@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::error::Error;
 use super::image::Image;
 use super::known::{Known, collision};
-use super::progress::{Event, Progress, Scanned};
+use super::progress::{Event, Fate, Progress};
 use super::spool::{Spool, Spooled};
 use crate::block::{Sealer, digests};
 use crate::delta::Tally;
@@ -111,7 +111,8 @@ pub fn cut(image: &Image, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sy
 
 fn read_and_split(image: &Image, options: &Options<'_>, sender: SyncSender<Cut>) -> Result<u64, Error> {
     let mut gone = false;
-    let size = image.split(options.rule, options.cancel, &mut |cut| gone |= sender.send(cut).is_err())?;
+    let passed = |bytes| options.progress.event(Event::Read { bytes });
+    let size = image.split(options.rule, options.cancel, &passed, &mut |cut| gone |= sender.send(cut).is_err())?;
     if gone { Err(Error::local("a block could not be made")) } else { Ok(size) }
 }
 
@@ -130,15 +131,15 @@ impl Ledger<'_> {
             return Err(collision(&id));
         }
         let (place, first) = self.enter(row, &cut)?;
-        let part = match (first, found) {
-            (false, _) => Scanned::Again,
-            (true, Some(_)) => Scanned::Known,
+        let fate = match (first, found) {
+            (false, _) => Fate::Again,
+            (true, Some(_)) => Fate::Known,
             (true, None) => {
                 self.seal(place, &cut, row, sealer)?;
-                Scanned::New
+                Fate::New
             }
         };
-        self.options.progress.event(Event::Scanned { bytes, part });
+        self.options.progress.event(Event::Block { bytes, fate });
         Ok(())
     }
 

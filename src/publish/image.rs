@@ -27,6 +27,15 @@ enum Part<'a> {
     Hole(u64),
 }
 
+impl Part<'_> {
+    fn bytes(&self) -> u64 {
+        match self {
+            Part::Data(bytes) => bytes.len() as u64,
+            Part::Hole(bytes) => *bytes,
+        }
+    }
+}
+
 /// An image that was opened and looked at.
 pub struct Image {
     name: String,
@@ -154,11 +163,17 @@ impl Image {
         }
     }
 
-    /// Reads the image once and cuts it by `rule`; returns its bytes.
+    /// Reads the image once and cuts it by `rule`; returns its bytes. `passed` is told how far it got, in bytes.
     ///
     /// # Errors
     /// A failed read, a file that changed meanwhile, and [`ErrorKind::Interrupted`](super::ErrorKind::Interrupted) once `cancel` is set.
-    pub fn split(&self, rule: Rule, cancel: &AtomicBool, out: &mut dyn FnMut(Cut)) -> Result<u64, Error> {
+    pub fn split(
+        &self,
+        rule: Rule,
+        cancel: &AtomicBool,
+        passed: &dyn Fn(u64),
+        out: &mut dyn FnMut(Cut),
+    ) -> Result<u64, Error> {
         let mut splitter = Splitter::new(rule);
         let size = self.read(&mut |part| {
             if cancel.load(Ordering::Relaxed) {
@@ -168,6 +183,7 @@ impl Image {
                 Part::Data(bytes) => splitter.data(bytes, out),
                 Part::Hole(bytes) => splitter.hole(bytes, out),
             }
+            passed(part.bytes());
             Ok(())
         })?;
         splitter.finish(out);

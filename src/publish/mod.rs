@@ -29,7 +29,7 @@ pub use error::{Error, ErrorKind};
 pub use keyring::Keyring;
 pub use mirror::readers;
 pub use options::Options;
-pub use progress::{Event, Progress, Scanned, Silent};
+pub use progress::{Event, Fate, Progress, Silent};
 pub use report::{Count, MirrorReport, Outcome, Report};
 pub use restore::{RestoreOptions, RestoreReport, restore};
 pub use run::publish;

@@ -12,12 +12,17 @@ pub enum Event<'a> {
         /// Bytes of the image.
         image_bytes: Option<u64>,
     },
-    /// A part of the image was dealt with.
-    Scanned {
+    /// So many more bytes of the image were read, or skipped as a hole.
+    Read {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// A block was dealt with.
+    Block {
         /// Its bytes.
         bytes: u64,
         /// What it was.
-        part: Scanned,
+        fate: Fate,
     },
     /// A mirror took an object of so many bytes.
     Sent {
@@ -33,11 +38,9 @@ pub enum Event<'a> {
     },
 }
 
-/// What a part of the image was.
+/// What a block of the image was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scanned {
-    /// A hole.
-    Hole,
+pub enum Fate {
     /// A block that the repository has.
     Known,
     /// A block that is new.

@@ -188,7 +188,7 @@ fn take_seed(work: &Work, wanted: &HashMap<BlockId, usize>, seed: &Path, jobs: u
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || -> Result<(), Error> {
             let rule = work.index.header().split;
-            image.split(rule, &work.cancel, &mut |cut| drop(sender.send(cut))).map(drop)
+            image.split(rule, &work.cancel, &|_| {}, &mut |cut| drop(sender.send(cut))).map(drop)
         });
         pool.install(|| receiver.into_iter().par_bridge().try_for_each(take))?;
         reader.join().unwrap_or_else(|_| Err(Error::local("the reading thread failed")))

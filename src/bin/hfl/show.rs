@@ -1,11 +1,10 @@
 //! Numbers as a person reads them, and progress on a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use hfl::publish::{Event, Progress, Scanned};
+use hfl::publish::{Event, Fate, Progress};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// `1.50 MiB`.
@@ -44,10 +43,9 @@ impl Verbosity {
 pub struct Show {
     verbosity: Verbosity,
     bar: ProgressBar,
-    step: Mutex<String>,
     new: AtomicU64,
     known: AtomicU64,
-    hole: AtomicU64,
+    block_bytes: AtomicU64,
 }
 
 impl Show {
@@ -56,8 +54,8 @@ impl Show {
         let terminal = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
         let target = if terminal { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        let (new, known, hole) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        Self { verbosity, bar, step: Mutex::default(), new, known, hole }
+        let (new, known, block_bytes) = Default::default();
+        Self { verbosity, bar, new, known, block_bytes }
     }
 
     fn line(&self, text: &str) {
@@ -81,15 +79,15 @@ impl Show {
         self.bar.enable_steady_tick(Duration::from_millis(200));
     }
 
-    fn scanned(&self, bytes: u64, part: Scanned) {
-        let counter = match part {
-            Scanned::New => &self.new,
-            Scanned::Known | Scanned::Again => &self.known,
-            Scanned::Hole => &self.hole,
-        };
+    fn block(&self, bytes: u64, fate: Fate) {
+        let counter = if fate == Fate::New { &self.new } else { &self.known };
         counter.fetch_add(1, Relaxed);
-        self.bar.inc(bytes);
-        self.bar.set_message(format!("blocks: {} new, {} known", self.new.load(Relaxed), self.known.load(Relaxed)));
+        self.block_bytes.fetch_add(bytes, Relaxed);
+        if !self.bar.is_hidden() {
+            let zero = self.bar.position().saturating_sub(self.block_bytes.load(Relaxed));
+            let (new, known) = (self.new.load(Relaxed), self.known.load(Relaxed));
+            self.bar.set_message(format!("blocks: {new} new, {known} known; zero: {}", self::bytes(zero)));
+        }
     }
 }
 
@@ -97,9 +95,6 @@ impl Progress for Show {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Step(text) => {
-                if let Ok(mut step) = self.step.lock() {
-                    text.clone_into(&mut step);
-                }
                 if self.verbosity == Verbosity::Verbose || (self.verbosity == Verbosity::Normal && self.bar.is_hidden())
                 {
                     self.line(&format!("hfl: {text}"));
@@ -110,9 +105,9 @@ impl Progress for Show {
             Event::Warning(text) if self.verbosity != Verbosity::Quiet => self.line(&format!("hfl: warning: {text}")),
             Event::Warning(_) => {}
             Event::Start { image_bytes } => self.start(image_bytes),
-            Event::Scanned { bytes, part } => self.scanned(bytes, part),
+            Event::Read { bytes } | Event::Restored { bytes } => self.bar.inc(bytes),
+            Event::Block { bytes, fate } => self.block(bytes, fate),
             Event::Sent { .. } => {}
-            Event::Restored { bytes } => self.bar.inc(bytes),
         }
     }
 }
