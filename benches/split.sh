@@ -86,16 +86,18 @@ rebuilt() { # rebuilt DIR
   verdict 'pages: blocks of new.img, fixed' "$pages_blocks" "$fixed_blocks"
 }
 
-kept() { # kept DIR - the old image itself, and the one that was upgraded in place; there is no floor for these
-  local image fixed_blocks fixed_upload
+kept() { # kept DIR - the image that was upgraded in place; what changed in it has no floor
+  local fixed_blocks fixed_upload
   floor=
-  for image in old inplace; do
-    hfl "$image.img, fixed" fixed "$1/old.img" "$1/$image.img"
-    fixed_blocks=$blocks fixed_upload=$upload
-    hfl "$image.img, pages" pages "$1/old.img" "$1/$image.img"
-    verdict "pages: blocks of $image.img, fixed" "$blocks" "$fixed_blocks"
-    verdict "pages: upload of $image.img, fixed" "$upload" "$fixed_upload"
-  done
+  hfl 'inplace.img, fixed' fixed "$1/old.img" "$1/inplace.img"
+  fixed_blocks=$blocks fixed_upload=$upload
+  hfl 'inplace.img, pages' pages "$1/old.img" "$1/inplace.img"
+  verdict 'pages: blocks of inplace.img, fixed' "$blocks" "$fixed_blocks"
+  verdict 'pages: upload of inplace.img, fixed' "$upload" "$fixed_upload"
+  hfl 'old.img, fixed' fixed /dev/null "$1/old.img"
+  fixed_blocks=$blocks
+  hfl 'old.img, pages' pages /dev/null "$1/old.img"
+  verdict 'pages: blocks of old.img, fixed' "$blocks" "$fixed_blocks"
 }
 
 packed() { # packed DIR
