@@ -54,7 +54,8 @@ ext4() {
 
 squashfs() {
   rm -f "$2"
-  env -u SOURCE_DATE_EPOCH sqfstar -quiet -no-progress -comp gzip -b 128K -all-time "$SOURCE_DATE_EPOCH" "$2" <"$1" >/dev/null
+  env -u SOURCE_DATE_EPOCH sqfstar -quiet -no-progress -comp gzip -b 128K -all-time "$SOURCE_DATE_EPOCH" \
+    "$2" <"$1" >/dev/null
 }
 
 # upgrade OLD.img OUT.img
@@ -69,7 +70,8 @@ upgrade() {
   printf '%s\n' "${newest[@]}" >"$root/etc/apt/sources.list"
   printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
   chmod +x "$root/usr/sbin/policy-rc.d"
-  chroot "$root" sh -ec 'apt-get -qq update; apt-get -qq -y dist-upgrade >/dev/null; apt-get clean; rm -rf /var/lib/apt/lists/*'
+  chroot "$root" sh -ec 'apt-get -qq update; apt-get -qq -y dist-upgrade >/dev/null; apt-get clean
+    rm -rf /var/lib/apt/lists/*'
   rm -f "$root/usr/sbin/policy-rc.d" "$root"/boot/initrd.img*
   umount "$root/dev" "$root/proc" "$root"
   rmdir "$root"

@@ -1,16 +1,17 @@
 //! `--split content`: looks at an image and picks the rule that suits it.
 //!
 //! `pages` loses everything where data is not aligned to 4096 bytes, `bytes` only something where it is. So `pages` is
-//! picked when there is a sign of an aligned file system, and `bytes` in all other cases: ISO 9660 (whatever its partition
-//! table pretends), squashfs, cpio, archives, file systems with smaller blocks or on a partition that begins in the
-//! middle of a page, and the unknown. LVM and LUKS count as aligned: what is in them keeps its place within a page.
+//! picked when there is a sign of an aligned file system, and `bytes` in all other cases: ISO 9660 (whatever its
+//! partition table pretends), squashfs, cpio, archives, file systems with smaller blocks or on a partition that begins
+//! in the middle of a page, and the unknown. LVM and LUKS count as aligned: what is in them keeps its place in a page.
 
 use super::partitions::{Partition, partitions};
 use super::rule::Rule;
 use super::superblock::{Found, ReadAt, look};
 
 /// The rule that suits an image of `size` bytes, if that is known. `read_at` fills a buffer from an offset in bytes, or
-/// says `false` where it cannot: of a pipe, say, only the first MiB may be there. Fewer than 2,000 small reads, whatever the tables say.
+/// says `false` where it cannot: of a pipe, say, only the first MiB may be there. Fewer than 2,000 small reads, whatever
+/// the tables say.
 ///
 /// Among partitions the largest decides of which anything is known.
 pub fn choose(size: Option<u64>, read_at: &mut dyn FnMut(u64, &mut [u8]) -> bool) -> Rule {

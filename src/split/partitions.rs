@@ -21,21 +21,20 @@ const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
 const PROTECTIVE: u8 = 0xee;
 const MBR_LINUX: [u8; 4] = [0x83, 0x8e, 0xe8, 0xfd];
 
-/// First four bytes of GPT types, as stored: Linux data, the root of x86-64, x86, arm64, arm and riscv64, /home, /srv, /var, LVM, RAID
-/// and LUKS.
+/// How the types begin that Linux uses in a GPT; their first four bytes.
 const GPT_LINUX: [u32; 12] = [
-    0x0fc6_3daf,
-    0x4f68_bce3,
-    0x4447_9540,
-    0xb921_b045,
-    0x69da_d710,
-    0x72ec_70a6,
-    0x933a_c7e1,
-    0x3b8f_8425,
-    0x4d21_b016,
-    0xe6d6_d379,
-    0xa19d_880f,
-    0xca7d_7ccb,
+    0x0fc6_3daf, // Linux data
+    0x4f68_bce3, // root, x86-64
+    0x4447_9540, // root, x86
+    0xb921_b045, // root, arm64
+    0x69da_d710, // root, arm
+    0x72ec_70a6, // root, riscv64
+    0x933a_c7e1, // /home
+    0x3b8f_8425, // /srv
+    0x4d21_b016, // /var
+    0xe6d6_d379, // LVM
+    0xa19d_880f, // RAID
+    0xca7d_7ccb, // LUKS
 ];
 
 /// All partitions that the image's table names, in its order.

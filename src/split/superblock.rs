@@ -19,10 +19,10 @@ pub(super) enum Found {
     Unreadable,
 }
 
-/// Bytes from the start that hold all but one of the superblocks.
+/// Bytes from the start that hold most superblocks.
 const HEAD: usize = 4096;
 /// Where ext, F2FS, EROFS and NILFS2 have theirs.
-const SECOND_KIB: usize = 1024;
+const SUPERBLOCK: usize = 1024;
 
 /// What begins at `start`, in bytes.
 pub(super) fn look(start: u64, read_at: ReadAt) -> Found {
@@ -42,21 +42,21 @@ pub(super) fn look(start: u64, read_at: ReadAt) -> Found {
 
 /// In what units of bytes the file system or the container that begins with `head` places data.
 fn unit_of(head: &[u8; HEAD]) -> Option<u64> {
-    let second = &head[SECOND_KIB..];
-    if second[56..58] == [0x53, 0xef] {
-        return shifted(1024, number(&second[24..28])); // ext2, ext3, ext4
+    let superblock = &head[SUPERBLOCK..];
+    if superblock[56..58] == [0x53, 0xef] {
+        return shifted(1024, number(&superblock[24..28])); // ext2, ext3, ext4
     }
     if head.starts_with(b"XFSB") {
         return Some(u64::from(u32::from_be_bytes([head[4], head[5], head[6], head[7]])));
     }
-    if second.starts_with(&0xe0f5_e1e2_u32.to_le_bytes()) {
-        return shifted(1, second[12].into()); // EROFS, whose compressed clusters are whole blocks too
+    if superblock.starts_with(&0xe0f5_e1e2_u32.to_le_bytes()) {
+        return shifted(1, superblock[12].into()); // EROFS, whose compressed clusters are whole blocks too
     }
-    if second[..8] == [2, 0, 0, 0, 0, 0, 0x34, 0x34] {
-        return shifted(1024, number(&second[24..28])); // NILFS2
+    if superblock[..8] == [2, 0, 0, 0, 0, 0, 0x34, 0x34] {
+        return shifted(1024, number(&superblock[24..28])); // NILFS2
     }
     // F2FS has no smaller blocks than pages. LVM places volumes, and LUKS sectors, at multiples of at least 4096 bytes.
-    let f2fs = second.starts_with(&0xf2f5_2010_u32.to_le_bytes());
+    let f2fs = superblock.starts_with(&0xf2f5_2010_u32.to_le_bytes());
     let lvm = (0..4).any(|sector| head[sector * 512..].starts_with(b"LABELONE"));
     (f2fs || lvm || head.starts_with(b"LUKS\xba\xbe")).then_some(4096)
 }

@@ -118,7 +118,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn tables_of_anything_end(start in prop::collection::vec(any::<u8>(), 1100), kinds in prop::array::uniform4(0..6usize), size: bool) {
+    fn tables_of_anything_end(
+        start in prop::collection::vec(any::<u8>(), 1100),
+        kinds in prop::array::uniform4(0..6usize),
+        size: bool,
+    ) {
         let mut image = vec![0; 8192];
         image[..1100].copy_from_slice(&start);
         image[510..514].copy_from_slice(&[0x55, 0xaa, b'E', b'F']);
