@@ -31,7 +31,7 @@ pub enum PointError {
     #[error("mount point {}: not permitted", .0.display())]
     NotPermitted(PathBuf),
     /// The kernel has no FUSE.
-    #[error("/dev/fuse: {0}")]
+    #[error("/dev/fuse: {}", .0.kind())]
     NoFuse(io::Error),
     /// A user other than root needs the helper program.
     #[error("fusermount3: not found")]

@@ -1,9 +1,10 @@
 //! Real mounts: the file that the kernel shows is the image, whatever happens to the mirrors.
 
 use std::fs;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use hfl::index::Index;
 use hfl::layout::RepoPath;
@@ -199,4 +200,40 @@ fn older_versions_can_be_asked_for() {
     let older = Mounted::new(home.path(), &["--unsigned", "--version", "1"], &[&text(&base)], "test");
     assert!(fs::read(older.file()).unwrap() == bytes);
     older.end();
+}
+
+#[test]
+fn cached_reads_are_answered_while_a_mirror_stalls() {
+    if cannot_mount() {
+        return;
+    }
+    let (home, bytes, index) = repository();
+    let (first, last) = (0, index.blocks().len() - 1);
+    let server = WebServer::stalling(&home.path().join("a"), &index.blocks()[last].id.to_string());
+    let mut mounted = Mounted::new(home.path(), &["--unsigned", "--no-cache"], &[&server.url()], "test");
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(mounted.file()).unwrap();
+    let (cached, stalled) = (uses(&index, first)[0], uses(&index, last)[0]);
+    let mut buffer = vec![0; 2 * 4096];
+    let skip = buffer.as_ptr().align_offset(4096);
+    let page = &mut buffer[skip..skip + 4096];
+    file.read_exact_at(page, cached).unwrap();
+    let waiting: Vec<_> = (0..12)
+        .map(|_| {
+            let file = fs::File::open(mounted.file()).unwrap();
+            std::thread::spawn(move || file.read_exact_at(&mut [0; 100], stalled).is_err())
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let mut slowest = Duration::ZERO;
+    for _ in 0..500 {
+        let start = Instant::now();
+        file.read_exact_at(page, cached).unwrap();
+        slowest = slowest.max(start.elapsed());
+        assert!(page[..] == bytes[cached as usize..][..4096]);
+    }
+    println!("the slowest of 500 cached reads took {slowest:?} while 12 others waited");
+    assert!(slowest < Duration::from_secs(1) && !waiting.iter().any(|w| w.is_finished()));
+    mounted.signal(rustix::process::Signal::TERM);
+    assert!(mounted.status().success());
+    assert!(waiting.into_iter().all(|w| w.join().unwrap()), "what still waits at the end fails");
 }

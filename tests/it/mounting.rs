@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use axum::extract::Request;
+use axum::middleware::Next;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -132,10 +134,25 @@ pub struct WebServer {
 
 impl WebServer {
     pub fn new(directory: &Path) -> Self {
+        Self::stalling(directory, "never")
+    }
+
+    /// One that never answers for paths that end with `stalled`.
+    pub fn stalling(directory: &Path, stalled: &str) -> Self {
+        let stalled = stalled.to_owned();
+        let stall = axum::middleware::from_fn(move |request: Request, next: Next| {
+            let stalls = request.uri().path().ends_with(&stalled);
+            async move {
+                if stalls {
+                    std::future::pending::<()>().await;
+                }
+                next.run(request).await
+            }
+        });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let files = axum::Router::new().fallback_service(tower_http::services::ServeDir::new(directory));
+        let files = axum::Router::new().fallback_service(tower_http::services::ServeDir::new(directory)).layer(stall);
         runtime.spawn(async move { axum::serve(listener, files).await });
         Self { address, _runtime: runtime }
     }
