@@ -110,7 +110,7 @@ pub enum Seal {
     /// It does not: the line `unsigned` stands in place of a signature.
     Unsigned,
     /// A minisign signature over every byte before the second separator.
-    Signed(Signature),
+    Signed(Box<Signature>),
 }
 
 /// What a reader accepts as proof.

@@ -92,5 +92,5 @@ fn seal(lines: &mut Lines<'_>) -> Result<Seal, FormatError> {
     }
     let text = std::str::from_utf8(lines.rest()).map_err(|_| FormatError::line(first, "the signature is not UTF-8"))?;
     let signature = text.parse().map_err(|e| FormatError::line(first, format!("{e}")))?;
-    Ok(Seal::Signed(signature))
+    Ok(Seal::Signed(Box::new(signature)))
 }

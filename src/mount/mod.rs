@@ -1,1 +1,26 @@
-//! Mounting.
+//! The client: an image of a repository as a file, through FUSE.
+//!
+//! Sources of blocks are wrapped around each other, one concern each, all behind
+//! [`BlockSource`](crate::read::BlockSource): mirror <- [`watched`] <- failover <- [`disk`] cache <- [`decoded`] cache <-
+//! [`coalesce`]. [`image`] reads an image from the outermost, [`readahead`] decides what is fetched in advance, and
+//! [`fuse`] is a thin adapter in front; everything but that adapter and the mount itself works without FUSE.
+//!
+//! Nothing is served here that was not checked, and nothing is printed: what there is to tell goes to an
+//! [`Observer`](notice::Observer).
+
+pub mod coalesce;
+pub mod decoded;
+pub mod disk;
+mod fuse;
+pub mod image;
+pub mod lru;
+pub mod map;
+pub mod mounted;
+pub mod notice;
+pub mod point;
+pub mod prefetch;
+pub mod readahead;
+pub mod seen;
+pub mod single;
+pub mod sources;
+pub mod watched;

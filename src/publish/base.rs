@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::error::{Error, ErrorKind};
-use super::known::Known;
+use super::known::{Known, MirrorSet};
 use super::mirror::OpenMirror;
 use super::progress::{Event, Progress};
 use crate::digest::Sha256;
@@ -28,6 +28,8 @@ pub struct Base {
     pub indexes: Vec<(VersionRow, Arc<Index>)>,
     /// The blocks of this and other images, and who holds them.
     pub known: Known,
+    /// Mirrors on which an index that their head names could not be read.
+    pub damaged: MirrorSet,
 }
 
 impl Base {
@@ -52,7 +54,8 @@ pub async fn find(
     refuse_conflicts(mirrors)?;
     let heads = mirrors.iter().filter_map(|m| m.head.as_ref());
     let head = heads.max_by_key(|f| (f.head.newest().version, f.head.created)).map(|f| f.head.clone());
-    let mut loader = Loader { mirrors, progress, indexes: HashMap::new(), known: Known::default() };
+    let mut loader =
+        Loader { mirrors, progress, indexes: HashMap::new(), known: Known::default(), damaged: MirrorSet::default() };
     for (i, mirror) in mirrors.iter().enumerate() {
         if let Some(found) = &mirror.head {
             loader.load(i, &found.head).await?;
@@ -63,7 +66,7 @@ pub async fn find(
         None => Vec::new(),
     };
     loader.load_other_images(image, keys).await?;
-    Ok(Base { head, indexes, known: loader.known })
+    Ok(Base { head, indexes, known: loader.known, damaged: loader.damaged })
 }
 
 /// Two different indexes under one version are two histories; nothing can be built on both.
@@ -89,6 +92,7 @@ struct Loader<'a> {
     progress: &'a dyn Progress,
     indexes: HashMap<Sha256, Arc<Index>>,
     known: Known,
+    damaged: MirrorSet,
 }
 
 impl Loader<'_> {
@@ -101,6 +105,7 @@ impl Loader<'_> {
                     Ok(index) => Arc::new(index),
                     Err(e) => {
                         self.progress.event(Event::Warning(&format!("{e}; its blocks are not reused")));
+                        self.damaged = self.damaged.with(mirror);
                         continue;
                     }
                 },

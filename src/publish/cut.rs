@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
 use super::error::Error;
-use super::image::{Image, Part};
+use super::image::Image;
 use super::known::{Known, collision};
 use super::progress::{Event, Progress, Scanned};
 use super::spool::{Spool, Spooled};
@@ -20,7 +20,7 @@ use crate::block::{Sealer, digests};
 use crate::delta::Tally;
 use crate::digest::BlockId;
 use crate::index::{BlockRow, Extent, From};
-use crate::split::{Cut, Rule, Splitter};
+use crate::split::{Cut, Rule};
 
 /// Blocks that wait for a free core, for each core.
 const QUEUE_PER_JOB: usize = 2;
@@ -110,20 +110,8 @@ pub fn cut(image: &Image, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sy
 }
 
 fn read_and_split(image: &Image, options: &Options<'_>, sender: SyncSender<Cut>) -> Result<u64, Error> {
-    let mut splitter = Splitter::new(options.rule);
     let mut gone = false;
-    let mut send = |cut: Cut| gone |= sender.send(cut).is_err();
-    let size = image.read(&mut |part| {
-        if options.cancel.load(Ordering::Relaxed) {
-            return Err(Error::interrupted());
-        }
-        match part {
-            Part::Data(bytes) => splitter.data(bytes, &mut send),
-            Part::Hole(bytes) => splitter.hole(bytes, &mut send),
-        }
-        Ok(())
-    })?;
-    splitter.finish(&mut send);
+    let size = image.split(options.rule, options.cancel, &mut |cut| gone |= sender.send(cut).is_err())?;
     if gone { Err(Error::local("a block could not be made")) } else { Ok(size) }
 }
 

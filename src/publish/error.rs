@@ -51,7 +51,7 @@ impl Error {
 
     /// The user stopped it.
     pub fn interrupted() -> Self {
-        Self::new(ErrorKind::Interrupted, "interrupted; nothing was published")
+        Self::new(ErrorKind::Interrupted, "interrupted; the work was not finished, and nothing was switched")
     }
 
     /// The same error with advice.

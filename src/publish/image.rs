@@ -7,11 +7,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::Error;
 use super::foreign;
 use crate::index::IMAGE_MAX_BYTES;
-use crate::split::{Rule, choose};
+use crate::split::{Cut, Rule, Splitter, choose};
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -19,7 +20,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 const PAGE_BYTES: u64 = 4096;
 
 /// A part of the image.
-pub enum Part<'a> {
+enum Part<'a> {
     /// These bytes.
     Data(&'a [u8]),
     /// So many zeros, which were not read.
@@ -134,10 +135,7 @@ impl Image {
     }
 
     /// Reads the image once; `part` gets it from its start to its end. Returns its bytes.
-    ///
-    /// # Errors
-    /// A failed read, a file that changed meanwhile, or the error of `part`.
-    pub fn read(&self, part: &mut dyn FnMut(Part<'_>) -> Result<(), Error>) -> Result<u64, Error> {
+    fn read(&self, part: &mut dyn FnMut(Part<'_>) -> Result<(), Error>) -> Result<u64, Error> {
         match &self.input {
             Input::File { file, path, size, stamp } => {
                 let read = read_file(file, path, *size, part);
@@ -154,6 +152,26 @@ impl Image {
                 self.check_size(size).map(|()| size)
             }
         }
+    }
+
+    /// Reads the image once and cuts it by `rule`; returns its bytes.
+    ///
+    /// # Errors
+    /// A failed read, a file that changed meanwhile, and [`ErrorKind::Interrupted`](super::ErrorKind::Interrupted) once `cancel` is set.
+    pub fn split(&self, rule: Rule, cancel: &AtomicBool, out: &mut dyn FnMut(Cut)) -> Result<u64, Error> {
+        let mut splitter = Splitter::new(rule);
+        let size = self.read(&mut |part| {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::interrupted());
+            }
+            match part {
+                Part::Data(bytes) => splitter.data(bytes, out),
+                Part::Hole(bytes) => splitter.hole(bytes, out),
+            }
+            Ok(())
+        })?;
+        splitter.finish(out);
+        Ok(size)
     }
 
     fn changed(&self) -> Error {

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::error::{Error, ErrorKind};
 use crate::head::Trust;
 use crate::mirrors::{Mirror, Mirrors, WritePlace};
@@ -105,11 +107,6 @@ pub async fn lock_all(mirrors: &mut [OpenMirror]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets the next publisher in.
-pub fn unlock_all(mirrors: &mut [OpenMirror]) {
-    mirrors.iter_mut().for_each(|mirror| mirror.lock = None);
-}
-
 /// Reads the head of `image` from every mirror.
 ///
 /// A head that does not verify only costs that mirror its part in the work, as long as another one's does.
@@ -118,8 +115,9 @@ pub fn unlock_all(mirrors: &mut [OpenMirror]) {
 /// Heads that do not verify, and none that does.
 pub async fn read_heads(mirrors: &mut [OpenMirror], image: &Name, trust: &Trust) -> Result<(), Error> {
     let mut refused = None;
-    for mirror in mirrors.iter_mut().filter(|m| m.is_up()) {
-        match read::head(&*mirror.store, image, trust).await {
+    let heads = join_all(mirrors.iter().map(|m| read::head(&*m.store, image, trust))).await;
+    for (mirror, head) in mirrors.iter_mut().zip(heads).filter(|(m, _)| m.is_up()) {
+        match head {
             Ok(found) => mirror.head = found,
             Err(e) => {
                 if e.kind() == ReadErrorKind::Unverified {

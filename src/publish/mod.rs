@@ -4,6 +4,7 @@
 //! Nothing here prints: progress goes to a [`Progress`], results come back as numbers.
 
 mod base;
+mod catch_up;
 mod client;
 mod cut;
 mod error;
@@ -12,7 +13,9 @@ mod image;
 mod keyring;
 mod known;
 mod mirror;
+mod options;
 mod pages;
+mod plan;
 mod progress;
 mod release;
 mod report;
@@ -25,7 +28,8 @@ pub use client::MARK as CLIENT_MARK;
 pub use error::{Error, ErrorKind};
 pub use keyring::Keyring;
 pub use mirror::readers;
+pub use options::Options;
 pub use progress::{Event, Progress, Scanned, Silent};
 pub use report::{Count, MirrorReport, Outcome, Report};
 pub use restore::{RestoreOptions, RestoreReport, restore};
-pub use run::{Options, publish};
+pub use run::publish;

@@ -1,7 +1,12 @@
 //! What an operation did, for a person and for a program.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
+use super::mirror::OpenMirror;
+use super::plan::Plan;
+use super::upload::Sent;
 use crate::delta::Tally;
 
 /// The outcome of a publish.
@@ -95,5 +100,51 @@ impl Report {
     /// The mirrors that were left behind.
     pub fn behind(&self) -> impl Iterator<Item = &MirrorReport> {
         self.mirrors.iter().filter(|m| !m.current)
+    }
+
+    /// What `plan` does to the image; the mirrors are still to be reported.
+    pub(super) fn of(plan: &Plan, previous: Option<u32>, started: Instant) -> Self {
+        let cut = &plan.cut;
+        let seconds = started.elapsed().as_secs_f64();
+        Self {
+            image: plan.head.image.to_string(),
+            version: plan.head.newest().version.number(),
+            previous,
+            outcome: plan.outcome,
+            size: cut.size,
+            split: plan.rule.to_string(),
+            new: cut.new.into(),
+            reused: cut.known.into(),
+            hole_bytes: cut.hole_bytes,
+            repeated_bytes: cut.repeated_bytes,
+            index_bytes: plan.index_bytes,
+            seconds,
+            bytes_per_second: cut.size as f64 / seconds,
+            public_key: None,
+            new_key_file: None,
+            mirrors: Vec::new(),
+        }
+    }
+
+    /// Takes the time once all is done.
+    pub(super) fn finish(&mut self, started: Instant) {
+        self.seconds = started.elapsed().as_secs_f64();
+        self.bytes_per_second = self.size as f64 / self.seconds;
+    }
+}
+
+impl MirrorReport {
+    /// What became of a mirror that was sent so much.
+    pub(super) fn of(mirror: &OpenMirror, sent: Sent) -> Self {
+        Self {
+            name: mirror.name().to_owned(),
+            write: mirror.config.write.to_string(),
+            current: mirror.is_up(),
+            why: mirror.failed.as_ref().map(|f| f.why.clone()),
+            objects: sent.objects,
+            bytes: sent.bytes,
+            found: sent.found,
+            repaired: sent.repaired,
+        }
     }
 }

@@ -16,13 +16,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::error::Error;
-use super::image::{Image, Part};
+use super::image::Image;
 use super::progress::{Event, Progress};
 use crate::block::Block;
 use crate::digest::BlockId;
 use crate::index::{From, Index};
 use crate::read::{BlockSource, Opened};
-use crate::split::{Cut, Splitter};
+use crate::split::Cut;
 
 /// Blocks fetched at once.
 const FETCHES: usize = 16;
@@ -154,7 +154,7 @@ impl Work {
 
     fn cancelled(&self) -> Result<(), Error> {
         if self.cancel.load(Ordering::Relaxed) {
-            return Err(Error::new(super::ErrorKind::Interrupted, "interrupted; the image was not restored"));
+            return Err(Error::interrupted());
         }
         Ok(())
     }
@@ -187,18 +187,8 @@ fn take_seed(work: &Work, wanted: &HashMap<BlockId, usize>, seed: &Path, jobs: u
     };
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || -> Result<(), Error> {
-            let mut splitter = Splitter::new(work.index.header().split);
-            let mut send = |cut: Cut| drop(sender.send(cut));
-            image.read(&mut |part| {
-                work.cancelled()?;
-                match part {
-                    Part::Data(bytes) => splitter.data(bytes, &mut send),
-                    Part::Hole(bytes) => splitter.hole(bytes, &mut send),
-                }
-                Ok(())
-            })?;
-            splitter.finish(&mut send);
-            Ok(())
+            let rule = work.index.header().split;
+            image.split(rule, &work.cancel, &mut |cut| drop(sender.send(cut))).map(drop)
         });
         pool.install(|| receiver.into_iter().par_bridge().try_for_each(take))?;
         reader.join().unwrap_or_else(|_| Err(Error::local("the reading thread failed")))

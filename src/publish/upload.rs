@@ -30,6 +30,16 @@ pub enum Job {
     Copy(BlockRow, Arc<[Arc<dyn Store>]>),
 }
 
+impl Job {
+    /// Bytes of the block's file.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Job::New(spooled) => u64::from(spooled.row().zlib_bytes),
+            Job::Copy(row, _) => u64::from(row.zlib_bytes),
+        }
+    }
+}
+
 /// What was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {

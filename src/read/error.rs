@@ -56,6 +56,16 @@ impl ReadError {
     pub fn kind(&self) -> ReadErrorKind {
         self.kind
     }
+
+    /// Of two sources' failures, the one to tell: a lie before a fault, a fault before an absence.
+    pub(crate) fn more_telling(self, other: Self) -> Self {
+        let rank = |e: &Self| match e.kind {
+            ReadErrorKind::Unverified => 0,
+            ReadErrorKind::Store(_) => 1,
+            ReadErrorKind::Missing => 2,
+        };
+        if rank(&other) < rank(&self) { other } else { self }
+    }
 }
 
 impl From<StoreError> for ReadError {

@@ -8,6 +8,7 @@ pub mod source;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,6 +22,11 @@ use crate::name::{Name, Version};
 use crate::store::{Fetch, StoreErrorKind};
 
 pub use error::{ReadError, ReadErrorKind};
+
+/// How many stores are asked for a head at the same time.
+const HEADS_AT_ONCE: usize = 3;
+/// How long the others of these may still answer once one head is there: a newer one is worth no more.
+const SECOND_HEAD_WAIT: Duration = Duration::from_secs(2);
 
 /// A head that was believed, and the bytes it was read from.
 #[derive(Debug, Clone)]
@@ -80,6 +86,34 @@ pub trait BlockSource: Send + Sync + fmt::Debug {
     /// # Errors
     /// Where it could not be had, and why.
     async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError>;
+
+    /// The same, with the block's file where it had to be fetched: what a cache on a disk keeps.
+    ///
+    /// # Errors
+    /// Those of [`BlockSource::block`].
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
+        Ok(Fetched { block: self.block(row).await?, file: None })
+    }
+}
+
+/// A block, checked, and the file it was opened from.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// The block.
+    pub block: Arc<Block>,
+    /// Its file; `None` where it did not come over a network.
+    pub file: Option<Bytes>,
+}
+
+#[async_trait]
+impl<S: BlockSource + ?Sized> BlockSource for Arc<S> {
+    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+        (**self).block(row).await
+    }
+
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
+        (**self).fetch(row).await
+    }
 }
 
 /// One store as a source of blocks.
@@ -89,11 +123,16 @@ pub struct Mirror(pub Arc<dyn Fetch>);
 #[async_trait]
 impl BlockSource for Mirror {
     async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+        Ok(self.fetch(row).await?.block)
+    }
+
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let path = RepoPath::block(&row.id);
         let file = self.0.get(&path, zlib_max_bytes(row.bytes)).await?;
-        let row = *row;
-        let opened = open_block(row, file).await;
-        opened.map(Arc::new).map_err(|why| ReadError::unverified(&*self.0, &path, why))
+        match open_block(*row, file.clone()).await {
+            Ok(block) => Ok(Fetched { block: Arc::new(block), file: Some(file) }),
+            Err(why) => Err(ReadError::unverified(&*self.0, &path, why)),
+        }
     }
 }
 
@@ -120,17 +159,21 @@ impl<S> Failover<S> {
 #[async_trait]
 impl<S: BlockSource> BlockSource for Failover<S> {
     async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+        Ok(self.fetch(row).await?.block)
+    }
+
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         use std::sync::atomic::Ordering::Relaxed;
         let first = self.preferred.load(Relaxed);
         let mut last = None;
         for i in 0..self.sources.len() {
             let at = (first + i) % self.sources.len();
-            match self.sources[at].block(row).await {
-                Ok(block) => {
+            match self.sources[at].fetch(row).await {
+                Ok(fetched) => {
                     if i > 0 {
                         self.preferred.store(at, Relaxed);
                     }
-                    return Ok(block);
+                    return Ok(fetched);
                 }
                 Err(e) => last = Some(e),
             }
@@ -176,19 +219,40 @@ pub async fn open(
     Err(last.unwrap_or_else(ReadError::no_source))
 }
 
-/// The believed head with the highest version of all stores; they are asked one after the other.
+/// The believed head with the highest version of all stores that answered; a few are asked at once, the next few only
+/// where none of those had one.
 async fn newest_head(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Result<Head, ReadError> {
-    let mut best: Option<Head> = None;
-    let mut last = None;
-    for store in stores {
-        match head(&**store, image, trust).await {
-            Ok(Some(found)) if best.as_ref().is_none_or(|b| b.newest().version < found.head.newest().version) => {
-                best = Some(found.head);
-            }
-            Ok(Some(_)) => {}
-            Ok(None) => last = Some(ReadError::no_image(&**store, image)),
-            Err(e) => last = Some(e),
+    let mut failed: Option<ReadError> = None;
+    for few in stores.chunks(HEADS_AT_ONCE) {
+        match newest_of(few, image, trust).await {
+            Ok(head) => return Ok(head),
+            Err(e) => failed = Some(failed.map_or(e.clone(), |f| f.more_telling(e))),
         }
     }
-    best.ok_or_else(|| last.unwrap_or_else(ReadError::no_source))
+    Err(failed.unwrap_or_else(ReadError::no_source))
+}
+
+async fn newest_of(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Result<Head, ReadError> {
+    let mut asked = tokio::task::JoinSet::new();
+    for store in stores {
+        let (store, image, trust) = (Arc::clone(store), image.clone(), trust.clone());
+        asked.spawn(async move {
+            let found = head(&*store, &image, &trust).await?;
+            found.ok_or_else(|| ReadError::no_image(&*store, &image))
+        });
+    }
+    let (mut best, mut failed): (Option<Head>, Option<ReadError>) = (None, None);
+    loop {
+        let patience = if best.is_some() { SECOND_HEAD_WAIT } else { Duration::MAX };
+        match tokio::time::timeout(patience, asked.join_next()).await {
+            Err(_) | Ok(None) => break,
+            Ok(Some(Err(panicked))) => std::panic::resume_unwind(panicked.into_panic()),
+            Ok(Some(Ok(Ok(found)))) => {
+                let newer = best.as_ref().is_none_or(|b| b.newest().version < found.head.newest().version);
+                best = if newer { Some(found.head) } else { best };
+            }
+            Ok(Some(Ok(Err(e)))) => failed = Some(failed.map_or(e.clone(), |f| f.more_telling(e))),
+        }
+    }
+    best.ok_or_else(|| failed.unwrap_or_else(ReadError::no_source))
 }

@@ -1,21 +1,21 @@
 //! `bytes 1`: the decisions. A rolling hash over the last 64 bytes chooses the borders of blocks.
 //!
 //! After the bytes b1 .. bn the hash is the sum of G[bn], 2 G[bn-1], 4 G[bn-2] and so on, modulo 2^64, so that bytes
-//! further back than 64 have left it; G[b] is XXH3-64 of the one byte b. No block is shorter than 64 bytes unless
-//! something else ends it, so a border depends on the 64 bytes before it and on how far back the last border lies.
+//! further back than 64 have left it; G[b] is XXH3-64 of the one byte b. Before `MIN` bytes nothing is asked, so no hash
+//! reaches back across a border: what counts are the 64 bytes before a position and how far back the last border lies.
 
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes that a hash remembers.
 const WINDOW: usize = 64;
 /// No hash ends a block shorter than this, in bytes.
-const MIN: usize = 64 << 10;
-/// From so many bytes on it ends more easily, so that sizes crowd around here.
-const NORMAL: usize = 192 << 10;
+const MIN: usize = 80 << 10;
+/// From so many bytes on it ends twice as easily, so that sizes crowd around here.
+const NORMAL: usize = 160 << 10;
 /// The largest block, in bytes.
 const MAX: usize = 1 << 20;
-/// A hash below this ends a block shorter than `NORMAL`: 1 position in 2^20.
-const STRICT: u64 = 1 << (64 - 20);
+/// A hash below this ends a block shorter than `NORMAL`: 1 position in 2^17.
+const STRICT: u64 = 1 << (64 - 17);
 /// A hash below this ends a block from `NORMAL` on: 1 position in 2^16.
 const LOOSE: u64 = 1 << (64 - 16);
 

@@ -28,7 +28,11 @@ mod pager;
 #[cfg(feature = "publish")]
 mod pages;
 #[cfg(feature = "publish")]
+mod partitions;
+#[cfg(feature = "publish")]
 mod splitter;
+#[cfg(feature = "publish")]
+mod superblock;
 
 pub use rule::{Rule, RuleError};
 

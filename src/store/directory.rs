@@ -256,7 +256,7 @@ impl Store for Directory {
     async fn size(&self, path: &RepoPath) -> Result<Option<u64>, StoreError> {
         let path = path.clone();
         self.blocking(move |inner| match inner.path(&path).metadata() {
-            Ok(meta) => Ok(meta.is_file().then(|| meta.len())),
+            Ok(meta) => Ok(meta.is_file().then_some(meta.len())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(inner.error(&inner.path(&path), &e)),
         })

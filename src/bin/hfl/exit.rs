@@ -1,6 +1,7 @@
 //! How the program ends: exit codes, and errors as a person or a program reads them.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use hfl::publish::{Error, ErrorKind};
@@ -32,9 +33,21 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(141),
-        Err(e) => Err(anyhow::anyhow!("standard output: {e}")),
+        Err(e) => Err(Error::io(Path::new("standard output"), &e).into()),
         Ok(()) => Ok(()),
     }
+}
+
+/// Prints what `write` writes.
+pub fn print_with(write: impl FnOnce(&mut String) -> std::fmt::Result) -> anyhow::Result<()> {
+    let mut text = String::new();
+    write(&mut text)?;
+    print(&text)
+}
+
+/// Prints a report as JSON.
+pub fn print_json(report: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string_pretty(report)?))
 }
 
 /// Says what failed and returns the exit code.

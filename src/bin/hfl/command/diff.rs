@@ -70,8 +70,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let delta = Delta::between(&old.index, &new.index);
-    let text = if args.json { json(&old, &new, &delta)? } else { describe(&old, &new, &delta) };
-    exit::print(&text)?;
+    if args.json {
+        exit::print_json(&json(&old, &new, &delta))?;
+    } else {
+        exit::print_with(|out| write_answer(&old, &new, &delta, out))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -118,7 +121,7 @@ fn download_bytes(new: &Loaded, delta: &Delta) -> u64 {
     delta.added.zlib_bytes + new.file_bytes
 }
 
-fn json(old: &Loaded, new: &Loaded, delta: &Delta) -> anyhow::Result<String> {
+fn json(old: &Loaded, new: &Loaded, delta: &Delta) -> serde_json::Value {
     let tally = |t: &Tally| serde_json::json!({ "blocks": t.blocks, "bytes": t.bytes, "zlib_bytes": t.zlib_bytes });
     let side = |l: &Loaded| {
         let h = l.index.header();
@@ -127,19 +130,11 @@ fn json(old: &Loaded, new: &Loaded, delta: &Delta) -> anyhow::Result<String> {
             "split": h.split.to_string(), "blocks": l.index.blocks().len(), "index_bytes": l.file_bytes,
         })
     };
-    let object = serde_json::json!({
+    serde_json::json!({
         "old": side(old), "new": side(new), "kept": tally(&delta.kept), "added": tally(&delta.added),
         "removed": tally(&delta.removed), "upload_bytes": download_bytes(new, delta),
         "download_bytes": download_bytes(new, delta),
-    });
-    Ok(format!("{}\n", serde_json::to_string_pretty(&object)?))
-}
-
-fn describe(old: &Loaded, new: &Loaded, delta: &Delta) -> String {
-    let mut out = String::new();
-    let written = write_answer(old, new, delta, &mut out);
-    debug_assert!(written.is_ok());
-    out
+    })
 }
 
 fn write_answer(old: &Loaded, new: &Loaded, delta: &Delta, out: &mut String) -> std::fmt::Result {

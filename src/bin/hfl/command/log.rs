@@ -34,12 +34,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let store = args.source.fetch()?;
     let found = super::runtime()?.block_on(read::head(&*store, &args.source.image, &trust))?;
     let head = found.ok_or_else(|| ReadError::no_image(&*store, &args.source.image))?.head;
-    let text = if args.json { json(&head)? } else { describe(&head, &args.source, &trust) };
-    exit::print(&text)?;
+    if args.json {
+        exit::print_json(&json(&head))?;
+    } else {
+        exit::print_with(|out| write_log(&head, &args.source, &trust, out))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn json(head: &Head) -> anyhow::Result<String> {
+fn json(head: &Head) -> serde_json::Value {
     let versions: Vec<_> = head
         .versions
         .iter()
@@ -57,18 +60,10 @@ fn json(head: &Head) -> anyhow::Result<String> {
         .map(|f| serde_json::json!({ "path": f.path.as_str(), "bytes": f.bytes, "sha256": f.sha256.to_string() }))
         .collect();
     let mirrors: Vec<_> = head.mirrors.iter().map(|m| m.as_str()).collect();
-    let object = serde_json::json!({
+    serde_json::json!({
         "image": head.image.as_str(), "created": head.created.to_string(),
         "expires": head.expires.map(|t| t.to_string()), "mirrors": mirrors, "files": files, "versions": versions,
-    });
-    Ok(format!("{}\n", serde_json::to_string_pretty(&object)?))
-}
-
-fn describe(head: &Head, source: &Source, trust: &Trust) -> String {
-    let mut out = String::new();
-    let written = write_log(head, source, trust, &mut out);
-    debug_assert!(written.is_ok());
-    out
+    })
 }
 
 fn write_log(head: &Head, source: &Source, trust: &Trust, out: &mut String) -> std::fmt::Result {

@@ -86,9 +86,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     drop(show);
     let report = report?;
     if json {
-        exit::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+        exit::print_json(&report)?;
     } else if verbosity != Verbosity::Quiet {
-        exit::print(&describe(&report))?;
+        exit::print_with(|out| write_report(&report, out))?;
     }
     let behind = report.behind().count();
     Ok(if behind > 0 { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
@@ -160,13 +160,6 @@ fn default_name(image: &Path) -> anyhow::Result<Name> {
         let hint = Name::suggest(stem).map_or_else(|| "--name NAME".to_owned(), |name| format!("--name {name}"));
         Error::new(ErrorKind::Usage, format!("`{stem}` cannot be the image's name: {e}")).hint(hint).into()
     })
-}
-
-fn describe(report: &Report) -> String {
-    let mut out = String::new();
-    let written = write_report(report, &mut out);
-    debug_assert!(written.is_ok());
-    out
 }
 
 fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {

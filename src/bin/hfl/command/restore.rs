@@ -54,14 +54,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = RestoreOptions { out: args.out.clone(), seeds: args.seed, force: args.force, jobs };
     let progress = show.clone();
     let report = super::runtime()?.block_on(async {
-        let opened = read::open(&[store.clone()], &args.source.image, &trust, args.version).await?;
+        let opened = read::open(std::slice::from_ref(&store), &args.source.image, &trust, args.version).await?;
         let source: Arc<dyn BlockSource> = Arc::new(Mirror(store));
         anyhow::Ok(publish::restore(&opened, source, options, progress, cancel).await?)
     });
     drop(show);
     let report = report?;
     if args.json {
-        exit::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+        exit::print_json(&report)?;
     } else if !args.quiet {
         exit::print(&format!(
             "{}: {} version {}, {} in {:.1} s\n  downloaded {} blocks, {}\n  from seeds {}\n  zero       {}\n",

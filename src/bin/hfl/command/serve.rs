@@ -38,12 +38,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
         };
-        let service = Router::new().fallback_service(ServeDir::new(&args.directory));
         tokio::select! {
-            served = async { axum::serve(listener, service).await } => served?,
+            served = serve(listener, args.directory.clone()) => served?,
             () = stopped => {}
         }
         anyhow::Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves `directory` until it is dropped.
+pub async fn serve(listener: tokio::net::TcpListener, directory: PathBuf) -> std::io::Result<()> {
+    axum::serve(listener, Router::new().fallback_service(ServeDir::new(directory))).await
 }

@@ -1,0 +1,112 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use hfl::name::Version;
+use hfl::read::source::Source;
+
+const EXAMPLES: &str = "\
+Examples:
+  hfl-mount --key RWQ...  https://mirror.example/hfl/debian-ps3 /mnt/hfl
+  mount -o loop,ro /mnt/hfl/debian-ps3 /mnt/root
+  umount /mnt/root /mnt/hfl
+
+Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable";
+
+/// Mounts an image: MOUNTPOINT/NAME is then a read-only file of the image's exact size, whose blocks are fetched,
+/// checked and cached when somebody reads them.
+#[derive(Debug, Parser)]
+#[command(name = "hfl-mount", version, disable_version_flag = true, after_help = EXAMPLES)]
+pub struct Args {
+    /// Where the image is: http(s)://HOST/PATH/NAME or DIRECTORY/NAME; several are tried in turn
+    #[arg(required = true, num_args = 1.., value_name = "SOURCE")]
+    pub sources: Vec<Source>,
+    /// An empty directory
+    #[arg(required = true, value_name = "MOUNTPOINT")]
+    pub mountpoint: PathBuf,
+    /// The publisher's public key: its one line of base64, or a file that holds it
+    #[arg(long, value_name = "PUBKEY", required_unless_present = "unsigned")]
+    pub key: Option<String>,
+    /// Accept whatever the mirrors say, signed or not
+    #[arg(long, conflicts_with = "key")]
+    pub unsigned: bool,
+    /// Mount this version instead of the newest
+    #[arg(long = "version", value_name = "N", id = "image-version")]
+    pub version: Option<Version>,
+    /// Where blocks are cached [default: $XDG_CACHE_HOME/hfl, for root /var/cache/hfl]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
+    pub cache: Option<PathBuf>,
+    /// The most the cache may hold: bytes, or with K, M, G, T
+    #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes)]
+    pub cache_size: u64,
+    /// Cache nothing on disk
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Decoded blocks in memory: bytes, or with K, M, G
+    #[arg(long, value_name = "BYTES", default_value = "20M", value_parser = bytes)]
+    pub memory: u64,
+    /// Stay in the foreground
+    #[arg(long, short)]
+    pub foreground: bool,
+    /// Append messages to this file once in the background
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Say more
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Say nothing but errors
+    #[arg(long, short, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print an error as a JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Print this program's version
+    #[arg(short = 'V', action = clap::ArgAction::Version)]
+    program_version: (),
+    /// No readahead, one block fetched and decoded at a time: for measurements
+    #[arg(long, hide = true)]
+    pub one_at_a_time: bool,
+}
+
+impl Args {
+    /// Reads the command line; otherwise the code to leave with, everything having been said.
+    pub fn read() -> Result<Self, ExitCode> {
+        let args = Self::try_parse().and_then(Self::check);
+        args.map_err(|e| {
+            if e.use_stderr() {
+                eprint!("hfl-mount: {}", e.render());
+                return ExitCode::from(2);
+            }
+            let _ = e.print();
+            ExitCode::SUCCESS
+        })
+    }
+
+    fn check(self) -> Result<Self, clap::Error> {
+        let first = &self.sources[0].image;
+        match self.sources.iter().find(|source| source.image != *first) {
+            None => Ok(self),
+            Some(other) => {
+                let why = format!("the sources name different images, `{first}` and `{}`\n", other.image);
+                Err(clap::Error::raw(clap::error::ErrorKind::ValueValidation, why))
+            }
+        }
+    }
+}
+
+/// Reads whole numbers with a binary unit: `4096`, `512M`, `4G`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match text[digits.len()..].trim_end_matches("iB").to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        unit => return Err(format!("unknown unit `{unit}`, expected K, M, G or T")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "expected a number like 4096, 512M or 4G".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".into())
+}

@@ -1,0 +1,85 @@
+//! Messages on the standard error stream: few, and never a flood.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hfl::mount::notice::{Notice, Observer};
+
+/// The least time between two messages about the same thing.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Errors alone.
+    Quiet,
+    /// What an administrator wants to know.
+    Normal,
+    /// Every single notice.
+    Verbose,
+}
+
+#[derive(Debug, Default)]
+struct Topic {
+    said: Option<Instant>,
+    swallowed: u64,
+}
+
+/// Prints notices.
+#[derive(Debug)]
+pub struct Log {
+    level: Level,
+    topics: Mutex<HashMap<String, Topic>>,
+}
+
+impl Log {
+    /// A log of this level.
+    pub fn new(level: Level) -> Self {
+        Self { level, topics: Mutex::default() }
+    }
+
+    /// Prints one line.
+    pub fn say(&self, line: impl std::fmt::Display) {
+        if self.level > Level::Quiet {
+            eprintln!("hfl-mount: {line}");
+        }
+    }
+
+    /// Prints a warning.
+    pub fn warn(&self, line: impl std::fmt::Display) {
+        self.say(format_args!("warning: {line}"));
+    }
+
+    /// How many messages of a topic were swallowed since the last one, if it may speak again now.
+    fn turn(&self, topic: String) -> Option<u64> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let topic = topics.entry(topic).or_default();
+        if self.level < Level::Verbose && topic.said.is_some_and(|at| at.elapsed() < PAUSE) {
+            topic.swallowed += 1;
+            return None;
+        }
+        topic.said = Some(Instant::now());
+        Some(std::mem::take(&mut topic.swallowed))
+    }
+}
+
+/// What a notice is about, as far as one message stands for many.
+fn topic(notice: &Notice) -> String {
+    match notice {
+        Notice::SourceFailed { source, .. } => format!("source {source}"),
+        Notice::Healed { .. } => "healed".into(),
+        Notice::CacheUnusable { .. } => "cache".into(),
+        Notice::ReadFailed { .. } => "read".into(),
+    }
+}
+
+impl Observer for Log {
+    fn notice(&self, notice: Notice) {
+        match self.turn(topic(&notice)) {
+            None => {}
+            Some(0) => self.say(notice),
+            Some(more) => self.say(format_args!("{notice} (and {more} more like this)")),
+        }
+    }
+}

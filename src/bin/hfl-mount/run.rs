@@ -1,0 +1,206 @@
+//! From the arguments to a mount, and to its end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hfl::head::Trust;
+use hfl::mount::disk::DiskStore;
+use hfl::mount::mounted::{Mount, Mounted};
+use hfl::mount::notice::Observer;
+use hfl::mount::point::MountPoint;
+use hfl::mount::seen::{self, Verdict};
+use hfl::mount::sources::Sources;
+use hfl::read::source::{Base, Source};
+use hfl::read::{self, Opened};
+use hfl::time::Timestamp;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::Args;
+use crate::daemon::Daemon;
+use crate::failure::{Failure, LOCAL, UNVERIFIED, USAGE};
+use crate::log::{Level, Log};
+
+/// How long blocks that were just fetched may take to reach the disk cache at the end.
+const SETTLE: Duration = Duration::from_secs(5);
+/// The most that is read ahead of a stream, in bytes, and its part of the memory for decoded blocks.
+const READAHEAD_MAX_BYTES: u64 = 16 << 20;
+const READAHEAD_PART: u64 = 2;
+
+/// Mounts, and returns when the mount has ended.
+pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Failure> {
+    let level = if args.quiet { Level::Quiet } else { Level::Normal.max(verbosity(args)) };
+    let log = Arc::new(Log::new(level));
+    let trust = trust(args)?;
+    let point = MountPoint::check(&args.mountpoint)?;
+    let runtime = runtime()?;
+    let mut sources = Sources::new(&absolute(&args.sources)).map_err(|e| Failure::new(LOCAL, e))?;
+    let image = &args.sources[0].image;
+    let opened = runtime.block_on(read::open(sources.stores(), image, &trust, args.version))?;
+    check_seen(&opened, &trust, &mut sources, &log)?;
+
+    let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
+    let disk = disk(args, &observer, &log);
+    let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
+    let parallel = !args.one_at_a_time;
+    let mount = Mount {
+        name: image.clone(),
+        created: opened.row.created,
+        origin: args.sources[0].to_string(),
+        image: Arc::new(sources.image(&opened, memory, disk.clone(), parallel, &observer)),
+        readahead_bytes: if parallel { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) } else { 0 },
+    };
+    // Signals that come while the kernel mounts must not leave a mount behind.
+    let signals = runtime.block_on(async { Signals::new() })?;
+    let mounted = mount.mount(point, runtime.handle(), observer)?;
+    log.say(announcement(&opened, &mounted, args));
+    let log_file = args.log.as_deref().and_then(|path| std::path::absolute(path).ok());
+    daemon.ready(log_file.as_deref());
+    runtime.block_on(wait(mounted, signals, disk, &log))?;
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn verbosity(args: &Args) -> Level {
+    if args.verbose { Level::Verbose } else { Level::Normal }
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(2, 4))
+        // Decoding, and files that may block: more would only hold memory.
+        .max_blocking_threads(2 * cores + 2)
+        .thread_name("hfl")
+        .enable_all()
+        .build();
+    built.map_err(|e| Failure::new(LOCAL, format!("cannot start threads: {e}")))
+}
+
+/// The key, from a file or from the line itself.
+fn trust(args: &Args) -> Result<Trust, Failure> {
+    let Some(given) = &args.key else { return Ok(Trust::Anyone) };
+    let text = if Path::new(given).is_file() {
+        std::fs::read_to_string(given).map_err(|e| Failure::new(LOCAL, format!("{given}: {e}")))?
+    } else {
+        given.clone()
+    };
+    let key = text.parse().map_err(|e| Failure::new(USAGE, format!("--key {given}: {e}")))?;
+    Ok(Trust::Key(key))
+}
+
+/// Directories of the command line as they are seen from everywhere.
+fn absolute(sources: &[Source]) -> Vec<Source> {
+    let absolute = |source: &Source| match &source.base {
+        Base::Directory(path) => {
+            let path = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+            Source { base: path.map_or_else(|_| source.base.clone(), Base::Directory), image: source.image.clone() }
+        }
+        Base::Url(_) => source.clone(),
+    };
+    sources.iter().map(absolute).collect()
+}
+
+/// Compares the head with what was seen before, and remembers it.
+fn check_seen(opened: &Opened, trust: &Trust, sources: &mut Sources, log: &Log) -> Result<(), Failure> {
+    sources.add_mirrors(&opened.head);
+    let (image, places) = (&opened.head.image, sources.places());
+    let state = home("XDG_STATE_HOME", ".local/state", "/var/lib/hfl");
+    let mut seen = match state.as_deref().map_or(Ok(seen::Seen::default()), |state| seen::load(state, image)) {
+        Ok(seen) => seen,
+        Err(e) => {
+            log.warn(format_args!("cannot tell which versions of {image} were seen before: {e}"));
+            seen::Seen::default()
+        }
+    };
+    let now = Timestamp::from_system(SystemTime::now());
+    let verdict = seen.judge(&opened.head, trust, &places, now);
+    match verdict.map_err(|refused| Failure::new(UNVERIFIED, format!("{image}: {refused}")))? {
+        Verdict::Good => {}
+        Verdict::Expired(at) => log.warn(format_args!("the head of {image} expired at {at}; is the clock right?")),
+    }
+    seen.remember(&opened.head, trust, &places);
+    if let Some(Err(e)) = state.as_deref().map(|state| seen::store(state, image, &seen)) {
+        log.warn(format_args!("cannot remember that version {} was seen: {e}", opened.head.newest().version));
+    }
+    Ok(())
+}
+
+/// Where this user's files of a kind belong: root's in a place of the system.
+fn home(variable: &str, below_home: &str, roots: &str) -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(given) = absolute(variable) {
+        return Some(given.join("hfl"));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from(roots));
+    }
+    Some(absolute("HOME")?.join(below_home).join("hfl"))
+}
+
+/// The disk cache, unless it is not wanted or cannot be had.
+fn disk(args: &Args, observer: &Arc<dyn Observer>, log: &Log) -> Option<Arc<DiskStore>> {
+    if args.no_cache {
+        return None;
+    }
+    let default = || home("XDG_CACHE_HOME", ".cache", "/var/cache/hfl");
+    let directory = args.cache.clone().or_else(default)?;
+    match DiskStore::open(&directory, args.cache_size, Arc::clone(observer)) {
+        Ok(store) => Some(store),
+        Err(e) => {
+            log.warn(format_args!("cache {}: {e}; nothing is cached on disk", directory.display()));
+            None
+        }
+    }
+}
+
+fn announcement(opened: &Opened, mounted: &Mounted, args: &Args) -> String {
+    let file = mounted.point().path().join(opened.head.image.as_str());
+    let (version, size) = (opened.row.version, opened.row.size);
+    let sources: Vec<String> = args.sources.iter().map(ToString::to_string).collect();
+    format!("{}: version {version}, {size} bytes, from {}", file.display(), sources.join(" "))
+}
+
+/// The signals that end a mount.
+struct Signals([tokio::signal::unix::Signal; 3]);
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|e| Failure::new(LOCAL, format!("cannot handle signals: {e}")));
+        Ok(Self([listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?]))
+    }
+
+    async fn any(&mut self) {
+        let [terminate, interrupt, hangup] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// Returns when somebody has unmounted, or after a signal has had it unmounted.
+async fn wait(
+    mut mounted: Mounted,
+    mut signals: Signals,
+    disk: Option<Arc<DiskStore>>,
+    log: &Log,
+) -> Result<(), Failure> {
+    tokio::select! {
+        () = mounted.ended() => {}
+        () = signals.any() => {
+            let point = mounted.point().clone();
+            let failed = |e| Failure::new(LOCAL, format!("cannot unmount {}: {e}", point.path().display()));
+            mounted.end().await.map_err(failed)?;
+        }
+    }
+    if let Some(disk) = disk {
+        disk.settle(SETTLE).await;
+        if disk.heals() > 0 {
+            log.say(format_args!("{} bad files of the cache were dropped", disk.heals()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Keeps the disk cache below its limit, on a thread of its own.
+//!
+//! The age of a file is the time it was last used, which is its time of modification. Other processes may use the same
+//! directory, so the truth is what a scan finds there: one at the start, and one whenever enough was written since. A
+//! scan needs memory for the distinct minutes in which files were used, not for the files.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
+
+use super::files::{Files, TEMPORARY, disk_bytes};
+
+/// Temporary files of this age were left behind by a process that died.
+const STALE_SECONDS: i64 = 3600;
+
+/// Wakes the thread that evicts; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Evictor {
+    wake: SyncSender<()>,
+    budget: Arc<Budget>,
+}
+
+/// What may still be written before the next scan.
+#[derive(Debug)]
+struct Budget {
+    limit: u64,
+    left: AtomicU64,
+}
+
+impl Evictor {
+    /// Starts the thread, which scans at once.
+    pub fn start(files: Files, limit: u64) -> Self {
+        let (wake, woken) = sync_channel(1);
+        let budget = Arc::new(Budget { limit, left: AtomicU64::new(limit / 8) });
+        let its = Arc::clone(&budget);
+        // Without a thread nothing is evicted, and nothing else is wrong.
+        let _ = std::thread::Builder::new().name("hfl-evict".into()).spawn(move || run(&files, &its, &woken));
+        let _ = wake.try_send(());
+        Self { wake, budget }
+    }
+
+    /// Takes note that `bytes` were written.
+    pub fn wrote(&self, bytes: u64) {
+        let left =
+            self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| Some(l.saturating_sub(bytes)));
+        if left.is_ok_and(|left| left <= bytes) {
+            let _ = self.wake.try_send(());
+        }
+    }
+}
+
+fn run(files: &Files, budget: &Budget, woken: &Receiver<()>) {
+    while woken.recv().is_ok() {
+        let held = evict(files, budget.limit).unwrap_or(0);
+        // Others may write too: look again after an eighth of the limit at the latest.
+        let free = budget.limit.saturating_sub(held);
+        budget.left.store(free.min(budget.limit / 8).max(1), Ordering::Relaxed);
+    }
+}
+
+/// Brings the cache below `limit` where it is above, with some room to spare; bytes that are left.
+fn evict(files: &Files, limit: u64) -> io::Result<u64> {
+    sweep(files);
+    let mut ages = Ages::default();
+    each_file(files, |_, _, stat| ages.add(stat));
+    let held = ages.total();
+    if held <= limit {
+        return Ok(held);
+    }
+    let mut to_free = held - (limit - limit / 16);
+    let oldest = ages.up_to(to_free);
+    let mut left = held;
+    each_file(files, |directory, name, stat| {
+        if to_free > 0 && minute(stat) <= oldest && fs::unlinkat(directory, name, AtFlags::empty()).is_ok() {
+            let bytes = disk_bytes(stat.st_size as u64);
+            to_free = to_free.saturating_sub(bytes);
+            left = left.saturating_sub(bytes);
+        }
+    });
+    Ok(left)
+}
+
+/// Bytes of files by the minute in which they were last used.
+#[derive(Debug, Default)]
+struct Ages(BTreeMap<i64, u64>);
+
+impl Ages {
+    fn add(&mut self, stat: &Stat) {
+        *self.0.entry(minute(stat)).or_default() += disk_bytes(stat.st_size as u64);
+    }
+
+    fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// The minute up to which files have to go to free `bytes`.
+    fn up_to(&self, bytes: u64) -> i64 {
+        let mut freed = 0;
+        let enough = self.0.iter().find(|&(_, &held)| {
+            freed += held;
+            freed >= bytes
+        });
+        enough.map_or(i64::MAX, |(&minute, _)| minute)
+    }
+}
+
+fn minute(stat: &Stat) -> i64 {
+    stat.st_mtime / 60
+}
+
+/// Shows every regular file below `blocks/` to `show`, with the handle of its directory.
+fn each_file(files: &Files, mut show: impl FnMut(&OwnedFd, &std::ffi::CStr, &Stat)) {
+    for prefix in 0..=u8::MAX {
+        let Ok(directory) = open_directory(files, &format!("blocks/{prefix:02x}")) else { continue };
+        each_in(&directory, |name, stat| show(&directory, name, stat));
+    }
+}
+
+fn each_in(directory: &OwnedFd, mut show: impl FnMut(&std::ffi::CStr, &Stat)) {
+    let Ok(entries) = Dir::read_from(directory) else { return };
+    for entry in entries.flatten() {
+        let Ok(stat) = fs::statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        if FileType::from_raw_mode(stat.st_mode).is_file() {
+            show(entry.file_name(), &stat);
+        }
+    }
+}
+
+fn open_directory(files: &Files, path: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::openat(files.base(), path, flags, Mode::empty())
+}
+
+/// Removes what processes that died while writing have left.
+fn sweep(files: &Files) {
+    let Ok(directory) = open_directory(files, TEMPORARY) else { return };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    each_in(&directory, |name, stat| {
+        if now - stat.st_mtime > STALE_SECONDS {
+            let _ = fs::unlinkat(&directory, name, AtFlags::empty());
+        }
+    });
+}

@@ -1,0 +1,161 @@
+//! Reads of an image: gathers bytes from blocks and holes, with at most one copy.
+//!
+//! What the RAM cache holds is answered at once ([`Image::cached`]); anything else waits for its blocks
+//! ([`Image::read`]), which are fetched side by side.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::decoded::BlockCache;
+use super::map::{Map, Segment};
+use crate::block::Block;
+use crate::read::{BlockSource, ReadError};
+
+/// The most bytes that one read returns: more than the kernel asks for at once.
+pub const READ_MAX_BYTES: usize = 1 << 20;
+/// What holes are read from.
+static ZEROS: [u8; READ_MAX_BYTES] = [0; READ_MAX_BYTES];
+
+thread_local! {
+    /// Where reads of several parts are gathered; one for each thread that answers.
+    static GATHERED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+#[derive(Debug)]
+enum Part {
+    Zeros(usize),
+    Bytes(Arc<Block>, Range<usize>),
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Part::Zeros(bytes) => &ZEROS[..*bytes],
+            Part::Bytes(block, range) => &block[range.clone()],
+        }
+    }
+}
+
+/// The bytes of a read, still where they were decoded.
+#[derive(Debug)]
+pub struct Data(Vec<Part>);
+
+impl Data {
+    /// Hands the bytes to `take`, in one piece.
+    pub fn with<R>(&self, take: impl FnOnce(&[u8]) -> R) -> R {
+        match &self.0[..] {
+            [] => take(&[]),
+            [part] => take(part.bytes()),
+            parts => GATHERED.with_borrow_mut(|gathered| {
+                gathered.clear();
+                parts.iter().for_each(|part| gathered.extend_from_slice(part.bytes()));
+                take(gathered)
+            }),
+        }
+    }
+}
+
+/// An image that can be read at any offset.
+#[derive(Debug)]
+pub struct Image {
+    map: Map,
+    cache: Arc<BlockCache>,
+    source: Arc<dyn BlockSource>,
+}
+
+impl Image {
+    /// The image that `map` lays out; `cache` is the one that `source` fills.
+    pub fn new(map: Map, cache: Arc<BlockCache>, source: Arc<dyn BlockSource>) -> Self {
+        Self { map, cache, source }
+    }
+
+    /// Its map.
+    pub fn map(&self) -> &Map {
+        &self.map
+    }
+
+    /// The part of the image that a read of `bytes` at `offset` gets: less at the end, and never more than
+    /// [`READ_MAX_BYTES`].
+    pub fn range(&self, offset: u64, bytes: usize) -> Range<u64> {
+        self.map.clip(offset, bytes.min(READ_MAX_BYTES) as u64)
+    }
+
+    /// The bytes of `range`, if all of its blocks are in RAM. Never waits.
+    pub fn cached(&self, range: Range<u64>) -> Option<Data> {
+        let mut last: Option<(u32, Arc<Block>)> = None;
+        self.gather(range, |wanted| {
+            if last.as_ref().is_none_or(|(held, _)| *held != wanted) {
+                last = Some((wanted, self.cache.get(self.map.row(wanted))?));
+            }
+            last.as_ref().map(|(_, block)| Arc::clone(block))
+        })
+    }
+
+    /// The bytes of `range`.
+    ///
+    /// # Errors
+    /// When a block can be had from no source.
+    pub async fn read(&self, range: Range<u64>) -> Result<Data, ReadError> {
+        let wanted = self.map.blocks(range.clone(), usize::MAX);
+        let blocks = self.fetch_all(&wanted).await?;
+        let block_of = |block: u32| wanted.iter().rposition(|&w| w == block).map(|i| Arc::clone(&blocks[i]));
+        Ok(self.gather(range, block_of).unwrap_or(Data(Vec::new())))
+    }
+
+    /// Has a block fetched into the caches; whoever wants it will hear of a failure, nobody here does.
+    pub async fn prefetch(&self, block: u32) {
+        let _ = self.source.block(self.map.row(block)).await;
+    }
+
+    /// Whether a block is in RAM.
+    pub fn holds(&self, block: u32) -> bool {
+        self.cache.contains(self.map.row(block))
+    }
+
+    fn gather(&self, range: Range<u64>, mut block_of: impl FnMut(u32) -> Option<Arc<Block>>) -> Option<Data> {
+        let parts = self.map.segments(range).map(|segment| match segment {
+            Segment::Hole { bytes } => Some(Part::Zeros(bytes)),
+            Segment::Block { block, start, bytes } => Some(Part::Bytes(block_of(block)?, start..start + bytes)),
+        });
+        parts.collect::<Option<Vec<Part>>>().map(Data)
+    }
+
+    /// The blocks, in order; those that have to be fetched are fetched at the same time.
+    async fn fetch_all(&self, wanted: &[u32]) -> Result<Vec<Arc<Block>>, ReadError> {
+        if let [only] = wanted {
+            return Ok(vec![self.source.block(self.map.row(*only)).await?]);
+        }
+        let fetch = |&block: &u32| {
+            let (source, row) = (Arc::clone(&self.source), *self.map.row(block));
+            match self.cache.get(&row) {
+                Some(block) => Fetch::Done(block),
+                None => Fetch::Pending(tokio::spawn(async move { source.block(&row).await })),
+            }
+        };
+        let fetches: Vec<Fetch> = wanted.iter().map(fetch).collect();
+        let mut blocks = Vec::with_capacity(wanted.len());
+        for fetch in fetches {
+            blocks.push(fetch.block().await?);
+        }
+        Ok(blocks)
+    }
+}
+
+enum Fetch {
+    Done(Arc<Block>),
+    Pending(tokio::task::JoinHandle<Result<Arc<Block>, ReadError>>),
+}
+
+impl Fetch {
+    async fn block(self) -> Result<Arc<Block>, ReadError> {
+        match self {
+            Fetch::Done(block) => Ok(block),
+            Fetch::Pending(task) => match task.await {
+                Ok(block) => block,
+                Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+                Err(_) => Err(ReadError::no_source()),
+            },
+        }
+    }
+}

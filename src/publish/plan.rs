@@ -1,0 +1,214 @@
+//! What a publish will do, decided before anything is switched: the new index, the new head, the objects they need.
+//!
+//! Nothing is read or written here, and the only thing made is signatures; `--dry-run` ends after it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::base::Base;
+use super::client::Client;
+use super::cut::CutImage;
+use super::error::Error;
+use super::mirror::OpenMirror;
+use super::options::Options;
+use super::release::{Object, Release};
+use super::report::Outcome;
+use crate::digest::Sha256;
+use crate::head::{FileRow, Head, Seal, SealedHead, VersionRow};
+use crate::index::{FILE_MAX_BYTES, Header, Index};
+use crate::layout::RepoPath;
+use crate::name::Version;
+use crate::sign::SecretKey;
+use crate::split::Rule;
+use crate::time::Timestamp;
+
+/// What the new state of the repository is.
+pub struct Plan {
+    /// What becomes of the image.
+    pub outcome: Outcome,
+    /// What the pass over it found.
+    pub cut: CutImage,
+    /// How it was cut.
+    pub rule: Rule,
+    /// Bytes of the newest index.
+    pub index_bytes: u64,
+    /// What the heads are to say.
+    pub head: Head,
+    /// What the mirrors must hold before they say it.
+    pub release: Release,
+    /// Whether the heads must be replaced at all.
+    pub switch: bool,
+}
+
+/// All that a plan depends on.
+pub struct Planner<'a> {
+    /// What is asked for.
+    pub options: &'a Options,
+    /// What is there.
+    pub base: &'a Base,
+    /// Who signs.
+    pub key: Option<&'a SecretKey>,
+    /// The clients that are to be shipped.
+    pub clients: &'a [Client],
+    /// The mirrors, with the heads they have.
+    pub mirrors: &'a [OpenMirror],
+    /// The time of this publish.
+    pub now: Timestamp,
+}
+
+impl Planner<'_> {
+    /// What the repository is to be after this.
+    ///
+    /// # Errors
+    /// An image that the format cannot hold; a key that cannot sign.
+    pub fn plan(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
+        let previous = self.base.head.as_ref().map(Head::newest);
+        let version = match previous {
+            None => Version::FIRST,
+            Some(row) => row.version.next().ok_or_else(|| Error::local("the version numbers have run out"))?,
+        };
+        let created = previous.map_or(self.now, |row| self.now.max(row.created));
+        let header = Header {
+            image: self.options.name.clone(),
+            version,
+            created,
+            size: cut.size,
+            split: rule,
+            parent: previous.map(|row| row.index_sha256),
+        };
+        let index = Index::new(header, cut.blocks.clone(), cut.extents.clone());
+        let index = index.map_err(|e| Error::local(format!("the image cannot be published: {e}")))?;
+        let unchanged = !self.options.force && self.base.newest().is_some_and(|newest| newest.same_content(&index));
+        if unchanged { self.plan_unchanged(cut, rule) } else { self.plan_version(cut, rule, index) }
+    }
+
+    fn plan_version(&self, cut: CutImage, rule: Rule, index: Index) -> Result<Plan, Error> {
+        let file: Bytes = index.to_bytes().into();
+        if file.len() as u64 > FILE_MAX_BYTES {
+            return Err(Error::local(format!("the index has {} bytes, at most {FILE_MAX_BYTES}", file.len()))
+                .hint("use larger blocks: --split fixed:1M"));
+        }
+        let row = VersionRow {
+            version: index.header().version,
+            index_bytes: file.len() as u64,
+            index_sha256: Sha256::of(&file),
+            created: index.header().created,
+            size: cut.size,
+            new_bytes: cut.new.zlib_bytes,
+            label: self.options.label.clone(),
+        };
+        let path = row.index_path(&self.options.name);
+        let mut objects = self.index_objects(&row, &path, &file)?;
+        let head = self.head(Some(row));
+        let mut indexes = vec![Arc::new(index)];
+        indexes.extend(self.base.indexes.iter().map(|(_, index)| Arc::clone(index)));
+        objects.splice(0..0, self.client_objects());
+        let index_bytes = file.len() as u64;
+        self.finish_plan(Plan {
+            outcome: Outcome::Published,
+            cut,
+            rule,
+            index_bytes,
+            release: Release { image: self.options.name.clone(), indexes, objects, head: Bytes::new() },
+            head,
+            switch: true,
+        })
+    }
+
+    /// The newest version stays; the head is made anew only where something else in it has changed.
+    fn plan_unchanged(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
+        let Some(old) = &self.base.head else { return Err(Error::local("there is no version to keep")) };
+        let head = self.head(None);
+        let same = |a: &Head, b: &Head| a.mirrors == b.mirrors && a.files == b.files && a.versions == b.versions;
+        let switch = !same(&head, old) || self.options.expires_days.is_some();
+        self.finish_plan(Plan {
+            outcome: Outcome::NoChange,
+            cut,
+            rule,
+            index_bytes: old.newest().index_bytes,
+            release: Release {
+                image: self.options.name.clone(),
+                indexes: self.base.indexes.iter().map(|(_, index)| Arc::clone(index)).collect(),
+                objects: self.client_objects(),
+                head: Bytes::new(),
+            },
+            head: if switch { head } else { old.clone() },
+            switch,
+        })
+    }
+
+    /// Seals the head, unless the one that stands is to stay to the letter.
+    fn finish_plan(&self, mut plan: Plan) -> Result<Plan, Error> {
+        if self.options.dry_run {
+            plan.outcome = Outcome::DryRun;
+        }
+        if !plan.switch {
+            let newest = self.mirrors.iter().filter_map(|m| m.head.as_ref());
+            let standing = newest.filter(|f| f.head == plan.head).map(|f| f.file.clone()).next();
+            plan.release.head = standing.ok_or_else(|| Error::local("the standing head is gone"))?;
+            return Ok(plan);
+        }
+        let seal = match self.key {
+            None => Seal::Unsigned,
+            Some(key) => {
+                let signed = key.sign(&plan.head.body(), &plan.head.trusted_comment());
+                Seal::Signed(Box::new(signed.map_err(|e| Error::local(e.to_string()))?))
+            }
+        };
+        let sealed = SealedHead::new(plan.head.clone(), seal).map_err(|e| Error::local(e.to_string()))?;
+        plan.release.head = sealed.to_bytes().into();
+        Ok(plan)
+    }
+
+    fn head(&self, row: Option<VersionRow>) -> Head {
+        let old = self.base.head.as_ref();
+        let created = old.map_or(self.now, |head| head.created.max(self.now));
+        let mut versions: Vec<VersionRow> = row.into_iter().collect();
+        versions.extend(self.base.indexes.iter().map(|(row, _)| row.clone()));
+        let mut mirrors: Vec<_> = self.options.mirrors.mirrors.iter().filter_map(|m| m.read.clone()).collect();
+        mirrors.dedup();
+        let mut head = Head {
+            image: self.options.name.clone(),
+            created,
+            expires: self.options.expires_days.map(|days| created.plus_days(days)),
+            mirrors,
+            files: self.files(),
+            versions,
+        };
+        head.drop_oldest_beyond_limit();
+        head
+    }
+
+    /// The files of the head before, and the clients of this run.
+    fn files(&self) -> Vec<FileRow> {
+        let mut files: Vec<FileRow> = self.base.head.iter().flat_map(|head| head.files.clone()).collect();
+        for client in self.clients {
+            let program = &client.program;
+            if !files.iter().any(|f| f.path == program.path) {
+                let (bytes, sha256) = (program.bytes.len() as u64, Sha256::of(&program.bytes));
+                files.push(FileRow { path: program.path.clone(), bytes, sha256 });
+            }
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files
+    }
+
+    /// The clients that are not published yet under their name and version: those that are stay as they are.
+    fn client_objects(&self) -> Vec<Object> {
+        let published = |path: &RepoPath| self.base.head.iter().flat_map(|h| &h.files).any(|f| f.path == *path);
+        let new = self.clients.iter().filter(|c| !published(&c.program.path));
+        new.flat_map(|c| std::iter::once(c.program.clone()).chain(c.signature.clone())).collect()
+    }
+
+    fn index_objects(&self, row: &VersionRow, path: &RepoPath, file: &Bytes) -> Result<Vec<Object>, Error> {
+        let mut objects = Vec::new();
+        if let Some(key) = self.key {
+            let comment = format!("hfl index {} {} {}", self.options.name, row.version, row.index_sha256);
+            let signature = key.sign(file, &comment).map_err(|e| Error::local(e.to_string()))?;
+            objects.push(Object { path: path.signature(), bytes: signature.text().to_owned().into() });
+        }
+        objects.push(Object { path: path.clone(), bytes: file.clone() });
+        Ok(objects)
+    }
+}

@@ -1,0 +1,189 @@
+//! A small writer of repositories for tests: fixed blocks, one version at a time.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hfl::block::{Sealer, digests};
+use hfl::digest::Sha256;
+use hfl::head::{Head, Seal, SealedHead, VersionRow};
+use hfl::index::{BlockRow, Extent, From, Header, Index};
+use hfl::layout::RepoPath;
+use hfl::name::{Name, Version};
+use hfl::sign::SecretKey;
+use hfl::split::Rule;
+use hfl::time::Timestamp;
+use hfl::url::BaseUrl;
+
+/// The time at which everything here is published.
+pub const CREATED: u64 = 1_790_000_000;
+pub const BLOCK_BYTES: usize = 256 << 10;
+
+/// How a version is written.
+pub struct Publish<'a> {
+    pub image: &'a str,
+    pub version: u64,
+    pub block_bytes: usize,
+    pub mirrors: Vec<BaseUrl>,
+    pub key: Option<&'a SecretKey>,
+    pub expires: Option<u64>,
+}
+
+impl Default for Publish<'_> {
+    fn default() -> Self {
+        Self { image: "test", version: 1, block_bytes: BLOCK_BYTES, mirrors: Vec::new(), key: None, expires: None }
+    }
+}
+
+impl Publish<'_> {
+    /// Writes `bytes` as a version to the repository at `base`; the versions there before are kept.
+    pub fn write(&self, base: &Path, bytes: &[u8]) -> Index {
+        let mut cutter = Cutter::new(base);
+        bytes.chunks(self.block_bytes).for_each(|chunk| cutter.push(chunk));
+        self.finish(base, cutter)
+    }
+
+    /// The same from a file of any size.
+    pub fn write_file(&self, base: &Path, image: &Path) -> Index {
+        use std::io::Read as _;
+        let mut cutter = Cutter::new(base);
+        let mut file = fs::File::open(image).unwrap();
+        let mut chunk = Vec::new();
+        loop {
+            chunk.clear();
+            if file.by_ref().take(self.block_bytes as u64).read_to_end(&mut chunk).unwrap() == 0 {
+                return self.finish(base, cutter);
+            }
+            cutter.push(&chunk);
+        }
+    }
+
+    fn finish(&self, base: &Path, cutter: Cutter) -> Index {
+        let name: Name = self.image.parse().unwrap();
+        let version = Version::new(self.version).unwrap();
+        let created = Timestamp::from_unix(CREATED + self.version);
+        let split = Rule::Fixed(self.block_bytes as u32);
+        let header = Header { image: name.clone(), version, created, size: cutter.size, split, parent: None };
+        let index = Index::new(header, cutter.blocks, cutter.extents).unwrap();
+        let file = index.to_bytes();
+        let index_sha256 = Sha256::of(&file);
+        put(base, &RepoPath::index(&name, version, &index_sha256), &file);
+        let row = VersionRow {
+            version,
+            index_bytes: file.len() as u64,
+            index_sha256,
+            created,
+            size: index.size(),
+            new_bytes: index.zlib_bytes(),
+            label: None,
+        };
+        let mut versions = held(base, &name);
+        versions.insert(0, row);
+        self.put_head(base, name, created, versions);
+        index
+    }
+
+    fn put_head(&self, base: &Path, image: Name, created: Timestamp, versions: Vec<VersionRow>) {
+        let expires = self.expires.map(Timestamp::from_unix);
+        let head = Head { image, created, expires, mirrors: self.mirrors.clone(), files: Vec::new(), versions };
+        let unsigned = SealedHead::new(head.clone(), Seal::Unsigned).unwrap();
+        let seal = match self.key {
+            Some(key) => Seal::Signed(Box::new(key.sign(&unsigned.body(), &head.trusted_comment()).unwrap())),
+            None => Seal::Unsigned,
+        };
+        let path = RepoPath::head(&head.image);
+        put(base, &path, &SealedHead::new(head, seal).unwrap().to_bytes());
+    }
+}
+
+fn held(base: &Path, image: &Name) -> Vec<VersionRow> {
+    let Ok(file) = fs::read(base.join(RepoPath::head(image).as_str())) else { return Vec::new() };
+    let head = SealedHead::parse(&file).unwrap().verify(&hfl::head::Trust::Anyone).unwrap();
+    head.versions
+}
+
+fn put(base: &Path, path: &RepoPath, bytes: &[u8]) {
+    let path = base.join(path.as_str());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+struct Cutter {
+    base: PathBuf,
+    sealer: Sealer,
+    places: HashMap<Sha256, u32>,
+    blocks: Vec<BlockRow>,
+    extents: Vec<Extent>,
+    size: u64,
+}
+
+impl Cutter {
+    fn new(base: &Path) -> Self {
+        let (places, blocks, extents) = Default::default();
+        Self { base: base.to_owned(), sealer: Sealer::new(6), places, blocks, extents, size: 0 }
+    }
+
+    fn push(&mut self, chunk: &[u8]) {
+        self.size += chunk.len() as u64;
+        let from = if chunk.iter().all(|&b| b == 0) { From::Hole } else { self.block(chunk) };
+        Extent { bytes: chunk.len() as u64, from }.push_to(&mut self.extents);
+    }
+
+    fn block(&mut self, chunk: &[u8]) -> From {
+        let (id, sha256) = digests(chunk);
+        if let Some(&block) = self.places.get(&sha256) {
+            return From::Block { block, offset: 0 };
+        }
+        let sealed = self.sealer.seal(chunk, id, sha256).unwrap();
+        let block = self.blocks.len() as u32;
+        self.places.insert(sha256, block);
+        self.blocks.push(*sealed.row());
+        put(&self.base, &RepoPath::block(&id), &sealed.into_file());
+        From::Block { block, offset: 0 }
+    }
+}
+
+/// A generator of bytes and numbers that are the same in every run.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// `bytes` bytes that look like an image: text, noise, repeated blocks and holes.
+pub fn image(bytes: usize) -> Vec<u8> {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut image = Vec::with_capacity(bytes);
+    while image.len() < bytes {
+        let kind = random.below(4);
+        for i in 0..(BLOCK_BYTES as u64 / 8) {
+            let word = match kind {
+                0 => 0,
+                1 => i / 64 * 0x0101_0101,
+                2 => i % 512,
+                _ => random.next(),
+            };
+            image.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+    image.truncate(bytes);
+    image
+}
+
+/// Writes a repository of a real image for measurements: `HFL_BENCH_IMAGE` to `HFL_BENCH_REPOSITORY`.
+#[test]
+#[ignore = "a tool for measurements, not a test"]
+fn write_bench_repository() {
+    let path = |variable| PathBuf::from(std::env::var_os(variable).unwrap());
+    let index = Publish::default().write_file(&path("HFL_BENCH_REPOSITORY"), &path("HFL_BENCH_IMAGE"));
+    println!("{} blocks, {} bytes of zlib", index.blocks().len(), index.zlib_bytes());
+}

@@ -1,0 +1,179 @@
+//! What the tests share: a directory of their own, the real programs, real images, and a reader that checks a mirror.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use hfl::block::Block;
+use hfl::head::{SealedHead, Trust};
+use hfl::index::Index;
+use hfl::layout::RepoPath;
+
+/// A directory for one test, with a configuration and a cache of its own.
+pub struct Lab {
+    directory: tempfile::TempDir,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    /// A lab with a mirrors.toml of these directory mirrors.
+    pub fn with_mirrors(names: &[&str]) -> Self {
+        let lab = Self::new();
+        let table = |name: &&str| format!("[[mirror]]\nname = \"{name}\"\nwrite = \"./{name}\"\n");
+        lab.write("mirrors.toml", names.iter().map(table).collect::<String>());
+        lab
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.path().join(file)
+    }
+
+    pub fn write(&self, file: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::write(&path, bytes).expect("a file");
+        path
+    }
+
+    /// hfl with these arguments, in this lab.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hfl"));
+        command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
+        command.env_remove("HFL_KEY").env("HOME", self.path("home"));
+        command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_CACHE_HOME").env_remove("XDG_STATE_HOME");
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("hfl runs")
+    }
+
+    /// Runs hfl, expects success, returns standard output.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(code(&output), 0, "hfl {arguments:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Runs hfl, expects this exit code, returns standard error.
+    pub fn fails(&self, expected: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(code(&output), expected, "hfl {arguments:?}: {}", stderr(&output));
+        let text = stderr(&output);
+        assert!(!text.contains("panicked"), "{text}");
+        text
+    }
+
+    /// Publishes with JSON and returns the report.
+    pub fn publish(&self, arguments: &[&str]) -> serde_json::Value {
+        let all: Vec<&str> = ["publish"].into_iter().chain(arguments.iter().copied()).collect();
+        let all: Vec<&str> = all.into_iter().chain(["--to", "mirrors.toml", "--json"]).collect();
+        serde_json::from_str(&self.ok(&all)).expect("JSON")
+    }
+
+    /// What a client that pinned this lab's key for `image` believes.
+    pub fn trust(&self, image: &str) -> Trust {
+        let key = fs::read_to_string(self.path(&format!("home/.config/hfl/keys/{image}.pub"))).expect("a public key");
+        Trust::Key(key.parse().expect("a public key"))
+    }
+
+    /// Files below a directory of the lab, sorted.
+    pub fn files(&self, directory: &str) -> Vec<String> {
+        let base = self.path(directory);
+        let entries = walkdir::WalkDir::new(&base).sort_by_file_name().into_iter().flatten();
+        let files = entries.filter(|e| e.file_type().is_file());
+        files.map(|e| e.path().strip_prefix(&base).expect("below").display().to_string()).collect()
+    }
+}
+
+pub fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Says that a test could not run here, in the words that the test script counts.
+pub fn skipped(why: &str) {
+    println!("skipped: {why}");
+}
+
+/// True where the long forms of the proofs were asked for.
+pub fn full() -> bool {
+    std::env::var_os("HFL_FULL").is_some()
+}
+
+/// A small source of pseudo-random numbers (splitmix64): the same data in every run.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// Bytes that compress to about half.
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(length + 8);
+        while out.len() < length {
+            out.extend_from_slice(&self.next().to_le_bytes()[..4]);
+            out.extend_from_slice(b"text");
+        }
+        out.truncate(length);
+        out
+    }
+}
+
+/// A tree of files as a small system has them; `seed` decides the contents.
+pub fn make_tree(tree: &Path, files: usize, seed: u64) {
+    let mut random = Random(seed);
+    for i in 0..files {
+        let directory = tree.join(format!("usr/lib/part{:02}", i % 17));
+        fs::create_dir_all(&directory).expect("a directory");
+        let length = 200 + random.below(if i % 20 == 0 { 400_000 } else { 20_000 }) as usize;
+        fs::write(directory.join(format!("file{i:04}")), random.bytes(length)).expect("a file");
+    }
+}
+
+/// A real ext4 image of a tree.
+pub fn make_ext4(tree: &Path, image: &Path, size: &str) {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut mke2fs = Command::new("mke2fs");
+    mke2fs.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("E2FSPROGS_FAKE_TIME", "1750000000");
+    let uuid = "5d67c791-a884-4f66-8d67-000000000001";
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-U", uuid, "-E", &format!("hash_seed={uuid}"), "-d"]);
+    let made = mke2fs.arg(tree).arg(image).arg(size).output().expect("mke2fs is installed (e2fsprogs)");
+    assert!(made.status.success(), "{}", stderr(&made));
+}
+
+/// Checks all that a mirror promises: the head verifies, its indexes do, and every block of them is there and right.
+/// Returns the versions, newest first; none where there is no head.
+pub fn check_mirror(mirror: &Path, image: &str, trust: &Trust) -> Vec<u32> {
+    let image = image.parse().expect("a name");
+    let Ok(file) = fs::read(mirror.join(RepoPath::head(&image).as_str())) else { return Vec::new() };
+    let head = SealedHead::parse(&file).expect("a head").verify(trust).expect("a believed head");
+    let images = fs::read_to_string(mirror.join("images")).expect("a list of images");
+    assert!(images.lines().any(|line| line == image.as_str()), "the image is listed");
+    let mut checked = std::collections::HashSet::new();
+    for row in &head.versions {
+        let file = fs::read(mirror.join(row.index_path(&image).as_str())).expect("an index");
+        assert_eq!(hfl::digest::Sha256::of(&file), row.index_sha256, "the index that the head names");
+        let index = Index::parse(&file).expect("an index");
+        for block in index.blocks().iter().filter(|block| checked.insert(block.id)) {
+            let file = fs::read(mirror.join(RepoPath::block(&block.id).as_str())).expect("a block");
+            Block::open(block, &file).expect("the right block");
+        }
+    }
+    head.versions.iter().map(|row| row.version.number()).collect()
+}

@@ -1,0 +1,101 @@
+//! What a client remembers between runs: no way back to an older version, no second truth under one number.
+
+use hfl::digest::Sha256;
+use hfl::head::{Head, Trust, VersionRow};
+use hfl::mount::seen::{self, Refused, Seen, Verdict};
+use hfl::name::Version;
+use hfl::sign::SecretKey;
+use hfl::time::Timestamp;
+
+fn now() -> Timestamp {
+    Timestamp::from_unix(2_000_000)
+}
+
+fn version(number: u32) -> Version {
+    Version::new(number.into()).unwrap()
+}
+
+fn head(newest: u32, salt: &str, expires: Option<u64>) -> Head {
+    let row = |number: u32| VersionRow {
+        version: version(number),
+        index_bytes: 1,
+        index_sha256: Sha256::of(format!("{number} {salt}").as_bytes()),
+        created: now(),
+        size: 1,
+        new_bytes: 0,
+        label: None,
+    };
+    Head {
+        image: "test".parse().unwrap(),
+        created: now(),
+        expires: expires.map(Timestamp::from_unix),
+        mirrors: Vec::new(),
+        files: Vec::new(),
+        versions: (1..=newest).rev().map(row).collect(),
+    }
+}
+
+fn places(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&n| n.to_owned()).collect()
+}
+
+fn seen(newest: u32, trust: &Trust, at: &[&str]) -> Seen {
+    let mut seen = Seen::default();
+    seen.remember(&head(newest, "", None), trust, &places(at));
+    seen
+}
+
+#[test]
+fn older_and_other_versions_are_refused_and_newer_ones_pass() {
+    let seen = seen(5, &Trust::Anyone, &["a"]);
+    let judge = |head: &Head, at: &str| seen.judge(head, &Trust::Anyone, &places(&[at]), now());
+    let rollback = Refused::Rollback { offered: version(4), seen: version(5) };
+    assert_eq!(judge(&head(4, "", None), "a"), Err(rollback));
+    assert_eq!(judge(&head(5, "other", None), "a"), Err(Refused::Equivocation(version(5))));
+    assert_eq!(judge(&head(6, "other", None), "a"), Err(Refused::Equivocation(version(5))));
+    assert_eq!(judge(&head(5, "", None), "a"), Ok(Verdict::Good));
+    assert_eq!(judge(&head(6, "", None), "a"), Ok(Verdict::Good));
+    assert_eq!(judge(&head(1, "", None), "b"), Ok(Verdict::Good), "another place is another image");
+}
+
+#[test]
+fn a_key_counts_wherever_the_image_comes_from() {
+    let key = Trust::Key(SecretKey::generate().unwrap().0.public().clone());
+    let other = Trust::Key(SecretKey::generate().unwrap().0.public().clone());
+    let seen = seen(5, &key, &["a"]);
+    assert!(seen.judge(&head(4, "", None), &key, &places(&["b"]), now()).is_err());
+    assert_eq!(seen.judge(&head(4, "", None), &other, &places(&["b"]), now()), Ok(Verdict::Good));
+}
+
+#[test]
+fn an_image_that_was_signed_is_not_accepted_unsigned() {
+    let key = Trust::Key(SecretKey::generate().unwrap().0.public().clone());
+    let seen = seen(5, &key, &["a", "b"]);
+    let judge = |at: &[&str]| seen.judge(&head(9, "", None), &Trust::Anyone, &places(at), now());
+    assert_eq!(judge(&["c", "b"]), Err(Refused::WasSigned));
+    assert_eq!(judge(&["c"]), Ok(Verdict::Good));
+}
+
+#[test]
+fn an_expired_head_is_refused_at_first_and_a_warning_later() {
+    let expired = head(5, "", Some(1_000_000));
+    let at = places(&["a"]);
+    let refused = Seen::default().judge(&expired, &Trust::Anyone, &at, now());
+    assert_eq!(refused, Err(Refused::Expired(Timestamp::from_unix(1_000_000))));
+    let verdict = seen(5, &Trust::Anyone, &["a"]).judge(&expired, &Trust::Anyone, &at, now());
+    assert_eq!(verdict, Ok(Verdict::Expired(Timestamp::from_unix(1_000_000))));
+}
+
+#[test]
+fn what_is_remembered_survives_on_disk() {
+    let state = tempfile::tempdir().unwrap();
+    let image = "test".parse().unwrap();
+    assert_eq!(seen::load(state.path(), &image).unwrap(), Seen::default());
+    let key = Trust::Key(SecretKey::generate().unwrap().0.public().clone());
+    let mut seen = seen(5, &key, &["https://a.example/hfl/", "/with a space/x"]);
+    seen.remember(&head(3, "", None), &Trust::Anyone, &places(&["/with a space/y"]));
+    seen::store(state.path(), &image, &seen).unwrap();
+    assert_eq!(seen::load(state.path(), &image).unwrap(), seen);
+    std::fs::write(state.path().join("seen/test"), "HFL-SEEN 1\nnewest what\n").unwrap();
+    assert!(seen::load(state.path(), &image).is_err());
+}

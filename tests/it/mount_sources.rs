@@ -1,0 +1,127 @@
+//! The wrappers around a block source, one by one, around a source that counts and fails as told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hfl::block::{Block, digests};
+use hfl::index::BlockRow;
+use hfl::mount::coalesce::Coalesce;
+use hfl::mount::decoded::{BlockCache, Decoded};
+use hfl::mount::single::OneAtATime;
+use hfl::read::{BlockSource, Failover, ReadError};
+
+/// Takes its time and counts.
+#[derive(Debug, Default)]
+struct Counting {
+    asked: AtomicUsize,
+    at_once: AtomicUsize,
+    most_at_once: AtomicUsize,
+    fails: AtomicBool,
+}
+
+fn row(content: &[u8]) -> BlockRow {
+    let (id, sha256) = digests(content);
+    BlockRow { id, sha256, bytes: content.len() as u32, zlib_bytes: 1 }
+}
+
+#[async_trait]
+impl BlockSource for Counting {
+    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.at_once.fetch_sub(1, Ordering::SeqCst);
+        let block = (0..8u8).find_map(|n| Block::from_raw(row, &[n; 100]));
+        let block = block.filter(|_| !self.fails.load(Ordering::SeqCst));
+        block.map(Arc::new).ok_or_else(ReadError::no_source)
+    }
+}
+
+impl Counting {
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// Asks `source` for each of `rows` at the same time; how many answers were good.
+async fn ask<S: BlockSource + 'static>(source: &Arc<S>, rows: &[BlockRow]) -> usize {
+    let tasks: Vec<_> = rows
+        .iter()
+        .map(|&row| {
+            let source = Arc::clone(source);
+            tokio::spawn(async move { source.block(&row).await.is_ok() })
+        })
+        .collect();
+    let mut good = 0;
+    for task in tasks {
+        good += usize::from(task.await.unwrap());
+    }
+    good
+}
+
+#[tokio::test]
+async fn many_readers_of_one_block_are_one_fetch() {
+    let inner = Arc::new(Counting::default());
+    let source = Arc::new(Coalesce::new(Arc::clone(&inner)));
+    assert_eq!(ask(&source, &[row(&[1; 100]); 50]).await, 50);
+    assert_eq!(inner.asked(), 1);
+    inner.fails.store(true, Ordering::SeqCst);
+    assert_eq!(ask(&source, &[row(&[1; 100]); 50]).await, 0, "all hear of the failure");
+    assert_eq!(inner.asked(), 2, "and it is asked for once");
+    inner.fails.store(false, Ordering::SeqCst);
+    assert_eq!(ask(&source, &[row(&[1; 100]); 2]).await, 2, "a failure is not kept");
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_leaves_the_fetch_to_the_others() {
+    let source = Arc::new(Coalesce::new(Counting::default()));
+    let first = tokio::spawn({
+        let source = Arc::clone(&source);
+        async move { source.block(&row(&[2; 100])).await }
+    });
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let second = tokio::spawn({
+        let source = Arc::clone(&source);
+        async move { source.block(&row(&[2; 100])).await }
+    });
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    first.abort();
+    assert!(second.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn decoded_blocks_are_kept_up_to_the_limit() {
+    let inner = Arc::new(Counting::default());
+    let source = Arc::new(Decoded::new(Arc::new(BlockCache::new(250)), Arc::clone(&inner)));
+    for block in [1, 2, 1, 2, 3, 2, 1] {
+        assert_eq!(ask(&source, &[row(&[block; 100])]).await, 1);
+    }
+    assert_eq!(inner.asked(), 4, "1, 2, 3 once, and 1 again after it had to go");
+}
+
+#[tokio::test]
+async fn one_at_a_time_is_that() {
+    let inner = Arc::new(Counting::default());
+    let source = Arc::new(OneAtATime::new(Arc::clone(&inner)));
+    let rows: Vec<BlockRow> = (0..5u8).map(|n| row(&[n; 100])).collect();
+    assert_eq!(ask(&source, &rows).await, 5);
+    assert_eq!(inner.most_at_once.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn failover_asks_the_next_and_stays_with_who_answered() {
+    let (bad, good) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
+    bad.fails.store(true, Ordering::SeqCst);
+    let source = Arc::new(Failover::new(vec![Arc::clone(&bad), Arc::clone(&good)]));
+    for _ in 0..3 {
+        assert_eq!(ask(&source, &[row(&[1; 100])]).await, 1);
+    }
+    assert_eq!((bad.asked(), good.asked()), (1, 3));
+    good.fails.store(true, Ordering::SeqCst);
+    assert_eq!(ask(&source, &[row(&[1; 100])]).await, 0);
+    bad.fails.store(false, Ordering::SeqCst);
+    assert_eq!(ask(&source, &[row(&[1; 100])]).await, 1, "and back");
+}

@@ -1,0 +1,153 @@
+//! Starts clients and web servers for tests, and ends them whatever happens.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// Says why a test that needs a real mount cannot run here, if it cannot.
+pub fn cannot_mount() -> bool {
+    let why = if !rustix::process::geteuid().is_root() {
+        "not root"
+    } else if fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_err() {
+        "no /dev/fuse"
+    } else {
+        return false;
+    };
+    println!("skipped: {why}");
+    true
+}
+
+/// A command of `hfl-mount` whose caches and state lie in `home`.
+pub fn client(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hfl-mount"));
+    command.env("XDG_CACHE_HOME", home.join("cache")).env("XDG_STATE_HOME", home.join("state"));
+    command
+}
+
+/// Runs `hfl-mount` to its end; it must not mount anything.
+pub fn run(home: &Path, arguments: &[&str]) -> Output {
+    client(home).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// A mount that ends with its test.
+pub struct Mounted {
+    child: Child,
+    point: TempDir,
+    image: String,
+    messages: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Mounted {
+    /// Mounts `image` in the foreground; panics with its messages if that fails.
+    pub fn new(home: &Path, arguments: &[&str], sources: &[&str], image: &str) -> Self {
+        let point = tempfile::tempdir().unwrap();
+        let sources = sources.iter().map(|base| format!("{base}/{image}"));
+        let mut command = client(home);
+        command.arg("--foreground").args(arguments).args(sources).arg(point.path());
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut first = String::new();
+        while !first.contains(": version ") {
+            let before = first.len();
+            stderr.read_line(&mut first).unwrap();
+            if first.len() == before {
+                let _ = child.wait();
+                panic!("not mounted: {first}");
+            }
+        }
+        let messages = Some(std::thread::spawn(move || {
+            let _ = stderr.read_to_string(&mut first);
+            first
+        }));
+        Self { child, point, image: image.into(), messages }
+    }
+
+    /// The mounted file.
+    pub fn file(&self) -> PathBuf {
+        self.point.path().join(&self.image)
+    }
+
+    pub fn point(&self) -> &Path {
+        self.point.path()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn status(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "the client does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether something is still mounted.
+    pub fn is_mounted(&self) -> bool {
+        is_mounted(self.point.path())
+    }
+
+    /// Ends it, and hands out what it said.
+    pub fn end(mut self) -> String {
+        self.signal(rustix::process::Signal::TERM);
+        assert!(self.status().success());
+        self.messages.take().unwrap().join().unwrap()
+    }
+}
+
+/// Whether something is mounted at `path`.
+pub fn is_mounted(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    mounts.lines().any(|line| line.split(' ').nth(1) == path.to_str())
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.is_mounted() {
+            let _ = Command::new("umount").arg("-l").arg(self.point.path()).status();
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A web server for one directory.
+pub struct WebServer {
+    address: SocketAddr,
+    _runtime: Runtime,
+}
+
+impl WebServer {
+    pub fn new(directory: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let files = axum::Router::new().fallback_service(tower_http::services::ServeDir::new(directory));
+        runtime.spawn(async move { axum::serve(listener, files).await });
+        Self { address, _runtime: runtime }
+    }
+
+    /// Its base URL, without the slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// The base URL of a server that does not exist.
+pub fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}

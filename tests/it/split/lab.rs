@@ -1,0 +1,40 @@
+//! Real images, where HFL_LAB names a directory that benches/images.sh has made.
+
+use hfl::split::{Rule, Splitter};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// How many blocks an image has, and how many bytes those hold.
+fn count(rule: Rule, image: &Path) -> (usize, usize) {
+    let mut file = File::open(image).expect("an image of the lab");
+    let mut buffer = vec![0; 1 << 20];
+    let (mut blocks, mut bytes) = (0, 0);
+    let mut out = |cut: hfl::split::Cut| {
+        blocks += 1;
+        bytes += cut.bytes.len();
+    };
+    let mut splitter = Splitter::new(rule);
+    loop {
+        match file.read(&mut buffer).expect("an image that can be read") {
+            0 => break,
+            len => splitter.data(&buffer[..len], &mut out),
+        }
+    }
+    splitter.finish(&mut out);
+    (blocks, bytes)
+}
+
+#[test]
+fn pages_has_no_more_blocks_than_fixed() {
+    let Some(lab) = std::env::var_os("HFL_LAB") else {
+        return println!("skipped: HFL_LAB names no directory of benches/images.sh");
+    };
+    for name in ["old.img", "new.img", "inplace.img"] {
+        let image = Path::new(&lab).join(name);
+        let (fixed, fixed_bytes) = count(Rule::Fixed(Rule::FIXED_DEFAULT_BYTES), &image);
+        let (pages, pages_bytes) = count(Rule::Pages, &image);
+        println!("{name}: pages {pages} blocks of {pages_bytes} bytes, fixed {fixed} of {fixed_bytes}");
+        assert!(pages <= fixed && pages_bytes <= fixed_bytes && pages * 2 > fixed, "{name}");
+    }
+}

@@ -1,0 +1,188 @@
+//! The rules as plainly as they can be said: arrays of whole images, no state between calls, no thought of speed.
+//!
+//! Written from the text of the specification, not from the splitters.
+
+use hfl::split::{Rule, Span};
+use xxhash_rust::xxh3::xxh3_64;
+
+const PAGE: usize = 4096;
+
+/// The spans of each block, in the order of their first bytes.
+pub fn spans(rule: Rule, image: &[u8]) -> Vec<Vec<Span>> {
+    let mut blocks = match rule {
+        Rule::Fixed(size) => fixed(size as usize, image),
+        Rule::Pages => pages(image),
+        Rule::Bytes => bytes(image),
+    };
+    blocks.sort_by_key(|spans| spans[0].offset);
+    blocks
+}
+
+fn zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
+}
+
+fn span(start: usize, end: usize) -> Span {
+    Span { offset: start as u64, len: (end - start) as u64 }
+}
+
+fn fixed(size: usize, image: &[u8]) -> Vec<Vec<Span>> {
+    let starts = (0..image.len()).step_by(size).map(|start| (start, image.len().min(start + size)));
+    starts.filter(|&(start, end)| !zero(&image[start..end])).map(|(start, end)| vec![span(start, end)]).collect()
+}
+
+/// The pages of an image, the last one padded with zeros.
+fn padded(image: &[u8]) -> Vec<Vec<u8>> {
+    let pad = |page: &[u8]| {
+        let mut page = page.to_vec();
+        page.resize(PAGE, 0);
+        page
+    };
+    image.chunks(PAGE).map(pad).collect()
+}
+
+/// Which elements are in a run of at least 8 zero ones, or in a run that ends the list.
+fn holes(zeros: &[bool]) -> Vec<bool> {
+    let mut holes = vec![false; zeros.len()];
+    let mut start = 0;
+    while start < zeros.len() {
+        let end = (start..zeros.len()).find(|&index| !zeros[index]).unwrap_or(zeros.len());
+        if end - start >= 8 || end == zeros.len() {
+            holes[start..end].fill(true);
+        }
+        start = end + 1;
+    }
+    holes
+}
+
+/// The stretches of a list that no hole interrupts.
+fn stretches(holes: &[bool]) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    for end in 0..=holes.len() {
+        if end == holes.len() || holes[end] {
+            if start < end {
+                found.push((start, end));
+            }
+            start = end + 1;
+        }
+    }
+    found
+}
+
+fn is_directory(page: &[u8]) -> bool {
+    page[4..12] == [0x0c, 0, 1, 2, 0x2e, 0, 0, 0] || page[4084..4092] == [0, 0, 0, 0, 0x0c, 0, 0, 0xde]
+}
+
+fn is_inodes(page: &[u8]) -> bool {
+    let used = |record: &&[u8]| [1, 2, 4, 6, 8, 10, 12].contains(&(record[1] >> 4)) && record[128..130] == [32, 0];
+    let (inodes, others): (Vec<&[u8]>, Vec<&[u8]>) = page.chunks(256).partition(used);
+    let free = others.iter().filter(|record| zero(&record[..128])).count();
+    !inodes.is_empty() && inodes.len() + free >= 14
+}
+
+fn pages(image: &[u8]) -> Vec<Vec<Span>> {
+    let pages = padded(image);
+    let is_meta = |&index: &usize| !zero(&pages[index]) && (is_directory(&pages[index]) || is_inodes(&pages[index]));
+    let (meta, stream): (Vec<usize>, Vec<usize>) = (0..pages.len()).partition(is_meta);
+    let zeros: Vec<bool> = stream.iter().map(|&index| zero(&pages[index])).collect();
+    let mut blocks = meta_blocks(&pages, &meta);
+    for (start, end) in stretches(&holes(&zeros)) {
+        let borders = data_borders(&pages, &stream, start, end);
+        blocks.extend(borders.windows(2).map(|two| stream[two[0]..two[1]].to_vec()));
+    }
+    blocks.iter().map(|block| spans_of_pages(image, block)).collect()
+}
+
+fn spans_of_pages(image: &[u8], pages: &[usize]) -> Vec<Span> {
+    let runs = pages.chunk_by(|one, next| one + 1 == *next);
+    runs.map(|run| span(run[0] * PAGE, image.len().min((run[run.len() - 1] + 1) * PAGE))).collect()
+}
+
+fn meta_blocks(pages: &[Vec<u8>], meta: &[usize]) -> Vec<Vec<usize>> {
+    let mut blocks = vec![Vec::new()];
+    for &page in meta {
+        let block = blocks.last_mut().expect("one at least");
+        block.push(page);
+        if block.len() == 128 || block.len() >= 16 && xxh3_64(&pages[page]) % 32 == 0 {
+            blocks.push(Vec::new());
+        }
+    }
+    blocks.retain(|block| !block.is_empty());
+    blocks
+}
+
+/// All borders of a stretch of the stream, its start and its end among them.
+fn data_borders(pages: &[Vec<u8>], stream: &[usize], start: usize, end: usize) -> Vec<usize> {
+    let page = |position: usize| &pages[stream[position]];
+    let directory_before = |position: usize| {
+        position > start && (stream[position - 1]..stream[position]).any(|index| is_directory(&pages[index]))
+    };
+    let mut borders = vec![start];
+    let (mut s, mut lt, mut best) = (start, None, None::<(u64, usize)>);
+    for i in start..end {
+        if directory_before(i) && !zero(page(i - 1)) && i - s >= 20 {
+            borders.push(i);
+            (s, lt, best) = (i, None, None);
+        }
+        if !zero(page(i)) && zero(&page(i)[PAGE - 32..]) {
+            if i + 1 - s >= 72 {
+                borders.push(i + 1);
+                (s, lt, best) = (i + 1, None, None);
+                continue;
+            }
+            lt = Some(i);
+        } else if let Some(tail) = lt.filter(|&tail| i - tail >= 24 && tail + 1 - s >= 4) {
+            borders.push(tail + 1);
+            (s, lt, best) = (tail + 1, None, None);
+        }
+        let hash = xxh3_64(page(i));
+        if i + 1 - s > 192 && !zero(page(i)) && best.is_none_or(|(least, _)| hash < least) {
+            best = Some((hash, i));
+        }
+        if i + 1 - s >= 256 {
+            let (_, last) = best.expect("a page that is not zero");
+            borders.push(last + 1);
+            (s, lt, best) = (last + 1, None, None);
+        }
+    }
+    if s < end {
+        borders.push(end);
+    }
+    borders
+}
+
+fn bytes(image: &[u8]) -> Vec<Vec<Span>> {
+    let zeros: Vec<bool> = padded(image).iter().map(|page| zero(page)).collect();
+    let mut blocks = Vec::new();
+    for (first, last) in stretches(&holes(&zeros)) {
+        let end = image.len().min(last * PAGE);
+        let mut start = first * PAGE;
+        while start < end {
+            let len = bytes_len(&image[start..end]);
+            blocks.push((start, start + len));
+            start += len;
+        }
+    }
+    blocks.retain(|&(start, end)| !zero(&image[start..end]));
+    blocks.iter().map(|&(start, end)| vec![span(start, end)]).collect()
+}
+
+/// How long the block is that begins here and ends in these bytes at the latest.
+fn bytes_len(bytes: &[u8]) -> usize {
+    let table: Vec<u64> = (0..=255u8).map(|byte| xxh3_64(&[byte])).collect();
+    let mut hash = 0u64;
+    for (index, &byte) in bytes.iter().enumerate() {
+        hash = hash.wrapping_mul(2).wrapping_add(table[usize::from(byte)]);
+        let len = index + 1;
+        let chosen = match len {
+            0..81_920 => false,
+            81_920..163_840 => hash < 1 << 47,
+            _ => hash < 1 << 48,
+        };
+        if chosen || len == 1 << 20 {
+            return len;
+        }
+    }
+    bytes.len()
+}

@@ -1,0 +1,94 @@
+//! Keeps the house tidy: the layers look down only, and every module says what it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layers, lowest first; a module of one may use those of lower ones and of its own, never of a higher one.
+const LAYERS: [&[&str]; 4] = [
+    &[
+        "block", "delta", "digest", "format", "head", "index", "keys", "layout", "mirrors", "name", "sign", "split",
+        "text", "time", "url",
+    ],
+    &["store"],
+    &["read"],
+    &["publish", "mount"],
+];
+
+fn sources() -> Vec<PathBuf> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = walkdir::WalkDir::new(src).into_iter().flatten().map(walkdir::DirEntry::into_path);
+    files.filter(|f| f.extension().is_some_and(|e| e == "rs")).collect()
+}
+
+/// The first component of a source's path below `src`, without `.rs`.
+fn module(file: &Path) -> String {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let first = file.strip_prefix(src).unwrap().components().next().unwrap().as_os_str().to_str().unwrap().to_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
+}
+
+/// The modules of this crate that a text names as `crate::module`.
+fn used(text: &str) -> Vec<&str> {
+    text.split("crate::")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
+        .collect()
+}
+
+#[test]
+fn imports_go_down_only() {
+    let mut checked = 0;
+    for file in sources() {
+        let (own, text) = (module(&file), fs::read_to_string(&file).unwrap());
+        let Some(own_layer) = layer(&own) else {
+            assert!(["lib", "bin"].contains(&own.as_str()), "{} is in no layer", file.display());
+            continue;
+        };
+        assert!(!text.contains("use crate::{"), "{}: one line for each import", file.display());
+        for other in used(&text) {
+            let Some(other_layer) = layer(other) else { continue };
+            let siblings = own_layer == 3 && own != other && other_layer == 3;
+            assert!(other_layer <= own_layer && !siblings, "{}: {own} must not use {other}", file.display());
+            checked += 1;
+        }
+    }
+    println!("{checked} imports look down");
+    assert!(checked > 150);
+}
+
+#[test]
+fn the_vocabulary_is_pure() {
+    for file in sources().iter().filter(|f| layer(&module(f)) == Some(0)) {
+        let text = fs::read_to_string(file).unwrap();
+        for impure in [
+            "std::fs",
+            "TcpStream",
+            "UdpSocket",
+            "std::thread",
+            "std::env",
+            "SystemTime::now",
+            "tokio::",
+            "Instant::now",
+        ] {
+            let threads_alone = impure == "std::thread" && text.contains("thread_local!");
+            assert!(!text.contains(impure) || threads_alone, "{}: {impure}", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is_and_nothing_is_left_undone() {
+    for file in sources() {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("//! "), "{} begins without a word about itself", file.display());
+        for undone in ["todo!(", "unimplemented!(", "dbg!(", "#[ignore"] {
+            assert!(!text.contains(undone), "{}: {undone}", file.display());
+        }
+        let library = !file.components().any(|c| c.as_os_str() == "bin");
+        assert!(!library || !text.contains("println!("), "{}: the library is silent", file.display());
+    }
+}
