@@ -1,11 +1,12 @@
 //! The disk cache: block files as they lie on a mirror, so that its directory can be served as one.
 //!
 //! It trusts nothing that it reads: a file becomes a block only by [`Block::open`]. A bad one is dropped and fetched
-//! again. Whatever goes wrong with the disk means less caching and nothing else; no reader waits for a file to be
-//! written, and nobody waits for the eviction.
+//! again. Whatever goes wrong with the disk means less caching and nothing else; files are written and evicted by
+//! threads of their own, and a disk that cannot keep up is left out.
 
 mod evict;
 mod files;
+mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,8 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use super::notice::{Notice, Observer};
 use crate::block::{Block, zlib_max_bytes};
@@ -23,19 +22,15 @@ use crate::read::{BlockSource, Fetched, ReadError};
 
 use evict::Evictor;
 use files::{Files, Found};
-
-/// Files that may wait to be written, and how long a block waits for its place among them before it is not kept.
-const WRITES_MAX: u32 = 32;
-const WRITE_WAIT: Duration = Duration::from_millis(200);
+use writer::Writer;
 
 /// A directory of block files, limited in bytes, shared with other processes.
 #[derive(Debug)]
 pub struct DiskStore {
     files: Files,
-    evictor: Evictor,
+    writer: Writer,
     observer: Arc<dyn Observer>,
     heals: AtomicU64,
-    writes: Arc<Semaphore>,
 }
 
 impl DiskStore {
@@ -45,9 +40,8 @@ impl DiskStore {
     /// When the directory cannot be made or opened.
     pub fn open(directory: &Path, limit: u64, observer: Arc<dyn Observer>) -> std::io::Result<Arc<Self>> {
         let files = Files::open(directory)?;
-        let evictor = Evictor::start(files.clone(), limit);
-        let (heals, writes) = (AtomicU64::new(0), Arc::new(Semaphore::new(WRITES_MAX as usize)));
-        Ok(Arc::new(Self { files, evictor, observer, heals, writes }))
+        let writer = Writer::start(files.clone(), Evictor::start(files.clone(), limit), Arc::clone(&observer));
+        Ok(Arc::new(Self { files, writer, observer, heals: AtomicU64::new(0) }))
     }
 
     /// How many bad files were dropped.
@@ -57,7 +51,7 @@ impl DiskStore {
 
     /// Returns when everything under way is written, or after `patience`.
     pub async fn settle(&self, patience: Duration) {
-        let _ = tokio::time::timeout(patience, self.writes.acquire_many(WRITES_MAX)).await;
+        self.writer.settle(patience).await;
     }
 
     /// The block from its file, if there is a good one. Blocks the thread.
@@ -74,20 +68,6 @@ impl DiskStore {
         self.heals.fetch_add(1, Ordering::Relaxed);
         self.observer.notice(Notice::Healed { block: row.id, why });
         None
-    }
-
-    /// Has a file written, if there is a place for it soon.
-    async fn keep(self: &Arc<Self>, row: &BlockRow, file: Bytes) {
-        let waiting = Arc::clone(&self.writes).acquire_owned();
-        let Ok(Ok(permit)) = tokio::time::timeout(WRITE_WAIT, waiting).await else { return };
-        let (store, id) = (Arc::clone(self), row.id);
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            match store.files.write(&id, &file) {
-                Ok(written) => store.evictor.wrote(written),
-                Err(e) => store.observer.notice(Notice::CacheUnusable { why: e.to_string() }),
-            }
-        });
     }
 }
 
@@ -114,8 +94,7 @@ impl<S: BlockSource> BlockSource for DiskCache<S> {
         }
         let Fetched { block, file } = self.inner.fetch(row).await?;
         if let Some(file) = file {
-            let (store, row) = (Arc::clone(&self.store), *row);
-            tokio::spawn(async move { store.keep(&row, file).await });
+            self.store.writer.keep(row.id, file).await;
         }
         Ok(block)
     }

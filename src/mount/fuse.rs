@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen, ReplyStatfs,
-    Request,
+    LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyStatfs, Request,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -153,6 +153,27 @@ impl Filesystem for ImageFs {
     ) {
         // A reply that is dropped unsent, by the unwinding, tells the kernel EIO.
         let _ = catch_unwind(AssertUnwindSafe(|| self.read_now(offset, bytes, reply)));
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let map = self.image.map();
+        let Some(offset) = u64::try_from(offset).ok().filter(|&offset| offset < map.size()) else {
+            return reply.error(Errno::ENXIO);
+        };
+        match whence {
+            libc::SEEK_DATA if map.seek(offset, true) == map.size() => reply.error(Errno::ENXIO),
+            libc::SEEK_DATA => reply.offset(map.seek(offset, true) as i64),
+            libc::SEEK_HOLE => reply.offset(map.seek(offset, false) as i64),
+            _ => reply.error(Errno::EINVAL),
+        }
     }
 
     fn readdir(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {

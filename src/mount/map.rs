@@ -105,6 +105,13 @@ impl Map {
         at
     }
 
+    /// The first offset from `offset` on at which stored bytes lie (`data`), or else a hole; every image ends with one.
+    pub fn seek(&self, offset: u64, data: bool) -> u64 {
+        let wanted = |extent: &Extent| matches!(extent.from, From::Block { .. }) == data;
+        let found = self.extents_from(offset).find(|(_, extent)| wanted(extent));
+        found.map_or(self.size(), |(start, _)| start.max(offset))
+    }
+
     /// The extents from the one that holds `offset` on, each with its start.
     fn extents_from(&self, offset: u64) -> impl Iterator<Item = (u64, &Extent)> {
         let first = self.starts.partition_point(|&start| start <= offset).saturating_sub(1);

@@ -21,7 +21,7 @@ const THREADS: usize = 4;
 /// Blocks fetched in advance at the same time.
 const PREFETCH_JOBS: usize = 16;
 /// The kernel's own readahead: its requests are then as large as they can be.
-const KERNEL_READAHEAD_KIB: u32 = 1024;
+const KERNEL_READAHEAD_KIB: u32 = 512;
 /// How long users of a busy mount have to let go of it.
 const BUSY_WAIT: Duration = Duration::from_secs(3);
 
@@ -36,7 +36,8 @@ pub struct Mount {
     pub origin: String,
     /// The image.
     pub image: Arc<Image>,
-    /// The most that is fetched ahead of a stream, in bytes; 0 for no readahead.
+    /// The most that is fetched ahead of a stream, in bytes. With 0 nothing is done ahead or side by side, beyond what
+    /// the kernel does for any file.
     pub readahead_bytes: u64,
 }
 
@@ -63,7 +64,8 @@ impl Mount {
         let (end, ended) = oneshot::channel();
         let prefetch = (self.readahead_bytes > 0)
             .then(|| Prefetch::new(Arc::clone(&self.image), runtime.clone(), PREFETCH_JOBS, self.readahead_bytes));
-        let config = config(&self.origin);
+        let parallel = prefetch.is_some();
+        let config = config(&self.origin, if parallel { THREADS } else { 1 });
         let filesystem = ImageFs {
             name: self.name,
             created: self.created,
@@ -75,18 +77,21 @@ impl Mount {
         };
         let session = Session::new(filesystem, point.path(), &config).and_then(Session::spawn);
         let session = ManuallyDrop::new(session.map_err(|e| point.mount_error(&e))?);
-        point.raise_kernel_readahead(KERNEL_READAHEAD_KIB);
+        if parallel {
+            point.raise_kernel_readahead(KERNEL_READAHEAD_KIB);
+        }
         Ok(Mounted { point, ended, _session: session })
     }
 }
 
-fn config(origin: &str) -> Config {
+fn config(origin: &str, threads: usize) -> Config {
     let mut config = Config::default();
     // The name goes through the helper's option list, where a comma would end it.
     let name = origin.replace([',', '\\'], "_");
     config.mount_options = vec![
         MountOption::FSName(name),
-        MountOption::Subtype("hfl".into()),
+        // Spelled out, it reaches mount(2) too: `fuse.hfl` in the list of mounts.
+        MountOption::CUSTOM("subtype=hfl".into()),
         MountOption::RO,
         MountOption::NoSuid,
         MountOption::NoDev,
@@ -94,7 +99,7 @@ fn config(origin: &str) -> Config {
     ];
     // Others may read what root mounts; a user's mount is the user's own, as FUSE has it by default.
     config.acl = if rustix::process::geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(THREADS);
+    config.n_threads = Some(threads);
     config.clone_fd = true;
     config
 }

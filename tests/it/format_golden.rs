@@ -167,7 +167,7 @@ fn mirrors_toml_means_what_it_says() {
 fn a_sealed_head_goes_through_its_parts_unchanged() {
     let head = head("signed.head", &Trust::Key(golden_key()));
     let signature = golden_secret().sign(&head.body(), &head.trusted_comment()).expect("signed");
-    let sealed = SealedHead::new(head.clone(), Seal::Signed(signature.into())).expect("valid");
+    let sealed = SealedHead::new(head.clone(), Seal::Signed(Box::new(signature))).expect("valid");
     assert_eq!(SealedHead::parse(&sealed.to_bytes()).as_ref(), Ok(&sealed));
     assert_eq!(sealed.verify(&Trust::Key(golden_key())), Ok(head));
 }

@@ -194,7 +194,7 @@ proptest! {
     #[test]
     fn a_signed_head_verifies_after_reading(head in a_head()) {
         let signature = golden_secret().sign(&head.body(), &head.trusted_comment()).expect("signed");
-        let file = SealedHead::new(head.clone(), Seal::Signed(signature.into())).expect("valid").to_bytes();
+        let file = SealedHead::new(head.clone(), Seal::Signed(Box::new(signature))).expect("valid").to_bytes();
         let read = SealedHead::parse(&file).expect("readable");
         prop_assert_eq!(read.to_bytes(), file);
         prop_assert_eq!(read.verify(&Trust::Key(golden_key())), Ok(head));

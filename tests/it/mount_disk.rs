@@ -73,7 +73,6 @@ impl Lab {
             let block = tokio::time::timeout(Duration::from_secs(10), cache.block(row)).await;
             assert_eq!(block.expect("no hang").unwrap().len(), row.bytes as usize);
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
         store.settle(Duration::from_secs(10)).await;
         (self.fetched.load(Ordering::SeqCst) - before, store.heals())
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use hfl::index::Index;
 use hfl::layout::RepoPath;
@@ -61,7 +62,13 @@ fn a_directory_and_a_web_server_mount_alike() {
         assert_eq!((meta.len(), meta.is_file()), (IMAGE_BYTES as u64, true));
         assert!(fs::read(mounted.file()).unwrap() == bytes, "{source}");
         assert!(fs::write(mounted.file(), "x").is_err(), "read-only");
+        let copy = home.path().join("copy");
+        let copied = Command::new("cp").arg("--sparse=always").arg(mounted.file()).arg(&copy).status();
+        assert!(copied.unwrap().success() && fs::read(&copy).unwrap() == bytes, "by way of its holes");
         assert_eq!(fs::read_dir(mounted.point()).unwrap().count(), 1);
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let line = mounts.lines().find(|line| line.contains(mounted.point().to_str().unwrap())).unwrap();
+        assert!(line.starts_with(&format!("{source}/test ")) && line.contains(" fuse.hfl ro,"), "{line}");
         mounted.end();
     }
 }

@@ -140,4 +140,23 @@ proptest! {
         }).sum();
         prop_assert!(stored as u64 == bytes || (to == map.size() && (stored as u64) < bytes));
     }
+
+    #[test]
+    fn holes_and_data_are_found(pieces in prop::collection::vec(piece(), 1..40), from in 0u64..100_000) {
+        let model = Model::new(&pieces);
+        let map = model.map();
+        let from = from.min(map.size() - 1);
+        let mut is_data = Vec::new();
+        for segment in map.segments(from..map.size()) {
+            let (bytes, data) = match segment {
+                Segment::Block { bytes, .. } => (bytes, true),
+                Segment::Hole { bytes } => (bytes, false),
+            };
+            is_data.resize(is_data.len() + bytes, data);
+        }
+        for data in [true, false] {
+            let first = is_data.iter().position(|&d| d == data).unwrap_or(is_data.len());
+            prop_assert_eq!(map.seek(from, data), from + first as u64);
+        }
+    }
 }

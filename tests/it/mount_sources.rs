@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hfl::block::{Block, digests};
+use hfl::head::Trust;
 use hfl::index::BlockRow;
 use hfl::mount::coalesce::Coalesce;
 use hfl::mount::decoded::{BlockCache, Decoded};
 use hfl::mount::single::OneAtATime;
-use hfl::read::{BlockSource, Failover, ReadError};
+use hfl::read::{BlockSource, Failover, ReadError, ReadErrorKind};
+use hfl::store::Fetch;
+use hfl::store::directory::Directory;
+
+use crate::fixture::{Publish, image};
 
 /// Takes its time and counts.
 #[derive(Debug, Default)]
@@ -124,4 +129,19 @@ async fn failover_asks_the_next_and_stays_with_who_answered() {
     assert_eq!(ask(&source, &[row(&[1; 100])]).await, 0);
     bad.fails.store(false, Ordering::SeqCst);
     assert_eq!(ask(&source, &[row(&[1; 100])]).await, 1, "and back");
+}
+
+#[tokio::test]
+async fn the_newest_head_of_several_sources_wins() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    let publish = |name: &str, version| Publish { version, ..Publish::default() }.write(&at(name), &image(1 << 20));
+    publish("old", 3);
+    publish("new", 7);
+    std::fs::create_dir(at("none")).unwrap();
+    let stores = ["old", "none", "new", "old"].map(|name| Arc::new(Directory::new(at(name))) as Arc<dyn Fetch>);
+    let opened = hfl::read::open(&stores, &"test".parse().unwrap(), &Trust::Anyone, None).await.unwrap();
+    assert_eq!(opened.row.version.number(), 7);
+    let none = hfl::read::open(&stores[1..2], &"test".parse().unwrap(), &Trust::Anyone, None).await;
+    assert_eq!(none.unwrap_err().kind(), ReadErrorKind::Missing);
 }

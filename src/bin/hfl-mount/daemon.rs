@@ -68,11 +68,15 @@ fn wait(mut child: UnixStream) -> i32 {
     i32::from(code[0])
 }
 
-/// Keeps the allocator from holding a heap for each thread: freed blocks are then reused by whoever decodes next.
-pub fn limit_arenas() {
+/// Has all threads share one heap, whose free memory goes back to the system: what this process takes is then little
+/// more than what its caches hold. Blocks come from that heap too. With a mapping for each, the kernel's work for fresh
+/// pages makes sequential reads a fifth slower; with a second heap, 10 MB more are held.
+pub fn limit_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: these calls only set parameters of the allocator.
     unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 8 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
     }
 }

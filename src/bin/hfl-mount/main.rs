@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(code) => return code,
     };
-    daemon::limit_arenas();
+    daemon::limit_heap();
     let mut daemon = match if args.foreground { Ok(Daemon::none()) } else { Daemon::fork() } {
         Ok(daemon) => daemon,
         Err(e) => {

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# benches/mount.sh IMAGE - measures hfl-mount on a real image, over HTTP from a web server of its own on this machine.
+#
+# Every target is a ratio of two figures of the same run, a size, or a rate that is far from what the parts allow.
+# Needs root, /dev/fuse and nginx. Where the machine is busy, HFL_BENCH_RUN="chrt -r 1" (or nice) gives steadier figures.
+# HFL_BENCH_RUNS (3) is how often each figure is taken; the best one counts.
+set -euo pipefail
+image=$(realpath "${1:?usage: benches/mount.sh IMAGE}")
+cd "$(dirname "$0")/.."
+runs=${HFL_BENCH_RUNS:-3}
+prefix=${HFL_BENCH_RUN:-}
+host=x86_64-unknown-linux-gnu
+target=${CARGO_TARGET_DIR:-target}
+port=${HFL_BENCH_PORT:-18779}
+
+cargo build --quiet --release --features publish,mount --bin hfl
+cargo build --quiet --release --no-default-features --features mount --examples
+RUSTFLAGS='-C target-feature=+crt-static' \
+  cargo build --quiet --profile client --no-default-features --features mount --bin hfl-mount --target "$host"
+client=$target/$host/client/hfl-mount
+examples=$target/release/examples
+
+lab=$(mktemp -d)
+mkdir "$lab/mnt" "$lab/mem" "$lab/repository" "$lab/tmp"
+export XDG_STATE_HOME=$lab/state
+cleanup() {
+  for point in "$lab/mnt" "$lab/mem"; do
+    if mountpoint -q "$point"; then umount -l "$point" || true; fi
+  done
+  if [ -s "$lab/nginx.pid" ]; then kill "$(cat "$lab/nginx.pid")" || true; fi
+  rm -rf "$lab"
+}
+trap cleanup EXIT
+
+printf '[[mirror]]\nname = "bench"\nwrite = "./repository"\n' > "$lab/mirrors.toml"
+"$target/release/hfl" publish "$image" --to "$lab/mirrors.toml" --name bench --unsigned --quiet
+
+cat > "$lab/nginx.conf" <<EOF
+user root; worker_processes 2; pid $lab/nginx.pid; error_log $lab/nginx.log;
+events { worker_connections 256; }
+http { access_log off; sendfile on; keepalive_requests 100000;
+  client_body_temp_path $lab/tmp/b; proxy_temp_path $lab/tmp/p; fastcgi_temp_path $lab/tmp/f;
+  uwsgi_temp_path $lab/tmp/u; scgi_temp_path $lab/tmp/s;
+  server { listen 127.0.0.1:$port; root $lab/repository; } }
+EOF
+$prefix nginx -c "$lab/nginx.conf" -e "$lab/nginx.log"
+
+bytes=$(stat -c %s "$image")
+peak=0
+
+# Mounts with the given options and leaves it mounted.
+start() {
+  # shellcheck disable=SC2086
+  $prefix "$client" --unsigned --quiet "$@" "http://127.0.0.1:$port/bench" "$lab/mnt"
+  pid=$(pgrep -nx hfl-mount)
+}
+
+stop() {
+  local held
+  held=$(awk '/VmHWM/ {print $2}' "/proc/$pid/status")
+  if ((held > peak)); then peak=$held; fi
+  umount "$lab/mnt"
+  while [ -e "/proc/$pid" ]; do sleep 0.05; done
+}
+
+# Seconds of the best of several sequential reads, each of a fresh mount.
+sequential() {
+  local best='' seconds
+  for ((i = 0; i < runs; i++)); do
+    start "$@"
+    # shellcheck disable=SC2086
+    seconds=$($prefix dd if="$lab/mnt/bench" of=/dev/null bs=1M 2>&1 | awk '/copied/ {for (i = 1; i <= NF; i++) if ($i == "s,") print $(i-1)}')
+    stop
+    best=$(awk -v a="${best:-$seconds}" -v b="$seconds" 'BEGIN {print (a < b) ? a : b}')
+  done
+  took=$best
+}
+
+rate() { awk -v b="$bytes" -v s="$1" 'BEGIN {printf "%.2f", b / s / 1e9}'; }
+
+failed=0
+# check NAME FIGURE at-least|at-most LIMIT
+check() {
+  local ok
+  if [ "$3" = at-least ]; then ok=$(awk -v a="$2" -v b="$4" 'BEGIN {print (a >= b)}'); else ok=$(awk -v a="$2" -v b="$4" 'BEGIN {print (a <= b)}'); fi
+  if [ "$ok" = 1 ]; then echo "PASS $1: $2 ($3 $4)"; else echo "FAIL $1: $2 ($3 $4)"; failed=1; fi
+}
+
+sequential --no-cache --one-at-a-time; one=$took
+peak=0
+sequential --no-cache; cold=$took
+runs=1 sequential --cache "$lab/cache"; fill=$took
+sequential --cache "$lab/cache"; warm=$took
+echo "sequential GB/s: one at a time $(rate "$one"), cold $(rate "$cold"), filling the cache $(rate "$fill"), warm $(rate "$warm")"
+check "cold GB/s" "$(rate "$cold")" at-least 0.8
+check "warm disk cache GB/s" "$(rate "$warm")" at-least 1.2
+check "cold against one at a time" "$(awk -v a="$one" -v b="$cold" 'BEGIN {printf "%.2f", a / b}')" at-least 2.5
+check "warm against cold" "$(awk -v a="$cold" -v b="$warm" 'BEGIN {printf "%.2f", a / b}')" at-least 1.0
+
+# 4 KiB direct reads inside 8 MiB that are in memory, by one reader and by four.
+head -c 268435456 "$image" > "$lab/part"
+# shellcheck disable=SC2086
+$prefix "$examples/memory_fuse" "$lab/part" "$lab/mem" &
+while [ ! -e "$lab/mem/memory" ]; do sleep 0.05; done
+start --no-cache
+for readers in 1 4; do
+  # shellcheck disable=SC2086
+  memory=$($prefix "$examples/random_read" "$lab/mem/memory" 8388608 3 "$readers")
+  # shellcheck disable=SC2086
+  cached=$($prefix "$examples/random_read" "$lab/mnt/bench" 8388608 3 "$readers")
+  echo "random 4 KiB reads a second, $readers reading: from memory $memory, cached $cached"
+  check "cost of a cached read, $readers reading" "$(awk -v a="$memory" -v b="$cached" 'BEGIN {printf "%.2f", a / b}')" at-most 2.0
+done
+stop
+umount "$lab/mem"
+
+check "peak memory, MiB" "$((peak / 1024))" at-most 64
+check "static client, MB" "$(awk -v b="$(stat -c %s "$client")" 'BEGIN {printf "%.1f", b / 1e6}')" at-most 9.0
+exit "$failed"
