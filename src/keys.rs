@@ -73,7 +73,7 @@ pub struct KeyError;
 /// The text of a minisign signature: four lines.
 #[derive(Clone)]
 pub struct Signature {
-    parsed: Box<minisign_verify::Signature>,
+    parsed: minisign_verify::Signature,
     text: String,
 }
 
@@ -112,7 +112,7 @@ impl FromStr for Signature {
             Minisign::UnsupportedAlgorithm => SignatureError::Algorithm,
             _ => SignatureError::Form,
         })?;
-        Ok(Self { parsed: Box::new(parsed), text: text.to_owned() })
+        Ok(Self { parsed, text: text.to_owned() })
     }
 }
 
