@@ -26,6 +26,7 @@ mod mount_map;
 mod mount_rules;
 mod mount_seen;
 mod mount_sources;
+mod mount_speed;
 mod mount_tree;
 mod mounting;
 mod publish_basics;

@@ -134,25 +134,33 @@ pub struct WebServer {
 
 impl WebServer {
     pub fn new(directory: &Path) -> Self {
-        Self::stalling(directory, "never")
+        Self::delayed(directory, |_| Duration::ZERO)
     }
 
     /// One that never answers for paths that end with `stalled`.
     pub fn stalling(directory: &Path, stalled: &str) -> Self {
         let stalled = stalled.to_owned();
-        let stall = axum::middleware::from_fn(move |request: Request, next: Next| {
-            let stalls = request.uri().path().ends_with(&stalled);
+        let for_ever = Duration::from_secs(86_400);
+        Self::delayed(directory, move |path| if path.ends_with(&stalled) { for_ever } else { Duration::ZERO })
+    }
+
+    /// One that lets everybody wait for so long.
+    pub fn delaying(directory: &Path, delay: Duration) -> Self {
+        Self::delayed(directory, move |_| delay)
+    }
+
+    fn delayed(directory: &Path, delay: impl Fn(&str) -> Duration + Clone + Send + Sync + 'static) -> Self {
+        let wait = axum::middleware::from_fn(move |request: Request, next: Next| {
+            let delay = delay(request.uri().path());
             async move {
-                if stalls {
-                    std::future::pending::<()>().await;
-                }
+                tokio::time::sleep(delay).await;
                 next.run(request).await
             }
         });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let files = axum::Router::new().fallback_service(tower_http::services::ServeDir::new(directory)).layer(stall);
+        let files = axum::Router::new().fallback_service(tower_http::services::ServeDir::new(directory)).layer(wait);
         runtime.spawn(async move { axum::serve(listener, files).await });
         Self { address, _runtime: runtime }
     }
