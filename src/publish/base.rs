@@ -30,6 +30,8 @@ pub struct Base {
     pub known: Known,
     /// Mirrors on which an index that their head names could not be read.
     pub damaged: MirrorSet,
+    /// Mirrors that cannot take part, and why.
+    pub unusable: Vec<(usize, Error)>,
 }
 
 impl Base {
@@ -54,8 +56,14 @@ pub async fn find(
     refuse_conflicts(mirrors)?;
     let heads = mirrors.iter().filter_map(|m| m.head.as_ref());
     let head = heads.max_by_key(|f| (f.head.newest().version, f.head.created)).map(|f| f.head.clone());
-    let mut loader =
-        Loader { mirrors, progress, indexes: HashMap::new(), known: Known::default(), damaged: MirrorSet::default() };
+    let mut loader = Loader {
+        mirrors,
+        progress,
+        indexes: HashMap::new(),
+        known: Known::default(),
+        damaged: MirrorSet::default(),
+        unusable: Vec::new(),
+    };
     for (i, mirror) in mirrors.iter().enumerate() {
         if let Some(found) = &mirror.head {
             loader.load(i, &found.head).await?;
@@ -66,7 +74,8 @@ pub async fn find(
         None => Vec::new(),
     };
     loader.load_other_images(image, keys).await?;
-    Ok(Base { head, indexes, known: loader.known, damaged: loader.damaged })
+    let Loader { known, damaged, unusable, .. } = loader;
+    Ok(Base { head, indexes, known, damaged, unusable })
 }
 
 /// Two different indexes under one version are two histories; nothing can be built on both.
@@ -93,6 +102,7 @@ struct Loader<'a> {
     indexes: HashMap<Sha256, Arc<Index>>,
     known: Known,
     damaged: MirrorSet,
+    unusable: Vec<(usize, Error)>,
 }
 
 impl Loader<'_> {
@@ -130,7 +140,13 @@ impl Loader<'_> {
 
     async fn load_other_images(&mut self, image: &Name, keys: &[PublicKey]) -> Result<(), Error> {
         for (i, mirror) in self.mirrors.iter().enumerate().filter(|(_, m)| m.is_up()) {
-            let names = images(mirror).await?;
+            let names = match images(mirror).await {
+                Ok(names) => names,
+                Err(e) => {
+                    self.unusable.push((i, e));
+                    continue;
+                }
+            };
             for name in names.iter().filter(|name| *name != image) {
                 for key in keys {
                     // A head of somebody else's is no error, its blocks are just not ours to rely on.

@@ -92,7 +92,10 @@ impl Session {
         }
         let mut keys = options.keyring.as_ref().map(Keyring::public_keys).unwrap_or_default();
         keys.extend(key.as_ref().map(|k| k.key.public().clone()));
-        let base = base::find(&mirrors, &options.name, &keys, &*progress).await?;
+        let mut base = base::find(&mirrors, &options.name, &keys, &*progress).await?;
+        for (mirror, why) in base.unusable.drain(..) {
+            mirrors[mirror].fail(why);
+        }
         let named: Vec<PathBuf> = options.mirrors.publish.client.iter().map(|c| options.relative_to.join(c)).collect();
         let clients = client::find(&named, key.as_ref().map(|k| &k.key))?;
         let mut session = Self {

@@ -15,6 +15,8 @@ use hfl::split::Rule;
 use hfl::time::Timestamp;
 use hfl::url::BaseUrl;
 
+pub use crate::lab::Random;
+
 /// The time at which everything here is published.
 pub const CREATED: u64 = 1_790_000_000;
 pub const BLOCK_BYTES: usize = 256 << 10;
@@ -41,21 +43,6 @@ impl Publish<'_> {
         let mut cutter = Cutter::new(base);
         bytes.chunks(self.block_bytes).for_each(|chunk| cutter.push(chunk));
         self.finish(base, cutter)
-    }
-
-    /// The same from a file of any size.
-    pub fn write_file(&self, base: &Path, image: &Path) -> Index {
-        use std::io::Read as _;
-        let mut cutter = Cutter::new(base);
-        let mut file = fs::File::open(image).unwrap();
-        let mut chunk = Vec::new();
-        loop {
-            chunk.clear();
-            if file.by_ref().take(self.block_bytes as u64).read_to_end(&mut chunk).unwrap() == 0 {
-                return self.finish(base, cutter);
-            }
-            cutter.push(&chunk);
-        }
     }
 
     fn finish(&self, base: &Path, cutter: Cutter) -> Index {
@@ -143,22 +130,6 @@ impl Cutter {
     }
 }
 
-/// A generator of bytes and numbers that are the same in every run.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
-
 /// `bytes` bytes that look like an image: text, noise, repeated blocks and holes.
 pub fn image(bytes: usize) -> Vec<u8> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -177,13 +148,4 @@ pub fn image(bytes: usize) -> Vec<u8> {
     }
     image.truncate(bytes);
     image
-}
-
-/// Writes a repository of a real image for measurements: `HFL_BENCH_IMAGE` to `HFL_BENCH_REPOSITORY`.
-#[test]
-#[ignore = "a tool for measurements, not a test"]
-fn write_bench_repository() {
-    let path = |variable| PathBuf::from(std::env::var_os(variable).unwrap());
-    let index = Publish::default().write_file(&path("HFL_BENCH_REPOSITORY"), &path("HFL_BENCH_IMAGE"));
-    println!("{} blocks, {} bytes of zlib", index.blocks().len(), index.zlib_bytes());
 }

@@ -173,6 +173,36 @@ fn odd_sizes_and_sparse_images() {
 }
 
 #[test]
+fn a_block_device_is_an_image_and_takes_one_back() {
+    let lab = two_images(&["public"]);
+    let attach = |file: &str| {
+        let mut losetup = std::process::Command::new("losetup");
+        losetup.args(["--find", "--show"]).arg(lab.path(file));
+        let output = losetup.output().ok().filter(|o| o.status.success())?;
+        Some(LoopDevice(String::from_utf8(output.stdout).unwrap().trim().to_owned()))
+    };
+    lab.write("target.img", Random(6).bytes(64 << 20));
+    let (Some(from), Some(to)) = (attach("one.img"), attach("target.img")) else {
+        return skipped("no loop device can be set up here");
+    };
+    lab.publish(&[&from.0, "--name", "device"]);
+    let file = lab.publish(&["one.img", "--name", "device"]);
+    assert_eq!(file["outcome"], "no-change", "a device is cut like a file");
+    lab.ok(&["restore", "public/device", &to.0, "-q"]);
+    drop(to);
+    assert!(fs::read(lab.path("target.img")).unwrap() == fs::read(lab.path("one.img")).unwrap());
+}
+
+/// A loop device that ends with its test.
+struct LoopDevice(String);
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("losetup").arg("--detach").arg(&self.0).status();
+    }
+}
+
+#[test]
 fn the_stock_minisign_accepts_an_index() {
     let lab = two_images(&["public"]);
     lab.publish(&["one.img", "--name", "os"]);

@@ -98,6 +98,35 @@ fn damaged_blocks_that_nobody_vouches_for_are_replaced() {
 }
 
 #[test]
+fn a_damaged_list_of_images_costs_that_mirror_only() {
+    let lab = published(&["a", "b"]);
+    fs::write(lab.path("a/images"), b"o\xf3\n").unwrap();
+    let output = lab.run(&["publish", "os.img", "--force", "--to", "mirrors.toml", "--json"]);
+    assert_eq!(output.status.code(), Some(6), "{}", crate::lab::stderr(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["mirrors"][0]["why"].as_str().unwrap().contains("no name of an image"), "{report}");
+    assert_eq!(check_mirror(&lab.path("b"), "os", &lab.trust("os")), [2, 1]);
+    let text = published(&["a"]);
+    fs::write(text.path("a/images"), b"o\xf3\n").unwrap();
+    assert!(text.fails(3, &["publish", "os.img", "--force", "--to", "mirrors.toml"]).contains("correct it by hand"));
+}
+
+#[test]
+fn a_damaged_signature_of_an_index_is_not_needed_and_not_accepted() {
+    let lab = published(&["public"]);
+    let signature = find(&lab, "public", |f| f.ends_with(".minisig"));
+    flip(&signature, 120);
+    lab.ok(&["restore", "public/os", "back.img", "-q"]);
+    let index = lab.path("public").join(signature.with_extension(""));
+    let mut minisign = std::process::Command::new("minisign");
+    minisign.arg("-Vm").arg(index).arg("-p").arg(lab.path("home/.config/hfl/keys/os.pub"));
+    match minisign.output() {
+        Err(e) => crate::lab::skipped(&format!("minisign cannot be run: {e}")),
+        Ok(output) => assert!(!output.status.success()),
+    }
+}
+
+#[test]
 fn a_missing_block_is_noticed_before_the_head_switches() {
     let lab = published(&["public"]);
     let block = find(&lab, "public", |f| f.starts_with("blocks/"));

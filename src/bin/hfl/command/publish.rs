@@ -180,10 +180,12 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(out, "  twice   {} of the image are in it more than once", bytes(r.repeated_bytes))?;
     }
     for m in &r.mirrors {
-        let verb = if r.outcome == Outcome::DryRun { "to send" } else { "sent" };
-        let state = if m.current { "" } else { "LEFT BEHIND: " };
-        let why = m.why.as_deref().unwrap_or_default();
-        writeln!(out, "  mirror  {}: {state}{why}{verb} {} blocks, {}", m.name, count(m.objects), bytes(m.bytes))?;
+        let verb = if r.outcome == Outcome::DryRun { "to send:" } else { "sent" };
+        write!(out, "  mirror  {}: {verb} {} blocks, {}", m.name, count(m.objects), bytes(m.bytes))?;
+        match &m.why {
+            Some(why) => writeln!(out, "; LEFT BEHIND: {why}")?,
+            None => writeln!(out)?,
+        }
         if m.repaired > 0 {
             writeln!(out, "          {} damaged blocks were replaced", count(m.repaired))?;
         }
