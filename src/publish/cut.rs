@@ -1,16 +1,13 @@
 //! One pass over the image: read, split, hash, and seal what is new, on all cores.
 //!
-//! One thread reads and splits; rayon's threads hash and compress; at most a few blocks wait between them, so memory
-//! does not depend on the image. What comes out is the list of blocks and extents of the new index.
+//! What comes out is the list of blocks and extents of the new index.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rayon::prelude::*;
-
+use super::cores;
 use super::error::Error;
 use super::image::Image;
 use super::known::{Known, collision};
@@ -21,9 +18,6 @@ use crate::delta::Tally;
 use crate::digest::BlockId;
 use crate::index::{BlockRow, Extent, From};
 use crate::split::{Cut, Rule};
-
-/// Blocks that wait for a free core, for each core.
-const QUEUE_PER_JOB: usize = 2;
 
 /// How the pass is done.
 pub struct Options<'a> {
@@ -93,32 +87,14 @@ struct State {
 /// Whatever stops the reading or the sealing, or the user.
 pub fn cut(image: &Image, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<CutImage, Error> {
     let ledger = Ledger { options, state: Mutex::default(), deliver };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.jobs).build();
-    let pool = pool.map_err(|e| Error::local(format!("cannot start {} threads: {e}", options.jobs)))?;
-    let (sender, receiver) = sync_channel(options.jobs * QUEUE_PER_JOB);
-    let (read, sealed) = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| read_and_split(image, options, sender));
-        let sealed = pool.install(|| take_all(receiver, &ledger));
-        (reader.join(), sealed)
-    });
-    let read = read.unwrap_or_else(|_| Err(Error::local("the reading thread failed")));
-    // The reader only says that nobody listens any more when a sealer has failed: the sealer's reason comes first.
-    sealed?;
-    let size = read?;
+    let passed = |bytes| options.progress.event(Event::Read { bytes });
+    let sealer = || Sealer::new(options.level);
+    let size =
+        cores::work_on_blocks(image, options.rule, options.jobs, options.cancel, &passed, sealer, |sealer, cut| {
+            ledger.take(cut, sealer)
+        })?;
     let state = ledger.state.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(lay_out(size, state))
-}
-
-fn read_and_split(image: &Image, options: &Options<'_>, sender: SyncSender<Cut>) -> Result<u64, Error> {
-    let mut gone = false;
-    let passed = |bytes| options.progress.event(Event::Read { bytes });
-    let size = image.split(options.rule, options.cancel, &passed, &mut |cut| gone |= sender.send(cut).is_err())?;
-    if gone { Err(Error::local("a block could not be made")) } else { Ok(size) }
-}
-
-fn take_all(receiver: Receiver<Cut>, ledger: &Ledger<'_>) -> Result<(), Error> {
-    let level = ledger.options.level;
-    receiver.into_iter().par_bridge().try_for_each_init(|| Sealer::new(level), |sealer, cut| ledger.take(cut, sealer))
 }
 
 impl Ledger<'_> {

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::Error;
 use super::foreign;
@@ -166,17 +165,18 @@ impl Image {
     /// Reads the image once and cuts it by `rule`; returns its bytes. `passed` is told how far it got, in bytes.
     ///
     /// # Errors
-    /// A failed read, a file that changed meanwhile, and [`ErrorKind::Interrupted`](super::ErrorKind::Interrupted) once `cancel` is set.
+    /// A failed read, a file that changed meanwhile, and [`ErrorKind::Interrupted`](super::ErrorKind::Interrupted) once
+    /// `stop` says so.
     pub fn split(
         &self,
         rule: Rule,
-        cancel: &AtomicBool,
+        stop: &dyn Fn() -> bool,
         passed: &dyn Fn(u64),
         out: &mut dyn FnMut(Cut),
     ) -> Result<u64, Error> {
         let mut splitter = Splitter::new(rule);
         let size = self.read(&mut |part| {
-            if cancel.load(Ordering::Relaxed) {
+            if stop() {
                 return Err(Error::interrupted());
             }
             match part {

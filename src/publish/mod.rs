@@ -6,6 +6,7 @@
 mod base;
 mod catch_up;
 mod client;
+mod cores;
 mod cut;
 mod error;
 mod foreign;

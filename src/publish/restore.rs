@@ -5,16 +5,15 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use rayon::prelude::*;
 use rustix::fs::FallocateFlags;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::cores;
 use super::error::Error;
 use super::image::Image;
 use super::progress::{Event, Progress};
@@ -22,7 +21,6 @@ use crate::block::Block;
 use crate::digest::BlockId;
 use crate::index::{From, Index};
 use crate::read::{BlockSource, Opened};
-use crate::split::Cut;
 
 /// Blocks fetched at once.
 const FETCHES: usize = 16;
@@ -174,25 +172,23 @@ async fn take_seeds(work: &Arc<Work>, seeds: Vec<PathBuf>, jobs: usize) -> Resul
 
 fn take_seed(work: &Work, wanted: &HashMap<BlockId, usize>, seed: &Path, jobs: usize) -> Result<u64, Error> {
     let image = Image::open(seed)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build();
-    let pool = pool.map_err(|e| Error::local(format!("cannot start {jobs} threads: {e}")))?;
-    let (sender, receiver) = sync_channel::<Cut>(2 * jobs);
     let found = AtomicU64::new(0);
-    let take = |cut: Cut| -> Result<(), Error> {
-        let Some(&block) = wanted.get(&BlockId::of(&cut.bytes)) else { return Ok(()) };
-        if let Some(bytes) = Block::from_raw(&work.index.blocks()[block], &cut.bytes) {
-            found.fetch_add(work.write(block, &bytes)?, Ordering::Relaxed);
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(move || -> Result<(), Error> {
-            let rule = work.index.header().split;
-            image.split(rule, &work.cancel, &|_| {}, &mut |cut| drop(sender.send(cut))).map(drop)
-        });
-        pool.install(|| receiver.into_iter().par_bridge().try_for_each(take))?;
-        reader.join().unwrap_or_else(|_| Err(Error::local("the reading thread failed")))
-    })?;
+    let rule = work.index.header().split;
+    cores::work_on_blocks(
+        &image,
+        rule,
+        jobs,
+        &work.cancel,
+        &|_| {},
+        || (),
+        |(), cut| {
+            let Some(&block) = wanted.get(&BlockId::of(&cut.bytes)) else { return Ok(()) };
+            if let Some(bytes) = Block::from_raw(&work.index.blocks()[block], &cut.bytes) {
+                found.fetch_add(work.write(block, &bytes)?, Ordering::Relaxed);
+            }
+            Ok(())
+        },
+    )?;
     Ok(found.into_inner())
 }
 

@@ -18,8 +18,10 @@ use crate::layout::RepoPath;
 use crate::read;
 use crate::store::{Put, Store};
 
-/// Objects sent at once where mirrors.toml does not say.
-const JOBS_DEFAULT: u32 = 8;
+/// Objects sent at once where mirrors.toml does not say: to another machine, whose answers take time, and to a
+/// directory, whose lock they would only wait for.
+const JOBS_REMOTE: u32 = 32;
+const JOBS_LOCAL: u32 = 2;
 
 /// A block to be sent.
 #[derive(Debug, Clone)]
@@ -65,7 +67,8 @@ impl Uploader {
     pub fn start(mirror: String, store: Arc<dyn Store>, jobs: Option<u32>, progress: Arc<dyn Progress>) -> Self {
         let (queue, jobs_queue) = mpsc::unbounded_channel();
         let sender = Sender { mirror, store, progress };
-        let task = tokio::spawn(sender.run(jobs_queue, jobs.unwrap_or(JOBS_DEFAULT)));
+        let jobs = jobs.unwrap_or(if sender.store.is_local() { JOBS_LOCAL } else { JOBS_REMOTE });
+        let task = tokio::spawn(sender.run(jobs_queue, jobs));
         Self { queue, task }
     }
 

@@ -38,7 +38,7 @@ pub struct Args {
     /// Where to cut: content, fixed[:SIZE], pages or bytes [default: content]
     #[arg(long)]
     split: Option<Choice>,
-    /// Compression, 0 to 12 [default: 6]
+    /// Compression, 0 to 12 [default: 5]
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=12))]
     level: Option<u8>,
     /// What to say of this version, at most 64 characters
