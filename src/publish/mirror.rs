@@ -37,6 +37,8 @@ pub struct Failure {
     pub kind: ErrorKind,
     /// What went wrong, as a sentence.
     pub why: String,
+    /// What to do about it.
+    pub advice: Option<String>,
 }
 
 impl OpenMirror {
@@ -47,7 +49,8 @@ impl OpenMirror {
 
     /// Notes that it takes no further part; the first reason stays.
     pub fn fail(&mut self, error: Error) {
-        let failure = Failure { kind: error.kind(), why: error.to_string() };
+        let advice = error.advice().map(str::to_owned);
+        let failure = Failure { kind: error.kind(), why: error.to_string(), advice };
         self.failed.get_or_insert(failure);
     }
 

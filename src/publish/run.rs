@@ -136,7 +136,12 @@ impl Session {
         let kind = failures.first().map_or(ErrorKind::Unreachable, |(_, f)| f.kind);
         let same_kind = failures.iter().all(|(_, f)| f.kind == kind);
         let text: Vec<String> = failures.iter().map(|(name, f)| format!("mirror {name}: {}", f.why)).collect();
-        Some(Error::new(if same_kind { kind } else { ErrorKind::Unreachable }, text.join("; ")))
+        let error = Error::new(if same_kind { kind } else { ErrorKind::Unreachable }, text.join("; "));
+        let advice = failures.iter().find_map(|(_, f)| f.advice.as_deref());
+        Some(match advice {
+            Some(advice) => error.hint(advice),
+            None => error,
+        })
     }
 
     fn start_uploads(&self) -> Uploads {

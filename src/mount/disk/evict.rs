@@ -72,14 +72,16 @@ fn evict(files: &Files, limit: u64) -> io::Result<u64> {
     if held <= limit {
         return Ok(held);
     }
-    let mut to_free = held - (limit - limit / 16);
-    let oldest = ages.up_to(to_free);
+    let (cutoff, mut of_cutoff) = ages.up_to(held - (limit - limit / 16));
     let mut left = held;
     each_file(files, |directory, name, stat| {
-        if to_free > 0 && minute(stat) <= oldest && fs::unlinkat(directory, name, AtFlags::empty()).is_ok() {
+        let goes = minute(stat) < cutoff || (minute(stat) == cutoff && of_cutoff > 0);
+        if goes && fs::unlinkat(directory, name, AtFlags::empty()).is_ok() {
             let bytes = disk_bytes(stat.st_size as u64);
-            to_free = to_free.saturating_sub(bytes);
             left = left.saturating_sub(bytes);
+            if minute(stat) == cutoff {
+                of_cutoff = of_cutoff.saturating_sub(bytes);
+            }
         }
     });
     Ok(left)
@@ -98,14 +100,16 @@ impl Ages {
         self.0.values().sum()
     }
 
-    /// The minute up to which files have to go to free `bytes`.
-    fn up_to(&self, bytes: u64) -> i64 {
-        let mut freed = 0;
-        let enough = self.0.iter().find(|&(_, &held)| {
-            freed += held;
-            freed >= bytes
-        });
-        enough.map_or(i64::MAX, |(&minute, _)| minute)
+    /// To free `bytes`: the minute before which all files have to go, and how many bytes of that minute's own.
+    fn up_to(&self, bytes: u64) -> (i64, u64) {
+        let mut missing = bytes;
+        for (&minute, &held) in &self.0 {
+            if held >= missing {
+                return (minute, missing);
+            }
+            missing -= held;
+        }
+        (i64::MAX, 0)
     }
 }
 
