@@ -86,10 +86,7 @@ impl Release {
     /// Some blocks of the newest version, read the way clients do.
     async fn check_sample(&self, reader: &dyn Fetch) -> Result<(), Error> {
         for row in self.sample() {
-            let path = RepoPath::block(&row.id);
-            let file = reader.get(&path, zlib_max_bytes(row.bytes)).await?;
-            let opened = read::open_block(*row, file).await;
-            opened.map_err(|why| Error::new(ErrorKind::Unverified, format!("{}/{path}: {why}", reader.location())))?;
+            read::block(reader, row).await?;
         }
         Ok(())
     }

@@ -9,14 +9,13 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::error::Error;
+use super::error::{Error, ErrorKind};
 use super::progress::{Event, Progress};
 use super::spool::Spooled;
-use crate::block::zlib_max_bytes;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
-use crate::read;
-use crate::store::{Put, Store};
+use crate::read::{self, ReadErrorKind};
+use crate::store::{Put, Store, StoreErrorKind};
 
 /// Objects sent at once where mirrors.toml does not say: to another machine, whose answers take time, and to a
 /// directory, whose lock they would only wait for.
@@ -128,7 +127,7 @@ impl Sender {
         let path = RepoPath::block(&row.id);
         let sent = match self.store.put_new(&path, file.clone()).await? {
             Put::Created => Sent { objects: 1, bytes, ..Sent::default() },
-            Put::Exists if self.is_right(&row, &path).await? => Sent { found: 1, ..Sent::default() },
+            Put::Exists if self.is_right(&row).await? => Sent { found: 1, ..Sent::default() },
             Put::Exists => {
                 self.store.put_replace(&path, file).await?;
                 Sent { objects: 1, bytes, repaired: 1, ..Sent::default() }
@@ -138,29 +137,27 @@ impl Sender {
         Ok(sent)
     }
 
-    /// Whether the object at `path` is the block.
-    async fn is_right(&self, row: &BlockRow, path: &RepoPath) -> Result<bool, Error> {
-        match self.store.get(path, zlib_max_bytes(row.bytes)).await {
-            Ok(file) => Ok(read::open_block(*row, file).await.is_ok()),
-            Err(e) if e.kind() == crate::store::StoreErrorKind::TooLong => Ok(false),
-            Err(e) => Err(e.into()),
+    /// Whether what lies in the block's place is the block.
+    async fn is_right(&self, row: &BlockRow) -> Result<bool, Error> {
+        match read::block(&*self.store, row).await {
+            Ok(_) => Ok(true),
+            Err(e) => match e.kind() {
+                ReadErrorKind::Unverified | ReadErrorKind::Store(StoreErrorKind::TooLong) => Ok(false),
+                _ => Err(e.into()),
+            },
         }
     }
 
     /// The block's file from the first holder that has it right.
     async fn copy_of(&self, row: &BlockRow, holders: &[Arc<dyn Store>]) -> Result<Bytes, Error> {
-        let path = RepoPath::block(&row.id);
         let mut why = format!("no mirror holds block {}", row.id);
         for holder in holders {
-            match holder.get(&path, zlib_max_bytes(row.bytes)).await {
-                Ok(file) => match read::open_block(*row, file.clone()).await {
-                    Ok(_) => return Ok(file),
-                    Err(e) => why = format!("{}/{path}: {e}", holder.location()),
-                },
+            match read::block(&**holder, row).await {
+                Ok((_, file)) => return Ok(file),
                 Err(e) => why = e.to_string(),
             }
         }
-        Err(Error::new(super::error::ErrorKind::Unverified, why))
+        Err(Error::new(ErrorKind::Unverified, why))
     }
 }
 

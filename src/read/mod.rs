@@ -127,17 +127,26 @@ impl BlockSource for Mirror {
     }
 
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
-        let path = RepoPath::block(&row.id);
-        let file = self.0.get(&path, zlib_max_bytes(row.bytes)).await?;
-        match open_block(*row, file.clone()).await {
-            Ok(block) => Ok(Fetched { block: Arc::new(block), file: Some(file) }),
-            Err(why) => Err(ReadError::unverified(&*self.0, &path, why)),
-        }
+        let (block, file) = block(&*self.0, row).await?;
+        Ok(Fetched { block: Arc::new(block), file: Some(file) })
+    }
+}
+
+/// The block that `row` lists, checked, and its file as the store has it.
+///
+/// # Errors
+/// A store that fails; a file that is not this block's.
+pub async fn block(store: &dyn Fetch, row: &BlockRow) -> Result<(Block, Bytes), ReadError> {
+    let path = RepoPath::block(&row.id);
+    let file = store.get(&path, zlib_max_bytes(row.bytes)).await?;
+    match open_block(*row, file.clone()).await {
+        Ok(block) => Ok((block, file)),
+        Err(why) => Err(ReadError::unverified(store, &path, why)),
     }
 }
 
 /// Inflates and checks a block's file on a thread that may be busy for a while.
-pub async fn open_block(row: BlockRow, file: Bytes) -> Result<Block, String> {
+async fn open_block(row: BlockRow, file: Bytes) -> Result<Block, String> {
     let opened = tokio::task::spawn_blocking(move || Block::open(&row, &file)).await;
     opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }

@@ -37,12 +37,8 @@ pub struct Args {
     /// Where NAME@VERSION is looked up
     #[arg(long, value_name = "mirrors.toml")]
     to: Option<PathBuf>,
-    /// The public key for NAME@VERSION [default: the one kept when publishing]
-    #[arg(long)]
-    key: Option<String>,
-    /// Trust whatever is there
-    #[arg(long, conflicts_with = "key")]
-    unsigned: bool,
+    #[command(flatten)]
+    trust: super::TrustArgs,
     /// As JSON
     #[arg(long)]
     pub json: bool,
@@ -110,7 +106,7 @@ fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Re
     let name: Name = name.parse().map_err(|e| usage(format!("`{name}`: {e}")))?;
     let version: Version = version.parse().map_err(|e| usage(format!("`{version}`: {e}")))?;
     let mirrors = super::publish::read_mirrors(to)?;
-    let trust: Trust = super::trust(args.key.as_deref(), args.unsigned, &name)?;
+    let trust: Trust = args.trust.of(&name)?;
     let stores = hfl::publish::readers(&mirrors, to.parent().unwrap_or(Path::new("")))?;
     let opened = super::runtime()?.block_on(read::open(&stores, &name, &trust, Some(version)))?;
     Ok(Loaded { file_bytes: opened.row.index_bytes, index: opened.index })

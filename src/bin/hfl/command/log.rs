@@ -18,19 +18,15 @@ use crate::show::{bytes, count};
 pub struct Args {
     /// http(s)://HOST/PATH/NAME or DIRECTORY/NAME
     source: Source,
-    /// The public key: the line, or its file [default: the one kept when publishing]
-    #[arg(long)]
-    key: Option<String>,
-    /// Trust whatever is there
-    #[arg(long, conflicts_with = "key")]
-    unsigned: bool,
+    #[command(flatten)]
+    trust: super::TrustArgs,
     /// As JSON
     #[arg(long)]
     pub json: bool,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let trust = super::trust(args.key.as_deref(), args.unsigned, &args.source.image)?;
+    let trust = args.trust.of(&args.source.image)?;
     let store = args.source.fetch()?;
     let found = super::runtime()?.block_on(read::head(&*store, &args.source.image, &trust))?;
     let head = found.ok_or_else(|| ReadError::no_image(&*store, &args.source.image))?.head;

@@ -94,28 +94,39 @@ fn cache_directory() -> PathBuf {
     xdg("XDG_CACHE_HOME", ".cache").map_or_else(std::env::temp_dir, |cache| cache.join("hfl"))
 }
 
-/// What a reader believes, from `--key` and `--unsigned`.
-///
-/// Without either, the public key that publishing kept for the image is used.
-fn trust(key: Option<&str>, unsigned: bool, image: &Name) -> anyhow::Result<Trust> {
-    if unsigned {
-        return Ok(Trust::Anyone);
+/// What a reader believes.
+#[derive(clap::Args)]
+pub struct TrustArgs {
+    /// The public key: the line, or its file [default: the one kept when publishing]
+    #[arg(long)]
+    key: Option<String>,
+    /// Trust whatever is there
+    #[arg(long, conflicts_with = "key")]
+    unsigned: bool,
+}
+
+impl TrustArgs {
+    /// What is believed of `image`; without options, the public key that publishing kept for it.
+    fn of(&self, image: &Name) -> anyhow::Result<Trust> {
+        if self.unsigned {
+            return Ok(Trust::Anyone);
+        }
+        let kept = || {
+            let directory = keyring(None).directory?;
+            std::fs::read_to_string(directory.join(format!("{image}.pub"))).ok()
+        };
+        let text = match &self.key {
+            Some(key) if Path::new(key).is_file() => Some(std::fs::read_to_string(key)?),
+            Some(key) => Some(key.clone()),
+            None => kept(),
+        };
+        let Some(text) = text else {
+            let error = Error::new(ErrorKind::Usage, format!("no key is known for {image}"));
+            return Err(error
+                .hint("pin its public key with --key RW..., or say --unsigned to trust whatever is there")
+                .into());
+        };
+        let key = text.parse().map_err(|e| Error::new(ErrorKind::Usage, format!("--key: {e}")))?;
+        Ok(Trust::Key(key))
     }
-    let kept = || {
-        let directory = keyring(None).directory?;
-        std::fs::read_to_string(directory.join(format!("{image}.pub"))).ok()
-    };
-    let text = match key {
-        Some(key) if Path::new(key).is_file() => Some(std::fs::read_to_string(key)?),
-        Some(key) => Some(key.to_owned()),
-        None => kept(),
-    };
-    let Some(text) = text else {
-        let error = Error::new(ErrorKind::Usage, format!("no key is known for {image}"));
-        return Err(error
-            .hint("pin its public key with --key RW..., or say --unsigned to trust whatever is there")
-            .into());
-    };
-    let key = text.parse().map_err(|e| Error::new(ErrorKind::Usage, format!("--key: {e}")))?;
-    Ok(Trust::Key(key))
 }

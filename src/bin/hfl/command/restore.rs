@@ -28,12 +28,8 @@ pub struct Args {
     /// The version [default: the newest]
     #[arg(long)]
     version: Option<Version>,
-    /// The public key: the line, or its file [default: the one kept when publishing]
-    #[arg(long)]
-    key: Option<String>,
-    /// Trust whatever is there
-    #[arg(long, conflicts_with = "key")]
-    unsigned: bool,
+    #[command(flatten)]
+    trust: super::TrustArgs,
     /// Replace a file that exists
     #[arg(long)]
     force: bool,
@@ -46,7 +42,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let trust = super::trust(args.key.as_deref(), args.unsigned, &args.source.image)?;
+    let trust = args.trust.of(&args.source.image)?;
     let store = args.source.fetch()?;
     let cancel = super::cancel_on_signal()?;
     let show = Arc::new(Show::new(Verbosity::of(args.quiet || args.json, false)));
