@@ -2,7 +2,9 @@
 //!
 //! Unknown keys are refused, with the known key that was probably meant and the line.
 
+mod access;
 mod keys;
+mod secret;
 mod write;
 
 use serde::Deserialize;
@@ -12,7 +14,9 @@ use crate::name::Name;
 use crate::text::FormatError;
 use crate::url::BaseUrl;
 
-pub use write::{WriteError, WritePlace};
+pub use access::Access;
+pub use secret::Secret;
+pub use write::{Remote, Scheme, WriteError, WritePlace};
 
 /// The largest mirrors.toml, in bytes.
 pub const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -62,6 +66,10 @@ pub struct Mirror {
     pub read_back: bool,
     /// Objects sent at once.
     pub jobs: Option<u32>,
+    /// Bytes sent in a second at most.
+    pub rate: Option<u64>,
+    /// How the place it is written to is reached.
+    pub access: Access,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,9 +81,9 @@ struct File {
     mirror: Vec<Table>,
 }
 
-/// A `[[mirror]]` table as it is written.
+/// A `[[mirror]]` table as it is written; [`keys::check`] has refused what is not known.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 struct Table {
     name: String,
     write: String,
@@ -83,6 +91,9 @@ struct Table {
     read_back: Option<bool>,
     enabled: Option<bool>,
     jobs: Option<u32>,
+    rate: Option<u64>,
+    #[serde(flatten)]
+    access: Access,
 }
 
 impl Mirrors {
@@ -123,11 +134,18 @@ fn mirror(table: Table) -> Result<Mirror, FormatError> {
     let wrong =
         |key: &str, e: &dyn std::fmt::Display| FormatError::whole(format!("mirror `{}`: {key}: {e}", table.name));
     let name = table.name.parse().map_err(|e| wrong("name", &e))?;
-    let write = table.write.parse().map_err(|e: WriteError| wrong("write", &e))?;
+    let write: WritePlace = table.write.parse().map_err(|e: WriteError| wrong("write", &e))?;
     let read =
         table.read.as_deref().map(str::parse).transpose().map_err(|e: crate::url::UrlError| wrong("read", &e))?;
     if table.jobs == Some(0) {
         return Err(wrong("jobs", &"at least 1"));
     }
-    Ok(Mirror { name, write, read, read_back: table.read_back.unwrap_or(true), jobs: table.jobs })
+    if table.rate == Some(0) {
+        return Err(wrong("rate", &"at least 1 byte per second"));
+    }
+    if let Some(key) = table.access.stray_key(&write) {
+        return Err(wrong(key, &format!("of no use to a mirror that is written to {write}")));
+    }
+    let read_back = table.read_back.unwrap_or(true);
+    Ok(Mirror { name, write, read, read_back, jobs: table.jobs, rate: table.rate, access: table.access })
 }

@@ -7,7 +7,30 @@ use crate::text::FormatError;
 
 const TOP: [&str; 2] = ["publish", "mirror"];
 const PUBLISH: [&str; 7] = ["split", "level", "key", "expires-days", "client", "templates", "keep"];
-const MIRROR: [&str; 6] = ["name", "write", "read", "read-back", "enabled", "jobs"];
+const MIRROR: [&str; 22] = [
+    "name",
+    "write",
+    "read",
+    "read-back",
+    "enabled",
+    "jobs",
+    "rate",
+    "endpoint",
+    "region",
+    "path-style",
+    "storage-class",
+    "cache-control",
+    "head-cache-control",
+    "access-key-env",
+    "secret-key-env",
+    "session-token-env",
+    "identity",
+    "known-hosts",
+    "password-env",
+    "password-file",
+    "ca-file",
+    "headers",
+];
 
 /// Refuses the first unknown key, with its line and the key that was probably meant.
 pub(super) fn check(text: &str) -> Result<(), FormatError> {

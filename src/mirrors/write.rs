@@ -1,10 +1,7 @@
-//! `write = "..."`: which protocol a mirror is written with.
+//! `write = "..."`: which protocol a mirror is written with, and where.
 
 use std::fmt;
 use std::str::FromStr;
-
-/// The schemes a mirror can be written with.
-const REMOTE: [&str; 8] = ["s3", "webdav+http", "webdav+https", "sftp", "ftp", "ftps", "rsync", "rsync+ssh"];
 
 /// Where a mirror is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,12 +9,62 @@ pub enum WritePlace {
     /// A directory; a relative one is relative to mirrors.toml.
     Directory(String),
     /// Another machine, by one of the protocols hfl knows.
-    Remote {
-        /// The protocol.
-        scheme: String,
-        /// The URL without its password, if one was written into it.
-        shown: String,
-    },
+    Remote(Remote),
+}
+
+/// A protocol that hfl writes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Amazon S3, and whatever speaks its protocol.
+    S3,
+    /// WebDAV without TLS.
+    WebDavHttp,
+    /// WebDAV.
+    WebDavHttps,
+    /// SFTP.
+    Sftp,
+    /// FTP without TLS.
+    Ftp,
+    /// FTP with TLS: explicit, or implicit on port 990.
+    Ftps,
+    /// rsync over ssh.
+    Rsync,
+}
+
+/// Every protocol by the names it has in a URL.
+const SCHEMES: [(&str, Scheme); 8] = [
+    ("s3", Scheme::S3),
+    ("webdav+http", Scheme::WebDavHttp),
+    ("webdav+https", Scheme::WebDavHttps),
+    ("sftp", Scheme::Sftp),
+    ("ftp", Scheme::Ftp),
+    ("ftps", Scheme::Ftps),
+    ("rsync", Scheme::Rsync),
+    ("rsync+ssh", Scheme::Rsync),
+];
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = SCHEMES.iter().find(|(_, scheme)| scheme == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+/// A place on another machine: `scheme://[user@]host[:port]/path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// The protocol.
+    pub scheme: Scheme,
+    /// Who writes there.
+    pub user: Option<String>,
+    /// The host, or the bucket; an IPv6 address without its brackets.
+    pub host: String,
+    /// The port, where it is not the protocol's own.
+    pub port: Option<u16>,
+    /// What follows the host, without the slash between them and without one at its end.
+    pub path: String,
+    /// The URL as it was written; it holds no password.
+    shown: String,
 }
 
 impl FromStr for WritePlace {
@@ -34,19 +81,40 @@ impl FromStr for WritePlace {
             let absolute = rest.starts_with('/').then(|| rest.to_owned());
             return absolute.map(Self::Directory).ok_or(WriteError::File);
         }
-        if !REMOTE.contains(&scheme) {
-            return Err(WriteError::Scheme(scheme.to_owned()));
-        }
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) {
-            return Err(WriteError::Password);
-        }
-        if rest.contains(['?', '#']) || rest.chars().any(|c| c.is_control() || c == ' ') {
-            return Err(WriteError::Char);
-        }
-        check_host(authority)?;
-        Ok(Self::Remote { scheme: scheme.to_owned(), shown: format!("{scheme}://{authority}/{path}") })
+        let known = SCHEMES.iter().find(|(name, _)| *name == scheme);
+        let scheme = known.map(|(_, scheme)| *scheme).ok_or_else(|| WriteError::Scheme(scheme.to_owned()))?;
+        remote(scheme, text, rest).map(Self::Remote)
     }
+}
+
+fn remote(scheme: Scheme, text: &str, rest: &str) -> Result<Remote, WriteError> {
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (user, place) = match authority.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, authority),
+    };
+    if user.is_some_and(|user| user.contains(':')) {
+        return Err(WriteError::Password);
+    }
+    if rest.contains(['?', '#']) || rest.chars().any(|c| c.is_control() || c == ' ') {
+        return Err(WriteError::Char);
+    }
+    let (host, port) = host_and_port(place)?;
+    let path = path.trim_end_matches('/');
+    let dots = path.split('/').any(|c| c == "." || c == "..");
+    // What begins with a dash would be an option of the program that is called with it.
+    let option = |text: &str| text.starts_with('-');
+    if dots || user.is_some_and(|user| user.is_empty() || option(user)) || option(host) {
+        return Err(WriteError::Path);
+    }
+    Ok(Remote {
+        scheme,
+        user: user.map(str::to_owned),
+        host: host.to_owned(),
+        port,
+        path: path.to_owned(),
+        shown: text.to_owned(),
+    })
 }
 
 /// A text without a protocol is a directory, unless it looks like a place on another machine.
@@ -55,19 +123,27 @@ fn directory(text: &str) -> Result<WritePlace, WriteError> {
     if first.contains(['@', ':']) { Err(WriteError::NoScheme) } else { Ok(WritePlace::Directory(text.to_owned())) }
 }
 
-/// `[user@]host[:port]`, or a bucket.
-fn check_host(authority: &str) -> Result<(), WriteError> {
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let (host, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-        _ => (host, None),
+/// `host[:port]`, `[address]:port`, or a bucket.
+fn host_and_port(place: &str) -> Result<(&str, Option<u16>), WriteError> {
+    let (host, port) = match place.strip_prefix('[') {
+        Some(v6) => {
+            let (host, rest) = v6.split_once(']').ok_or(WriteError::Host)?;
+            let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(WriteError::Host)?) };
+            (host, port)
+        }
+        None => place.rsplit_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
     };
     if host.is_empty() {
         return Err(WriteError::Host);
     }
-    match port {
-        Some(port) if !port.parse::<u16>().is_ok_and(|p| p > 0 && p.to_string() == port) => Err(WriteError::Port),
-        _ => Ok(()),
+    let number = |port: &str| port.parse::<u16>().ok().filter(|p| *p > 0 && p.to_string() == port);
+    let port = port.map(|port| number(port).ok_or(WriteError::Port)).transpose()?;
+    Ok((host, port))
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
     }
 }
 
@@ -75,7 +151,7 @@ impl fmt::Display for WritePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => f.write_str(path),
-            Self::Remote { shown, .. } => f.write_str(shown),
+            Self::Remote(remote) => remote.fmt(f),
         }
     }
 }
@@ -104,6 +180,9 @@ pub enum WriteError {
     /// Something that such a URL has no place for.
     #[error("the URL has no query, no fragment and no spaces")]
     Char,
+    /// A path that leads elsewhere, or a word that a program would take for an option.
+    #[error("the URL has no `.` or `..` in its path, no empty user, and no user or host that begins with `-`")]
+    Path,
     /// A secret where everybody can read it.
     #[error("a password does not belong into the URL; name an environment variable that holds it")]
     Password,

@@ -12,7 +12,7 @@ use crate::name::Name;
 use crate::read::{self, FoundHead, ReadErrorKind};
 use crate::store::directory::Directory;
 use crate::store::http::{Http, HttpClient};
-use crate::store::{Fetch, Lock, Store, StoreErrorKind};
+use crate::store::{Fetch, Lock, Store, StoreErrorKind, lock};
 
 /// A mirror that was opened.
 #[derive(Debug)]
@@ -81,8 +81,8 @@ pub fn readers(mirrors: &Mirrors, relative_to: &Path) -> Result<Vec<Arc<dyn Fetc
 fn open(config: &Mirror, relative_to: &Path, client: &HttpClient) -> Result<OpenMirror, Error> {
     let store: Arc<dyn Store> = match &config.write {
         WritePlace::Directory(path) => Arc::new(Directory::new(relative_to.join(path))),
-        WritePlace::Remote { scheme, .. } => {
-            let message = format!("mirror {}: this hfl cannot write to {scheme}:// yet", config.name);
+        WritePlace::Remote(remote) => {
+            let message = format!("mirror {}: this hfl cannot write to {}:// yet", config.name, remote.scheme);
             let advice = "write to a directory and copy it with the host's own tool";
             return Err(Error::new(ErrorKind::Usage, message).hint(advice));
         }
@@ -98,7 +98,7 @@ fn open(config: &Mirror, relative_to: &Path, client: &HttpClient) -> Result<Open
 /// Another publisher holds one of them: then none is locked.
 pub async fn lock_all(mirrors: &mut [OpenMirror]) -> Result<(), Error> {
     for mirror in mirrors.iter_mut() {
-        match mirror.store.lock().await {
+        match lock::lock(&*mirror.store).await {
             Ok(lock) => mirror.lock = Some(lock),
             Err(e) if e.kind() == StoreErrorKind::Locked => {
                 let advice = "wait for it to end and run the same command again";

@@ -17,11 +17,6 @@ use crate::layout::RepoPath;
 use crate::read::{self, ReadErrorKind};
 use crate::store::{Put, Store, StoreErrorKind};
 
-/// Objects sent at once where mirrors.toml does not say: to another machine, whose answers take time, and to a
-/// directory, whose lock they would only wait for.
-const JOBS_REMOTE: u32 = 32;
-const JOBS_LOCAL: u32 = 2;
-
 /// A block to be sent.
 #[derive(Debug, Clone)]
 pub enum Job {
@@ -66,7 +61,7 @@ impl Uploader {
     pub fn start(mirror: String, store: Arc<dyn Store>, jobs: Option<u32>, progress: Arc<dyn Progress>) -> Self {
         let (queue, jobs_queue) = mpsc::unbounded_channel();
         let sender = Sender { mirror, store, progress };
-        let jobs = jobs.unwrap_or(if sender.store.is_local() { JOBS_LOCAL } else { JOBS_REMOTE });
+        let jobs = jobs.map_or(sender.store.jobs(), |jobs| jobs as usize);
         let task = tokio::spawn(sender.run(jobs_queue, jobs));
         Self { queue, task }
     }
@@ -94,9 +89,9 @@ struct Sender {
 
 impl Sender {
     /// Takes jobs until the queue is closed; after a failure the rest is dropped with the queue.
-    async fn run(self, mut queue: mpsc::UnboundedReceiver<Job>, jobs: u32) -> Result<Sent, Error> {
+    async fn run(self, mut queue: mpsc::UnboundedReceiver<Job>, jobs: usize) -> Result<Sent, Error> {
         let sender = Arc::new(self);
-        let room = Arc::new(Semaphore::new(jobs as usize));
+        let room = Arc::new(Semaphore::new(jobs));
         let mut running = tokio::task::JoinSet::new();
         let mut sent = Sent::default();
         loop {

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, RenameFlags};
 
-use super::{Entry, Fetch, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
+use super::{Entry, Exclusive, Fetch, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
 
 /// Where objects are written before they are moved into place; hidden, and swept by whoever holds the lock.
@@ -225,7 +225,10 @@ struct DirectoryLock {
     temporary: PathBuf,
 }
 
-impl Lock for DirectoryLock {}
+#[async_trait]
+impl Lock for DirectoryLock {
+    async fn release(self: Box<Self>, _finished: bool) {}
+}
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
@@ -290,8 +293,17 @@ impl Store for Directory {
         self.blocking(Inner::sync).await
     }
 
-    async fn lock(&self) -> Result<Box<dyn Lock>, StoreError> {
-        self.blocking(Inner::lock).await
+    async fn own_lock(&self) -> Result<Option<Box<dyn Lock>>, StoreError> {
+        self.blocking(Inner::lock).await.map(Some)
+    }
+
+    fn exclusive(&self) -> Exclusive {
+        Exclusive::Always
+    }
+
+    /// More than two would only wait for the directory's lock.
+    fn jobs(&self) -> usize {
+        2
     }
 
     fn is_local(&self) -> bool {

@@ -6,6 +6,7 @@
 pub mod directory;
 mod error;
 pub mod http;
+pub mod lock;
 
 use std::fmt;
 
@@ -56,8 +57,37 @@ pub struct Entry {
     pub bytes: u64,
 }
 
-/// Held while a publisher works on a store; dropping it lets the next one in.
-pub trait Lock: Send + Sync + fmt::Debug {}
+/// How far a store's [`Store::put_new`] can be relied upon when two writers meet at one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exclusive {
+    /// Exactly one of them is told [`Put::Created`].
+    Always,
+    /// So the protocol says, but not every server keeps to it: it has to be tried.
+    Claimed,
+    /// The driver looks before it writes: both may be told so when they meet within one request.
+    Looked,
+}
+
+/// Held while a publisher works on a store. It must be released; dropping it leaves that to its expiry.
+#[async_trait]
+pub trait Lock: Send + Sync + fmt::Debug {
+    /// Whether the one who held it before went away in the middle of the work, so that objects may lie there which no
+    /// head names.
+    fn unfinished(&self) -> bool {
+        false
+    }
+
+    /// Returns once it is certain that nobody else holds it: to be asked before anything that cannot be undone.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Locked`] where it was lost.
+    async fn confirm(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Lets the next one in, and tells it whether the work was `finished`.
+    async fn release(self: Box<Self>, finished: bool);
+}
 
 /// A mirror that can be written to.
 ///
@@ -82,14 +112,32 @@ pub trait Store: Fetch {
     /// Removes an object; one that is not there is no error.
     async fn delete(&self, path: &RepoPath) -> Result<(), StoreError>;
 
-    /// Returns once everything written so far survives a power cut.
-    async fn barrier(&self) -> Result<(), StoreError>;
+    /// Returns once everything written so far survives a power cut, as far as the protocol lets one ask for that.
+    async fn barrier(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
-    /// Locks the store against other publishers.
+    /// Removes what writers that died have left half written. Only for whoever holds the lock.
+    async fn sweep(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// A lock of the store's own kind, which ends with its holder; `None` where a lock object must do
+    /// ([`lock::lock`] chooses).
     ///
     /// # Errors
     /// [`StoreErrorKind::Locked`] at once where another one holds it.
-    async fn lock(&self) -> Result<Box<dyn Lock>, StoreError>;
+    async fn own_lock(&self) -> Result<Option<Box<dyn Lock>>, StoreError> {
+        Ok(None)
+    }
+
+    /// How far [`Store::put_new`] can be relied upon.
+    fn exclusive(&self) -> Exclusive;
+
+    /// How many objects are best under way at the same time.
+    fn jobs(&self) -> usize {
+        32
+    }
 
     /// True where asking for the size of an object costs next to nothing.
     fn is_local(&self) -> bool {
