@@ -1,5 +1,6 @@
 //! Tests from the outside: the real programs on real images, then the library against plain models.
 
+mod conformance;
 mod fixture;
 mod format_alloc;
 mod format_bad_block;
@@ -34,5 +35,8 @@ mod publish_client;
 mod publish_damage;
 mod publish_inputs;
 mod publish_kill;
+#[allow(dead_code, reason = "each driver's tests use some of it")]
+mod servers;
 mod split;
+mod store_directory;
 mod tidy;

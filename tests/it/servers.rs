@@ -1,0 +1,66 @@
+//! Real servers for tests: each is started on a free port of this machine, in a directory of its own, and ended by its
+//! own pid. A server whose program is absent is `None`, and the test says that it was skipped.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a server may take until it answers.
+const START_WAIT: Duration = Duration::from_secs(30);
+
+/// A program that runs until this is dropped.
+pub struct Daemon {
+    child: Child,
+}
+
+impl Daemon {
+    /// Starts `command` in the foreground, its output in `log`, and waits until `address` answers.
+    pub fn start(mut command: Command, log: &Path, address: SocketAddr) -> Self {
+        let output = fs::File::create(log).expect("a log");
+        command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output);
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut daemon = Self { child: command.spawn().unwrap_or_else(|e| panic!("{program}: {e}")) };
+        let started = Instant::now();
+        while TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() {
+            let ended = daemon.child.try_wait().expect("a child");
+            let said = || fs::read_to_string(log).unwrap_or_default();
+            assert!(ended.is_none(), "{program} ended: {}", said());
+            assert!(started.elapsed() < START_WAIT, "{program} does not answer: {}", said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        daemon
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody uses at this moment.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// The address of a port of this machine.
+pub fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Where a program lies: in the directory that the test script installs servers into, or in the usual places.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let own = std::env::var_os("HFL_SERVERS").map(|servers| PathBuf::from(servers).join("bin"));
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let all = own.into_iter().chain(std::env::split_paths(&path)).chain(system);
+    all.map(|directory| directory.join(name)).find(|file| file.is_file())
+}
