@@ -1,7 +1,7 @@
 //! The client: an image of a repository as a file, through FUSE.
 //!
 //! Sources of blocks are wrapped around each other, one concern each, all behind
-//! [`BlockSource`](crate::read::BlockSource): mirror <- [`watched`] <- failover <- [`disk`] cache <- [`decoded`] cache <-
+//! [`BlockSource`](crate::read::BlockSource): mirror <- [`watched`] <- [`network`] <- [`disk`] cache <- [`decoded`] cache <-
 //! [`coalesce`]. [`image`] reads an image from the outermost, [`readahead`] decides what is fetched in advance, and
 //! [`fuse`] is a thin adapter in front; everything but that adapter and the mount itself works without FUSE.
 //!
@@ -15,7 +15,9 @@ mod fuse;
 pub mod image;
 pub mod lru;
 pub mod map;
+pub mod mirror_list;
 pub mod mounted;
+pub mod network;
 pub mod notice;
 pub mod point;
 pub mod prefetch;

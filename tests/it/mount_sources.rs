@@ -11,7 +11,7 @@ use hfl::index::BlockRow;
 use hfl::mount::coalesce::Coalesce;
 use hfl::mount::decoded::{BlockCache, Decoded};
 use hfl::mount::single::OneAtATime;
-use hfl::read::{BlockSource, Failover, ReadError, ReadErrorKind};
+use hfl::read::{BlockSource, ReadError, ReadErrorKind};
 use hfl::store::Fetch;
 use hfl::store::directory::Directory;
 
@@ -114,21 +114,6 @@ async fn one_at_a_time_is_that() {
     let rows: Vec<BlockRow> = (0..5u8).map(|n| row(&[n; 100])).collect();
     assert_eq!(ask(&source, &rows).await, 5);
     assert_eq!(inner.most_at_once.load(Ordering::SeqCst), 1);
-}
-
-#[tokio::test]
-async fn failover_asks_the_next_and_stays_with_who_answered() {
-    let (bad, good) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
-    bad.fails.store(true, Ordering::SeqCst);
-    let source = Arc::new(Failover::new(vec![Arc::clone(&bad), Arc::clone(&good)]));
-    for _ in 0..3 {
-        assert_eq!(ask(&source, &[row(&[1; 100])]).await, 1);
-    }
-    assert_eq!((bad.asked(), good.asked()), (1, 3));
-    good.fails.store(true, Ordering::SeqCst);
-    assert_eq!(ask(&source, &[row(&[1; 100])]).await, 0);
-    bad.fails.store(false, Ordering::SeqCst);
-    assert_eq!(ask(&source, &[row(&[1; 100])]).await, 1, "and back");
 }
 
 #[tokio::test]

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+use hfl::mount::network::Mode;
 use hfl::name::Version;
-use hfl::read::source::Source;
+use hfl::read::source::{Base, Source};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,6 +49,18 @@ pub struct Args {
     /// Decoded blocks in memory: bytes, or with K, M, G
     #[arg(long, value_name = "BYTES", default_value = "20M", value_parser = bytes)]
     pub memory: u64,
+    /// Further mirrors: a file of base URLs, one a line; SOURCE may then be the image's name alone
+    #[arg(long, value_name = "FILE")]
+    pub mirrors: Option<PathBuf>,
+    /// Go through this proxy: http(s)://[USER:PASSWORD@]HOST:PORT [default: http_proxy, https_proxy and no_proxy]
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
+    /// What becomes of a read that no mirror answers: `soft` lets it fail after --timeout, `hard` waits
+    #[arg(long = "mode", value_name = "MODE", default_value = "soft")]
+    mode: ModeName,
+    /// In soft mode, the seconds after which such a read fails
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: u32,
     /// Stay in the foreground
     #[arg(long, short)]
     pub foreground: bool,
@@ -70,7 +84,27 @@ pub struct Args {
     pub one_at_a_time: bool,
 }
 
+/// The names of the modes.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum ModeName {
+    Hard,
+    Soft,
+}
+
 impl Args {
+    /// What becomes of reads that no mirror answers.
+    pub fn mode(&self) -> Mode {
+        match self.mode {
+            ModeName::Hard => Mode::Hard,
+            ModeName::Soft => Mode::Soft(Duration::from_secs(self.timeout.into())),
+        }
+    }
+
+    /// Whether a source only names the image, and the list of mirrors says where it is.
+    pub fn names_alone(&self, source: &Source) -> bool {
+        self.mirrors.is_some() && matches!(&source.base, Base::Directory(path) if path.as_os_str() == ".")
+    }
+
     /// Reads the command line; otherwise the code to leave with, everything having been said.
     pub fn read() -> Result<Self, ExitCode> {
         let args = Self::try_parse().and_then(Self::check);

@@ -1,19 +1,25 @@
 //! From the arguments to a mount, and to its end.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hfl::head::Trust;
 use hfl::mount::disk::DiskStore;
+use hfl::mount::mirror_list;
 use hfl::mount::mounted::{Mount, Mounted};
+use hfl::mount::network::{Mode, Pace};
 use hfl::mount::notice::Observer;
 use hfl::mount::point::MountPoint;
 use hfl::mount::seen::{self, Verdict};
-use hfl::mount::sources::Sources;
+use hfl::mount::sources::{Readable, Reading, Sources};
 use hfl::read::source::{Base, Source};
-use hfl::read::{self, Opened};
+use hfl::read::{self, Opened, ReadErrorKind};
+use hfl::store::StoreErrorKind;
+use hfl::store::http::{HttpClient, HttpOptions};
 use hfl::time::Timestamp;
+use hfl::url::BaseUrl;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,6 +28,10 @@ use crate::daemon::Daemon;
 use crate::failure::{Failure, LOCAL, UNVERIFIED, USAGE};
 use crate::log::{Level, Log};
 
+/// The longest silence of a mirror before another one is asked in its place.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts to open an image, in hard mode.
+const OPEN_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long blocks that were just fetched may take to reach the disk cache at the end.
 const SETTLE: Duration = Duration::from_secs(5);
 /// The most that is read ahead of a stream, in bytes, and its part of the memory for decoded blocks.
@@ -35,20 +45,26 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Failure> {
     let trust = trust(args)?;
     let point = MountPoint::check(&args.mountpoint)?;
     let runtime = runtime()?;
-    let mut sources = Sources::new(&absolute(&args.sources)).map_err(|e| Failure::new(LOCAL, e))?;
+    let mut sources = sources(args)?;
     let image = &args.sources[0].image;
-    let opened = runtime.block_on(read::open(sources.stores(), image, &trust, args.version))?;
+    let opened = runtime.block_on(open(args, &sources, &trust, &log))?;
     check_seen(&opened, &trust, &mut sources, &log)?;
 
     let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
     let disk = disk(args, &observer, &log);
     let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
     let parallel = !args.one_at_a_time;
+    let reading =
+        Reading { memory_bytes: memory, disk: disk.clone(), parallel, mode: args.mode(), pace: Pace::default() };
+    let readable = sources.image(&opened, reading, &observer);
+    if parallel {
+        runtime.spawn(Readable::probe(Arc::clone(&readable.network), Arc::clone(&opened.index)));
+    }
     let mount = Mount {
         name: image.clone(),
         created: opened.row.created,
         origin: args.sources[0].to_string(),
-        image: Arc::new(sources.image(&opened, memory, disk.clone(), parallel, &observer)),
+        image: Arc::new(readable.image),
         readahead_bytes: if parallel { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) } else { 0 },
     };
     // Signals that come while the kernel mounts must not leave a mount behind.
@@ -88,6 +104,47 @@ fn trust(args: &Args) -> Result<Trust, Failure> {
     };
     let key = text.parse().map_err(|e| Failure::new(USAGE, format!("--key {given}: {e}")))?;
     Ok(Trust::Key(key))
+}
+
+/// Everything that the command line names.
+fn sources(args: &Args) -> Result<Sources, Failure> {
+    let options = HttpOptions { proxy: args.proxy.clone(), silence_max: SILENCE_MAX };
+    let client = HttpClient::with(&options).map_err(|e| Failure::new(USAGE, e))?;
+    let listed = args.mirrors.as_deref().map_or(Ok(Vec::new()), mirrors)?;
+    let named: Vec<Source> = args.sources.iter().filter(|s| !args.names_alone(s)).cloned().collect();
+    let mut sources = Sources::new(client, &absolute(&named));
+    listed.into_iter().for_each(|url| sources.add(Base::Url(url)));
+    Ok(sources)
+}
+
+/// The base URLs in a file.
+fn mirrors(path: &Path) -> Result<Vec<BaseUrl>, Failure> {
+    let fails = |code, why: &dyn std::fmt::Display| Failure::new(code, format!("{}: {why}", path.display()));
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| fails(LOCAL, &e))?;
+    file.take(mirror_list::FILE_MAX_BYTES + 1).read_to_end(&mut text).map_err(|e| fails(LOCAL, &e))?;
+    mirror_list::parse(&text).map_err(|e| fails(USAGE, &e))
+}
+
+/// Opens the image. Where a root file system hangs on it, a network that is not there yet is waited for.
+async fn open(args: &Args, sources: &Sources, trust: &Trust, log: &Log) -> Result<Opened, Failure> {
+    let image = &args.sources[0].image;
+    let mut pause = Duration::from_millis(250);
+    loop {
+        let error = match read::open(sources.stores(), image, trust, args.version).await {
+            Ok(opened) => return Ok(opened),
+            Err(e) => e,
+        };
+        let network = error.kind() == ReadErrorKind::Store(StoreErrorKind::Unreachable);
+        if args.mode() != Mode::Hard || !network {
+            return Err(error.into());
+        }
+        if pause < OPEN_PAUSE_MAX {
+            log.warn(format_args!("{error}; trying again"));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(OPEN_PAUSE_MAX);
+    }
 }
 
 /// Directories of the command line as they are seen from everywhere.
