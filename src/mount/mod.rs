@@ -5,6 +5,8 @@
 //! [`coalesce`]. [`image`] reads an image from the outermost, [`readahead`] decides what is fetched in advance, and
 //! [`fuse`] is a thin adapter in front; everything but that adapter and the mount itself works without FUSE.
 //!
+//! [`status`] says how it goes: through a hidden file of the mount, and to Prometheus through [`metrics`].
+//!
 //! Nothing is served here that was not checked, and nothing is printed: what there is to tell goes to an
 //! [`Observer`](notice::Observer).
 
@@ -15,6 +17,7 @@ mod fuse;
 pub mod image;
 pub mod lru;
 pub mod map;
+pub mod metrics;
 pub mod mirror_list;
 pub mod mounted;
 pub mod network;
@@ -22,7 +25,11 @@ pub mod notice;
 pub mod point;
 pub mod prefetch;
 pub mod readahead;
+mod reports;
 pub mod seen;
 pub mod single;
 pub mod sources;
+pub mod status;
 pub mod watched;
+
+pub use reports::STATUS_FILE;

@@ -13,6 +13,8 @@ use super::image::Image;
 use super::notice::Observer;
 use super::point::{MountPoint, PointError};
 use super::prefetch::Prefetch;
+use super::reports::Reports;
+use super::status::Status;
 use crate::name::Name;
 use crate::time::Timestamp;
 
@@ -36,6 +38,8 @@ pub struct Mount {
     pub origin: String,
     /// The image.
     pub image: Arc<Image>,
+    /// How it goes.
+    pub status: Arc<Status>,
     /// The most that is fetched ahead of a stream, in bytes. With 0 nothing is done ahead or side by side, beyond what
     /// the kernel does for any file.
     pub readahead_bytes: u64,
@@ -71,6 +75,8 @@ impl Mount {
             created: self.created,
             image: self.image,
             prefetch,
+            reports: Reports::new(Arc::clone(&self.status)),
+            status: self.status,
             runtime: runtime.clone(),
             observer,
             ended: Some(end),

@@ -55,10 +55,10 @@ pub struct Reading {
 pub struct Readable {
     /// The image.
     pub image: Image,
+    /// Its RAM cache.
+    pub cache: Arc<BlockCache>,
     /// Its mirrors.
     pub network: Arc<Network>,
-    /// How they stand.
-    pub roster: Arc<Roster>,
 }
 
 impl Sources {
@@ -96,20 +96,19 @@ impl Sources {
         self.bases.push(base);
     }
 
-    fn network(&self, pace: &Pace, observer: &Arc<dyn Observer>) -> (Arc<Network>, Arc<Roster>) {
+    fn network(&self, pace: &Pace, observer: &Arc<dyn Observer>) -> Arc<Network> {
         let names: Vec<Arc<str>> = self.stores.iter().map(|store| store.location().into()).collect();
         let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
             let limited = Deadline::new(Mirror(Arc::clone(store)), Arc::clone(name), pace.attempt_max);
             Watched::new(limited, name, Arc::clone(observer))
         };
         let mirrors = self.stores.iter().zip(&names).map(mirror).collect();
-        let roster = Roster::new(names, pace.clone());
-        (Arc::new(Race::new(mirrors, Arc::clone(&roster))), roster)
+        Arc::new(Race::new(mirrors, Roster::new(names, pace.clone())))
     }
 
     /// The image, behind its caches.
     pub fn image(&self, opened: &Opened, reading: Reading, observer: &Arc<dyn Observer>) -> Readable {
-        let (network, roster) = self.network(&reading.pace, observer);
+        let network = self.network(&reading.pace, observer);
         // Where everything is on this machine there is nothing to wait for.
         let is_remote = self.bases.iter().any(|base| matches!(base, Base::Url(_)));
         let mut source: Arc<dyn BlockSource> = match is_remote {
@@ -124,8 +123,8 @@ impl Sources {
         }
         let cache = Arc::new(BlockCache::new(reading.memory_bytes));
         let source = Arc::new(Coalesce::new(Decoded::new(Arc::clone(&cache), source)));
-        let image = Image::new(Map::new(Arc::clone(&opened.index)), cache, source);
-        Readable { image, network, roster }
+        let image = Image::new(Map::new(Arc::clone(&opened.index)), Arc::clone(&cache), source);
+        Readable { image, cache, network }
     }
 }
 

@@ -27,11 +27,13 @@ mod mount_evil;
 mod mount_fuse;
 mod mount_map;
 mod mount_network;
+mod mount_options;
 mod mount_rules;
 mod mount_seen;
 mod mount_sources;
 mod mount_speed;
 mod mount_standing;
+mod mount_status;
 mod mount_tree;
 mod mounting;
 #[allow(dead_code, reason = "each test uses some of it")]

@@ -102,7 +102,7 @@ async fn one_good_mirror_makes_up_for_any_evil_one() {
             let start = Instant::now();
             let readable = Client::default().open(&bases).await;
             let read = read_all(Arc::new(readable.image), original).await;
-            let first = readable.roster.standings().swap_remove(0);
+            let first = readable.network.roster().standings().swap_remove(0);
             let why = first.why.map(|why| why.rsplit(": ").next().unwrap_or_default().to_owned());
             println!(
                 "{behaviour:>16}: {:6.2?}, {} failures: {}",
@@ -143,7 +143,7 @@ async fn the_reader_hardly_notices_that_its_mirror_dies() {
             check(&reader, offset, 4096, &original).await.map(|()| start.elapsed())
         });
         tokio::time::sleep(Duration::from_millis(random.below(110))).await;
-        let in_use = readable.roster.standings().iter().position(|s| s.in_flight > 0).unwrap_or(0);
+        let in_use = readable.network.roster().standings().iter().position(|s| s.in_flight > 0).unwrap_or(0);
         let faults = proxies[in_use].faults();
         if point % 2 == 0 {
             faults.refuse(true)
@@ -259,7 +259,7 @@ async fn the_fastest_mirror_is_used_and_used_again_when_it_returns() {
     let short = Pace { probe_after: Duration::from_secs(1), quarantine: Duration::from_secs(1), ..Pace::default() };
     let (pace, limit) = if full() { (Pace::default(), 60) } else { (short, 6) };
     let readable = Client { pace, memory_bytes: 1, ..Client::default() }.open(&bases).await;
-    let (image, roster, mut random) = (readable.image, readable.roster, Random(1));
+    let (image, roster, mut random) = (readable.image, Arc::clone(readable.network.roster()), Random(1));
     let mut leader = async || {
         let before: Vec<u64> = roster.standings().iter().map(|s| s.blocks).collect();
         for _ in 0..20 {

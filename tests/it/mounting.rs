@@ -54,8 +54,20 @@ impl Mounted {
 
     /// The same for sources as they stand on a command line.
     pub fn named(home: &Path, arguments: &[&str], sources: &[String], image: &str) -> Self {
+        Self::with_environment::<&str>(home, &[], arguments, sources, image)
+    }
+
+    /// The same with these variables in its environment.
+    pub fn with_environment<V: AsRef<std::ffi::OsStr>>(
+        home: &Path,
+        environment: &[(&str, V)],
+        arguments: &[&str],
+        sources: &[String],
+        image: &str,
+    ) -> Self {
         let point = tempfile::tempdir().unwrap();
         let mut command = client(home);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.arg("--foreground").args(arguments).args(sources).arg(point.path());
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());

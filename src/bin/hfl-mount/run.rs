@@ -3,10 +3,11 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hfl::head::Trust;
 use hfl::mount::disk::DiskStore;
+use hfl::mount::metrics;
 use hfl::mount::mirror_list;
 use hfl::mount::mounted::{Mount, Mounted};
 use hfl::mount::network::{Mode, Pace};
@@ -14,6 +15,7 @@ use hfl::mount::notice::Observer;
 use hfl::mount::point::MountPoint;
 use hfl::mount::seen::{self, Verdict};
 use hfl::mount::sources::{Readable, Reading, Sources};
+use hfl::mount::status::Status;
 use hfl::read::source::{Base, Source};
 use hfl::read::{self, Opened, ReadErrorKind};
 use hfl::store::StoreErrorKind;
@@ -27,6 +29,7 @@ use crate::args::Args;
 use crate::daemon::Daemon;
 use crate::failure::{Failure, LOCAL, UNVERIFIED, USAGE};
 use crate::log::{Level, Log};
+use crate::notify;
 
 /// The longest silence of a mirror before another one is asked in its place.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
@@ -60,17 +63,27 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Failure> {
     if parallel {
         runtime.spawn(Readable::probe(Arc::clone(&readable.network), Arc::clone(&opened.index)));
     }
+    let status = Arc::new(status(args, &opened, &readable, disk.clone()));
     let mount = Mount {
         name: image.clone(),
         created: opened.row.created,
         origin: args.sources[0].to_string(),
         image: Arc::new(readable.image),
+        status: Arc::clone(&status),
         readahead_bytes: if parallel { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) } else { 0 },
     };
     // Signals that come while the kernel mounts must not leave a mount behind.
     let signals = runtime.block_on(async { Signals::new() })?;
     let mounted = mount.mount(point, runtime.handle(), observer)?;
-    log.say(announcement(&opened, &mounted, args));
+    let announcement = announcement(&opened, &mounted, args);
+    log.say(&announcement);
+    if let Some(address) = args.metrics {
+        match runtime.block_on(metrics::serve(address, status)) {
+            Ok(address) => log.say(format_args!("metrics on http://{address}/metrics")),
+            Err(e) => log.warn(format_args!("--metrics {address}: {e}; nobody is shown any")),
+        }
+    }
+    notify::ready(&announcement);
     let log_file = args.log.as_deref().and_then(|path| std::path::absolute(path).ok());
     daemon.ready(log_file.as_deref());
     runtime.block_on(wait(mounted, signals, disk, &log))?;
@@ -212,6 +225,21 @@ fn disk(args: &Args, observer: &Arc<dyn Observer>, log: &Log) -> Option<Arc<Disk
     }
 }
 
+fn status(args: &Args, opened: &Opened, readable: &Readable, disk: Option<Arc<DiskStore>>) -> Status {
+    Status {
+        image: opened.head.image.clone(),
+        version: opened.row.version,
+        created: opened.row.created,
+        size: opened.row.size,
+        mode: if args.mode() == Mode::Hard { "hard" } else { "soft" },
+        since: Instant::now(),
+        reads: Arc::default(),
+        cache: Arc::clone(&readable.cache),
+        disk,
+        network: Arc::clone(&readable.network),
+    }
+}
+
 fn announcement(opened: &Opened, mounted: &Mounted, args: &Args) -> String {
     let file = mounted.point().path().join(opened.head.image.as_str());
     let (version, size) = (opened.row.version, opened.row.size);
@@ -253,6 +281,7 @@ async fn wait(
             mounted.end().await.map_err(failed)?;
         }
     }
+    notify::stopping();
     if let Some(disk) = disk {
         disk.settle(SETTLE).await;
         if disk.heals() > 0 {

@@ -19,7 +19,7 @@ use crate::store::{StoreError, StoreErrorKind};
 
 /// Second requests under way at the same time: where more are slow than that, the network is, and more requests only
 /// make it slower.
-const HEDGES_MAX: usize = 4;
+const HEDGES_MAX: usize = 8;
 /// How soon a hedge that was one too many is thought of again.
 const HEDGE_AGAIN: Duration = Duration::from_millis(200);
 
@@ -37,6 +37,11 @@ impl<S: BlockSource + 'static> Race<S> {
     pub fn new(mirrors: Vec<S>, roster: Arc<Roster>) -> Self {
         let mirrors = mirrors.into_iter().map(Arc::new).collect();
         Self { mirrors, roster, hedges: Arc::new(Semaphore::new(HEDGES_MAX)), hedged: AtomicU64::new(0) }
+    }
+
+    /// How the mirrors stand.
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
     }
 
     /// How often a second mirror was asked because the first was slow.

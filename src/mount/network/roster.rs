@@ -50,26 +50,26 @@ impl Roster {
         self.standings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All mirrors, in the order in which they should be asked for a block at `now`: those that work, the fastest
-    /// first; then those that are behind; then those in quarantine, in the order of their return.
+    /// All mirrors: those that work, the fastest first; then those that are behind; then those in quarantine, in the
+    /// order of their return.
+    pub fn ranking(&self, now: Instant) -> Vec<usize> {
+        rank(&self.lock(), now)
+    }
+
+    /// The order in which they should be asked for a block at `now`: the ranking, but those that are about as fast as
+    /// the fastest take turns, and whoever has the least to do goes first.
     pub fn order(&self, now: Instant) -> Vec<usize> {
         let standings = self.lock();
-        let key = |&at: &usize| {
-            let standing: &Standing = &standings[at];
-            let usual_s = standing.usual().map_or(f64::MAX, |usual| usual.as_secs_f64());
-            let state = standing.state(now);
-            let until = standing.until().filter(|_| state == State::Quarantined);
-            (state, until, usual_s)
+        let mut order = rank(&standings, now);
+        let usual_s = |at: usize| match standings[at].state(now) {
+            State::Good => standings[at].usual().map(|usual| usual.as_secs_f64()),
+            _ => None,
         };
-        let mut order: Vec<usize> = (0..standings.len()).collect();
-        order.sort_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal));
-        let (best_state, _, best_s) = order.first().map_or((State::Unknown, None, 0.0), key);
-        if best_state == State::Good {
-            let limit = (best_s * NEAR).max(best_s + NEAR_S);
-            let near = order.iter().take_while(|at| key(at).0 == State::Good && key(at).2 <= limit).count();
+        if let Some(best_s) = order.first().and_then(|&first| usual_s(first)) {
+            let limit_s = (best_s * NEAR).max(best_s + NEAR_S);
+            let near = order.iter().take_while(|&&at| usual_s(at).is_some_and(|s| s <= limit_s)).count();
             order[..near].sort_unstable();
-            let turn = self.turn.fetch_add(1, Relaxed);
-            order[..near].rotate_left(turn % near.max(1));
+            order[..near].rotate_left(self.turn.fetch_add(1, Relaxed) % near);
             order[..near].sort_by_key(|&at| standings[at].in_flight);
         }
         order
@@ -100,6 +100,16 @@ impl Roster {
         standings[due].probing = true;
         Some(Seat { roster: Arc::clone(self), at: due, started: now, probe: true, told: false })
     }
+}
+
+fn rank(standings: &[Standing], now: Instant) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..standings.len()).collect();
+    order.sort_by_key(|&at| {
+        let state = standings[at].state(now);
+        let until = standings[at].until().filter(|_| state == State::Quarantined);
+        (state, until, standings[at].usual().unwrap_or(Duration::MAX))
+    });
+    order
 }
 
 /// A request to a mirror that is under way. Dropped without a word, it was overtaken by another one.
