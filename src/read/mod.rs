@@ -190,13 +190,15 @@ pub async fn open(
     trust: &Trust,
     version: Option<Version>,
 ) -> Result<Opened, ReadError> {
-    let head = newest_head(stores, image, trust).await?;
+    let (head, from) = newest_head(stores, image, trust).await?;
     let row = match version {
         None => head.newest(),
         Some(version) => head.version(version).ok_or_else(|| ReadError::no_version(&head, version))?,
     };
     let mut last = None;
-    for store in stores {
+    // Where the head came from works; the others may take their time to show that they do not.
+    let others = stores.iter().filter(|store| !Arc::ptr_eq(store, &from));
+    for store in std::iter::once(&from).chain(others) {
         match index(&**store, image, row).await {
             Ok(index) => return Ok(Opened { row: row.clone(), index: Arc::new(index), head }),
             Err(e) => last = Some(e),
@@ -205,37 +207,41 @@ pub async fn open(
     Err(last.unwrap_or_else(ReadError::no_source))
 }
 
+/// A head, and the store that it came from.
+type HeadFrom = (Head, Arc<dyn Fetch>);
+
 /// The believed head with the highest version of all stores that answered; a few are asked at once, the next few only
 /// where none of those had one.
-async fn newest_head(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Result<Head, ReadError> {
+async fn newest_head(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Result<HeadFrom, ReadError> {
     let mut failed: Option<ReadError> = None;
     for few in stores.chunks(HEADS_AT_ONCE) {
         match newest_of(few, image, trust).await {
-            Ok(head) => return Ok(head),
+            Ok(found) => return Ok(found),
             Err(e) => failed = Some(failed.map_or(e.clone(), |f| f.more_telling(e))),
         }
     }
     Err(failed.unwrap_or_else(ReadError::no_source))
 }
 
-async fn newest_of(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Result<Head, ReadError> {
+async fn newest_of(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Result<HeadFrom, ReadError> {
     let mut asked = tokio::task::JoinSet::new();
     for store in stores {
         let (store, image, trust) = (Arc::clone(store), image.clone(), trust.clone());
         asked.spawn(async move {
             let found = head(&*store, &image, &trust).await?;
-            found.ok_or_else(|| ReadError::no_image(&*store, &image))
+            let found = found.ok_or_else(|| ReadError::no_image(&*store, &image))?;
+            Ok::<_, ReadError>((found.head, store))
         });
     }
-    let (mut best, mut failed): (Option<Head>, Option<ReadError>) = (None, None);
+    let (mut best, mut failed): (Option<HeadFrom>, Option<ReadError>) = (None, None);
     loop {
         let patience = if best.is_some() { SECOND_HEAD_WAIT } else { Duration::MAX };
         match tokio::time::timeout(patience, asked.join_next()).await {
             Err(_) | Ok(None) => break,
             Ok(Some(Err(panicked))) => std::panic::resume_unwind(panicked.into_panic()),
             Ok(Some(Ok(Ok(found)))) => {
-                let newer = best.as_ref().is_none_or(|b| b.newest().version < found.head.newest().version);
-                best = if newer { Some(found.head) } else { best };
+                let newer = best.as_ref().is_none_or(|(b, _)| b.newest().version < found.0.newest().version);
+                best = if newer { Some(found) } else { best };
             }
             Ok(Some(Ok(Err(e)))) => failed = Some(failed.map_or(e.clone(), |f| f.more_telling(e))),
         }

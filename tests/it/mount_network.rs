@@ -10,6 +10,7 @@ use hfl::mount::disk::DiskStore;
 use hfl::mount::image::Image;
 use hfl::mount::network::{Mode, Pace, State};
 use hfl::mount::notice::{Observer, Silent};
+use hfl::mount::prefetch::Prefetch;
 use hfl::mount::sources::{Readable, Reading, Sources};
 use hfl::read::source::Source;
 use hfl::store::http::{HttpClient, HttpOptions};
@@ -216,6 +217,38 @@ async fn when_all_mirrors_are_gone_only_the_uncached_wait_and_not_longer_than_th
         times.len()
     );
     assert!(slowest < Duration::from_millis(50) && last < Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readahead_does_not_choke_a_narrow_link() {
+    let home = tempfile::tempdir().unwrap();
+    let original = Arc::new(Random(4).bytes(5 << 20));
+    Publish::default().write(home.path(), &original);
+    let server = WebServer::new(home.path());
+    let proxy = Proxy::start(server.address());
+    let rate = 500_000;
+    proxy.faults().rate(None, Some(rate));
+    // All in a tenth of the time that it would take in earnest: 16 blocks at once would take longer than an attempt may.
+    let pace = Pace { attempt_max: Duration::from_secs(2), ..Pace::default() };
+    let client = Client { pace, ..Client::default() }.open(&[format!("http://{}", proxy.address())]).await;
+    let image = Arc::new(client.image);
+    let runtime = tokio::runtime::Handle::current();
+    let ahead = Prefetch::new(Arc::clone(&image), runtime, 16, Duration::from_millis(500), 4 << 20);
+    let start = Instant::now();
+    for offset in (0..original.len()).step_by(128 << 10) {
+        ahead.read(&image.range(offset as u64, 128 << 10));
+        check(&image, offset as u64, 128 << 10, &original).await.unwrap();
+    }
+    let (took, (_, carried)) = (start.elapsed(), proxy.faults().bytes());
+    let stored: u64 = image
+        .map()
+        .blocks(0..image.map().size(), usize::MAX)
+        .iter()
+        .map(|&b| u64::from(image.map().row(b).zlib_bytes))
+        .sum();
+    let best = Duration::from_secs_f64(stored as f64 / rate as f64);
+    println!("{stored} bytes at {rate} a second: {took:.2?}, at best {best:.2?}; {carried} bytes carried");
+    assert!(took < best * 2 && carried < stored * 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

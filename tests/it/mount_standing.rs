@@ -14,6 +14,7 @@ fn fail(standing: &mut Standing, at: Instant, fault: Fault) {
 #[test]
 fn quarantine_doubles_up_to_ten_minutes_and_one_good_block_ends_it() {
     let (mut standing, mut now) = (Standing::default(), Instant::now());
+    standing.arrived(now, now, 1000);
     fail(&mut standing, now, Fault::Broken);
     assert_eq!(standing.until(), None, "once is forgiven");
     let mut terms = Vec::new();
@@ -40,6 +41,7 @@ fn quarantine_doubles_up_to_ten_minutes_and_one_good_block_ends_it() {
 #[test]
 fn many_failures_at_once_are_one() {
     let (mut standing, now) = (Standing::default(), Instant::now());
+    standing.arrived(now, now, 1000);
     for ms in 1..20 {
         standing.failed(now, now + Duration::from_millis(ms), Fault::Broken, "reset".into(), &Pace::default());
     }
@@ -56,6 +58,9 @@ fn behind_is_not_down_and_busy_is_believed() {
     assert_eq!(standing.state(now), State::Behind);
     assert_eq!(standing.failures, 0);
     assert_eq!(standing.state(now + SECOND * 31), State::Good);
+    let mut never_worked = Standing::default();
+    fail(&mut never_worked, now, Fault::Broken);
+    assert_eq!(never_worked.state(now), State::Quarantined);
     let mut busy = Standing::default();
     fail(&mut busy, now, Fault::Busy(SECOND * 7));
     assert_eq!(busy.until(), Some(now + SECOND * 7));

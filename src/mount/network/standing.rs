@@ -1,7 +1,7 @@
 //! What is known of one mirror: how fast it is, and whether it is worth asking.
 //!
-//! A mirror is left alone after two failures in a row, at once where it asks for that, and for twice as long each time
-//! it fails on its return. An object that it does not have yet is no failure: it is only asked after the others for a
+//! A mirror is left alone after two failures in a row, at once where it asks for that or never worked before, and for
+//! twice as long each time it fails on its return. An object that it does not have yet is no failure: it is only asked after the others for a
 //! while. Whatever it was, one good block makes up for it.
 
 use std::time::{Duration, Instant};
@@ -158,10 +158,10 @@ impl Standing {
             return;
         }
         (self.struck, self.strikes) = (Some(now), self.strikes + 1);
-        let returned = self.until.is_some();
+        let unproved = self.until.is_some() || self.usual_s.is_none();
         match fault {
             Fault::Busy(wait) => self.until = Some(now + wait.min(pace.quarantine_max)),
-            _ if returned || self.strikes >= STRIKES => {
+            _ if unproved || self.strikes >= STRIKES => {
                 let times = 1u32 << self.quarantines.min(16);
                 self.until = Some(now + (pace.quarantine * times).min(pace.quarantine_max));
                 self.quarantines += 1;
