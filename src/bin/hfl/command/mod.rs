@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Subcommand;
 use hfl::head::Trust;
+use hfl::mirrors::Mirrors;
 use hfl::name::Name;
-use hfl::publish::{Error, ErrorKind, Keyring};
+use hfl::publish::{Check, Error, ErrorKind, Keyring, Work};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -92,6 +93,31 @@ fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
 /// Where large temporary files go: a disk, not memory.
 fn cache_directory() -> PathBuf {
     xdg("XDG_CACHE_HOME", ".cache").map_or_else(std::env::temp_dir, |cache| cache.join("hfl"))
+}
+
+/// How new state reaches the mirrors.
+#[derive(clap::Args)]
+pub struct DeliveryArgs {
+    /// How many mirrors must have everything before any switches
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    min_mirrors: usize,
+    /// How long slow mirrors may still take once so many are ready, as in 90s or 2h
+    #[arg(long, default_value = "1h", value_name = "TIME")]
+    patience: humantime::Duration,
+    /// How to find out what a mirror holds: its signed head, or a listing of it
+    #[arg(long, default_value = "head", value_name = "head|list", value_parser = ["head", "list"])]
+    check: String,
+}
+
+/// The repository of a mirrors.toml, as an operation works on it.
+fn work(to: &Path, mirrors: Mirrors, key: Option<PathBuf>, unsigned: bool, delivery: &DeliveryArgs) -> Work {
+    let relative_to = to.parent().unwrap_or(Path::new("")).to_owned();
+    let key = key.or(mirrors.publish.key.as_ref().map(|key| relative_to.join(key)));
+    let mut work = Work::new(mirrors, relative_to, (!unsigned).then(|| keyring(key)));
+    work.min_mirrors = delivery.min_mirrors;
+    work.patience = delivery.patience.into();
+    work.check = if delivery.check == "list" { Check::List } else { Check::Head };
+    work
 }
 
 /// What a reader believes.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::ArgAction;
 use hfl::mirrors::{FILE_MAX_BYTES, Mirrors};
 use hfl::name::{Label, Name};
-use hfl::publish::{self, Error, ErrorKind, Options, Outcome, Report};
+use hfl::publish::{self, Error, ErrorKind, MirrorReport, Options, Outcome, Report};
 use hfl::split::Choice;
 
 use crate::exit;
@@ -56,13 +56,12 @@ pub struct Args {
     /// Cores to use [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
-    /// How many mirrors must have everything before any switches
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    min_mirrors: usize,
+    #[command(flatten)]
+    delivery: super::DeliveryArgs,
     /// Make a new version even if nothing has changed
     #[arg(long)]
     force: bool,
-    /// Only say what would be sent
+    /// Only say what would be sent: objects and bytes for each mirror
     #[arg(long)]
     dry_run: bool,
     /// Report as JSON
@@ -96,7 +95,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn options(args: Args) -> anyhow::Result<Options> {
     let mirrors = read_mirrors(&args.to)?;
-    let relative_to = args.to.parent().unwrap_or(Path::new("")).to_owned();
     let name = match args.name {
         Some(name) => name,
         None => default_name(&args.image)?,
@@ -107,27 +105,19 @@ fn options(args: Args) -> anyhow::Result<Options> {
         (None, Some(text)) => text.parse().map_err(|e| usage(format!("{}: split: {e}", args.to.display())))?,
         (None, None) => Choice::Content,
     };
-    let level = args.level.or(defaults.level);
-    if level.is_some_and(|level| level > hfl::block::LEVEL_MAX) {
-        return Err(usage(format!("{}: level: 0 to 12", args.to.display())));
-    }
-    let key = args.key.or(defaults.key.map(|key| relative_to.join(key)));
-    let keyring = (!args.unsigned).then(|| super::keyring(key));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut work = super::work(&args.to, mirrors, args.key, args.unsigned, &args.delivery);
+    work.expires_days = args.expires.or(work.expires_days);
+    work.dry_run = args.dry_run;
     Ok(Options {
+        work,
         image: args.image,
         name,
-        mirrors,
-        relative_to,
         split,
-        level,
+        level: args.level.or(defaults.level),
         label: args.label,
-        keyring,
-        expires_days: args.expires.or(defaults.expires_days),
         jobs: args.jobs.map_or(cores, usize::from),
-        dry_run: args.dry_run,
         force: args.force,
-        min_mirrors: args.min_mirrors,
         spool_directory: super::cache_directory(),
         spool_max_bytes: SPOOL_MAX_BYTES,
     })
@@ -179,17 +169,8 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
     if r.repeated_bytes > 0 {
         writeln!(out, "  twice   {} of the image are in it more than once", bytes(r.repeated_bytes))?;
     }
-    for m in &r.mirrors {
-        let verb = if r.outcome == Outcome::DryRun { "to send:" } else { "sent" };
-        write!(out, "  mirror  {}: {verb} {} blocks, {}", m.name, count(m.objects), bytes(m.bytes))?;
-        match &m.why {
-            Some(why) => writeln!(out, "; LEFT BEHIND: {why}")?,
-            None => writeln!(out)?,
-        }
-        if m.repaired > 0 {
-            writeln!(out, "          {} damaged blocks were replaced", count(m.repaired))?;
-        }
-    }
+    let done = if r.outcome == Outcome::DryRun { "to send:" } else { "sent" };
+    r.mirrors.iter().try_for_each(|m| write_mirror(m, done, out))?;
     if let Some(file) = &r.new_key_file {
         writeln!(
             out,
@@ -201,6 +182,23 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
     }
     if r.behind().count() > 0 {
         writeln!(out, "run the same command again to bring the mirrors left behind up to date")?;
+    }
+    Ok(())
+}
+
+/// A mirror's line of a report.
+pub fn write_mirror(m: &MirrorReport, done: &str, out: &mut String) -> std::fmt::Result {
+    write!(out, "  mirror  {}: {done} {} blocks, {}", m.name, count(m.objects), bytes(m.bytes))?;
+    write!(out, ", and {} files, {}", count(m.files), bytes(m.file_bytes))?;
+    match &m.why {
+        Some(why) => writeln!(out, "; LEFT BEHIND: {why}")?,
+        None => writeln!(out)?,
+    }
+    if m.found > 0 {
+        writeln!(out, "          {} blocks were there already", count(m.found))?;
+    }
+    if m.repaired > 0 {
+        writeln!(out, "          {} damaged blocks were replaced", count(m.repaired))?;
     }
     Ok(())
 }
