@@ -30,6 +30,9 @@ mod mount_sources;
 mod mount_speed;
 mod mount_tree;
 mod mounting;
+#[allow(dead_code, reason = "each test uses some of it")]
+mod proxy;
+mod proxy_itself;
 mod publish_basics;
 mod publish_client;
 mod publish_damage;
