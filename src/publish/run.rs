@@ -10,7 +10,7 @@ use super::image::Image;
 use super::options::Options;
 use super::progress::{Event, Progress};
 use super::report::Report;
-use super::session::{Session, Uploads, Watch};
+use super::session::{Intent, Session, Uploads, Watch};
 use super::spool::{Spool, Spooled};
 use super::upload::Job;
 use crate::block::LEVEL_DEFAULT;
@@ -24,7 +24,7 @@ use crate::split::{Choice, Rule};
 pub async fn publish(options: Options, progress: Arc<dyn Progress>, cancel: Arc<AtomicBool>) -> Result<Report, Error> {
     let image = Image::open(&options.image)?;
     let watch = Watch { progress, cancel };
-    let mut session = Session::open(options.work.clone(), options.name.clone(), watch).await?;
+    let mut session = Session::open(options.work.clone(), options.name.clone(), Intent::Publish, watch).await?;
     let report = steps(&mut session, &options, image).await;
     session.close().await;
     report
