@@ -44,4 +44,5 @@ pub use report::{Count, MirrorReport, Outcome, Report};
 pub use restore::{RestoreOptions, RestoreReport, restore};
 pub use rollback::rollback;
 pub use run::publish;
-pub use sync::{images, sync};
+pub use session::Watch;
+pub use sync::{Planned, images, sync};

@@ -9,6 +9,7 @@ use super::options::Work;
 use super::progress::Progress;
 use super::report::Report;
 use super::session::{Intent, Session, Watch};
+use super::sync::Planned;
 use crate::name::{Label, Name, Version};
 use crate::read::ReadError;
 
@@ -42,7 +43,7 @@ async fn steps(session: &mut Session, version: Version, label: Option<Label>) ->
     let label = label.or_else(|| format!("version {version} again").parse().ok());
     let plan = session.planner(label.as_ref(), false).plan(cut, rule)?;
     if session.work.dry_run {
-        return session.preview(&plan).await;
+        return session.preview(&plan, &mut Planned::new()).await;
     }
     let uploads = session.start_uploads();
     session.carry_out(&plan, uploads).await

@@ -12,6 +12,7 @@ use super::progress::{Event, Progress};
 use super::report::Report;
 use super::session::{Intent, Session, Uploads, Watch};
 use super::spool::{Spool, Spooled};
+use super::sync::Planned;
 use super::upload::Job;
 use crate::block::LEVEL_DEFAULT;
 use crate::split::{Choice, Rule};
@@ -38,7 +39,7 @@ async fn steps(session: &mut Session, options: &Options, image: Image) -> Result
     let (cut, uploads) = pass(session, options, image, rule).await?;
     let plan = session.planner(options.label.as_ref(), options.force).plan(cut, rule)?;
     if options.work.dry_run {
-        return session.preview(&plan).await;
+        return session.preview(&plan, &mut Planned::new()).await;
     }
     session.carry_out(&plan, uploads).await
 }

@@ -19,6 +19,7 @@ use super::presence::{Listing, Presence};
 use super::progress::{Event, Progress};
 use super::release::{Files, Object};
 use super::report::{MirrorReport, Report};
+use super::sync::Planned;
 use super::upload::{Job, Sent, Uploader};
 use crate::head::{Head, Trust};
 use crate::name::Name;
@@ -235,16 +236,17 @@ impl Session {
         self.all_failed().map_or(Ok(report), Err)
     }
 
-    /// Says what a plan would do.
+    /// Says what a plan would do, apart from blocks that were `planned` before.
     ///
     /// # Errors
     /// A template that cannot be rendered.
-    pub async fn preview(&mut self, plan: &Plan) -> Result<Report, Error> {
+    pub async fn preview(&mut self, plan: &Plan, planned: &mut Planned) -> Result<Report, Error> {
         let pages = self.render_pages(plan).await?;
         let mut report = self.report(plan);
         for (i, mirror) in self.mirrors.iter().enumerate() {
             let mut sent = Sent { objects: plan.cut.new.blocks, bytes: plan.cut.new.zlib_bytes, ..Sent::default() };
-            self.missing(plan, i).iter().for_each(|job| sent.expect(job));
+            let missing = self.missing(plan, i);
+            missing.iter().filter(|job| planned.insert((i, job.row().id))).for_each(|job| sent.expect(job));
             let files = match mirror.is_up() && self.is_behind(plan, i) {
                 true => self.expected_files(plan, &pages, i).await,
                 false => Files::default(),

@@ -36,8 +36,10 @@ mod proxy_itself;
 mod publish_basics;
 mod publish_client;
 mod publish_damage;
+mod publish_gc;
 mod publish_inputs;
 mod publish_kill;
+mod publish_sync;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 mod servers;
 mod split;

@@ -9,6 +9,7 @@ use crate::publish::error::{Error, ErrorKind};
 use crate::publish::report::MirrorReport;
 use crate::publish::retired::Retired;
 use crate::publish::session::{Intent, Session, Watch};
+use crate::publish::sync::Planned;
 use crate::time::Timestamp;
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
@@ -60,7 +61,7 @@ async fn steps(options: &GcOptions, session: &mut Session) -> Result<Marked, Err
     }
     let plan = session.planner(None, false).plan_retirement(&retired)?;
     let report = if session.work.dry_run {
-        session.preview(&plan).await?
+        session.preview(&plan, &mut Planned::new()).await?
     } else {
         let uploads = session.start_uploads();
         session.carry_out(&plan, uploads).await?

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use hfl::name::Name;
-use hfl::publish::{self, Error, ErrorKind, Outcome, Report};
+use hfl::publish::{self, Error, ErrorKind, Outcome, Planned, Report, Watch};
 
 use super::publish::write_mirror;
 use crate::exit;
@@ -54,11 +54,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let error = Error::new(ErrorKind::Local, "there is no image on these mirrors");
         return Err(error.hint("hfl publish puts one there").into());
     }
-    let mut reports = Vec::new();
+    let (mut reports, mut planned) = (Vec::new(), Planned::new());
     for image in images {
         let trust = args.trust.of(&image)?;
         let show = Arc::new(Show::new(args.output.verbosity()));
-        reports.push(runtime.block_on(publish::sync(work.clone(), image, trust, show, Arc::clone(&cancel)))?);
+        let watch = Watch { progress: show, cancel: Arc::clone(&cancel) };
+        reports.push(runtime.block_on(publish::sync(work.clone(), image, trust, &mut planned, watch))?);
     }
     if args.output.json {
         exit::print_json(&reports)?;
