@@ -123,7 +123,8 @@ impl Store for WebDav {
         stream::iter(others).map(sweep).buffer_unordered(SWEPT_AT_ONCE).try_collect().await
     }
 
-    /// Servers look whether the destination is free and then rename: two can both find it so.
+    /// Servers look whether the destination is free and then rename, so two can both find it so: with 16 writers at one
+    /// path it happened in 65 of 200 rounds on Apache, and once in 20 on nginx with two workers.
     fn exclusive(&self) -> Exclusive {
         Exclusive::Looked
     }

@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hfl::layout::RepoPath;
@@ -245,8 +245,13 @@ async fn a_killed_upload_leaves_nothing_and_is_swept() {
         std::fs::create_dir_all(server.root.join(".hfl-tmp")).unwrap();
         std::fs::write(server.root.join(".hfl-tmp/0123456789abcdef-7"), "left over").unwrap();
         store.sweep().await.unwrap();
-        let left: Vec<_> = files(&server.root).into_iter().filter(|f| !f.contains(".DAV")).collect();
-        assert_eq!(left, ["os.head"], "{}", server.url);
+        // Apache removes what it was about to write when it notices that the sender is gone.
+        let left = || files(&server.root).into_iter().filter(|f| !f.contains(".DAV")).collect::<Vec<_>>();
+        let started = Instant::now();
+        while left() != ["os.head"] && started.elapsed() < Duration::from_secs(20) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(left(), ["os.head"], "{}", server.url);
         store.sweep().await.unwrap();
     }
 }
