@@ -18,6 +18,8 @@ pub mod limit;
 pub mod lock;
 #[cfg(feature = "publish")]
 pub mod retry;
+#[cfg(feature = "webdav")]
+pub mod webdav;
 
 use std::fmt;
 

@@ -44,4 +44,6 @@ mod publish_sync;
 mod servers;
 mod split;
 mod store_directory;
+#[cfg(feature = "webdav")]
+mod store_webdav;
 mod tidy;
