@@ -20,6 +20,8 @@ pub mod lock;
 pub mod retry;
 #[cfg(feature = "webdav")]
 pub mod webdav;
+#[cfg(feature = "sftp")]
+pub mod sftp;
 
 use std::fmt;
 

@@ -46,4 +46,6 @@ mod split;
 mod store_directory;
 #[cfg(feature = "webdav")]
 mod store_webdav;
+#[cfg(feature = "sftp")]
+mod store_sftp;
 mod tidy;

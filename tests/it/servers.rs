@@ -9,6 +9,8 @@ pub mod nginx;
 pub mod rclone;
 #[cfg(feature = "webdav")]
 pub mod webdav;
+#[cfg(any(feature = "sftp", feature = "rsync"))]
+pub mod sshd;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
