@@ -5,6 +5,8 @@
 
 pub mod directory;
 mod error;
+#[cfg(feature = "ftp")]
+pub mod ftp;
 pub mod http;
 pub mod lock;
 

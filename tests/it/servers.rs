@@ -1,6 +1,10 @@
 //! Real servers for tests: each is started on a free port of this machine, in a directory of its own, and ended by its
 //! own pid. A server whose program is absent is `None`, and the test says that it was skipped.
 
+pub mod authority;
+pub mod proftpd;
+pub mod vsftpd;
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
