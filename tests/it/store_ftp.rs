@@ -1,6 +1,7 @@
 //! The FTP driver, on real servers.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use hfl::layout::RepoPath;
 use hfl::mirrors::Secret;
 use hfl::store::ftp::{Ftp, FtpConfig, Tls};
-use hfl::store::{Fetch as _, Put, Store, StoreErrorKind};
+use hfl::store::{Put, Store, StoreErrorKind};
 
 use crate::conformance;
 use crate::lab::{Random, skipped};
@@ -222,38 +223,43 @@ async fn all_arrive(store: &Arc<dyn Store>, server: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let root = directory.path().join("root");
-    fs::create_dir(&root).expect("a directory");
-    let mount = |program: &str, arguments: &[&str]| {
-        Command::new(program).args(arguments).arg(&root).status().is_ok_and(|status| status.success())
-    };
-    if !mount("mount", &["-t", "tmpfs", "-o", "size=8m", "tmpfs"]) {
-        return skipped("a full disk needs root");
-    }
-    let tested = full(directory, root.clone()).await;
-    assert!(mount("umount", &["-l"]));
-    match tested {
-        Some(errors) => assert!(errors.iter().all(|kind| *kind == StoreErrorKind::Full), "{errors:?}"),
-        None => skipped(NO_PROFTPD),
-    }
+    let Some(server) = ProFtpd::start(false, "") else { return skipped(NO_PROFTPD) };
+    let store = open(on_proftpd(&server, "small"));
+    full(&store, &server.root.join("small")).await;
+    let Some(server) = VsFtpd::start(None, "") else { return skipped(NO_VSFTPD) };
+    full(&open(FtpConfig { path: "small".into(), ..on_vsftpd(&server, Tls::None) }), &server.root.join("small")).await;
 }
 
 /// What is said of an object that does not fit, and that the place it took is free again.
-async fn full(directory: tempfile::TempDir, root: std::path::PathBuf) -> Option<Vec<StoreErrorKind>> {
-    let mut kinds = Vec::new();
-    let server = ProFtpd::start_on(directory, root, false, "")?;
-    let store = open(on_proftpd(&server, ""));
+async fn full(store: &Arc<dyn Store>, base: &Path) {
+    fs::create_dir(base).expect("a directory");
+    let Some(_disk) = SmallDisk::mount(base) else { return skipped("a full disk needs root") };
     for bytes in [9 << 20, 40 << 20] {
         let error = store.put_new(&path("blocks/too-long"), Random(1).bytes(bytes).into()).await;
         let error = error.expect_err("more than the disk holds");
         println!("{error}");
-        kinds.push(error.kind());
+        assert_eq!(error.kind(), StoreErrorKind::Full, "{error}");
         assert_eq!(store.size(&path("blocks/too-long")).await.expect("an answer"), None);
     }
     let fits = store.put_new(&path("blocks/fits"), Random(1).bytes(6 << 20).into()).await;
     assert_eq!(fits.expect("what was half written is gone"), Put::Created);
-    Some(kinds)
+}
+
+/// A file system of 8 MiB, in which everybody may write.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=8m,mode=777", "tmpfs"]).arg(at).output();
+        mounted.is_ok_and(|done| done.status.success()).then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }
 
 /// A link that leads back up, a hidden file, a name no repository has: none of them is in a listing.

@@ -30,15 +30,10 @@ pub struct ProFtpd {
 impl ProFtpd {
     /// Starts one; `more` are further lines of its configuration. `None` where it, or its TLS module, is absent.
     pub fn start(tls: bool, more: &str) -> Option<Self> {
+        let (proftpd, openssl) = (program("proftpd")?, program("openssl")?);
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path().join("root");
         fs::create_dir(&root).expect("a directory");
-        Self::start_on(directory, root, tls, more)
-    }
-
-    /// The same on a `root` that is there already.
-    pub fn start_on(directory: TempDir, root: PathBuf, tls: bool, more: &str) -> Option<Self> {
-        let (proftpd, openssl) = (program("proftpd")?, program("openssl")?);
         let has_tls = Path::new(MODULES).join("mod_tls.so").is_file();
         let authority = if tls { Some(Authority::new(directory.path()).filter(|_| has_tls)?) } else { None };
         let (own, port) = (directory.path(), free_port());
