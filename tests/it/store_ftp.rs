@@ -285,6 +285,16 @@ async fn what_is_not_allowed_is_told() {
     assert_eq!(error.kind(), StoreErrorKind::Denied, "{error}");
 }
 
+/// A server behind a router names an address that leads nowhere, and this one refuses the command that names none.
+#[tokio::test(flavor = "multi_thread")]
+async fn data_connections_go_where_the_control_connection_goes() {
+    let lies = "pasv_address=192.0.2.1\ncmds_denied=EPSV";
+    let Some(server) = VsFtpd::start(None, lies) else { return skipped(NO_VSFTPD) };
+    let store = open(on_vsftpd(&server, Tls::None));
+    assert_eq!(store.put_new(&path("images"), "x".into()).await.expect("an object"), Put::Created);
+    assert_eq!(store.get(&path("images"), 9).await.expect("it is there"), "x");
+}
+
 /// What an object costs; the figure is printed.
 #[tokio::test(flavor = "multi_thread")]
 async fn small_objects_take_their_time() {

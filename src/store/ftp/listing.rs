@@ -1,4 +1,4 @@
-//! The lines of a directory listing: MLSD's (RFC 3659), and the two forms that LIST is known to have.
+//! The lines of a directory listing: MLSD's (RFC 3659), and LIST's as `ls -l` writes them.
 
 /// What a directory holds, as far as a repository is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +30,12 @@ pub(super) fn machine_line(line: &str) -> Option<Listed> {
     }
 }
 
-/// One line of LIST: as `ls -l` writes it, or as DOS did. `None` where it is neither.
+/// One line of LIST. `None` where it is not in that form (DOS had another, which is not read).
 pub(super) fn human_line(line: &str) -> Option<Listed> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     match *words.first()? {
         "total" => Some(Listed::Other),
         mode if mode.len() >= 10 && mode.starts_with(['-', 'd', 'l', 'c', 'b', 'p', 's']) => unix_line(mode, &words),
-        date if date.len() >= 8 && date.starts_with(|c: char| c.is_ascii_digit()) => dos_line(&words),
         _ => None,
     }
 }
@@ -55,15 +54,6 @@ fn unix_line(mode: &str, words: &[&str]) -> Option<Listed> {
     let bytes = words[date - 1].parse().ok()?;
     let name = words.get(if month(words[date]) { date + 3 } else { date + 2 }..)?;
     entry(kind == b'd', bytes, name)
-}
-
-/// `11-05-26 01:46PM <DIR> name`, with the bytes in place of `<DIR>` for a file.
-fn dos_line(words: &[&str]) -> Option<Listed> {
-    let (is_directory, bytes) = match *words.get(2)? {
-        "<DIR>" => (true, 0),
-        bytes => (false, bytes.parse().ok()?),
-    };
-    entry(is_directory, bytes, words.get(3..)?)
 }
 
 fn entry(is_directory: bool, bytes: u64, name: &[&str]) -> Option<Listed> {

@@ -84,7 +84,8 @@ impl Session {
         let has = |name: &str| features.iter().any(|feature| feature == name);
         self.machine = has("MLST") || has("MLSD");
         let peer = self.control.get_ref().await.peer_addr().map_err(|e| Failure::io(&e))?;
-        let extended = peer.is_ipv6() || has("EPSV");
+        // Some say that they know EPSV and refuse it all the same.
+        let extended = peer.is_ipv6() || (has("EPSV") && self.ask("EPSV").await?.code == 229);
         self.control.set_passive_nat_workaround(true);
         self.control.set_mode(if extended { Mode::ExtendedPassive } else { Mode::Passive });
         self.demand("TYPE I").await.map(drop)
