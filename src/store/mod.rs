@@ -9,6 +9,8 @@ pub mod directory;
 mod error;
 #[cfg(feature = "publish")]
 mod holder;
+#[cfg(feature = "ftp")]
+pub mod ftp;
 pub mod http;
 #[cfg(feature = "publish")]
 mod lease;

@@ -48,4 +48,6 @@ mod store_directory;
 mod store_webdav;
 #[cfg(feature = "sftp")]
 mod store_sftp;
+#[cfg(feature = "ftp")]
+mod store_ftp;
 mod tidy;

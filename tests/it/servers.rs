@@ -11,6 +11,9 @@ pub mod rclone;
 pub mod webdav;
 #[cfg(any(feature = "sftp", feature = "rsync"))]
 pub mod sshd;
+pub mod authority;
+pub mod proftpd;
+pub mod vsftpd;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
