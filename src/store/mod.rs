@@ -7,6 +7,8 @@ pub mod directory;
 mod error;
 pub mod http;
 pub mod lock;
+#[cfg(feature = "rsync")]
+pub mod rsync;
 
 use std::fmt;
 

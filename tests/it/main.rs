@@ -39,4 +39,6 @@ mod publish_kill;
 mod servers;
 mod split;
 mod store_directory;
+#[cfg(feature = "rsync")]
+mod store_rsync;
 mod tidy;
