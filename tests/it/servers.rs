@@ -1,6 +1,9 @@
 //! Real servers for tests: each is started on a free port of this machine, in a directory of its own, and ended by its
 //! own pid. A server whose program is absent is `None`, and the test says that it was skipped.
 
+#[cfg(any(feature = "sftp", feature = "rsync"))]
+pub mod sshd;
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

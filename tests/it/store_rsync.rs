@@ -13,68 +13,49 @@ use hfl::store::{Fetch, Put, Store, StoreErrorKind};
 
 use crate::conformance;
 use crate::lab::{Random, skipped};
-use crate::servers::{Daemon, free_port, local, program};
+use crate::servers::sshd::{Sshd, make_key};
+use crate::servers::{free_port, program};
 
-/// A directory with an sshd of its own.
-struct Host {
-    daemon: Option<Daemon>,
-    port: u16,
-    directory: tempfile::TempDir,
-}
+/// An sshd, and what the tests do to it.
+struct Host(Sshd);
 
 impl Host {
     /// `None` where something is not installed.
     fn start() -> Option<Self> {
-        for needed in ["sshd", "ssh", "ssh-keygen", "rsync"] {
-            if program(needed).is_none() {
-                skipped(&format!("{needed} is not installed"));
-                return None;
-            }
-        }
-        let mut host = Self { daemon: None, port: free_port(), directory: tempfile::tempdir().expect("a directory") };
-        for key in ["host", "user", "other"] {
-            let mut keygen = Command::new("ssh-keygen");
-            keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(host.path(key));
-            assert!(keygen.status().expect("ssh-keygen").success());
-        }
-        let public = fs::read_to_string(host.path("host.pub")).expect("a public key");
-        fs::write(host.path("known hosts"), format!("[127.0.0.1]:{} {public}", host.port)).expect("a file");
-        fs::create_dir(host.path("root")).expect("a directory");
-        host.allow("");
-        host.up();
-        Some(host)
+        let rsync = program("rsync").and(program("ssh"));
+        let Some(sshd) = rsync.and_then(|_| Sshd::start()) else {
+            skipped("rsync, ssh, ssh-keygen or sshd is not installed");
+            return None;
+        };
+        make_key(&sshd.path("other"), "ed25519", "");
+        // A path that has to be quoted.
+        fs::copy(&sshd.known_hosts, sshd.path("known hosts")).expect("a file");
+        Some(Self(sshd))
     }
 
     fn path(&self, file: &str) -> PathBuf {
-        self.directory.path().join(file)
+        self.0.path(file)
     }
 
     /// What the user's key may do.
     fn allow(&self, options: &str) {
-        let public = fs::read_to_string(self.path("user.pub")).expect("a public key");
-        fs::write(self.path("authorized"), format!("{options}{public}")).expect("a file");
+        let public = fs::read_to_string(self.0.identity.with_extension("pub")).expect("a public key");
+        fs::write(self.path("authorized_keys"), format!("{options}{public}")).expect("a file");
     }
 
-    fn up(&mut self) {
-        let at = |file: &str| self.path(file).display().to_string();
-        let config = format!(
-            "ListenAddress 127.0.0.1:{}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nPasswordAuthentication no\n\
-             PermitRootLogin prohibit-password\nUsePAM no\nStrictModes no\nMaxStartups 100\nMaxSessions 100\n",
-            self.port,
-            at("host"),
-            at("authorized")
-        );
-        fs::write(self.path("sshd_config"), config).expect("a file");
-        // What sshd of root wants to be there; others cannot make it and do not need it.
-        let _ = fs::create_dir_all("/run/sshd");
-        let mut sshd = Command::new(program("sshd").expect("sshd"));
-        sshd.arg("-D").arg("-e").arg("-f").arg(self.path("sshd_config"));
-        self.daemon = Some(Daemon::start(sshd, &self.path("log"), local(self.port)));
+    /// The processes of its connections.
+    fn connections(&self) -> Vec<u32> {
+        let config = self.path("sshd_config").display().to_string();
+        let processes = fs::read_dir("/proc").expect("Linux").flatten();
+        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let line = |pid: u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let server = |pid: &u32| line(*pid).split(|b| *b == 0).any(|word| word == config.as_bytes());
+        pids.find(server).map(descendants).expect("it runs")
     }
 
     /// Ends every connection, as a network that breaks does; the server stays.
     fn cut(&self) {
-        for pid in descendants(self.daemon.as_ref().expect("it runs").pid()) {
+        for pid in self.connections() {
             if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
@@ -83,23 +64,17 @@ impl Host {
 
     fn config(&self, path: &str) -> RsyncConfig {
         RsyncConfig {
-            host: "127.0.0.1".into(),
-            port: Some(self.port),
+            host: self.0.host.into(),
+            port: Some(self.0.port),
+            user: Some(self.0.user.clone()),
             path: path.into(),
-            identity: Some(self.path("user")),
+            identity: Some(self.0.identity.clone()),
             known_hosts: Some(self.path("known hosts")),
-            ..RsyncConfig::default()
         }
     }
 
     fn store(&self) -> Rsync {
-        Rsync::open(self.config(&self.path("root").display().to_string())).expect("a store")
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.cut();
+        Rsync::open(self.config(&self.0.root.display().to_string())).expect("a store")
     }
 }
 
@@ -164,7 +139,7 @@ async fn a_host_that_is_not_known_is_not_asked_twice() {
     assert_eq!(error.kind(), StoreErrorKind::Denied, "{error}");
     println!("{error}");
     let other = fs::read_to_string(host.path("other.pub")).expect("a key");
-    fs::write(host.path("other hosts"), format!("[127.0.0.1]:{} {other}", host.port)).expect("a file");
+    fs::write(host.path("other hosts"), format!("[127.0.0.1]:{} {other}", host.0.port)).expect("a file");
     let changed = RsyncConfig { known_hosts: Some(host.path("other hosts")), ..host.config(&root) };
     let error = Rsync::open(changed).expect("a store").size(&path("images")).await.expect_err("changed");
     assert_eq!(error.kind(), StoreErrorKind::Denied, "{error}");
@@ -187,7 +162,7 @@ async fn a_wrong_key_is_denied() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_is_an_error_and_then_works_again() {
-    let Some(mut host) = Host::start() else { return };
+    let Some(host) = Host::start() else { return };
     let store = Arc::new(host.store());
     let mut errors = Vec::new();
     for round in 0..40_u64 {
@@ -209,12 +184,11 @@ async fn a_cut_connection_is_an_error_and_then_works_again() {
         assert!(entry.bytes == 2 << 20 || entry.bytes == 1000, "{} is not whole", entry.path);
     }
     host.cut();
-    host.daemon = None;
-    let error = store.size(&path("after/00/0")).await.expect_err("nobody answers");
+    assert_eq!(store.size(&path("after/00/0")).await.expect("it answers again"), Some(1000));
+    let nobody = RsyncConfig { port: Some(free_port()), ..host.config("/") };
+    let error = Rsync::open(nobody).expect("a store").size(&path("a")).await.expect_err("nobody answers");
     assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}");
     println!("{error}");
-    host.up();
-    assert_eq!(store.size(&path("after/00/0")).await.expect("it answers again"), Some(1000));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,6 +214,9 @@ async fn links_are_no_objects_and_lead_nowhere() {
     fs::write(host.path("root/with space"), "x").expect("a file");
     assert_eq!(store.list("").await.expect("a listing"), []);
     store.get(&path("link"), 100).await.expect_err("a link is not followed");
+    fs::create_dir(host.path("root/directory")).expect("a directory");
+    let error = store.get(&path("directory"), 100).await.expect_err("a directory is no object");
+    assert_eq!(error.kind(), StoreErrorKind::NotFound, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,9 +235,10 @@ async fn an_account_restricted_to_rsync_will_do() {
         assert_eq!(put_all(&store, "blocks", 600, 100).await, [], "rrsync lets in one at a time by default");
         assert_eq!(store.list("blocks").await.expect("a listing").len(), 600);
         println!("rrsync {options}: 600 objects in {:.2?}", started.elapsed());
-        conformance::all(Arc::new(Rsync::open(host.config("/suite")).expect("a store"))).await;
-        assert!(below.join("suite/os.head").exists());
+        assert!(below.join("blocks/00/0").exists());
     }
+    conformance::all(Arc::new(Rsync::open(host.config("/suite")).expect("a store"))).await;
+    assert!(root.join("free/suite/os.head").exists());
     host.allow(&format!("command=\"{} -ro {}\",restrict ", rrsync.display(), root.display()));
     let error = host.store().put_new(&path("a"), body(1, 1)).await.expect_err("read-only");
     assert_eq!(error.kind(), StoreErrorKind::Denied, "{error}");
@@ -313,11 +291,10 @@ async fn nothing_stays_behind() {
     store.put_new(&path("a"), body(1, 1)).await.expect("put");
     // A transfer that nobody waits for any more.
     let _ = tokio::time::timeout(Duration::from_millis(1), store.get(&path("a"), 10)).await;
-    let shell = descendants(host.daemon.as_ref().expect("it runs").pid());
-    assert!(!shell.is_empty(), "the connection stays for the next one");
+    assert!(!host.connections().is_empty(), "the connection stays for the next one");
     drop(store);
     let started = Instant::now();
-    while !descendants(host.daemon.as_ref().expect("it runs").pid()).is_empty() {
+    while !host.connections().is_empty() {
         assert!(started.elapsed() < Duration::from_secs(10), "the connection ends with the store");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -346,7 +323,7 @@ async fn two_thousand_small_objects() {
         let store = Arc::clone(&store);
         running.spawn(async move {
             let at = path(&format!("blocks/{:02x}/{i}", i % 256));
-            assert_eq!(store.get(&at, 4 << 20).await.expect("there"), body(i as u64, 2000));
+            assert_eq!(store.get(&at, 2000).await.expect("there"), body(i as u64, 2000));
             store.delete(&at).await.expect("deleted");
         });
     }

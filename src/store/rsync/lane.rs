@@ -18,8 +18,6 @@ use crate::store::StoreError;
 
 /// Objects of one batch: more of them make its start no cheaper.
 pub(super) const BATCH_OBJECTS: usize = 256;
-/// Bytes of one batch, of which a copy lies on the disk; one object may be larger.
-const BATCH_BYTES: u64 = 64 << 20;
 /// How long the first request waits for its companions: little beside the start of two programs.
 const GATHER: Duration = Duration::from_millis(5);
 
@@ -31,14 +29,17 @@ pub(super) trait Batch: Sized + Send + Sync + 'static {
     /// What it is answered.
     type Out: Clone + Send + Sync;
 
+    /// Bytes of a batch, of which a copy lies on the disk; one object may be larger.
+    const MAX_BYTES: u64 = 64 << 20;
+
+    /// Of two requests for one path in a batch, whether the later one is carried.
+    const LAST_WINS: bool = false;
+
     /// Bytes that a request moves at most.
     fn bytes(input: &Self::In) -> u64;
 
     /// Carries requests for different paths; one answer for each, in their order.
     async fn run(host: &Host, requests: &[(RepoPath, Self::In)]) -> Result<Vec<Result<Self::Out, Failure>>, Failure>;
-
-    /// Of two requests for one path in a batch, whether the later one is carried.
-    const LAST_WINS: bool = false;
 
     /// What those are answered whose path was carried for another request.
     fn others(carried: Self::Out) -> Self::Out {
@@ -85,11 +86,7 @@ impl<B: Batch> Lane<B> {
     }
 
     /// Adds a request; true where [`Lane::work`] has to be started for it.
-    pub(super) fn push(
-        &self,
-        path: RepoPath,
-        input: B::In,
-    ) -> (oneshot::Receiver<Result<B::Out, StoreError>>, bool) {
+    pub(super) fn push(&self, path: RepoPath, input: B::In) -> (oneshot::Receiver<Result<B::Out, StoreError>>, bool) {
         let (answer, receiver) = oneshot::channel();
         let mut state = self.state();
         state.waiting.push_back(Request { path, input, answer });
@@ -117,7 +114,7 @@ impl<B: Batch> Lane<B> {
         let (mut count, mut bytes) = (0, 0_u64);
         for request in &state.waiting {
             bytes = bytes.saturating_add(B::bytes(&request.input));
-            let fits = count < BATCH_OBJECTS && bytes <= BATCH_BYTES;
+            let fits = count < BATCH_OBJECTS && bytes <= B::MAX_BYTES;
             if count > 0 && !(fits && B::together(&state.waiting[0].input, &request.input)) {
                 break;
             }

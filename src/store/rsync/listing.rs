@@ -73,13 +73,9 @@ fn is_temporary(name: &str) -> bool {
 }
 
 /// Tells the regular files below `prefix`, until `tell` has had enough.
-async fn names(
-    host: &Host,
-    prefix: &str,
-    tell: &mut (dyn FnMut(&str, u64) -> bool + Send),
-) -> Result<(), Failure> {
+async fn names(host: &Host, prefix: &str, tell: &mut (dyn FnMut(&str, u64) -> bool + Send)) -> Result<(), Failure> {
     let Some(_turn) = host.turn().await else { return Ok(()) };
-    let nowhere = host.private.batch().map_err(|e| local("the private directory", &e))?;
+    let nowhere = host.private.empty().map_err(|e| local("the private directory", &e))?;
     let from = if prefix.is_empty() { "." } else { prefix };
     let options = ["--recursive", "--list-only", "--no-implied-dirs", "--ignore-missing-args"];
     let mut run = Run::about(&options, std::iter::once(from));

@@ -30,6 +30,9 @@ impl Batch for Get {
     type In = u64;
     type Out = Bytes;
 
+    /// Most objects are far shorter than what they may have.
+    const MAX_BYTES: u64 = 256 << 20;
+
     fn bytes(input: &u64) -> u64 {
         *input
     }
@@ -54,9 +57,10 @@ impl Batch for Get {
         Ok(answers.map(|((path, max), bytes)| bytes.ok_or_else(|| why(path, *max))).collect())
     }
 
-    /// rsync has one limit for all; a small one must not let in much more than was asked for.
+    /// rsync has one limit for all; who wants little must not be sent very much.
     fn together(first: &u64, next: &u64) -> bool {
-        (*first).max(1 << 20) / 4 <= *next && *next <= (*first).max(1 << 20)
+        let (low, high) = (*first.min(next), *first.max(next));
+        high <= low.saturating_mul(4).max(1 << 20)
     }
 }
 
@@ -77,11 +81,8 @@ impl Batch for Size {
 }
 
 /// What one rsync brings, and the failure that has kept it from bringing all.
-async fn transfer(
-    host: &Host,
-    requests: &[(RepoPath, u64)],
-) -> Result<(Vec<Option<Bytes>>, Option<Failure>), Failure> {
-    let tree = host.private.batch().map_err(|e| local("the private directory", &e))?;
+async fn transfer(host: &Host, requests: &[(RepoPath, u64)]) -> Result<(Vec<Option<Bytes>>, Option<Failure>), Failure> {
+    let tree = host.private.tree().map_err(|e| local("the private directory", &e))?;
     let max = requests.iter().map(|(_, max)| *max).max().unwrap_or(0);
     let limit = format!("--max-size={max}");
     let options = ["--relative", "--no-implied-dirs", "--ignore-missing-args", "--whole-file", &limit];
@@ -96,23 +97,29 @@ async fn transfer(
     };
     let wanted = requests.to_vec();
     let read = move || {
-        let read = |(path, max): &(RepoPath, u64)| read(&tree.path().join(path.as_str()), *max);
-        wanted.iter().map(read).collect::<io::Result<Vec<_>>>()
+        let take = |(path, max): &(RepoPath, u64)| take(&tree.path().join(path.as_str()), *max);
+        wanted.iter().map(take).collect::<io::Result<Vec<_>>>().map(|found| (found, tree))
     };
     let read = tokio::task::spawn_blocking(read).await;
     let found = read.map_err(|e| Failure::new(StoreErrorKind::Other, e.to_string()))?;
-    Ok((found.map_err(|e| local("the private directory", &e))?, failure))
+    let (found, tree) = found.map_err(|e| local("the private directory", &e))?;
+    host.private.keep(tree);
+    Ok((found, failure))
 }
 
-/// A regular file of at most `max` bytes.
-fn read(file: &Path, max: u64) -> io::Result<Option<Bytes>> {
+/// What is in a regular file of at most `max` bytes; the file is removed.
+fn take(path: &Path, max: u64) -> io::Result<Option<Bytes>> {
     let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let file = match OpenOptions::new().read(true).custom_flags(no_follow).open(file) {
+    let file = match OpenOptions::new().read(true).custom_flags(no_follow).open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
     let meta = file.metadata()?;
-    if !meta.is_file() || meta.len() > max {
+    if !meta.is_file() {
+        return Ok(None);
+    }
+    std::fs::remove_file(path)?;
+    if meta.len() > max {
         return Ok(None);
     }
     let mut bytes = Vec::with_capacity(meta.len() as usize);
@@ -124,7 +131,7 @@ fn read(file: &Path, max: u64) -> io::Result<Option<Bytes>> {
 async fn sizes(host: &Host, paths: &[&RepoPath]) -> Result<HashMap<String, u64>, Failure> {
     let options = ["--list-only", "--no-implied-dirs", "--ignore-missing-args"];
     let mut run = Run::about(&options, paths.iter().map(|path| path.as_str()));
-    let nowhere = host.private.batch().map_err(|e| local("the private directory", &e))?;
+    let nowhere = host.private.empty().map_err(|e| local("the private directory", &e))?;
     run.arguments.extend([(&host.base).into(), nowhere.path().into()]);
     let mut sizes: HashMap<String, u64> = HashMap::new();
     let mut collect = |line: &[u8]| {

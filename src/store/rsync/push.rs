@@ -89,7 +89,8 @@ impl Batch for Delete {
 /// Carries the bodies and returns what rsync said that it has sent.
 async fn push(host: &Host, requests: &[(RepoPath, Bytes)], options: &[&str]) -> Result<HashSet<String>, Failure> {
     let bodies: Vec<(RepoPath, Bytes)> = requests.to_vec();
-    let tree = tree(host, move |root| {
+    let tree = host.private.tree().map_err(|e| local("the private directory", &e))?;
+    let tree = on_disk(tree, move |root| {
         bodies.iter().try_for_each(|(path, bytes)| {
             let file = root.join(path.as_str());
             std::fs::create_dir_all(file.parent().unwrap_or(root))?;
@@ -112,7 +113,11 @@ async fn push(host: &Host, requests: &[(RepoPath, Bytes)], options: &[&str]) -> 
         run.arguments.insert(0, "--mkpath".into());
         done = run.run(host, &mut collect).await;
     }
-    done.map(|()| made)
+    done?;
+    let names: Vec<RepoPath> = requests.iter().map(|(path, _)| path.clone()).collect();
+    let clear = move |root: &Path| names.iter().try_for_each(|path| std::fs::remove_file(root.join(path.as_str())));
+    host.private.keep(on_disk(tree, clear).await?);
+    Ok(made)
 }
 
 /// Removes files by name, the hidden ones too.
@@ -125,8 +130,9 @@ pub(super) async fn delete(host: &Host, names: &[&str]) -> Result<(), Failure> {
     let mut rules: Vec<String> = directories.iter().map(|directory| format!("+ /{directory}/")).collect();
     rules.extend(names.iter().map(|name| format!("+ /{name}")));
     rules.push("- *".to_owned());
-    let tree =
-        tree(host, move |root| directories.iter().try_for_each(|d| std::fs::create_dir_all(root.join(d)))).await?;
+    let tree = host.private.empty().map_err(|e| local("the private directory", &e))?;
+    let make = move |root: &Path| directories.iter().try_for_each(|d| std::fs::create_dir_all(root.join(d)));
+    let tree = on_disk(tree, make).await?;
     let most = format!("--max-delete={}", names.len());
     let fixed = ["--recursive", "--delete", "--existing", "--ignore-existing", &most, "--from0", "--include-from=-"];
     let mut arguments: Vec<OsString> = fixed.iter().map(OsString::from).collect();
@@ -152,15 +158,14 @@ fn source(directory: &Path) -> OsString {
     source
 }
 
-/// A private directory that `fill` has filled.
-async fn tree<F>(host: &Host, fill: F) -> Result<TempDir, Failure>
+/// Does `work` in the directory, where it does not hold up anybody.
+async fn on_disk<F>(tree: TempDir, work: F) -> Result<TempDir, Failure>
 where
     F: FnOnce(&Path) -> std::io::Result<()> + Send + 'static,
 {
-    let tree = host.private.batch().map_err(|e| local("the private directory", &e))?;
-    let filled = tokio::task::spawn_blocking(move || fill(tree.path()).map(|()| tree)).await;
-    match filled {
-        Ok(filled) => filled.map_err(|e| local("the private directory", &e)),
+    let done = tokio::task::spawn_blocking(move || work(tree.path()).map(|()| tree)).await;
+    match done {
+        Ok(done) => done.map_err(|e| local("the private directory", &e)),
         Err(e) => Err(Failure::new(StoreErrorKind::Other, e.to_string())),
     }
 }
