@@ -24,6 +24,8 @@ pub mod retry;
 pub mod webdav;
 #[cfg(feature = "sftp")]
 pub mod sftp;
+#[cfg(feature = "rsync")]
+pub mod rsync;
 
 use std::fmt;
 

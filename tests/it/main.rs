@@ -50,4 +50,6 @@ mod store_webdav;
 mod store_sftp;
 #[cfg(feature = "ftp")]
 mod store_ftp;
+#[cfg(feature = "rsync")]
+mod store_rsync;
 mod tidy;

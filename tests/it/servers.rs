@@ -3,17 +3,19 @@
 
 #[cfg(feature = "webdav")]
 pub mod apache;
+pub mod authority;
 #[cfg(feature = "webdav")]
 pub mod nginx;
+#[cfg(feature = "ftp")]
+pub mod proftpd;
 #[cfg(feature = "webdav")]
 pub mod rclone;
-#[cfg(feature = "webdav")]
-pub mod webdav;
 #[cfg(any(feature = "sftp", feature = "rsync"))]
 pub mod sshd;
-pub mod authority;
-pub mod proftpd;
+#[cfg(feature = "ftp")]
 pub mod vsftpd;
+#[cfg(feature = "webdav")]
+pub mod webdav;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
