@@ -7,6 +7,8 @@ pub mod directory;
 mod error;
 pub mod http;
 pub mod lock;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::fmt;
 

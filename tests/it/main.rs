@@ -39,4 +39,8 @@ mod publish_kill;
 mod servers;
 mod split;
 mod store_directory;
+#[cfg(feature = "s3")]
+mod store_s3;
+#[cfg(feature = "s3")]
+mod store_s3_hostile;
 mod tidy;
