@@ -7,10 +7,10 @@
 mod backoff;
 pub mod directory;
 mod error;
-#[cfg(feature = "publish")]
-mod holder;
 #[cfg(feature = "ftp")]
 pub mod ftp;
+#[cfg(feature = "publish")]
+mod holder;
 pub mod http;
 #[cfg(feature = "publish")]
 mod lease;
@@ -20,12 +20,14 @@ pub mod limit;
 pub mod lock;
 #[cfg(feature = "publish")]
 pub mod retry;
-#[cfg(feature = "webdav")]
-pub mod webdav;
-#[cfg(feature = "sftp")]
-pub mod sftp;
 #[cfg(feature = "rsync")]
 pub mod rsync;
+#[cfg(feature = "s3")]
+pub mod s3;
+#[cfg(feature = "sftp")]
+pub mod sftp;
+#[cfg(feature = "webdav")]
+pub mod webdav;
 
 use std::fmt;
 

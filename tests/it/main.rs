@@ -44,12 +44,16 @@ mod publish_sync;
 mod servers;
 mod split;
 mod store_directory;
-#[cfg(feature = "webdav")]
-mod store_webdav;
-#[cfg(feature = "sftp")]
-mod store_sftp;
 #[cfg(feature = "ftp")]
 mod store_ftp;
 #[cfg(feature = "rsync")]
 mod store_rsync;
+#[cfg(feature = "s3")]
+mod store_s3;
+#[cfg(feature = "s3")]
+mod store_s3_hostile;
+#[cfg(feature = "sftp")]
+mod store_sftp;
+#[cfg(feature = "webdav")]
+mod store_webdav;
 mod tidy;
