@@ -134,6 +134,7 @@ impl SystemUser {
 
 impl Drop for SystemUser {
     fn drop(&mut self) {
-        let _ = program("userdel").map(|userdel| Command::new(userdel).arg(&self.name).output());
+        // By force, as a session of the user may still be ending.
+        let _ = program("userdel").map(|userdel| Command::new(userdel).args(["-f", &self.name]).output());
     }
 }
