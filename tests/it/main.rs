@@ -17,6 +17,8 @@ mod format_layout;
 mod format_limits;
 mod format_mutate;
 mod format_roundtrip;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod kinds;
 mod lab;
 mod mount_build;
 mod mount_disk;
@@ -36,9 +38,13 @@ mod proxy_itself;
 mod publish_basics;
 mod publish_client;
 mod publish_damage;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_everywhere;
 mod publish_gc;
 mod publish_inputs;
 mod publish_kill;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_kill_kinds;
 mod publish_sync;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 mod servers;
