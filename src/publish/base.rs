@@ -3,6 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream;
+
 use super::error::{Error, ErrorKind};
 use super::known::{Known, MirrorSet};
 use super::mirror::OpenMirror;
@@ -13,11 +17,15 @@ use crate::index::Index;
 use crate::keys::PublicKey;
 use crate::layout::RepoPath;
 use crate::name::{Name, Version};
-use crate::read;
+use crate::read::{self, ReadError};
 use crate::store::StoreErrorKind;
 
 /// The largest list of images, in bytes.
 const IMAGES_MAX_BYTES: u64 = 1 << 20;
+/// Indexes fetched at the same time: each may be large.
+const INDEXES_AT_ONCE: usize = 4;
+/// Heads of other images asked for at the same time on one mirror.
+const HEADS_AT_ONCE: usize = 8;
 
 /// The state that a new version builds on.
 #[derive(Debug, Default)]
@@ -39,6 +47,11 @@ impl Base {
     pub fn newest(&self) -> Option<&Index> {
         self.indexes.first().map(|(_, index)| &**index)
     }
+
+    /// The index of one version.
+    pub fn index(&self, version: Version) -> Option<&Index> {
+        self.indexes.iter().find(|(row, _)| row.version == version).map(|(_, index)| &**index)
+    }
 }
 
 /// Finds the base of `image` among the heads that were read, and all that can be reused.
@@ -54,28 +67,20 @@ pub async fn find(
     progress: &dyn Progress,
 ) -> Result<Base, Error> {
     refuse_conflicts(mirrors)?;
-    let heads = mirrors.iter().filter_map(|m| m.head.as_ref());
-    let head = heads.max_by_key(|f| (f.head.newest().version, f.head.created)).map(|f| f.head.clone());
-    let mut loader = Loader {
-        mirrors,
-        progress,
-        indexes: HashMap::new(),
-        known: Known::default(),
-        damaged: MirrorSet::default(),
-        unusable: Vec::new(),
-    };
-    for (i, mirror) in mirrors.iter().enumerate() {
-        if let Some(found) = &mirror.head {
-            loader.load(i, &found.head).await?;
+    let own = mirrors.iter().enumerate().filter_map(|(i, m)| m.head.as_ref().map(|f| (i, f.head.clone())));
+    let mut vouching: Vec<(usize, Head)> = own.collect();
+    let mut unusable = Vec::new();
+    for (i, others) in other_heads(mirrors, image, keys).await {
+        match others {
+            Ok(heads) => vouching.extend(heads.into_iter().map(|head| (i, head))),
+            Err(e) => unusable.push((i, e)),
         }
     }
-    let indexes = match &head {
-        Some(head) => loader.of(head)?,
-        None => Vec::new(),
-    };
-    loader.load_other_images(image, keys).await?;
-    let Loader { known, damaged, unusable, .. } = loader;
-    Ok(Base { head, indexes, known, damaged, unusable })
+    let loaded = load_all(mirrors, &vouching, progress).await?;
+    let newest = |a: &&Head| (a.newest().version, a.created);
+    let head = vouching.iter().map(|(_, head)| head).filter(|head| head.image == *image).max_by_key(newest);
+    let indexes = head.map(|head| loaded.of(head)).transpose()?.unwrap_or_default();
+    Ok(Base { head: head.cloned(), indexes, known: loaded.known, damaged: loaded.damaged, unusable })
 }
 
 /// Two different indexes under one version are two histories; nothing can be built on both.
@@ -95,37 +100,90 @@ fn refuse_conflicts(mirrors: &[OpenMirror]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads indexes, each once, and collects who holds which blocks.
-struct Loader<'a> {
-    mirrors: &'a [OpenMirror],
-    progress: &'a dyn Progress,
+/// The believed heads of all other images, mirror by mirror; one that is not believed is no error, its blocks are just not
+/// ours to rely on.
+async fn other_heads(
+    mirrors: &[OpenMirror],
+    image: &Name,
+    keys: &[PublicKey],
+) -> Vec<(usize, Result<Vec<Head>, Error>)> {
+    let up = mirrors.iter().enumerate().filter(|(_, m)| m.is_up());
+    let heads = up.map(|(i, mirror)| async move {
+        let names = match images(mirror).await {
+            Ok(names) => names,
+            Err(e) => return (i, Err(e)),
+        };
+        let others = names.into_iter().filter(|name| name != image);
+        let heads = stream::iter(others).map(|name| async move { believed(mirror, &name, keys).await });
+        (i, Ok(heads.buffer_unordered(HEADS_AT_ONCE).filter_map(|head| async { head }).collect().await))
+    });
+    join_all(heads).await
+}
+
+async fn believed(mirror: &OpenMirror, name: &Name, keys: &[PublicKey]) -> Option<Head> {
+    for key in keys {
+        if let Ok(Some(found)) = read::head(&*mirror.store, name, &Trust::Key(key.clone())).await {
+            return Some(found.head);
+        }
+    }
+    None
+}
+
+/// The indexes that heads vouch for, each read once, and who holds their blocks.
+#[derive(Default)]
+struct Loaded {
     indexes: HashMap<Sha256, Arc<Index>>,
     known: Known,
     damaged: MirrorSet,
-    unusable: Vec<(usize, Error)>,
 }
 
-impl Loader<'_> {
-    /// Takes in every index that a head of `mirror` vouches for; an unreadable one is only a warning.
-    async fn load(&mut self, mirror: usize, head: &Head) -> Result<(), Error> {
-        for row in &head.versions {
-            let index = match self.indexes.get(&row.index_sha256) {
-                Some(index) => Arc::clone(index),
-                None => match read::index(&*self.mirrors[mirror].store, &head.image, row).await {
-                    Ok(index) => Arc::new(index),
-                    Err(e) => {
-                        self.progress.event(Event::Warning(&format!("{e}; its blocks are not reused")));
-                        self.damaged = self.damaged.with(mirror);
-                        continue;
-                    }
-                },
-            };
-            self.known.add(&index, mirror)?;
-            self.indexes.insert(row.index_sha256, index);
-        }
-        Ok(())
-    }
+/// One index and the mirrors whose heads name it.
+struct Vouched<'a> {
+    image: &'a Name,
+    row: &'a VersionRow,
+    mirrors: Vec<usize>,
+}
 
+async fn load_all(
+    mirrors: &[OpenMirror],
+    vouching: &[(usize, Head)],
+    progress: &dyn Progress,
+) -> Result<Loaded, Error> {
+    let mut wanted: HashMap<Sha256, Vouched<'_>> = HashMap::new();
+    for (mirror, head) in vouching {
+        for row in &head.versions {
+            let new = || Vouched { image: &head.image, row, mirrors: Vec::new() };
+            wanted.entry(row.index_sha256).or_insert_with(new).mirrors.push(*mirror);
+        }
+    }
+    let fetched = wanted.into_values().map(|vouched| async move { (load(mirrors, &vouched).await, vouched) });
+    let mut fetched = stream::iter(fetched).buffer_unordered(INDEXES_AT_ONCE);
+    let mut loaded = Loaded::default();
+    while let Some(((index, failed), vouched)) = fetched.next().await {
+        for (mirror, e) in failed {
+            progress.event(Event::Warning(&format!("{e}; its blocks are not reused")));
+            loaded.damaged = loaded.damaged.with(mirror);
+        }
+        let Some(index) = index else { continue };
+        vouched.mirrors.iter().try_for_each(|mirror| loaded.known.add(&index, *mirror))?;
+        loaded.indexes.insert(vouched.row.index_sha256, index);
+    }
+    Ok(loaded)
+}
+
+/// The index from the first mirror that has it, and the mirrors that should have had it.
+async fn load(mirrors: &[OpenMirror], vouched: &Vouched<'_>) -> (Option<Arc<Index>>, Vec<(usize, ReadError)>) {
+    let mut failed = Vec::new();
+    for &mirror in &vouched.mirrors {
+        match read::index(&*mirrors[mirror].store, vouched.image, vouched.row).await {
+            Ok(index) => return (Some(Arc::new(index)), failed),
+            Err(e) => failed.push((mirror, e)),
+        }
+    }
+    (None, failed)
+}
+
+impl Loaded {
     /// The indexes of `head`; the newest one must be there.
     fn of(&self, head: &Head) -> Result<Vec<(VersionRow, Arc<Index>)>, Error> {
         let find = |row: &VersionRow| self.indexes.get(&row.index_sha256).map(|i| (row.clone(), Arc::clone(i)));
@@ -136,28 +194,6 @@ impl Loader<'_> {
         let message = format!("no mirror has a good index of {} version {}", head.image, head.newest().version);
         Err(Error::new(ErrorKind::Unverified, message)
             .hint(format!("restore {} from a copy of the repository", head.newest().index_path(&head.image))))
-    }
-
-    async fn load_other_images(&mut self, image: &Name, keys: &[PublicKey]) -> Result<(), Error> {
-        for (i, mirror) in self.mirrors.iter().enumerate().filter(|(_, m)| m.is_up()) {
-            let names = match images(mirror).await {
-                Ok(names) => names,
-                Err(e) => {
-                    self.unusable.push((i, e));
-                    continue;
-                }
-            };
-            for name in names.iter().filter(|name| *name != image) {
-                for key in keys {
-                    // A head of somebody else's is no error, its blocks are just not ours to rely on.
-                    if let Ok(Some(found)) = read::head(&*mirror.store, name, &Trust::Key(key.clone())).await {
-                        self.load(i, &found.head).await?;
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 }
 

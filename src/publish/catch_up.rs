@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::base::Base;
 use super::error::{Error, ErrorKind};
 use super::mirror::OpenMirror;
+use super::release::Files;
 use super::upload::Job;
 use crate::digest::Sha256;
 use crate::head::Head;
@@ -32,53 +33,75 @@ pub fn missing_blocks(indexes: &[Arc<Index>], base: &Base, mirrors: &[OpenMirror
     jobs
 }
 
-/// Copies the older indexes and files that the base's head names, with their signatures, to a mirror that lacks some.
+/// An index, another file or a signature that a mirror may have to be given.
+pub struct OlderFile {
+    path: RepoPath,
+    /// Its bytes; the most it can have where it is a signature.
+    pub bytes: u64,
+    /// Its digest; a signature only counts by what it signs.
+    sha256: Option<Sha256>,
+}
+
+/// The older indexes and files that the base's head names, with their signatures, unless the mirror's own head names them,
+/// too.
+pub fn older_files(base: &Base, mirror: &OpenMirror, signed: bool) -> Vec<OlderFile> {
+    let Some(head) = &base.head else { return Vec::new() };
+    let has = |head: &Head| {
+        mirror.head.as_ref().is_some_and(|f| f.head.versions == head.versions && f.head.files == head.files)
+    };
+    if has(head) {
+        return Vec::new();
+    }
+    all_files(base, head, signed)
+}
+
+/// Copies to a mirror the older files that it lacks.
 ///
 /// # Errors
 /// An object of which no mirror has a good copy.
-pub async fn copy_files(base: &Base, mirrors: &[OpenMirror], mirror: usize, signed: bool) -> Result<(), Error> {
+pub async fn copy_files(base: &Base, mirrors: &[OpenMirror], mirror: usize, signed: bool) -> Result<Files, Error> {
     let target = &mirrors[mirror];
-    let has = |head: &Head| {
-        target.head.as_ref().is_some_and(|f| f.head.versions == head.versions && f.head.files == head.files)
+    let files = match &base.head {
+        Some(head) if base.damaged.contains(mirror) => all_files(base, head, signed),
+        _ => older_files(base, target, signed),
     };
-    let Some(head) = &base.head else { return Ok(()) };
-    if has(head) && !base.damaged.contains(mirror) {
-        return Ok(());
-    }
     let sources: Vec<&dyn Store> =
         mirrors.iter().filter(|m| m.head.is_some() && m.is_up()).map(|m| &*m.store).collect();
-    for (path, bytes, sha256) in older_files(base, head) {
-        copy_checked(&*target.store, &sources, &path, bytes, Some(sha256)).await?;
-        if signed {
-            copy_checked(&*target.store, &sources, &path.signature(), SIGNATURE_MAX_BYTES as u64, None).await?;
+    let mut copied = Files::default();
+    for file in files {
+        if let Some(bytes) = copy_checked(&*target.store, &sources, &file).await? {
+            copied.add(bytes);
         }
     }
-    Ok(())
+    Ok(copied)
 }
 
-/// The indexes and other files that the base's head names: path, bytes, digest.
-fn older_files(base: &Base, head: &Head) -> Vec<(RepoPath, u64, Sha256)> {
+fn all_files(base: &Base, head: &Head, signed: bool) -> Vec<OlderFile> {
     let indexes = base.indexes.iter().map(|(row, _)| (row.index_path(&head.image), row.index_bytes, row.index_sha256));
-    indexes.chain(head.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256))).collect()
+    let files = indexes.chain(head.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256)));
+    let with_signature = files.flat_map(|(path, bytes, sha256)| {
+        let signature =
+            signed.then(|| OlderFile { path: path.signature(), bytes: SIGNATURE_MAX_BYTES as u64, sha256: None });
+        [Some(OlderFile { path, bytes, sha256: Some(sha256) }), signature].into_iter().flatten()
+    });
+    with_signature.collect()
 }
 
-/// Copies one object from the first source that has it right; a signature only counts by what it signs.
-async fn copy_checked(
-    target: &dyn Store,
-    sources: &[&dyn Store],
-    path: &RepoPath,
-    max_bytes: u64,
-    sha256: Option<Sha256>,
-) -> Result<(), Error> {
-    let right = |bytes: &Bytes| sha256.is_none_or(|digest| Sha256::of(bytes) == digest);
-    if target.get(path, max_bytes).await.is_ok_and(|bytes| right(&bytes)) {
-        return Ok(());
+/// Copies one object from the first source that has it right; how many bytes, or none where it is there already.
+async fn copy_checked(target: &dyn Store, sources: &[&dyn Store], file: &OlderFile) -> Result<Option<u64>, Error> {
+    let right = |bytes: &Bytes| file.sha256.is_none_or(|digest| Sha256::of(bytes) == digest);
+    if target.get(&file.path, file.bytes).await.is_ok_and(|bytes| right(&bytes)) {
+        return Ok(None);
     }
     for source in sources {
-        match source.get(path, max_bytes).await {
-            Ok(bytes) if right(&bytes) => return Ok(target.put_replace(path, bytes).await?),
+        match source.get(&file.path, file.bytes).await {
+            Ok(bytes) if right(&bytes) => {
+                let copied = bytes.len() as u64;
+                target.put_replace(&file.path, bytes).await?;
+                return Ok(Some(copied));
+            }
             _ => {}
         }
     }
-    Err(Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {path}")))
+    Err(Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}", file.path)))
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::error::Error;
+use super::error::{Error, ErrorKind};
 use crate::keys::PublicKey;
 use crate::name::Name;
 use crate::sign::{SecretKey, SignError};
@@ -73,6 +73,19 @@ impl Keyring {
         let public = file.with_extension("pub");
         fs::write(&public, found.key.public_file()).map_err(|e| Error::io(&public, &e))?;
         Ok(Some(file))
+    }
+
+    /// The key of `image`, which must have been made before.
+    ///
+    /// # Errors
+    /// A key that cannot be read, or none at all.
+    pub fn find_kept(&self, image: &Name) -> Result<FoundKey, Error> {
+        let found = self.find(image)?;
+        if found.is_new() {
+            let error = Error::new(ErrorKind::Usage, format!("no secret key of {image} is here"));
+            return Err(error.hint("give it with --key FILE or HFL_KEY"));
+        }
+        Ok(found)
     }
 
     /// The public keys of every key kept here.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::error::{Error, ErrorKind};
+use super::presence::Listing;
 use crate::digest::BlockId;
 use crate::index::{BlockRow, Index};
 
@@ -11,6 +12,11 @@ use crate::index::{BlockRow, Index};
 pub struct MirrorSet(u64);
 
 impl MirrorSet {
+    /// This set without one mirror.
+    pub fn without(self, mirror: usize) -> Self {
+        Self(self.0 & !(1 << mirror))
+    }
+
     /// This set and one more mirror.
     pub fn with(self, mirror: usize) -> Self {
         Self(self.0 | 1 << mirror)
@@ -44,6 +50,13 @@ impl Known {
     /// The block of this name, if somebody holds it.
     pub fn get(&self, id: &BlockId) -> Option<&KnownBlock> {
         self.0.get(id)
+    }
+
+    /// Believes that `mirror` holds a block only if it is listed there.
+    pub fn keep_listed(&mut self, mirror: usize, listing: &Listing) {
+        for known in self.0.values_mut().filter(|known| !listing.may_hold(&known.row)) {
+            known.holders = known.holders.without(mirror);
+        }
     }
 
     /// Takes in an index that the head of `mirror` vouches for.

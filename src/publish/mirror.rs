@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 
+use super::connect;
 use super::error::{Error, ErrorKind};
+use super::presence::Presence;
 use crate::head::Trust;
-use crate::mirrors::{Mirror, Mirrors, WritePlace};
+use crate::mirrors::{Mirror, Mirrors};
 use crate::name::Name;
 use crate::read::{self, FoundHead, ReadErrorKind};
-use crate::store::directory::Directory;
 use crate::store::http::{Http, HttpClient};
-use crate::store::{Fetch, Lock, Store, StoreErrorKind, lock};
+use crate::store::{Fetch, Lock, Store, lock};
 
 /// A mirror that was opened.
 #[derive(Debug)]
@@ -27,7 +28,12 @@ pub struct OpenMirror {
     pub head: Option<FoundHead>,
     /// Why it takes no further part, once something has failed.
     pub failed: Option<Failure>,
-    lock: Option<Box<dyn Lock>>,
+    /// What is believed about blocks that its head does not vouch for.
+    pub presence: Presence,
+    /// Whether it has what this run was to bring it.
+    pub is_current: bool,
+    /// Held while it is worked on.
+    pub lock: Option<Box<dyn Lock>>,
 }
 
 /// Why a mirror was left behind.
@@ -54,6 +60,17 @@ impl OpenMirror {
         self.failed.get_or_insert(failure);
     }
 
+    /// Makes certain that nobody else works on it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where somebody does.
+    pub async fn confirm(&self) -> Result<(), Error> {
+        match &self.lock {
+            Some(lock) => Ok(lock.confirm().await?),
+            None => Ok(()),
+        }
+    }
+
     /// Whether it still takes part.
     pub fn is_up(&self) -> bool {
         self.failed.is_none()
@@ -64,50 +81,77 @@ impl OpenMirror {
 ///
 /// # Errors
 /// A protocol that this hfl does not speak.
-pub fn open_all(mirrors: &Mirrors, relative_to: &Path) -> Result<Vec<OpenMirror>, Error> {
+pub async fn open_all(mirrors: &Mirrors, relative_to: &Path) -> Result<Vec<OpenMirror>, Error> {
     let client = HttpClient::new()?;
-    mirrors.mirrors.iter().map(|mirror| open(mirror, relative_to, &client)).collect()
+    try_join_all(mirrors.mirrors.iter().map(|mirror| open(mirror, relative_to, &client))).await
 }
 
 /// The stores of all mirrors, to read from: through their public URLs where they have one.
 ///
 /// # Errors
 /// A protocol that this hfl does not speak.
-pub fn readers(mirrors: &Mirrors, relative_to: &Path) -> Result<Vec<Arc<dyn Fetch>>, Error> {
-    let opened = open_all(mirrors, relative_to)?;
+pub async fn readers(mirrors: &Mirrors, relative_to: &Path) -> Result<Vec<Arc<dyn Fetch>>, Error> {
+    let opened = open_all(mirrors, relative_to).await?;
     Ok(opened.into_iter().map(|m| m.public.unwrap_or(m.store)).collect())
 }
 
-fn open(config: &Mirror, relative_to: &Path, client: &HttpClient) -> Result<OpenMirror, Error> {
-    let store: Arc<dyn Store> = match &config.write {
-        WritePlace::Directory(path) => Arc::new(Directory::new(relative_to.join(path))),
-        WritePlace::Remote(remote) => {
-            let message = format!("mirror {}: this hfl cannot write to {}:// yet", config.name, remote.scheme);
-            let advice = "write to a directory and copy it with the host's own tool";
-            return Err(Error::new(ErrorKind::Usage, message).hint(advice));
-        }
-    };
+async fn open(config: &Mirror, relative_to: &Path, client: &HttpClient) -> Result<OpenMirror, Error> {
+    let store = connect::store(config, relative_to).await?;
     let read = config.read.clone().filter(|_| config.read_back);
     let public = read.map(|url| Arc::new(Http::new(client.clone(), url)) as Arc<dyn Fetch>);
-    Ok(OpenMirror { config: config.clone(), store, public, head: None, failed: None, lock: None })
+    let (head, failed, presence, is_current, lock) = (None, None, Presence::Unlikely, false, None);
+    Ok(OpenMirror { config: config.clone(), store, public, head, failed, presence, is_current, lock })
 }
 
 /// Locks every mirror; those that cannot be reached fail, the others go on.
 ///
+/// The first one that answers is locked alone: of publishers that meet, that decides. The rest follows at once.
+///
 /// # Errors
-/// Another publisher holds one of them: then none is locked.
+/// Another publisher holds one of them: then none stays locked.
 pub async fn lock_all(mirrors: &mut [OpenMirror]) -> Result<(), Error> {
-    for mirror in mirrors.iter_mut() {
-        match lock::lock(&*mirror.store).await {
-            Ok(lock) => mirror.lock = Some(lock),
-            Err(e) if e.kind() == StoreErrorKind::Locked => {
-                let advice = "wait for it to end and run the same command again";
-                return Err(Error::from(e).hint(advice));
-            }
-            Err(e) => mirror.fail(e.into()),
+    let mut rest = &mut mirrors[..];
+    while let Some((first, others)) = rest.split_first_mut() {
+        rest = others;
+        take_lock(first).await;
+        if first.is_up() {
+            join_all(rest.iter_mut().map(take_lock)).await;
+            break;
         }
     }
-    Ok(())
+    let conflict = |m: &OpenMirror| m.failed.clone().filter(|f| f.kind == ErrorKind::Conflict);
+    let Some(failure) = mirrors.iter().find_map(conflict) else { return Ok(()) };
+    let locks = mirrors.iter_mut().filter_map(|m| m.lock.take());
+    join_all(locks.map(|lock| {
+        let unfinished = lock.unfinished();
+        lock.release(!unfinished)
+    }))
+    .await;
+    Err(Error::new(failure.kind, failure.why).hint("wait for it to end and run the same command again"))
+}
+
+async fn take_lock(mirror: &mut OpenMirror) {
+    match lock::lock(&mirror.store).await {
+        Ok(lock) => mirror.lock = Some(lock),
+        Err(e) => mirror.fail(e.into()),
+    }
+}
+
+/// The reason why no mirror is left, if none is.
+pub fn all_failed(mirrors: &[OpenMirror]) -> Option<Error> {
+    if mirrors.iter().any(OpenMirror::is_up) {
+        return None;
+    }
+    let failures: Vec<_> = mirrors.iter().filter_map(|m| m.failed.as_ref().map(|f| (m.name(), f))).collect();
+    let kind = failures.first().map_or(ErrorKind::Unreachable, |(_, f)| f.kind);
+    let same_kind = failures.iter().all(|(_, f)| f.kind == kind);
+    let text: Vec<String> = failures.iter().map(|(name, f)| format!("mirror {name}: {}", f.why)).collect();
+    let error = Error::new(if same_kind { kind } else { ErrorKind::Unreachable }, text.join("; "));
+    let advice = failures.iter().find_map(|(_, f)| f.advice.as_deref());
+    Some(match advice {
+        Some(advice) => error.hint(advice),
+        None => error,
+    })
 }
 
 /// Reads the head of `image` from every mirror.
@@ -118,8 +162,9 @@ pub async fn lock_all(mirrors: &mut [OpenMirror]) -> Result<(), Error> {
 /// Heads that do not verify, and none that does.
 pub async fn read_heads(mirrors: &mut [OpenMirror], image: &Name, trust: &Trust) -> Result<(), Error> {
     let mut refused = None;
-    let heads = join_all(mirrors.iter().map(|m| read::head(&*m.store, image, trust))).await;
-    for (mirror, head) in mirrors.iter_mut().zip(heads).filter(|(m, _)| m.is_up()) {
+    let up = || mirrors.iter().filter(|m| m.is_up());
+    let heads = join_all(up().map(|m| read::head(&*m.store, image, trust))).await;
+    for (mirror, head) in mirrors.iter_mut().filter(|m| m.is_up()).zip(heads) {
         match head {
             Ok(found) => mirror.head = found,
             Err(e) => {

@@ -1,41 +1,75 @@
-//! What a publish is asked to do.
+//! What an operation is asked to do.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::keyring::Keyring;
 use crate::mirrors::Mirrors;
 use crate::name::{Label, Name};
 use crate::split::Choice;
 
-/// What is to be published, and how.
+/// Which repository is worked on, and how: what all operations have in common.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// Where the repository is.
+    pub mirrors: Mirrors,
+    /// What relative paths in it are relative to.
+    pub relative_to: PathBuf,
+    /// Where keys are; `None` works unsigned.
+    pub keyring: Option<Keyring>,
+    /// How many days new heads stay fresh.
+    pub expires_days: Option<u32>,
+    /// How many mirrors must have everything before any head is switched.
+    pub min_mirrors: usize,
+    /// How long the others may still take then.
+    pub patience: Duration,
+    /// How it is found out what a mirror holds.
+    pub check: Check,
+    /// Only says what would be done.
+    pub dry_run: bool,
+}
+
+impl Work {
+    /// How long slow mirrors may take unless something else is said.
+    pub const PATIENCE: Duration = Duration::from_secs(3600);
+
+    /// The repository of `mirrors`, worked on as mirrors.toml and the defaults have it.
+    pub fn new(mirrors: Mirrors, relative_to: PathBuf, keyring: Option<Keyring>) -> Self {
+        let expires_days = mirrors.publish.expires_days;
+        let (min_mirrors, patience, check, dry_run) = (1, Self::PATIENCE, Check::default(), false);
+        Self { mirrors, relative_to, keyring, expires_days, min_mirrors, patience, check, dry_run }
+    }
+}
+
+/// How it is found out which blocks a mirror holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Check {
+    /// Its own verified head vouches for them.
+    #[default]
+    Head,
+    /// They are in a listing of the mirror, with the right size.
+    List,
+}
+
+/// What is to be published.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Where to.
+    pub work: Work,
     /// The image's file, `-` for standard input.
     pub image: PathBuf,
     /// The image's name in the repository.
     pub name: Name,
-    /// Where it goes.
-    pub mirrors: Mirrors,
-    /// What relative paths in it are relative to.
-    pub relative_to: PathBuf,
     /// How it is cut.
     pub split: Choice,
     /// How hard its blocks are compressed.
     pub level: Option<u8>,
     /// What is said of this version.
     pub label: Option<Label>,
-    /// Where its key is; `None` publishes unsigned.
-    pub keyring: Option<Keyring>,
-    /// How many days its head stays fresh.
-    pub expires_days: Option<u32>,
     /// Cores to use.
     pub jobs: usize,
-    /// Only says what would be done.
-    pub dry_run: bool,
     /// Makes a new version even where nothing has changed.
     pub force: bool,
-    /// How many mirrors must have everything before any head is switched.
-    pub min_mirrors: usize,
     /// Where new blocks wait for slow mirrors.
     pub spool_directory: PathBuf,
     /// How many bytes of them may wait on disk.

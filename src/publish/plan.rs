@@ -11,14 +11,15 @@ use super::client::Client;
 use super::cut::CutImage;
 use super::error::Error;
 use super::mirror::OpenMirror;
-use super::options::Options;
+use super::options::Work;
 use super::release::{Object, Release};
 use super::report::Outcome;
+use super::retired::Retired;
 use crate::digest::Sha256;
 use crate::head::{FileRow, Head, Seal, SealedHead, VersionRow};
 use crate::index::{FILE_MAX_BYTES, Header, Index};
 use crate::layout::RepoPath;
-use crate::name::Version;
+use crate::name::{Label, Name, Version};
 use crate::sign::SecretKey;
 use crate::split::Rule;
 use crate::time::Timestamp;
@@ -43,12 +44,20 @@ pub struct Plan {
 
 /// All that a plan depends on.
 pub struct Planner<'a> {
-    /// What is asked for.
-    pub options: &'a Options,
+    /// How the repository is worked on.
+    pub work: &'a Work,
+    /// The image.
+    pub name: &'a Name,
+    /// What is said of the new version.
+    pub label: Option<&'a Label>,
+    /// Makes a new version even where nothing has changed.
+    pub force: bool,
     /// What is there.
     pub base: &'a Base,
     /// Who signs.
     pub key: Option<&'a SecretKey>,
+    /// Whether a new head can be made at all.
+    pub can_sign: bool,
     /// The clients that are to be shipped.
     pub clients: &'a [Client],
     /// The mirrors, with the heads they have.
@@ -70,7 +79,7 @@ impl Planner<'_> {
         };
         let created = previous.map_or(self.now, |row| self.now.max(row.created));
         let header = Header {
-            image: self.options.name.clone(),
+            image: self.name.clone(),
             version,
             created,
             size: cut.size,
@@ -79,7 +88,7 @@ impl Planner<'_> {
         };
         let index = Index::new(header, cut.blocks.clone(), cut.extents.clone());
         let index = index.map_err(|e| Error::local(format!("the image cannot be published: {e}")))?;
-        let unchanged = !self.options.force && self.base.newest().is_some_and(|newest| newest.same_content(&index));
+        let unchanged = !self.force && self.base.newest().is_some_and(|newest| newest.same_content(&index));
         if unchanged { self.plan_unchanged(cut, rule) } else { self.plan_version(cut, rule, index) }
     }
 
@@ -96,9 +105,9 @@ impl Planner<'_> {
             created: index.header().created,
             size: cut.size,
             new_bytes: cut.new.zlib_bytes,
-            label: self.options.label.clone(),
+            label: self.label.cloned(),
         };
-        let path = row.index_path(&self.options.name);
+        let path = row.index_path(self.name);
         let mut objects = self.index_objects(&row, &path, &file)?;
         let head = self.head(Some(row));
         let mut indexes = vec![Arc::new(index)];
@@ -110,25 +119,28 @@ impl Planner<'_> {
             cut,
             rule,
             index_bytes,
-            release: Release { image: self.options.name.clone(), indexes, objects, head: Bytes::new() },
+            release: Release { image: self.name.clone(), indexes, objects, head: Bytes::new() },
             head,
             switch: true,
         })
     }
 
-    /// The newest version stays; the head is made anew only where something else in it has changed.
-    fn plan_unchanged(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
+    /// The versions stay; the head is made anew only where something else in it has changed, and somebody can sign it.
+    ///
+    /// # Errors
+    /// No version to keep; a key that cannot sign.
+    pub fn plan_unchanged(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
         let Some(old) = &self.base.head else { return Err(Error::local("there is no version to keep")) };
         let head = self.head(None);
         let same = |a: &Head, b: &Head| a.mirrors == b.mirrors && a.files == b.files && a.versions == b.versions;
-        let switch = !same(&head, old) || self.options.expires_days.is_some();
+        let switch = self.can_sign && (!same(&head, old) || self.work.expires_days.is_some());
         self.finish_plan(Plan {
             outcome: Outcome::NoChange,
             cut,
             rule,
             index_bytes: old.newest().index_bytes,
             release: Release {
-                image: self.options.name.clone(),
+                image: self.name.clone(),
                 indexes: self.base.indexes.iter().map(|(_, index)| Arc::clone(index)).collect(),
                 objects: self.client_objects(),
                 head: Bytes::new(),
@@ -138,9 +150,38 @@ impl Planner<'_> {
         })
     }
 
+    /// Some versions go: the head no longer names them, nor the files that were theirs, and a record of each says so.
+    ///
+    /// # Errors
+    /// No version to keep; a key that cannot sign.
+    pub fn plan_retirement(&self, retired: &[Retired]) -> Result<Plan, Error> {
+        let gone = |version: Version| retired.iter().any(|r| r.row.version == version);
+        let mut head = self.head(None);
+        head.versions.retain(|row| !gone(row.version));
+        head.files.retain(|file| !retired.iter().any(|r| r.files.contains(file)));
+        let kept = self.base.indexes.iter().filter(|(row, _)| !gone(row.version));
+        let indexes: Vec<_> = kept.map(|(_, index)| Arc::clone(index)).collect();
+        let Some(newest) = indexes.first() else { return Err(Error::local("no version would be left")) };
+        let (cut, rule) = (CutImage::of(newest), newest.header().split);
+        self.finish_plan(Plan {
+            outcome: Outcome::NoChange,
+            cut,
+            rule,
+            index_bytes: head.newest().index_bytes,
+            release: Release {
+                image: self.name.clone(),
+                indexes,
+                objects: retired.iter().map(Retired::object).collect::<Result<_, _>>()?,
+                head: Bytes::new(),
+            },
+            head,
+            switch: true,
+        })
+    }
+
     /// Seals the head, unless the one that stands is to stay to the letter.
     fn finish_plan(&self, mut plan: Plan) -> Result<Plan, Error> {
-        if self.options.dry_run {
+        if self.work.dry_run {
             plan.outcome = Outcome::DryRun;
         }
         if !plan.switch {
@@ -166,12 +207,12 @@ impl Planner<'_> {
         let created = old.map_or(self.now, |head| head.created.max(self.now));
         let mut versions: Vec<VersionRow> = row.into_iter().collect();
         versions.extend(self.base.indexes.iter().map(|(row, _)| row.clone()));
-        let mut mirrors: Vec<_> = self.options.mirrors.mirrors.iter().filter_map(|m| m.read.clone()).collect();
+        let mut mirrors: Vec<_> = self.work.mirrors.mirrors.iter().filter_map(|m| m.read.clone()).collect();
         mirrors.dedup();
         let mut head = Head {
-            image: self.options.name.clone(),
+            image: self.name.clone(),
             created,
-            expires: self.options.expires_days.map(|days| created.plus_days(days)),
+            expires: self.work.expires_days.map(|days| created.plus_days(days)),
             mirrors,
             files: self.files(),
             versions,
@@ -204,7 +245,7 @@ impl Planner<'_> {
     fn index_objects(&self, row: &VersionRow, path: &RepoPath, file: &Bytes) -> Result<Vec<Object>, Error> {
         let mut objects = Vec::new();
         if let Some(key) = self.key {
-            let comment = format!("hfl index {} {} {}", self.options.name, row.version, row.index_sha256);
+            let comment = format!("hfl index {} {} {}", self.name, row.version, row.index_sha256);
             let signature = key.sign(file, &comment).map_err(|e| Error::local(e.to_string()))?;
             objects.push(Object { path: path.signature(), bytes: signature.text().to_owned().into() });
         }

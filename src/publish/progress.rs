@@ -24,7 +24,14 @@ pub enum Event<'a> {
         /// What it was.
         fate: Fate,
     },
-    /// A mirror took an object of so many bytes.
+    /// A mirror is to be sent so many more bytes.
+    ToSend {
+        /// The mirror's name.
+        mirror: &'a str,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// A mirror has so many more of these.
     Sent {
         /// The mirror's name.
         mirror: &'a str,

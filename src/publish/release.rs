@@ -2,17 +2,19 @@
 //!
 //! At every instant, on every mirror, the head is absent or verifies, its index is there, and so is every block of it.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 
 use super::base;
 use super::error::{Error, ErrorKind};
+use super::known::Known;
 use super::mirror::OpenMirror;
-use crate::block::zlib_max_bytes;
+use super::presence::Listing;
 use crate::index::{BlockRow, Index};
-use crate::layout::{Kind, RepoPath};
+use crate::layout::RepoPath;
 use crate::name::Name;
 use crate::read;
 use crate::store::{Fetch, Put, Store, Swap};
@@ -29,6 +31,29 @@ pub struct Object {
     pub bytes: Bytes,
 }
 
+/// Objects that are not blocks, and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Files {
+    /// Counts one more.
+    pub fn add(&mut self, bytes: u64) {
+        self.objects += 1;
+        self.bytes += bytes;
+    }
+
+    /// Counts more of them.
+    pub fn merge(&mut self, more: Self) {
+        self.objects += more.objects;
+        self.bytes += more.bytes;
+    }
+}
+
 /// All that a mirror must hold before its head may name it.
 #[derive(Debug)]
 pub struct Release {
@@ -43,11 +68,20 @@ pub struct Release {
 }
 
 impl Release {
-    /// Makes sure that every block is on the mirror, then writes the objects and reads them back.
+    /// What is written besides blocks where nothing of it is there yet; the list of images is not counted.
+    pub fn files(&self, pages: &[Object]) -> Files {
+        let mut files = Files::default();
+        self.objects.iter().chain(pages).for_each(|object| files.add(object.bytes.len() as u64));
+        files.add(self.head.len() as u64);
+        files
+    }
+
+    /// Makes sure that the blocks are on the mirror, then writes the objects and reads them back. `known` says which
+    /// blocks the mirror's own head, as number `place`, vouched for before.
     ///
     /// # Errors
     /// Anything that is missing or not what it should be.
-    pub async fn prepare(&self, mirror: &OpenMirror) -> Result<(), Error> {
+    pub async fn prepare(&self, mirror: &OpenMirror, known: &Known, place: usize) -> Result<Files, Error> {
         let store = &*mirror.store;
         store.barrier().await?;
         if store.is_local() {
@@ -57,25 +91,24 @@ impl Release {
             Some(public) => &**public,
             None => store,
         };
-        self.check_sample(reader).await?;
+        let vouched = |row: &BlockRow| known.get(&row.id).is_some_and(|k| k.holders.contains(place));
+        self.check_sample(reader, vouched).await?;
+        let mut files = Files::default();
         for object in &self.objects {
-            object.write(store).await?;
+            if object.write(store).await? {
+                files.add(object.bytes.len() as u64);
+            }
             object.check(reader).await?;
         }
-        Ok(store.barrier().await?)
+        store.barrier().await?;
+        Ok(files)
     }
 
     /// Every block of every version is there, with a size that can be right.
     async fn check_all_present(&self, store: &dyn Store) -> Result<(), Error> {
-        let mut sizes = HashMap::new();
-        for entry in store.list("blocks").await? {
-            if let Kind::Block(id) = entry.path.kind() {
-                sizes.insert(id, entry.bytes);
-            }
-        }
+        let listing = Listing::of(store).await?;
         for row in self.indexes.iter().flat_map(|index| index.blocks()) {
-            let right = |bytes: &u64| (1..=zlib_max_bytes(row.bytes)).contains(bytes);
-            if sizes.get(&row.id).is_none_or(|bytes| !right(bytes)) {
+            if !listing.may_hold(row) {
                 let message = format!("{}/{}: missing", store.location(), RepoPath::block(&row.id));
                 return Err(Error::new(ErrorKind::Unverified, message));
             }
@@ -83,63 +116,73 @@ impl Release {
         Ok(())
     }
 
-    /// Some blocks of the newest version, read the way clients do.
-    async fn check_sample(&self, reader: &dyn Fetch) -> Result<(), Error> {
-        for row in self.sample() {
-            read::block(reader, row).await?;
-        }
+    /// Some blocks of the newest version, read the way clients do: of those that were just sent, and of the others.
+    async fn check_sample(&self, reader: &dyn Fetch, vouched: impl Fn(&BlockRow) -> bool) -> Result<(), Error> {
+        let (old, new): (Vec<&BlockRow>, Vec<&BlockRow>) =
+            self.indexes[0].blocks().iter().partition(|row| vouched(row));
+        let some = |rows: &[&BlockRow]| {
+            let step = rows.len().div_ceil(SAMPLE).max(1);
+            rows.iter().step_by(step).map(|row| **row).collect::<Vec<_>>()
+        };
+        let sample = [some(&new), some(&old)].concat();
+        try_join_all(sample.iter().map(|row| read::block(reader, row))).await?;
         Ok(())
-    }
-
-    fn sample(&self) -> impl Iterator<Item = &BlockRow> {
-        let blocks = self.indexes[0].blocks();
-        blocks.iter().step_by(blocks.len().div_ceil(SAMPLE).max(1))
     }
 
     /// Adds the image to the list of images and replaces the head, if nobody else has meanwhile.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] where somebody has.
-    pub async fn switch(&self, mirror: &OpenMirror) -> Result<(), Error> {
-        self.list_image(mirror).await?;
-        let old = mirror.head.as_ref().map(|found| found.file.clone());
-        let path = RepoPath::head(&self.image);
-        match mirror.store.swap(&path, old.as_deref(), self.head.clone()).await? {
-            Swap::Done => Ok(()),
-            Swap::Changed => {
-                let message = format!("{}/{path}: changed by another publisher meanwhile", mirror.store.location());
-                Err(Error::new(ErrorKind::Conflict, message).hint("run the same command again"))
-            }
+    pub async fn switch(&self, mirror: &OpenMirror) -> Result<Files, Error> {
+        let mut files = Files::default();
+        if let Some(list) = self.image_list(mirror).await? {
+            files.add(list.len() as u64);
+            let old = base::images(mirror).await?;
+            swap(mirror, &RepoPath::images(), list_text(&old).as_deref(), list).await?;
         }
+        let old = mirror.head.as_ref().map(|found| found.file.clone());
+        swap(mirror, &RepoPath::head(&self.image), old.as_deref(), self.head.clone()).await?;
+        files.add(self.head.len() as u64);
+        Ok(files)
     }
 
-    async fn list_image(&self, mirror: &OpenMirror) -> Result<(), Error> {
+    /// The list of images as it must become, `None` where the image is in it already.
+    ///
+    /// # Errors
+    /// A list that cannot be read.
+    pub async fn image_list(&self, mirror: &OpenMirror) -> Result<Option<Bytes>, Error> {
         let mut names = base::images(mirror).await?;
-        let text =
-            |names: &std::collections::BTreeSet<Name>| names.iter().map(|n| format!("{n}\n")).collect::<String>();
-        let old = text(&names);
-        if !names.insert(self.image.clone()) {
-            return Ok(());
-        }
-        let old = if old.is_empty() { None } else { Some(old.as_bytes()) };
-        match mirror.store.swap(&RepoPath::images(), old, text(&names).into()).await? {
-            Swap::Done => Ok(()),
-            Swap::Changed => {
-                let message = format!("{}/images: changed by somebody else meanwhile", mirror.store.location());
-                Err(Error::new(ErrorKind::Conflict, message).hint("run the same command again"))
-            }
+        Ok(if names.insert(self.image.clone()) { list_text(&names) } else { None })
+    }
+}
+
+/// The text of a list of images; none is no list.
+fn list_text(names: &BTreeSet<Name>) -> Option<Bytes> {
+    (!names.is_empty()).then(|| names.iter().map(|n| format!("{n}\n")).collect::<String>().into())
+}
+
+/// Replaces what nobody else has replaced meanwhile.
+async fn swap(mirror: &OpenMirror, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<(), Error> {
+    match mirror.store.swap(path, old, new).await? {
+        Swap::Done => Ok(()),
+        Swap::Changed => {
+            let message = format!("{}/{path}: changed by another publisher meanwhile", mirror.store.location());
+            Err(Error::new(ErrorKind::Conflict, message).hint("run the same command again"))
         }
     }
 }
 
 impl Object {
-    /// Creates the object; one that is there with other bytes is damaged, and replaced.
-    async fn write(&self, store: &dyn Store) -> Result<(), Error> {
+    /// Creates the object; one that is there with other bytes is damaged, and replaced. Whether it was written.
+    async fn write(&self, store: &dyn Store) -> Result<bool, Error> {
         let put = store.put_new(&self.path, self.bytes.clone()).await?;
-        if put == Put::Exists && self.check(store).await.is_err() {
+        if put == Put::Exists && self.check(store).await.is_ok() {
+            return Ok(false);
+        }
+        if put == Put::Exists {
             store.put_replace(&self.path, self.bytes.clone()).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn check(&self, reader: &dyn Fetch) -> Result<(), Error> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::mirror::OpenMirror;
 use super::plan::Plan;
+use super::release::Files;
 use super::upload::Sent;
 use crate::delta::Tally;
 
@@ -90,6 +91,10 @@ pub struct MirrorReport {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Other objects sent, or to be sent: indexes, signatures, heads, lists, pages, clients.
+    pub files: u64,
+    /// Their bytes.
+    pub file_bytes: u64,
     /// Blocks that were there though no head vouched for them.
     pub found: u64,
     /// Blocks that were there and wrong.
@@ -135,7 +140,7 @@ impl Report {
 
 impl MirrorReport {
     /// What became of a mirror that was sent so much.
-    pub(super) fn of(mirror: &OpenMirror, sent: Sent) -> Self {
+    pub(super) fn of(mirror: &OpenMirror, sent: Sent, files: Files) -> Self {
         Self {
             name: mirror.name().to_owned(),
             write: mirror.config.write.to_string(),
@@ -143,6 +148,8 @@ impl MirrorReport {
             why: mirror.failed.as_ref().map(|f| f.why.clone()),
             objects: sent.objects,
             bytes: sent.bytes,
+            files: files.objects,
+            file_bytes: files.bytes,
             found: sent.found,
             repaired: sent.repaired,
         }

@@ -3,13 +3,18 @@
 //! A block that is there already is read and checked: it stays if it is right, whatever wrote it, and is replaced if it
 //! is not.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::error::{Error, ErrorKind};
+use super::mirror::OpenMirror;
+use super::presence::Presence;
 use super::progress::{Event, Progress};
 use super::spool::Spooled;
 use crate::index::BlockRow;
@@ -27,12 +32,17 @@ pub enum Job {
 }
 
 impl Job {
+    /// The row that lists the block.
+    pub fn row(&self) -> &BlockRow {
+        match self {
+            Job::New(spooled) => spooled.row(),
+            Job::Copy(row, _) => row,
+        }
+    }
+
     /// Bytes of the block's file.
     pub fn bytes(&self) -> u64 {
-        match self {
-            Job::New(spooled) => u64::from(spooled.row().zlib_bytes),
-            Job::Copy(row, _) => u64::from(row.zlib_bytes),
-        }
+        u64::from(self.row().zlib_bytes)
     }
 }
 
@@ -50,24 +60,67 @@ pub struct Sent {
 }
 
 /// The queue of one mirror.
-#[derive(Debug)]
 pub struct Uploader {
     queue: mpsc::UnboundedSender<Job>,
     task: JoinHandle<Result<Sent, Error>>,
+    mirror: String,
+    progress: Arc<dyn Progress>,
+    stop: Stop,
+}
+
+/// Ends the sending to a mirror before its queue is empty; what is under way is still brought to its end.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Has no further block sent.
+    pub fn stop(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A task that is ended when nobody waits for it any more.
+struct Ending<T>(JoinHandle<T>);
+
+impl<T> Future for Ending<T> {
+    type Output = Result<T, tokio::task::JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for Ending<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Uploader {
-    /// Starts sending to `store`; must be called inside a runtime.
-    pub fn start(mirror: String, store: Arc<dyn Store>, jobs: Option<u32>, progress: Arc<dyn Progress>) -> Self {
+    /// Starts sending to a mirror; must be called inside a runtime.
+    pub fn start(mirror: &OpenMirror, progress: Arc<dyn Progress>) -> Self {
         let (queue, jobs_queue) = mpsc::unbounded_channel();
-        let sender = Sender { mirror, store, progress };
-        let jobs = jobs.map_or(sender.store.jobs(), |jobs| jobs as usize);
-        let task = tokio::spawn(sender.run(jobs_queue, jobs));
-        Self { queue, task }
+        let (name, store) = (mirror.name().to_owned(), Arc::clone(&mirror.store));
+        let jobs = mirror.config.jobs.map_or(store.jobs(), |jobs| jobs as usize);
+        let sender =
+            Sender { mirror: name.clone(), store, presence: mirror.presence.clone(), progress: Arc::clone(&progress) };
+        let stop = Stop::default();
+        let task = tokio::spawn(sender.run(jobs_queue, jobs, stop.clone()));
+        Self { queue, task, mirror: name, progress, stop }
+    }
+
+    /// What ends it early.
+    pub fn stopper(&self) -> Stop {
+        self.stop.clone()
     }
 
     /// Adds a block; one that comes after a failure is dropped, and its room freed.
     pub fn send(&self, job: Job) {
+        self.progress.event(Event::ToSend { mirror: &self.mirror, bytes: job.bytes() });
         let _ = self.queue.send(job);
     }
 
@@ -76,20 +129,22 @@ impl Uploader {
     /// # Errors
     /// The first block that could not be sent.
     pub async fn finish(self) -> Result<Sent, Error> {
-        drop(self.queue);
-        self.task.await.unwrap_or_else(|e| Err(Error::local(format!("sending failed: {e}"))))
+        let Self { queue, task, .. } = self;
+        drop(queue);
+        Ending(task).await.unwrap_or_else(|e| Err(Error::local(format!("sending failed: {e}"))))
     }
 }
 
 struct Sender {
     mirror: String,
     store: Arc<dyn Store>,
+    presence: Presence,
     progress: Arc<dyn Progress>,
 }
 
 impl Sender {
     /// Takes jobs until the queue is closed; after a failure the rest is dropped with the queue.
-    async fn run(self, mut queue: mpsc::UnboundedReceiver<Job>, jobs: usize) -> Result<Sent, Error> {
+    async fn run(self, mut queue: mpsc::UnboundedReceiver<Job>, jobs: usize, stop: Stop) -> Result<Sent, Error> {
         let sender = Arc::new(self);
         let room = Arc::new(Semaphore::new(jobs));
         let mut running = tokio::task::JoinSet::new();
@@ -99,7 +154,7 @@ impl Sender {
                 sent.add(done.unwrap_or_else(|e| Err(Error::local(e.to_string())))?);
             }
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
-            let Some(job) = queue.recv().await else { break };
+            let Some(job) = queue.recv().await.filter(|_| !stop.is_stopped()) else { break };
             let sender = Arc::clone(&sender);
             running.spawn(async move {
                 let outcome = sender.send(job).await;
@@ -114,22 +169,42 @@ impl Sender {
     }
 
     async fn send(&self, job: Job) -> Result<Sent, Error> {
-        let (row, file) = match &job {
-            Job::New(spooled) => (*spooled.row(), read_spooled(spooled).await?),
-            Job::Copy(row, holders) => (*row, self.copy_of(row, holders).await?),
+        let row = *job.row();
+        let sent = match self.is_there(&row).await? {
+            true => Sent { found: 1, ..Sent::default() },
+            false => self.upload(&job, row).await?,
+        };
+        self.progress.event(Event::Sent { mirror: &self.mirror, bytes: job.bytes() });
+        Ok(sent)
+    }
+
+    /// Whether the block need not be sent, as far as that can be known for less than sending it.
+    async fn is_there(&self, row: &BlockRow) -> Result<bool, Error> {
+        match &self.presence {
+            Presence::Unlikely => Ok(false),
+            Presence::Listed(listing) => Ok(listing.holds(row)),
+            Presence::Likely => match self.store.size(&RepoPath::block(&row.id)).await? {
+                Some(_) => self.is_right(row).await,
+                None => Ok(false),
+            },
+        }
+    }
+
+    async fn upload(&self, job: &Job, row: BlockRow) -> Result<Sent, Error> {
+        let file = match job {
+            Job::New(spooled) => read_spooled(spooled).await?,
+            Job::Copy(row, holders) => self.copy_of(row, holders).await?,
         };
         let bytes = file.len() as u64;
         let path = RepoPath::block(&row.id);
-        let sent = match self.store.put_new(&path, file.clone()).await? {
+        Ok(match self.store.put_new(&path, file.clone()).await? {
             Put::Created => Sent { objects: 1, bytes, ..Sent::default() },
             Put::Exists if self.is_right(&row).await? => Sent { found: 1, ..Sent::default() },
             Put::Exists => {
                 self.store.put_replace(&path, file).await?;
                 Sent { objects: 1, bytes, repaired: 1, ..Sent::default() }
             }
-        };
-        self.progress.event(Event::Sent { mirror: &self.mirror, bytes: sent.bytes });
-        Ok(sent)
+        })
     }
 
     /// Whether what lies in the block's place is the block.
@@ -164,6 +239,12 @@ async fn read_spooled(spooled: &Arc<Spooled>) -> Result<Bytes, Error> {
 }
 
 impl Sent {
+    /// Counts a block that is going to be sent.
+    pub fn expect(&mut self, job: &Job) {
+        self.objects += 1;
+        self.bytes += job.bytes();
+    }
+
     fn add(&mut self, more: Sent) {
         self.objects += more.objects;
         self.bytes += more.bytes;

@@ -18,6 +18,8 @@ use super::{Fetch, StoreError, StoreErrorKind};
 use crate::layout::RepoPath;
 use crate::url::BaseUrl;
 
+#[cfg(feature = "webdav")]
+pub(super) use client::builder;
 pub use client::{HttpClient, HttpOptions};
 
 /// The time for an answer: so much, and what its bytes take on the slowest connection that is worth waiting for.
@@ -113,7 +115,7 @@ fn retry_after(answer: &Response) -> Option<Duration> {
 }
 
 /// The innermost reason of an error of the HTTP library, which repeats itself otherwise.
-fn sentence(error: &reqwest::Error) -> String {
+pub(super) fn sentence(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".into();
     }

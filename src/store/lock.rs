@@ -1,14 +1,16 @@
 //! Locking a store against other publishers.
 
-use super::{Lock, Store, StoreError, StoreErrorKind};
+use std::sync::Arc;
 
-/// Locks `store`, with the store's own kind of lock where it has one.
+use super::{Lock, Store, StoreError, lease};
+
+/// Locks `store`: with the store's own kind of lock where it has one, else with a lock object.
 ///
 /// # Errors
-/// [`StoreErrorKind::Locked`] where another publisher holds it.
-pub async fn lock(store: &dyn Store) -> Result<Box<dyn Lock>, StoreError> {
+/// [`StoreErrorKind::Locked`](super::StoreErrorKind::Locked) where another publisher holds it.
+pub async fn lock(store: &Arc<dyn Store>) -> Result<Box<dyn Lock>, StoreError> {
     match store.own_lock().await? {
         Some(lock) => Ok(lock),
-        None => Err(StoreError::whole(store.location(), StoreErrorKind::Other, "cannot be locked")),
+        None => lease::take(store).await,
     }
 }

@@ -3,10 +3,31 @@
 //! A store knows no block, index or head. [`Fetch`] is what readers need, [`Store`] what a mirror needs to be written
 //! to; every protocol is one driver behind them, and retry, limits and faults are wrappers around them.
 
+#[cfg(feature = "publish")]
+mod backoff;
 pub mod directory;
 mod error;
+#[cfg(feature = "ftp")]
+pub mod ftp;
+#[cfg(feature = "publish")]
+mod holder;
 pub mod http;
+#[cfg(feature = "publish")]
+mod lease;
+#[cfg(feature = "publish")]
+pub mod limit;
+#[cfg(feature = "publish")]
 pub mod lock;
+#[cfg(feature = "publish")]
+pub mod retry;
+#[cfg(feature = "rsync")]
+pub mod rsync;
+#[cfg(feature = "s3")]
+pub mod s3;
+#[cfg(feature = "sftp")]
+pub mod sftp;
+#[cfg(feature = "webdav")]
+pub mod webdav;
 
 use std::fmt;
 

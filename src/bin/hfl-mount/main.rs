@@ -5,6 +5,7 @@ mod daemon;
 mod failure;
 mod log;
 mod notify;
+mod opening;
 mod run;
 mod status;
 

@@ -1,11 +1,13 @@
 //! Numbers as a person reads them, and progress on a terminal.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hfl::publish::{Event, Fate, Progress};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// `1.50 MiB`.
 pub fn bytes(n: u64) -> String {
@@ -39,10 +41,13 @@ impl Verbosity {
     }
 }
 
-/// Progress on standard error: a bar on a terminal, a line for each step elsewhere.
+/// Progress on standard error: bars on a terminal, one for the image and one for each mirror; a line for each step
+/// elsewhere.
 pub struct Show {
     verbosity: Verbosity,
+    bars: MultiProgress,
     bar: ProgressBar,
+    mirrors: Mutex<BTreeMap<String, ProgressBar>>,
     new: AtomicU64,
     known: AtomicU64,
     block_bytes: AtomicU64,
@@ -53,13 +58,14 @@ impl Show {
     pub fn new(verbosity: Verbosity) -> Self {
         let terminal = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
         let target = if terminal { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target);
-        let (new, known, block_bytes) = Default::default();
-        Self { verbosity, bar, new, known, block_bytes }
+        let bars = MultiProgress::with_draw_target(target);
+        let bar = bars.add(ProgressBar::no_length());
+        let (mirrors, new, known, block_bytes) = Default::default();
+        Self { verbosity, bars, bar, mirrors, new, known, block_bytes }
     }
 
     fn line(&self, text: &str) {
-        self.bar.suspend(|| {
+        self.bars.suspend(|| {
             // Nothing can be done about a standard error that cannot be written to.
             let _ = writeln!(io::stderr(), "{text}");
         });
@@ -70,13 +76,25 @@ impl Show {
             Some(_) => "{bar:24} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta} {msg}",
             None => "{spinner} {bytes} {bytes_per_sec} {msg}",
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style);
-        }
+        set_style(&self.bar, template);
         if let Some(bytes) = image_bytes {
             self.bar.set_length(bytes);
         }
         self.bar.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    /// Lets `change` have the bar of a mirror.
+    fn mirror(&self, name: &str, change: impl FnOnce(&ProgressBar)) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let bar = self.bars.add(ProgressBar::new(0)).with_prefix(name.to_owned());
+            set_style(&bar, "{bar:24} {bytes}/{total_bytes} {bytes_per_sec} to {prefix}");
+            bar
+        };
+        change(mirrors.entry(name.to_owned()).or_insert_with(new));
     }
 
     fn block(&self, bytes: u64, fate: Fate) {
@@ -107,7 +125,8 @@ impl Progress for Show {
             Event::Start { image_bytes } => self.start(image_bytes),
             Event::Read { bytes } | Event::Restored { bytes } => self.bar.inc(bytes),
             Event::Block { bytes, fate } => self.block(bytes, fate),
-            Event::Sent { .. } => {}
+            Event::ToSend { mirror, bytes } => self.mirror(mirror, |bar| bar.inc_length(bytes)),
+            Event::Sent { mirror, bytes } => self.mirror(mirror, |bar| bar.inc(bytes)),
         }
     }
 }
@@ -115,5 +134,13 @@ impl Progress for Show {
 impl Drop for Show {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+        // A bar that cannot be cleared any more is gone with the terminal.
+        let _ = self.bars.clear();
+    }
+}
+
+fn set_style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
     }
 }

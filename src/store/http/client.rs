@@ -68,22 +68,13 @@ impl HttpClient {
     /// # Errors
     /// A proxy that is none, too.
     pub fn with(options: &HttpOptions) -> Result<Self, StoreError> {
-        // Another user of the library may have installed the same provider already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
-        let mut builder = reqwest::Client::builder()
-            .tls_certs_only(roots)
-            .user_agent(USER_AGENT)
+        let mut builder = builder(Vec::new())
             .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
-            .dns_resolver(Arc::new(Names::default()))
-            .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(options.silence_max)
             .http2_keep_alive_interval(SIGN_OF_LIFE)
             .http2_keep_alive_timeout(SIGN_OF_LIFE)
             .http2_max_header_list_size(HEADERS_MAX_BYTES)
-            .redirect(Policy::custom(redirect))
-            .referer(false)
-            .tcp_nodelay(true);
+            .redirect(Policy::custom(redirect));
         if let Some(url) = &options.proxy {
             builder = builder.proxy(proxy(url)?);
         }
@@ -101,6 +92,20 @@ impl HttpClient {
         let path = name.parse().map_err(|e: crate::layout::PathError| wrong(e.to_string()))?;
         Http::new(self.clone(), base).get(&path, max_bytes).await
     }
+}
+
+/// What every client of this program has in common; it trusts the authorities in `further` too.
+pub(in crate::store) fn builder(further: Vec<Certificate>) -> reqwest::ClientBuilder {
+    // Another user of the library may have installed the same provider already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
+    reqwest::Client::builder()
+        .tls_certs_only(roots.chain(further))
+        .user_agent(USER_AGENT)
+        .dns_resolver(Arc::new(Names::default()))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .referer(false)
+        .tcp_nodelay(true)
 }
 
 /// The URL is never part of the error: it may hold a password.

@@ -14,7 +14,7 @@ use hfl::delta::Delta;
 use hfl::head::Trust;
 use hfl::mirrors::Mirrors;
 use hfl::name::{Name, Version};
-use hfl::publish::{self, Error, Keyring, Options, Report, RestoreOptions, Silent};
+use hfl::publish::{self, Error, Keyring, Options, Report, RestoreOptions, Silent, Work};
 use hfl::read::source::Source;
 use hfl::read::{self, Mirror};
 use hfl::split::Choice;
@@ -97,19 +97,14 @@ impl Demo {
     fn publish(&self, runtime: &tokio::runtime::Runtime, image: &str, label: &str) -> anyhow::Result<Report> {
         let keyring = Keyring { directory: Some(self.path("keys")), ..Keyring::default() };
         let options = Options {
+            work: Work::new(Mirrors::parse(MIRRORS)?, self.directory.clone(), Some(keyring)),
             image: self.path(image),
             name: self.name.clone(),
-            mirrors: Mirrors::parse(MIRRORS)?,
-            relative_to: self.directory.clone(),
             split: Choice::Content,
             level: None,
             label: Some(label.parse()?),
-            keyring: Some(keyring),
-            expires_days: None,
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
-            dry_run: false,
             force: false,
-            min_mirrors: 1,
             spool_directory: self.directory.clone(),
             spool_max_bytes: 1 << 30,
         };

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::ArgAction;
-use hfl::mirrors::{FILE_MAX_BYTES, Mirrors};
 use hfl::name::{Label, Name};
-use hfl::publish::{self, Error, ErrorKind, Options, Outcome, Report};
+use hfl::publish::{self, Error, ErrorKind, MirrorReport, Options, Outcome, Report};
 use hfl::split::Choice;
 
 use crate::exit;
@@ -44,59 +42,49 @@ pub struct Args {
     /// What to say of this version, at most 64 characters
     #[arg(long)]
     label: Option<Label>,
-    /// The minisign secret key (or HFL_KEY=its text; password in HFL_KEY_PASSWORD)
-    #[arg(long, value_name = "FILE", conflicts_with = "unsigned")]
-    key: Option<PathBuf>,
-    /// Publish without a signature
-    #[arg(long)]
-    unsigned: bool,
+    #[command(flatten)]
+    key: super::KeyArgs,
     /// Clients that never saw this image refuse it after so many days
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     expires: Option<u32>,
     /// Cores to use [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
-    /// How many mirrors must have everything before any switches
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    min_mirrors: usize,
+    #[command(flatten)]
+    delivery: super::DeliveryArgs,
     /// Make a new version even if nothing has changed
     #[arg(long)]
     force: bool,
-    /// Only say what would be sent
+    /// Only say what would be sent: objects and bytes for each mirror
     #[arg(long)]
     dry_run: bool,
-    /// Report as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// No progress, errors alone
-    #[arg(short, long)]
-    quiet: bool,
-    /// More about each step
-    #[arg(short, long, action = ArgAction::SetTrue, conflicts_with = "quiet")]
-    verbose: bool,
+    #[command(flatten)]
+    pub output: super::OutputArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let json = args.json;
-    let verbosity = Verbosity::of(args.quiet || args.json, args.verbose);
+    let (json, verbosity) = (args.output.json, args.output.verbosity());
     let options = options(args)?;
     let cancel = super::cancel_on_signal()?;
     let show = Arc::new(Show::new(verbosity));
     let report = super::runtime()?.block_on(publish::publish(options, show.clone(), cancel));
     drop(show);
-    let report = report?;
+    finish(&report?, json, verbosity == Verbosity::Quiet)
+}
+
+/// Prints the report; the exit code.
+pub fn finish(report: &Report, json: bool, quiet: bool) -> anyhow::Result<ExitCode> {
     if json {
-        exit::print_json(&report)?;
-    } else if verbosity != Verbosity::Quiet {
-        exit::print_with(|out| write_report(&report, out))?;
+        exit::print_json(report)?;
+    } else if !quiet {
+        exit::print_with(|out| write_report(report, out))?;
     }
     let behind = report.behind().count();
     Ok(if behind > 0 { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
 }
 
 fn options(args: Args) -> anyhow::Result<Options> {
-    let mirrors = read_mirrors(&args.to)?;
-    let relative_to = args.to.parent().unwrap_or(Path::new("")).to_owned();
+    let mirrors = super::read_mirrors(&args.to)?;
     let name = match args.name {
         Some(name) => name,
         None => default_name(&args.image)?,
@@ -104,57 +92,31 @@ fn options(args: Args) -> anyhow::Result<Options> {
     let defaults = mirrors.publish.clone();
     let split = match (args.split, &defaults.split) {
         (Some(split), _) => split,
-        (None, Some(text)) => text.parse().map_err(|e| usage(format!("{}: split: {e}", args.to.display())))?,
+        (None, Some(text)) => text.parse().map_err(|e| super::usage(format!("{}: split: {e}", args.to.display())))?,
         (None, None) => Choice::Content,
     };
-    let level = args.level.or(defaults.level);
-    if level.is_some_and(|level| level > hfl::block::LEVEL_MAX) {
-        return Err(usage(format!("{}: level: 0 to 12", args.to.display())));
-    }
-    let key = args.key.or(defaults.key.map(|key| relative_to.join(key)));
-    let keyring = (!args.unsigned).then(|| super::keyring(key));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut work = super::work(&args.to, mirrors, args.key, &args.delivery);
+    work.expires_days = args.expires.or(work.expires_days);
+    work.dry_run = args.dry_run;
     Ok(Options {
+        work,
         image: args.image,
         name,
-        mirrors,
-        relative_to,
         split,
-        level,
+        level: args.level.or(defaults.level),
         label: args.label,
-        keyring,
-        expires_days: args.expires.or(defaults.expires_days),
         jobs: args.jobs.map_or(cores, usize::from),
-        dry_run: args.dry_run,
         force: args.force,
-        min_mirrors: args.min_mirrors,
         spool_directory: super::cache_directory(),
         spool_max_bytes: SPOOL_MAX_BYTES,
     })
 }
 
-fn usage(message: String) -> anyhow::Error {
-    Error::new(ErrorKind::Usage, message).into()
-}
-
-/// Reads mirrors.toml.
-pub fn read_mirrors(path: &Path) -> anyhow::Result<Mirrors> {
-    let meta = std::fs::metadata(path).map_err(|e| {
-        Error::io(path, &e)
-            .hint("a mirrors.toml of three lines is enough:\n  [[mirror]]\n  name = \"local\"\n  write = \"./public\"")
-    })?;
-    if !meta.is_file() || meta.len() > FILE_MAX_BYTES {
-        return Err(usage(format!("{}: not a mirrors.toml (not a file, or larger than 1 MiB)", path.display())));
-    }
-    let file = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
-    let text = String::from_utf8(file).map_err(|_| usage(format!("{}: not UTF-8", path.display())))?;
-    Mirrors::parse(&text).map_err(|e| usage(format!("{}: {e}", path.display())))
-}
-
 fn default_name(image: &Path) -> anyhow::Result<Name> {
     let stem = image.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     if stem == "-" {
-        return Err(usage("an image from standard input needs a name: --name NAME".into()));
+        return Err(super::usage("an image from standard input needs a name: --name NAME".into()));
     }
     stem.parse().map_err(|e| {
         let hint = Name::suggest(stem).map_or_else(|| "--name NAME".to_owned(), |name| format!("--name {name}"));
@@ -179,17 +141,8 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
     if r.repeated_bytes > 0 {
         writeln!(out, "  twice   {} of the image are in it more than once", bytes(r.repeated_bytes))?;
     }
-    for m in &r.mirrors {
-        let verb = if r.outcome == Outcome::DryRun { "to send:" } else { "sent" };
-        write!(out, "  mirror  {}: {verb} {} blocks, {}", m.name, count(m.objects), bytes(m.bytes))?;
-        match &m.why {
-            Some(why) => writeln!(out, "; LEFT BEHIND: {why}")?,
-            None => writeln!(out)?,
-        }
-        if m.repaired > 0 {
-            writeln!(out, "          {} damaged blocks were replaced", count(m.repaired))?;
-        }
-    }
+    let done = if r.outcome == Outcome::DryRun { "to send:" } else { "sent" };
+    r.mirrors.iter().try_for_each(|m| write_mirror(m, done, out))?;
     if let Some(file) = &r.new_key_file {
         writeln!(
             out,
@@ -201,6 +154,23 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
     }
     if r.behind().count() > 0 {
         writeln!(out, "run the same command again to bring the mirrors left behind up to date")?;
+    }
+    Ok(())
+}
+
+/// A mirror's line of a report.
+pub fn write_mirror(m: &MirrorReport, done: &str, out: &mut String) -> std::fmt::Result {
+    write!(out, "  mirror  {}: {done} {} blocks, {}", m.name, count(m.objects), bytes(m.bytes))?;
+    write!(out, ", and {} files, {}", count(m.files), bytes(m.file_bytes))?;
+    match &m.why {
+        Some(why) => writeln!(out, "; LEFT BEHIND: {why}")?,
+        None => writeln!(out)?,
+    }
+    if m.found > 0 {
+        writeln!(out, "          {} blocks were there already", count(m.found))?;
+    }
+    if m.repaired > 0 {
+        writeln!(out, "          {} damaged blocks were replaced", count(m.repaired))?;
     }
     Ok(())
 }

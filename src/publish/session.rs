@@ -1,0 +1,303 @@
+//! One image of the repository being worked on: its mirrors, its base, its key, and how a plan is brought to the mirrors.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Instant, SystemTime};
+
+use super::base::{self, Base};
+use super::catch_up;
+use super::client::{self, Client};
+use super::error::{Error, ErrorKind};
+use super::keyring::{FoundKey, Keyring};
+use super::mirror::{self, OpenMirror};
+use super::options::{Check, Work};
+use super::pages;
+use super::plan::{Plan, Planner};
+use super::presence::{Listing, Presence};
+use super::progress::{Event, Progress};
+use super::release::{Files, Object};
+use super::report::{MirrorReport, Report};
+use super::sync::Planned;
+use super::upload::{Job, Sent, Uploader};
+use crate::head::{Head, Trust};
+use crate::name::Name;
+use crate::time::Timestamp;
+
+/// Who is told, and who may stop the work.
+#[derive(Clone)]
+pub struct Watch {
+    /// Who is told.
+    pub progress: Arc<dyn Progress>,
+    /// Set when the user wants it to end.
+    pub cancel: Arc<AtomicBool>,
+}
+
+/// The queue of each mirror that takes part, in the order of mirrors.toml.
+pub type Uploads = Vec<Option<Uploader>>;
+
+/// What is to become of an image's heads, and so whose key is needed.
+#[derive(Debug, Clone)]
+pub enum Intent {
+    /// A first or further version: a key is made where there is none.
+    Publish,
+    /// Another head of an image that exists.
+    Change,
+    /// The same heads on more mirrors; believed as said, and made anew only where the secret key is at hand.
+    Copy(Trust),
+}
+
+/// An image being worked on.
+pub struct Session {
+    pub(super) work: Work,
+    pub(super) name: Name,
+    pub(super) mirrors: Vec<OpenMirror>,
+    pub(super) base: Base,
+    pub(super) key: Option<FoundKey>,
+    pub(super) trust: Trust,
+    pub(super) new_key_file: Option<PathBuf>,
+    pub(super) clients: Vec<Client>,
+    pub(super) now: Timestamp,
+    pub(super) watch: Watch,
+    started: Instant,
+    /// Whether objects may have been written that no head names yet.
+    pub(super) touched: bool,
+}
+
+impl Intent {
+    /// The secret key, and what is believed of the heads that are there.
+    fn key(self, keyring: Option<&Keyring>, name: &Name) -> Result<(Option<FoundKey>, Trust), Error> {
+        let key = match &self {
+            Self::Publish => keyring.map(|keyring| keyring.find(name)).transpose()?,
+            Self::Change => keyring.map(|keyring| keyring.find_kept(name)).transpose()?,
+            Self::Copy(trust) => {
+                let kept = keyring.and_then(|keyring| keyring.find_kept(name).ok());
+                kept.filter(|found| *trust == Trust::Key(found.key.public().clone()))
+            }
+        };
+        let trust = match self {
+            Self::Copy(trust) => trust,
+            _ => key.as_ref().map_or(Trust::Anyone, |found| Trust::Key(found.key.public().clone())),
+        };
+        Ok((key, trust))
+    }
+}
+
+impl Session {
+    /// Locks the mirrors, and reads what they hold of image `name`.
+    ///
+    /// # Errors
+    /// Another publisher at work; a repository that cannot be built upon; no mirror that can be used.
+    pub async fn open(work: Work, name: Name, intent: Intent, watch: Watch) -> Result<Self, Error> {
+        let started = Instant::now();
+        watch.progress.event(Event::Step("reading the mirrors"));
+        let mut mirrors = mirror::open_all(&work.mirrors, &work.relative_to).await?;
+        let (key, trust) = intent.key(work.keyring.as_ref(), &name)?;
+        if let Some(warning) = key.as_ref().and_then(|k| k.warning.as_deref()) {
+            watch.progress.event(Event::Warning(warning));
+        }
+        if !work.dry_run {
+            mirror::lock_all(&mut mirrors).await?;
+        }
+        let mut session = Self {
+            work,
+            name,
+            mirrors,
+            base: Base::default(),
+            key,
+            trust,
+            new_key_file: None,
+            clients: Vec::new(),
+            now: Timestamp::from_system(SystemTime::now()),
+            watch,
+            started,
+            touched: false,
+        };
+        match session.read().await {
+            Ok(()) => Ok(session),
+            Err(e) => {
+                session.close().await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Error> {
+        mirror::read_heads(&mut self.mirrors, &self.name, &self.trust).await?;
+        if self.trust == Trust::Anyone && self.mirrors.iter().any(|m| m.head.as_ref().is_some_and(|f| f.signed)) {
+            let message = format!("{} is signed on these mirrors; it cannot go on unsigned", self.name);
+            return Err(Error::new(ErrorKind::Unverified, message).hint("give its key with --key or HFL_KEY"));
+        }
+        let mut keys = self.work.keyring.as_ref().map(Keyring::public_keys).unwrap_or_default();
+        if let Trust::Key(key) = &self.trust {
+            keys.push(key.clone());
+        }
+        self.base = base::find(&self.mirrors, &self.name, &keys, &*self.watch.progress).await?;
+        for (mirror, why) in self.base.unusable.drain(..) {
+            self.mirrors[mirror].fail(why);
+        }
+        self.look_at_presence().await;
+        let publish = &self.work.mirrors.publish;
+        let named: Vec<PathBuf> = publish.client.iter().map(|c| self.work.relative_to.join(c)).collect();
+        if self.can_sign() {
+            self.clients = client::find(&named, self.key.as_ref().map(|k| &k.key))?;
+        }
+        self.save_key()?;
+        self.all_failed().map_or(Ok(()), Err)
+    }
+
+    /// Finds out what each mirror is likely to hold beyond what its head vouches for.
+    async fn look_at_presence(&mut self) {
+        let list = self.work.check == Check::List;
+        for (i, mirror) in self.mirrors.iter_mut().enumerate().filter(|(_, m)| m.is_up()) {
+            if mirror.lock.as_ref().is_some_and(|lock| lock.unfinished()) {
+                mirror.presence = Presence::Likely;
+            }
+            if !list {
+                continue;
+            }
+            match Listing::of(&*mirror.store).await {
+                Ok(listing) => {
+                    self.base.known.keep_listed(i, &listing);
+                    mirror.presence = Presence::Listed(Arc::new(listing));
+                }
+                Err(e) => mirror.fail(e),
+            }
+        }
+    }
+
+    /// Whether new heads can be made.
+    fn can_sign(&self) -> bool {
+        self.key.is_some() || self.trust == Trust::Anyone
+    }
+
+    /// Whether heads and indexes carry signatures.
+    pub(super) fn is_signed(&self) -> bool {
+        self.trust != Trust::Anyone
+    }
+
+    /// Keeps a new key before anything that it signs can exist.
+    fn save_key(&mut self) -> Result<(), Error> {
+        if self.work.dry_run {
+            return Ok(());
+        }
+        if let (Some(keyring), Some(key)) = (&self.work.keyring, &self.key) {
+            self.new_key_file = keyring.save(key, &self.name)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the next publisher in; says to it whether a mirror's work is done.
+    pub async fn close(&mut self) {
+        let touched = self.touched;
+        let locks = self.mirrors.iter_mut().filter_map(|m| m.lock.take().map(|lock| (m.is_current, lock)));
+        let locks: Vec<_> = locks.collect();
+        futures_util::future::join_all(locks.into_iter().map(|(current, lock)| lock.release(current || !touched)))
+            .await;
+    }
+
+    /// The reason why no mirror is left, if none is.
+    pub fn all_failed(&self) -> Option<Error> {
+        mirror::all_failed(&self.mirrors)
+    }
+
+    /// Starts a queue for each mirror that takes part.
+    pub fn start_uploads(&mut self) -> Uploads {
+        self.touched = true;
+        self.mirrors.iter().map(|m| m.is_up().then(|| Uploader::start(m, Arc::clone(&self.watch.progress)))).collect()
+    }
+
+    /// What decides what to publish.
+    pub fn planner<'a>(&'a self, label: Option<&'a crate::name::Label>, force: bool) -> Planner<'a> {
+        Planner {
+            work: &self.work,
+            name: &self.name,
+            label,
+            force,
+            base: &self.base,
+            key: self.key.as_ref().map(|found| &found.key),
+            can_sign: self.can_sign(),
+            clients: &self.clients,
+            mirrors: &self.mirrors,
+            now: self.now,
+        }
+    }
+
+    /// Carries out a plan: sends what each mirror lacks, checks, and switches the heads.
+    ///
+    /// # Errors
+    /// Too few mirrors that got so far; the user. A mirror that fails is a line of the report.
+    pub async fn carry_out(&mut self, plan: &Plan, uploads: Uploads) -> Result<Report, Error> {
+        let mut report = self.report(plan);
+        let pages = self.render_pages(plan).await?;
+        report.mirrors = self.release(plan, &pages, uploads).await?;
+        report.finish(self.started);
+        self.all_failed().map_or(Ok(report), Err)
+    }
+
+    /// Says what a plan would do, apart from blocks that were `planned` before.
+    ///
+    /// # Errors
+    /// A template that cannot be rendered.
+    pub async fn preview(&mut self, plan: &Plan, planned: &mut Planned) -> Result<Report, Error> {
+        let pages = self.render_pages(plan).await?;
+        let mut report = self.report(plan);
+        for (i, mirror) in self.mirrors.iter().enumerate() {
+            let mut sent = Sent { objects: plan.cut.new.blocks, bytes: plan.cut.new.zlib_bytes, ..Sent::default() };
+            let missing = self.missing(plan, i);
+            missing.iter().filter(|job| planned.insert((i, job.row().id))).for_each(|job| sent.expect(job));
+            let files = match mirror.is_up() && self.is_behind(plan, i) {
+                true => self.expected_files(plan, &pages, i).await,
+                false => Files::default(),
+            };
+            report.mirrors.push(MirrorReport::of(mirror, sent, files));
+        }
+        report.finish(self.started);
+        Ok(report)
+    }
+
+    async fn expected_files(&self, plan: &Plan, pages: &[Object], mirror: usize) -> Files {
+        let older = catch_up::older_files(&self.base, &self.mirrors[mirror], self.is_signed());
+        let mut files = plan.release.files(pages);
+        older.iter().for_each(|file| files.add(file.bytes));
+        if let Ok(Some(list)) = plan.release.image_list(&self.mirrors[mirror]).await {
+            files.add(list.len() as u64);
+        }
+        files
+    }
+
+    /// Whether the mirror has another head than the plan's.
+    pub(super) fn is_behind(&self, plan: &Plan, mirror: usize) -> bool {
+        self.mirrors[mirror].head.as_ref().is_none_or(|found| found.file != plan.release.head)
+    }
+
+    /// The blocks that a mirror lacks and another one has.
+    pub(super) fn missing(&self, plan: &Plan, mirror: usize) -> Vec<Job> {
+        catch_up::missing_blocks(&plan.release.indexes, &self.base, &self.mirrors, mirror)
+    }
+
+    async fn render_pages(&self, plan: &Plan) -> Result<Vec<Object>, Error> {
+        let mut names = BTreeSet::from([self.name.clone()]);
+        for mirror in self.mirrors.iter().filter(|m| m.is_up()) {
+            names.extend(base::images(mirror).await.unwrap_or_default());
+        }
+        let names: Vec<Name> = names.into_iter().collect();
+        let templates = self.work.mirrors.publish.templates.as_ref().map(|t| self.work.relative_to.join(t));
+        let key = match &self.trust {
+            Trust::Key(key) => Some(key),
+            Trust::Anyone => None,
+        };
+        pages::render(templates.as_ref(), &plan.head, key, &names)
+    }
+
+    fn report(&self, plan: &Plan) -> Report {
+        let previous = self.base.head.as_ref().map(Head::newest).map(|row| row.version.number());
+        let mut report = Report::of(plan, previous, self.started);
+        if let Trust::Key(key) = &self.trust {
+            report.public_key = Some(key.to_string());
+        }
+        report.new_key_file = self.new_key_file.as_ref().map(|file| file.display().to_string());
+        report
+    }
+}

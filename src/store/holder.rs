@@ -1,0 +1,112 @@
+//! What a lock object says: who holds it, and that the holder still lives.
+
+use std::fs;
+
+use bytes::Bytes;
+
+const MAGIC: &str = "HFL-LOCK 1";
+
+/// The text of a lock object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// Random, different for each time a lock is taken.
+    pub token: String,
+    /// The process: machine, boot, process namespace, pid and start; one word each.
+    pub process: String,
+    /// Counts up while the holder lives.
+    pub beat: u64,
+    /// The holder went away and left work undone; whoever comes next may take it at once.
+    pub unfinished: bool,
+}
+
+impl Holder {
+    /// This process, with a new token.
+    pub fn me() -> Self {
+        let token = format!("{:032x}", rand::random::<u128>());
+        Self { token, process: process(), beat: 0, unfinished: false }
+    }
+
+    /// As bytes of a lock object.
+    pub fn text(&self) -> Bytes {
+        let state = if self.unfinished { "unfinished" } else { "held" };
+        format!("{MAGIC}\ntoken {}\nprocess {}\nbeat {}\nstate {state}\n", self.token, self.process, self.beat).into()
+    }
+
+    /// Reads a lock object; one that hfl did not write is `None`.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut lines = std::str::from_utf8(text).ok()?.lines();
+        lines.next().filter(|line| *line == MAGIC)?;
+        let token = lines.next()?.strip_prefix("token ")?.to_owned();
+        let process = lines.next()?.strip_prefix("process ")?.to_owned();
+        let beat = lines.next()?.strip_prefix("beat ")?.parse().ok()?;
+        let unfinished = match lines.next()? {
+            "state held" => false,
+            "state unfinished" => true,
+            _ => return None,
+        };
+        Some(Self { token, process, beat, unfinished })
+    }
+
+    /// The machine, for messages: nothing that a terminal would obey.
+    pub fn machine(&self) -> String {
+        let first = self.process.split(' ').next().unwrap_or_default();
+        first.chars().filter(|c| c.is_ascii_graphic()).take(64).collect()
+    }
+
+    /// True where the holder was a process of this machine that is gone.
+    pub fn is_dead_here(&self) -> bool {
+        let (mine, theirs) = (process(), self.process.as_str());
+        let place = |text: &str| text.rsplitn(3, ' ').nth(2).map(str::to_owned);
+        let mut words = theirs.rsplit(' ');
+        let (start, pid) = (words.next(), words.next().and_then(|pid| pid.parse::<u32>().ok()));
+        match (place(&mine), place(theirs), pid, start) {
+            (Some(here), Some(there), Some(pid), Some(start)) if here == there => {
+                started(pid).as_deref() != Some(start)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn process() -> String {
+    let word = |file: &str| fs::read_to_string(file).unwrap_or_default().trim().replace(' ', "_");
+    let machine = word("/proc/sys/kernel/hostname");
+    let boot = word("/proc/sys/kernel/random/boot_id");
+    let namespace = fs::read_link("/proc/self/ns/pid").map(|n| n.display().to_string()).unwrap_or_default();
+    let pid = std::process::id();
+    format!("{machine} {boot} {namespace} {pid} {}", started(pid).unwrap_or_default())
+}
+
+/// When a process of this machine was started, in ticks since the boot; `None` where there is none, or only a corpse.
+fn started(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in parentheses that may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    (state != "Z" && state != "X").then(|| fields.nth(18).map(str::to_owned))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_says_who_holds_it() {
+        let me = Holder::me();
+        assert_eq!(Holder::parse(&me.text()), Some(me.clone()));
+        assert!(!me.is_dead_here());
+        assert_eq!(Holder::parse(b"HFL-LOCK 2\n"), None);
+        assert_eq!(Holder::parse(b"<html>"), None);
+    }
+
+    #[test]
+    fn a_dead_process_is_known_on_its_own_machine_alone() {
+        let mut child = std::process::Command::new("true").spawn().expect("true runs");
+        let (pid, mine) = (child.id(), std::process::id().to_string());
+        let ended = Holder { process: process().replace(&format!(" {mine} "), &format!(" {pid} ")), ..Holder::me() };
+        child.wait().expect("it ends");
+        assert!(ended.is_dead_here());
+        let elsewhere = Holder { process: format!("x{}", ended.process), ..Holder::me() };
+        assert!(!elsewhere.is_dead_here());
+    }
+}

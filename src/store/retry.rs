@@ -1,0 +1,123 @@
+//! A store that is asked again when it could not be reached.
+//!
+//! Only [`StoreErrorKind::Unreachable`] is worth another try. A store that never answered gets few of them: it is probably
+//! down, and others wait. One that did gets a minute: a restart, a shortage, a lost connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Entry, Exclusive, Fetch, Lock, Put, Store, StoreError, StoreErrorKind, Swap, backoff};
+use crate::layout::RepoPath;
+
+/// Failures in a row after which a store that never answered is given up: 0.5 s of waiting.
+const FAILURES_UNKNOWN: u32 = 3;
+/// Failures in a row after which one that did is given up: about a minute of waiting.
+const FAILURES_KNOWN: u32 = 11;
+
+/// Tries again what `inner` could not be reached for.
+#[derive(Debug)]
+pub struct Retried {
+    inner: Arc<dyn Store>,
+    answered: AtomicBool,
+}
+
+impl Retried {
+    /// Wraps a store.
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, answered: AtomicBool::new(false) }
+    }
+
+    async fn again<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut failures = 0;
+        loop {
+            let error = match call().await {
+                Err(e) if e.kind() == StoreErrorKind::Unreachable => e,
+                done => {
+                    self.answered.store(true, Relaxed);
+                    return done;
+                }
+            };
+            failures += 1;
+            let enough = if self.answered.load(Relaxed) { FAILURES_KNOWN } else { FAILURES_UNKNOWN };
+            if failures >= enough {
+                return Err(error);
+            }
+            tokio::time::sleep(backoff::wait(failures, rand::random())).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Fetch for Retried {
+    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+        self.again(|| self.inner.get(path, max_bytes)).await
+    }
+
+    fn location(&self) -> &str {
+        self.inner.location()
+    }
+}
+
+#[async_trait]
+impl Store for Retried {
+    /// Says [`Put::Exists`] where an earlier try had worked after all and only its answer was lost.
+    async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError> {
+        self.again(|| self.inner.put_new(path, bytes.clone())).await
+    }
+
+    async fn put_replace(&self, path: &RepoPath, bytes: Bytes) -> Result<(), StoreError> {
+        self.again(|| self.inner.put_replace(path, bytes.clone())).await
+    }
+
+    async fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<Swap, StoreError> {
+        let swapped = self.again(|| self.inner.swap(path, old, new.clone())).await?;
+        if swapped == Swap::Done {
+            return Ok(Swap::Done);
+        }
+        // An earlier try may have worked, and only its answer was lost.
+        let found = self.get(path, new.len() as u64).await;
+        Ok(if found.is_ok_and(|found| found == new) { Swap::Done } else { Swap::Changed })
+    }
+
+    async fn size(&self, path: &RepoPath) -> Result<Option<u64>, StoreError> {
+        self.again(|| self.inner.size(path)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        self.again(|| self.inner.list(prefix)).await
+    }
+
+    async fn delete(&self, path: &RepoPath) -> Result<(), StoreError> {
+        self.again(|| self.inner.delete(path)).await
+    }
+
+    async fn barrier(&self) -> Result<(), StoreError> {
+        self.again(|| self.inner.barrier()).await
+    }
+
+    async fn sweep(&self) -> Result<(), StoreError> {
+        self.again(|| self.inner.sweep()).await
+    }
+
+    async fn own_lock(&self) -> Result<Option<Box<dyn Lock>>, StoreError> {
+        self.again(|| self.inner.own_lock()).await
+    }
+
+    fn exclusive(&self) -> Exclusive {
+        self.inner.exclusive()
+    }
+
+    fn jobs(&self) -> usize {
+        self.inner.jobs()
+    }
+
+    fn is_local(&self) -> bool {
+        self.inner.is_local()
+    }
+}
