@@ -41,6 +41,7 @@ mod mounting;
 #[allow(dead_code, reason = "each test uses some of it")]
 mod proxy;
 mod proxy_itself;
+mod publish_access;
 mod publish_basics;
 mod publish_client;
 mod publish_damage;
