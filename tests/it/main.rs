@@ -38,6 +38,8 @@ mod publish_client;
 mod publish_damage;
 mod publish_inputs;
 mod publish_kill;
+mod publish_mirrors;
+mod publish_verify;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 mod servers;
 mod split;

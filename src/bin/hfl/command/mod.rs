@@ -3,10 +3,12 @@
 mod demo;
 mod diff;
 mod log;
+mod mirrors;
 mod mount;
 mod publish;
 mod restore;
 mod serve;
+mod verify;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,8 @@ pub enum Command {
     Diff(diff::Args),
     Restore(restore::Args),
     Log(log::Args),
+    Verify(verify::Args),
+    Mirrors(mirrors::Args),
     Serve(serve::Args),
     Mount(mount::Args),
     Demo(demo::Args),
@@ -38,6 +42,8 @@ impl Command {
             Self::Diff(args) => diff::run(args),
             Self::Restore(args) => restore::run(args),
             Self::Log(args) => log::run(args),
+            Self::Verify(args) => verify::run(args),
+            Self::Mirrors(args) => mirrors::run(args),
             Self::Serve(args) => serve::run(args),
             Self::Mount(args) => mount::run(args),
             Self::Demo(args) => demo::run(args),
@@ -51,6 +57,8 @@ impl Command {
             Self::Diff(args) => args.json,
             Self::Restore(args) => args.json,
             Self::Log(args) => args.json,
+            Self::Verify(args) => args.json,
+            Self::Mirrors(args) => args.json,
             Self::Serve(_) | Self::Mount(_) | Self::Demo(_) => false,
         }
     }
