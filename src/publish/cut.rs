@@ -16,7 +16,7 @@ use super::spool::{Spool, Spooled};
 use crate::block::{Sealer, digests};
 use crate::delta::Tally;
 use crate::digest::BlockId;
-use crate::index::{BlockRow, Extent, From};
+use crate::index::{BlockRow, Extent, From, Index};
 use crate::split::{Cut, Rule};
 
 /// How the pass is done.
@@ -181,6 +181,14 @@ fn lay_out(size: u64, mut state: State) -> CutImage {
 }
 
 impl CutImage {
+    /// What a pass over the image of `index` would find where all of its blocks are known.
+    pub fn of(index: &Index) -> Self {
+        let mut known = Tally::default();
+        index.blocks().iter().for_each(|row| known.add(row));
+        let (blocks, extents) = (index.blocks().to_vec(), index.extents().to_vec());
+        Self { size: index.size(), blocks, extents, known, hole_bytes: index.hole_bytes(), ..Self::default() }
+    }
+
     fn hole(&mut self, bytes: u64) {
         if bytes > 0 {
             Extent { bytes, from: From::Hole }.push_to(&mut self.extents);

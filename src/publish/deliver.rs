@@ -131,7 +131,7 @@ impl Session {
         let mut files = Files::default();
         if self.is_behind(plan, mirror) || self.base.damaged.contains(mirror) {
             self.mirrors[mirror].confirm().await?;
-            files = catch_up::copy_files(&self.base, &self.mirrors, mirror, self.key.is_some()).await?;
+            files = catch_up::copy_files(&self.base, &self.mirrors, mirror, self.is_signed()).await?;
             files.merge(plan.release.prepare(&self.mirrors[mirror], &self.base.known, mirror).await?);
         }
         Ok((sent, files))

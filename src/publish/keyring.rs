@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::error::Error;
+use super::error::{Error, ErrorKind};
 use crate::keys::PublicKey;
 use crate::name::Name;
 use crate::sign::{SecretKey, SignError};
@@ -73,6 +73,29 @@ impl Keyring {
         let public = file.with_extension("pub");
         fs::write(&public, found.key.public_file()).map_err(|e| Error::io(&public, &e))?;
         Ok(Some(file))
+    }
+
+    /// The key of `image`, which must have been made before.
+    ///
+    /// # Errors
+    /// A key that cannot be read, or none at all.
+    pub fn find_kept(&self, image: &Name) -> Result<FoundKey, Error> {
+        let found = self.find(image)?;
+        if found.is_new() {
+            let error = Error::new(ErrorKind::Usage, format!("no secret key of {image} is here"));
+            return Err(error.hint("give it with --key FILE or HFL_KEY"));
+        }
+        Ok(found)
+    }
+
+    /// The public half of the key that was asked for, if one was and it can be read.
+    pub fn given(&self) -> Option<PublicKey> {
+        let found = match (&self.file, &self.text) {
+            (Some(file), _) => self.read(file).ok()?.key,
+            (None, Some(text)) => self.parse(text).ok()?,
+            (None, None) => return None,
+        };
+        Some(found.public().clone())
     }
 
     /// The public keys of every key kept here.

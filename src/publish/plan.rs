@@ -14,6 +14,7 @@ use super::mirror::OpenMirror;
 use super::options::Work;
 use super::release::{Object, Release};
 use super::report::Outcome;
+use super::retired::Retired;
 use crate::digest::Sha256;
 use crate::head::{FileRow, Head, Seal, SealedHead, VersionRow};
 use crate::index::{FILE_MAX_BYTES, Header, Index};
@@ -55,6 +56,8 @@ pub struct Planner<'a> {
     pub base: &'a Base,
     /// Who signs.
     pub key: Option<&'a SecretKey>,
+    /// Whether a new head can be made at all.
+    pub can_sign: bool,
     /// The clients that are to be shipped.
     pub clients: &'a [Client],
     /// The mirrors, with the heads they have.
@@ -122,12 +125,15 @@ impl Planner<'_> {
         })
     }
 
-    /// The newest version stays; the head is made anew only where something else in it has changed.
-    fn plan_unchanged(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
+    /// The versions stay; the head is made anew only where something else in it has changed, and somebody can sign it.
+    ///
+    /// # Errors
+    /// No version to keep; a key that cannot sign.
+    pub fn plan_unchanged(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
         let Some(old) = &self.base.head else { return Err(Error::local("there is no version to keep")) };
         let head = self.head(None);
         let same = |a: &Head, b: &Head| a.mirrors == b.mirrors && a.files == b.files && a.versions == b.versions;
-        let switch = !same(&head, old) || self.work.expires_days.is_some();
+        let switch = self.can_sign && (!same(&head, old) || self.work.expires_days.is_some());
         self.finish_plan(Plan {
             outcome: Outcome::NoChange,
             cut,
@@ -141,6 +147,35 @@ impl Planner<'_> {
             },
             head: if switch { head } else { old.clone() },
             switch,
+        })
+    }
+
+    /// Some versions go: the head no longer names them, nor the files that were theirs, and a record of each says so.
+    ///
+    /// # Errors
+    /// No version to keep; a key that cannot sign.
+    pub fn plan_retirement(&self, retired: &[Retired]) -> Result<Plan, Error> {
+        let gone = |version: Version| retired.iter().any(|r| r.row.version == version);
+        let mut head = self.head(None);
+        head.versions.retain(|row| !gone(row.version));
+        head.files.retain(|file| !retired.iter().any(|r| r.files.contains(file)));
+        let kept = self.base.indexes.iter().filter(|(row, _)| !gone(row.version));
+        let indexes: Vec<_> = kept.map(|(_, index)| Arc::clone(index)).collect();
+        let Some(newest) = indexes.first() else { return Err(Error::local("no version would be left")) };
+        let (cut, rule) = (CutImage::of(newest), newest.header().split);
+        self.finish_plan(Plan {
+            outcome: Outcome::NoChange,
+            cut,
+            rule,
+            index_bytes: head.newest().index_bytes,
+            release: Release {
+                image: self.name.clone(),
+                indexes,
+                objects: retired.iter().map(Retired::object).collect::<Result<_, _>>()?,
+                head: Bytes::new(),
+            },
+            head,
+            switch: true,
         })
     }
 

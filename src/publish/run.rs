@@ -10,8 +10,9 @@ use super::image::Image;
 use super::options::Options;
 use super::progress::{Event, Progress};
 use super::report::Report;
-use super::session::{Session, Uploads, Watch};
+use super::session::{Intent, Session, Uploads, Watch};
 use super::spool::{Spool, Spooled};
+use super::sync::Planned;
 use super::upload::Job;
 use crate::block::LEVEL_DEFAULT;
 use crate::split::{Choice, Rule};
@@ -24,7 +25,7 @@ use crate::split::{Choice, Rule};
 pub async fn publish(options: Options, progress: Arc<dyn Progress>, cancel: Arc<AtomicBool>) -> Result<Report, Error> {
     let image = Image::open(&options.image)?;
     let watch = Watch { progress, cancel };
-    let mut session = Session::open(options.work.clone(), options.name.clone(), watch).await?;
+    let mut session = Session::open(options.work.clone(), options.name.clone(), Intent::Publish, watch).await?;
     let report = steps(&mut session, &options, image).await;
     session.close().await;
     report
@@ -38,7 +39,7 @@ async fn steps(session: &mut Session, options: &Options, image: Image) -> Result
     let (cut, uploads) = pass(session, options, image, rule).await?;
     let plan = session.planner(options.label.as_ref(), options.force).plan(cut, rule)?;
     if options.work.dry_run {
-        return session.preview(&plan).await;
+        return session.preview(&plan, &mut Planned::new()).await;
     }
     session.carry_out(&plan, uploads).await
 }

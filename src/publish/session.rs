@@ -19,6 +19,7 @@ use super::presence::{Listing, Presence};
 use super::progress::{Event, Progress};
 use super::release::{Files, Object};
 use super::report::{MirrorReport, Report};
+use super::sync::Planned;
 use super::upload::{Job, Sent, Uploader};
 use crate::head::{Head, Trust};
 use crate::name::Name;
@@ -36,6 +37,17 @@ pub struct Watch {
 /// The queue of each mirror that takes part, in the order of mirrors.toml.
 pub type Uploads = Vec<Option<Uploader>>;
 
+/// What is to become of an image's heads, and so whose key is needed.
+#[derive(Debug, Clone)]
+pub enum Intent {
+    /// A first or further version: a key is made where there is none.
+    Publish,
+    /// Another head of an image that exists.
+    Change,
+    /// The same heads on more mirrors; believed as said, and made anew only where the secret key is at hand.
+    Copy(Trust),
+}
+
 /// An image being worked on.
 pub struct Session {
     pub(super) work: Work,
@@ -43,6 +55,7 @@ pub struct Session {
     pub(super) mirrors: Vec<OpenMirror>,
     pub(super) base: Base,
     pub(super) key: Option<FoundKey>,
+    pub(super) trust: Trust,
     pub(super) new_key_file: Option<PathBuf>,
     pub(super) clients: Vec<Client>,
     pub(super) now: Timestamp,
@@ -52,16 +65,35 @@ pub struct Session {
     pub(super) touched: bool,
 }
 
+impl Intent {
+    /// The secret key, and what is believed of the heads that are there.
+    fn key(self, keyring: Option<&Keyring>, name: &Name) -> Result<(Option<FoundKey>, Trust), Error> {
+        let key = match &self {
+            Self::Publish => keyring.map(|keyring| keyring.find(name)).transpose()?,
+            Self::Change => keyring.map(|keyring| keyring.find_kept(name)).transpose()?,
+            Self::Copy(trust) => {
+                let kept = keyring.and_then(|keyring| keyring.find_kept(name).ok());
+                kept.filter(|found| *trust == Trust::Key(found.key.public().clone()))
+            }
+        };
+        let trust = match self {
+            Self::Copy(trust) => trust,
+            _ => key.as_ref().map_or(Trust::Anyone, |found| Trust::Key(found.key.public().clone())),
+        };
+        Ok((key, trust))
+    }
+}
+
 impl Session {
     /// Locks the mirrors, and reads what they hold of image `name`.
     ///
     /// # Errors
     /// Another publisher at work; a repository that cannot be built upon; no mirror that can be used.
-    pub async fn open(work: Work, name: Name, watch: Watch) -> Result<Self, Error> {
+    pub async fn open(work: Work, name: Name, intent: Intent, watch: Watch) -> Result<Self, Error> {
         let started = Instant::now();
         watch.progress.event(Event::Step("reading the mirrors"));
         let mut mirrors = mirror::open_all(&work.mirrors, &work.relative_to)?;
-        let key = work.keyring.as_ref().map(|keyring| keyring.find(&name)).transpose()?;
+        let (key, trust) = intent.key(work.keyring.as_ref(), &name)?;
         if let Some(warning) = key.as_ref().and_then(|k| k.warning.as_deref()) {
             watch.progress.event(Event::Warning(warning));
         }
@@ -74,6 +106,7 @@ impl Session {
             mirrors,
             base: Base::default(),
             key,
+            trust,
             new_key_file: None,
             clients: Vec::new(),
             now: Timestamp::from_system(SystemTime::now()),
@@ -91,14 +124,15 @@ impl Session {
     }
 
     async fn read(&mut self) -> Result<(), Error> {
-        let trust = self.key.as_ref().map_or(Trust::Anyone, |k| Trust::Key(k.key.public().clone()));
-        mirror::read_heads(&mut self.mirrors, &self.name, &trust).await?;
-        if trust == Trust::Anyone && self.mirrors.iter().any(|m| m.head.as_ref().is_some_and(|f| f.signed)) {
+        mirror::read_heads(&mut self.mirrors, &self.name, &self.trust).await?;
+        if self.trust == Trust::Anyone && self.mirrors.iter().any(|m| m.head.as_ref().is_some_and(|f| f.signed)) {
             let message = format!("{} is signed on these mirrors; it cannot go on unsigned", self.name);
             return Err(Error::new(ErrorKind::Unverified, message).hint("give its key with --key or HFL_KEY"));
         }
         let mut keys = self.work.keyring.as_ref().map(Keyring::public_keys).unwrap_or_default();
-        keys.extend(self.key.as_ref().map(|k| k.key.public().clone()));
+        if let Trust::Key(key) = &self.trust {
+            keys.push(key.clone());
+        }
         self.base = base::find(&self.mirrors, &self.name, &keys, &*self.watch.progress).await?;
         for (mirror, why) in self.base.unusable.drain(..) {
             self.mirrors[mirror].fail(why);
@@ -106,7 +140,9 @@ impl Session {
         self.look_at_presence().await;
         let publish = &self.work.mirrors.publish;
         let named: Vec<PathBuf> = publish.client.iter().map(|c| self.work.relative_to.join(c)).collect();
-        self.clients = client::find(&named, self.key.as_ref().map(|k| &k.key))?;
+        if self.can_sign() {
+            self.clients = client::find(&named, self.key.as_ref().map(|k| &k.key))?;
+        }
         self.save_key()?;
         self.all_failed().map_or(Ok(()), Err)
     }
@@ -129,6 +165,16 @@ impl Session {
                 Err(e) => mirror.fail(e),
             }
         }
+    }
+
+    /// Whether new heads can be made.
+    fn can_sign(&self) -> bool {
+        self.key.is_some() || self.trust == Trust::Anyone
+    }
+
+    /// Whether heads and indexes carry signatures.
+    pub(super) fn is_signed(&self) -> bool {
+        self.trust != Trust::Anyone
     }
 
     /// Keeps a new key before anything that it signs can exist.
@@ -171,6 +217,7 @@ impl Session {
             force,
             base: &self.base,
             key: self.key.as_ref().map(|found| &found.key),
+            can_sign: self.can_sign(),
             clients: &self.clients,
             mirrors: &self.mirrors,
             now: self.now,
@@ -189,16 +236,17 @@ impl Session {
         self.all_failed().map_or(Ok(report), Err)
     }
 
-    /// Says what a plan would do.
+    /// Says what a plan would do, apart from blocks that were `planned` before.
     ///
     /// # Errors
     /// A template that cannot be rendered.
-    pub async fn preview(&mut self, plan: &Plan) -> Result<Report, Error> {
+    pub async fn preview(&mut self, plan: &Plan, planned: &mut Planned) -> Result<Report, Error> {
         let pages = self.render_pages(plan).await?;
         let mut report = self.report(plan);
         for (i, mirror) in self.mirrors.iter().enumerate() {
             let mut sent = Sent { objects: plan.cut.new.blocks, bytes: plan.cut.new.zlib_bytes, ..Sent::default() };
-            self.missing(plan, i).iter().for_each(|job| sent.expect(job));
+            let missing = self.missing(plan, i);
+            missing.iter().filter(|job| planned.insert((i, job.row().id))).for_each(|job| sent.expect(job));
             let files = match mirror.is_up() && self.is_behind(plan, i) {
                 true => self.expected_files(plan, &pages, i).await,
                 false => Files::default(),
@@ -210,7 +258,7 @@ impl Session {
     }
 
     async fn expected_files(&self, plan: &Plan, pages: &[Object], mirror: usize) -> Files {
-        let older = catch_up::older_files(&self.base, &self.mirrors[mirror], self.key.is_some());
+        let older = catch_up::older_files(&self.base, &self.mirrors[mirror], self.is_signed());
         let mut files = plan.release.files(pages);
         older.iter().for_each(|file| files.add(file.bytes));
         if let Ok(Some(list)) = plan.release.image_list(&self.mirrors[mirror]).await {
@@ -236,13 +284,19 @@ impl Session {
         }
         let names: Vec<Name> = names.into_iter().collect();
         let templates = self.work.mirrors.publish.templates.as_ref().map(|t| self.work.relative_to.join(t));
-        pages::render(templates.as_ref(), &plan.head, self.key.as_ref().map(|k| k.key.public()), &names)
+        let key = match &self.trust {
+            Trust::Key(key) => Some(key),
+            Trust::Anyone => None,
+        };
+        pages::render(templates.as_ref(), &plan.head, key, &names)
     }
 
     fn report(&self, plan: &Plan) -> Report {
         let previous = self.base.head.as_ref().map(Head::newest).map(|row| row.version.number());
         let mut report = Report::of(plan, previous, self.started);
-        report.public_key = self.key.as_ref().map(|found| found.key.public().to_string());
+        if let Trust::Key(key) = &self.trust {
+            report.public_key = Some(key.to_string());
+        }
         report.new_key_file = self.new_key_file.as_ref().map(|file| file.display().to_string());
         report
     }

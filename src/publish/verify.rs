@@ -13,6 +13,7 @@ mod look;
 mod problem;
 mod public;
 mod repair;
+mod retired;
 mod roster;
 mod shelf;
 mod strays;
@@ -283,7 +284,8 @@ impl Run {
         self.progress.event(Event::Step("checking blocks"));
         let all = self.sees_all() && self.roster.images.iter().all(|name| self.roster.newest.contains_key(name));
         let complete = files::complete(self, shelf).await? && all;
-        let named = self.named();
+        let mut named = self.named();
+        named.extend(retired::find(self, shown, shelf).await);
         let (this, named) = (&*self, &named);
         let checks = ledgers.iter_mut().enumerate().map(|(mirror, ledger)| async move {
             let Some((look, _)) = shown[mirror].as_ref().filter(|_| this.mirrors[mirror].is_up()) else {

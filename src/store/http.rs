@@ -32,18 +32,7 @@ impl HttpClient {
     /// # Errors
     /// When the TLS library cannot be set up.
     pub fn new() -> Result<Self, StoreError> {
-        // Another user of the library may have installed the same provider already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
-        let client = reqwest::Client::builder()
-            .tls_certs_only(roots)
-            .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(STALL_TIMEOUT)
-            .redirect(Policy::custom(redirect))
-            .referer(false)
-            .tcp_nodelay(true)
-            .build();
+        let client = builder(Vec::new()).read_timeout(STALL_TIMEOUT).redirect(Policy::custom(redirect)).build();
         client.map(Self).map_err(|e| StoreError::whole("https", StoreErrorKind::Other, sentence(&e)))
     }
 
@@ -58,6 +47,19 @@ impl HttpClient {
         let path = name.parse().map_err(|e: crate::layout::PathError| wrong(e.to_string()))?;
         Http::new(self.clone(), base).get(&path, max_bytes).await
     }
+}
+
+/// What every client of this program has in common; it trusts the authorities in `further` too.
+pub(super) fn builder(further: Vec<Certificate>) -> reqwest::ClientBuilder {
+    // Another user of the library may have installed the same provider already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
+    reqwest::Client::builder()
+        .tls_certs_only(roots.chain(further))
+        .user_agent(USER_AGENT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .referer(false)
+        .tcp_nodelay(true)
 }
 
 fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
@@ -130,7 +132,7 @@ impl Http {
 }
 
 /// The innermost reason of an error of the HTTP library, which repeats itself otherwise.
-fn sentence(error: &reqwest::Error) -> String {
+pub(super) fn sentence(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".into();
     }

@@ -7,6 +7,8 @@
 mod backoff;
 pub mod directory;
 mod error;
+#[cfg(feature = "ftp")]
+pub mod ftp;
 #[cfg(feature = "publish")]
 mod holder;
 pub mod http;
@@ -18,6 +20,12 @@ pub mod limit;
 pub mod lock;
 #[cfg(feature = "publish")]
 pub mod retry;
+#[cfg(feature = "rsync")]
+pub mod rsync;
+#[cfg(feature = "sftp")]
+pub mod sftp;
+#[cfg(feature = "webdav")]
+pub mod webdav;
 
 use std::fmt;
 

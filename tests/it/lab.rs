@@ -157,6 +157,16 @@ pub fn make_ext4(tree: &Path, image: &Path, size: &str) {
     assert!(made.status.success(), "{}", stderr(&made));
 }
 
+/// `one.img` and `two.img` of the lab: ext4 of `files` files, the second built again with half as many others.
+pub fn two_images(lab: &Lab, files: usize) {
+    make_tree(&lab.path("tree"), files, 5);
+    make_ext4(&lab.path("tree"), &lab.path("one.img"), "48M");
+    for i in 0..files / 2 {
+        lab.write(&format!("tree/usr/lib/part{:02}/file{i:04}", i % 17), Random(i as u64).bytes(20_000));
+    }
+    make_ext4(&lab.path("tree"), &lab.path("two.img"), "48M");
+}
+
 /// Checks all that a mirror promises: the head verifies, its indexes do, and every block of them is there and right.
 /// Returns the versions, newest first; none where there is no head.
 pub fn check_mirror(mirror: &Path, image: &str, trust: &Trust) -> Vec<u32> {

@@ -36,12 +36,22 @@ mod proxy_itself;
 mod publish_basics;
 mod publish_client;
 mod publish_damage;
+mod publish_gc;
 mod publish_inputs;
 mod publish_kill;
 mod publish_mirrors;
+mod publish_sync;
 mod publish_verify;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 mod servers;
 mod split;
 mod store_directory;
+#[cfg(feature = "ftp")]
+mod store_ftp;
+#[cfg(feature = "rsync")]
+mod store_rsync;
+#[cfg(feature = "sftp")]
+mod store_sftp;
+#[cfg(feature = "webdav")]
+mod store_webdav;
 mod tidy;

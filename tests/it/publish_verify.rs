@@ -240,6 +240,16 @@ fn strays_are_told_and_left_alone() {
 }
 
 #[test]
+fn what_gc_has_retired_is_no_stray() {
+    let lab = published(&["a", "b"]);
+    lab.ok(&["gc", "--to", "mirrors.toml", "--keep", "1", "-q"]);
+    assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [2]);
+    let (code, report) = verify(&lab, &[]);
+    assert_eq!((code, problems(&report)), (0, vec![]));
+    assert_eq!(report["mirrors"][0]["strays"], 0);
+}
+
+#[test]
 fn a_mirror_that_is_behind_is_not_damaged() {
     let lab = published(&["a", "b"]);
     fs::remove_dir_all(lab.path("b")).unwrap();

@@ -1,8 +1,25 @@
 //! Real servers for tests: each is started on a free port of this machine, in a directory of its own, and ended by its
 //! own pid. A server whose program is absent is `None`, and the test says that it was skipped.
 
+#[cfg(feature = "webdav")]
+pub mod apache;
+pub mod authority;
+#[cfg(feature = "webdav")]
+pub mod nginx;
+#[cfg(feature = "ftp")]
+pub mod proftpd;
+#[cfg(feature = "webdav")]
+pub mod rclone;
+#[cfg(any(feature = "sftp", feature = "rsync"))]
+pub mod sshd;
+#[cfg(feature = "ftp")]
+pub mod vsftpd;
+#[cfg(feature = "webdav")]
+pub mod webdav;
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,7 +27,7 @@ use std::time::{Duration, Instant};
 /// How long a server may take until it answers.
 const START_WAIT: Duration = Duration::from_secs(30);
 
-/// A program that runs until this is dropped.
+/// A program that runs until this is dropped, with all processes that it started itself.
 pub struct Daemon {
     child: Child,
 }
@@ -19,7 +36,7 @@ impl Daemon {
     /// Starts `command` in the foreground, its output in `log`, and waits until `address` answers.
     pub fn start(mut command: Command, log: &Path, address: SocketAddr) -> Self {
         let output = fs::File::create(log).expect("a log");
-        command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output);
+        command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output).process_group(0);
         let program = command.get_program().to_string_lossy().into_owned();
         let mut daemon = Self { child: command.spawn().unwrap_or_else(|e| panic!("{program}: {e}")) };
         let started = Instant::now();
@@ -40,7 +57,9 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }
@@ -63,4 +82,29 @@ pub fn program(name: &str) -> Option<PathBuf> {
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     let all = own.into_iter().chain(std::env::split_paths(&path)).chain(system);
     all.map(|directory| directory.join(name)).find(|file| file.is_file())
+}
+
+/// Writes a file of one user and his password, as web servers read it; `None` where openssl is missing.
+pub fn password_file(file: &Path, user: &str, password: &str) -> Option<()> {
+    let hashed = Command::new(program("openssl")?).args(["passwd", "-apr1", password]).output().expect("openssl");
+    assert!(hashed.status.success());
+    let hash = String::from_utf8(hashed.stdout).expect("text");
+    fs::write(file, format!("{user}:{hash}")).expect("a file of passwords");
+    Some(())
+}
+
+/// Makes `cert.pem` and `key.pem` for 127.0.0.1 in a directory, and returns the file of the authority that signed them;
+/// `None` where openssl is missing.
+pub fn certificate(directory: &Path) -> Option<PathBuf> {
+    let openssl = program("openssl")?;
+    let run = |arguments: &str| {
+        let done = Command::new(&openssl).current_dir(directory).args(arguments.split(' ')).output().expect("openssl");
+        assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    fs::write(directory.join("leaf.ext"), "basicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        .expect("a file");
+    run("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 30 -subj /CN=test-authority");
+    run("req -new -newkey rsa:2048 -nodes -keyout key.pem -out leaf.csr -subj /CN=localhost");
+    run("x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile leaf.ext -out cert.pem");
+    Some(directory.join("ca.pem"))
 }

@@ -15,7 +15,12 @@ pub enum Believe {
     /// This key, for all images.
     Key(PublicKey),
     /// The keys that publishing kept: an image's own, else any of them.
-    Kept(Keyring),
+    Kept {
+        /// Where they are kept.
+        keyring: Keyring,
+        /// The public half of a secret key that was named for this repository.
+        named: Option<PublicKey>,
+    },
 }
 
 /// What is believed of one image.
@@ -28,23 +33,26 @@ pub struct Trusts {
 }
 
 impl Believe {
+    /// The keys that are kept here, and the one that the keyring was given.
+    pub fn kept(keyring: Keyring) -> Self {
+        let named = keyring.given();
+        Self::Kept { keyring, named }
+    }
+
     /// What is believed of `image`.
     pub fn of(&self, image: &Name) -> Trusts {
         match self {
             Self::Anyone => Trusts { any: vec![Trust::Anyone], own: true },
             Self::Key(key) => Trusts { any: vec![Trust::Key(key.clone())], own: true },
-            Self::Kept(keyring) => kept(keyring, image),
+            Self::Kept { keyring, named } => kept(keyring, named.as_ref(), image),
         }
     }
 }
 
-fn kept(keyring: &Keyring, image: &Name) -> Trusts {
+fn kept(keyring: &Keyring, named: Option<&PublicKey>, image: &Name) -> Trusts {
     let file = keyring.directory.as_ref().map(|directory| directory.join(format!("{image}.pub")));
     let own: Option<PublicKey> = file.and_then(|file| fs::read_to_string(file).ok()?.parse().ok());
-    let named = keyring.file.is_some() || keyring.text.is_some();
-    // Without a key that was named, the keyring would make a new one.
-    let named = named.then(|| keyring.find(image).ok().map(|found| found.key.public().clone())).flatten();
-    let mut keys: Vec<PublicKey> = own.into_iter().chain(named).collect();
+    let mut keys: Vec<PublicKey> = own.into_iter().chain(named.cloned()).collect();
     let own = !keys.is_empty();
     if !own {
         keys = keyring.public_keys();

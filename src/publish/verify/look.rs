@@ -13,6 +13,9 @@ use crate::publish::error::Error;
 use crate::publish::presence::Listing;
 use crate::store::{Entry, Store, StoreErrorKind};
 
+/// Where these records lie.
+const RETIRED: &str = "retired/";
+
 /// What a mirror shows of itself.
 #[derive(Debug, Default)]
 pub struct Look {
@@ -26,6 +29,8 @@ pub struct Look {
     pub heads: BTreeSet<Name>,
     /// The blocks that are listed.
     pub blocks: Listing,
+    /// The records of versions that gc has retired.
+    pub retired: Vec<RepoPath>,
     /// Everything else that may turn out to be stray: indexes, other files among the blocks, leftovers of probing.
     pub others: Vec<Entry>,
     /// Why there is no listing.
@@ -79,6 +84,7 @@ impl Look {
                 Kind::Block(id) => blocks.push((id, entry.bytes)),
                 Kind::Head(name) => drop(self.heads.insert(name)),
                 Kind::Index(..) | Kind::IndexSignature(..) => self.others.push(entry),
+                Kind::File if entry.path.as_str().starts_with(RETIRED) => self.retired.push(entry.path),
                 Kind::File if may_be_stray(entry.path.as_str()) => self.others.push(entry),
                 Kind::File | Kind::Images => {}
             }

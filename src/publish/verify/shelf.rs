@@ -24,6 +24,8 @@ pub struct Shelf {
 struct Taken {
     known: Known,
     indexes: HashSet<Sha256>,
+    /// Blocks of retired versions.
+    waiting: HashSet<BlockId>,
 }
 
 impl Shelf {
@@ -72,8 +74,17 @@ impl Shelf {
         rows
     }
 
+    /// Takes in the index of a version that no head names any more.
+    pub fn set_aside(&self, file: &[u8]) {
+        if let Ok(index) = Index::parse(file) {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.waiting.extend(index.blocks().iter().map(|row| row.id));
+        }
+    }
+
     /// Whether any index names this block.
     pub fn names(&self, id: &BlockId) -> bool {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).known.get(id).is_some()
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.known.get(id).is_some() || taken.waiting.contains(id)
     }
 }

@@ -105,7 +105,7 @@ fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Re
     let usage = |why: String| Error::new(ErrorKind::Usage, why);
     let name: Name = name.parse().map_err(|e| usage(format!("`{name}`: {e}")))?;
     let version: Version = version.parse().map_err(|e| usage(format!("`{version}`: {e}")))?;
-    let mirrors = super::publish::read_mirrors(to)?;
+    let mirrors = super::read_mirrors(to)?;
     let trust: Trust = args.trust.of(&name)?;
     let stores = hfl::publish::readers(&mirrors, to.parent().unwrap_or(Path::new("")))?;
     let opened = super::runtime()?.block_on(read::open(&stores, &name, &trust, Some(version)))?;

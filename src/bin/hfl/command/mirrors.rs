@@ -32,10 +32,10 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mirrors = super::publish::read_mirrors(&args.to)?;
+    let mirrors = super::read_mirrors(&args.to)?;
     let relative_to = args.to.parent().unwrap_or(Path::new("")).to_owned();
     let key = mirrors.publish.key.as_ref().map(|key| relative_to.join(key));
-    let believe = Believe::Kept(super::keyring(key));
+    let believe = Believe::kept(super::keyring(key));
     let options = ProbeOptions { mirrors, relative_to, believe, count: args.count, trials: !args.no_probe };
     let cancel = super::cancel_on_signal()?;
     let show = Show::new(Verbosity::of(true, false));

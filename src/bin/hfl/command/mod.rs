@@ -2,12 +2,15 @@
 
 mod demo;
 mod diff;
+mod gc;
 mod log;
 mod mirrors;
 mod mount;
 mod publish;
 mod restore;
+mod rollback;
 mod serve;
+mod sync;
 mod verify;
 
 use std::io::Write as _;
@@ -18,14 +21,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Subcommand;
 use hfl::head::Trust;
-use hfl::mirrors::Mirrors;
+use hfl::mirrors::{FILE_MAX_BYTES, Mirrors};
 use hfl::name::Name;
 use hfl::publish::{Check, Error, ErrorKind, Keyring, Work};
+
+use crate::show::Verbosity;
 
 #[derive(Subcommand)]
 pub enum Command {
     Publish(publish::Args),
     Diff(diff::Args),
+    Sync(sync::Args),
+    Rollback(rollback::Args),
+    Gc(gc::Args),
     Restore(restore::Args),
     Log(log::Args),
     Verify(verify::Args),
@@ -40,6 +48,9 @@ impl Command {
         match self {
             Self::Publish(args) => publish::run(args),
             Self::Diff(args) => diff::run(args),
+            Self::Sync(args) => sync::run(args),
+            Self::Rollback(args) => rollback::run(args),
+            Self::Gc(args) => gc::run(args),
             Self::Restore(args) => restore::run(args),
             Self::Log(args) => log::run(args),
             Self::Verify(args) => verify::run(args),
@@ -53,15 +64,36 @@ impl Command {
     /// Whether errors are to be JSON, too.
     pub fn wants_json(&self) -> bool {
         match self {
-            Self::Publish(args) => args.json,
+            Self::Publish(args) => args.output.json,
+            Self::Sync(args) => args.output.json,
+            Self::Rollback(args) => args.output.json,
+            Self::Gc(args) => args.output.json,
             Self::Diff(args) => args.json,
             Self::Restore(args) => args.json,
             Self::Log(args) => args.json,
-            Self::Verify(args) => args.json,
+            Self::Verify(args) => args.output.json,
             Self::Mirrors(args) => args.json,
             Self::Serve(_) | Self::Mount(_) | Self::Demo(_) => false,
         }
     }
+}
+
+/// Reads mirrors.toml.
+fn read_mirrors(path: &Path) -> anyhow::Result<Mirrors> {
+    let meta = std::fs::metadata(path).map_err(|e| {
+        Error::io(path, &e)
+            .hint("a mirrors.toml of three lines is enough:\n  [[mirror]]\n  name = \"local\"\n  write = \"./public\"")
+    })?;
+    if !meta.is_file() || meta.len() > FILE_MAX_BYTES {
+        return Err(usage(format!("{}: not a mirrors.toml (not a file, or larger than 1 MiB)", path.display())));
+    }
+    let file = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
+    let text = String::from_utf8(file).map_err(|_| usage(format!("{}: not UTF-8", path.display())))?;
+    Mirrors::parse(&text).map_err(|e| usage(format!("{}: {e}", path.display())))
+}
+
+fn usage(message: String) -> anyhow::Error {
+    Error::new(ErrorKind::Usage, message).into()
 }
 
 /// A runtime for the asynchronous parts.
@@ -117,11 +149,43 @@ pub struct DeliveryArgs {
     check: String,
 }
 
+/// Whose key signs.
+#[derive(clap::Args)]
+pub struct KeyArgs {
+    /// The minisign secret key (or HFL_KEY=its text; password in HFL_KEY_PASSWORD)
+    #[arg(long, value_name = "FILE", conflicts_with = "unsigned")]
+    key: Option<PathBuf>,
+    /// Without a signature
+    #[arg(long)]
+    unsigned: bool,
+}
+
+/// How much is said, and to whom.
+#[derive(clap::Args)]
+pub struct OutputArgs {
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// No progress, errors alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// More about each step
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
+}
+
+impl OutputArgs {
+    fn verbosity(&self) -> Verbosity {
+        Verbosity::of(self.quiet || self.json, self.verbose)
+    }
+}
+
 /// The repository of a mirrors.toml, as an operation works on it.
-fn work(to: &Path, mirrors: Mirrors, key: Option<PathBuf>, unsigned: bool, delivery: &DeliveryArgs) -> Work {
+fn work(to: &Path, mirrors: Mirrors, key: KeyArgs, delivery: &DeliveryArgs) -> Work {
     let relative_to = to.parent().unwrap_or(Path::new("")).to_owned();
-    let key = key.or(mirrors.publish.key.as_ref().map(|key| relative_to.join(key)));
-    let mut work = Work::new(mirrors, relative_to, (!unsigned).then(|| keyring(key)));
+    let file = key.key.or(mirrors.publish.key.as_ref().map(|key| relative_to.join(key)));
+    let keyring = (!key.unsigned).then(|| keyring(file));
+    let mut work = Work::new(mirrors, relative_to, keyring);
     work.min_mirrors = delivery.min_mirrors;
     work.patience = delivery.patience.into();
     work.check = if delivery.check == "list" { Check::List } else { Check::Head };

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::ArgAction;
-use hfl::mirrors::{FILE_MAX_BYTES, Mirrors};
 use hfl::name::{Label, Name};
 use hfl::publish::{self, Error, ErrorKind, MirrorReport, Options, Outcome, Report};
 use hfl::split::Choice;
@@ -44,12 +42,8 @@ pub struct Args {
     /// What to say of this version, at most 64 characters
     #[arg(long)]
     label: Option<Label>,
-    /// The minisign secret key (or HFL_KEY=its text; password in HFL_KEY_PASSWORD)
-    #[arg(long, value_name = "FILE", conflicts_with = "unsigned")]
-    key: Option<PathBuf>,
-    /// Publish without a signature
-    #[arg(long)]
-    unsigned: bool,
+    #[command(flatten)]
+    key: super::KeyArgs,
     /// Clients that never saw this image refuse it after so many days
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     expires: Option<u32>,
@@ -64,37 +58,33 @@ pub struct Args {
     /// Only say what would be sent: objects and bytes for each mirror
     #[arg(long)]
     dry_run: bool,
-    /// Report as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// No progress, errors alone
-    #[arg(short, long)]
-    quiet: bool,
-    /// More about each step
-    #[arg(short, long, action = ArgAction::SetTrue, conflicts_with = "quiet")]
-    verbose: bool,
+    #[command(flatten)]
+    pub output: super::OutputArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let json = args.json;
-    let verbosity = Verbosity::of(args.quiet || args.json, args.verbose);
+    let (json, verbosity) = (args.output.json, args.output.verbosity());
     let options = options(args)?;
     let cancel = super::cancel_on_signal()?;
     let show = Arc::new(Show::new(verbosity));
     let report = super::runtime()?.block_on(publish::publish(options, show.clone(), cancel));
     drop(show);
-    let report = report?;
+    finish(&report?, json, verbosity == Verbosity::Quiet)
+}
+
+/// Prints the report; the exit code.
+pub fn finish(report: &Report, json: bool, quiet: bool) -> anyhow::Result<ExitCode> {
     if json {
-        exit::print_json(&report)?;
-    } else if verbosity != Verbosity::Quiet {
-        exit::print_with(|out| write_report(&report, out))?;
+        exit::print_json(report)?;
+    } else if !quiet {
+        exit::print_with(|out| write_report(report, out))?;
     }
     let behind = report.behind().count();
     Ok(if behind > 0 { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
 }
 
 fn options(args: Args) -> anyhow::Result<Options> {
-    let mirrors = read_mirrors(&args.to)?;
+    let mirrors = super::read_mirrors(&args.to)?;
     let name = match args.name {
         Some(name) => name,
         None => default_name(&args.image)?,
@@ -102,11 +92,11 @@ fn options(args: Args) -> anyhow::Result<Options> {
     let defaults = mirrors.publish.clone();
     let split = match (args.split, &defaults.split) {
         (Some(split), _) => split,
-        (None, Some(text)) => text.parse().map_err(|e| usage(format!("{}: split: {e}", args.to.display())))?,
+        (None, Some(text)) => text.parse().map_err(|e| super::usage(format!("{}: split: {e}", args.to.display())))?,
         (None, None) => Choice::Content,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut work = super::work(&args.to, mirrors, args.key, args.unsigned, &args.delivery);
+    let mut work = super::work(&args.to, mirrors, args.key, &args.delivery);
     work.expires_days = args.expires.or(work.expires_days);
     work.dry_run = args.dry_run;
     Ok(Options {
@@ -123,28 +113,10 @@ fn options(args: Args) -> anyhow::Result<Options> {
     })
 }
 
-fn usage(message: String) -> anyhow::Error {
-    Error::new(ErrorKind::Usage, message).into()
-}
-
-/// Reads mirrors.toml.
-pub fn read_mirrors(path: &Path) -> anyhow::Result<Mirrors> {
-    let meta = std::fs::metadata(path).map_err(|e| {
-        Error::io(path, &e)
-            .hint("a mirrors.toml of three lines is enough:\n  [[mirror]]\n  name = \"local\"\n  write = \"./public\"")
-    })?;
-    if !meta.is_file() || meta.len() > FILE_MAX_BYTES {
-        return Err(usage(format!("{}: not a mirrors.toml (not a file, or larger than 1 MiB)", path.display())));
-    }
-    let file = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
-    let text = String::from_utf8(file).map_err(|_| usage(format!("{}: not UTF-8", path.display())))?;
-    Mirrors::parse(&text).map_err(|e| usage(format!("{}: {e}", path.display())))
-}
-
 fn default_name(image: &Path) -> anyhow::Result<Name> {
     let stem = image.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     if stem == "-" {
-        return Err(usage("an image from standard input needs a name: --name NAME".into()));
+        return Err(super::usage("an image from standard input needs a name: --name NAME".into()));
     }
     stem.parse().map_err(|e| {
         let hint = Name::suggest(stem).map_or_else(|| "--name NAME".to_owned(), |name| format!("--name {name}"));

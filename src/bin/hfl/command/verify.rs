@@ -48,16 +48,12 @@ pub struct Args {
     repair: bool,
     #[command(flatten)]
     trust: super::TrustArgs,
-    /// Report as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// No progress, and no word where nothing is wrong
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    pub output: super::OutputArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mirrors = super::publish::read_mirrors(&args.to)?;
+    let mirrors = super::read_mirrors(&args.to)?;
     let relative_to = args.to.parent().unwrap_or(Path::new("")).to_owned();
     let believe = believe(&args.trust, &mirrors, &relative_to)?;
     let options = VerifyOptions {
@@ -71,14 +67,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         repair: args.repair,
     };
     let cancel = super::cancel_on_signal()?;
-    let show = Arc::new(Show::new(Verbosity::of(args.quiet || args.json, false)));
+    let show = Arc::new(Show::new(args.output.verbosity()));
     let report = super::runtime()?.block_on(publish::verify(options, show.clone(), cancel));
     drop(show);
     let report = report?;
     let code = code(&report);
-    if args.json {
+    if args.output.json {
         exit::print_json(&report)?;
-    } else if !args.quiet || code != 0 {
+    } else if args.output.verbosity() != Verbosity::Quiet || code != 0 {
         exit::print_with(|out| write_report(&report, out))?;
     }
     Ok(ExitCode::from(code))
@@ -91,7 +87,7 @@ fn believe(trust: &super::TrustArgs, mirrors: &Mirrors, relative_to: &Path) -> a
         Some(key) => key.clone(),
         None => {
             let key = mirrors.publish.key.as_ref().map(|key| relative_to.join(key));
-            return Ok(Believe::Kept(super::keyring(key)));
+            return Ok(Believe::kept(super::keyring(key)));
         }
     };
     let key = text.parse().map_err(|e| Error::new(ErrorKind::Usage, format!("--key: {e}")))?;

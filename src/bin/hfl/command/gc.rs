@@ -1,0 +1,124 @@
+//! `hfl gc`.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use hfl::name::Name;
+use hfl::publish::{self, GcOptions, GcReport, Marked};
+
+use super::publish::write_mirror;
+use crate::exit;
+use crate::show::{Show, Verbosity, bytes, count};
+
+/// Versions that stay where neither the option nor mirrors.toml says how many.
+const KEEP: u32 = 30;
+
+/// Remove old versions and the blocks that only they need, in two steps some days apart.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  hfl gc --to mirrors.toml --dry-run
+  hfl gc --to mirrors.toml --keep 14 --keep-days 30
+  hfl gc --to mirrors.toml --grace-days 0     at once: clients that still read an old version fail
+
+A version is marked first: the head no longer names it. Its blocks go with a run of hfl gc after the grace period, as far
+as no version of any image on any mirror names them. All mirrors must be reachable and all heads must verify, else nothing
+is removed. Exit codes: 0 done, 3 something did not verify, 4 a mirror cannot be reached, 6 some mirrors behind.")]
+pub struct Args {
+    /// The mirrors
+    #[arg(long, value_name = "mirrors.toml")]
+    to: PathBuf,
+    /// Only mark old versions of this image; can be given several times [default: all whose key is at hand]
+    #[arg(long, value_name = "NAME")]
+    image: Vec<Name>,
+    /// Versions that stay, newest first [default: `keep` of mirrors.toml, else 30]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
+    /// Versions younger than so many days stay, too
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    keep_days: u32,
+    /// Days between marking and removing
+    #[arg(long, value_name = "DAYS", default_value_t = 7)]
+    grace_days: u32,
+    /// Go on even if more than half of all blocks would be removed
+    #[arg(long)]
+    more_than_half: bool,
+    #[command(flatten)]
+    key: super::KeyArgs,
+    #[command(flatten)]
+    delivery: super::DeliveryArgs,
+    /// Only say what would go
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    pub output: super::OutputArgs,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mirrors = super::read_mirrors(&args.to)?;
+    let keep = args.keep.or(mirrors.publish.keep).unwrap_or(KEEP);
+    let mut work = super::work(&args.to, mirrors, args.key, &args.delivery);
+    work.dry_run = args.dry_run;
+    let options = GcOptions {
+        work,
+        images: args.image,
+        keep: keep as usize,
+        keep_days: args.keep_days,
+        grace_days: args.grace_days,
+        more_than_half: args.more_than_half,
+    };
+    let cancel = super::cancel_on_signal()?;
+    let show = Arc::new(Show::new(args.output.verbosity()));
+    let report = super::runtime()?.block_on(publish::gc(options, show.clone(), cancel));
+    drop(show);
+    let report = report?;
+    if args.output.json {
+        exit::print_json(&report)?;
+    } else if args.output.verbosity() != Verbosity::Quiet {
+        exit::print_with(|out| write_report(&report, args.dry_run, out))?;
+    }
+    let behind = report.swept.mirrors.iter().any(|m| m.why.is_some())
+        || report.marked.iter().flat_map(|m| &m.mirrors).any(|m| !m.current);
+    Ok(if behind { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
+}
+
+fn write_report(report: &GcReport, dry_run: bool, out: &mut String) -> std::fmt::Result {
+    report.marked.iter().try_for_each(|marked| write_marked(marked, dry_run, out))?;
+    let swept = &report.swept;
+    for pending in &swept.pending {
+        writeln!(out, "{} is retired and goes after {}", pending.version, pending.after)?;
+    }
+    if swept.versions.is_empty() {
+        return writeln!(out, "nothing to remove");
+    }
+    let verb = if dry_run { "would remove" } else { "removed" };
+    writeln!(
+        out,
+        "{verb} {} blocks, {}, and {} files of {}",
+        count(swept.blocks),
+        bytes(swept.zlib_bytes),
+        count(swept.files),
+        swept.versions.join(", ")
+    )?;
+    for mirror in &swept.mirrors {
+        let why = mirror.why.as_ref().map(|why| format!("; STOPPED: {why}")).unwrap_or_default();
+        writeln!(out, "  mirror  {}: {} objects{why}", mirror.name, count(mirror.removed))?;
+    }
+    Ok(())
+}
+
+fn write_marked(marked: &Marked, dry_run: bool, out: &mut String) -> std::fmt::Result {
+    if let Some(why) = &marked.skipped {
+        return writeln!(out, "{}: left alone: {why}", marked.image);
+    }
+    let (kept, retired) = (marked.kept.len(), &marked.retired);
+    let numbers: Vec<String> = retired.iter().map(u32::to_string).collect();
+    match (retired.is_empty(), dry_run) {
+        (true, _) => writeln!(out, "{}: {kept} versions, all stay", marked.image)?,
+        (false, true) => writeln!(out, "{}: {kept} versions stay, would retire {}", marked.image, numbers.join(", "))?,
+        (false, false) => writeln!(out, "{}: {kept} versions stay, retired {}", marked.image, numbers.join(", "))?,
+    }
+    let done = if dry_run { "to send:" } else { "sent" };
+    marked.mirrors.iter().try_for_each(|m| write_mirror(m, done, out))
+}

@@ -1,0 +1,78 @@
+//! `hfl sync`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use hfl::name::Name;
+use hfl::publish::{self, Error, ErrorKind, Outcome, Planned, Report, Watch};
+
+use super::publish::write_mirror;
+use crate::exit;
+use crate::show::{Show, Verbosity};
+
+/// Bring every mirror to the newest version of every image, from the mirrors that have it.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  hfl sync --to mirrors.toml                  after adding a [[mirror]] table, or after exit code 6
+  hfl sync --to mirrors.toml --check list     also send again what is missing from a listing
+  hfl sync --to mirrors.toml --image debian-ps3 --key RWQ...
+
+Where the secret key is at hand, heads are made anew when mirrors.toml has new public URLs; else clients learn of a new
+mirror with the next version. Exit codes are those of hfl publish.")]
+pub struct Args {
+    /// The mirrors
+    #[arg(long, value_name = "mirrors.toml")]
+    to: PathBuf,
+    /// Only this image; can be given several times [default: all that a mirror lists]
+    #[arg(long, value_name = "NAME")]
+    image: Vec<Name>,
+    #[command(flatten)]
+    trust: super::TrustArgs,
+    #[command(flatten)]
+    delivery: super::DeliveryArgs,
+    /// Only say what would be sent
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    pub output: super::OutputArgs,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mirrors = super::read_mirrors(&args.to)?;
+    let key = super::KeyArgs { key: None, unsigned: args.trust.unsigned };
+    let mut work = super::work(&args.to, mirrors, key, &args.delivery);
+    work.dry_run = args.dry_run;
+    let cancel = super::cancel_on_signal()?;
+    let runtime = super::runtime()?;
+    let images = if args.image.is_empty() {
+        runtime.block_on(publish::images(&work))?.into_iter().collect()
+    } else {
+        args.image.clone()
+    };
+    if images.is_empty() {
+        let error = Error::new(ErrorKind::Local, "there is no image on these mirrors");
+        return Err(error.hint("hfl publish puts one there").into());
+    }
+    let (mut reports, mut planned) = (Vec::new(), Planned::new());
+    for image in images {
+        let trust = args.trust.of(&image)?;
+        let show = Arc::new(Show::new(args.output.verbosity()));
+        let watch = Watch { progress: show, cancel: Arc::clone(&cancel) };
+        reports.push(runtime.block_on(publish::sync(work.clone(), image, trust, &mut planned, watch))?);
+    }
+    if args.output.json {
+        exit::print_json(&reports)?;
+    } else if args.output.verbosity() != Verbosity::Quiet {
+        exit::print_with(|out| reports.iter().try_for_each(|report| write_report(report, out)))?;
+    }
+    let behind = reports.iter().any(|report| report.behind().count() > 0);
+    Ok(if behind { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
+}
+
+fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
+    use std::fmt::Write as _;
+    writeln!(out, "{} version {}", report.image, report.version)?;
+    let done = if report.outcome == Outcome::DryRun { "to send:" } else { "sent" };
+    report.mirrors.iter().try_for_each(|m| write_mirror(m, done, out))
+}

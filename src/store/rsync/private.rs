@@ -1,0 +1,78 @@
+//! The private directory of a store: the bodies that are under way, and the socket of the shared connection.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The longest path of a socket everywhere is 103 bytes; ssh adds 17 to it while it makes one.
+const DIRECTORY_MAX_BYTES: usize = 103 - 17 - "/hfl-XXXXXX/ssh".len();
+
+/// A directory that nobody else can enter, removed with this.
+#[derive(Debug)]
+pub(super) struct Private {
+    /// Trees without files for the next batches: to make and remove 256 directories takes longer than to send a batch.
+    trees: Mutex<Vec<TempDir>>,
+    directory: TempDir,
+    host: String,
+}
+
+impl Private {
+    pub(super) fn new(host: String) -> io::Result<Self> {
+        let usual = std::env::temp_dir();
+        let short = usual.as_os_str().len() <= DIRECTORY_MAX_BYTES;
+        let above = if short { usual.as_path() } else { Path::new("/tmp") };
+        let directory = tempfile::Builder::new().prefix("hfl-").tempdir_in(above)?;
+        Ok(Self { trees: Mutex::default(), directory, host })
+    }
+
+    /// Where ssh makes the socket of the connection that all share.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.directory.path().join("ssh")
+    }
+
+    /// A new empty directory.
+    pub(super) fn empty(&self) -> io::Result<TempDir> {
+        tempfile::Builder::new().prefix("batch-").tempdir_in(self.directory.path())
+    }
+
+    /// A directory without files for the bodies of one batch.
+    pub(super) fn tree(&self) -> io::Result<TempDir> {
+        let kept = self.trees.lock().ok().and_then(|mut trees| trees.pop());
+        kept.map_or_else(|| self.empty(), Ok)
+    }
+
+    /// Takes back such a directory once its files are gone.
+    pub(super) fn keep(&self, tree: TempDir) {
+        if let Ok(mut trees) = self.trees.lock() {
+            trees.push(tree);
+        }
+    }
+}
+
+impl Drop for Private {
+    /// Ends the shared connection; it would end by itself 30 seconds later.
+    fn drop(&mut self) {
+        let socket = self.socket();
+        if !socket.exists() {
+            return;
+        }
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-S").arg(&socket).args(["-O", "exit", &self.host]);
+        let Ok(mut child) = ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
+            return;
+        };
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(1) {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}

@@ -1,0 +1,94 @@
+//! Directories on the server: made when something is to lie in them, and remembered.
+//!
+//! Nothing waits for them: they are asked for in the same breath as the first file, and whether they are there shows
+//! when that file is put into its place.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use super::failure::Failure;
+use super::pending::Pending;
+use super::session::Session;
+use super::wire::{MKDIR, Request, STAT};
+
+/// What is known to exist.
+#[derive(Debug, Default)]
+pub struct Directories(Mutex<HashSet<String>>);
+
+/// A directory that was asked for.
+pub type Asked = Vec<(String, Pending)>;
+
+impl Directories {
+    /// Asks for `directory` and its parents, as far as they are not known, parents first.
+    pub async fn ask(&self, session: &Session, directory: &str) -> Result<Asked, Failure> {
+        let mut asked = Vec::new();
+        for path in parents(directory).filter(|path| !self.knows(path)) {
+            asked.push((path.to_owned(), session.send(mkdir(path)).await?));
+        }
+        Ok(asked)
+    }
+
+    /// Takes note of what was asked for. A refusal is no failure yet: most often the directory is there already.
+    pub async fn note(&self, asked: Asked) -> Result<(), Failure> {
+        for (path, pending) in asked {
+            pending.reply().await?;
+            self.lock().insert(path);
+        }
+        Ok(())
+    }
+
+    /// Makes `directory` and its parents one after the other, whatever was known of them.
+    pub async fn make(&self, session: &Session, directory: &str) -> Result<(), Failure> {
+        self.lock().clear();
+        for path in parents(directory) {
+            if let Err(failure) = session.send(mkdir(path)).await?.done().await {
+                let there = session.send(Request::new(STAT).bytes(path.as_bytes())).await?.attributes().await;
+                there.map_err(|_| no_directory(path, failure))?;
+            }
+            self.lock().insert(path.to_owned());
+        }
+        Ok(())
+    }
+
+    fn knows(&self, path: &str) -> bool {
+        self.lock().contains(path)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn mkdir(path: &str) -> Request {
+    Request::new(MKDIR).bytes(path.as_bytes()).number(0)
+}
+
+/// Says which directory it was.
+fn no_directory(path: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Status { code, text } => {
+            let text = if text.is_empty() { "no reason given".into() } else { text };
+            Failure::Status { code, text: format!("{text}, making the directory {path}") }
+        }
+        other => other,
+    }
+}
+
+/// `a/b/c` as `a`, `a/b` and itself, without the root and the home directory.
+fn parents(directory: &str) -> impl Iterator<Item = &str> {
+    let ends = directory.match_indices('/').map(|(at, _)| at).chain([directory.len()]);
+    ends.map(|end| &directory[..end]).filter(|path| !path.is_empty() && *path != ".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parents;
+
+    #[test]
+    fn parents_come_first() {
+        let all = |path: &'static str| parents(path).collect::<Vec<_>>();
+        assert_eq!(all("/srv/hfl/blocks"), ["/srv", "/srv/hfl", "/srv/hfl/blocks"]);
+        assert_eq!(all("site/blocks"), ["site", "site/blocks"]);
+        assert_eq!(all("./blocks"), ["./blocks"]);
+    }
+}

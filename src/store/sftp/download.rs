@@ -1,0 +1,116 @@
+//! Reading an object: its first bytes and its length in one round trip, all the rest in another.
+
+use bytes::{Bytes, BytesMut};
+
+use super::Inner;
+use super::failure::{EOF, Failure, NO_SUCH_FILE};
+use super::pending::Pending;
+use super::session::Session;
+use super::wire::{Attributes, CLOSE, FLAG_READ, FSTAT, OPEN, READ, Reply, Request, STAT};
+
+/// What a length that a server claims may have allocated before its bytes are there.
+const TRUST_BYTES: u64 = 64 << 10;
+/// How many reads of one object are under way at once.
+const READS: usize = 32;
+
+/// An open file, closed without waiting for it.
+struct Open<'a> {
+    session: &'a Session,
+    handle: Bytes,
+    chunk_bytes: usize,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.session.forget(Request::new(CLOSE).bytes(&self.handle));
+    }
+}
+
+impl Inner {
+    /// The bytes of a file, of which no more than `max_bytes` are read.
+    pub async fn download(&self, path: &str, max_bytes: u64) -> Result<Bytes, Failure> {
+        let lease = self.pool.lease().await?;
+        let open = Request::new(OPEN).bytes(path.as_bytes()).number(FLAG_READ).number(0);
+        let handle = lease.send(open).await?.handle().await?;
+        let mut file = Open { session: &lease, handle, chunk_bytes: lease.read_chunk_bytes() };
+        let about = lease.send(Request::new(FSTAT).bytes(&file.handle)).await?;
+        let first = file.read(0, max_bytes.max(1)).await?;
+        let length = length(about.attributes().await?, max_bytes)?;
+        let mut body = BytesMut::with_capacity(length.min(TRUST_BYTES) as usize);
+        take(&mut body, first, length).await?;
+        while (body.len() as u64) < length {
+            file.read_on(&mut body, length).await?;
+        }
+        Ok(body.freeze())
+    }
+
+    /// What is known of the file at `path`; `None` where there is none.
+    pub async fn stat(&self, path: &str) -> Result<Option<Attributes>, Failure> {
+        let lease = self.pool.lease().await?;
+        match lease.ask(Request::new(STAT).bytes(path.as_bytes())).await? {
+            Reply::Attributes(attributes) => Ok(Some(attributes)),
+            Reply::Status { code: NO_SUCH_FILE, .. } => Ok(None),
+            other => Err(Failure::unexpected(other)),
+        }
+    }
+}
+
+impl Open<'_> {
+    /// Asks for the bytes from `offset` on, as many as one packet holds of `wanted`.
+    async fn read(&self, offset: u64, wanted: u64) -> Result<Pending, Failure> {
+        let bytes = wanted.min(self.chunk_bytes as u64) as usize;
+        let read = Request::new(READ).bytes(&self.handle).long(offset).number(bytes as u32);
+        self.session.send_for(read, bytes).await
+    }
+
+    /// Reads on where `body` ends, many packets at once. A server that sends less than a packet was asked to hold is
+    /// asked for less from then on.
+    async fn read_on(&mut self, body: &mut BytesMut, length: u64) -> Result<(), Failure> {
+        let mut reads = Vec::new();
+        let mut offset = body.len() as u64;
+        while offset < length && reads.len() < READS {
+            let wanted = (length - offset).min(self.chunk_bytes as u64);
+            reads.push((wanted, self.read(offset, wanted).await?));
+            offset += wanted;
+        }
+        for (wanted, read) in reads {
+            let got = take(body, read, length).await?;
+            if got < wanted {
+                self.chunk_bytes = (got as usize).max(4096);
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends what was read to `body`, and says how much it was.
+async fn take(body: &mut BytesMut, read: Pending, length: u64) -> Result<u64, Failure> {
+    let ended = || Failure::Nonsense(format!("the file ends at byte {} of {length}", body.len()));
+    let data = match read.data().await {
+        Err(failure) if failure.is_status(EOF) && length == 0 => Bytes::new(),
+        Err(failure) if failure.is_status(EOF) => return Err(ended()),
+        data => data?,
+    };
+    if (body.len() + data.len()) as u64 > length {
+        return Err(Failure::Nonsense(format!("the server sent more than the {length} bytes of the file")));
+    }
+    if data.is_empty() && length > 0 {
+        return Err(ended());
+    }
+    body.extend_from_slice(&data);
+    Ok(data.len() as u64)
+}
+
+fn length(about: Attributes, max_bytes: u64) -> Result<u64, Failure> {
+    if !about.is_file() {
+        return Err(Failure::Nonsense("not a regular file".into()));
+    }
+    match about.bytes {
+        Some(length) if length > max_bytes => {
+            Err(Failure::TooLong(format!("{length} bytes, expected at most {max_bytes}")))
+        }
+        Some(length) => Ok(length),
+        None => Err(Failure::Nonsense("the server does not say how long the file is".into())),
+    }
+}

@@ -1,0 +1,95 @@
+//! How a WebDAV server is reached, checked before the first request.
+
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Url};
+
+use super::server::Server;
+use crate::mirrors::Secret;
+use crate::store::http::{builder, sentence};
+use crate::store::{StoreError, StoreErrorKind};
+
+const CA_FILE_MAX_BYTES: u64 = 1 << 20;
+/// Servers close a silent connection after 5 seconds and more; before that nobody is surprised by it.
+const IDLE_MAX: Duration = Duration::from_secs(4);
+
+/// How a WebDAV server is reached.
+#[derive(Clone)]
+pub struct WebDavConfig {
+    /// `http(s)://host[:port]/path/`, without user, query and fragment.
+    pub url: String,
+    /// Who writes there.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<Secret>,
+    /// The certificates (PEM) of private certificate authorities, trusted besides the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Further headers of every request; they may be secret.
+    pub headers: Vec<(String, String)>,
+}
+
+impl fmt::Debug for WebDavConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebDavConfig").field("url", &self.url).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl WebDavConfig {
+    /// The server, with no connection open yet.
+    pub(super) fn server(self) -> Result<Server, StoreError> {
+        let base = base_url(&self.url)?;
+        let wrong = |why: String| StoreError::whole(base.as_str(), StoreErrorKind::Other, why);
+        if self.user.as_ref().is_some_and(|user| user.contains(':')) {
+            return Err(wrong("a user name has no colon".into()));
+        }
+        let further = self.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        let client = builder(further)
+            .default_headers(headers(&self.headers).map_err(wrong)?)
+            .redirect(Policy::none())
+            .pool_idle_timeout(IDLE_MAX)
+            .build()
+            .map_err(|e| wrong(sentence(&e)))?;
+        Ok(Server { client, base, user: self.user, password: self.password })
+    }
+}
+
+/// The base, with the slash at its end. An error does not show a text that may hold a password.
+fn base_url(text: &str) -> Result<Url, StoreError> {
+    let wrong = |why: &str| StoreError::whole("webdav", StoreErrorKind::Other, why);
+    let mut url: Url = text.parse().map_err(|_| wrong("not a URL"))?;
+    let no_user = url.username().is_empty() && url.password().is_none();
+    if !matches!(url.scheme(), "http" | "https") || !no_user || url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("the URL must be http(s)://host/path/, without user, password, query and fragment"));
+    }
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
+fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let key: HeaderName = name.parse().map_err(|_| format!("`{}` is no name of a header", name.escape_debug()))?;
+        let mut value: HeaderValue =
+            value.parse().map_err(|_| format!("the value of the header `{key}` is no text"))?;
+        value.set_sensitive(true);
+        headers.append(key, value);
+    }
+    Ok(headers)
+}
+
+fn certificates(file: &Path) -> Result<Vec<Certificate>, StoreError> {
+    let place = file.display().to_string();
+    let mut pem = Vec::new();
+    let read = std::fs::File::open(file).and_then(|f| f.take(CA_FILE_MAX_BYTES).read_to_end(&mut pem));
+    read.map_err(|e| StoreError::io(&place, &e))?;
+    let wrong = |why: String| StoreError::whole(&place, StoreErrorKind::Other, why);
+    let found = Certificate::from_pem_bundle(&pem).map_err(|e| wrong(sentence(&e)))?;
+    if found.is_empty() { Err(wrong("no certificate (PEM) in it".into())) } else { Ok(found) }
+}

@@ -1,0 +1,143 @@
+//! Listings: PROPFIND with Depth 1, collection by collection, never the whole tree at once, which most servers refuse.
+//!
+//! Only what lies directly below the collection that was asked for is believed, so a listing always comes to an end.
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use percent_encoding::percent_decode_str;
+use reqwest::StatusCode;
+
+use super::multistatus::{self, Resource};
+use super::server::Server;
+use crate::layout::RepoPath;
+use crate::store::{Entry, StoreError, StoreErrorKind};
+
+/// The longest answer about one collection: some 100,000 objects.
+const ANSWER_MAX_BYTES: u64 = 64 << 20;
+/// Collections asked for at the same time; each answer is held in memory.
+const AT_ONCE: usize = 8;
+/// Two blocks for each that an index can have.
+const ENTRIES_MAX: usize = 1 << 23;
+/// 256 of blocks, and some for each image.
+const COLLECTIONS_MAX: usize = 1 << 16;
+
+const ASKED: &str = concat!(
+    r#"<?xml version="1.0" encoding="utf-8"?>"#,
+    r#"<propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/></prop></propfind>"#
+);
+
+/// What is directly below a collection.
+struct Member {
+    path: RepoPath,
+    collection: bool,
+    bytes: Option<u64>,
+}
+
+/// Every object below `prefix`.
+pub(super) async fn list(server: &Server, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+    let (mut entries, mut unsized_objects, mut collections) = (Vec::new(), Vec::new(), 0);
+    let mut level = vec![prefix.to_owned()];
+    while !level.is_empty() {
+        collections += level.len();
+        let mut answers = stream::iter(level).map(|c| members(server, c)).buffer_unordered(AT_ONCE);
+        let mut next = Vec::new();
+        while let Some(members) = answers.try_next().await? {
+            for member in members {
+                match member {
+                    Member { path, collection: true, .. } => next.push(path.to_string()),
+                    Member { path, bytes: Some(bytes), .. } => entries.push(Entry { path, bytes }),
+                    Member { path, .. } => unsized_objects.push(path),
+                }
+            }
+            if entries.len() + unsized_objects.len() > ENTRIES_MAX || collections + next.len() > COLLECTIONS_MAX {
+                let why = format!("more than {ENTRIES_MAX} objects or {COLLECTIONS_MAX} collections");
+                return Err(server.error(prefix, StoreErrorKind::TooLong, why));
+            }
+        }
+        level = next;
+    }
+    let sizes = stream::iter(unsized_objects).map(async |path: RepoPath| {
+        let bytes = size(server, path.as_str()).await?;
+        Ok::<_, StoreError>(bytes.map(|bytes| Entry { path, bytes }))
+    });
+    let sized: Vec<Option<Entry>> = sizes.buffer_unordered(AT_ONCE).try_collect().await?;
+    entries.extend(sized.into_iter().flatten());
+    Ok(entries)
+}
+
+/// Bytes of the object at `at`, `None` where there is none or a collection.
+///
+/// HEAD is the cheapest question, but Apache leaves out the length of an empty object, and for a collection there are as
+/// many answers as servers: then PROPFIND decides.
+pub(super) async fn size(server: &Server, at: &str) -> Result<Option<u64>, StoreError> {
+    let answer = server.send(server.request("HEAD", at)?, at, 0).await?;
+    match answer.status() {
+        StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(None),
+        StatusCode::OK => {
+            let length = answer.headers().get(reqwest::header::CONTENT_LENGTH).and_then(|l| l.to_str().ok());
+            if let Some(bytes) = length.and_then(|l| l.parse().ok()) {
+                return Ok(Some(bytes));
+            }
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {}
+        status if status.is_redirection() => {}
+        _ => return Err(server.refused("HEAD", at, &answer)),
+    }
+    let found = propfind(server, at, "0").await?.and_then(|resources| resources.into_iter().next());
+    match found {
+        None => Ok(None),
+        Some(Resource { collection: true, .. }) => Ok(None),
+        Some(Resource { bytes: Some(bytes), .. }) => Ok(Some(bytes)),
+        Some(_) => Err(server.error(at, StoreErrorKind::Protocol, "the server does not say how long it is")),
+    }
+}
+
+/// The names of the objects directly in a collection, which need not be names that a repository has.
+pub(super) async fn names(server: &Server, collection: &str) -> Result<Vec<String>, StoreError> {
+    let resources = propfind(server, &format!("{collection}/"), "1").await?.unwrap_or_default();
+    let name = |r: Resource| child(server, collection, &r.href).filter(|_| !r.collection);
+    Ok(resources.into_iter().filter_map(name).collect())
+}
+
+async fn members(server: &Server, collection: String) -> Result<Vec<Member>, StoreError> {
+    let slash = if collection.is_empty() { "" } else { "/" };
+    let Some(resources) = propfind(server, &format!("{collection}{slash}"), "1").await? else { return Ok(Vec::new()) };
+    let member = |r: Resource| {
+        let name = child(server, &collection, &r.href)?;
+        let path = format!("{collection}{slash}{name}").parse().ok()?;
+        Some(Member { path, collection: r.collection, bytes: r.bytes })
+    };
+    Ok(resources.into_iter().filter_map(member).collect())
+}
+
+/// The properties of what lies at `at`, and with a depth of 1 of what is in it; `None` where there is nothing.
+async fn propfind(server: &Server, at: &str, depth: &'static str) -> Result<Option<Vec<Resource>>, StoreError> {
+    let request = server.request("PROPFIND", at)?.header("depth", depth);
+    let request = request.header("content-type", "application/xml").body(Bytes::from_static(ASKED.as_bytes()));
+    let answer = server.send(request, at, ASKED.len() as u64).await?;
+    match answer.status() {
+        StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(None),
+        StatusCode::MULTI_STATUS => {}
+        _ => return Err(server.refused("PROPFIND", at, &answer)),
+    }
+    let body = server.body(at, answer, ANSWER_MAX_BYTES).await?;
+    let resources = multistatus::parse(&body);
+    resources.map(Some).map_err(|e| server.error(at, StoreErrorKind::Protocol, e.to_string()))
+}
+
+/// The name that `href`, a URL or an absolute path, has directly below a collection. Its host is not looked at: behind a
+/// proxy a server may know itself by another name.
+fn child(server: &Server, collection: &str, href: &str) -> Option<String> {
+    let path = match href.split_once("://") {
+        Some((_, rest)) => &rest[rest.find('/')?..],
+        None => href,
+    };
+    let path = percent_decode_str(path).decode_utf8().ok()?;
+    let base = percent_decode_str(server.base.path()).decode_utf8().ok()?;
+    let below = path.strip_prefix(base.as_ref())?.strip_prefix(collection)?;
+    let name = if collection.is_empty() { below } else { below.strip_prefix('/')? };
+    let name = name.strip_suffix('/').unwrap_or(name);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+');
+    let usable = !name.is_empty() && name != "." && name != ".." && name.bytes().all(plain);
+    usable.then(|| name.to_owned())
+}

@@ -1,0 +1,153 @@
+//! One request at a time: its URL, its credentials, its deadline, and what an answer that is no success means.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::LOCATION;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::mirrors::Secret;
+use crate::store::http::sentence;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// How long any request may take that carries next to nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The first pause before a request is sent once more, each next one is twice as long, and where they end.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(800);
+/// The slowest line worth waiting for.
+const BYTES_PER_SECOND_MIN: u64 = 16 << 10;
+
+/// The server, and the collection on it that is the base of everything.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub client: Client,
+    /// With a slash at its end, without credentials.
+    pub base: Url,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+}
+
+impl Server {
+    /// The URL of what lies at `at`: a path below the base, or with a slash at its front one from the server's root.
+    pub(super) fn url(&self, at: &str) -> String {
+        self.base.join(at).map_or_else(|_| format!("{}{at}", self.base), String::from)
+    }
+
+    /// A request about `at`, with the credentials at once: asking first would cost every body twice.
+    pub(super) fn request(&self, method: &str, at: &str) -> Result<RequestBuilder, StoreError> {
+        let method =
+            Method::from_bytes(method.as_bytes()).map_err(|e| self.error(at, StoreErrorKind::Other, e.to_string()))?;
+        let request = self.client.request(method, self.url(at));
+        Ok(match &self.user {
+            Some(user) => request.basic_auth(user, self.password.as_ref().map(Secret::reveal)),
+            None => request,
+        })
+    }
+
+    /// Sends a request with a body of `bytes`, and waits until the answer begins. Once more where the server closed a
+    /// connection that it had kept open, and where it locks things for the time of one request (Go's WebDAV does).
+    pub(super) async fn send(&self, mut request: RequestBuilder, at: &str, bytes: u64) -> Result<Response, StoreError> {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let again = request.try_clone().filter(|_| pause < PAUSE_MAX);
+            let sent = timeout(patience(bytes), request.send()).await;
+            let transient = match &sent {
+                Ok(Ok(answer)) => answer.status() == StatusCode::LOCKED,
+                Ok(Err(e)) => e.is_request() && !e.is_connect() && !e.is_timeout(),
+                Err(_) => false,
+            };
+            match again {
+                Some(again) if transient => request = again,
+                _ => {
+                    let answer = sent.map_err(|_| "timed out".to_owned()).and_then(|s| s.map_err(|e| sentence(&e)));
+                    return answer.map_err(|why| self.error(at, StoreErrorKind::Unreachable, why));
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+    }
+
+    /// The body of an answer about `at`, of at most `max_bytes`.
+    pub(super) async fn body(&self, at: &str, mut answer: Response, max_bytes: u64) -> Result<Bytes, StoreError> {
+        let too_long = || self.error(at, StoreErrorKind::TooLong, format!("more than {max_bytes} bytes"));
+        let broken = |why: String| self.error(at, StoreErrorKind::Unreachable, why);
+        let announced = answer.content_length();
+        if announced.is_some_and(|length| length > max_bytes) {
+            return Err(too_long());
+        }
+        let started = Instant::now();
+        // What a server announces costs nothing to announce: trust it for 64 KiB only.
+        let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(64 << 10) as usize);
+        loop {
+            let chunk = timeout_at(started + patience(body.len() as u64), answer.chunk()).await;
+            let chunk = chunk.map_err(|_| broken("timed out".into()))?.map_err(|e| broken(sentence(&e)))?;
+            let Some(chunk) = chunk else { return Ok(body.freeze()) };
+            if (body.len() + chunk.len()) as u64 > max_bytes {
+                return Err(too_long());
+            }
+            body.extend_from_slice(&chunk);
+        }
+    }
+
+    /// Removes what lies at `at`; nothing there is no error.
+    pub(super) async fn delete(&self, at: &str) -> Result<(), StoreError> {
+        let answer = self.send(self.request("DELETE", at)?, at, 0).await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(()),
+            // A multi-status says that some of it is still there.
+            status if status.is_success() && status != StatusCode::MULTI_STATUS => Ok(()),
+            _ => Err(self.refused("DELETE", at, &answer)),
+        }
+    }
+
+    pub(super) fn error(&self, at: &str, kind: StoreErrorKind, why: impl Into<String>) -> StoreError {
+        StoreError::whole(&self.url(at), kind, why)
+    }
+
+    /// What an answer that is no success means.
+    pub(super) fn refused(&self, method: &str, at: &str, answer: &Response) -> StoreError {
+        let status = answer.status();
+        let said = format!("the server answered {status}");
+        let (kind, why) = match status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => (StoreErrorKind::NotFound, said),
+            StatusCode::UNAUTHORIZED if self.user.is_some() => {
+                (StoreErrorKind::Denied, format!("{said}: it does not take this user with this password"))
+            }
+            StatusCode::UNAUTHORIZED => (StoreErrorKind::Denied, format!("{said}: it asks for a user and a password")),
+            StatusCode::FORBIDDEN => (StoreErrorKind::Denied, format!("{said} to {method}")),
+            StatusCode::INSUFFICIENT_STORAGE => (StoreErrorKind::Full, format!("{said}: its disk or quota is full")),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let limits = "client_max_body_size of nginx, LimitRequestBody of Apache";
+                (StoreErrorKind::Other, format!("{said}: raise the server's limit on bodies ({limits})"))
+            }
+            StatusCode::LOCKED => (StoreErrorKind::Locked, format!("{said}: another WebDAV client holds it")),
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                (StoreErrorKind::Protocol, format!("this server does not speak WebDAV here ({status} to {method})"))
+            }
+            StatusCode::BAD_GATEWAY if method == "MOVE" => {
+                let why = "it takes the destination for another server's; does a proxy hide its real URL from it?";
+                (StoreErrorKind::Unreachable, format!("{said} to MOVE: {why}"))
+            }
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => (StoreErrorKind::Unreachable, said),
+            status if status.is_redirection() => (StoreErrorKind::Protocol, redirected(method, answer)),
+            status if status.is_server_error() => (StoreErrorKind::Unreachable, format!("{said} to {method}")),
+            _ => (StoreErrorKind::Protocol, format!("{said} to {method}")),
+        };
+        self.error(at, kind, why)
+    }
+}
+
+/// Where a server sends writers is for the one who wrote mirrors.toml to judge; only its scheme and host are shown.
+fn redirected(method: &str, answer: &Response) -> String {
+    let location = answer.headers().get(LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| l.parse::<Url>().ok());
+    let place = location.and_then(|url| Some(format!(" to {}://{}", url.scheme(), url.host_str()?)));
+    let place = place.unwrap_or_default();
+    format!("the server redirects {method}{place}, which is not followed; write the place itself into mirrors.toml")
+}
+
+fn patience(bytes: u64) -> Duration {
+    PATIENCE + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)
+}

@@ -1,0 +1,123 @@
+//! hfl sync and hfl rollback: mirrors that are new or behind, and versions that come back.
+
+use std::fs;
+
+use crate::lab::{Lab, check_mirror, stderr, two_images};
+
+/// Two versions of `os` on mirrors a and b, two of `other` on a.
+fn repository() -> Lab {
+    let lab = Lab::with_mirrors(&["a", "b"]);
+    two_images(&lab, 300);
+    lab.publish(&["one.img", "--name", "os"]);
+    lab.publish(&["two.img", "--name", "os"]);
+    lab.publish(&["one.img", "--name", "other"]);
+    lab
+}
+
+fn add_mirror(lab: &Lab, name: &str, more: &str) {
+    let text = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
+    lab.write("mirrors.toml", format!("{text}\n[[mirror]]\nname = \"{name}\"\nwrite = \"./{name}\"\n{more}"));
+}
+
+#[test]
+fn a_new_mirror_is_one_table_and_one_sync() {
+    let lab = repository();
+    add_mirror(&lab, "c", "");
+    let plan: serde_json::Value =
+        serde_json::from_str(&lab.ok(&["sync", "--to", "mirrors.toml", "--json", "--dry-run"])).unwrap();
+    assert!(!lab.path("c").exists(), "a dry run writes nothing");
+    let done: serde_json::Value = serde_json::from_str(&lab.ok(&["sync", "--to", "mirrors.toml", "--json"])).unwrap();
+    for (plan, done) in plan.as_array().unwrap().iter().zip(done.as_array().unwrap()) {
+        let new = &done["mirrors"][2];
+        assert_eq!(plan["mirrors"][2]["objects"], new["objects"], "{}", done["image"]);
+        assert_eq!(plan["mirrors"][2]["files"], new["files"], "{}", done["image"]);
+        assert_eq!(done["mirrors"][0]["objects"], 0);
+    }
+    assert_eq!(done[1]["mirrors"][2]["objects"], 0, "the other image shares its blocks with the first");
+    assert_eq!(lab.files("c"), lab.files("a"));
+    for image in ["os", "other"] {
+        assert_eq!(
+            check_mirror(&lab.path("c"), image, &lab.trust(image)),
+            check_mirror(&lab.path("a"), image, &lab.trust(image))
+        );
+    }
+    let again: serde_json::Value = serde_json::from_str(&lab.ok(&["sync", "--to", "mirrors.toml", "--json"])).unwrap();
+    for report in again.as_array().unwrap() {
+        assert!(report["mirrors"].as_array().unwrap().iter().all(|m| m["objects"] == 0 && m["files"] == 0), "{report}");
+    }
+}
+
+#[test]
+fn without_the_secret_key_heads_are_copied_as_they_are() {
+    let lab = repository();
+    add_mirror(&lab, "c", "read = \"http://127.0.0.1:9/\"\nread-back = false\n");
+    let keys = lab.path("home/.config/hfl/keys");
+    let os_key = fs::read_to_string(keys.join("os.pub")).unwrap().lines().nth(1).unwrap().to_owned();
+    fs::rename(keys.join("os.key"), lab.path("os.key")).unwrap();
+    lab.ok(&["sync", "--to", "mirrors.toml", "--image", "os", "--key", &os_key]);
+    assert_eq!(fs::read(lab.path("c/os.head")).unwrap(), fs::read(lab.path("a/os.head")).unwrap());
+    assert!(!fs::read_to_string(lab.path("a/os.head")).unwrap().contains("127.0.0.1:9"));
+    fs::rename(lab.path("os.key"), keys.join("os.key")).unwrap();
+    lab.ok(&["sync", "--to", "mirrors.toml", "--image", "os"]);
+    for mirror in ["a", "b", "c"] {
+        let head = fs::read_to_string(lab.path(&format!("{mirror}/os.head"))).unwrap();
+        assert!(head.contains("mirror http://127.0.0.1:9/"), "with the key, the head names the new mirror");
+        assert_eq!(check_mirror(&lab.path(mirror), "os", &lab.trust("os")), [2, 1]);
+    }
+}
+
+#[test]
+fn a_mirror_that_was_away_is_caught_up() {
+    let lab = repository();
+    fs::rename(lab.path("b"), lab.path("b-old")).unwrap();
+    lab.write("b", "a file where a directory should be");
+    let output = lab.run(&["publish", "one.img", "--name", "os", "--to", "mirrors.toml", "--label", "third"]);
+    assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+    fs::remove_file(lab.path("b")).unwrap();
+    fs::rename(lab.path("b-old"), lab.path("b")).unwrap();
+    assert_eq!(check_mirror(&lab.path("b"), "os", &lab.trust("os")), [2, 1]);
+    lab.ok(&["sync", "--to", "mirrors.toml"]);
+    assert_eq!(check_mirror(&lab.path("b"), "os", &lab.trust("os")), [3, 2, 1]);
+    assert_eq!(lab.files("a"), lab.files("b"));
+}
+
+#[test]
+fn what_a_mirror_lost_is_sent_again_when_its_listing_says_so() {
+    let lab = repository();
+    let blocks: Vec<String> = lab.files("b").into_iter().filter(|f| f.starts_with("blocks/")).collect();
+    for block in blocks.iter().step_by(7) {
+        fs::remove_file(lab.path(&format!("b/{block}"))).unwrap();
+    }
+    fs::write(lab.path(&format!("b/{}", blocks[1])), b"").unwrap();
+    lab.ok(&["sync", "--to", "mirrors.toml", "--check", "list", "--image", "os"]);
+    assert_eq!(check_mirror(&lab.path("b"), "os", &lab.trust("os")), [2, 1]);
+}
+
+#[test]
+fn an_old_version_comes_back_with_an_index_and_a_head() {
+    let lab = repository();
+    let before = lab.files("a");
+    let report = lab.ok(&["rollback", "os", "1", "--to", "mirrors.toml", "--json", "--label", "back to one"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["version"], &report["outcome"]), (&3.into(), &"published".into()));
+    let mirrors = report["mirrors"].as_array().unwrap();
+    assert!(mirrors.iter().all(|m| m["objects"] == 0), "no block is sent: {report}");
+    assert!(mirrors.iter().all(|m| m["files"] == 5), "index, signature, head and two pages: {report}");
+    let new: Vec<String> = lab.files("a").into_iter().filter(|f| !before.contains(f)).collect();
+    assert_eq!(new.len(), 2, "{new:?}");
+    assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [3, 2, 1]);
+    lab.ok(&["restore", "a/os", "back.img"]);
+    assert!(fs::read(lab.path("back.img")).unwrap() == fs::read(lab.path("one.img")).unwrap());
+    assert!(lab.ok(&["log", "a/os"]).contains("back to one"));
+    assert!(lab.ok(&["rollback", "os", "1", "--to", "mirrors.toml"]).contains("no change"));
+}
+
+#[test]
+fn a_rollback_that_makes_no_sense() {
+    let lab = repository();
+    let said = lab.fails(1, &["rollback", "os", "9", "--to", "mirrors.toml"]);
+    assert!(said.contains("os has no version 9; held: 2, 1"), "{said}");
+    let said = lab.fails(2, &["rollback", "nix", "1", "--to", "mirrors.toml"]);
+    assert!(said.contains("no secret key of nix is here") && said.contains("--key FILE or HFL_KEY"), "{said}");
+    assert!(!lab.path("home/.config/hfl/keys/nix.key").exists(), "no key is made for it");
+}

@@ -1,0 +1,37 @@
+//! A certificate authority of a test's own, and one server certificate, both made by the openssl program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::program;
+
+/// The files of an authority that nobody else believes.
+pub struct Authority {
+    /// The authority's certificate, for clients.
+    pub ca_file: PathBuf,
+    /// The certificate of localhost and 127.0.0.1 (RSA, no authority itself).
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Authority {
+    /// Makes one in `directory`; `None` without openssl.
+    pub fn new(directory: &Path) -> Option<Self> {
+        let openssl = program("openssl")?;
+        let file = |name: &str| directory.join(name);
+        let run = |line: &str| {
+            let mut command = Command::new(&openssl);
+            let done = command.args(line.split(' ')).current_dir(directory).output().expect("openssl runs");
+            assert!(done.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&done.stderr));
+        };
+        fs::write(file("leaf.ext"), "basicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
+        run("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=hfl-test-authority -keyout ca.key -out ca.pem");
+        run("req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out leaf.csr");
+        run(
+            "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile leaf.ext -out certificate.pem",
+        );
+        Some(Self { ca_file: file("ca.pem"), certificate: file("certificate.pem"), key: file("key.pem") })
+    }
+}

@@ -1,0 +1,61 @@
+//! vsftpd: the FTP server that says little: no MLSD, and one word for all refusals.
+//!
+//! Debian's package excludes proftpd's, so it is looked for among the test script's own servers first. It serves
+//! everybody who calls himself anonymous, as whoever runs the test.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::authority::Authority;
+use super::{Daemon, free_port, local, program};
+
+/// A vsftpd in which anonymous may write.
+pub struct VsFtpd {
+    pub daemon: Daemon,
+    pub port: u16,
+    /// What the server serves.
+    pub root: PathBuf,
+    /// The authority of its certificate, where it speaks TLS.
+    pub ca_file: Option<PathBuf>,
+    _directory: TempDir,
+}
+
+impl VsFtpd {
+    /// Starts one; `tls` is `Some(true)` where it is TLS from the first byte. `None` where the program is absent.
+    pub fn start(tls: Option<bool>, more: &str) -> Option<Self> {
+        let vsftpd = program("vsftpd")?;
+        let (directory, port) = (tempfile::tempdir().expect("a directory"), free_port());
+        let root = directory.path().join("root");
+        fs::create_dir(&root).expect("a directory");
+        let authority = match tls {
+            Some(_) => Some(Authority::new(directory.path())?),
+            None => None,
+        };
+        let secure = authority.as_ref().map_or(String::new(), |authority| {
+            format!(
+                "ssl_enable=YES\nrsa_cert_file={}\nrsa_private_key_file={}\nallow_anon_ssl=YES\nforce_anon_data_ssl=YES\n\
+                 require_ssl_reuse=YES\nimplicit_ssl={}\n",
+                authority.certificate.display(),
+                authority.key.display(),
+                if tls == Some(true) { "YES" } else { "NO" }
+            )
+        });
+        let configuration = directory.path().join("vsftpd.conf");
+        let text = format!(
+            "listen=YES\nlisten_address=127.0.0.1\nlisten_port={port}\nbackground=NO\nrun_as_launching_user=YES\n\
+             anonymous_enable=YES\nanon_root={}\nanon_upload_enable=YES\nanon_mkdir_write_enable=YES\n\
+             anon_other_write_enable=YES\nanon_world_readable_only=NO\nanon_umask=022\nwrite_enable=YES\n\
+             local_enable=NO\nseccomp_sandbox=NO\nxferlog_enable=NO\n{secure}{more}\n",
+            root.display()
+        );
+        fs::write(&configuration, text).expect("a file");
+        let mut command = Command::new(vsftpd);
+        command.arg(&configuration);
+        let daemon = Daemon::start(command, &directory.path().join("log"), local(port));
+        let ca_file = authority.map(|authority| authority.ca_file);
+        Some(Self { daemon, port, root, ca_file, _directory: directory })
+    }
+}

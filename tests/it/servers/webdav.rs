@@ -1,0 +1,60 @@
+//! What tests know of a running WebDAV server.
+
+use std::path::PathBuf;
+
+use hfl::mirrors::Secret;
+use hfl::store::webdav::{WebDav, WebDavConfig};
+
+use super::Daemon;
+
+pub const USER: &str = "hfl";
+pub const PASSWORD: &str = "pw-of-the-test";
+/// The environment variable that the tables of mirrors.toml name.
+const PASSWORD_ENV: &str = "HFL_TEST_DAV_PASSWORD";
+
+/// A server with one user; it ends when this is dropped.
+pub struct WebDavServer {
+    pub daemon: Daemon,
+    /// The base, with a slash at its end and without the user.
+    pub url: String,
+    /// The same tree for everybody to read, with a slash at its end; empty where the server has no such side.
+    pub public_url: String,
+    /// The tree on the disk.
+    pub root: PathBuf,
+    pub user: &'static str,
+    pub password: &'static str,
+    /// The authority that signed the server's certificate, where it has one.
+    pub ca_file: Option<PathBuf>,
+    pub directory: tempfile::TempDir,
+}
+
+impl WebDavServer {
+    pub fn config(&self) -> WebDavConfig {
+        WebDavConfig {
+            url: self.url.clone(),
+            user: Some(self.user.into()),
+            password: Some(Secret::new(self.password)),
+            ca_file: self.ca_file.clone(),
+            headers: Vec::new(),
+        }
+    }
+
+    pub fn store(&self) -> WebDav {
+        WebDav::open(self.config()).expect("a store")
+    }
+
+    /// A table of mirrors.toml that writes to this server; needs [`WebDavServer::environment`].
+    pub fn table(&self, name: &str) -> String {
+        let write = self.url.replacen("://", &format!("://{}@", self.user), 1);
+        let read = if self.public_url.is_empty() { String::new() } else { format!("read = \"{}\"\n", self.public_url) };
+        let ca = self.ca_file.as_ref().map(|file| format!("ca-file = \"{}\"\n", file.display())).unwrap_or_default();
+        format!(
+            "[[mirror]]\nname = \"{name}\"\nwrite = \"webdav+{write}\"\n{read}password-env = \"{PASSWORD_ENV}\"\n{ca}"
+        )
+    }
+
+    /// The environment variable with the password.
+    pub fn environment(&self) -> (&'static str, &'static str) {
+        (PASSWORD_ENV, self.password)
+    }
+}
