@@ -41,7 +41,7 @@ pub use gc::{GcOptions, GcReport, Marked, Pending, Swept, SweptMirror, gc};
 pub use keyring::Keyring;
 pub use mirror::readers;
 pub use options::{Check, Options, Work};
-pub use probe::{Capabilities, ImageState, MirrorState, ProbeOptions, Verdict, probe};
+pub use probe::{Capabilities, ImageState, MirrorState, ProbeOptions, Verdict, probe, try_store};
 pub use progress::{Event, Fate, Progress, Silent};
 pub use report::{Count, MirrorReport, Outcome, Report};
 pub use restore::{RestoreOptions, RestoreReport, restore};

@@ -23,7 +23,7 @@ use super::verify::heads::{self, State};
 use crate::layout::RepoPath;
 use crate::mirrors::Mirrors;
 use crate::name::Name;
-use crate::store::{Store, StoreError, StoreErrorKind};
+use crate::store::{Fetch, Store, StoreError, StoreErrorKind};
 
 pub use trial::{Capabilities, Verdict};
 
@@ -166,7 +166,7 @@ async fn ask_all(
         state.bytes = Some(entries.iter().map(|entry| entry.bytes).sum());
     }
     if options.trials {
-        state.capabilities = Some(trials(mirror, cancel).await);
+        state.capabilities = Some(try_store(&*mirror.store, mirror.public.as_deref(), cancel).await);
     }
     Ok(heads)
 }
@@ -185,8 +185,8 @@ async fn latency_ms(store: &dyn Store) -> Result<f64, StoreError> {
     Ok(times[LATENCY_READS / 2])
 }
 
-/// Tries the store, and removes what that has left, even where the user has had enough.
-async fn trials(mirror: &OpenMirror, cancel: &AtomicBool) -> Capabilities {
+/// Tries what a store keeps to, and removes what that has left, even where the user has had enough.
+pub async fn try_store(store: &dyn Store, public: Option<&dyn Fetch>, cancel: &AtomicBool) -> Capabilities {
     let objects = trial::Objects::new();
     let cancelled = async {
         while !cancel.load(Ordering::Relaxed) {
@@ -194,12 +194,12 @@ async fn trials(mirror: &OpenMirror, cancel: &AtomicBool) -> Capabilities {
         }
     };
     let found = tokio::select! {
-        found = timeout(TRIALS_TIMEOUT, trial::all(&mirror.store, mirror.public.as_deref(), &objects)) => found.ok(),
+        found = timeout(TRIALS_TIMEOUT, trial::all(store, public, &objects)) => found.ok(),
         () = cancelled => None,
     };
     let why = || format!("not found out within {} s", TRIALS_TIMEOUT.as_secs());
     let mut found = found.unwrap_or_else(|| Capabilities::unknown(&why()));
-    let cleaned = timeout(CLEAN_TIMEOUT, objects.remove(&*mirror.store)).await;
+    let cleaned = timeout(CLEAN_TIMEOUT, objects.remove(store)).await;
     found.left_behind = cleaned.unwrap_or_else(|_| objects.paths());
     found
 }

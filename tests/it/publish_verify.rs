@@ -68,7 +68,7 @@ const DAMAGES: [Damage; 5] = [
     ("delete", |file| fs::remove_file(file).unwrap(), "missing"),
     ("truncate", |file| change(file, |bytes| bytes.truncate(bytes.len() / 2)), "truncated"),
     ("empty", |file| change(file, Vec::clear), "truncated"),
-    ("flip", |file| change(file, |bytes| *bytes.iter_mut().nth(80).unwrap() ^= 1), "wrong"),
+    ("flip", |file| change(file, |bytes| bytes[80] ^= 1), "wrong"),
     ("lengthen", |file| change(file, |bytes| bytes.extend([b'x'; 9000])), "wrong"),
 ];
 
@@ -109,7 +109,8 @@ fn a_good_repository_has_no_problem() {
 #[test]
 fn every_damage_is_found_and_mended() {
     let lab = published(&["a", "b"]);
-    let kinds: [(&str, fn(&str) -> bool); 6] = [
+    type Wanted = fn(&str) -> bool;
+    let kinds: [(&str, Wanted); 6] = [
         ("block", |f| f.starts_with("blocks/")),
         ("index", |f| f.contains("/2-") && f.ends_with(".idx")),
         ("old index", |f| f.contains("/1-") && f.ends_with(".idx")),

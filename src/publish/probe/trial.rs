@@ -1,6 +1,5 @@
 //! Trying what a store promises, each promise with an object of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
@@ -87,18 +86,18 @@ impl Objects {
 }
 
 /// Tries everything, one promise after the other.
-pub(super) async fn all(store: &Arc<dyn Store>, public: Option<&dyn Fetch>, objects: &Objects) -> Capabilities {
+pub(super) async fn all(store: &dyn Store, public: Option<&dyn Fetch>, objects: &Objects) -> Capabilities {
     let mut found = Capabilities::unknown("no name for the object");
     if let (Some(create), Some(race)) = (&objects.create, &objects.race) {
-        found.exclusive_create = said(exclusive_create(&**store, create, race).await);
+        found.exclusive_create = said(exclusive_create(store, create, race).await);
     }
     if let Some(path) = &objects.replace {
-        found.atomic_replace = said(atomic_replace(&**store, path).await);
+        found.atomic_replace = said(atomic_replace(store, path).await);
     }
     if let Some(path) = &objects.swap {
-        found.conditional_put = said(conditional_put(&**store, path).await);
+        found.conditional_put = said(conditional_put(store, path).await);
         if let Some(public) = public {
-            found.read_back = Some(said(read_back(&**store, public, path).await));
+            found.read_back = Some(said(read_back(store, public, path).await));
         }
     }
     found
@@ -134,10 +133,27 @@ async fn exclusive_create(store: &dyn Store, path: &RepoPath, race: &RepoPath) -
         return no("a second create replaces the first, though it is told otherwise".into());
     }
     let racers = join_all((0..RACERS).map(|writer| store.put_new(race, body(writer)))).await;
-    let created = racers.into_iter().collect::<Result<Vec<_>, _>>()?;
-    match created.iter().filter(|put| **put == Put::Created).count() {
+    match winners(racers, Put::Created)?.len() {
         0 | 1 => Ok(None),
-        winners => no(format!("{winners} of {RACERS} writers that met were all told that they had created it")),
+        won => no(format!("{won} of {RACERS} writers that met were all told that they had created it")),
+    }
+}
+
+/// The writers that were told `won`. One whose request broke off was told nothing; all of them were not: then nothing is
+/// known.
+fn winners<T: PartialEq>(racers: Vec<Result<T, StoreError>>, won: T) -> Result<Vec<usize>, StoreError> {
+    let mut winners = Vec::new();
+    let mut broken = None;
+    for (writer, told) in racers.into_iter().enumerate() {
+        match told {
+            Ok(told) if told == won => winners.push(writer),
+            Ok(_) => {}
+            Err(e) => broken = Some(e),
+        }
+    }
+    match broken {
+        Some(e) if winners.is_empty() => Err(e),
+        _ => Ok(winners),
     }
 }
 
@@ -158,11 +174,16 @@ async fn atomic_replace(store: &dyn Store, path: &RepoPath) -> Tried {
         written
     };
     let read = async {
-        let mut seen = Ok(None);
-        while !done.load(Ordering::Relaxed) && matches!(seen, Ok(None)) {
-            seen = look(store, path).await;
+        // An answer that breaks off is no answer, and its reader asks again; only if none came is nothing known.
+        let (mut whole, mut broken) = (0, None);
+        while !done.load(Ordering::Relaxed) {
+            match look(store, path).await {
+                Ok(None) => whole += 1,
+                Ok(Some(seen)) => return Ok(Some(seen)),
+                Err(e) => broken = Some(e),
+            }
         }
-        seen
+        broken.filter(|_| whole == 0).map_or(Ok(None), Err)
     };
     let (written, seen) = tokio::join!(write, read);
     written?;
@@ -190,8 +211,7 @@ async fn conditional_put(store: &dyn Store, path: &RepoPath) -> Tried {
     }
     let old = body(0);
     let racers = join_all((0..RACERS).map(|writer| store.swap(path, Some(&old), body(writer + 3)))).await;
-    let swapped = racers.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let winners: Vec<usize> = (0..RACERS).filter(|&writer| swapped[writer] == Swap::Done).collect();
+    let winners = winners(racers, Swap::Done)?;
     let found = store.get(path, 1 << 10).await?;
     match winners[..] {
         [winner] if found == body(winner + 3) => Ok(None),
