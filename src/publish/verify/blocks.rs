@@ -4,11 +4,11 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use rand::seq::SliceRandom as _;
 
-use super::Run;
 use super::examine;
 use super::ledger::{Finding, Flaw, Ledger, Object};
 use super::look::Look;
 use super::problem::ProblemKind;
+use super::run::Run;
 use super::shelf::Shelf;
 use crate::block::zlib_max_bytes;
 use crate::index::BlockRow;

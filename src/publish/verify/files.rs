@@ -7,11 +7,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use super::Run;
 use super::examine::{self, Examined};
 use super::heads::Believed;
 use super::ledger::{Finding, Flaw, Ledger, Object};
 use super::problem::ProblemKind;
+use super::run::Run;
 use super::shelf::Shelf;
 use crate::digest::Sha256;
 use crate::head::VersionRow;
@@ -116,12 +116,25 @@ async fn check_piece(run: &Run, mirror: usize, piece: &Piece, shelf: &Shelf) -> 
 
 /// The file from any other mirror.
 async fn elsewhere(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
-    for source in run.sources(mirror) {
-        if let Ok(Ok(file)) = examine::file(source, &piece.path, piece.bytes, &piece.sha256).await {
+    for source in run.others(mirror) {
+        if let Some(file) = from(run, source, piece).await {
             return Some(file);
         }
     }
     None
+}
+
+/// The file from this mirror, or any other.
+async fn anywhere(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
+    match from(run, mirror, piece).await {
+        Some(file) => Some(file),
+        None => elsewhere(run, mirror, piece).await,
+    }
+}
+
+async fn from(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
+    let source = run.source(mirror)?;
+    run.good(mirror, examine::file(source, &piece.path, piece.bytes, &piece.sha256).await)
 }
 
 async fn signature(
@@ -179,11 +192,7 @@ pub async fn complete(run: &Run, shelf: &Shelf) -> Result<bool, Error> {
         for piece in pieces(duty) {
             let Some((image, row)) = piece.index.as_ref().filter(|(_, row)| !shelf.has(row)) else { continue };
             let _room = run.budget.room(piece.bytes).await;
-            let own = examine::file(&*run.mirrors[mirror].store, &piece.path, piece.bytes, &piece.sha256).await;
-            let file = match own {
-                Ok(Ok(file)) => Some(file),
-                _ => elsewhere(run, mirror, &piece).await,
-            };
+            let file = anywhere(run, mirror, &piece).await;
             complete &= match file {
                 Some(file) => shelf.take(image, row, &file)?.is_none(),
                 None => false,

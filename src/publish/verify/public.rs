@@ -3,11 +3,11 @@
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use super::Run;
 use super::examine::{self, Twice};
 use super::heads::{self, Believed, State};
 use super::ledger::{Finding, Flaw, Ledger};
 use super::problem::ProblemKind;
+use super::run::Run;
 use crate::block::zlib_max_bytes;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;

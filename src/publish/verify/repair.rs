@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use super::Run;
-use super::examine;
+use super::examine::{self, Examined};
 use super::files::check_signature;
-use super::ledger::{Finding, Ledger, Object};
+use super::ledger::{Finding, Flaw, Ledger, Object};
 use super::problem::{Place, ProblemKind};
+use super::run::Run;
 use crate::keys::SIGNATURE_MAX_BYTES;
 use crate::layout::RepoPath;
 use crate::publish::error::{Error, ErrorKind};
@@ -62,9 +62,10 @@ async fn mend_all(run: &Run, mirror: usize, findings: &mut [Finding]) -> Result<
 async fn mend_body(run: &Run, mirror: usize, finding: &mut Finding) -> Result<bool, Error> {
     let Some(object) = finding.object.clone() else { return Ok(false) };
     let path = finding.path.clone();
-    for source in run.sources(mirror) {
+    for other in run.others(mirror) {
+        let Some(source) = run.source(other) else { continue };
         let _room = run.budget.room(object.max_bytes()).await;
-        let Some(good) = object.read_right(source, &path).await else { continue };
+        let Some(good) = run.good(other, object.read_right(source, &path).await) else { continue };
         let store = &*run.mirrors[mirror].store;
         if let Err(e) = store.put_replace(&path, good.clone()).await {
             return settle(finding, e.into()).map(|()| false);
@@ -143,17 +144,20 @@ impl Object {
     }
 
     /// The object from this place, if it is right there.
-    async fn read_right(&self, source: &dyn Fetch, path: &RepoPath) -> Option<Bytes> {
+    async fn read_right(&self, source: &dyn Fetch, path: &RepoPath) -> Examined<Bytes> {
         match self {
-            Self::Block(row) => examine::block(source, row).await.ok()?.ok(),
-            Self::File { bytes, sha256 } => examine::file(source, path, *bytes, sha256).await.ok()?.ok(),
+            Self::Block(row) => examine::block(source, row).await,
+            Self::File { bytes, sha256 } => examine::file(source, path, *bytes, sha256).await,
             Self::Signature { of, bytes, sha256, keys } => {
-                let file = source.get(path, SIGNATURE_MAX_BYTES as u64).await.ok()?;
-                let signed = examine::file(source, of, *bytes, sha256).await.ok()?.ok()?;
-                check_signature(&file, "", keys, Some(&signed)).ok()?;
-                Some(file)
+                let signature = match source.get(path, SIGNATURE_MAX_BYTES as u64).await {
+                    Ok(signature) => signature,
+                    Err(e) => return Flaw::of(e).map(Err),
+                };
+                let signed = examine::file(source, of, *bytes, sha256).await?;
+                let checked = signed.and_then(|signed| check_signature(&signature, "", keys, Some(&signed)));
+                Ok(checked.map(|()| signature))
             }
-            Self::Images { .. } | Self::Head { .. } => None,
+            Self::Images { .. } | Self::Head { .. } => Ok(Err(Flaw::new(ProblemKind::Wrong, "not copied"))),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Run;
 use super::examine;
 use super::roster::Shown;
+use super::run::Run;
 use super::shelf::Shelf;
 use crate::layout::RepoPath;
 use crate::publish::retired::{RECORD_MAX_BYTES, Retired};
