@@ -157,7 +157,7 @@ impl Release {
 }
 
 /// The text of a list of images; none is no list.
-fn list_text(names: &BTreeSet<Name>) -> Option<Bytes> {
+pub(super) fn list_text(names: &BTreeSet<Name>) -> Option<Bytes> {
     (!names.is_empty()).then(|| names.iter().map(|n| format!("{n}\n")).collect::<String>().into())
 }
 

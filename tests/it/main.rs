@@ -52,7 +52,9 @@ mod publish_inputs;
 mod publish_kill;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_kill_kinds;
+mod publish_mirrors;
 mod publish_sync;
+mod publish_verify;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 mod servers;
 mod split;

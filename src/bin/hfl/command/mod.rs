@@ -4,12 +4,14 @@ mod demo;
 mod diff;
 mod gc;
 mod log;
+mod mirrors;
 mod mount;
 mod publish;
 mod restore;
 mod rollback;
 mod serve;
 mod sync;
+mod verify;
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -35,6 +37,8 @@ pub enum Command {
     Gc(gc::Args),
     Restore(restore::Args),
     Log(log::Args),
+    Verify(verify::Args),
+    Mirrors(mirrors::Args),
     Serve(serve::Args),
     Mount(mount::Args),
     Demo(demo::Args),
@@ -50,6 +54,8 @@ impl Command {
             Self::Gc(args) => gc::run(args),
             Self::Restore(args) => restore::run(args),
             Self::Log(args) => log::run(args),
+            Self::Verify(args) => verify::run(args),
+            Self::Mirrors(args) => mirrors::run(args),
             Self::Serve(args) => serve::run(args),
             Self::Mount(args) => mount::run(args),
             Self::Demo(args) => demo::run(args),
@@ -66,6 +72,8 @@ impl Command {
             Self::Diff(args) => args.json,
             Self::Restore(args) => args.json,
             Self::Log(args) => args.json,
+            Self::Verify(args) => args.output.json,
+            Self::Mirrors(args) => args.json,
             Self::Serve(_) | Self::Mount(_) | Self::Demo(_) => false,
         }
     }
