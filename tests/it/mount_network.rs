@@ -13,6 +13,7 @@ use hfl::mount::notice::{Observer, Silent};
 use hfl::mount::prefetch::Prefetch;
 use hfl::mount::sources::{Readable, Reading, Sources};
 use hfl::read::source::Source;
+use hfl::sign::SecretKey;
 use hfl::store::http::{HttpClient, HttpOptions};
 
 use crate::evil::{Evil, FAULTS, ODDITIES};
@@ -41,14 +42,19 @@ impl Default for Client {
 impl Client {
     /// Opens the image `test` of these bases (URLs without the slash).
     async fn open(self, bases: &[String]) -> Readable {
-        let options = HttpOptions { proxy: None, silence_max: Duration::from_secs(5) };
-        let sources: Vec<Source> = bases.iter().map(|base| format!("{base}/test").parse().unwrap()).collect();
-        let sources = Sources::new(HttpClient::with(&options).unwrap(), &sources);
+        let sources = sources(bases);
         let opened = hfl::read::open(sources.stores(), &"test".parse().unwrap(), &Trust::Anyone, None).await.unwrap();
         let Self { mode, pace, memory_bytes, disk } = self;
         let reading = Reading { memory_bytes, disk, parallel: true, mode, pace };
         sources.image(&opened, reading, &(Arc::new(Silent) as Arc<dyn Observer>))
     }
+}
+
+/// The image `test` at these bases.
+fn sources(bases: &[String]) -> Sources {
+    let options = HttpOptions { proxy: None, silence_max: Duration::from_secs(5) };
+    let sources: Vec<Source> = bases.iter().map(|base| format!("{base}/test").parse().unwrap()).collect();
+    Sources::new(HttpClient::with(&options).unwrap(), &sources)
 }
 
 /// Reads a range and compares it.
@@ -119,6 +125,48 @@ async fn one_good_mirror_makes_up_for_any_evil_one() {
         assert_eq!(read, Ok(()), "{behaviour}");
     }
     println!("{} bad answers", evil.faults());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_opens_as_long_as_one_mirror_is_good() {
+    let home = tempfile::tempdir().unwrap();
+    let (key, _) = SecretKey::generate().unwrap();
+    Publish { key: Some(&key), ..Publish::default() }.write(home.path(), &image(8 << 20));
+    let evil = Evil::start(home.path());
+    let trust = Trust::Key(key.public().clone());
+    let mut openings = tokio::task::JoinSet::new();
+    for behaviour in FAULTS {
+        let bases = [evil.url(&format!("all-{behaviour}")), evil.url("good")];
+        let trust = trust.clone();
+        openings.spawn(async move {
+            let start = Instant::now();
+            let opened = hfl::read::open(sources(&bases).stores(), &"test".parse().unwrap(), &trust, None).await;
+            (behaviour, start.elapsed(), opened.map(|opened| opened.row.version.number()).map_err(|e| e.to_string()))
+        });
+    }
+    let mut slowest = ("", Duration::ZERO);
+    while let Some(opened) = openings.join_next().await {
+        let (behaviour, took, version) = opened.unwrap();
+        assert_eq!(version, Ok(1), "{behaviour}");
+        slowest = if took > slowest.1 { (behaviour, took) } else { slowest };
+    }
+    println!("the slowest to open, beside one good mirror: {slowest:?}");
+    assert!(slowest.1 < Duration::from_secs(4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_have_names() {
+    let home = tempfile::tempdir().unwrap();
+    let original = publish(home.path(), 2 << 20, 256 << 10);
+    let server = WebServer::new(home.path());
+    let port = server.address().port();
+    let (local, nowhere) = (format!("http://localhost:{port}"), format!("http://nowhere.invalid:{port}"));
+    let readable = Client::default().open(&[nowhere.clone(), local]).await;
+    read_all(Arc::new(readable.image), original).await.unwrap();
+    let error = hfl::read::open(sources(&[nowhere]).stores(), &"test".parse().unwrap(), &Trust::Anyone, None).await;
+    let error = error.unwrap_err().to_string();
+    println!("{error}");
+    assert!(error.contains("cannot find the host nowhere.invalid") || error.contains("timed out"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

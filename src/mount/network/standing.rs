@@ -98,6 +98,11 @@ impl Standing {
         self.usual_s.map(Duration::from_secs_f64)
     }
 
+    /// When it was last asked for anything.
+    pub fn asked(&self) -> Option<Instant> {
+        self.asked
+    }
+
     /// Bytes a second while it answers.
     pub fn bytes_per_s(&self) -> Option<f64> {
         self.bytes_per_s
