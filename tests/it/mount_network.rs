@@ -151,7 +151,7 @@ async fn an_image_opens_as_long_as_one_mirror_is_good() {
         slowest = if took > slowest.1 { (behaviour, took) } else { slowest };
     }
     println!("the slowest to open, beside one good mirror: {slowest:?}");
-    assert!(slowest.1 < Duration::from_secs(4));
+    assert!(slowest.1 < Duration::from_secs(6));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -331,19 +331,19 @@ async fn the_fastest_mirror_is_used_and_used_again_when_it_returns() {
     let home = tempfile::tempdir().unwrap();
     let original = publish(home.path(), 8 << 20, 16 << 10);
     let server = WebServer::new(home.path());
-    let proxies = [40, 5, 80].map(|delay_ms| {
+    let proxies = [120, 5, 240].map(|delay_ms| {
         let proxy = Proxy::start(server.address());
         proxy.faults().delay(Duration::from_millis(delay_ms), Duration::ZERO);
         proxy
     });
     let bases: Vec<String> = proxies.iter().map(|p| format!("http://{}", p.address())).collect();
     let short = Pace { probe_after: Duration::from_secs(1), quarantine: Duration::from_secs(1), ..Pace::default() };
-    let (pace, limit) = if full() { (Pace::default(), 60) } else { (short, 6) };
+    let (pace, limit) = if full() { (Pace::default(), 60) } else { (short, 15) };
     let readable = Client { pace, memory_bytes: 1, ..Client::default() }.open(&bases).await;
     let (image, roster, mut random) = (readable.image, Arc::clone(readable.network.roster()), Random(1));
     let mut leader = async || {
         let before: Vec<u64> = roster.standings().iter().map(|s| s.blocks).collect();
-        for _ in 0..20 {
+        for _ in 0..12 {
             check(&image, random.below(8 << 20), 1, &original).await.unwrap();
         }
         let gained = roster.standings().into_iter().zip(&before).map(|(s, before)| s.blocks - before);
@@ -363,7 +363,7 @@ async fn the_fastest_mirror_is_used_and_used_again_when_it_returns() {
     }
     println!("the fastest mirror leads again {:?} after its return", back.elapsed());
     proxies[2].faults().delay(Duration::ZERO, Duration::ZERO);
-    proxies[1].faults().delay(Duration::from_millis(100), Duration::ZERO);
+    proxies[1].faults().delay(Duration::from_millis(240), Duration::ZERO);
     let changed = Instant::now();
     while leader().await != 2 {
         assert!(changed.elapsed() < Duration::from_secs(limit), "{:?}", roster.standings());

@@ -32,7 +32,9 @@ impl From<&ReadError> for Fault {
     fn from(error: &ReadError) -> Self {
         match (error.kind(), error.wait()) {
             (_, Some(wait)) => Fault::Busy(wait),
-            (ReadErrorKind::Store(StoreErrorKind::NotFound) | ReadErrorKind::Missing, _) => Fault::Behind,
+            // A bucket that nobody may list answers 403 for what is not there.
+            (ReadErrorKind::Store(StoreErrorKind::NotFound | StoreErrorKind::Denied), _) => Fault::Behind,
+            (ReadErrorKind::Missing, _) => Fault::Behind,
             _ => Fault::Broken,
         }
     }
