@@ -276,16 +276,16 @@ async fn readahead_does_not_choke_a_narrow_link() {
     let proxy = Proxy::start(server.address());
     let rate = 500_000;
     proxy.faults().rate(None, Some(rate));
-    // All in a tenth of the time that it would take in earnest: 16 blocks at once would take longer than an attempt may.
-    let pace = Pace { attempt_max: Duration::from_secs(2), ..Pace::default() };
-    let client = Client { pace, ..Client::default() }.open(&[format!("http://{}", proxy.address())]).await;
+    let client = Client::default().open(&[format!("http://{}", proxy.address())]).await;
     let image = Arc::new(client.image);
     let runtime = tokio::runtime::Handle::current();
     let ahead = Prefetch::new(Arc::clone(&image), runtime, 16, Duration::from_millis(500), 4 << 20);
-    let start = Instant::now();
+    let (start, mut longest) = (Instant::now(), Duration::ZERO);
     for offset in (0..original.len()).step_by(128 << 10) {
         ahead.read(&image.range(offset as u64, 128 << 10));
+        let read = Instant::now();
         check(&image, offset as u64, 128 << 10, &original).await.unwrap();
+        longest = longest.max(read.elapsed());
     }
     let (took, (_, carried)) = (start.elapsed(), proxy.faults().bytes());
     let stored: u64 = image
@@ -295,8 +295,35 @@ async fn readahead_does_not_choke_a_narrow_link() {
         .map(|&b| u64::from(image.map().row(b).zlib_bytes))
         .sum();
     let best = Duration::from_secs_f64(stored as f64 / rate as f64);
-    println!("{stored} bytes at {rate} a second: {took:.2?}, at best {best:.2?}; {carried} bytes carried");
+    println!(
+        "{stored} bytes at {rate} a second: {took:.2?}, at best {best:.2?}; {carried} bytes carried; the longest read {longest:.2?}"
+    );
     assert!(took < best * 2 && carried < stored * 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_is_not_dead_but_a_trickle_is() {
+    let home = tempfile::tempdir().unwrap();
+    let original = Arc::new(Random(4).bytes(256 << 10));
+    Publish::default().write(home.path(), &original);
+    let server = WebServer::new(home.path());
+    let proxy = Proxy::start(server.address());
+    // In full, the only block takes longer than an answer has time, but for its rate.
+    proxy.faults().rate(None, Some(if full() { 6_000 } else { 100_000 }));
+    let readable = Client::default().open(&[format!("http://{}", proxy.address())]).await;
+    let start = Instant::now();
+    check(&readable.image, 0, 4096, &original).await.unwrap();
+    let failures = readable.network.roster().standings()[0].failures;
+    println!("a block over a very slow link: {:.2?}, {failures} failures", start.elapsed());
+    assert_eq!(failures, 0);
+    if full() {
+        let evil = Evil::start(home.path());
+        let readable = Client { mode: Mode::Soft(Duration::from_secs(24)), ..Client::default() };
+        let readable = readable.open(&[evil.url("trickle")]).await;
+        check(&readable.image, 0, 4096, &original).await.unwrap_err();
+        let why = readable.network.roster().standings()[0].why.clone().unwrap_or_default();
+        assert!(why.contains(" bytes in 2"), "{why}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
