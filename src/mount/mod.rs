@@ -2,8 +2,9 @@
 //!
 //! Sources of blocks are wrapped around each other, one concern each, all behind
 //! [`BlockSource`](crate::read::BlockSource): mirror <- [`watched`] <- [`network`] <- [`disk`] cache <- [`decoded`] cache <-
-//! [`coalesce`]. [`image`] reads an image from the outermost, [`readahead`] decides what is fetched in advance, and
-//! [`fuse`] is a thin adapter in front; everything but that adapter and the mount itself works without FUSE.
+//! [`coalesce`] <- the patience of [`network`]. [`image`] reads an image from the outermost, [`readahead`] decides what
+//! is fetched in advance, and [`fuse`] is a thin adapter in front; everything but that adapter and the mount itself works
+//! without FUSE.
 //!
 //! [`status`] says how it goes: through a hidden file of the mount, and to Prometheus through [`metrics`].
 //!

@@ -27,7 +27,8 @@ Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mir
 #[derive(Debug, Parser)]
 #[command(name = "hfl-mount", version, disable_version_flag = true, after_help = EXAMPLES)]
 pub struct Args {
-    /// Where the image is: http(s)://HOST/PATH/NAME or DIRECTORY/NAME; several are tried in turn
+    /// Where the image is: http(s)://HOST/PATH/NAME or DIRECTORY/NAME; of several, the
+    /// fastest that works is used
     #[arg(required = true, num_args = 1.., value_name = "SOURCE")]
     pub sources: Vec<Source>,
     /// An empty directory
