@@ -105,8 +105,9 @@ impl Store for Retried {
         self.again(|| self.inner.sweep()).await
     }
 
+    /// Asked once: a store that has no lock of its own says so without a request, and that is no sign of life.
     async fn own_lock(&self) -> Result<Option<Box<dyn Lock>>, StoreError> {
-        self.again(|| self.inner.own_lock()).await
+        self.inner.own_lock().await
     }
 
     fn exclusive(&self) -> Exclusive {
