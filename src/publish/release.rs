@@ -17,6 +17,7 @@ use crate::index::{BlockRow, Index};
 use crate::layout::RepoPath;
 use crate::name::Name;
 use crate::read;
+use crate::store::retry::Retried;
 use crate::store::{Fetch, Put, Store, Swap};
 
 /// Blocks re-read through a mirror's public URL before it is trusted to have them all.
@@ -87,8 +88,9 @@ impl Release {
         if store.is_local() {
             self.check_all_present(store).await?;
         }
-        let reader: &dyn Fetch = match &mirror.public {
-            Some(public) => &**public,
+        let public = mirror.public.clone().map(Retried::new);
+        let reader: &dyn Fetch = match &public {
+            Some(public) => public,
             None => store,
         };
         let vouched = |row: &BlockRow| known.get(&row.id).is_some_and(|k| k.holders.contains(place));

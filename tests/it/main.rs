@@ -47,14 +47,22 @@ mod publish_client;
 mod publish_damage;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_everywhere;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_faults;
 mod publish_gc;
 mod publish_inputs;
 mod publish_kill;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_kill_kinds;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_listings;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_locks;
 mod publish_mirrors;
 mod publish_sync;
 mod publish_verify;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod relay;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 mod servers;
 mod split;

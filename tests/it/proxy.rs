@@ -199,11 +199,18 @@ async fn connection(client: TcpStream, upstream: SocketAddr, faults: Arc<Faults>
 /// Answers each request of a connection with 503.
 async fn refuse_all(mut client: TcpStream, seconds: u64) {
     let answer = format!("HTTP/1.1 503 Service Unavailable\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n");
-    let (mut asked, mut chunk) = (Vec::new(), [0; 4096]);
+    let (mut asked, mut chunk, mut body) = (Vec::new(), [0; 4096], 0);
     while let Ok(length @ 1..) = client.read(&mut chunk).await {
         asked.extend_from_slice(&chunk[..length]);
-        if asked.ends_with(b"\r\n\r\n") {
-            asked.clear();
+        loop {
+            let skipped = asked.len().min(body);
+            asked.drain(..skipped);
+            body -= skipped;
+            let Some(end) = asked.windows(4).position(|window| window == b"\r\n\r\n") else { break };
+            let head = String::from_utf8_lossy(&asked[..end]).to_ascii_lowercase();
+            let announced = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+            body = announced.and_then(|length| length.trim().parse().ok()).unwrap_or(0);
+            asked.drain(..end + 4);
             let _ = client.write_all(answer.as_bytes()).await;
         }
     }
