@@ -346,7 +346,8 @@ mod tests {
 
     #[test]
     fn answers_to_options() {
-        let reply = b"\x00\x03\xe8\x89\x04\x55\x65\xa9\x00\x00\x00\x03\x00\x00\x00\x02\x00\x00\x00\x06\x00\x00\x00\x02ab";
+        let reply =
+            b"\x00\x03\xe8\x89\x04\x55\x65\xa9\x00\x00\x00\x03\x00\x00\x00\x02\x00\x00\x00\x06\x00\x00\x00\x02ab";
         assert_eq!(option_reply(option::LIST, answer::SERVER, &listed(b"ab")), reply);
         assert_eq!(export(0x0102, TRANSMISSION_FLAGS), *b"\0\0\0\0\0\0\x01\x02\x05\x03");
         assert_eq!(info_of(info::NAME, b"x"), b"\x00\x01x");

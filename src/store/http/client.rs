@@ -81,7 +81,10 @@ impl HttpClient {
         if let Some(url) = &options.proxy {
             builder = builder.proxy(proxy(url)?);
         }
-        builder.build().map(|client| Self(client, names)).map_err(|e| StoreError::whole("https", StoreErrorKind::Other, sentence(&e)))
+        builder
+            .build()
+            .map(|client| Self(client, names))
+            .map_err(|e| StoreError::whole("https", StoreErrorKind::Other, sentence(&e)))
     }
 
     /// Looks up the hosts of these mirrors, all at once. One that is not found may be found later.
