@@ -3,8 +3,8 @@
 //! Sources of blocks are wrapped around each other, one concern each, all behind
 //! [`BlockSource`](crate::read::BlockSource): mirror <- [`watched`] <- [`network`] <- [`disk`] cache <- [`decoded`] cache <-
 //! [`coalesce`] <- the patience of [`network`]. [`image`] reads an image from the outermost, [`readahead`] decides what
-//! is fetched in advance, and [`fuse`] is a thin adapter in front; everything but that adapter and the mount itself works
-//! without FUSE.
+//! is fetched in advance, and [`fuse`] and [`nbd`] are thin adapters in front; everything but these and the mount itself
+//! works without FUSE.
 //!
 //! [`status`] says how it goes: through a hidden file of the mount, and to Prometheus through [`metrics`].
 //!
@@ -21,6 +21,7 @@ pub mod map;
 pub mod metrics;
 pub mod mirror_list;
 pub mod mounted;
+pub mod nbd;
 pub mod network;
 pub mod notice;
 pub mod point;

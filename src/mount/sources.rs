@@ -96,6 +96,15 @@ impl Sources {
         self.bases.push(base);
     }
 
+    /// Looks up the names of all mirrors, so that they are known when nobody can be asked any more.
+    pub async fn look_up(&self) {
+        let urls = self.bases.iter().filter_map(|base| match base {
+            Base::Url(url) => Some(url),
+            Base::Directory(_) => None,
+        });
+        self.client.look_up(urls).await;
+    }
+
     fn network(&self, pace: &Pace, observer: &Arc<dyn Observer>) -> Arc<Network> {
         let names: Vec<Arc<str>> = self.stores.iter().map(|store| store.location().into()).collect();
         let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {

@@ -28,8 +28,10 @@ mod mount_errors;
 mod mount_evil;
 mod mount_fuse;
 mod mount_map;
+mod mount_nbd;
 mod mount_network;
 mod mount_options;
+mod mount_root;
 mod mount_rules;
 mod mount_seen;
 mod mount_sources;
@@ -38,6 +40,7 @@ mod mount_standing;
 mod mount_status;
 mod mount_tree;
 mod mounting;
+mod nbd;
 #[allow(dead_code, reason = "each test uses some of it")]
 mod proxy;
 mod proxy_itself;

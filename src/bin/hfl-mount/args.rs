@@ -11,6 +11,7 @@ use hfl::mount::network::Mode;
 use hfl::name::Version;
 use hfl::read::source::{Base, Source};
 
+use crate::nbd::NbdArgs;
 use crate::status::StatusArgs;
 
 const EXAMPLES: &str = "\
@@ -18,6 +19,7 @@ Examples:
   hfl-mount --key RWQ...  https://mirror.example/hfl/debian-ps3 /mnt/hfl
   mount -o loop,ro /mnt/hfl/debian-ps3 /mnt/root
   hfl-mount status /mnt/hfl
+  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --socket /run/hfl.sock      (see hfl-mount nbd --help)
   umount /mnt/root /mnt/hfl
 
 Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable";
@@ -64,6 +66,10 @@ pub struct Args {
     /// What becomes of a read that no mirror answers: `soft` lets it fail after --timeout, `hard` waits
     #[arg(long = "mode", value_name = "MODE", default_value = "soft")]
     mode: ModeName,
+    /// Hold a root file system: hard mode, all memory locked, out of reach of the out-of-memory killer, SIGTERM and SIGHUP
+    /// ignored; ends when it is unmounted
+    #[arg(long, conflicts_with = "mode")]
+    pub root: bool,
     /// In soft mode, the seconds after which such a read fails
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
@@ -72,7 +78,7 @@ pub struct Args {
     pub metrics: Option<SocketAddr>,
     /// Go into the background once the mount works; the default
     #[arg(long)]
-    daemon: bool,
+    pub daemon: bool,
     /// Stay in the foreground
     #[arg(long, short, conflicts_with = "daemon")]
     pub foreground: bool,
@@ -108,6 +114,8 @@ enum ModeName {
 pub enum Command {
     /// Mount an image.
     Mount(Box<Args>),
+    /// Show it to those who speak NBD.
+    Nbd(Box<NbdArgs>),
     /// Show the status of a mount.
     Status(StatusArgs),
 }
@@ -117,6 +125,7 @@ impl Command {
     pub fn read() -> Result<Self, ExitCode> {
         let words: Vec<OsString> = std::env::args_os().collect();
         let parsed = match words.get(1).and_then(|word| word.to_str()) {
+            Some("nbd") => NbdArgs::read(&words[1..]).map(|args| Self::Nbd(Box::new(args))),
             Some("status") => StatusArgs::try_parse_from(&words[1..]).map(Self::Status),
             _ => Args::try_parse_from(&words).and_then(Args::check).map(|args| Self::Mount(Box::new(args))),
         };
@@ -135,6 +144,7 @@ impl Args {
     /// What becomes of reads that no mirror answers.
     pub fn mode(&self) -> Mode {
         match self.mode {
+            _ if self.root => Mode::Hard,
             ModeName::Hard => Mode::Hard,
             ModeName::Soft => Mode::Soft(Duration::from_secs(self.timeout.into())),
         }
@@ -145,7 +155,8 @@ impl Args {
         self.mirrors.is_some() && matches!(&source.base, Base::Directory(path) if path.as_os_str() == ".")
     }
 
-    fn check(self) -> Result<Self, clap::Error> {
+    /// Finds what clap cannot.
+    pub fn check(self) -> Result<Self, clap::Error> {
         let first = &self.sources[0].image;
         match self.sources.iter().find(|source| source.image != *first) {
             None => Ok(self),
