@@ -80,6 +80,8 @@ mod store_s3;
 mod store_s3_hostile;
 #[cfg(feature = "sftp")]
 mod store_sftp;
+#[cfg(all(feature = "s3", feature = "sftp"))]
+mod store_speed;
 #[cfg(feature = "webdav")]
 mod store_webdav;
 mod tidy;

@@ -42,7 +42,7 @@ pub struct Faults {
 struct Settings {
     delay: [Duration; 2],
     rate: [Option<u64>; 2],
-    reset_after: Option<Range<u64>>,
+    reset_after: [Option<Range<u64>>; 2],
     stalled: bool,
     refusing: bool,
     unavailable: Option<u64>,
@@ -97,7 +97,12 @@ impl Faults {
 
     /// Resets every connection from now on once it has carried so many bytes down: a random number of this range.
     pub fn reset_after(&self, bytes: Option<Range<u64>>) {
-        self.settings.send_modify(|s| s.reset_after = bytes);
+        self.settings.send_modify(|s| s.reset_after[DOWN] = bytes);
+    }
+
+    /// The same for what it has carried up.
+    pub fn reset_after_sent(&self, bytes: Option<Range<u64>>) {
+        self.settings.send_modify(|s| s.reset_after[UP] = bytes);
     }
 
     /// Resets all connections that are open now.
@@ -182,10 +187,11 @@ async fn connection(client: TcpStream, upstream: SocketAddr, faults: Arc<Faults>
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, mut client_write) = client.into_split();
     let (server_read, mut server_write) = server.into_split();
-    let limit = now.reset_after.map_or(u64::MAX, |bytes| bytes.start + Random(number).below(bytes.end - bytes.start));
+    let within = |bytes: Range<u64>| bytes.start + Random(number).below(bytes.end - bytes.start);
+    let [sent, received] = now.reset_after.map(|bytes| bytes.map_or(u64::MAX, within));
     let handshake = now.delay[UP] + now.delay[DOWN];
-    let up = pump(&faults, UP, client_read, &mut server_write, handshake, u64::MAX);
-    let down = pump(&faults, DOWN, server_read, &mut client_write, Duration::ZERO, limit);
+    let up = pump(&faults, UP, client_read, &mut server_write, handshake, sent);
+    let down = pump(&faults, DOWN, server_read, &mut client_write, Duration::ZERO, received);
     let reset = tokio::select! {
         _ = changed => true,
         ended = async { tokio::try_join!(up, down) } => ended.is_err(),
