@@ -84,6 +84,23 @@ impl RepoPath {
         };
         known.unwrap_or(Kind::File)
     }
+
+    /// Whether what lies here is never replaced, so that caches may keep it for ever.
+    ///
+    /// So it is for blocks, indexes and their signatures, for everything below `client/` and `profile/`, and for
+    /// `boot/NAME/VERSION/...`, all of which have a version or a digest in their names. Anything else may change: heads,
+    /// `images`, pages, what boot loaders read at `boot/NAME/`, and whatever is not known.
+    pub fn is_immutable(&self) -> bool {
+        match self.kind() {
+            Kind::Block(_) | Kind::Index(..) | Kind::IndexSignature(..) => true,
+            Kind::Images | Kind::Head(_) => false,
+            Kind::File => match self.0.split('/').collect::<Vec<_>>()[..] {
+                ["client" | "profile", _, ..] => true,
+                ["boot", image, version, _, ..] => image.parse::<Name>().is_ok() && version.parse::<Version>().is_ok(),
+                _ => false,
+            },
+        }
+    }
 }
 
 /// `42-1f3a9c2b7d10.idx`, with or without `.minisig`.

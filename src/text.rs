@@ -257,11 +257,11 @@ impl<'a> Line<'a> {
     pub fn hex<const N: usize>(&mut self, what: &str) -> Result<[u8; N], FormatError> {
         let start = self.at;
         let rest = self.rest();
-        if let (Some(digits), None | Some(b' ')) = (rest.get(..2 * N), rest.get(2 * N)) {
-            if let Ok(bytes) = digest::from_hex(digits) {
-                self.at += 2 * N;
-                return Ok(bytes);
-            }
+        if let (Some(digits), None | Some(b' ')) = (rest.get(..2 * N), rest.get(2 * N))
+            && let Ok(bytes) = digest::from_hex(digits)
+        {
+            self.at += 2 * N;
+            return Ok(bytes);
         }
         let field = self.field();
         digest::from_hex(field).map_err(|offset| {

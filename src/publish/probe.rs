@@ -103,7 +103,7 @@ pub async fn probe(
     progress: &dyn Progress,
     cancel: &AtomicBool,
 ) -> Result<Vec<MirrorState>, Error> {
-    let mirrors = mirror::open_all(&options.mirrors, &options.relative_to)?;
+    let mirrors = mirror::open_all(&options.mirrors, &options.relative_to).await?;
     progress.event(Event::Step("asking the mirrors"));
     let asked = join_all(mirrors.iter().map(|m| ask(m, options, cancel))).await;
     if cancel.load(Ordering::Relaxed) {

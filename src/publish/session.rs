@@ -92,7 +92,7 @@ impl Session {
     pub async fn open(work: Work, name: Name, intent: Intent, watch: Watch) -> Result<Self, Error> {
         let started = Instant::now();
         watch.progress.event(Event::Step("reading the mirrors"));
-        let mut mirrors = mirror::open_all(&work.mirrors, &work.relative_to)?;
+        let mut mirrors = mirror::open_all(&work.mirrors, &work.relative_to).await?;
         let (key, trust) = intent.key(work.keyring.as_ref(), &name)?;
         if let Some(warning) = key.as_ref().and_then(|k| k.warning.as_deref()) {
             watch.progress.event(Event::Warning(warning));

@@ -20,7 +20,7 @@ use crate::name::Name;
 /// # Errors
 /// No mirror that can be read.
 pub async fn images(work: &Work) -> Result<BTreeSet<Name>, Error> {
-    let mut mirrors = mirror::open_all(&work.mirrors, &work.relative_to)?;
+    let mut mirrors = mirror::open_all(&work.mirrors, &work.relative_to).await?;
     let lists = join_all(mirrors.iter().map(base::images)).await;
     let mut names = BTreeSet::new();
     for (mirror, list) in mirrors.iter_mut().zip(lists) {

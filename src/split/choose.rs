@@ -27,7 +27,7 @@ pub fn choose(size: Option<u64>, read_at: &mut dyn FnMut(u64, &mut [u8]) -> bool
 fn suits(partition: Partition, read_at: ReadAt) -> Option<Rule> {
     match look(partition.start, read_at) {
         Found::Suits(rule) => Some(rule),
-        Found::Unreadable if partition.linux && partition.start % 4096 == 0 => Some(Rule::Pages),
+        Found::Unreadable if partition.linux && partition.start.is_multiple_of(4096) => Some(Rule::Pages),
         Found::Unreadable | Found::Nothing => None,
     }
 }

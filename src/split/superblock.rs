@@ -31,7 +31,7 @@ pub(super) fn look(start: u64, read_at: ReadAt) -> Found {
         return Found::Unreadable;
     }
     if let Some(bytes_per_unit) = unit_of(&head).or_else(|| far_unit(start, read_at)) {
-        let aligned = start % 4096 == 0 && bytes_per_unit % 4096 == 0;
+        let aligned = start.is_multiple_of(4096) && bytes_per_unit.is_multiple_of(4096);
         return Found::Suits(if aligned { Rule::Pages } else { Rule::Bytes });
     }
     if head.starts_with(b"hsqs") || has(start, 32769, b"CD001", read_at) {

@@ -94,12 +94,30 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes `bytes` to a file of its own and has `place` move it to its path.
+    /// Writes `bytes` to a file of its own and has `place` move it to its path. Directories that somebody else has removed
+    /// meanwhile are made again, once.
     fn write<T>(
         &self,
         path: &RepoPath,
         bytes: &[u8],
-        place: impl FnOnce(&Path, &Path) -> io::Result<T>,
+        place: impl Fn(&Path, &Path) -> io::Result<T>,
+    ) -> Result<T, StoreError> {
+        match self.write_once(path, bytes, &place) {
+            Err(e) if e.kind() == StoreErrorKind::NotFound => {
+                if let Ok(mut made) = self.made.lock() {
+                    made.clear();
+                }
+                self.write_once(path, bytes, &place)
+            }
+            written => written,
+        }
+    }
+
+    fn write_once<T>(
+        &self,
+        path: &RepoPath,
+        bytes: &[u8],
+        place: impl Fn(&Path, &Path) -> io::Result<T>,
     ) -> Result<T, StoreError> {
         let target = self.path(path);
         let temporary = self.base.join(TEMPORARY);

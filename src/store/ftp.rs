@@ -25,6 +25,7 @@ use bytes::Bytes;
 
 use super::{Entry, Exclusive, Fetch, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
+
 pub use config::{FtpConfig, Tls};
 
 use answer::Failure;

@@ -22,6 +22,8 @@ pub mod lock;
 pub mod retry;
 #[cfg(feature = "rsync")]
 pub mod rsync;
+#[cfg(feature = "s3")]
+pub mod s3;
 #[cfg(feature = "sftp")]
 pub mod sftp;
 #[cfg(feature = "webdav")]

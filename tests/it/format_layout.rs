@@ -130,6 +130,45 @@ fn what_only_looks_like_a_place_is_a_plain_file() {
 }
 
 #[test]
+fn what_caches_may_keep_for_ever() {
+    let id = "1f3ad0c9f3ad0c9f3ad0c9f3ad0c9f3ad0c91f3a";
+    let block = format!("blocks/1f/{id}");
+    let immutable = [
+        block.as_str(),
+        "index/debian/42-1f3a9c2b7d10.idx",
+        "index/debian/42-1f3a9c2b7d10.idx.minisig",
+        "client/hfl-mount-1.0.0-x86_64-linux",
+        "client/hfl-mount-1.0.0-x86_64-linux.minisig",
+        "profile/debian/42-0a1b2c3d4e5f.profile",
+        "boot/debian/42/vmlinuz",
+        "boot/debian/42/a/b",
+        "boot/42/42/vmlinuz",
+    ];
+    let mutable = [
+        "debian.head",
+        "images",
+        "index.html",
+        "hfl.css",
+        "boot/debian/boot.ipxe",
+        "boot/debian/kboot.conf",
+        "boot/debian/pxelinux.cfg/default",
+        "boot/debian/042/vmlinuz",
+        "boot/42/boot.ipxe",
+        "boot/debian/42",
+        "boot/Debian/42/vmlinuz",
+        "client",
+        "profile",
+        "lock/publisher",
+        "blocks/1f/1f3a",
+        "index/debian/index.html",
+        "x/client/y",
+    ];
+    for (text, expected) in immutable.iter().map(|p| (p, true)).chain(mutable.iter().map(|p| (p, false))) {
+        assert_eq!(text.parse::<RepoPath>().expect("a path").is_immutable(), expected, "{text}");
+    }
+}
+
+#[test]
 fn images_whose_names_look_like_places_do_not_collide_with_them() {
     for name in ["images", "index", "blocks", "client", "index.html", "x.head", "head"] {
         let name: Name = name.parse().expect("a name");

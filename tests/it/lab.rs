@@ -12,11 +12,12 @@ use hfl::layout::RepoPath;
 /// A directory for one test, with a configuration and a cache of its own.
 pub struct Lab {
     directory: tempfile::TempDir,
+    environment: Vec<(String, String)>,
 }
 
 impl Lab {
     pub fn new() -> Self {
-        Self { directory: tempfile::tempdir().expect("a temporary directory") }
+        Self { directory: tempfile::tempdir().expect("a temporary directory"), environment: Vec::new() }
     }
 
     /// A lab with a mirrors.toml of these directory mirrors.
@@ -25,6 +26,11 @@ impl Lab {
         let table = |name: &&str| format!("[[mirror]]\nname = \"{name}\"\nwrite = \"./{name}\"\n");
         lab.write("mirrors.toml", names.iter().map(table).collect::<String>());
         lab
+    }
+
+    /// Sets an environment variable of every hfl in this lab.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     pub fn path(&self, file: &str) -> PathBuf {
@@ -43,6 +49,7 @@ impl Lab {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hfl"));
         command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
         command.env_remove("HFL_KEY").env("HOME", self.path("home"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_CACHE_HOME").env_remove("XDG_STATE_HOME");
         command
     }

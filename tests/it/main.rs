@@ -17,6 +17,8 @@ mod format_layout;
 mod format_limits;
 mod format_mutate;
 mod format_roundtrip;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod kinds;
 mod lab;
 mod mount_build;
 mod mount_disk;
@@ -36,12 +38,18 @@ mod proxy_itself;
 mod publish_basics;
 mod publish_client;
 mod publish_damage;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_everywhere;
 mod publish_gc;
 mod publish_inputs;
 mod publish_kill;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_kill_kinds;
 mod publish_mirrors;
 mod publish_sync;
 mod publish_verify;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_verify_kinds;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 mod servers;
 mod split;
@@ -50,6 +58,10 @@ mod store_directory;
 mod store_ftp;
 #[cfg(feature = "rsync")]
 mod store_rsync;
+#[cfg(feature = "s3")]
+mod store_s3;
+#[cfg(feature = "s3")]
+mod store_s3_hostile;
 #[cfg(feature = "sftp")]
 mod store_sftp;
 #[cfg(feature = "webdav")]

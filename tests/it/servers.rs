@@ -10,6 +10,12 @@ pub mod nginx;
 pub mod proftpd;
 #[cfg(feature = "webdav")]
 pub mod rclone;
+#[cfg(feature = "s3")]
+pub mod rclone_s3;
+#[cfg(feature = "s3")]
+pub mod s3;
+#[cfg(feature = "s3")]
+pub mod seaweed;
 #[cfg(any(feature = "sftp", feature = "rsync"))]
 pub mod sshd;
 #[cfg(feature = "ftp")]
@@ -68,6 +74,17 @@ impl Drop for Daemon {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     listener.local_addr().expect("an address").port()
+}
+
+/// The first of `count` ports in a row that nobody uses at this moment, below those that the system gives away; nor does
+/// anybody use those 10,000 above them.
+pub fn free_ports(count: u16) -> u16 {
+    let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos() as u64;
+    let mut random = crate::lab::Random(clock ^ u64::from(std::process::id()));
+    let mut blocks = (0..1000).map(|_| 16_000 + random.below(6_600) as u16);
+    let found = blocks.find(|&first| (first..first + count).all(|port| free(port) && free(port + 10_000)));
+    found.expect("free ports")
 }
 
 /// The address of a port of this machine.

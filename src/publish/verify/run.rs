@@ -53,7 +53,7 @@ impl Tell {
 
 impl Run {
     pub(super) async fn open(options: VerifyOptions, progress: Arc<dyn Progress>) -> Result<Self, Error> {
-        let mut mirrors = mirror::open_all(&options.mirrors, &options.relative_to)?;
+        let mut mirrors = mirror::open_all(&options.mirrors, &options.relative_to).await?;
         if let Some(name) = options.only.iter().find(|name| !mirrors.iter().any(|m| m.config.name == **name)) {
             let names: Vec<&str> = mirrors.iter().map(OpenMirror::name).collect();
             let error = Error::new(ErrorKind::Usage, format!("no enabled mirror is named {name}"));

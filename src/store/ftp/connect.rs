@@ -1,16 +1,16 @@
 //! From nothing to a control connection that has logged in.
 
+use std::time::Duration;
+
+use suppaftp::FtpError;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-use std::time::Duration;
 
 use super::answer::{Answer, Failure};
 use super::session::{COMMAND_TIMEOUT, Control, Session};
 use super::tls::Authorities;
 use super::{FtpConfig, Tls};
 use crate::store::StoreErrorKind;
-use suppaftp::FtpError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What those who have no name say, and by custom their address.

@@ -41,8 +41,8 @@ impl Authorities {
         Ok(Self(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
     }
 
-    /// A connector for one control connection and its data connections. It remembers sessions of its own: one that
-    /// another control connection began is another session to servers that compare them.
+    /// A connector for one control connection and its data connections. It remembers sessions of its own: proftpd
+    /// refuses a data connection that resumes the session of another control connection.
     pub fn connector(&self) -> Connector {
         let mut config = ClientConfig::clone(&self.0);
         config.resumption = Resumption::in_memory_sessions(SESSIONS);

@@ -95,6 +95,7 @@ fn sentence(code: Option<i32>, stderr: &str, has: &dyn Fn(&[&str]) -> bool) -> S
     }
     if has(&["Permission denied (publickey", "Permission denied (keyboard"]) {
         let words = last_words(stderr).unwrap_or_default();
+        let words = words.trim_end_matches('.');
         return format!("the host takes none of the keys ({words}); name one that needs no passphrase as `identity`");
     }
     match (last_words(stderr), code) {
@@ -115,7 +116,10 @@ fn last_words(stderr: &str) -> Option<String> {
     let says = |line: &&str| !line.trim().is_empty() && !empty.iter().any(|e| line.starts_with(e));
     let broken = |line: &&str| line.contains("write error: Broken pipe");
     let lines = || stderr.lines().rev().filter(says);
-    let last = lines().find(|line| !broken(line)).or_else(|| lines().next());
+    let causes = ["Permission denied", "Operation not permitted", "Read-only file system", "No space left", "quota"];
+    // What follows such a line is but its consequence.
+    let cause = lines().find(|line| causes.iter().any(|cause| line.contains(cause)));
+    let last = cause.or_else(|| lines().find(|line| !broken(line))).or_else(|| lines().next());
     last.or_else(|| stderr.lines().rev().find(|line| !line.trim().is_empty())).map(plain)
 }
 

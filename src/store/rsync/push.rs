@@ -98,13 +98,15 @@ async fn push(host: &Host, requests: &[(RepoPath, Bytes)], options: &[&str]) -> 
         })
     })
     .await?;
+    let sent: HashSet<&str> = requests.iter().map(|(path, _)| path.as_str()).collect();
     let mut made = HashSet::new();
     let all: Vec<&str> = PUSH.iter().chain(options).copied().collect();
     let mut run = Run::about(&all, requests.iter().map(|(path, _)| path.as_str()));
     run.arguments.extend([source(tree.path()), OsString::from(&host.base)]);
     run.bytes = requests.iter().map(|(_, bytes)| bytes.len() as u64).sum();
     let mut collect = |line: &[u8]| {
-        made.extend(std::str::from_utf8(line).ok().map(str::to_owned));
+        // The host can have lines of its own printed, and as many as it likes.
+        made.extend(std::str::from_utf8(line).ok().filter(|line| sent.contains(line)).map(str::to_owned));
         Ok(())
     };
     let mut done = run.run(host, &mut collect).await;
@@ -123,8 +125,8 @@ async fn push(host: &Host, requests: &[(RepoPath, Bytes)], options: &[&str]) -> 
 /// Removes files by name, the hidden ones too.
 ///
 /// An empty tree with their directories goes to the host, with rules that protect all but these names there. (The
-/// option made for this, `--delete-missing-args`, is broken in the rsync of several distributions since a security
-/// fix of 2025: the host ends with "invalid file mode 00".)
+/// option made for this, `--delete-missing-args`, is broken in rsync 3.4.3 and in Debian's 3.2.7 by a security fix: the host
+/// ends with "invalid file mode 00".)
 pub(super) async fn delete(host: &Host, names: &[&str]) -> Result<(), Failure> {
     let directories: BTreeSet<String> = names.iter().flat_map(|name| above(name)).map(str::to_owned).collect();
     let mut rules: Vec<String> = directories.iter().map(|directory| format!("+ /{directory}/")).collect();

@@ -104,7 +104,7 @@ fn meta_blocks(pages: &[Vec<u8>], meta: &[usize]) -> Vec<Vec<usize>> {
     for &page in meta {
         let block = blocks.last_mut().expect("one at least");
         block.push(page);
-        if block.len() == 128 || block.len() >= 16 && xxh3_64(&pages[page]) % 32 == 0 {
+        if block.len() == 128 || block.len() >= 16 && xxh3_64(&pages[page]).is_multiple_of(32) {
             blocks.push(Vec::new());
         }
     }

@@ -107,8 +107,10 @@ fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Re
     let version: Version = version.parse().map_err(|e| usage(format!("`{version}`: {e}")))?;
     let mirrors = super::read_mirrors(to)?;
     let trust: Trust = args.trust.of(&name)?;
-    let stores = hfl::publish::readers(&mirrors, to.parent().unwrap_or(Path::new("")))?;
-    let opened = super::runtime()?.block_on(read::open(&stores, &name, &trust, Some(version)))?;
+    let opened = super::runtime()?.block_on(async {
+        let stores = hfl::publish::readers(&mirrors, to.parent().unwrap_or(Path::new(""))).await?;
+        anyhow::Ok(read::open(&stores, &name, &trust, Some(version)).await?)
+    })?;
     Ok(Loaded { file_bytes: opened.row.index_bytes, index: opened.index })
 }
 
