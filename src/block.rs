@@ -28,6 +28,21 @@ pub fn zlib_max_bytes(bytes: u32) -> u64 {
     u64::from(bytes) + u64::from(bytes) / 1024 + 64
 }
 
+/// What a server has wrapped in gzip on the way, unasked, if that is what `file` is; at most `max_bytes` of it.
+///
+/// No object of hfl that clients check begins as gzip does.
+pub fn unwrapped(file: &[u8], max_bytes: u64) -> Option<Vec<u8>> {
+    const MAGIC: [u8; 2] = [0x1f, 0x8b];
+    // The length that a gzip file ends with may be a lie; it is only how much it gets at most.
+    let length = u64::from(u32::from_le_bytes(*file.last_chunk()?));
+    if !file.starts_with(&MAGIC) || length > max_bytes {
+        return None;
+    }
+    let mut plain = vec![0; length as usize];
+    let done = inflate::gunzip(file, &mut plain).ok()?;
+    (done.written == plain.len() && done.read == file.len()).then_some(plain)
+}
+
 /// The bytes of a block, proved by their SHA-256.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Block(Box<[u8]>);

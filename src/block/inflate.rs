@@ -26,6 +26,12 @@ pub struct Inflated {
     pub written: usize,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Wrapper {
+    Zlib,
+    Gzip,
+}
+
 struct Inflater(NonNull<sys::libdeflate_decompressor>);
 
 impl Inflater {
@@ -38,12 +44,16 @@ impl Inflater {
         )
     }
 
-    fn inflate(&mut self, stream: &[u8], out: &mut [u8]) -> Result<Inflated, InflateError> {
+    fn inflate(&mut self, wrapper: Wrapper, stream: &[u8], out: &mut [u8]) -> Result<Inflated, InflateError> {
         let (mut read, mut written) = (0, 0);
+        let decompress = match wrapper {
+            Wrapper::Zlib => sys::libdeflate_zlib_decompress_ex,
+            Wrapper::Gzip => sys::libdeflate_gzip_decompress_ex,
+        };
         // SAFETY: the decompressor is alive and borrowed by this call alone; both slices are valid for their lengths,
         // which the function never exceeds; the two counters outlive the call.
         let result = unsafe {
-            sys::libdeflate_zlib_decompress_ex(
+            decompress(
                 self.0.as_ptr(),
                 stream.as_ptr().cast(),
                 stream.len(),
@@ -78,5 +88,13 @@ thread_local! {
 /// # Errors
 /// See [`InflateError`]; what `out` holds then is worth nothing.
 pub fn inflate(stream: &[u8], out: &mut [u8]) -> Result<Inflated, InflateError> {
-    INFLATER.with_borrow_mut(|inflater| inflater.inflate(stream, out))
+    INFLATER.with_borrow_mut(|inflater| inflater.inflate(Wrapper::Zlib, stream, out))
+}
+
+/// The same for a gzip stream.
+///
+/// # Errors
+/// See [`InflateError`].
+pub fn gunzip(stream: &[u8], out: &mut [u8]) -> Result<Inflated, InflateError> {
+    INFLATER.with_borrow_mut(|inflater| inflater.inflate(Wrapper::Gzip, stream, out))
 }

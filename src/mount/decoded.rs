@@ -41,32 +41,47 @@ type Blocks = Lru<Sha256, Arc<Block>, BuildHasherDefault<DigestHasher>>;
 
 /// Decoded blocks in RAM.
 #[derive(Debug)]
-pub struct BlockCache(Mutex<Blocks>);
+pub struct BlockCache(Mutex<Held>);
+
+#[derive(Debug)]
+struct Held {
+    blocks: Blocks,
+    hits: u64,
+}
 
 impl BlockCache {
     /// An empty cache for `limit` bytes of blocks; the newest block is held in any case.
     pub fn new(limit: usize) -> Self {
-        Self(Mutex::new(Lru::new(limit)))
+        Self(Mutex::new(Held { blocks: Lru::new(limit), hits: 0 }))
     }
 
     /// The block of `row`, if it is here.
     pub fn get(&self, row: &BlockRow) -> Option<Arc<Block>> {
-        self.lock().get(&row.sha256).cloned()
+        let mut held = self.lock();
+        let block = held.blocks.get(&row.sha256).cloned();
+        held.hits += u64::from(block.is_some());
+        block
     }
 
     /// Whether the block of `row` is here; this does not count as reading it.
     pub fn contains(&self, row: &BlockRow) -> bool {
-        self.lock().contains(&row.sha256)
+        self.lock().blocks.contains(&row.sha256)
     }
 
     /// Keeps a block.
     pub fn keep(&self, row: &BlockRow, block: Arc<Block>) {
-        let gone = self.lock().insert(row.sha256, block, row.bytes as usize);
+        let gone = self.lock().blocks.insert(row.sha256, block, row.bytes as usize);
         // Blocks are freed here, when nobody waits for the lock any more.
         drop(gone);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Blocks> {
+    /// How often a block was here, and the bytes of those that are.
+    pub fn counts(&self) -> (u64, u64) {
+        let held = self.lock();
+        (held.hits, held.blocks.bytes() as u64)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -31,6 +31,8 @@ pub struct DiskStore {
     writer: Writer,
     observer: Arc<dyn Observer>,
     heals: AtomicU64,
+    hits: AtomicU64,
+    hit_bytes: AtomicU64,
 }
 
 impl DiskStore {
@@ -41,12 +43,17 @@ impl DiskStore {
     pub fn open(directory: &Path, limit: u64, observer: Arc<dyn Observer>) -> std::io::Result<Arc<Self>> {
         let files = Files::open(directory)?;
         let writer = Writer::start(files.clone(), Evictor::start(files.clone(), limit), Arc::clone(&observer));
-        Ok(Arc::new(Self { files, writer, observer, heals: AtomicU64::new(0) }))
+        Ok(Arc::new(Self { files, writer, observer, heals: 0.into(), hits: 0.into(), hit_bytes: 0.into() }))
     }
 
     /// How many bad files were dropped.
     pub fn heals(&self) -> u64 {
         self.heals.load(Ordering::Relaxed)
+    }
+
+    /// How many blocks came from here, their bytes, and how many bad files were dropped.
+    pub fn counts(&self) -> (u64, u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.hit_bytes.load(Ordering::Relaxed), self.heals())
     }
 
     /// Returns when everything under way is written, or after `patience`.
@@ -60,7 +67,11 @@ impl DiskStore {
             Found::Nothing => return None,
             Found::Bad(why) => why,
             Found::File(file) => match Block::open(row, &file) {
-                Ok(block) => return Some(block),
+                Ok(block) => {
+                    self.hits.fetch_add(1, Ordering::Relaxed);
+                    self.hit_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
+                    return Some(block);
+                }
                 Err(e) => e.to_string(),
             },
         };

@@ -1,4 +1,4 @@
-//! The FUSE adapter: one directory with one file, the image.
+//! The FUSE adapter: one directory with one file, the image, and a hidden one, the status.
 //!
 //! Thin on purpose. A read that the RAM cache can answer is answered right here, in the thread that took it from the
 //! kernel; any other is handed to the runtime and answered from there, so that these threads never wait for a network
@@ -9,12 +9,13 @@ use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, Request,
+    LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyStatfs, Request,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -22,10 +23,14 @@ use tokio::sync::oneshot;
 use super::image::Image;
 use super::notice::{Notice, Observer};
 use super::prefetch::Prefetch;
+use super::reports::{Reports, STATUS_FILE};
+use super::status::{Reads, Status};
 use crate::name::Name;
 use crate::time::Timestamp;
 
 const FILE: INodeNo = INodeNo(2);
+/// The hidden file.
+const STATUS: INodeNo = INodeNo(3);
 /// The image never changes.
 const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
 /// Requests that the kernel may have under way beside those that somebody waits for.
@@ -42,6 +47,10 @@ pub struct ImageFs {
     pub image: Arc<Image>,
     /// Who reads ahead, if anybody.
     pub prefetch: Option<Prefetch>,
+    /// How it goes.
+    pub status: Arc<Status>,
+    /// What the hidden file shows of that.
+    pub(super) reports: Reports,
     /// Where reads that have to wait are answered.
     pub runtime: Handle,
     /// Who hears of failed reads.
@@ -56,6 +65,7 @@ impl ImageFs {
         let time: SystemTime = time;
         let (kind, perm, nlink, size) = match ino {
             INodeNo::ROOT => (FileType::Directory, 0o555, 2, 0),
+            STATUS => (FileType::RegularFile, 0o444, 1, 0),
             _ => (FileType::RegularFile, 0o444, 1, self.image.map().size()),
         };
         FileAttr {
@@ -79,6 +89,9 @@ impl ImageFs {
 
     fn read_now(&self, offset: u64, bytes: u32, reply: ReplyData) {
         let range = self.image.range(offset, bytes as usize);
+        let reads = &self.status.reads;
+        reads.asked.fetch_add(1, Relaxed);
+        reads.bytes.fetch_add(range.end - range.start, Relaxed);
         if let Some(prefetch) = &self.prefetch {
             prefetch.read(&range);
         }
@@ -90,16 +103,34 @@ impl ImageFs {
 
     fn read_later(&self, range: Range<u64>, reply: ReplyData) {
         let (image, observer) = (Arc::clone(&self.image), Arc::clone(&self.observer));
+        let waiting = Waiting::new(&self.status.reads);
         self.runtime.spawn(async move {
             let offset = range.start;
             match image.read(range).await {
                 Ok(data) => data.with(|bytes| reply.data(bytes)),
                 Err(error) => {
                     reply.error(Errno::EIO);
+                    waiting.0.failed.fetch_add(1, Relaxed);
                     observer.notice(Notice::ReadFailed { offset, error });
                 }
             }
         });
+    }
+}
+
+/// Counts a read for as long as it waits.
+struct Waiting(Arc<Reads>);
+
+impl Waiting {
+    fn new(reads: &Arc<Reads>) -> Self {
+        reads.waiting.fetch_add(1, Relaxed);
+        Self(Arc::clone(reads))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -123,6 +154,8 @@ impl Filesystem for ImageFs {
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         if parent == INodeNo::ROOT && name == self.name.as_str() {
             reply.entry(&FOR_EVER, &self.attr(FILE), Generation(0));
+        } else if parent == INodeNo::ROOT && name == STATUS_FILE {
+            reply.entry(&FOR_EVER, &self.attr(STATUS), Generation(0));
         } else {
             reply.error(Errno::ENOENT);
         }
@@ -132,25 +165,51 @@ impl Filesystem for ImageFs {
         reply.attr(&FOR_EVER, &self.attr(ino));
     }
 
-    fn open(&self, _request: &Request, _ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        if flags.acc_mode() == OpenAccMode::O_RDONLY {
-            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
-        } else {
-            reply.error(Errno::EROFS);
+    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+            return reply.error(Errno::EROFS);
         }
+        if ino != STATUS {
+            return reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
+        }
+        match self.reports.open() {
+            Some(handle) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH),
+            None => reply.error(Errno::ENFILE),
+        }
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        if ino == STATUS {
+            self.reports.close(handle.0);
+        }
+        reply.ok();
     }
 
     fn read(
         &self,
         _request: &Request,
-        _ino: INodeNo,
-        _handle: FileHandle,
+        ino: INodeNo,
+        handle: FileHandle,
         offset: u64,
         bytes: u32,
         _flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if ino == STATUS {
+            let text = self.reports.text(handle.0);
+            let rest = text.as_ref().and_then(|text| text.as_bytes().get(offset as usize..)).unwrap_or_default();
+            return reply.data(&rest[..rest.len().min(bytes as usize)]);
+        }
         // A reply that is dropped unsent, by the unwinding, tells the kernel EIO.
         let _ = catch_unwind(AssertUnwindSafe(|| self.read_now(offset, bytes, reply)));
     }

@@ -1,9 +1,11 @@
 //! The client: an image of a repository as a file, through FUSE.
 //!
 //! Sources of blocks are wrapped around each other, one concern each, all behind
-//! [`BlockSource`](crate::read::BlockSource): mirror <- [`watched`] <- failover <- [`disk`] cache <- [`decoded`] cache <-
+//! [`BlockSource`](crate::read::BlockSource): mirror <- [`watched`] <- [`network`] <- [`disk`] cache <- [`decoded`] cache <-
 //! [`coalesce`]. [`image`] reads an image from the outermost, [`readahead`] decides what is fetched in advance, and
 //! [`fuse`] is a thin adapter in front; everything but that adapter and the mount itself works without FUSE.
+//!
+//! [`status`] says how it goes: through a hidden file of the mount, and to Prometheus through [`metrics`].
 //!
 //! Nothing is served here that was not checked, and nothing is printed: what there is to tell goes to an
 //! [`Observer`](notice::Observer).
@@ -15,12 +17,19 @@ mod fuse;
 pub mod image;
 pub mod lru;
 pub mod map;
+pub mod metrics;
+pub mod mirror_list;
 pub mod mounted;
+pub mod network;
 pub mod notice;
 pub mod point;
 pub mod prefetch;
 pub mod readahead;
+mod reports;
 pub mod seen;
 pub mod single;
 pub mod sources;
+pub mod status;
 pub mod watched;
+
+pub use reports::STATUS_FILE;

@@ -13,6 +13,8 @@ use super::image::Image;
 use super::notice::Observer;
 use super::point::{MountPoint, PointError};
 use super::prefetch::Prefetch;
+use super::reports::Reports;
+use super::status::Status;
 use crate::name::Name;
 use crate::time::Timestamp;
 
@@ -20,6 +22,8 @@ use crate::time::Timestamp;
 const THREADS: usize = 4;
 /// Blocks fetched in advance at the same time.
 const PREFETCH_JOBS: usize = 16;
+/// A block that takes longer than this shows that they were too many: far less than any attempt may take.
+const PREFETCH_SLOW: Duration = Duration::from_secs(2);
 /// The kernel's own readahead: its requests are then as large as they can be.
 const KERNEL_READAHEAD_KIB: u32 = 512;
 /// How long users of a busy mount have to let go of it.
@@ -36,6 +40,8 @@ pub struct Mount {
     pub origin: String,
     /// The image.
     pub image: Arc<Image>,
+    /// How it goes.
+    pub status: Arc<Status>,
     /// The most that is fetched ahead of a stream, in bytes. With 0 nothing is done ahead or side by side, beyond what
     /// the kernel does for any file.
     pub readahead_bytes: u64,
@@ -62,8 +68,9 @@ impl Mount {
         observer: Arc<dyn Observer>,
     ) -> Result<Mounted, PointError> {
         let (end, ended) = oneshot::channel();
-        let prefetch = (self.readahead_bytes > 0)
-            .then(|| Prefetch::new(Arc::clone(&self.image), runtime.clone(), PREFETCH_JOBS, self.readahead_bytes));
+        let prefetch = (self.readahead_bytes > 0).then(|| {
+            Prefetch::new(Arc::clone(&self.image), runtime.clone(), PREFETCH_JOBS, PREFETCH_SLOW, self.readahead_bytes)
+        });
         let parallel = prefetch.is_some();
         let config = config(&self.origin, if parallel { THREADS } else { 1 });
         let filesystem = ImageFs {
@@ -71,6 +78,8 @@ impl Mount {
             created: self.created,
             image: self.image,
             prefetch,
+            reports: Reports::new(Arc::clone(&self.status)),
+            status: self.status,
             runtime: runtime.clone(),
             observer,
             ended: Some(end),

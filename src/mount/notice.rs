@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::digest::BlockId;
 use crate::read::ReadError;
@@ -28,6 +29,16 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// No mirror gives blocks any more; reads wait.
+    Waiting {
+        /// What happened last.
+        error: ReadError,
+    },
+    /// A read that had to wait has its block.
+    Resumed {
+        /// How long it waited.
+        after: Duration,
+    },
     /// A read of the image failed: no source gave one of its blocks.
     ReadFailed {
         /// Where the read began, in bytes of the image.
@@ -43,6 +54,8 @@ impl fmt::Display for Notice {
             Notice::SourceFailed { error, .. } => write!(f, "a source failed: {error}"),
             Notice::Healed { block, why } => write!(f, "cached block {block} was bad and is fetched again: {why}"),
             Notice::CacheUnusable { why } => write!(f, "nothing is cached on disk for now: {why}"),
+            Notice::Waiting { error } => write!(f, "waiting for a mirror that works: {error}"),
+            Notice::Resumed { after } => write!(f, "reading goes on after {:.1} s", after.as_secs_f64()),
             Notice::ReadFailed { offset, error } => write!(f, "a read at byte {offset} failed: {error}"),
         }
     }

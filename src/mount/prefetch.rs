@@ -1,9 +1,14 @@
 //! Carries out what [`Readahead`] decides: fetches blocks before they are read, a few at a time.
 //!
-//! A read that somebody waits for never queues here; it only shares the machine with what is under way.
+//! A read that somebody waits for never queues here; it only shares the machine and the network with what is under way.
+//! How many blocks that is follows from how long they take: on a narrow link, many at once would all come too late, and
+//! whoever waits would wait for them.
 
 use std::ops::Range;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -13,22 +18,56 @@ use super::readahead::Readahead;
 
 /// How many extents are looked at to find the end of a window: enough for any window, few enough for any read.
 const EXTENTS_MAX: usize = 4096;
+/// Fetches at the same time before anything is known of the network.
+const JOBS_AT_FIRST: usize = 8;
 
 /// The fetcher of one image.
 #[derive(Debug)]
 pub struct Prefetch {
     image: Arc<Image>,
     readahead: Mutex<Readahead>,
-    permits: Arc<Semaphore>,
+    jobs: Arc<Jobs>,
     runtime: Handle,
     blocks_max: usize,
 }
 
+/// Fetches under way at the same time: one more after each quick one, one less after each slow one.
+#[derive(Debug)]
+struct Jobs {
+    permits: Semaphore,
+    allowed: AtomicUsize,
+    most: usize,
+    slow: Duration,
+}
+
+impl Jobs {
+    fn new(most: usize, slow: Duration) -> Self {
+        let first = JOBS_AT_FIRST.min(most);
+        Self { permits: Semaphore::new(first), allowed: AtomicUsize::new(first), most, slow }
+    }
+
+    /// Runs a fetch when it is its turn.
+    async fn run(&self, fetch: impl Future<Output = ()>) {
+        let Ok(permit) = self.permits.acquire().await else { return };
+        let started = Instant::now();
+        fetch.await;
+        let took = started.elapsed();
+        let less = |allowed: usize| (allowed > 1).then(|| allowed - 1);
+        let more = |allowed: usize| (allowed < self.most).then(|| allowed + 1);
+        if took > self.slow && self.allowed.fetch_update(Relaxed, Relaxed, less).is_ok() {
+            permit.forget();
+        } else if took < self.slow / 2 && self.allowed.fetch_update(Relaxed, Relaxed, more).is_ok() {
+            self.permits.add_permits(1);
+        }
+    }
+}
+
 impl Prefetch {
-    /// Fetches for `image` on `runtime`, `jobs` blocks at a time, never more than `window_bytes` ahead of a stream.
-    pub fn new(image: Arc<Image>, runtime: Handle, jobs: usize, window_bytes: u64) -> Self {
+    /// Fetches for `image` on `runtime`, up to `jobs` blocks at a time as long as none takes more time than `slow`, and
+    /// never more than `window_bytes` ahead of a stream.
+    pub fn new(image: Arc<Image>, runtime: Handle, jobs: usize, slow: Duration, window_bytes: u64) -> Self {
         let readahead = Mutex::new(Readahead::new(window_bytes));
-        Self { image, readahead, permits: Arc::new(Semaphore::new(jobs)), runtime, blocks_max: 8 * jobs }
+        Self { image, readahead, jobs: Arc::new(Jobs::new(jobs, slow)), runtime, blocks_max: 8 * jobs }
     }
 
     /// Takes note of a read, and fetches ahead of it where it belongs to a stream.
@@ -45,12 +84,14 @@ impl Prefetch {
     }
 
     fn fetch(&self, block: u32) {
-        let (image, permits) = (Arc::clone(&self.image), Arc::clone(&self.permits));
+        let (image, jobs) = (Arc::clone(&self.image), Arc::clone(&self.jobs));
         self.runtime.spawn(async move {
-            let _permit = permits.acquire().await;
-            if !image.holds(block) {
-                image.prefetch(block).await;
-            }
+            let fetch = async {
+                if !image.holds(block) {
+                    image.prefetch(block).await;
+                }
+            };
+            jobs.run(fetch).await;
         });
     }
 }

@@ -7,15 +7,25 @@ use super::decoded::{BlockCache, Decoded};
 use super::disk::{DiskCache, DiskStore};
 use super::image::Image;
 use super::map::Map;
+use super::network::{Deadline, Mode, Pace, Patient, Race, Roster};
 use super::notice::Observer;
 use super::single::OneAtATime;
 use super::watched::Watched;
 use crate::head::Head;
+use crate::index::{BlockRow, Index};
 use crate::read::source::{Base, Source};
-use crate::read::{BlockSource, Failover, Mirror, Opened};
+use crate::read::{BlockSource, Mirror, Opened};
+use crate::store::Fetch;
 use crate::store::directory::Directory;
 use crate::store::http::{Http, HttpClient};
-use crate::store::{Fetch, StoreError};
+
+/// What the mirrors are measured by at the start: the block whose file is nearest to this, in bytes.
+const PROBE_BYTES: u32 = 64 << 10;
+/// Mirrors that are measured at the start; more are measured by and by.
+const PROBES_MAX: usize = 8;
+
+/// The network as a source: the mirrors behind their ranking.
+pub type Network = Race<Watched<Deadline<Mirror>>>;
 
 /// The repositories that an image can be read from, in the order in which they are tried.
 #[derive(Debug)]
@@ -25,15 +35,38 @@ pub struct Sources {
     stores: Vec<Arc<dyn Fetch>>,
 }
 
+/// How an image is read.
+#[derive(Debug)]
+pub struct Reading {
+    /// Decoded blocks in RAM, in bytes.
+    pub memory_bytes: usize,
+    /// The cache on disk.
+    pub disk: Option<Arc<DiskStore>>,
+    /// Without it, one block is fetched and decoded at a time.
+    pub parallel: bool,
+    /// What becomes of reads that no mirror answers.
+    pub mode: Mode,
+    /// The times by which mirrors are judged.
+    pub pace: Pace,
+}
+
+/// An image that can be read, and the network behind it.
+#[derive(Debug)]
+pub struct Readable {
+    /// The image.
+    pub image: Image,
+    /// Its RAM cache.
+    pub cache: Arc<BlockCache>,
+    /// Its mirrors.
+    pub network: Arc<Network>,
+}
+
 impl Sources {
     /// The sources of a command line.
-    ///
-    /// # Errors
-    /// When HTTP cannot be set up.
-    pub fn new(sources: &[Source]) -> Result<Self, StoreError> {
-        let mut all = Self { client: HttpClient::new()?, bases: Vec::new(), stores: Vec::new() };
+    pub fn new(client: HttpClient, sources: &[Source]) -> Self {
+        let mut all = Self { client, bases: Vec::new(), stores: Vec::new() };
         sources.iter().for_each(|source| all.add(source.base.clone()));
-        Ok(all)
+        all
     }
 
     /// Adds the mirrors that a head names.
@@ -51,7 +84,8 @@ impl Sources {
         self.stores.iter().map(|store| store.location().to_owned()).collect()
     }
 
-    fn add(&mut self, base: Base) {
+    /// Adds one, unless it is here already.
+    pub fn add(&mut self, base: Base) {
         if self.bases.contains(&base) {
             return;
         }
@@ -62,30 +96,44 @@ impl Sources {
         self.bases.push(base);
     }
 
-    fn failover(&self, observer: &Arc<dyn Observer>) -> Failover<Watched<Mirror>> {
-        let watched =
-            |store: &Arc<dyn Fetch>| Watched::new(Mirror(Arc::clone(store)), store.location(), Arc::clone(observer));
-        Failover::new(self.stores.iter().map(watched).collect())
+    fn network(&self, pace: &Pace, observer: &Arc<dyn Observer>) -> Arc<Network> {
+        let names: Vec<Arc<str>> = self.stores.iter().map(|store| store.location().into()).collect();
+        let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
+            let limited = Deadline::new(Mirror(Arc::clone(store)), Arc::clone(name), pace.attempt_max);
+            Watched::new(limited, name, Arc::clone(observer))
+        };
+        let mirrors = self.stores.iter().zip(&names).map(mirror).collect();
+        Arc::new(Race::new(mirrors, Roster::new(names, pace.clone())))
     }
 
-    /// The image, behind its caches. Without `parallel`, one block is fetched and decoded at a time.
-    pub fn image(
-        &self,
-        opened: &Opened,
-        memory_bytes: usize,
-        disk: Option<Arc<DiskStore>>,
-        parallel: bool,
-        observer: &Arc<dyn Observer>,
-    ) -> Image {
-        let mut source: Arc<dyn BlockSource> = Arc::new(self.failover(observer));
-        if let Some(disk) = disk {
+    /// The image, behind its caches.
+    pub fn image(&self, opened: &Opened, reading: Reading, observer: &Arc<dyn Observer>) -> Readable {
+        let network = self.network(&reading.pace, observer);
+        // Where everything is on this machine there is nothing to wait for.
+        let is_remote = self.bases.iter().any(|base| matches!(base, Base::Url(_)));
+        let mut source: Arc<dyn BlockSource> = match is_remote {
+            true => Arc::new(Patient::new(Arc::clone(&network), reading.mode, Arc::clone(observer))),
+            false => Arc::clone(&network) as _,
+        };
+        if let Some(disk) = reading.disk {
             source = Arc::new(DiskCache::new(disk, source));
         }
-        if !parallel {
+        if !reading.parallel {
             source = Arc::new(OneAtATime::new(source));
         }
-        let cache = Arc::new(BlockCache::new(memory_bytes));
+        let cache = Arc::new(BlockCache::new(reading.memory_bytes));
         let source = Arc::new(Coalesce::new(Decoded::new(Arc::clone(&cache), source)));
-        Image::new(Map::new(Arc::clone(&opened.index)), cache, source)
+        let image = Image::new(Map::new(Arc::clone(&opened.index)), Arc::clone(&cache), source);
+        Readable { image, cache, network }
+    }
+}
+
+impl Readable {
+    /// Measures the mirrors, if there is a choice.
+    pub async fn probe(network: Arc<Network>, index: Arc<Index>) {
+        let distance = |row: &&BlockRow| row.zlib_bytes.abs_diff(PROBE_BYTES);
+        if let Some(row) = index.blocks().iter().min_by_key(distance) {
+            network.probe_first(PROBES_MAX, row).await;
+        }
     }
 }

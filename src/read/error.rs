@@ -1,6 +1,7 @@
 //! Why something could not be read, or must not be believed.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::head::Head;
 use crate::layout::RepoPath;
@@ -24,19 +25,24 @@ pub enum ReadErrorKind {
 pub struct ReadError {
     kind: ReadErrorKind,
     message: String,
+    wait: Option<Duration>,
 }
 
 impl ReadError {
+    fn new(kind: ReadErrorKind, message: String) -> Self {
+        Self { kind, message, wait: None }
+    }
+
     /// The object at `path` is not what it should be.
     pub fn unverified(store: &dyn Fetch, path: &RepoPath, why: impl fmt::Display) -> Self {
         let place = StoreError::at(store.location(), path, StoreErrorKind::Protocol, why.to_string());
-        Self { kind: ReadErrorKind::Unverified, message: place.to_string() }
+        Self::new(ReadErrorKind::Unverified, place.to_string())
     }
 
     /// The store has no such image.
     pub fn no_image(store: &dyn Fetch, image: &Name) -> Self {
         let message = format!("{}: there is no image {image} here (no {image}.head)", store.location());
-        Self { kind: ReadErrorKind::Missing, message }
+        Self::new(ReadErrorKind::Missing, message)
     }
 
     /// The head does not hold this version.
@@ -44,17 +50,22 @@ impl ReadError {
         let held: Vec<String> = head.versions.iter().take(8).map(|row| row.version.to_string()).collect();
         let more = if head.versions.len() > held.len() { ", ..." } else { "" };
         let message = format!("{} has no version {version}; held: {}{more}", head.image, held.join(", "));
-        Self { kind: ReadErrorKind::Missing, message }
+        Self::new(ReadErrorKind::Missing, message)
     }
 
     /// There was nothing to ask.
     pub fn no_source() -> Self {
-        Self { kind: ReadErrorKind::Missing, message: "no source was given".into() }
+        Self::new(ReadErrorKind::Missing, "no source was given".into())
     }
 
     /// What went wrong, for the program.
     pub fn kind(&self) -> ReadErrorKind {
         self.kind
+    }
+
+    /// When the store wants to be asked again, if it said so.
+    pub fn wait(&self) -> Option<Duration> {
+        self.wait
     }
 
     /// Of two sources' failures, the one to tell: a lie before a fault, a fault before an absence.
@@ -70,6 +81,6 @@ impl ReadError {
 
 impl From<StoreError> for ReadError {
     fn from(error: StoreError) -> Self {
-        Self { kind: ReadErrorKind::Store(error.kind()), message: error.to_string() }
+        Self { kind: ReadErrorKind::Store(error.kind()), message: error.to_string(), wait: error.wait() }
     }
 }

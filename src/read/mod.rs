@@ -4,29 +4,28 @@
 //! against the head, the block against the index.
 
 mod error;
+mod open;
 pub mod source;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::block::{Block, zlib_max_bytes};
+use crate::block::{BadBlock, Block, unwrapped, zlib_max_bytes};
 use crate::digest::Sha256;
 use crate::head::{HEAD_MAX_BYTES, Head, SealedHead, Trust, VersionRow};
 use crate::index::{BlockRow, Index};
 use crate::layout::RepoPath;
-use crate::name::{Name, Version};
+use crate::name::Name;
 use crate::store::{Fetch, StoreErrorKind};
 
 pub use error::{ReadError, ReadErrorKind};
+pub use open::{Opened, open};
 
-/// How many stores are asked for a head at the same time.
-const HEADS_AT_ONCE: usize = 3;
-/// How long the others of these may still answer once one head is there: a newer one is worth no more.
-const SECOND_HEAD_WAIT: Duration = Duration::from_secs(2);
+/// What a server may wrap around a block makes it longer by this part of it at most.
+const WRAPPER_PART: u64 = 16;
 
 /// A head that was believed, and the bytes it was read from.
 #[derive(Debug, Clone)]
@@ -49,7 +48,14 @@ pub async fn head(store: &dyn Fetch, image: &Name, trust: &Trust) -> Result<Opti
         Err(e) if e.kind() == StoreErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    let sealed = SealedHead::parse(&file).map_err(|e| ReadError::unverified(store, &path, e))?;
+    let (file, sealed) = match (SealedHead::parse(&file), unwrapped(&file, HEAD_MAX_BYTES)) {
+        (Err(_), Some(plain)) => {
+            let sealed = SealedHead::parse(&plain);
+            (plain.into(), sealed)
+        }
+        (sealed, _) => (file, sealed),
+    };
+    let sealed = sealed.map_err(|e| ReadError::unverified(store, &path, e))?;
     let signed = sealed.is_signed();
     let head = sealed.verify(trust).map_err(|e| ReadError::unverified(store, &path, e))?;
     if head.image != *image {
@@ -64,8 +70,11 @@ pub async fn head(store: &dyn Fetch, image: &Name, trust: &Trust) -> Result<Opti
 /// A store that fails; a file with another digest, or another image's or version's index.
 pub async fn index(store: &dyn Fetch, image: &Name, row: &VersionRow) -> Result<Index, ReadError> {
     let path = row.index_path(image);
-    let file = store.get(&path, row.index_bytes).await?;
+    let mut file = store.get(&path, row.index_bytes).await?;
     let wrong = |why: String| ReadError::unverified(store, &path, why);
+    if let Some(plain) = unwrapped(&file, row.index_bytes) {
+        file = plain.into();
+    }
     if Sha256::of(&file) != row.index_sha256 {
         return Err(wrong("not the index that the head names (its SHA-256 differs)".into()));
     }
@@ -138,130 +147,20 @@ impl BlockSource for Mirror {
 /// A store that fails; a file that is not this block's.
 pub async fn block(store: &dyn Fetch, row: &BlockRow) -> Result<(Block, Bytes), ReadError> {
     let path = RepoPath::block(&row.id);
-    let file = store.get(&path, zlib_max_bytes(row.bytes)).await?;
-    match open_block(*row, file.clone()).await {
-        Ok(block) => Ok((block, file)),
-        Err(why) => Err(ReadError::unverified(store, &path, why)),
-    }
+    let max_bytes = zlib_max_bytes(row.bytes);
+    let file = store.get(&path, max_bytes + max_bytes / WRAPPER_PART).await?;
+    let row = *row;
+    // On a thread that may be busy for a while.
+    let opened = tokio::task::spawn_blocking(move || open_block(&row, file)).await;
+    let opened = opened.map_err(|e| e.to_string()).and_then(|opened| opened.map_err(|e| e.to_string()));
+    opened.map_err(|why| ReadError::unverified(store, &path, why))
 }
 
-/// Inflates and checks a block's file on a thread that may be busy for a while.
-async fn open_block(row: BlockRow, file: Bytes) -> Result<Block, String> {
-    let opened = tokio::task::spawn_blocking(move || Block::open(&row, &file)).await;
-    opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
-}
-
-/// Several sources, tried in turn, beginning with the one that answered last.
-#[derive(Debug)]
-pub struct Failover<S> {
-    sources: Vec<S>,
-    preferred: std::sync::atomic::AtomicUsize,
-}
-
-impl<S> Failover<S> {
-    /// These sources, the first one preferred at the start.
-    pub fn new(sources: Vec<S>) -> Self {
-        Self { sources, preferred: 0.into() }
+/// Checks a block's file, first as it was received, then without what the server may have wrapped around it.
+fn open_block(row: &BlockRow, file: Bytes) -> Result<(Block, Bytes), BadBlock> {
+    match (Block::open(row, &file), unwrapped(&file, zlib_max_bytes(row.bytes))) {
+        (Ok(block), _) => Ok((block, file)),
+        (Err(_), Some(plain)) => Ok((Block::open(row, &plain)?, plain.into())),
+        (Err(bad), None) => Err(bad),
     }
-}
-
-#[async_trait]
-impl<S: BlockSource> BlockSource for Failover<S> {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
-        Ok(self.fetch(row).await?.block)
-    }
-
-    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let first = self.preferred.load(Relaxed);
-        let mut last = None;
-        for i in 0..self.sources.len() {
-            let at = (first + i) % self.sources.len();
-            match self.sources[at].fetch(row).await {
-                Ok(fetched) => {
-                    if i > 0 {
-                        self.preferred.store(at, Relaxed);
-                    }
-                    return Ok(fetched);
-                }
-                Err(e) => last = Some(e),
-            }
-        }
-        Err(last.unwrap_or_else(ReadError::no_source))
-    }
-}
-
-/// An image as a reader opened it: one version, believed.
-#[derive(Debug, Clone)]
-pub struct Opened {
-    /// The head that vouches for it.
-    pub head: Head,
-    /// The row of the version.
-    pub row: VersionRow,
-    /// Its index.
-    pub index: Arc<Index>,
-}
-
-/// Opens `version` (the newest where `None`) of `image` from the stores: the highest believed head of all of them wins,
-/// and the index comes from any that has it.
-///
-/// # Errors
-/// When no store has a head that is believed, or none the index; the last reason is given.
-pub async fn open(
-    stores: &[Arc<dyn Fetch>],
-    image: &Name,
-    trust: &Trust,
-    version: Option<Version>,
-) -> Result<Opened, ReadError> {
-    let head = newest_head(stores, image, trust).await?;
-    let row = match version {
-        None => head.newest(),
-        Some(version) => head.version(version).ok_or_else(|| ReadError::no_version(&head, version))?,
-    };
-    let mut last = None;
-    for store in stores {
-        match index(&**store, image, row).await {
-            Ok(index) => return Ok(Opened { row: row.clone(), index: Arc::new(index), head }),
-            Err(e) => last = Some(e),
-        }
-    }
-    Err(last.unwrap_or_else(ReadError::no_source))
-}
-
-/// The believed head with the highest version of all stores that answered; a few are asked at once, the next few only
-/// where none of those had one.
-async fn newest_head(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Result<Head, ReadError> {
-    let mut failed: Option<ReadError> = None;
-    for few in stores.chunks(HEADS_AT_ONCE) {
-        match newest_of(few, image, trust).await {
-            Ok(head) => return Ok(head),
-            Err(e) => failed = Some(failed.map_or(e.clone(), |f| f.more_telling(e))),
-        }
-    }
-    Err(failed.unwrap_or_else(ReadError::no_source))
-}
-
-async fn newest_of(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Result<Head, ReadError> {
-    let mut asked = tokio::task::JoinSet::new();
-    for store in stores {
-        let (store, image, trust) = (Arc::clone(store), image.clone(), trust.clone());
-        asked.spawn(async move {
-            let found = head(&*store, &image, &trust).await?;
-            found.ok_or_else(|| ReadError::no_image(&*store, &image))
-        });
-    }
-    let (mut best, mut failed): (Option<Head>, Option<ReadError>) = (None, None);
-    loop {
-        let patience = if best.is_some() { SECOND_HEAD_WAIT } else { Duration::MAX };
-        match tokio::time::timeout(patience, asked.join_next()).await {
-            Err(_) | Ok(None) => break,
-            Ok(Some(Err(panicked))) => std::panic::resume_unwind(panicked.into_panic()),
-            Ok(Some(Ok(Ok(found)))) => {
-                let newer = best.as_ref().is_none_or(|b| b.newest().version < found.head.newest().version);
-                best = if newer { Some(found.head) } else { best };
-            }
-            Ok(Some(Ok(Err(e)))) => failed = Some(failed.map_or(e.clone(), |f| f.more_telling(e))),
-        }
-    }
-    best.ok_or_else(|| failed.unwrap_or_else(ReadError::no_source))
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with a store.
 
 use std::io;
+use std::time::Duration;
 
 use crate::layout::RepoPath;
 
@@ -32,18 +33,19 @@ pub struct StoreError {
     kind: StoreErrorKind,
     place: String,
     why: String,
+    retry_after: Option<Duration>,
 }
 
 impl StoreError {
     /// An error about one object of the store at `location`.
     pub fn at(location: &str, path: &RepoPath, kind: StoreErrorKind, why: impl Into<String>) -> Self {
         let slash = if location.ends_with('/') { "" } else { "/" };
-        Self { kind, place: format!("{location}{slash}{path}"), why: why.into() }
+        Self { kind, place: format!("{location}{slash}{path}"), why: why.into(), retry_after: None }
     }
 
     /// An error about the store at `location` as a whole.
     pub fn whole(location: &str, kind: StoreErrorKind, why: impl Into<String>) -> Self {
-        Self { kind, place: location.to_owned(), why: why.into() }
+        Self { kind, place: location.to_owned(), why: why.into(), retry_after: None }
     }
 
     /// An error of the operating system about the file or directory at `place`.
@@ -54,7 +56,17 @@ impl StoreError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
             _ => StoreErrorKind::Other,
         };
-        Self { kind, place: place.into(), why: plain(error) }
+        Self { kind, place: place.into(), why: plain(error), retry_after: None }
+    }
+
+    /// The same, with the store's word on when to come back.
+    pub fn retry_after(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
+    }
+
+    /// When the store wants to be asked again, if it said so.
+    pub fn wait(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// What went wrong, for the program.

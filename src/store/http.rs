@@ -1,78 +1,32 @@
 //! Reading a mirror over HTTP, the way clients do.
 //!
-//! Bodies are taken as they were sent, never decoded, and never read further than the reader wants. Redirects: at most
-//! three, never from https to http. The certificates trusted are Mozilla's, built in, so that a client without a file
-//! system to look them up in works too.
+//! Bodies are taken as they were sent, never decoded, and never read further than the reader wants, neither in bytes nor
+//! in time: whatever a server does, an answer ends.
+
+mod client;
+mod names;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Certificate, Response, StatusCode};
+use reqwest::header::{CONTENT_ENCODING, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
 
 use super::{Fetch, StoreError, StoreErrorKind};
 use crate::layout::RepoPath;
 use crate::url::BaseUrl;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest silence inside an answer.
-const STALL_TIMEOUT: Duration = Duration::from_secs(10);
-const REDIRECTS_MAX: usize = 3;
-const USER_AGENT: &str = concat!("hfl/", env!("CARGO_PKG_VERSION"));
+#[cfg(feature = "webdav")]
+pub(super) use client::builder;
+pub use client::{HttpClient, HttpOptions};
 
-/// Connections, shared by all mirrors.
-#[derive(Debug, Clone)]
-pub struct HttpClient(reqwest::Client);
-
-impl HttpClient {
-    /// A client with no connection open yet.
-    ///
-    /// # Errors
-    /// When the TLS library cannot be set up.
-    pub fn new() -> Result<Self, StoreError> {
-        let client = builder(Vec::new()).read_timeout(STALL_TIMEOUT).redirect(Policy::custom(redirect)).build();
-        client.map(Self).map_err(|e| StoreError::whole("https", StoreErrorKind::Other, sentence(&e)))
-    }
-
-    /// The object at a URL that is no mirror's, of at most `max_bytes`.
-    ///
-    /// # Errors
-    /// A URL that is none, and whatever [`Fetch::get`] can meet.
-    pub async fn get_url(&self, url: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
-        let wrong = |why: String| StoreError::whole(url, StoreErrorKind::Other, why);
-        let (base, name) = url.rsplit_once('/').ok_or_else(|| wrong("not a URL".into()))?;
-        let base = format!("{base}/").parse().map_err(|e: crate::url::UrlError| wrong(e.to_string()))?;
-        let path = name.parse().map_err(|e: crate::layout::PathError| wrong(e.to_string()))?;
-        Http::new(self.clone(), base).get(&path, max_bytes).await
-    }
-}
-
-/// What every client of this program has in common; it trusts the authorities in `further` too.
-pub(super) fn builder(further: Vec<Certificate>) -> reqwest::ClientBuilder {
-    // Another user of the library may have installed the same provider already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
-    reqwest::Client::builder()
-        .tls_certs_only(roots.chain(further))
-        .user_agent(USER_AGENT)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .referer(false)
-        .tcp_nodelay(true)
-}
-
-fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let downgrade =
-        attempt.previous().last().is_some_and(|u| u.scheme() == "https") && attempt.url().scheme() != "https";
-    if attempt.previous().len() > REDIRECTS_MAX {
-        return attempt.error("too many redirects");
-    }
-    if downgrade || !matches!(attempt.url().scheme(), "http" | "https") {
-        return attempt.error("redirected away from https or http");
-    }
-    attempt.follow()
-}
+/// The time for an answer: so much, and what its bytes take on the slowest connection that is worth waiting for.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
+const SLOWEST_BYTES_PER_S: u64 = 16 << 10;
+/// A server that asks for more patience than this gets no more.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
 /// One mirror, by its public URL.
 #[derive(Debug, Clone)]
@@ -101,10 +55,25 @@ impl Http {
             StatusCode::OK => return Ok(()),
             StatusCode::NOT_FOUND | StatusCode::GONE => StoreErrorKind::NotFound,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => StoreErrorKind::Denied,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => StoreErrorKind::Unreachable,
             status if status.is_server_error() => StoreErrorKind::Unreachable,
             _ => StoreErrorKind::Protocol,
         };
-        Err(self.error(path, kind, format!("the server answered {}", answer.status())))
+        let error = self.error(path, kind, format!("the server answered {}", answer.status()));
+        Err(error.retry_after(retry_after(answer)))
+    }
+
+    /// Objects are stored as they are. A label of gzip may be a mistake of the server, or true: the reader can tell by
+    /// the bytes. Any other is an answer to another question.
+    fn check_encoding(&self, path: &RepoPath, answer: &Response) -> Result<(), StoreError> {
+        let mut labels = answer.headers().get_all(CONTENT_ENCODING).iter().map(|label| label.to_str().unwrap_or("?"));
+        match (labels.next().map(str::trim), labels.next()) {
+            (None, _) | (Some("" | "identity" | "gzip" | "x-gzip"), None) => Ok(()),
+            (Some(label), _) => {
+                let label: String = label.chars().take(40).filter(|c| !c.is_control()).collect();
+                Err(self.error(path, StoreErrorKind::Protocol, format!("sent with Content-Encoding {label}")))
+            }
+        }
     }
 
     async fn body(&self, path: &RepoPath, mut answer: Response, max_bytes: u64) -> Result<Bytes, StoreError> {
@@ -129,6 +98,20 @@ impl Http {
         }
         Ok(body.freeze())
     }
+
+    async fn answer(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+        let request = self.client.0.get(self.base.join(path)).send();
+        let answer = request.await.map_err(|e| self.transport_error(path, &e))?;
+        self.check_status(path, &answer)?;
+        self.check_encoding(path, &answer)?;
+        self.body(path, answer, max_bytes).await
+    }
+}
+
+/// The server's own word on when to come back, where it is given in seconds.
+fn retry_after(answer: &Response) -> Option<Duration> {
+    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 
 /// The innermost reason of an error of the HTTP library, which repeats itself otherwise.
@@ -147,10 +130,9 @@ pub(super) fn sentence(error: &reqwest::Error) -> String {
 #[async_trait]
 impl Fetch for Http {
     async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
-        let request = self.client.0.get(self.base.join(path)).send();
-        let answer = request.await.map_err(|e| self.transport_error(path, &e))?;
-        self.check_status(path, &answer)?;
-        self.body(path, answer, max_bytes).await
+        let time = ANSWER_TIME + Duration::from_secs(max_bytes / SLOWEST_BYTES_PER_S);
+        let late = |_| self.error(path, StoreErrorKind::Unreachable, format!("no answer within {} s", time.as_secs()));
+        tokio::time::timeout(time, self.answer(path, max_bytes)).await.unwrap_or_else(|e| Err(late(e)))
     }
 
     fn location(&self) -> &str {

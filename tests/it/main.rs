@@ -1,6 +1,7 @@
 //! Tests from the outside: the real programs on real images, then the library against plain models.
 
 mod conformance;
+mod evil;
 mod fixture;
 mod format_alloc;
 mod format_bad_block;
@@ -24,17 +25,23 @@ mod mount_build;
 mod mount_disk;
 mod mount_ends;
 mod mount_errors;
+mod mount_evil;
 mod mount_fuse;
 mod mount_map;
+mod mount_network;
+mod mount_options;
 mod mount_rules;
 mod mount_seen;
 mod mount_sources;
 mod mount_speed;
+mod mount_standing;
+mod mount_status;
 mod mount_tree;
 mod mounting;
 #[allow(dead_code, reason = "each test uses some of it")]
 mod proxy;
 mod proxy_itself;
+mod publish_access;
 mod publish_basics;
 mod publish_client;
 mod publish_damage;

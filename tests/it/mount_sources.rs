@@ -10,8 +10,10 @@ use hfl::head::Trust;
 use hfl::index::BlockRow;
 use hfl::mount::coalesce::Coalesce;
 use hfl::mount::decoded::{BlockCache, Decoded};
+use hfl::mount::network::{Deadline, Mode, Patient};
+use hfl::mount::notice::Silent;
 use hfl::mount::single::OneAtATime;
-use hfl::read::{BlockSource, Failover, ReadError, ReadErrorKind};
+use hfl::read::{BlockSource, ReadError, ReadErrorKind};
 use hfl::store::Fetch;
 use hfl::store::directory::Directory;
 
@@ -116,19 +118,43 @@ async fn one_at_a_time_is_that() {
     assert_eq!(inner.most_at_once.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test]
-async fn failover_asks_the_next_and_stays_with_who_answered() {
-    let (bad, good) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
-    bad.fails.store(true, Ordering::SeqCst);
-    let source = Arc::new(Failover::new(vec![Arc::clone(&bad), Arc::clone(&good)]));
-    for _ in 0..3 {
-        assert_eq!(ask(&source, &[row(&[1; 100])]).await, 1);
+/// Panics, or never answers.
+#[derive(Debug)]
+struct Hopeless(bool);
+
+#[async_trait]
+impl BlockSource for Hopeless {
+    async fn block(&self, _row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+        assert!(!self.0, "a mistake in the code");
+        std::future::pending().await
     }
-    assert_eq!((bad.asked(), good.asked()), (1, 3));
-    good.fails.store(true, Ordering::SeqCst);
+}
+
+#[tokio::test]
+async fn a_source_that_panics_or_never_answers_has_failed() {
+    for panics in [true, false] {
+        let source = Deadline::new(Hopeless(panics), "x".into(), Duration::from_millis(50));
+        let error = source.block(&row(&[1; 100])).await.unwrap_err().to_string();
+        assert!(error.starts_with("x: block "), "{error}");
+        assert!(error.contains(if panics { "panicked" } else { "not there within 50ms" }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_patient_asks_again() {
+    let inner = Arc::new(Counting::default());
+    inner.fails.store(true, Ordering::SeqCst);
+    let soft = Mode::Soft(Duration::from_millis(400));
+    let source = Arc::new(Patient::new(Arc::clone(&inner), soft, Arc::new(Silent)));
     assert_eq!(ask(&source, &[row(&[1; 100])]).await, 0);
-    bad.fails.store(false, Ordering::SeqCst);
-    assert_eq!(ask(&source, &[row(&[1; 100])]).await, 1, "and back");
+    let asked = inner.asked();
+    assert!((2..=8).contains(&asked), "asked {asked} times in 400 ms");
+    let source = Arc::new(Patient::new(Arc::clone(&inner), Mode::Hard, Arc::new(Silent)));
+    let reader = tokio::spawn(async move { ask(&source, &[row(&[1; 100])]).await });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(!reader.is_finished());
+    inner.fails.store(false, Ordering::SeqCst);
+    assert_eq!(reader.await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -48,9 +48,26 @@ pub struct Mounted {
 impl Mounted {
     /// Mounts `image` in the foreground; panics with its messages if that fails.
     pub fn new(home: &Path, arguments: &[&str], sources: &[&str], image: &str) -> Self {
+        let sources: Vec<String> = sources.iter().map(|base| format!("{base}/{image}")).collect();
+        Self::named(home, arguments, &sources, image)
+    }
+
+    /// The same for sources as they stand on a command line.
+    pub fn named(home: &Path, arguments: &[&str], sources: &[String], image: &str) -> Self {
+        Self::with_environment::<&str>(home, &[], arguments, sources, image)
+    }
+
+    /// The same with these variables in its environment.
+    pub fn with_environment<V: AsRef<std::ffi::OsStr>>(
+        home: &Path,
+        environment: &[(&str, V)],
+        arguments: &[&str],
+        sources: &[String],
+        image: &str,
+    ) -> Self {
         let point = tempfile::tempdir().unwrap();
-        let sources = sources.iter().map(|base| format!("{base}/{image}"));
         let mut command = client(home);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.arg("--foreground").args(arguments).args(sources).arg(point.path());
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -68,6 +85,10 @@ impl Mounted {
             first
         }));
         Self { child, point, image: image.into(), messages }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The mounted file.
@@ -126,10 +147,24 @@ impl Drop for Mounted {
     }
 }
 
+/// A listener on a free port, served by `runtime`; to be had from inside of another runtime, too.
+pub fn listener(runtime: &Runtime) -> tokio::net::TcpListener {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let _inside = runtime.enter();
+    tokio::net::TcpListener::from_std(listener).unwrap()
+}
+
 /// A web server for one directory.
 pub struct WebServer {
     address: SocketAddr,
-    _runtime: Runtime,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for WebServer {
+    fn drop(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
 }
 
 impl WebServer {
@@ -158,11 +193,15 @@ impl WebServer {
             }
         });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let listener = listener(&runtime);
         let address = listener.local_addr().unwrap();
         let files = axum::Router::new().fallback_service(tower_http::services::ServeDir::new(directory)).layer(wait);
         runtime.spawn(async move { axum::serve(listener, files).await });
-        Self { address, _runtime: runtime }
+        Self { address, runtime: Some(runtime) }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Its base URL, without the slash at the end.

@@ -3,7 +3,7 @@
 //! What it does is set at run time, from any thread, through [`Proxy::faults`]. Latency is a delay line and takes no
 //! throughput; all connections of one proxy share its link in each direction.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,7 +61,7 @@ impl Proxy {
     /// A proxy that relays everything to `upstream`, and does no harm yet.
     pub fn start(upstream: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let listener = crate::mounting::listener(&runtime);
         let address = listener.local_addr().unwrap();
         let (settings, links, connections, bytes) = Default::default();
         let faults = Arc::new(Faults { settings, links, connections, bytes });

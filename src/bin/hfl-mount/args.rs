@@ -1,16 +1,23 @@
 //! The command line.
 
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+use hfl::mount::network::Mode;
 use hfl::name::Version;
-use hfl::read::source::Source;
+use hfl::read::source::{Base, Source};
+
+use crate::status::StatusArgs;
 
 const EXAMPLES: &str = "\
 Examples:
   hfl-mount --key RWQ...  https://mirror.example/hfl/debian-ps3 /mnt/hfl
   mount -o loop,ro /mnt/hfl/debian-ps3 /mnt/root
+  hfl-mount status /mnt/hfl
   umount /mnt/root /mnt/hfl
 
 Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable";
@@ -47,8 +54,26 @@ pub struct Args {
     /// Decoded blocks in memory: bytes, or with K, M, G
     #[arg(long, value_name = "BYTES", default_value = "20M", value_parser = bytes)]
     pub memory: u64,
+    /// Further mirrors: a file of base URLs, one a line; SOURCE may then be the image's name alone
+    #[arg(long, value_name = "FILE")]
+    pub mirrors: Option<PathBuf>,
+    /// Go through this proxy: http(s)://[USER:PASSWORD@]HOST:PORT [default: http_proxy, https_proxy and no_proxy]
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
+    /// What becomes of a read that no mirror answers: `soft` lets it fail after --timeout, `hard` waits
+    #[arg(long = "mode", value_name = "MODE", default_value = "soft")]
+    mode: ModeName,
+    /// In soft mode, the seconds after which such a read fails
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: u32,
+    /// Show the status to Prometheus on this address
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
+    /// Go into the background once the mount works; the default
+    #[arg(long)]
+    daemon: bool,
     /// Stay in the foreground
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "daemon")]
     pub foreground: bool,
     /// Append messages to this file once in the background
     #[arg(long, value_name = "FILE")]
@@ -70,11 +95,31 @@ pub struct Args {
     pub one_at_a_time: bool,
 }
 
-impl Args {
+/// The names of the modes.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum ModeName {
+    Hard,
+    Soft,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Command {
+    /// Mount an image.
+    Mount(Box<Args>),
+    /// Show the status of a mount.
+    Status(StatusArgs),
+}
+
+impl Command {
     /// Reads the command line; otherwise the code to leave with, everything having been said.
     pub fn read() -> Result<Self, ExitCode> {
-        let args = Self::try_parse().and_then(Self::check);
-        args.map_err(|e| {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        let parsed = match words.get(1).and_then(|word| word.to_str()) {
+            Some("status") => StatusArgs::try_parse_from(&words[1..]).map(Self::Status),
+            _ => Args::try_parse_from(&words).and_then(Args::check).map(|args| Self::Mount(Box::new(args))),
+        };
+        parsed.map_err(|e| {
             if e.use_stderr() {
                 eprint!("hfl-mount: {}", e.render());
                 return ExitCode::from(2);
@@ -82,6 +127,21 @@ impl Args {
             let _ = e.print();
             ExitCode::SUCCESS
         })
+    }
+}
+
+impl Args {
+    /// What becomes of reads that no mirror answers.
+    pub fn mode(&self) -> Mode {
+        match self.mode {
+            ModeName::Hard => Mode::Hard,
+            ModeName::Soft => Mode::Soft(Duration::from_secs(self.timeout.into())),
+        }
+    }
+
+    /// Whether a source only names the image, and the list of mirrors says where it is.
+    pub fn names_alone(&self, source: &Source) -> bool {
+        self.mirrors.is_some() && matches!(&source.base, Base::Directory(path) if path.as_os_str() == ".")
     }
 
     fn check(self) -> Result<Self, clap::Error> {

@@ -70,6 +70,8 @@ fn topic(notice: &Notice) -> String {
         Notice::SourceFailed { source, .. } => format!("source {source}"),
         Notice::Healed { .. } => "healed".into(),
         Notice::CacheUnusable { .. } => "cache".into(),
+        Notice::Waiting { .. } => "waiting".into(),
+        Notice::Resumed { .. } => "resumed".into(),
         Notice::ReadFailed { .. } => "read".into(),
     }
 }

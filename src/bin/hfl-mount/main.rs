@@ -1,23 +1,28 @@
-//! `hfl-mount`: mounts an image from its mirrors.
+//! `hfl-mount`: mounts an image from its mirrors, and tells how a mount is doing.
 
 mod args;
 mod daemon;
 mod failure;
 mod log;
+mod notify;
+mod opening;
 mod run;
+mod status;
 
 use std::process::ExitCode;
 
-use args::Args;
+use args::Command;
 use daemon::Daemon;
+use failure::Failure;
 
 /// By which `hfl publish` knows a client, and its version, whatever machine it was built for.
 #[used]
 static MARK: &str = concat!("hfl-mount version mark:", env!("CARGO_PKG_VERSION"), ";");
 
 fn main() -> ExitCode {
-    let args = match Args::read() {
-        Ok(args) => args,
+    let args = match Command::read() {
+        Ok(Command::Mount(args)) => *args,
+        Ok(Command::Status(args)) => return told(status::run(&args), args.json),
         Err(code) => return code,
     };
     daemon::limit_heap();
@@ -31,9 +36,15 @@ fn main() -> ExitCode {
     match run::run(&args, &mut daemon) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.report(args.json);
             daemon.failed(failure.code());
-            ExitCode::from(failure.code())
+            told(Err(failure), args.json)
         }
     }
+}
+
+/// Reports a failure, and gives the exit code.
+fn told(outcome: Result<(), Failure>, json: bool) -> ExitCode {
+    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    failure.report(json);
+    ExitCode::from(failure.code())
 }

@@ -1,26 +1,26 @@
 //! From the arguments to a mount, and to its end.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
-use hfl::head::Trust;
 use hfl::mount::disk::DiskStore;
+use hfl::mount::metrics;
 use hfl::mount::mounted::{Mount, Mounted};
+use hfl::mount::network::{Mode, Pace};
 use hfl::mount::notice::Observer;
 use hfl::mount::point::MountPoint;
-use hfl::mount::seen::{self, Verdict};
-use hfl::mount::sources::Sources;
-use hfl::read::source::{Base, Source};
-use hfl::read::{self, Opened};
-use hfl::time::Timestamp;
+use hfl::mount::sources::{Readable, Reading};
+use hfl::mount::status::Status;
+use hfl::read::Opened;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
 use crate::daemon::Daemon;
-use crate::failure::{Failure, LOCAL, UNVERIFIED, USAGE};
+use crate::failure::{Failure, LOCAL};
 use crate::log::{Level, Log};
+use crate::notify;
+use crate::opening::{check_seen, home, open, sources, trust};
 
 /// How long blocks that were just fetched may take to reach the disk cache at the end.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -35,26 +35,42 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Failure> {
     let trust = trust(args)?;
     let point = MountPoint::check(&args.mountpoint)?;
     let runtime = runtime()?;
-    let mut sources = Sources::new(&absolute(&args.sources)).map_err(|e| Failure::new(LOCAL, e))?;
+    let mut sources = sources(args)?;
     let image = &args.sources[0].image;
-    let opened = runtime.block_on(read::open(sources.stores(), image, &trust, args.version))?;
+    let opened = runtime.block_on(open(args, &sources, &trust, &log))?;
     check_seen(&opened, &trust, &mut sources, &log)?;
 
     let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
     let disk = disk(args, &observer, &log);
     let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
     let parallel = !args.one_at_a_time;
+    let reading =
+        Reading { memory_bytes: memory, disk: disk.clone(), parallel, mode: args.mode(), pace: Pace::default() };
+    let readable = sources.image(&opened, reading, &observer);
+    if parallel {
+        runtime.spawn(Readable::probe(Arc::clone(&readable.network), Arc::clone(&opened.index)));
+    }
+    let status = Arc::new(status(args, &opened, &readable, disk.clone()));
     let mount = Mount {
         name: image.clone(),
         created: opened.row.created,
         origin: args.sources[0].to_string(),
-        image: Arc::new(sources.image(&opened, memory, disk.clone(), parallel, &observer)),
+        image: Arc::new(readable.image),
+        status: Arc::clone(&status),
         readahead_bytes: if parallel { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) } else { 0 },
     };
     // Signals that come while the kernel mounts must not leave a mount behind.
     let signals = runtime.block_on(async { Signals::new() })?;
     let mounted = mount.mount(point, runtime.handle(), observer)?;
-    log.say(announcement(&opened, &mounted, args));
+    let announcement = announcement(&opened, &mounted, args);
+    log.say(&announcement);
+    if let Some(address) = args.metrics {
+        match runtime.block_on(metrics::serve(address, status)) {
+            Ok(address) => log.say(format_args!("metrics on http://{address}/metrics")),
+            Err(e) => log.warn(format_args!("--metrics {address}: {e}; nobody is shown any")),
+        }
+    }
+    notify::ready(&announcement);
     let log_file = args.log.as_deref().and_then(|path| std::path::absolute(path).ok());
     daemon.ready(log_file.as_deref());
     runtime.block_on(wait(mounted, signals, disk, &log))?;
@@ -78,67 +94,6 @@ fn runtime() -> Result<Runtime, Failure> {
     built.map_err(|e| Failure::new(LOCAL, format!("cannot start threads: {e}")))
 }
 
-/// The key, from a file or from the line itself.
-fn trust(args: &Args) -> Result<Trust, Failure> {
-    let Some(given) = &args.key else { return Ok(Trust::Anyone) };
-    let text = if Path::new(given).is_file() {
-        std::fs::read_to_string(given).map_err(|e| Failure::new(LOCAL, format!("{given}: {e}")))?
-    } else {
-        given.clone()
-    };
-    let key = text.parse().map_err(|e| Failure::new(USAGE, format!("--key {given}: {e}")))?;
-    Ok(Trust::Key(key))
-}
-
-/// Directories of the command line as they are seen from everywhere.
-fn absolute(sources: &[Source]) -> Vec<Source> {
-    let absolute = |source: &Source| match &source.base {
-        Base::Directory(path) => {
-            let path = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
-            Source { base: path.map_or_else(|_| source.base.clone(), Base::Directory), image: source.image.clone() }
-        }
-        Base::Url(_) => source.clone(),
-    };
-    sources.iter().map(absolute).collect()
-}
-
-/// Compares the head with what was seen before, and remembers it.
-fn check_seen(opened: &Opened, trust: &Trust, sources: &mut Sources, log: &Log) -> Result<(), Failure> {
-    sources.add_mirrors(&opened.head);
-    let (image, places) = (&opened.head.image, sources.places());
-    let state = home("XDG_STATE_HOME", ".local/state", "/var/lib/hfl");
-    let mut seen = match state.as_deref().map_or(Ok(seen::Seen::default()), |state| seen::load(state, image)) {
-        Ok(seen) => seen,
-        Err(e) => {
-            log.warn(format_args!("cannot tell which versions of {image} were seen before: {e}"));
-            seen::Seen::default()
-        }
-    };
-    let now = Timestamp::from_system(SystemTime::now());
-    let verdict = seen.judge(&opened.head, trust, &places, now);
-    match verdict.map_err(|refused| Failure::new(UNVERIFIED, format!("{image}: {refused}")))? {
-        Verdict::Good => {}
-        Verdict::Expired(at) => log.warn(format_args!("the head of {image} expired at {at}; is the clock right?")),
-    }
-    seen.remember(&opened.head, trust, &places);
-    if let Some(Err(e)) = state.as_deref().map(|state| seen::store(state, image, &seen)) {
-        log.warn(format_args!("cannot remember that version {} was seen: {e}", opened.head.newest().version));
-    }
-    Ok(())
-}
-
-/// Where this user's files of a kind belong: root's in a place of the system.
-fn home(variable: &str, below_home: &str, roots: &str) -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    if let Some(given) = absolute(variable) {
-        return Some(given.join("hfl"));
-    }
-    if rustix::process::geteuid().is_root() {
-        return Some(PathBuf::from(roots));
-    }
-    Some(absolute("HOME")?.join(below_home).join("hfl"))
-}
-
 /// The disk cache, unless it is not wanted or cannot be had.
 fn disk(args: &Args, observer: &Arc<dyn Observer>, log: &Log) -> Option<Arc<DiskStore>> {
     if args.no_cache {
@@ -152,6 +107,21 @@ fn disk(args: &Args, observer: &Arc<dyn Observer>, log: &Log) -> Option<Arc<Disk
             log.warn(format_args!("cache {}: {e}; nothing is cached on disk", directory.display()));
             None
         }
+    }
+}
+
+fn status(args: &Args, opened: &Opened, readable: &Readable, disk: Option<Arc<DiskStore>>) -> Status {
+    Status {
+        image: opened.head.image.clone(),
+        version: opened.row.version,
+        created: opened.row.created,
+        size: opened.row.size,
+        mode: if args.mode() == Mode::Hard { "hard" } else { "soft" },
+        since: Instant::now(),
+        reads: Arc::default(),
+        cache: Arc::clone(&readable.cache),
+        disk,
+        network: Arc::clone(&readable.network),
     }
 }
 
@@ -196,6 +166,7 @@ async fn wait(
             mounted.end().await.map_err(failed)?;
         }
     }
+    notify::stopping();
     if let Some(disk) = disk {
         disk.settle(SETTLE).await;
         if disk.heals() > 0 {

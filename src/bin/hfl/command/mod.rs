@@ -14,6 +14,7 @@ mod sync;
 mod verify;
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -89,7 +90,16 @@ fn read_mirrors(path: &Path) -> anyhow::Result<Mirrors> {
     }
     let file = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
     let text = String::from_utf8(file).map_err(|_| usage(format!("{}: not UTF-8", path.display())))?;
-    Mirrors::parse(&text).map_err(|e| usage(format!("{}: {e}", path.display())))
+    let mirrors = Mirrors::parse(&text).map_err(|e| usage(format!("{}: {e}", path.display())))?;
+    if mirrors.may_hold_secrets() && meta.permissions().mode() & 0o077 != 0 {
+        // Nothing can be done about a standard error that cannot be written to.
+        let _ = writeln!(
+            std::io::stderr(),
+            "hfl: warning: {0}: others can read its headers; chmod 600 {0}",
+            path.display()
+        );
+    }
+    Ok(mirrors)
 }
 
 fn usage(message: String) -> anyhow::Error {

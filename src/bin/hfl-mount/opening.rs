@@ -1,0 +1,128 @@
+//! From the arguments to an image that is open: its mirrors, its key, its version, and what was seen of it before.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use hfl::head::Trust;
+use hfl::mount::mirror_list;
+use hfl::mount::network::Mode;
+use hfl::mount::seen::{self, Verdict};
+use hfl::mount::sources::Sources;
+use hfl::read::source::{Base, Source};
+use hfl::read::{self, Opened, ReadErrorKind};
+use hfl::store::StoreErrorKind;
+use hfl::store::http::{HttpClient, HttpOptions};
+use hfl::time::Timestamp;
+use hfl::url::BaseUrl;
+
+use crate::args::Args;
+use crate::failure::{Failure, LOCAL, UNVERIFIED, USAGE};
+use crate::log::Log;
+
+/// The longest silence of a mirror before another one is asked in its place.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts to open an image, in hard mode.
+const OPEN_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// The key, from a file or from the line itself.
+pub fn trust(args: &Args) -> Result<Trust, Failure> {
+    let Some(given) = &args.key else { return Ok(Trust::Anyone) };
+    let text = if Path::new(given).is_file() {
+        std::fs::read_to_string(given).map_err(|e| Failure::new(LOCAL, format!("{given}: {e}")))?
+    } else {
+        given.clone()
+    };
+    let key = text.parse().map_err(|e| Failure::new(USAGE, format!("--key {given}: {e}")))?;
+    Ok(Trust::Key(key))
+}
+
+/// Everything that the command line names.
+pub fn sources(args: &Args) -> Result<Sources, Failure> {
+    let options = HttpOptions { proxy: args.proxy.clone(), silence_max: SILENCE_MAX };
+    let client = HttpClient::with(&options).map_err(|e| Failure::new(USAGE, e))?;
+    let listed = args.mirrors.as_deref().map_or(Ok(Vec::new()), mirrors)?;
+    let named: Vec<Source> = args.sources.iter().filter(|s| !args.names_alone(s)).cloned().collect();
+    let mut sources = Sources::new(client, &absolute(&named));
+    listed.into_iter().for_each(|url| sources.add(Base::Url(url)));
+    Ok(sources)
+}
+
+/// The base URLs in a file.
+fn mirrors(path: &Path) -> Result<Vec<BaseUrl>, Failure> {
+    let fails = |code, why: &dyn std::fmt::Display| Failure::new(code, format!("{}: {why}", path.display()));
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| fails(LOCAL, &e))?;
+    file.take(mirror_list::FILE_MAX_BYTES + 1).read_to_end(&mut text).map_err(|e| fails(LOCAL, &e))?;
+    mirror_list::parse(&text).map_err(|e| fails(USAGE, &e))
+}
+
+/// Opens the image. Where a root file system hangs on it, a network that is not there yet is waited for.
+pub async fn open(args: &Args, sources: &Sources, trust: &Trust, log: &Log) -> Result<Opened, Failure> {
+    let image = &args.sources[0].image;
+    let mut pause = Duration::from_millis(250);
+    loop {
+        let error = match read::open(sources.stores(), image, trust, args.version).await {
+            Ok(opened) => return Ok(opened),
+            Err(e) => e,
+        };
+        let network = error.kind() == ReadErrorKind::Store(StoreErrorKind::Unreachable);
+        if args.mode() != Mode::Hard || !network {
+            return Err(error.into());
+        }
+        if pause < OPEN_PAUSE_MAX {
+            log.warn(format_args!("{error}; trying again"));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(OPEN_PAUSE_MAX);
+    }
+}
+
+/// Directories of the command line as they are seen from everywhere.
+fn absolute(sources: &[Source]) -> Vec<Source> {
+    let absolute = |source: &Source| match &source.base {
+        Base::Directory(path) => {
+            let path = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+            Source { base: path.map_or_else(|_| source.base.clone(), Base::Directory), image: source.image.clone() }
+        }
+        Base::Url(_) => source.clone(),
+    };
+    sources.iter().map(absolute).collect()
+}
+
+/// Compares the head with what was seen before, and remembers it.
+pub fn check_seen(opened: &Opened, trust: &Trust, sources: &mut Sources, log: &Log) -> Result<(), Failure> {
+    sources.add_mirrors(&opened.head);
+    let (image, places) = (&opened.head.image, sources.places());
+    let state = home("XDG_STATE_HOME", ".local/state", "/var/lib/hfl");
+    let mut seen = match state.as_deref().map_or(Ok(seen::Seen::default()), |state| seen::load(state, image)) {
+        Ok(seen) => seen,
+        Err(e) => {
+            log.warn(format_args!("cannot tell which versions of {image} were seen before: {e}"));
+            seen::Seen::default()
+        }
+    };
+    let now = Timestamp::from_system(SystemTime::now());
+    let verdict = seen.judge(&opened.head, trust, &places, now);
+    match verdict.map_err(|refused| Failure::new(UNVERIFIED, format!("{image}: {refused}")))? {
+        Verdict::Good => {}
+        Verdict::Expired(at) => log.warn(format_args!("the head of {image} expired at {at}; is the clock right?")),
+    }
+    seen.remember(&opened.head, trust, &places);
+    if let Some(Err(e)) = state.as_deref().map(|state| seen::store(state, image, &seen)) {
+        log.warn(format_args!("cannot remember that version {} was seen: {e}", opened.head.newest().version));
+    }
+    Ok(())
+}
+
+/// Where this user's files of a kind belong: root's in a place of the system.
+pub fn home(variable: &str, below_home: &str, roots: &str) -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(given) = absolute(variable) {
+        return Some(given.join("hfl"));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from(roots));
+    }
+    Some(absolute("HOME")?.join(below_home).join("hfl"))
+}

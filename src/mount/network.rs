@@ -1,0 +1,46 @@
+//! Many mirrors as one source of blocks, which is as fast as the best of them and as right as any of them.
+//!
+//! [`Race`] asks the mirrors for a block, [`Roster`] decides which, by what [`Standing`] knows of each: both only
+//! decide, at times that they are told, so that they can be tested without a network. [`Deadline`] ends what does not
+//! end, [`Patient`] asks again when all have failed.
+
+mod deadline;
+mod patient;
+mod race;
+mod roster;
+mod standing;
+
+use std::time::Duration;
+
+pub use deadline::Deadline;
+pub use patient::{Mode, Patient};
+pub use race::Race;
+pub use roster::{Roster, Seat};
+pub use standing::{Fault, Standing, State};
+
+/// The times by which mirrors are judged.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// A mirror that was not asked for so long is asked for a block that another one gives, to see what it is worth now.
+    pub probe_after: Duration,
+    /// How long a mirror is left alone after it has failed; twice as long each time it fails again.
+    pub quarantine: Duration,
+    /// The longest that it is left alone.
+    pub quarantine_max: Duration,
+    /// A second mirror is asked when the first takes longer than this, and than three times its usual time.
+    pub hedge_after: Duration,
+    /// The longest that one attempt at a block may take.
+    pub attempt_max: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            probe_after: Duration::from_secs(20),
+            quarantine: Duration::from_secs(30),
+            quarantine_max: Duration::from_secs(600),
+            hedge_after: Duration::from_secs(1),
+            attempt_max: Duration::from_secs(20),
+        }
+    }
+}
