@@ -65,6 +65,8 @@ mod publish_mirrors;
 mod publish_sync;
 mod publish_verify;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_verify_kinds;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod relay;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 mod servers;
