@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub struct Faults {
     links: [Link; 2],
     connections: AtomicU64,
     bytes: [AtomicU64; 2],
+    /// Whether nobody listens at this moment.
+    deaf: AtomicBool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -63,8 +65,8 @@ impl Proxy {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = crate::mounting::listener(&runtime);
         let address = listener.local_addr().unwrap();
-        let (settings, links, connections, bytes) = Default::default();
-        let faults = Arc::new(Faults { settings, links, connections, bytes });
+        let (settings, links, connections, bytes, deaf) = Default::default();
+        let faults = Arc::new(Faults { settings, links, connections, bytes, deaf });
         runtime.spawn(listen(listener, upstream, Arc::clone(&faults)));
         Self { address, faults, runtime: Some(runtime) }
     }
@@ -115,9 +117,12 @@ impl Faults {
         self.settings.send_modify(|s| s.stalled = stalled);
     }
 
-    /// Nobody listens until this is taken back; what is open is reset.
+    /// Nobody listens until this is taken back; what is open is reset. Returns when it is so.
     pub fn refuse(&self, refusing: bool) {
         self.settings.send_modify(|s| (s.refusing, s.epoch) = (refusing, s.epoch + 1));
+        while self.deaf.load(Relaxed) != refusing {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Every request is answered with 503 and this Retry-After in seconds, until this is taken back.
@@ -159,6 +164,7 @@ async fn listen(listener: TcpListener, upstream: SocketAddr, faults: Arc<Faults>
         } else if listener.is_none() {
             listener = Some(TcpListener::bind(address).await.expect("the same port again"));
         }
+        faults.deaf.store(refusing, Relaxed);
         let accept = async {
             match &listener {
                 Some(listener) => listener.accept().await,

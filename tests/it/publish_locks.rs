@@ -167,7 +167,10 @@ fn the_dead_of_this_machine_are_succeeded_at_once() {
 #[test]
 fn a_publisher_that_is_stopped_leaves_word() {
     for kind in [Kind::nginx(), Kind::seaweed(&Runtime::new().unwrap())] {
-        let Some(alone) = Alone::with_files(kind, 400) else { continue };
+        // Slow enough that it is still sending when the signal comes.
+        let Some(mut kind) = kind else { continue };
+        kind.table.push_str("rate = 500000\n");
+        let Some(alone) = Alone::with_files(Some(kind), 400) else { continue };
         let child = alone.spawn("two.img");
         alone.until_sending(&blocks(&alone.runtime, &alone.kind.store));
         let pid = rustix::process::Pid::from_child(&child);
