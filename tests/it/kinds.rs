@@ -15,7 +15,7 @@ use hfl::store::directory::Directory;
 use hfl::store::{Fetch, Store};
 use tokio::runtime::Runtime;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, skipped};
 use crate::servers::{apache, local, nginx, proftpd, rclone_s3, seaweed, sshd};
 
 /// Larger than any object.
@@ -116,6 +116,26 @@ impl Kind {
         }
         self.table = self.table.replace(&format!("127.0.0.1:{port}"), &address.to_string());
     }
+}
+
+/// A mirror of every kind whose server is installed; says so where one is not.
+pub fn all(lab: &Lab, runtime: &Runtime) -> Vec<Kind> {
+    let kinds = [
+        Some(Kind::directory(lab, "here")),
+        Kind::seaweed(runtime),
+        Kind::rclone(runtime),
+        Kind::nginx(),
+        Kind::apache(),
+        Kind::ftps(),
+        Kind::sftp(),
+        Kind::rsync(),
+    ];
+    let kinds: Vec<Kind> = kinds.into_iter().flatten().collect();
+    if kinds.len() < 8 {
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
+        skipped(&format!("some servers are not installed; those of {} are", names.join(", ")));
+    }
+    kinds
 }
 
 /// Makes `kinds` the mirrors of the lab.

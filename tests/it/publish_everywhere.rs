@@ -5,35 +5,17 @@ use std::time::Instant;
 
 use tokio::runtime::Runtime;
 
-use crate::kinds::{Kind, blocks, check_store, objects, use_kinds};
-use crate::lab::{Lab, skipped, two_images};
+use crate::kinds::{self, blocks, check_store, objects, use_kinds};
+use crate::lab::{Lab, two_images};
 
 /// What a publish writes besides blocks: an index, its signature, a head and two pages.
 const FILES: u64 = 5;
-
-fn all_kinds(lab: &Lab, runtime: &Runtime) -> Vec<Kind> {
-    let kinds = [
-        Some(Kind::directory(lab, "here")),
-        Kind::seaweed(runtime),
-        Kind::rclone(runtime),
-        Kind::nginx(),
-        Kind::apache(),
-        Kind::ftps(),
-        Kind::sftp(),
-        Kind::rsync(),
-    ];
-    kinds.into_iter().flatten().collect()
-}
 
 #[test]
 fn all_kinds_in_one_run() {
     let mut lab = Lab::new();
     let runtime = Runtime::new().unwrap();
-    let kinds = all_kinds(&lab, &runtime);
-    if kinds.len() < 8 {
-        let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
-        skipped(&format!("some servers are not installed; those of {} are", names.join(", ")));
-    }
+    let kinds = kinds::all(&lab, &runtime);
     use_kinds(&mut lab, &kinds);
     two_images(&lab, 150);
 

@@ -8,27 +8,8 @@ use hfl::layout::RepoPath;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::kinds::{Kind, check_store, objects, use_kinds};
-use crate::lab::{Lab, code, skipped, stderr, two_images};
-
-fn all_kinds(lab: &Lab, runtime: &Runtime) -> Vec<Kind> {
-    let kinds = [
-        Some(Kind::directory(lab, "here")),
-        Kind::seaweed(runtime),
-        Kind::rclone(runtime),
-        Kind::nginx(),
-        Kind::apache(),
-        Kind::ftps(),
-        Kind::sftp(),
-        Kind::rsync(),
-    ];
-    let kinds: Vec<Kind> = kinds.into_iter().flatten().collect();
-    if kinds.len() < 8 {
-        let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
-        skipped(&format!("some servers are not installed; those of {} are", names.join(", ")));
-    }
-    kinds
-}
+use crate::kinds::{self, Kind, check_store, objects, use_kinds};
+use crate::lab::{Lab, code, stderr, two_images};
 
 fn json(lab: &Lab, arguments: &[&str]) -> (i32, Value) {
     let output = lab.run(arguments);
@@ -70,7 +51,7 @@ fn damage(runtime: &Runtime, kind: &Kind, number: usize, head: &RepoPath) -> BTr
 fn all_kinds_are_checked_and_heal_each_other() {
     let mut lab = Lab::new();
     let runtime = Runtime::new().unwrap();
-    let kinds = all_kinds(&lab, &runtime);
+    let kinds = kinds::all(&lab, &runtime);
     use_kinds(&mut lab, &kinds);
     two_images(&lab, 150);
     lab.publish(&["one.img", "--name", "os"]);
@@ -104,7 +85,7 @@ fn all_kinds_are_checked_and_heal_each_other() {
 fn real_stores_are_tried() {
     let mut lab = Lab::new();
     let runtime = Runtime::new().unwrap();
-    let kinds = all_kinds(&lab, &runtime);
+    let kinds = kinds::all(&lab, &runtime);
     use_kinds(&mut lab, &kinds);
     two_images(&lab, 20);
     lab.publish(&["one.img", "--name", "os"]);
