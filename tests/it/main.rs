@@ -17,6 +17,7 @@ mod format_golden;
 mod format_layout;
 mod format_limits;
 mod format_mutate;
+mod format_profile;
 mod format_roundtrip;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod kinds;
