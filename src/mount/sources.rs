@@ -9,6 +9,7 @@ use super::image::Image;
 use super::map::Map;
 use super::network::{Deadline, Mode, Pace, Patient, Race, Roster};
 use super::notice::Observer;
+use super::priority::{Gate, Wanted};
 use super::single::OneAtATime;
 use super::watched::Watched;
 use crate::head::Head;
@@ -23,6 +24,9 @@ use crate::store::http::{Http, HttpClient};
 const PROBE_BYTES: u32 = 64 << 10;
 /// Mirrors that are measured at the start; more are measured by and by.
 const PROBES_MAX: usize = 8;
+
+/// Blocks that are fetched in advance at the same time, unless something else is said.
+pub const JOBS: u32 = 16;
 
 /// The network as a source: the mirrors behind their ranking.
 pub type Network = Race<Watched<Deadline<Mirror>>>;
@@ -59,6 +63,8 @@ pub struct Readable {
     pub cache: Arc<BlockCache>,
     /// Its mirrors.
     pub network: Arc<Network>,
+    /// Where what is fetched in advance waits for its turn.
+    pub gate: Arc<Gate>,
 }
 
 impl Sources {
@@ -115,6 +121,8 @@ impl Sources {
             true => Arc::new(Patient::new(Arc::clone(&network), reading.mode, Arc::clone(observer))),
             false => Arc::clone(&network) as _,
         };
+        let gate = Gate::new(JOBS);
+        source = Arc::new(Wanted::new(source, Arc::clone(&gate)));
         if let Some(disk) = reading.disk {
             source = Arc::new(DiskCache::new(disk, source));
         }
@@ -124,7 +132,7 @@ impl Sources {
         let cache = Arc::new(BlockCache::new(reading.memory_bytes));
         let source = Arc::new(Coalesce::new(Decoded::new(Arc::clone(&cache), source)));
         let image = Image::new(Map::new(Arc::clone(&opened.index)), Arc::clone(&cache), source);
-        Readable { image, cache, network }
+        Readable { image, cache, network, gate }
     }
 }
 

@@ -1,11 +1,14 @@
-//! `hfl-mount`: mounts an image from its mirrors, and tells how a mount is doing.
+//! `hfl-mount`: mounts an image from its mirrors or fetches it ahead of time, and tells how a mount is doing.
 
 mod args;
+mod boot;
 mod daemon;
 mod failure;
+mod fetch;
 mod log;
 mod notify;
 mod opening;
+mod origin;
 mod run;
 mod status;
 
@@ -23,6 +26,10 @@ fn main() -> ExitCode {
     let args = match Command::read() {
         Ok(Command::Mount(args)) => *args,
         Ok(Command::Status(args)) => return told(status::run(&args), args.json),
+        Ok(Command::Fetch(args)) => {
+            daemon::limit_heap();
+            return told(fetch::run(&args), args.origin.json);
+        }
         Err(code) => return code,
     };
     daemon::limit_heap();
@@ -37,7 +44,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             daemon.failed(failure.code());
-            told(Err(failure), args.json)
+            told(Err(failure), args.origin.json)
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hfl::head::Trust;
 use hfl::mount::disk::DiskStore;
+use hfl::mount::kept::Kept;
 use hfl::mount::metrics;
 use hfl::mount::mounted::{Mount, Mounted};
 use hfl::mount::network::{Mode, Pace};
@@ -12,15 +14,18 @@ use hfl::mount::point::MountPoint;
 use hfl::mount::sources::{Readable, Reading};
 use hfl::mount::status::Status;
 use hfl::read::Opened;
+use hfl::store::Fetch;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
+use crate::boot::Booting;
 use crate::daemon::Daemon;
 use crate::failure::{Failure, LOCAL};
-use crate::log::{Level, Log};
+use crate::log::Log;
 use crate::notify;
-use crate::opening::{check_seen, home, open, sources, trust};
+use crate::opening::{cache_directory, check_seen, open_or_kept, sources, trust};
+use crate::origin::Origin;
 
 /// How long blocks that were just fetched may take to reach the disk cache at the end.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -30,39 +35,58 @@ const READAHEAD_PART: u64 = 2;
 
 /// Mounts, and returns when the mount has ended.
 pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Failure> {
-    let level = if args.quiet { Level::Quiet } else { Level::Normal.max(verbosity(args)) };
-    let log = Arc::new(Log::new(level));
-    let trust = trust(args)?;
+    let origin = &args.origin;
+    let log = Arc::new(Log::new(origin.level()));
+    let trust = trust(origin)?;
     let point = MountPoint::check(&args.mountpoint)?;
     let runtime = runtime()?;
-    let mut sources = sources(args)?;
-    let image = &args.sources[0].image;
-    let opened = runtime.block_on(open(args, &sources, &trust, &log))?;
-    check_seen(&opened, &trust, &mut sources, &log)?;
-
+    // Tasks are started from here, too.
+    let inside = runtime.enter();
+    let mut sources = sources(origin)?;
+    let image = &origin.sources[0].image;
     let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
-    let disk = disk(args, &observer, &log);
+    let cache = cache(args, &observer, &log);
+    let (disk, kept) = cache.unzip();
+    let opened = runtime.block_on(open_or_kept(origin, &sources, &trust, kept.as_ref(), &log))?;
+    check_seen(&opened, &trust, &mut sources, &log)?;
+    if let Some(kept) = &kept {
+        runtime.spawn(keep(kept.clone(), opened.clone(), sources.stores().to_vec(), trust.clone(), Arc::clone(&log)));
+    }
+
     let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
     let parallel = !args.one_at_a_time;
     let reading =
-        Reading { memory_bytes: memory, disk: disk.clone(), parallel, mode: args.mode(), pace: Pace::default() };
+        Reading { memory_bytes: memory, disk: disk.clone(), parallel, mode: origin.mode(), pace: Pace::default() };
     let readable = sources.image(&opened, reading, &observer);
     if parallel {
         runtime.spawn(Readable::probe(Arc::clone(&readable.network), Arc::clone(&opened.index)));
     }
-    let status = Arc::new(status(args, &opened, &readable, disk.clone()));
+    let status = Arc::new(status(origin, &opened, &readable, disk.clone()));
+    let booting = Booting {
+        opened: &opened,
+        stores: sources.stores().to_vec(),
+        disk: disk.clone().zip(kept).map(|(disk, kept)| (disk, kept, origin.cache_size)),
+        memory_bytes: args.memory,
+        log: &log,
+    };
+    let (image_read, reads) = args.boot.noting(readable.image, &opened, disk.is_some());
+    let image_read = Arc::new(image_read);
+    let record = args.boot.record(&reads, &booting)?;
+    if parallel {
+        args.boot.fetch_ahead(&image_read, &readable.gate, &reads, &booting)?;
+    }
     let mount = Mount {
         name: image.clone(),
         created: opened.row.created,
-        origin: args.sources[0].to_string(),
-        image: Arc::new(readable.image),
+        origin: origin.sources[0].to_string(),
+        image: image_read,
         status: Arc::clone(&status),
         readahead_bytes: if parallel { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) } else { 0 },
     };
     // Signals that come while the kernel mounts must not leave a mount behind.
     let signals = runtime.block_on(async { Signals::new() })?;
     let mounted = mount.mount(point, runtime.handle(), observer)?;
-    let announcement = announcement(&opened, &mounted, args);
+    let announcement = announcement(&opened, &mounted, origin);
     log.say(&announcement);
     if let Some(address) = args.metrics {
         match runtime.block_on(metrics::serve(address, status)) {
@@ -73,16 +97,16 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Failure> {
     notify::ready(&announcement);
     let log_file = args.log.as_deref().and_then(|path| std::path::absolute(path).ok());
     daemon.ready(log_file.as_deref());
-    runtime.block_on(wait(mounted, signals, disk, &log))?;
+    let ended = runtime.block_on(wait(mounted, signals, disk, &log));
+    record.end(&log);
+    ended?;
+    drop(inside);
     runtime.shutdown_background();
     Ok(())
 }
 
-fn verbosity(args: &Args) -> Level {
-    if args.verbose { Level::Verbose } else { Level::Normal }
-}
-
-fn runtime() -> Result<Runtime, Failure> {
+/// The threads of the program.
+pub fn runtime() -> Result<Runtime, Failure> {
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
     let built = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))
@@ -95,14 +119,13 @@ fn runtime() -> Result<Runtime, Failure> {
 }
 
 /// The disk cache, unless it is not wanted or cannot be had.
-fn disk(args: &Args, observer: &Arc<dyn Observer>, log: &Log) -> Option<Arc<DiskStore>> {
+fn cache(args: &Args, observer: &Arc<dyn Observer>, log: &Log) -> Option<(Arc<DiskStore>, Kept)> {
     if args.no_cache {
         return None;
     }
-    let default = || home("XDG_CACHE_HOME", ".cache", "/var/cache/hfl");
-    let directory = args.cache.clone().or_else(default)?;
-    match DiskStore::open(&directory, args.cache_size, Arc::clone(observer)) {
-        Ok(store) => Some(store),
+    let directory = cache_directory(&args.origin)?;
+    match DiskStore::open(&directory, args.origin.cache_size, Arc::clone(observer)) {
+        Ok(store) => Some((store, Kept::new(&std::path::absolute(&directory).unwrap_or(directory)))),
         Err(e) => {
             log.warn(format_args!("cache {}: {e}; nothing is cached on disk", directory.display()));
             None
@@ -110,13 +133,23 @@ fn disk(args: &Args, observer: &Arc<dyn Observer>, log: &Log) -> Option<Arc<Disk
     }
 }
 
-fn status(args: &Args, opened: &Opened, readable: &Readable, disk: Option<Arc<DiskStore>>) -> Status {
+/// Keeps what makes the cache a mirror.
+async fn keep(kept: Kept, opened: Opened, stores: Vec<Arc<dyn Fetch>>, trust: Trust, log: Arc<Log>) {
+    let (its, opened) = (kept.clone(), Arc::new(opened));
+    let whose = Arc::clone(&opened);
+    if let Ok(Err(e)) = tokio::task::spawn_blocking(move || its.keep(&whose)).await {
+        return log.warn(format_args!("the cache cannot keep what opens the image without a network: {e}"));
+    }
+    kept.keep_signature(&stores, &opened, &trust).await;
+}
+
+fn status(origin: &Origin, opened: &Opened, readable: &Readable, disk: Option<Arc<DiskStore>>) -> Status {
     Status {
         image: opened.head.image.clone(),
         version: opened.row.version,
         created: opened.row.created,
         size: opened.row.size,
-        mode: if args.mode() == Mode::Hard { "hard" } else { "soft" },
+        mode: if origin.mode() == Mode::Hard { "hard" } else { "soft" },
         since: Instant::now(),
         reads: Arc::default(),
         cache: Arc::clone(&readable.cache),
@@ -125,10 +158,10 @@ fn status(args: &Args, opened: &Opened, readable: &Readable, disk: Option<Arc<Di
     }
 }
 
-fn announcement(opened: &Opened, mounted: &Mounted, args: &Args) -> String {
+fn announcement(opened: &Opened, mounted: &Mounted, origin: &Origin) -> String {
     let file = mounted.point().path().join(opened.head.image.as_str());
     let (version, size) = (opened.row.version, opened.row.size);
-    let sources: Vec<String> = args.sources.iter().map(ToString::to_string).collect();
+    let sources: Vec<String> = origin.sources.iter().map(ToString::to_string).collect();
     format!("{}: version {version}, {size} bytes, from {}", file.display(), sources.join(" "))
 }
 
