@@ -8,6 +8,7 @@ mod carry;
 mod check;
 mod parse;
 mod places;
+pub mod ship;
 mod write;
 
 use crate::digest::{BlockId, Sha256};

@@ -91,6 +91,7 @@ impl Ahead {
     pub async fn run(&self, blocks: &[u32]) {
         let row = |block: u32| self.image.map().row(block);
         blocks.iter().take(LISTED).for_each(|&block| self.gate.list(row(block)));
+        self.gate.begin();
         let mut reader = Reader::of(blocks);
         for (place, &block) in blocks.iter().enumerate() {
             if let Some(&next) = blocks.get(place + LISTED) {

@@ -10,7 +10,7 @@
 mod link;
 mod wanted;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,8 +47,10 @@ pub struct Gate {
 #[derive(Debug)]
 struct State {
     link: Link,
-    /// Fetches that somebody waits for.
-    wanted: u32,
+    /// Blocks that somebody waits for and that were not about to come anyway.
+    wanted: HashMap<u64, Sha256>,
+    /// Tells these apart.
+    wants: u64,
     /// Nothing starts before this.
     lull_until: Option<Instant>,
     /// The link is kept free until then.
@@ -73,8 +75,8 @@ impl State {
         }
         let fits = |share: f64, held: f64| (self.running_bytes + bytes) as f64 <= share * held;
         match self.link.holds_bytes() {
-            held if self.wanted > 0 || !past(self.hold_until) => {
-                let alone = self.wanted == 0 && self.running == 0 && past(self.lull_until);
+            held if !self.wanted.is_empty() || !past(self.hold_until) => {
+                let alone = self.wanted.is_empty() && self.running == 0 && past(self.lull_until);
                 alone || held.is_some_and(|held| fits(SHARE_WANTED, held))
             }
             Some(held) => self.running < 2 || fits(SHARE_CALM, held),
@@ -93,10 +95,11 @@ impl State {
 impl Gate {
     /// A gate for at most `jobs` fetches in advance at a time.
     pub fn new(jobs: u32) -> Arc<Self> {
-        let (listed, link) = Default::default();
+        let (listed, link, wanted) = Default::default();
         let state = State {
             link,
-            wanted: 0,
+            wanted,
+            wants: 0,
             lull_until: None,
             hold_until: None,
             running: 0,
@@ -119,9 +122,17 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A profile begins: what was wanted before nobody knew of it says nothing of what goes beside it.
+    pub fn begin(&self) {
+        let mut state = self.lock();
+        (state.lull_until, state.hold_until) = (None, None);
+    }
+
     /// The block will be fetched in advance soon: whoever wants it now is only early.
     pub fn list(&self, row: &BlockRow) {
-        self.lock().listed.insert(row.sha256);
+        let mut state = self.lock();
+        state.wanted.retain(|_, wanted| *wanted != row.sha256);
+        state.listed.insert(row.sha256);
     }
 
     /// It was fetched, or will not be.
@@ -163,9 +174,11 @@ impl Gate {
     /// Somebody waits for the block from now on.
     pub fn wanted(self: &Arc<Self>, row: &BlockRow) -> Want {
         let mut state = self.lock();
-        state.wanted += 1;
+        state.wants += 1;
+        let number = state.wants;
+        state.wanted.insert(number, row.sha256);
         let (started, delivered) = (Instant::now(), state.link.delivered());
-        Want { gate: Arc::clone(self), bytes: row.zlib_bytes.into(), started, delivered, came: false }
+        Want { gate: Arc::clone(self), number, bytes: row.zlib_bytes.into(), started, delivered, came: false }
     }
 }
 
@@ -203,6 +216,7 @@ impl Drop for Turn {
 #[derive(Debug)]
 pub struct Want {
     gate: Arc<Gate>,
+    number: u64,
     bytes: u64,
     started: Instant,
     delivered: u64,
@@ -221,9 +235,10 @@ impl Drop for Want {
         let now = Instant::now();
         let waited = now - self.started;
         let mut state = self.gate.lock();
-        state.wanted -= 1;
-        state.lull_until = Some(now + waited.min(LULL_MAX));
-        state.hold_until = Some(now + (waited * HOLD).clamp(HOLD_MIN, HOLD_MAX));
+        if state.wanted.remove(&self.number).is_some() {
+            state.lull_until = Some(now + waited.min(LULL_MAX));
+            state.hold_until = Some(now + waited.saturating_mul(HOLD).clamp(HOLD_MIN, HOLD_MAX));
+        }
         if self.came {
             state.link.carried(self.bytes, self.delivered, waited);
         }

@@ -117,7 +117,8 @@ fn every_wrong_line_is_named() {
         ("image debian-ps3", "image Debian", "line 2, column 7: 'D' is not allowed in a name (allowed: a-z 0-9 . _ -)"),
         ("version 42", "version 0", "line 3, column 9: a version is a number from 1 to 4294967295"),
         ("version 42\n", "", "line 3, column 1: expected `version`, found `blocks`"),
-        ("blocks 2", "blocks 3", "line 4, column 9: 3 blocks announced, the file is too short for them"),
+        ("blocks 2", "blocks 3", "line 8: 3 blocks announced, 2 found"),
+        ("blocks 2", "blocks 400", "line 4, column 11: 400 blocks announced, the file is too short for them"),
         ("blocks 2", "blocks 1", "line 7, column 1: expected `end`, found `20887250fa403c45e9c2c77405d8e16a5b37c5fc`"),
         ("blocks 2", "blocks 02", "line 4, column 8: blocks has leading zeros"),
         ("blocks 2", "blocks 524289", "line 4, column 8: blocks is outside the limits, 0 to 524288"),
@@ -224,6 +225,38 @@ fn blocks_are_found_again_by_content_and_by_position() {
     let blocks: Vec<u8> = profile.blocks_of(&new).iter().map(|&b| new.blocks()[b as usize].id.0[0]).collect();
     assert_eq!(blocks, [7, 1, 5], "what is known without the old index");
     assert_eq!(profile.carry(&old, &old).reads(), profile.reads());
+}
+
+#[test]
+fn a_new_version_is_shipped_with_the_given_profile_or_the_one_before() {
+    let (old, new) = (index_of(1, &[(1, 100), (2, 100)]), index_of(2, &[(3, 100), (1, 100)]));
+    let read = |content: u8, offset| FirstRead { id: BlockId([content; 20]), ms: 0, offset };
+    let made = |image: &str, version: u64, reads| {
+        Profile::new(image.parse().unwrap(), hfl::name::Version::new(version).unwrap(), reads).unwrap()
+    };
+    let previous = made("x", 1, vec![read(1, 0)]);
+    let given = made("x", 2, vec![read(3, 0)]);
+    let shipped = |given, previous| Profile::for_version(given, previous, [&old], &new);
+    let blocks = |p: Profile| p.reads().iter().map(|read| (read.id.0[0], read.offset)).collect::<Vec<_>>();
+    assert_eq!(shipped(None, None), Ok(None));
+    assert_eq!(shipped(None, Some(&previous)).unwrap().map(blocks), Some(vec![(1, 100)]));
+    assert_eq!(shipped(Some(&given), Some(&previous)).unwrap().map(blocks), Some(vec![(3, 0)]));
+    let unknown = made("x", 9, vec![read(8, 150), read(7, 9000)]);
+    assert_eq!(shipped(Some(&unknown), None).unwrap().map(blocks), Some(vec![(1, 150)]), "by its offset alone");
+    let empty = made("x", 1, Vec::new());
+    assert_eq!(shipped(Some(&empty), None), Ok(None));
+    let other = made("y", 1, vec![read(1, 0)]);
+    let refused = shipped(Some(&other), None).unwrap_err();
+    assert_eq!(refused.to_string(), "this is a profile of image y, not of x");
+    assert_eq!(shipped(None, Some(&other)), Ok(None));
+
+    let (image, version) = (given.image().clone(), given.version());
+    let client = hfl::head::FileRow { path: "client/a".parse().unwrap(), bytes: 1, sha256: Sha256::of(b"") };
+    let mut files = vec![client.clone(), previous.to_file().0];
+    hfl::profile::ship::put_row(&mut files, &image, version, given.to_file().0);
+    let again = made("x", 2, vec![read(1, 100)]);
+    hfl::profile::ship::put_row(&mut files, &image, version, again.to_file().0);
+    assert_eq!(files, [client, previous.to_file().0, again.to_file().0], "one for each version, sorted");
 }
 
 #[test]

@@ -109,6 +109,7 @@ async fn fetch(args: &FetchArgs, log: &Arc<Log>) -> Result<(), Failure> {
         done = download.run(&blocks) => done.map_err(failure)?,
         () = show.keep_showing(&download) => {}
     }
+    show.end();
     let carried: u64 = network.roster().standings().iter().map(|standing| standing.bytes).sum();
     let object = serde_json::json!({
         "image": opened.head.image.to_string(),
@@ -191,6 +192,13 @@ struct Show {
 }
 
 impl Show {
+    /// Gives the line back.
+    fn end(&self) {
+        if !self.quiet && std::io::stderr().is_terminal() {
+            eprint!("\r\x1b[K");
+        }
+    }
+
     /// Never returns.
     async fn keep_showing(&self, download: &Download) {
         let terminal = std::io::stderr().is_terminal();
