@@ -97,6 +97,11 @@ struct Table {
 }
 
 impl Mirrors {
+    /// Whether something in the file may be a secret: a header that is sent along.
+    pub fn may_hold_secrets(&self) -> bool {
+        self.mirrors.iter().any(|mirror| !mirror.access.headers.is_empty())
+    }
+
     /// Reads the text of a mirrors.toml.
     ///
     /// # Errors

@@ -113,7 +113,7 @@ impl Ahead {
         let (image, gate, counts) = (Arc::clone(&self.image), Arc::clone(&self.gate), Arc::clone(&self.counts));
         tokio::spawn(async move {
             let row = *image.map().row(block);
-            if image.fetch(block).await.is_ok() {
+            if image.prefetch(block).await {
                 turn.came();
                 counts.blocks.fetch_add(1, Relaxed);
                 counts.bytes.fetch_add(row.zlib_bytes.into(), Relaxed);

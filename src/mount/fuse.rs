@@ -24,7 +24,7 @@ use super::image::Image;
 use super::notice::{Notice, Observer};
 use super::prefetch::Prefetch;
 use super::reports::{Reports, STATUS_FILE};
-use super::status::{Reads, Status};
+use super::status::{Status, Waiting};
 use crate::name::Name;
 use crate::time::Timestamp;
 
@@ -115,22 +115,6 @@ impl ImageFs {
                 }
             }
         });
-    }
-}
-
-/// Counts a read for as long as it waits.
-struct Waiting(Arc<Reads>);
-
-impl Waiting {
-    fn new(reads: &Arc<Reads>) -> Self {
-        reads.waiting.fetch_add(1, Relaxed);
-        Self(Arc::clone(reads))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
     }
 }
 

@@ -64,18 +64,23 @@ pub struct Image {
     cache: Arc<BlockCache>,
     source: Arc<dyn BlockSource>,
     reads: Option<Arc<FirstReads>>,
+    ahead: Arc<dyn BlockSource>,
 }
 
 impl Image {
     /// The image that `map` lays out; `cache` is the one that `source` fills.
     pub fn new(map: Map, cache: Arc<BlockCache>, source: Arc<dyn BlockSource>) -> Self {
-        Self { map, cache, source, reads: None }
+        Self { map, cache, ahead: Arc::clone(&source), source, reads: None }
     }
 
     /// The same, with its reads noted.
-    pub fn noting(mut self, reads: Arc<FirstReads>) -> Self {
-        self.reads = Some(reads);
-        self
+    pub fn noting(self, reads: Arc<FirstReads>) -> Self {
+        Self { reads: Some(reads), ..self }
+    }
+
+    /// Has blocks that nobody waits for yet fetched through `ahead`, which fills the same cache.
+    pub fn fetching_ahead(self, ahead: Arc<dyn BlockSource>) -> Self {
+        Self { ahead, ..self }
     }
 
     /// Its map.
@@ -113,9 +118,9 @@ impl Image {
         Ok(self.gather(range, block_of).unwrap_or(Data(Vec::new())))
     }
 
-    /// Has a block fetched into the caches; whoever wants it will hear of a failure, nobody here does.
-    pub async fn prefetch(&self, block: u32) {
-        let _ = self.fetch(block).await;
+    /// Has a block fetched into the caches, and says whether that worked; whoever wants it will hear why not.
+    pub async fn prefetch(&self, block: u32) -> bool {
+        self.ahead.block(self.map.row(block)).await.is_ok()
     }
 
     /// Has a block fetched into the caches.

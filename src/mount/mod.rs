@@ -1,9 +1,10 @@
 //! The client: an image of a repository as a file, through FUSE.
 //!
 //! Sources of blocks are wrapped around each other, one concern each, all behind
-//! [`BlockSource`](crate::read::BlockSource): mirror <- [`watched`] <- [`network`] <- [`priority`] <- [`disk`] cache <- [`decoded`] cache <-
-//! [`coalesce`]. [`image`] reads an image from the outermost, [`readahead`] decides what is fetched in advance, and
-//! [`fuse`] is a thin adapter in front; everything but that adapter and the mount itself works without FUSE.
+//! [`BlockSource`](crate::read::BlockSource): mirror <- [`watched`] <- [`network`] <- [`priority`] <- [`disk`] cache <-
+//! [`decoded`] cache <- [`coalesce`] <- the patience of [`network`]. [`image`] reads an image from the outermost,
+//! [`readahead`] decides what is fetched in advance, and [`fuse`] and [`nbd`] are thin adapters in front; everything but
+//! these and the mount itself works without FUSE.
 //!
 //! [`record`] notes what a boot reads, [`ahead`] fetches what an earlier one did, and [`priority`] sees to it that nobody
 //! waits for that. [`download`] fetches everything; [`kept`] is what makes the cache a mirror, and enough without one.
@@ -26,6 +27,7 @@ pub mod map;
 pub mod metrics;
 pub mod mirror_list;
 pub mod mounted;
+pub mod nbd;
 pub mod network;
 pub mod notice;
 pub mod point;

@@ -21,9 +21,9 @@ use crate::time::Timestamp;
 /// Threads that take requests from the kernel and answer cached reads.
 const THREADS: usize = 4;
 /// Blocks fetched in advance at the same time.
-const PREFETCH_JOBS: usize = 16;
+pub(super) const PREFETCH_JOBS: usize = 16;
 /// A block that takes longer than this shows that they were too many: far less than any attempt may take.
-const PREFETCH_SLOW: Duration = Duration::from_secs(2);
+pub(super) const PREFETCH_SLOW: Duration = Duration::from_secs(2);
 /// The kernel's own readahead: its requests are then as large as they can be.
 const KERNEL_READAHEAD_KIB: u32 = 512;
 /// How long users of a busy mount have to let go of it.

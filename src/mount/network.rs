@@ -29,7 +29,7 @@ pub struct Pace {
     pub quarantine_max: Duration,
     /// A second mirror is asked when the first takes longer than this, and than three times its usual time.
     pub hedge_after: Duration,
-    /// The longest that one attempt at a block may take.
+    /// The longest that one attempt at a block may take, beyond the time of its bytes on a very slow connection.
     pub attempt_max: Duration,
 }
 

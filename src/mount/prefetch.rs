@@ -46,17 +46,17 @@ impl Jobs {
         Self { permits: Semaphore::new(first), allowed: AtomicUsize::new(first), most, slow }
     }
 
-    /// Runs a fetch when it is its turn.
-    async fn run(&self, fetch: impl Future<Output = ()>) {
+    /// Runs a fetch when it is its turn; it says whether it has fetched anything.
+    async fn run(&self, fetch: impl Future<Output = bool>) {
         let Ok(permit) = self.permits.acquire().await else { return };
         let started = Instant::now();
-        fetch.await;
+        let fetched = fetch.await;
         let took = started.elapsed();
         let less = |allowed: usize| (allowed > 1).then(|| allowed - 1);
         let more = |allowed: usize| (allowed < self.most).then(|| allowed + 1);
         if took > self.slow && self.allowed.fetch_update(Relaxed, Relaxed, less).is_ok() {
             permit.forget();
-        } else if took < self.slow / 2 && self.allowed.fetch_update(Relaxed, Relaxed, more).is_ok() {
+        } else if fetched && took < self.slow / 2 && self.allowed.fetch_update(Relaxed, Relaxed, more).is_ok() {
             self.permits.add_permits(1);
         }
     }
@@ -86,12 +86,7 @@ impl Prefetch {
     fn fetch(&self, block: u32) {
         let (image, jobs) = (Arc::clone(&self.image), Arc::clone(&self.jobs));
         self.runtime.spawn(async move {
-            let fetch = async {
-                if !image.holds(block) {
-                    image.prefetch(block).await;
-                }
-            };
-            jobs.run(fetch).await;
+            jobs.run(async { !image.holds(block) && image.prefetch(block).await }).await;
         });
     }
 }

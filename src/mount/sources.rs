@@ -102,6 +102,15 @@ impl Sources {
         self.bases.push(base);
     }
 
+    /// Looks up the names of all mirrors, so that they are known when nobody can be asked any more.
+    pub async fn look_up(&self) {
+        let urls = self.bases.iter().filter_map(|base| match base {
+            Base::Url(url) => Some(url),
+            Base::Directory(_) => None,
+        });
+        self.client.look_up(urls).await;
+    }
+
     fn network(&self, pace: &Pace, observer: &Arc<dyn Observer>) -> Arc<Network> {
         let names: Vec<Arc<str>> = self.stores.iter().map(|store| store.location().into()).collect();
         let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
@@ -115,14 +124,8 @@ impl Sources {
     /// The image, behind its caches.
     pub fn image(&self, opened: &Opened, reading: Reading, observer: &Arc<dyn Observer>) -> Readable {
         let network = self.network(&reading.pace, observer);
-        // Where everything is on this machine there is nothing to wait for.
-        let is_remote = self.bases.iter().any(|base| matches!(base, Base::Url(_)));
-        let mut source: Arc<dyn BlockSource> = match is_remote {
-            true => Arc::new(Patient::new(Arc::clone(&network), reading.mode, Arc::clone(observer))),
-            false => Arc::clone(&network) as _,
-        };
         let gate = Gate::new(JOBS);
-        source = Arc::new(Wanted::new(source, Arc::clone(&gate)));
+        let mut source: Arc<dyn BlockSource> = Arc::new(Wanted::new(Arc::clone(&network), Arc::clone(&gate)));
         if let Some(disk) = reading.disk {
             source = Arc::new(DiskCache::new(disk, source));
         }
@@ -130,8 +133,16 @@ impl Sources {
             source = Arc::new(OneAtATime::new(source));
         }
         let cache = Arc::new(BlockCache::new(reading.memory_bytes));
-        let source = Arc::new(Coalesce::new(Decoded::new(Arc::clone(&cache), source)));
-        let image = Image::new(Map::new(Arc::clone(&opened.index)), Arc::clone(&cache), source);
+        let shared: Arc<dyn BlockSource> = Arc::new(Coalesce::new(Decoded::new(Arc::clone(&cache), source)));
+        // Every reader has a patience of its own; what is fetched ahead needs none. Where everything is on this machine
+        // there is nothing to wait for.
+        let is_remote = self.bases.iter().any(|base| matches!(base, Base::Url(_)));
+        let source: Arc<dyn BlockSource> = match is_remote {
+            true => Arc::new(Patient::new(Arc::clone(&shared), reading.mode, Arc::clone(observer))),
+            false => Arc::clone(&shared),
+        };
+        let map = Map::new(Arc::clone(&opened.index));
+        let image = Image::new(map, Arc::clone(&cache), source).fetching_ahead(shared);
         Readable { image, cache, network, gate }
     }
 }

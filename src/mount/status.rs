@@ -30,6 +30,22 @@ pub struct Reads {
     pub failed: AtomicU64,
 }
 
+/// Counts a read for as long as it waits.
+pub(super) struct Waiting(pub(super) Arc<Reads>);
+
+impl Waiting {
+    pub(super) fn new(reads: &Arc<Reads>) -> Self {
+        reads.waiting.fetch_add(1, Relaxed);
+        Self(Arc::clone(reads))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Everything that a status is taken from.
 #[derive(Debug)]
 pub struct Status {

@@ -21,7 +21,7 @@ use crate::read::{self, ReadError};
 use crate::store::StoreErrorKind;
 
 /// The largest list of images, in bytes.
-const IMAGES_MAX_BYTES: u64 = 1 << 20;
+pub(super) const IMAGES_MAX_BYTES: u64 = 1 << 20;
 /// Indexes fetched at the same time: each may be large.
 const INDEXES_AT_ONCE: usize = 4;
 /// Heads of other images asked for at the same time on one mirror.

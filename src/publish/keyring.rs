@@ -88,6 +88,16 @@ impl Keyring {
         Ok(found)
     }
 
+    /// The public half of the key that was asked for, if one was and it can be read.
+    pub fn given(&self) -> Option<PublicKey> {
+        let found = match (&self.file, &self.text) {
+            (Some(file), _) => self.read(file).ok()?.key,
+            (None, Some(text)) => self.parse(text).ok()?,
+            (None, None) => return None,
+        };
+        Some(found.public().clone())
+    }
+
     /// The public keys of every key kept here.
     pub fn public_keys(&self) -> Vec<PublicKey> {
         let Some(entries) = self.directory.as_ref().and_then(|d| fs::read_dir(d).ok()) else { return Vec::new() };

@@ -52,6 +52,11 @@ impl Known {
         self.0.get(id)
     }
 
+    /// Every block.
+    pub fn iter(&self) -> impl Iterator<Item = &KnownBlock> {
+        self.0.values()
+    }
+
     /// Believes that `mirror` holds a block only if it is listed there.
     pub fn keep_listed(&mut self, mirror: usize, listing: &Listing) {
         for known in self.0.values_mut().filter(|known| !listing.may_hold(&known.row)) {

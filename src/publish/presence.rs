@@ -25,6 +25,12 @@ pub enum Presence {
 #[derive(Debug, Default)]
 pub struct Listing(HashMap<BlockId, u64>);
 
+impl FromIterator<(BlockId, u64)> for Listing {
+    fn from_iter<I: IntoIterator<Item = (BlockId, u64)>>(blocks: I) -> Self {
+        Self(blocks.into_iter().collect())
+    }
+}
+
 impl Listing {
     /// Lists the blocks of a store.
     ///

@@ -38,6 +38,20 @@ pub enum Event<'a> {
         /// Bytes.
         bytes: u64,
     },
+    /// So many more bytes of a mirror are to be read and checked.
+    ToCheck {
+        /// The mirror's name.
+        mirror: &'a str,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// So many more of these were.
+    Checked {
+        /// The mirror's name.
+        mirror: &'a str,
+        /// Bytes.
+        bytes: u64,
+    },
     /// A block was read of an image that is restored.
     Restored {
         /// Bytes of the image.

@@ -17,6 +17,7 @@ use crate::index::{BlockRow, Index};
 use crate::layout::RepoPath;
 use crate::name::Name;
 use crate::read;
+use crate::store::retry::Retried;
 use crate::store::{Fetch, Put, Store, Swap};
 
 /// Blocks re-read through a mirror's public URL before it is trusted to have them all.
@@ -87,8 +88,9 @@ impl Release {
         if store.is_local() {
             self.check_all_present(store).await?;
         }
-        let reader: &dyn Fetch = match &mirror.public {
-            Some(public) => &**public,
+        let public = mirror.public.clone().map(Retried::new);
+        let reader: &dyn Fetch = match &public {
+            Some(public) => public,
             None => store,
         };
         let vouched = |row: &BlockRow| known.get(&row.id).is_some_and(|k| k.holders.contains(place));
@@ -157,7 +159,7 @@ impl Release {
 }
 
 /// The text of a list of images; none is no list.
-fn list_text(names: &BTreeSet<Name>) -> Option<Bytes> {
+pub(super) fn list_text(names: &BTreeSet<Name>) -> Option<Bytes> {
     (!names.is_empty()).then(|| names.iter().map(|n| format!("{n}\n")).collect::<String>().into())
 }
 

@@ -7,7 +7,7 @@ mod client;
 mod names;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -22,9 +22,10 @@ use crate::url::BaseUrl;
 pub(super) use client::builder;
 pub use client::{HttpClient, HttpOptions};
 
-/// The time for an answer: so much, and what its bytes take on the slowest connection that is worth waiting for.
+/// The time for an answer, unless its bytes come at this rate at least: then it is only a slow connection.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
-const SLOWEST_BYTES_PER_S: u64 = 16 << 10;
+/// See [`ANSWER_TIME`].
+pub const SLOWEST_BYTES_PER_S: u64 = 4 << 10;
 /// A server that asks for more patience than this gets no more.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
@@ -76,7 +77,18 @@ impl Http {
         }
     }
 
+    /// A body that comes too slowly to be worth waiting for.
+    fn check_rate(&self, path: &RepoPath, started: Instant, bytes: usize) -> Result<(), StoreError> {
+        let took = started.elapsed();
+        if took < ANSWER_TIME || bytes as u64 >= took.as_secs() * SLOWEST_BYTES_PER_S {
+            return Ok(());
+        }
+        let why = format!("only {bytes} bytes in {} s", took.as_secs());
+        Err(self.error(path, StoreErrorKind::Unreachable, why))
+    }
+
     async fn body(&self, path: &RepoPath, mut answer: Response, max_bytes: u64) -> Result<Bytes, StoreError> {
+        let started = Instant::now();
         let too_long = || self.error(path, StoreErrorKind::TooLong, format!("more than {max_bytes} bytes"));
         let announced = answer.content_length();
         if announced.is_some_and(|length| length > max_bytes) {
@@ -95,6 +107,7 @@ impl Http {
                 body.reserve(announced.unwrap_or(0) as usize);
             }
             body.extend_from_slice(&chunk);
+            self.check_rate(path, started, body.len())?;
         }
         Ok(body.freeze())
     }

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::holder::Holder;
 use super::{Exclusive, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
@@ -31,6 +31,8 @@ const LEASE: Duration = Duration::from_secs(35);
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a request may take to arrive before a lock without exclusive create is no longer certain.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How long releasing a lock may take.
+const RELEASE_WAIT: Duration = Duration::from_secs(10);
 /// The largest lock object that is read.
 const TEXT_MAX_BYTES: u64 = 4096;
 
@@ -149,6 +151,21 @@ impl Lease {
         let heart = tokio::spawn(beat(Arc::clone(&claim), Arc::clone(&shown), Arc::clone(&lost)));
         Self { claim, shown, since: Instant::now(), unfinished, certain, lost, heart }
     }
+
+    async fn give_up(&self, finished: bool) {
+        let shown = self.shown.lock().await;
+        self.heart.abort();
+        let claim = &self.claim;
+        if self.lost.load(Relaxed) || !claim.is_mine(&claim.look().await.ok().flatten()) {
+            return;
+        }
+        let _ = if finished {
+            claim.store.delete(&claim.path).await
+        } else {
+            let left = Holder { unfinished: true, ..shown.clone() };
+            claim.store.put_replace(&claim.path, left.text()).await
+        };
+    }
 }
 
 /// Shows that the holder lives, until the lock turns out to be somebody else's.
@@ -183,21 +200,10 @@ impl Lock for Lease {
         Ok(())
     }
 
-    /// Removes the lock, or leaves word that work was left undone. Nothing can be done about a store that does not answer:
-    /// then the lock is taken for that of the dead.
+    /// Removes the lock, or leaves word that work was left undone. Nothing can be done about a store that does not answer
+    /// in time: then the lock is taken for that of the dead.
     async fn release(self: Box<Self>, finished: bool) {
-        let shown = self.shown.lock().await;
-        self.heart.abort();
-        let claim = &self.claim;
-        if self.lost.load(Relaxed) || !claim.is_mine(&claim.look().await.ok().flatten()) {
-            return;
-        }
-        let _ = if finished {
-            claim.store.delete(&claim.path).await
-        } else {
-            let left = Holder { unfinished: true, ..shown.clone() };
-            claim.store.put_replace(&claim.path, left.text()).await
-        };
+        let _ = timeout(RELEASE_WAIT, self.give_up(finished)).await;
     }
 }
 

@@ -17,16 +17,16 @@ const FAILURES_UNKNOWN: u32 = 3;
 /// Failures in a row after which one that did is given up: about a minute of waiting.
 const FAILURES_KNOWN: u32 = 11;
 
-/// Tries again what `inner` could not be reached for.
+/// Tries again what `inner` could not be reached for: a store, or a mere reader.
 #[derive(Debug)]
-pub struct Retried {
-    inner: Arc<dyn Store>,
+pub struct Retried<S: ?Sized> {
     answered: AtomicBool,
+    inner: Arc<S>,
 }
 
-impl Retried {
+impl<S: Fetch + ?Sized> Retried<S> {
     /// Wraps a store.
-    pub fn new(inner: Arc<dyn Store>) -> Self {
+    pub fn new(inner: Arc<S>) -> Self {
         Self { inner, answered: AtomicBool::new(false) }
     }
 
@@ -54,7 +54,7 @@ impl Retried {
 }
 
 #[async_trait]
-impl Fetch for Retried {
+impl<S: Fetch + ?Sized> Fetch for Retried<S> {
     async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
         self.again(|| self.inner.get(path, max_bytes)).await
     }
@@ -65,7 +65,7 @@ impl Fetch for Retried {
 }
 
 #[async_trait]
-impl Store for Retried {
+impl Store for Retried<dyn Store> {
     /// Says [`Put::Exists`] where an earlier try had worked after all and only its answer was lost.
     async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError> {
         self.again(|| self.inner.put_new(path, bytes.clone())).await
@@ -105,8 +105,9 @@ impl Store for Retried {
         self.again(|| self.inner.sweep()).await
     }
 
+    /// Asked once: a store that has no lock of its own says so without a request, and that is no sign of life.
     async fn own_lock(&self) -> Result<Option<Box<dyn Lock>>, StoreError> {
-        self.again(|| self.inner.own_lock()).await
+        self.inner.own_lock().await
     }
 
     fn exclusive(&self) -> Exclusive {

@@ -1,5 +1,5 @@
-//! A web server that does everything wrong: the first component of a path says how. Only blocks are treated like that;
-//! heads and indexes are served as they should be, so that a client comes as far as wanting blocks.
+//! A web server that does everything wrong: the first component of a path says how. Only blocks are treated like that,
+//! so that a client comes as far as wanting blocks; with `all-` before the name, heads and indexes are, too.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -196,7 +196,8 @@ impl Server {
                 client.write_all(&answer("404 Not Found", "", b"")).await.ok()?;
                 continue;
             };
-            let behaviour = match (behaviour, path.starts_with("blocks/")) {
+            let (behaviour, all) = behaviour.strip_prefix("all-").map_or((behaviour, false), |all| (all, true));
+            let behaviour = match (behaviour, all || path.starts_with("blocks/")) {
                 (SOMETIMES, true) if random.below(20) == 0 => FAULTS[random.below(FAULTS.len() as u64) as usize],
                 (SOMETIMES, _) | (_, false) => "good",
                 (behaviour, true) => behaviour,

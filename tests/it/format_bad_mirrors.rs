@@ -38,6 +38,13 @@ fn values_that_make_no_sense_are_refused() {
         (mirror("read = \"gopher://a/\""), "mirror `a`: read: a base URL begins with http:// or https://"),
         (mirror("read = \"https://u:p@a/\""), "mirror `a`: read: a base URL is public: it has no user or password"),
         (mirror("name = \"b\""), "line 4: duplicate key"),
+        (mirror("rate = 0"), "mirror `a`: rate: at least 1 byte per second"),
+        (mirror("endpoint = \"http://h\""), "mirror `a`: endpoint: of no use to a mirror that is written to ./a"),
+        (mirror("headers = { a = \"b\" }"), "mirror `a`: headers: of no use to a mirror that is written to ./a"),
+        (
+            "[[mirror]]\nname = \"a\"\nwrite = \"ftp://h/x\"\nidentity = \"k\"\n".to_owned(),
+            "mirror `a`: identity: of no use to a mirror that is written to ftp://h/x",
+        ),
         (publish("level = 13"), "level is at most 12"),
         (publish("level = 300"), "line 2: invalid value: integer `300`, expected u8"),
         (publish("keep = true"), "line 2: invalid type: boolean `true`, expected u32"),
@@ -60,6 +67,7 @@ fn values_that_make_no_sense_are_refused() {
 #[test]
 fn places_to_write_to() {
     let protocols = "(known: ./directory, file, s3, webdav+http(s), sftp, ftp(s), rsync)";
+    let option = "the URL has no `.` or `..` in its path, no empty user, and no user or host that begins with `-`";
     let port = "the port of the URL is not a number from 1 to 65535";
     let no_scheme = "which protocol? (expected a URL like sftp://user@host/path, or ./directory)";
     let cases = [
@@ -76,6 +84,12 @@ fn places_to_write_to() {
         ("sftp://h:0/x", port.to_owned()),
         ("sftp://h:70000/x", port.to_owned()),
         ("sftp://h:x/x", port.to_owned()),
+        ("sftp://-oProxyCommand=x@h/x", option.to_owned()),
+        ("rsync://u@-oProxyCommand=x/x", option.to_owned()),
+        ("sftp://@h/x", option.to_owned()),
+        ("sftp://h/a/../b", option.to_owned()),
+        ("s3://bucket/./b", option.to_owned()),
+        ("sftp://[::1/x", "the URL names no host".to_owned()),
         ("ftp://h/x?y", "the URL has no query, no fragment and no spaces".to_owned()),
         ("ftp://h/x#y", "the URL has no query, no fragment and no spaces".to_owned()),
         ("ftp://h/a b", "the URL has no query, no fragment and no spaces".to_owned()),

@@ -1,6 +1,9 @@
 //! Mirrors of every kind for one lab: real servers, their tables of mirrors.toml, and stores to look at what they hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +16,7 @@ use hfl::store::{Fetch, Store};
 use tokio::runtime::Runtime;
 
 use crate::lab::Lab;
-use crate::servers::{apache, nginx, proftpd, rclone_s3, seaweed, sshd};
+use crate::servers::{apache, local, nginx, proftpd, rclone_s3, seaweed, sshd};
 
 /// Larger than any object.
 const MAX: u64 = 64 << 20;
@@ -54,7 +57,12 @@ impl Kind {
     }
 
     pub fn apache() -> Option<Self> {
-        let server = apache::start()?;
+        Self::apache_at(None)
+    }
+
+    /// Apache with its tree at `root`.
+    pub fn apache_at(root: Option<PathBuf>) -> Option<Self> {
+        let server = apache::start_at(root)?;
         Some(Self::new("apache", server.table("apache"), server.store(), &[server.environment()], server))
     }
 
@@ -88,6 +96,25 @@ impl Kind {
         let server = crate::servers::program("rsync").and_then(|_| sshd::Sshd::start())?;
         let store = Directory::new(server.root.join("rsync"));
         Some(Self::new("rsync", server.table("rsync", "rsync"), store, &[], server))
+    }
+}
+
+impl Kind {
+    /// Puts something in between: mirrors.toml names the address that `relay` makes of the server's own, also for the public
+    /// URL where that has the same port.
+    pub fn behind(&mut self, relay: impl FnOnce(SocketAddr) -> SocketAddr) {
+        let find = |key: &str| self.table.lines().find(|line| line.starts_with(key)).map(str::to_owned);
+        let line = find("endpoint").or_else(|| find("write")).expect("a place");
+        let digits = line.split("127.0.0.1:").nth(1).expect("a port of this machine");
+        let port: u16 =
+            digits.split(|c: char| !c.is_ascii_digit()).next().and_then(|d| d.parse().ok()).expect("a port");
+        let address = relay(local(port));
+        if let Some(file) = self.table.lines().find_map(|line| line.strip_prefix("known-hosts = ")) {
+            let (file, port, new) = (file.trim_matches('"'), format!("]:{port} "), format!("]:{} ", address.port()));
+            let lines = fs::read_to_string(file).expect("host keys");
+            fs::write(file, lines.replace(&port, &new) + &lines).expect("host keys");
+        }
+        self.table = self.table.replace(&format!("127.0.0.1:{port}"), &address.to_string());
     }
 }
 

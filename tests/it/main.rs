@@ -30,9 +30,11 @@ mod mount_evil;
 mod mount_fetch;
 mod mount_fuse;
 mod mount_map;
+mod mount_nbd;
 mod mount_network;
 mod mount_options;
 mod mount_profile;
+mod mount_root;
 mod mount_rules;
 mod mount_seen;
 mod mount_sources;
@@ -41,20 +43,34 @@ mod mount_standing;
 mod mount_status;
 mod mount_tree;
 mod mounting;
+mod nbd;
 #[allow(dead_code, reason = "each test uses some of it")]
 mod proxy;
 mod proxy_itself;
+mod publish_access;
 mod publish_basics;
 mod publish_client;
 mod publish_damage;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_everywhere;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_faults;
 mod publish_gc;
 mod publish_inputs;
 mod publish_kill;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_kill_kinds;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_listings;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_locks;
+mod publish_mirrors;
 mod publish_sync;
+mod publish_verify;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_verify_kinds;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod relay;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 mod servers;
 mod split;
@@ -69,6 +85,8 @@ mod store_s3;
 mod store_s3_hostile;
 #[cfg(feature = "sftp")]
 mod store_sftp;
+#[cfg(all(feature = "s3", feature = "sftp"))]
+mod store_speed;
 #[cfg(feature = "webdav")]
 mod store_webdav;
 mod tidy;

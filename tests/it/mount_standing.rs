@@ -97,11 +97,11 @@ fn mirrors_that_are_near_share_the_work_and_the_others_follow() {
         };
         Ok(hfl::read::Fetched { block: Arc::new(hfl::block::Block::from_raw(&row, b"x").unwrap()), file: None })
     };
-    for (seat, ms) in seats.into_iter().zip([20, 1, 80]) {
+    for (seat, ms) in seats.into_iter().zip([200, 1, 200]) {
         std::thread::sleep(Duration::from_millis(ms));
         seat.tell(&block());
     }
-    // 20, 21 and 101 ms or a little more.
+    // 200, 201 and 401 ms or a little more.
     let firsts: Vec<usize> = (0..10).map(|_| roster.order(Instant::now())[0]).collect();
     println!("asked first: {firsts:?}; {:?}", roster.standings().iter().map(Standing::usual).collect::<Vec<_>>());
     assert!(firsts.contains(&0) && firsts.contains(&1) && !firsts.contains(&2));

@@ -68,7 +68,7 @@ fn the_status_says_what_happened() {
     assert!(TcpStream::connect(address).is_err(), "it ends with the mount");
     let (code, _, said) = status(home.path(), &[&point]);
     assert_eq!(code, 1);
-    assert!(said.contains("no image is mounted here") && said.contains("hint:"), "{said}");
+    assert!(said.contains("no image is mounted here\n") && said.contains("hint:"), "{said}");
     assert_eq!(status(home.path(), &[]).0, 2);
 }
 

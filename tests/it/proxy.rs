@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,13 +36,15 @@ pub struct Faults {
     links: [Link; 2],
     connections: AtomicU64,
     bytes: [AtomicU64; 2],
+    /// Whether nobody listens at this moment.
+    deaf: AtomicBool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Settings {
     delay: [Duration; 2],
     rate: [Option<u64>; 2],
-    reset_after: Option<Range<u64>>,
+    reset_after: [Option<Range<u64>>; 2],
     stalled: bool,
     refusing: bool,
     unavailable: Option<u64>,
@@ -63,8 +65,8 @@ impl Proxy {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = crate::mounting::listener(&runtime);
         let address = listener.local_addr().unwrap();
-        let (settings, links, connections, bytes) = Default::default();
-        let faults = Arc::new(Faults { settings, links, connections, bytes });
+        let (settings, links, connections, bytes, deaf) = Default::default();
+        let faults = Arc::new(Faults { settings, links, connections, bytes, deaf });
         runtime.spawn(listen(listener, upstream, Arc::clone(&faults)));
         Self { address, faults, runtime: Some(runtime) }
     }
@@ -97,7 +99,12 @@ impl Faults {
 
     /// Resets every connection from now on once it has carried so many bytes down: a random number of this range.
     pub fn reset_after(&self, bytes: Option<Range<u64>>) {
-        self.settings.send_modify(|s| s.reset_after = bytes);
+        self.settings.send_modify(|s| s.reset_after[DOWN] = bytes);
+    }
+
+    /// The same for what it has carried up.
+    pub fn reset_after_sent(&self, bytes: Option<Range<u64>>) {
+        self.settings.send_modify(|s| s.reset_after[UP] = bytes);
     }
 
     /// Resets all connections that are open now.
@@ -110,9 +117,12 @@ impl Faults {
         self.settings.send_modify(|s| s.stalled = stalled);
     }
 
-    /// Nobody listens until this is taken back; what is open is reset.
+    /// Nobody listens until this is taken back; what is open is reset. Returns when it is so.
     pub fn refuse(&self, refusing: bool) {
         self.settings.send_modify(|s| (s.refusing, s.epoch) = (refusing, s.epoch + 1));
+        while self.deaf.load(Relaxed) != refusing {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Every request is answered with 503 and this Retry-After in seconds, until this is taken back.
@@ -154,6 +164,7 @@ async fn listen(listener: TcpListener, upstream: SocketAddr, faults: Arc<Faults>
         } else if listener.is_none() {
             listener = Some(TcpListener::bind(address).await.expect("the same port again"));
         }
+        faults.deaf.store(refusing, Relaxed);
         let accept = async {
             match &listener {
                 Some(listener) => listener.accept().await,
@@ -182,10 +193,11 @@ async fn connection(client: TcpStream, upstream: SocketAddr, faults: Arc<Faults>
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, mut client_write) = client.into_split();
     let (server_read, mut server_write) = server.into_split();
-    let limit = now.reset_after.map_or(u64::MAX, |bytes| bytes.start + Random(number).below(bytes.end - bytes.start));
+    let within = |bytes: Range<u64>| bytes.start + Random(number).below(bytes.end - bytes.start);
+    let [sent, received] = now.reset_after.map(|bytes| bytes.map_or(u64::MAX, within));
     let handshake = now.delay[UP] + now.delay[DOWN];
-    let up = pump(&faults, UP, client_read, &mut server_write, handshake, u64::MAX);
-    let down = pump(&faults, DOWN, server_read, &mut client_write, Duration::ZERO, limit);
+    let up = pump(&faults, UP, client_read, &mut server_write, handshake, sent);
+    let down = pump(&faults, DOWN, server_read, &mut client_write, Duration::ZERO, received);
     let reset = tokio::select! {
         _ = changed => true,
         ended = async { tokio::try_join!(up, down) } => ended.is_err(),
@@ -199,11 +211,18 @@ async fn connection(client: TcpStream, upstream: SocketAddr, faults: Arc<Faults>
 /// Answers each request of a connection with 503.
 async fn refuse_all(mut client: TcpStream, seconds: u64) {
     let answer = format!("HTTP/1.1 503 Service Unavailable\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n");
-    let (mut asked, mut chunk) = (Vec::new(), [0; 4096]);
+    let (mut asked, mut chunk, mut body) = (Vec::new(), [0; 4096], 0);
     while let Ok(length @ 1..) = client.read(&mut chunk).await {
         asked.extend_from_slice(&chunk[..length]);
-        if asked.ends_with(b"\r\n\r\n") {
-            asked.clear();
+        loop {
+            let skipped = asked.len().min(body);
+            asked.drain(..skipped);
+            body -= skipped;
+            let Some(end) = asked.windows(4).position(|window| window == b"\r\n\r\n") else { break };
+            let head = String::from_utf8_lossy(&asked[..end]).to_ascii_lowercase();
+            let announced = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+            body = announced.and_then(|length| length.trim().parse().ok()).unwrap_or(0);
+            asked.drain(..end + 4);
             let _ = client.write_all(answer.as_bytes()).await;
         }
     }

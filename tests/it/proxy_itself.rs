@@ -57,6 +57,9 @@ fn every_fault_is_what_it_says() {
     faults.reset_after(Some(100_000..100_001));
     assert_eq!(ask(&proxy).unwrap_err().kind(), ErrorKind::ConnectionReset);
     faults.reset_after(None);
+    faults.reset_after_sent(Some(1..2));
+    assert_eq!(ask(&proxy).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    faults.reset_after_sent(None);
 
     faults.stall(true);
     assert_eq!(ask(&proxy).unwrap_err().kind(), ErrorKind::WouldBlock);

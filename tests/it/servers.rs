@@ -109,19 +109,3 @@ pub fn password_file(file: &Path, user: &str, password: &str) -> Option<()> {
     fs::write(file, format!("{user}:{hash}")).expect("a file of passwords");
     Some(())
 }
-
-/// Makes `cert.pem` and `key.pem` for 127.0.0.1 in a directory, and returns the file of the authority that signed them;
-/// `None` where openssl is missing.
-pub fn certificate(directory: &Path) -> Option<PathBuf> {
-    let openssl = program("openssl")?;
-    let run = |arguments: &str| {
-        let done = Command::new(&openssl).current_dir(directory).args(arguments.split(' ')).output().expect("openssl");
-        assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
-    };
-    fs::write(directory.join("leaf.ext"), "basicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        .expect("a file");
-    run("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 30 -subj /CN=test-authority");
-    run("req -new -newkey rsa:2048 -nodes -keyout key.pem -out leaf.csr -subj /CN=localhost");
-    run("x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile leaf.ext -out cert.pem");
-    Some(directory.join("ca.pem"))
-}

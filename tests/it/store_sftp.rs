@@ -1,13 +1,11 @@
 //! The SFTP driver, on OpenSSH.
 
 mod login;
-mod relay;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,9 +13,9 @@ use hfl::layout::RepoPath;
 use hfl::store::sftp::{Sftp, SftpConfig};
 use hfl::store::{Fetch as _, Put, Store, StoreErrorKind, Swap};
 
-use self::relay::Relay;
 use crate::conformance;
 use crate::lab::{Random, full, skipped};
+use crate::proxy::Proxy;
 use crate::servers::sshd::{Sshd, known_line};
 use crate::servers::{local, program};
 
@@ -43,11 +41,12 @@ fn config(server: &Sshd, base: &str) -> SftpConfig {
     }
 }
 
-/// The same server by way of a relay.
-fn far_config(server: &Sshd, base: &str, relay: &Relay) -> SftpConfig {
-    let known = server.path(&format!("known_{}", relay.address.port()));
-    fs::write(&known, known_line(relay.address.port(), &server.path("host_ed25519"))).expect("a file");
-    SftpConfig { port: Some(relay.address.port()), known_hosts: Some(known), ..config(server, base) }
+/// The same server by way of a proxy.
+pub fn far_config(server: &Sshd, base: &str, proxy: &Proxy) -> SftpConfig {
+    let port = proxy.address().port();
+    let known = server.path(&format!("known_{port}"));
+    fs::write(&known, known_line(port, &server.path("host_ed25519"))).expect("a file");
+    SftpConfig { port: Some(port), known_hosts: Some(known), ..config(server, base) }
 }
 
 fn files(directory: &Path) -> usize {
@@ -96,18 +95,22 @@ async fn connections_end_with_their_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_is_an_error_and_the_next_call_works() {
     let Some(server) = Sshd::start() else { return skipped(NO_SSHD) };
-    let relay = Relay::start(local(server.port), Duration::ZERO).await;
-    let store = Sftp::open(far_config(&server, "cut", &relay)).expect("a store");
+    let proxy = Proxy::start(local(server.port));
+    let faults = proxy.faults();
+    let store = Sftp::open(far_config(&server, "cut", &proxy)).expect("a store");
     let (at, large) = (path("blocks/00/0001"), body(1, 8 << 20));
     store.put_new(&path("first"), body(2, 10)).await.expect("a new object");
     for bytes in [200, 2000, 100_000, 3 << 20, 6 << 20] {
-        relay.left.store(bytes, Ordering::Relaxed);
-        let started = Instant::now();
+        faults.reset_after_sent(Some(bytes..bytes + 1));
+        faults.reset_all();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let (started, connections) = (Instant::now(), faults.connections());
         let error = store.put_new(&at, large.clone()).await.expect_err("cut");
         assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}");
+        assert!(faults.connections() > connections, "it was a new connection that was cut");
         assert!(started.elapsed() < Duration::from_secs(5), "it shows at once: {:?}", started.elapsed());
         assert!(!server.root.join("cut/blocks/00/0001").exists(), "nothing partial");
-        relay.left.store(u64::MAX, Ordering::Relaxed);
+        faults.reset_after_sent(None);
         store.size(&at).await.expect("it works again");
     }
     assert!(files(&server.root.join("cut/.hfl-tmp")) > 0, "what was written is left over");
@@ -115,7 +118,7 @@ async fn a_cut_connection_is_an_error_and_the_next_call_works() {
     assert_eq!(files(&server.root.join("cut/.hfl-tmp")), 0);
     assert_eq!(store.put_new(&at, large.clone()).await.expect("a new object"), Put::Created);
     assert_eq!(store.get(&at, 8 << 20).await.expect("it is there"), large);
-    relay.cut();
+    faults.reset_all();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(store.size(&at).await.expect("a connection that ended at rest is made anew"), Some(8 << 20));
 }
@@ -192,56 +195,15 @@ async fn a_lost_directory_is_made_again() {
     assert_eq!(store.swap(&path("blocks/00/2"), None, body(2, 10)).await.expect("an answer"), Swap::Done);
 }
 
-/// Small objects, 50 ms away: one after the other, and as many at once as the driver says.
-#[tokio::test(flavor = "multi_thread")]
-async fn distance_hardly_matters() {
-    let Some(server) = Sshd::start() else { return skipped(NO_SSHD) };
-    let relay = Relay::start(local(server.port), Duration::from_millis(25)).await;
-    let store: Arc<dyn Store> = Arc::new(Sftp::open(far_config(&server, "far", &relay)).expect("a store"));
-    let (objects, alone) = if full() { (2000, 100) } else { (1000, 25) };
-    store.put_new(&path("first"), body(0, 10)).await.expect("a new object");
-    let started = Instant::now();
-    for i in 0..alone {
-        store.put_new(&path(&format!("alone/{i}")), body(i, 2000)).await.expect("a new object");
-    }
-    let one_by_one = started.elapsed() * objects / alone as u32;
-    let started = Instant::now();
-    put_many(&store, objects).await;
-    let at_once = started.elapsed();
-    let started = Instant::now();
-    assert_eq!(store.list("many").await.expect("a listing").len(), objects as usize);
-    let ratio = one_by_one.as_secs_f64() / at_once.as_secs_f64();
-    println!(
-        "{objects} objects 50 ms away: one by one {one_by_one:.1?} (from {alone}), {} at once {at_once:.1?}: {ratio:.0} times; \
-         listed in {:.1?}",
-        store.jobs(),
-        started.elapsed()
-    );
-    assert!(ratio > 20.0, "{ratio:.1}");
-}
-
-async fn put_many(store: &Arc<dyn Store>, objects: u32) {
-    let room = Arc::new(tokio::sync::Semaphore::new(store.jobs()));
-    let mut running = tokio::task::JoinSet::new();
-    for i in 0..objects {
-        let (store, room) = (Arc::clone(store), Arc::clone(&room));
-        running.spawn(async move {
-            let _room = room.acquire().await;
-            let at = path(&format!("many/{:02x}/{i}", i % 256));
-            store.put_new(&at, body(u64::from(i), 2000)).await.expect("one of many")
-        });
-    }
-    running.join_all().await;
-}
-
 /// Large objects, 50 ms away: the line is filled, in both directions.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_line_is_filled() {
     const OBJECTS: u64 = 24;
     const BYTES: usize = 4 << 20;
     let Some(server) = Sshd::start() else { return skipped(NO_SSHD) };
-    let relay = Relay::start(local(server.port), Duration::from_millis(25)).await;
-    let store = Sftp::open(far_config(&server, "long", &relay)).expect("a store");
+    let proxy = Proxy::start(local(server.port));
+    proxy.faults().delay(Duration::from_millis(25), Duration::from_millis(25));
+    let store = Sftp::open(far_config(&server, "long", &proxy)).expect("a store");
     let started = Instant::now();
     let mut running = tokio::task::JoinSet::new();
     for i in 0..OBJECTS {

@@ -9,6 +9,7 @@ use clap::Parser;
 
 use crate::boot::BootArgs;
 use crate::fetch::FetchArgs;
+use crate::nbd::NbdArgs;
 use crate::origin::Origin;
 use crate::status::StatusArgs;
 
@@ -18,6 +19,7 @@ Examples:
   mount -o loop,ro /mnt/hfl/debian-ps3 /mnt/root
   hfl-mount status /mnt/hfl
   hfl-mount fetch --key RWQ... https://mirror.example/hfl/debian-ps3
+  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --socket /run/hfl.sock      (see hfl-mount nbd --help)
   umount /mnt/root /mnt/hfl
 
 Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable";
@@ -40,12 +42,16 @@ pub struct Args {
     pub memory: u64,
     #[command(flatten)]
     pub boot: BootArgs,
+    /// Hold a root file system: hard mode, all memory locked, out of reach of the out-of-memory killer, SIGTERM and SIGHUP
+    /// ignored; ends when it is unmounted
+    #[arg(long, conflicts_with = "mode")]
+    pub root: bool,
     /// Show the status to Prometheus on this address
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
     /// Go into the background once the mount works; the default
     #[arg(long)]
-    daemon: bool,
+    pub daemon: bool,
     /// Stay in the foreground
     #[arg(long, short, conflicts_with = "daemon")]
     pub foreground: bool,
@@ -67,6 +73,8 @@ pub enum Command {
     Mount(Box<Args>),
     /// Fetch an image into the cache.
     Fetch(Box<FetchArgs>),
+    /// Show it to those who speak NBD.
+    Nbd(Box<NbdArgs>),
     /// Show the status of a mount.
     Status(StatusArgs),
 }
@@ -76,12 +84,11 @@ impl Command {
     pub fn read() -> Result<Self, ExitCode> {
         let words: Vec<OsString> = std::env::args_os().collect();
         let parsed = match words.get(1).and_then(|word| word.to_str()) {
+            Some("nbd") => NbdArgs::read(&words[1..]).map(|args| Self::Nbd(Box::new(args))),
             Some("status") => StatusArgs::try_parse_from(&words[1..]).map(Self::Status),
             Some("fetch") => FetchArgs::try_parse_from(&words[1..])
                 .and_then(|args| args.origin.check().map(|()| Self::Fetch(Box::new(args)))),
-            _ => {
-                Args::try_parse_from(&words).and_then(|args| args.origin.check().map(|()| Self::Mount(Box::new(args))))
-            }
+            _ => Args::try_parse_from(&words).and_then(Args::check).map(|args| Self::Mount(Box::new(args))),
         };
         parsed.map_err(|e| {
             if e.use_stderr() {
@@ -91,6 +98,17 @@ impl Command {
             let _ = e.print();
             ExitCode::SUCCESS
         })
+    }
+}
+
+impl Args {
+    /// Finds what clap cannot. Whoever holds a root file system waits for its mirrors.
+    pub fn check(mut self) -> Result<Self, clap::Error> {
+        self.origin.check()?;
+        if self.root {
+            self.origin.wait();
+        }
+        Ok(self)
     }
 }
 

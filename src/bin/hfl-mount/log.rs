@@ -1,6 +1,7 @@
 //! Messages on the standard error stream: few, and never a flood.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,8 @@ impl Log {
     /// Prints one line.
     pub fn say(&self, line: impl std::fmt::Display) {
         if self.level > Level::Quiet {
-            eprintln!("hfl-mount: {line}");
+            // In one piece, and without a panic where nobody reads it any more.
+            let _ = std::io::stderr().write_all(format!("hfl-mount: {line}\n").as_bytes());
         }
     }
 

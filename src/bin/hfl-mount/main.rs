@@ -6,9 +6,11 @@ mod daemon;
 mod failure;
 mod fetch;
 mod log;
+mod nbd;
 mod notify;
 mod opening;
 mod origin;
+mod root;
 mod run;
 mod status;
 
@@ -23,8 +25,9 @@ use failure::Failure;
 static MARK: &str = concat!("hfl-mount version mark:", env!("CARGO_PKG_VERSION"), ";");
 
 fn main() -> ExitCode {
-    let args = match Command::read() {
-        Ok(Command::Mount(args)) => *args,
+    let (args, place) = match Command::read() {
+        Ok(Command::Mount(args)) => (*args, None),
+        Ok(Command::Nbd(nbd)) => (nbd.args, Some(nbd.place)),
         Ok(Command::Status(args)) => return told(status::run(&args), args.json),
         Ok(Command::Fetch(args)) => {
             daemon::limit_heap();
@@ -32,6 +35,9 @@ fn main() -> ExitCode {
         }
         Err(code) => return code,
     };
+    if args.root {
+        root::call_itself();
+    }
     daemon::limit_heap();
     let mut daemon = match if args.foreground { Ok(Daemon::none()) } else { Daemon::fork() } {
         Ok(daemon) => daemon,
@@ -40,7 +46,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match run::run(&args, &mut daemon) {
+    if args.root {
+        root::hold();
+    }
+    let ended = match &place {
+        None => run::run(&args, &mut daemon),
+        Some(place) => nbd::run(&args, place, &mut daemon),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             daemon.failed(failure.code());

@@ -13,7 +13,8 @@ use crate::log::Level;
 /// An image, its mirrors, and its cache.
 #[derive(Debug, clap::Args)]
 pub struct Origin {
-    /// Where the image is: http(s)://HOST/PATH/NAME or DIRECTORY/NAME; several are tried in turn
+    /// Where the image is: http(s)://HOST/PATH/NAME or DIRECTORY/NAME; of several, the
+    /// fastest that works is used
     #[arg(required = true, num_args = 1.., value_name = "SOURCE")]
     pub sources: Vec<Source>,
     /// The publisher's public key: its one line of base64, or a file that holds it
@@ -68,6 +69,11 @@ impl Origin {
             ModeName::Hard => Mode::Hard,
             ModeName::Soft => Mode::Soft(Duration::from_secs(self.timeout.into())),
         }
+    }
+
+    /// Has reads wait for mirrors for as long as it takes.
+    pub fn wait(&mut self) {
+        self.mode = ModeName::Hard;
     }
 
     /// How much is said.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use hfl::head::Trust;
 use hfl::mount::disk::DiskStore;
+use hfl::mount::image::Image;
 use hfl::mount::kept::Kept;
 use hfl::mount::metrics;
 use hfl::mount::mounted::{Mount, Mounted};
@@ -19,13 +20,14 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
-use crate::boot::Booting;
+use crate::boot::{Booting, Record};
 use crate::daemon::Daemon;
 use crate::failure::{Failure, LOCAL};
 use crate::log::Log;
 use crate::notify;
 use crate::opening::{cache_directory, check_seen, open_or_kept, sources, trust};
 use crate::origin::Origin;
+use crate::root;
 
 /// How long blocks that were just fetched may take to reach the disk cache at the end.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -33,24 +35,36 @@ const SETTLE: Duration = Duration::from_secs(5);
 const READAHEAD_MAX_BYTES: u64 = 16 << 20;
 const READAHEAD_PART: u64 = 2;
 
-/// Mounts, and returns when the mount has ended.
-pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Failure> {
+/// An image that is open, and everything around it.
+pub struct Ready {
+    pub runtime: Runtime,
+    pub log: Arc<Log>,
+    pub opened: Opened,
+    pub image: Arc<Image>,
+    pub status: Arc<Status>,
+    pub disk: Option<Arc<DiskStore>>,
+    /// The most that is read ahead of a stream, in bytes.
+    pub readahead_bytes: u64,
+    /// What is noted of the reads.
+    record: Record,
+}
+
+/// Opens the image.
+pub fn ready(args: &Args) -> Result<Ready, Failure> {
     let origin = &args.origin;
     let log = Arc::new(Log::new(origin.level()));
     let trust = trust(origin)?;
-    let point = MountPoint::check(&args.mountpoint)?;
     let runtime = runtime()?;
-    // Tasks are started from here, too.
-    let inside = runtime.enter();
     let mut sources = sources(origin)?;
-    let image = &origin.sources[0].image;
     let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
-    let cache = cache(args, &observer, &log);
-    let (disk, kept) = cache.unzip();
+    let (disk, kept) = cache(args, &observer, &log).unzip();
     let opened = runtime.block_on(open_or_kept(origin, &sources, &trust, kept.as_ref(), &log))?;
     check_seen(&opened, &trust, &mut sources, &log)?;
+    if args.root {
+        runtime.block_on(sources.look_up());
+    }
     if let Some(kept) = &kept {
-        runtime.spawn(keep(kept.clone(), opened.clone(), sources.stores().to_vec(), trust.clone(), Arc::clone(&log)));
+        runtime.spawn(keep(kept.clone(), opened.clone(), sources.stores().to_vec(), trust, Arc::clone(&log)));
     }
 
     let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
@@ -69,40 +83,78 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Failure> {
         memory_bytes: args.memory,
         log: &log,
     };
-    let (image_read, reads) = args.boot.noting(readable.image, &opened, disk.is_some());
-    let image_read = Arc::new(image_read);
-    let record = args.boot.record(&reads, &booting)?;
-    if parallel {
-        args.boot.fetch_ahead(&image_read, &readable.gate, &reads, &booting)?;
-    }
-    let mount = Mount {
-        name: image.clone(),
-        created: opened.row.created,
-        origin: origin.sources[0].to_string(),
-        image: image_read,
-        status: Arc::clone(&status),
-        readahead_bytes: if parallel { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) } else { 0 },
+    let (image, record) = {
+        // Tasks are started from here, too.
+        let _inside = runtime.enter();
+        boot(args, readable, &booting)?
     };
-    // Signals that come while the kernel mounts must not leave a mount behind.
-    let signals = runtime.block_on(async { Signals::new() })?;
-    let mounted = mount.mount(point, runtime.handle(), observer)?;
-    let announcement = announcement(&opened, &mounted, origin);
-    log.say(&announcement);
-    if let Some(address) = args.metrics {
-        match runtime.block_on(metrics::serve(address, status)) {
-            Ok(address) => log.say(format_args!("metrics on http://{address}/metrics")),
-            Err(e) => log.warn(format_args!("--metrics {address}: {e}; nobody is shown any")),
+    let readahead_bytes = if parallel { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) } else { 0 };
+    Ok(Ready { runtime, log, opened, image, status, disk, readahead_bytes, record })
+}
+
+/// The image with its reads noted and a profile's blocks on their way, as the arguments have it.
+fn boot(args: &Args, readable: Readable, booting: &Booting<'_>) -> Result<(Arc<Image>, Record), Failure> {
+    let (image, reads) = args.boot.noting(readable.image, booting.opened, booting.disk.is_some());
+    let image = Arc::new(image);
+    let record = args.boot.record(&reads, booting)?;
+    if !args.one_at_a_time {
+        args.boot.fetch_ahead(&image, &readable.gate, &reads, booting)?;
+    }
+    Ok((image, record))
+}
+
+impl Ready {
+    /// Tells everybody that it works, in the words of `announcement`.
+    pub fn announce(&self, announcement: &str, args: &Args, daemon: &mut Daemon) {
+        self.log.say(announcement);
+        if let Some(address) = args.metrics {
+            match self.runtime.block_on(metrics::serve(address, Arc::clone(&self.status))) {
+                Ok(address) => self.log.say(format_args!("metrics on http://{address}/metrics")),
+                Err(e) => self.log.warn(format_args!("--metrics {address}: {e}; nobody is shown any")),
+            }
+        }
+        notify::ready(announcement);
+        let log_file = args.log.as_deref().and_then(|path| std::path::absolute(path).ok());
+        daemon.ready(log_file.as_deref());
+        if args.root {
+            root::let_go(log_file.as_deref());
         }
     }
-    notify::ready(&announcement);
-    let log_file = args.log.as_deref().and_then(|path| std::path::absolute(path).ok());
-    daemon.ready(log_file.as_deref());
-    let ended = runtime.block_on(wait(mounted, signals, disk, &log));
-    record.end(&log);
-    ended?;
-    drop(inside);
-    runtime.shutdown_background();
-    Ok(())
+
+    /// Has what is under way brought to the disk cache and the record to its file, and ends.
+    pub fn end(self) {
+        notify::stopping();
+        self.record.end(&self.log);
+        if let Some(disk) = self.disk {
+            self.runtime.block_on(disk.settle(SETTLE));
+            if disk.heals() > 0 {
+                self.log.say(format_args!("{} bad files of the cache were dropped", disk.heals()));
+            }
+        }
+        self.runtime.shutdown_background();
+    }
+}
+
+/// Mounts, and returns when the mount has ended.
+pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Failure> {
+    let point = MountPoint::check(&args.mountpoint)?;
+    let ready = ready(args)?;
+    let mount = Mount {
+        name: ready.opened.head.image.clone(),
+        created: ready.opened.row.created,
+        origin: args.origin.sources[0].to_string(),
+        image: Arc::clone(&ready.image),
+        status: Arc::clone(&ready.status),
+        readahead_bytes: ready.readahead_bytes,
+    };
+    // Signals that come while the kernel mounts must not leave a mount behind.
+    let signals = ready.runtime.block_on(async { Signals::new(args.root) })?;
+    let mounted = mount.mount(point, ready.runtime.handle(), Arc::clone(&ready.log) as _)?;
+    let file = mounted.point().path().join(ready.opened.head.image.as_str());
+    ready.announce(&announcement(&file.display(), &ready.opened, &args.origin), args, daemon);
+    let ended = ready.runtime.block_on(wait(mounted, signals));
+    ready.end();
+    ended
 }
 
 /// The threads of the program.
@@ -158,24 +210,32 @@ fn status(origin: &Origin, opened: &Opened, readable: &Readable, disk: Option<Ar
     }
 }
 
-fn announcement(opened: &Opened, mounted: &Mounted, origin: &Origin) -> String {
-    let file = mounted.point().path().join(opened.head.image.as_str());
+/// What is where.
+pub fn announcement(place: &dyn std::fmt::Display, opened: &Opened, origin: &Origin) -> String {
     let (version, size) = (opened.row.version, opened.row.size);
     let sources: Vec<String> = origin.sources.iter().map(ToString::to_string).collect();
-    format!("{}: version {version}, {size} bytes, from {}", file.display(), sources.join(" "))
+    format!("{place}: version {version}, {size} bytes, from {}", sources.join(" "))
 }
 
-/// The signals that end a mount.
-struct Signals([tokio::signal::unix::Signal; 3]);
+/// The signals that end a mount; none where a root file system hangs on it.
+pub struct Signals(Option<[tokio::signal::unix::Signal; 3]>);
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    /// Takes the signals from now on, or ignores them.
+    pub fn new(root: bool) -> Result<Self, Failure> {
+        if root {
+            root::ignore_signals();
+            return Ok(Self(None));
+        }
         let listen = |kind| signal(kind).map_err(|e| Failure::new(LOCAL, format!("cannot handle signals: {e}")));
-        Ok(Self([listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?]))
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [terminate, interrupt, hangup] = kinds.map(listen);
+        Ok(Self(Some([terminate?, interrupt?, hangup?])))
     }
 
-    async fn any(&mut self) {
-        let [terminate, interrupt, hangup] = &mut self.0;
+    /// Returns when one of them has come.
+    pub async fn any(&mut self) {
+        let Some([terminate, interrupt, hangup]) = &mut self.0 else { return std::future::pending().await };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -185,25 +245,13 @@ impl Signals {
 }
 
 /// Returns when somebody has unmounted, or after a signal has had it unmounted.
-async fn wait(
-    mut mounted: Mounted,
-    mut signals: Signals,
-    disk: Option<Arc<DiskStore>>,
-    log: &Log,
-) -> Result<(), Failure> {
+async fn wait(mut mounted: Mounted, mut signals: Signals) -> Result<(), Failure> {
     tokio::select! {
         () = mounted.ended() => {}
         () = signals.any() => {
             let point = mounted.point().clone();
             let failed = |e| Failure::new(LOCAL, format!("cannot unmount {}: {e}", point.path().display()));
             mounted.end().await.map_err(failed)?;
-        }
-    }
-    notify::stopping();
-    if let Some(disk) = disk {
-        disk.settle(SETTLE).await;
-        if disk.heals() > 0 {
-            log.say(format_args!("{} bad files of the cache were dropped", disk.heals()));
         }
     }
     Ok(())

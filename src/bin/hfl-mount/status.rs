@@ -19,7 +19,7 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Shows what a mount has done so far, and how its mirrors stand
 #[derive(Debug, Parser)]
-#[command(name = "hfl-mount status")]
+#[command(name = "hfl-mount status", bin_name = "hfl-mount status")]
 pub struct StatusArgs {
     /// Where the image is mounted
     mountpoint: PathBuf,
@@ -56,13 +56,16 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
 
 fn read(point: &Path) -> Result<Value, Failure> {
     let none = |why: &dyn std::fmt::Display| {
-        let failure = Failure::new(LOCAL, format!("{}: no image is mounted here: {why}", point.display()));
+        let failure = Failure::new(LOCAL, format!("{}: no image is mounted here{why}", point.display()));
         failure.hint("name the directory that was given to hfl-mount as MOUNTPOINT")
     };
     let mut text = String::new();
-    let file = std::fs::File::open(point.join(STATUS_FILE)).map_err(|e| none(&e))?;
-    file.take(STATUS_MAX_BYTES).read_to_string(&mut text).map_err(|e| none(&e))?;
-    serde_json::from_str(&text).map_err(|e| none(&e))
+    let file = match std::fs::File::open(point.join(STATUS_FILE)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(none(&"")),
+        file => file.map_err(|e| none(&format_args!(": {e}")))?,
+    };
+    file.take(STATUS_MAX_BYTES).read_to_string(&mut text).map_err(|e| none(&format_args!(": {e}")))?;
+    serde_json::from_str(&text).map_err(|e| none(&format_args!(": {STATUS_FILE}: {e}")))
 }
 
 fn number(value: &Value) -> u64 {

@@ -10,10 +10,12 @@ use hfl::store::StoreErrorKind;
 
 /// Some mirrors were left behind.
 pub const BEHIND: u8 = 6;
+/// Something did not verify.
+pub const UNVERIFIED: u8 = 3;
+/// No mirror could be reached.
+pub const UNREACHABLE: u8 = 4;
 const LOCAL: u8 = 1;
 const USAGE: u8 = 2;
-const UNVERIFIED: u8 = 3;
-const UNREACHABLE: u8 = 4;
 const CONFLICT: u8 = 5;
 const INTERRUPTED: u8 = 130;
 

@@ -84,14 +84,14 @@ impl Show {
     }
 
     /// Lets `change` have the bar of a mirror.
-    fn mirror(&self, name: &str, change: impl FnOnce(&ProgressBar)) {
+    fn mirror(&self, way: &str, name: &str, change: impl FnOnce(&ProgressBar)) {
         if self.bar.is_hidden() {
             return;
         }
         let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
-            let bar = self.bars.add(ProgressBar::new(0)).with_prefix(name.to_owned());
-            set_style(&bar, "{bar:24} {bytes}/{total_bytes} {bytes_per_sec} to {prefix}");
+            let bar = self.bars.add(ProgressBar::new(0)).with_prefix(format!("{way} {name}"));
+            set_style(&bar, "{bar:24} {bytes}/{total_bytes} {bytes_per_sec} {prefix}");
             bar
         };
         change(mirrors.entry(name.to_owned()).or_insert_with(new));
@@ -125,8 +125,10 @@ impl Progress for Show {
             Event::Start { image_bytes } => self.start(image_bytes),
             Event::Read { bytes } | Event::Restored { bytes } => self.bar.inc(bytes),
             Event::Block { bytes, fate } => self.block(bytes, fate),
-            Event::ToSend { mirror, bytes } => self.mirror(mirror, |bar| bar.inc_length(bytes)),
-            Event::Sent { mirror, bytes } => self.mirror(mirror, |bar| bar.inc(bytes)),
+            Event::ToSend { mirror, bytes } => self.mirror("to", mirror, |bar| bar.inc_length(bytes)),
+            Event::Sent { mirror, bytes } => self.mirror("to", mirror, |bar| bar.inc(bytes)),
+            Event::ToCheck { mirror, bytes } => self.mirror("at", mirror, |bar| bar.inc_length(bytes)),
+            Event::Checked { mirror, bytes } => self.mirror("at", mirror, |bar| bar.inc(bytes)),
         }
     }
 }

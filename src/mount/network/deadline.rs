@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use crate::block::Block;
 use crate::index::BlockRow;
 use crate::read::{BlockSource, Fetched, ReadError};
+use crate::store::http::SLOWEST_BYTES_PER_S;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A source with a limit of time.
@@ -19,7 +20,7 @@ pub struct Deadline<S> {
 }
 
 impl<S> Deadline<S> {
-    /// Gives `inner`, called `name`, so much time for a block.
+    /// Gives `inner`, called `name`, so much time for a block, and what its file takes on the slowest connection.
     pub fn new(inner: S, name: Arc<str>, limit: Duration) -> Self {
         Self { inner: Arc::new(inner), name, limit }
     }
@@ -47,11 +48,12 @@ impl<S: BlockSource + 'static> BlockSource for Deadline<S> {
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let (inner, wanted) = (Arc::clone(&self.inner), *row);
         let mut attempt = Attempt(tokio::spawn(async move { inner.fetch(&wanted).await }));
-        match tokio::time::timeout(self.limit, &mut attempt.0).await {
+        let limit = self.limit + Duration::from_secs(u64::from(row.zlib_bytes) / SLOWEST_BYTES_PER_S);
+        match tokio::time::timeout(limit, &mut attempt.0).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(e)) => Err(self.error(StoreErrorKind::Other, format!("block {}: {e}", row.id))),
             Err(_) => {
-                let why = format!("block {} was not there within {:?}", row.id, self.limit);
+                let why = format!("block {} was not there within {limit:?}", row.id);
                 Err(self.error(StoreErrorKind::Unreachable, why))
             }
         }

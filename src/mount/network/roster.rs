@@ -14,12 +14,15 @@ const NEAR: f64 = 1.2;
 const NEAR_S: f64 = 0.002;
 /// Mirrors that are asked for nothing but to measure them, at the same time.
 const PROBES_MAX: usize = 2;
+/// After each of them there is a pause of so many times its time: they take little of a narrow link.
+const PROBE_REST: u32 = 10;
 
 /// Everybody's standing.
 #[derive(Debug)]
 pub struct Roster {
     names: Vec<Arc<str>>,
     standings: Mutex<Vec<Standing>>,
+    quiet_until: Mutex<Option<Instant>>,
     turn: AtomicUsize,
     pace: Pace,
 }
@@ -28,7 +31,7 @@ impl Roster {
     /// Mirrors of which nothing is known yet, in the order in which they are to be tried at first.
     pub fn new(names: Vec<Arc<str>>, pace: Pace) -> Arc<Self> {
         let standings = Mutex::new(vec![Standing::default(); names.len()]);
-        Arc::new(Self { names, standings, turn: AtomicUsize::new(0), pace })
+        Arc::new(Self { names, standings, quiet_until: Mutex::default(), turn: AtomicUsize::new(0), pace })
     }
 
     /// The mirrors' names.
@@ -91,11 +94,16 @@ impl Roster {
     /// A mirror other than `asked` that should be measured now, if there is one and not too many are.
     pub fn probe(self: &Arc<Self>, asked: usize) -> Option<Seat> {
         let now = Instant::now();
+        if self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until) {
+            return None;
+        }
         let mut standings = self.lock();
         if standings.iter().filter(|s| s.probing).count() >= PROBES_MAX {
             return None;
         }
-        let due = (0..standings.len()).find(|&at| at != asked && standings[at].is_due(now, &self.pace))?;
+        let due = (0..standings.len()).filter(|&at| at != asked && standings[at].is_due(now, &self.pace));
+        // Whoever was not asked for the longest time.
+        let due = due.min_by_key(|&at| standings[at].asked())?;
         standings[due].departed(now);
         standings[due].probing = true;
         Some(Seat { roster: Arc::clone(self), at: due, started: now, probe: true, told: false })
@@ -149,6 +157,9 @@ impl Drop for Seat {
         standing.in_flight = standing.in_flight.saturating_sub(1);
         if self.probe {
             standing.probing = false;
+            let rest = (self.started.elapsed() * PROBE_REST).min(self.roster.pace.probe_after);
+            let mut quiet_until = self.roster.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+            *quiet_until = Some(Instant::now() + rest);
         }
         if !self.told {
             standing.was_overtaken(self.started, Instant::now());

@@ -32,7 +32,9 @@ impl From<&ReadError> for Fault {
     fn from(error: &ReadError) -> Self {
         match (error.kind(), error.wait()) {
             (_, Some(wait)) => Fault::Busy(wait),
-            (ReadErrorKind::Store(StoreErrorKind::NotFound) | ReadErrorKind::Missing, _) => Fault::Behind,
+            // A bucket that nobody may list answers 403 for what is not there.
+            (ReadErrorKind::Store(StoreErrorKind::NotFound | StoreErrorKind::Denied), _) => Fault::Behind,
+            (ReadErrorKind::Missing, _) => Fault::Behind,
             _ => Fault::Broken,
         }
     }
@@ -96,6 +98,11 @@ impl Standing {
     /// The time it usually takes to a checked block.
     pub fn usual(&self) -> Option<Duration> {
         self.usual_s.map(Duration::from_secs_f64)
+    }
+
+    /// When it was last asked for anything.
+    pub fn asked(&self) -> Option<Instant> {
+        self.asked
     }
 
     /// Bytes a second while it answers.

@@ -16,6 +16,7 @@ use reqwest::{Certificate, NoProxy, Proxy};
 use super::names::Names;
 use super::{Http, sentence};
 use crate::store::{Fetch as _, StoreError, StoreErrorKind};
+use crate::url::BaseUrl;
 
 /// How long a connection may take, with the look-up of its name and its TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,7 +53,7 @@ impl fmt::Debug for HttpOptions {
 
 /// Connections, shared by all mirrors.
 #[derive(Debug, Clone)]
-pub struct HttpClient(pub(super) reqwest::Client);
+pub struct HttpClient(pub(super) reqwest::Client, Names);
 
 impl HttpClient {
     /// A client with no connection open yet.
@@ -68,7 +69,9 @@ impl HttpClient {
     /// # Errors
     /// A proxy that is none, too.
     pub fn with(options: &HttpOptions) -> Result<Self, StoreError> {
+        let names = Names::default();
         let mut builder = builder(Vec::new())
+            .dns_resolver(Arc::new(names.clone()))
             .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
             .read_timeout(options.silence_max)
             .http2_keep_alive_interval(SIGN_OF_LIFE)
@@ -78,7 +81,22 @@ impl HttpClient {
         if let Some(url) = &options.proxy {
             builder = builder.proxy(proxy(url)?);
         }
-        builder.build().map(Self).map_err(|e| StoreError::whole("https", StoreErrorKind::Other, sentence(&e)))
+        builder
+            .build()
+            .map(|client| Self(client, names))
+            .map_err(|e| StoreError::whole("https", StoreErrorKind::Other, sentence(&e)))
+    }
+
+    /// Looks up the hosts of these mirrors, all at once. One that is not found may be found later.
+    pub async fn look_up(&self, mirrors: impl Iterator<Item = &BaseUrl>) {
+        let mut asked = tokio::task::JoinSet::new();
+        let url = |mirror: &BaseUrl| reqwest::Url::parse(mirror.as_str()).ok();
+        for url in mirrors.filter_map(url) {
+            if let Some(host) = url.domain() {
+                asked.spawn(self.1.clone().resolve(host.to_owned()));
+            }
+        }
+        while asked.join_next().await.is_some() {}
     }
 
     /// The object at a URL that is no mirror's, of at most `max_bytes`.

@@ -95,7 +95,8 @@ impl Names {
         if host.addresses.is_empty() { FIRST_WAIT } else { REFRESH_WAIT }
     }
 
-    async fn resolve(self, name: String) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
+    /// The addresses of a host.
+    pub(super) async fn resolve(self, name: String) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
         let wait = self.look(&name);
         let answered = async {
             loop {

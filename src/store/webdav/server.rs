@@ -133,6 +133,10 @@ impl Server {
             }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => (StoreErrorKind::Unreachable, said),
             status if status.is_redirection() => (StoreErrorKind::Protocol, redirected(method, answer)),
+            StatusCode::INTERNAL_SERVER_ERROR if matches!(method, "PUT" | "MKCOL" | "MOVE") => {
+                let why = "it may not be allowed to write there; its error log says more";
+                (StoreErrorKind::Unreachable, format!("{said} to {method}: {why}"))
+            }
             status if status.is_server_error() => (StoreErrorKind::Unreachable, format!("{said} to {method}")),
             _ => (StoreErrorKind::Protocol, format!("{said} to {method}")),
         };

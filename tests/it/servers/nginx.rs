@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::authority::Authority;
 use super::webdav::{PASSWORD, USER, WebDavServer};
 use super::{Daemon, free_port, local, password_file, program};
 
@@ -39,10 +40,10 @@ pub fn start_with(options: Options) -> Option<WebDavServer> {
     fs::create_dir_all(&root).expect("a root");
     fs::create_dir(at.join("t")).expect("a directory");
     password_file(&at.join("passwords"), USER, PASSWORD)?;
-    let ca_file = if options.tls { Some(super::certificate(at)?) } else { None };
+    let ca_file = if options.tls { Some(Authority::new(at)?.ca_file) } else { None };
     let (port, public) = (free_port(), free_port());
     let tls = match options.tls {
-        true => format!(" ssl; ssl_certificate {0}/cert.pem; ssl_certificate_key {0}/key.pem", at.display()),
+        true => format!(" ssl; ssl_certificate {0}/certificate.pem; ssl_certificate_key {0}/key.pem", at.display()),
         false => String::new(),
     };
     let listen = format!("127.0.0.1:{port}{tls}");

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::authority::Authority;
 use super::s3::{ACCESS_KEY, SECRET_KEY, Server};
 use super::{Daemon, free_port, local, program};
 
@@ -17,22 +18,11 @@ pub fn start() -> Option<Server> {
 
 /// The same over TLS, with a certificate of an authority of its own; `None` where openssl is not installed either.
 pub fn start_tls() -> Option<Server> {
-    let (rclone, openssl) = (program("rclone")?, program("openssl")?);
+    let rclone = program("rclone")?;
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let leaf = "basicConstraints=CA:FALSE\nsubjectAltName=IP:127.0.0.1\n";
-    fs::write(directory.path().join("leaf.cnf"), leaf).expect("a file");
-    for arguments in [
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=ca -days 2 -keyout ca.key -out ca.pem",
-        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=leaf -keyout leaf.key -out leaf.csr",
-        "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile leaf.cnf -out leaf.pem",
-    ] {
-        let mut openssl = Command::new(&openssl);
-        let made = openssl.current_dir(directory.path()).args(arguments.split(' ')).output().expect("openssl runs");
-        assert!(made.status.success(), "{}", crate::lab::stderr(&made));
-    }
-    let [certificate, key, authority] = ["leaf.pem", "leaf.key", "ca.pem"].map(|name| directory.path().join(name));
+    let Authority { ca_file, certificate, key } = Authority::new(directory.path())?;
     let tls = ["--cert".into(), certificate.into_os_string(), "--key".into(), key.into_os_string()];
-    serve(&rclone, directory, &tls, Some(authority))
+    serve(&rclone, directory, &tls, Some(ca_file))
 }
 
 fn serve(rclone: &Path, directory: TempDir, more: &[OsString], ca_file: Option<PathBuf>) -> Option<Server> {

@@ -4,14 +4,17 @@ mod demo;
 mod diff;
 mod gc;
 mod log;
+mod mirrors;
 mod mount;
 mod publish;
 mod restore;
 mod rollback;
 mod serve;
 mod sync;
+mod verify;
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,6 +37,8 @@ pub enum Command {
     Gc(gc::Args),
     Restore(restore::Args),
     Log(log::Args),
+    Verify(verify::Args),
+    Mirrors(mirrors::Args),
     Serve(serve::Args),
     Mount(mount::Args),
     Demo(demo::Args),
@@ -49,6 +54,8 @@ impl Command {
             Self::Gc(args) => gc::run(args),
             Self::Restore(args) => restore::run(args),
             Self::Log(args) => log::run(args),
+            Self::Verify(args) => verify::run(args),
+            Self::Mirrors(args) => mirrors::run(args),
             Self::Serve(args) => serve::run(args),
             Self::Mount(args) => mount::run(args),
             Self::Demo(args) => demo::run(args),
@@ -65,6 +72,8 @@ impl Command {
             Self::Diff(args) => args.json,
             Self::Restore(args) => args.json,
             Self::Log(args) => args.json,
+            Self::Verify(args) => args.output.json,
+            Self::Mirrors(args) => args.json,
             Self::Serve(_) | Self::Mount(_) | Self::Demo(_) => false,
         }
     }
@@ -81,7 +90,16 @@ fn read_mirrors(path: &Path) -> anyhow::Result<Mirrors> {
     }
     let file = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
     let text = String::from_utf8(file).map_err(|_| usage(format!("{}: not UTF-8", path.display())))?;
-    Mirrors::parse(&text).map_err(|e| usage(format!("{}: {e}", path.display())))
+    let mirrors = Mirrors::parse(&text).map_err(|e| usage(format!("{}: {e}", path.display())))?;
+    if mirrors.may_hold_secrets() && meta.permissions().mode() & 0o077 != 0 {
+        // Nothing can be done about a standard error that cannot be written to.
+        let _ = writeln!(
+            std::io::stderr(),
+            "hfl: warning: {0}: others can read its headers; chmod 600 {0}",
+            path.display()
+        );
+    }
+    Ok(mirrors)
 }
 
 fn usage(message: String) -> anyhow::Error {

@@ -1,0 +1,114 @@
+//! `hfl-mount nbd`: the image as a read-only NBD export, for QEMU and others who read it without FUSE.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Arg, ArgGroup, ArgMatches, CommandFactory as _, FromArgMatches as _, value_parser};
+use hfl::mount::nbd::Export;
+use hfl::mount::nbd::listen::Listener;
+
+use crate::args::Args;
+use crate::daemon::Daemon;
+use crate::failure::{Failure, LOCAL};
+use crate::run::{Signals, announcement, ready};
+
+const ABOUT: &str = "Exports an image over NBD, read-only, until Ctrl-C. Nobody is asked who he is.";
+const EXAMPLES: &str = "\
+Examples:
+  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --socket /run/hfl.sock
+  qemu-img map -f raw 'nbd+unix:///debian-ps3?socket=/run/hfl.sock'
+  qemu-system-x86_64 -drive file='nbd+unix:///debian-ps3?socket=/run/hfl.sock',format=raw,snapshot=on
+  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --listen 127.0.0.1:10809
+
+Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable";
+
+/// Where clients connect to.
+#[derive(Debug)]
+pub enum Place {
+    /// A socket in the file system.
+    Socket(PathBuf),
+    /// A TCP address.
+    Address(SocketAddr),
+}
+
+/// What is to be exported, and where.
+#[derive(Debug)]
+pub struct NbdArgs {
+    /// The options that a mount has, too.
+    pub args: Args,
+    /// Where clients connect to.
+    pub place: Place,
+}
+
+/// The command line of a mount, with a place to listen at instead of a mount point.
+fn command() -> clap::Command {
+    let socket = Arg::new("socket").long("socket").value_name("PATH").value_parser(value_parser!(PathBuf));
+    let listen = Arg::new("listen").long("listen").value_name("ADDRESS:PORT").value_parser(value_parser!(SocketAddr));
+    Args::command()
+        .name("hfl-mount nbd")
+        .bin_name("hfl-mount nbd")
+        .about(ABOUT)
+        .long_about(ABOUT)
+        .after_help(EXAMPLES)
+        .mut_arg("mountpoint", |arg| arg.long("mountpoint").required(false).hide(true).default_value("."))
+        .mut_arg("foreground", |arg| arg.hide(true))
+        .mut_arg("daemon", |arg| arg.help("Go into the background once the export can be read"))
+        .arg(socket.help("Listen at this socket, which is made and removed again"))
+        .arg(listen.help("Listen at this TCP address; port 0 takes a free one"))
+        .group(ArgGroup::new("place").args(["socket", "listen"]).required(true))
+}
+
+impl NbdArgs {
+    /// Reads the command line from the word `nbd` on.
+    pub fn read(words: &[OsString]) -> Result<Self, clap::Error> {
+        let mut matches = command().try_get_matches_from(words)?;
+        let mut args = Args::from_arg_matches(&matches)?.check()?;
+        args.foreground = !args.daemon;
+        Ok(Self { args, place: place(&mut matches)? })
+    }
+}
+
+fn place(matches: &mut ArgMatches) -> Result<Place, clap::Error> {
+    let socket = matches.remove_one("socket").map(Place::Socket);
+    let place = socket.or_else(|| matches.remove_one("listen").map(Place::Address));
+    place.ok_or_else(|| clap::Error::new(clap::error::ErrorKind::MissingRequiredArgument))
+}
+
+/// Exports, and returns when a signal has come.
+pub fn run(args: &Args, place: &Place, daemon: &mut Daemon) -> Result<(), Failure> {
+    let ready = ready(args)?;
+    let mut signals = ready.runtime.block_on(async { Signals::new(args.root) })?;
+    let listener = ready.runtime.block_on(async { listen(place) })?;
+    let mut export = Export {
+        name: ready.opened.head.image.clone(),
+        description: format!("version {} of {}", ready.opened.row.version, args.origin.sources[0]),
+        image: Arc::clone(&ready.image),
+        prefetch: None,
+        status: Arc::clone(&ready.status),
+        observer: Arc::clone(&ready.log) as _,
+    };
+    export.read_ahead(ready.readahead_bytes, ready.runtime.handle());
+    // For whoever starts it from a script: the one line on the standard output.
+    let _ = writeln!(std::io::stdout(), "{}", listener.uri(&export));
+    ready.announce(&announcement(&export.name, &ready.opened, &args.origin), args, daemon);
+    ready.runtime.block_on(async {
+        tokio::select! {
+            () = listener.serve(Arc::new(export)) => {}
+            () = signals.any() => {}
+        }
+        drop(listener);
+    });
+    ready.end();
+    Ok(())
+}
+
+fn listen(place: &Place) -> Result<Listener, Failure> {
+    let (listener, name) = match place {
+        Place::Socket(path) => (Listener::unix(path), path.display().to_string()),
+        Place::Address(address) => (Listener::tcp(*address), address.to_string()),
+    };
+    listener.map_err(|e| Failure::new(LOCAL, format!("cannot listen at {name}: {e}")))
+}

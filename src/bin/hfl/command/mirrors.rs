@@ -1,0 +1,127 @@
+//! `hfl mirrors`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use hfl::publish::{self, Believe, Capabilities, ImageState, MirrorState, ProbeOptions, Verdict};
+
+use crate::exit;
+use crate::show::{Show, Verbosity, bytes, count};
+
+/// How each mirror is: reachable, how fast, how far behind, and what its store really keeps to.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  hfl mirrors --to mirrors.toml
+
+What a store keeps to is found out with objects named probe-..., which are removed again.
+Exit codes: 0 all mirrors answer, 4 none does, 6 some do not.")]
+pub struct Args {
+    /// The mirrors
+    #[arg(long, value_name = "mirrors.toml")]
+    to: PathBuf,
+    /// Count the objects of each mirror, by a listing (can take long)
+    #[arg(long)]
+    count: bool,
+    /// Write nothing: do not try what the stores keep to
+    #[arg(long)]
+    no_probe: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mirrors = super::read_mirrors(&args.to)?;
+    let relative_to = args.to.parent().unwrap_or(Path::new("")).to_owned();
+    let key = mirrors.publish.key.as_ref().map(|key| relative_to.join(key));
+    let believe = Believe::kept(super::keyring(key));
+    let options = ProbeOptions { mirrors, relative_to, believe, count: args.count, trials: !args.no_probe };
+    let cancel = super::cancel_on_signal()?;
+    let show = Show::new(Verbosity::of(true, false));
+    let states = super::runtime()?.block_on(publish::probe(&options, &show, &cancel))?;
+    if args.json {
+        exit::print_json(&states)?;
+    } else {
+        exit::print_with(|out| write_table(&states, out))?;
+    }
+    Ok(match states.iter().filter(|m| m.reachable).count() {
+        0 => ExitCode::from(exit::UNREACHABLE),
+        n if n < states.len() => ExitCode::from(exit::BEHIND),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+/// The columns, as wide as what stands in them.
+fn write_table(states: &[MirrorState], out: &mut String) -> std::fmt::Result {
+    let head = ["mirror", "reachable", "latency", "objects", "create", "replace", "swap", "read-back", "images"];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(states.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    states.iter().try_for_each(|state| write_notes(state, out))
+}
+
+fn row(state: &MirrorState) -> [String; 9] {
+    let dash = || "-".to_owned();
+    let capability = |of: fn(&Capabilities) -> Option<&Verdict>| {
+        state.capabilities.as_ref().and_then(of).map_or_else(dash, |verdict| word(verdict).to_owned())
+    };
+    let images: Vec<String> = state.images.iter().map(image).collect();
+    [
+        state.name.clone(),
+        if state.reachable { "yes" } else { "NO" }.to_owned(),
+        state.latency_ms.map_or_else(dash, |ms| format!("{ms:.1} ms")),
+        state.objects.map_or_else(dash, count),
+        capability(|c| Some(&c.exclusive_create)),
+        capability(|c| Some(&c.atomic_replace)),
+        capability(|c| Some(&c.conditional_put)),
+        capability(|c| c.read_back.as_ref()),
+        if images.is_empty() { dash() } else { images.join(", ") },
+    ]
+}
+
+fn image(image: &ImageState) -> String {
+    let version = image.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
+    let behind = if image.behind > 0 { format!(" ({} behind)", image.behind) } else { String::new() };
+    let unsure = if image.version.is_some() && !image.verified { " (not verified)" } else { "" };
+    format!("{} {version}{behind}{unsure}", image.image)
+}
+
+fn word(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Yes => "yes",
+        Verdict::No(_) => "no",
+        Verdict::Unknown(_) => "?",
+    }
+}
+
+/// The reasons, below the table.
+fn write_notes(state: &MirrorState, out: &mut String) -> std::fmt::Result {
+    if let Some(why) = &state.why {
+        writeln!(out, "{}: {why}", state.name)?;
+    }
+    if let (Some(objects), Some(all)) = (state.objects, state.bytes) {
+        writeln!(out, "{}: {} objects, {}", state.name, count(objects), bytes(all))?;
+    }
+    let Some(found) = &state.capabilities else { return Ok(()) };
+    let promises = [
+        ("create", Some(&found.exclusive_create)),
+        ("replace", Some(&found.atomic_replace)),
+        ("swap", Some(&found.conditional_put)),
+        ("read-back", found.read_back.as_ref()),
+    ];
+    for (promise, verdict) in promises {
+        if let Some(Verdict::No(why) | Verdict::Unknown(why)) = verdict {
+            writeln!(out, "{}: {promise}: {why}", state.name)?;
+        }
+    }
+    if !found.left_behind.is_empty() {
+        writeln!(out, "{}: could not be removed again: {}", state.name, found.left_behind.join(", "))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! `hfl verify`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use hfl::mirrors::Mirrors;
+use hfl::name::Name;
+use hfl::publish::{
+    self, Believe, Checked, Error, ErrorKind, Place, Problem, ProblemKind, VerifyOptions, VerifyReport,
+};
+
+use crate::exit;
+use crate::show::{Show, Verbosity, bytes, count};
+
+/// Problems that are shown one by one; JSON has all of them.
+const PROBLEMS_SHOWN: usize = 50;
+
+/// Check that every mirror holds what its heads promise: missing, truncated, wrong and stray objects.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  hfl verify --to mirrors.toml
+  hfl verify --to mirrors.toml --deep --repair
+  hfl verify --to mirrors.toml --mirror tokyo --image debian-ps3 --json
+
+Without --repair nothing is written and no lock is taken. Strays are told and left alone: hfl gc removes them.
+Exit codes: 0 nothing wrong, or all repaired; 3 problems remain; 4 no mirror reachable; 5 locked (--repair);
+6 nothing wrong, but some mirrors are behind or cannot be reached.")]
+pub struct Args {
+    /// The mirrors
+    #[arg(long, value_name = "mirrors.toml")]
+    to: PathBuf,
+    /// Check this mirror only; can be given several times
+    #[arg(long, value_name = "NAME")]
+    mirror: Vec<Name>,
+    /// Check this image only; can be given several times
+    #[arg(long, value_name = "NAME")]
+    image: Vec<Name>,
+    /// Read every block, not a sample
+    #[arg(long)]
+    deep: bool,
+    /// How many blocks of each mirror to read, through its public URL too
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    sample: usize,
+    /// Replace what is damaged with what another mirror has right
+    #[arg(long)]
+    repair: bool,
+    #[command(flatten)]
+    trust: super::TrustArgs,
+    #[command(flatten)]
+    pub output: super::OutputArgs,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mirrors = super::read_mirrors(&args.to)?;
+    let relative_to = args.to.parent().unwrap_or(Path::new("")).to_owned();
+    let believe = believe(&args.trust, &mirrors, &relative_to)?;
+    let options = VerifyOptions {
+        mirrors,
+        relative_to,
+        only: args.mirror,
+        images: args.image,
+        believe,
+        deep: args.deep,
+        sample: args.sample,
+        repair: args.repair,
+    };
+    let cancel = super::cancel_on_signal()?;
+    let show = Arc::new(Show::new(args.output.verbosity()));
+    let report = super::runtime()?.block_on(publish::verify(options, show.clone(), cancel));
+    drop(show);
+    let report = report?;
+    let code = code(&report);
+    if args.output.json {
+        exit::print_json(&report)?;
+    } else if args.output.verbosity() != Verbosity::Quiet || code != 0 {
+        exit::print_with(|out| write_report(&report, out))?;
+    }
+    Ok(ExitCode::from(code))
+}
+
+fn believe(trust: &super::TrustArgs, mirrors: &Mirrors, relative_to: &Path) -> anyhow::Result<Believe> {
+    let text = match &trust.key {
+        _ if trust.unsigned => return Ok(Believe::Anyone),
+        Some(key) if Path::new(key).is_file() => std::fs::read_to_string(key)?,
+        Some(key) => key.clone(),
+        None => {
+            let key = mirrors.publish.key.as_ref().map(|key| relative_to.join(key));
+            return Ok(Believe::kept(super::keyring(key)));
+        }
+    };
+    let key = text.parse().map_err(|e| Error::new(ErrorKind::Usage, format!("--key: {e}")))?;
+    Ok(Believe::Key(key))
+}
+
+/// A mirror that is only behind, or away, holds nothing wrong.
+fn code(report: &VerifyReport) -> u8 {
+    if report.remaining().any(|problem| problem.kind != ProblemKind::Behind) {
+        exit::UNVERIFIED
+    } else if report.remaining().count() > 0 || report.unreachable().count() > 0 {
+        exit::BEHIND
+    } else {
+        0
+    }
+}
+
+fn write_report(report: &VerifyReport, out: &mut String) -> std::fmt::Result {
+    let shown: Vec<&Problem> = report.problems.iter().filter(|p| p.kind != ProblemKind::Stray).collect();
+    shown.iter().take(PROBLEMS_SHOWN).try_for_each(|problem| write_problem(problem, out))?;
+    if shown.len() > PROBLEMS_SHOWN {
+        writeln!(out, "and {} more (--json has all)", count((shown.len() - PROBLEMS_SHOWN) as u64))?;
+    }
+    writeln!(out, "{} checked in {:.1} s", report.images.join(", "), report.seconds)?;
+    report.mirrors.iter().try_for_each(|mirror| write_mirror(mirror, out))?;
+    for image in &report.unchecked {
+        writeln!(out, "  not checked: {image} (no key is known for it; --key, or --unsigned)")?;
+    }
+    Ok(())
+}
+
+fn write_problem(problem: &Problem, out: &mut String) -> std::fmt::Result {
+    let kind = match problem.kind {
+        ProblemKind::Missing => "missing",
+        ProblemKind::Truncated => "truncated",
+        ProblemKind::Wrong => "wrong",
+        ProblemKind::Unreadable => "unreadable",
+        ProblemKind::Behind => "behind",
+        ProblemKind::Stray => "stray",
+    };
+    let place = if problem.place == Place::Public { " (public URL)" } else { "" };
+    let repaired = if problem.repaired { "; repaired" } else { "" };
+    writeln!(out, "{kind:<10}  {}{place}  {}  {}{repaired}", problem.mirror, problem.path, problem.what)
+}
+
+fn write_mirror(mirror: &Checked, out: &mut String) -> std::fmt::Result {
+    write!(out, "  mirror  {}: ", mirror.name)?;
+    match mirror.problems {
+        0 if mirror.why.is_some() => {}
+        0 => write!(out, "all right, ")?,
+        1 => write!(out, "1 PROBLEM, ")?,
+        n => write!(out, "{} PROBLEMS, ", count(n))?,
+    }
+    if mirror.repaired > 0 {
+        write!(out, "{} repaired, ", count(mirror.repaired))?;
+    }
+    write!(out, "{} objects checked, {} read whole", count(mirror.objects), count(mirror.read))?;
+    write!(out, " ({}) in {:.1} s", bytes(mirror.bytes_read), mirror.seconds)?;
+    match &mirror.why {
+        Some(why) => writeln!(out, "; NOT REACHED: {why}")?,
+        None => writeln!(out)?,
+    }
+    if mirror.unlisted > 0 {
+        writeln!(out, "          {} of them are there, but its listing does not have them", count(mirror.unlisted))?;
+    }
+    if let Some(strays @ 1..) = mirror.strays {
+        let size = bytes(mirror.stray_bytes);
+        let them = if strays == 1 { "stray" } else { "strays" };
+        writeln!(out, "          {} {them}, {size}: objects that nothing names", count(strays))?;
+    }
+    Ok(())
+}

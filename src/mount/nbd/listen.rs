@@ -1,0 +1,161 @@
+//! Takes connections, at a socket in the file system or at a TCP address, and serves each until it ends.
+//!
+//! A socket that a server left behind when it was killed is replaced; one that somebody listens at, or that is no socket,
+//! never. It is removed at the end, if it is still the same.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::Export;
+use super::handshake::shake;
+use super::transmission::transmit;
+
+/// Connections served at the same time; further ones wait.
+const CONNECTIONS_MAX: usize = 32;
+/// Connections that wait to be taken.
+const BACKLOG: u32 = 64;
+/// The time for a handshake.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// A pause after the system could give no connection.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Where connections come in.
+#[derive(Debug)]
+pub enum Listener {
+    /// A socket in the file system.
+    Unix(UnixListener, SocketFile),
+    /// A TCP port.
+    Tcp(TcpListener),
+}
+
+/// The file of a socket, removed when this is dropped.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
+}
+
+impl Listener {
+    /// Listens at a path. Needs a runtime.
+    ///
+    /// # Errors
+    /// Those of the system, and whatever lies there that must not be replaced.
+    pub fn unix(path: &Path) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        match std::fs::symlink_metadata(&path) {
+            Ok(meta) if !meta.file_type().is_socket() => {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something there already"));
+            }
+            Ok(_) => match std::os::unix::net::UnixStream::connect(&path) {
+                Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens there already")),
+                Err(_) => std::fs::remove_file(&path)?,
+            },
+            Err(_) => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        let identity = identity(&path)?;
+        Ok(Self::Unix(listener, SocketFile { path, identity }))
+    }
+
+    /// Listens at an address. Needs a runtime.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn tcp(address: SocketAddr) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        // Inherited by the connections: a client may be silent for days, but not gone.
+        socket.set_keepalive(true)?;
+        socket.bind(address)?;
+        Ok(Self::Tcp(socket.listen(BACKLOG)?))
+    }
+
+    /// The URI of the export here, as doc/uri.md of the NBD project has it.
+    pub fn uri(&self, export: &Export) -> String {
+        match self {
+            Self::Unix(_, file) => format!("nbd+unix:///{}?socket={}", export.name, escaped(&file.path)),
+            Self::Tcp(listener) => {
+                let address = listener.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
+                format!("nbd://{address}/{}", export.name)
+            }
+        }
+    }
+
+    /// Serves until this future is dropped.
+    pub async fn serve(&self, export: Arc<Export>) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut connections = JoinSet::new();
+        while let Ok(place) = Arc::clone(&room).acquire_owned().await {
+            while connections.try_join_next().is_some() {}
+            let export = Arc::clone(&export);
+            match self {
+                Self::Unix(listener, _) => match listener.accept().await {
+                    Ok((stream, _)) => {
+                        connections.spawn(async move {
+                            let _ = converse(stream, export).await;
+                            drop(place);
+                        });
+                    }
+                    Err(_) => tokio::time::sleep(PAUSE).await,
+                },
+                Self::Tcp(listener) => match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let _ = stream.set_nodelay(true);
+                        connections.spawn(async move {
+                            let _ = converse(stream, export).await;
+                            drop(place);
+                        });
+                    }
+                    Err(_) => tokio::time::sleep(PAUSE).await,
+                },
+            }
+        }
+    }
+}
+
+/// One connection, to its end. Whatever it dies of concerns its client alone.
+async fn converse<S>(mut stream: S, export: Arc<Export>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let agreed = tokio::time::timeout(HANDSHAKE_TIME, shake(&mut stream, &export)).await??;
+    let Some(agreed) = agreed else { return Ok(()) };
+    let (reader, writer) = tokio::io::split(stream);
+    transmit(tokio::io::BufReader::new(reader), writer, export, agreed).await
+}
+
+/// A path as it stands in the query of a URI (RFC 3986).
+fn escaped(path: &Path) -> String {
+    let mut text = String::new();
+    for &byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            text.push(byte.into());
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}

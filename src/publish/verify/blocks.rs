@@ -1,0 +1,120 @@
+//! The blocks of a mirror: compared with a listing, asked for where the listing lacks them, and read: a sample, or all.
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use rand::seq::SliceRandom as _;
+
+use super::examine;
+use super::ledger::{Finding, Flaw, Ledger, Object};
+use super::look::Look;
+use super::problem::ProblemKind;
+use super::run::Run;
+use super::shelf::Shelf;
+use crate::block::zlib_max_bytes;
+use crate::index::BlockRow;
+use crate::layout::RepoPath;
+use crate::publish::error::Error;
+use crate::publish::presence::Listing;
+use crate::publish::progress::Event;
+
+/// Blocks as a listing shows them.
+#[derive(Debug, Default)]
+pub struct Sorted {
+    /// Listed with the size they were published with.
+    pub likely: Vec<BlockRow>,
+    /// Listed with another size: damaged, or another library's encoding of the same bytes.
+    pub odd: Vec<BlockRow>,
+    /// Not listed.
+    pub unlisted: Vec<BlockRow>,
+}
+
+impl Sorted {
+    /// Compares what should be there with what is listed.
+    pub fn by(rows: Vec<BlockRow>, listing: &Listing) -> Self {
+        let mut sorted = Self::default();
+        for row in rows {
+            match listing.bytes(&row.id) {
+                Some(bytes) => sorted.put(row, bytes),
+                None => sorted.unlisted.push(row),
+            }
+        }
+        sorted
+    }
+
+    fn put(&mut self, row: BlockRow, bytes: u64) {
+        if bytes == u64::from(row.zlib_bytes) { self.likely.push(row) } else { self.odd.push(row) }
+    }
+}
+
+/// Checks the blocks that `mirror` must hold; returns those that were found right by reading them, at most `sample`.
+///
+/// # Errors
+/// The mirror went away.
+pub async fn check(
+    run: &Run,
+    mirror: usize,
+    (look, shelf): (&Look, &Shelf),
+    ledger: &mut Ledger,
+) -> Result<Vec<BlockRow>, Error> {
+    let mut sorted = Sorted::by(shelf.blocks(mirror), &look.blocks);
+    let rows = sorted.likely.len() + sorted.odd.len() + sorted.unlisted.len();
+    ledger.checked.objects += rows as u64;
+    ask(run, mirror, &mut sorted, ledger).await?;
+    sorted.likely.shuffle(&mut rand::rng());
+    let sample = run.options.sample;
+    let likely = if run.options.deep { &sorted.likely[..] } else { &sorted.likely[..sample.min(sorted.likely.len())] };
+    let mut right = read(run, mirror, likely, ledger).await?;
+    right.truncate(sample);
+    read(run, mirror, &sorted.odd, ledger).await?;
+    Ok(right)
+}
+
+/// Asks for what is not listed: a listing may be cut short, or old.
+async fn ask(run: &Run, mirror: usize, sorted: &mut Sorted, ledger: &mut Ledger) -> Result<(), Error> {
+    let store = &*run.mirrors[mirror].store;
+    let sizes = stream::iter(std::mem::take(&mut sorted.unlisted));
+    let sizes = sizes.map(|row| async move { (row, store.size(&RepoPath::block(&row.id)).await) });
+    let mut sizes = sizes.buffer_unordered(run.jobs(mirror));
+    while let Some((row, size)) = sizes.next().await {
+        let flaw = match size {
+            Ok(Some(bytes)) => {
+                ledger.checked.unlisted += 1;
+                sorted.put(row, bytes);
+                continue;
+            }
+            Ok(None) => Flaw::new(ProblemKind::Missing, "not there"),
+            Err(e) => Flaw::of(e)?,
+        };
+        ledger.add([finding(&row, flaw)]);
+    }
+    Ok(())
+}
+
+/// Reads blocks whole; returns those that are right.
+async fn read(run: &Run, mirror: usize, rows: &[BlockRow], ledger: &mut Ledger) -> Result<Vec<BlockRow>, Error> {
+    let (store, name) = (&*run.mirrors[mirror].store, run.mirrors[mirror].name());
+    let bytes = |row: &BlockRow| u64::from(row.zlib_bytes);
+    run.progress.event(Event::ToCheck { mirror: name, bytes: rows.iter().map(bytes).sum() });
+    let reads = stream::iter(rows.to_vec()).map(|row| async move {
+        let _room = run.budget.room(zlib_max_bytes(row.bytes)).await;
+        let examined = examine::block(store, &row).await;
+        (row, examined.map(|done| done.map(|file| file.len() as u64)))
+    });
+    let mut reads = reads.buffer_unordered(run.jobs(mirror));
+    let mut right = Vec::new();
+    while let Some((row, examined)) = reads.next().await {
+        match examined? {
+            Ok(read) => {
+                ledger.read(read);
+                right.push(row);
+            }
+            Err(flaw) => ledger.add([finding(&row, flaw)]),
+        }
+        run.progress.event(Event::Checked { mirror: name, bytes: bytes(&row) });
+    }
+    Ok(right)
+}
+
+fn finding(row: &BlockRow, flaw: Flaw) -> Finding {
+    Finding::stored(RepoPath::block(&row.id), flaw, Some(Object::Block(*row)))
+}

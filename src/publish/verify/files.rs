@@ -1,0 +1,203 @@
+//! Indexes, further files and their signatures: each is read whole on every mirror that promises it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use super::examine::{self, Examined};
+use super::heads::Believed;
+use super::ledger::{Finding, Flaw, Ledger, Object};
+use super::problem::ProblemKind;
+use super::run::Run;
+use super::shelf::Shelf;
+use crate::digest::Sha256;
+use crate::head::VersionRow;
+use crate::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
+use crate::layout::RepoPath;
+use crate::name::Name;
+use crate::publish::error::Error;
+use crate::store::Fetch;
+
+/// Files under way at the same time on one mirror: each may be large.
+const FILES_AT_ONCE: usize = 4;
+
+/// A file that a head names.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    path: RepoPath,
+    bytes: u64,
+    sha256: Sha256,
+    /// The version, where it is an index.
+    index: Option<(Name, VersionRow)>,
+    /// Whether it has a signature.
+    signed: bool,
+    /// Whose that may be: a client is shipped with several images, and signed for the one that shipped it last.
+    keys: Vec<PublicKey>,
+}
+
+/// All files that these heads name, each once.
+pub fn pieces(duty: &[Arc<Believed>]) -> Vec<Piece> {
+    let mut pieces: BTreeMap<_, Piece> = BTreeMap::new();
+    for believed in duty {
+        for piece in named(believed) {
+            let same = pieces.entry((piece.path.clone(), piece.sha256.0));
+            same.and_modify(|old| old.keys.extend(piece.keys.clone())).or_insert(piece);
+        }
+    }
+    pieces.into_values().collect()
+}
+
+fn named(believed: &Believed) -> impl Iterator<Item = Piece> {
+    let head = &believed.head;
+    let piece = |path, bytes, sha256, index| Piece {
+        path,
+        bytes,
+        sha256,
+        index,
+        signed: believed.signed,
+        keys: believed.key.iter().cloned().collect(),
+    };
+    let indexes = head.versions.iter().map(move |row| {
+        piece(row.index_path(&head.image), row.index_bytes, row.index_sha256, Some((head.image.clone(), row.clone())))
+    });
+    indexes.chain(head.files.iter().map(move |file| piece(file.path.clone(), file.bytes, file.sha256, None)))
+}
+
+/// Checks what the heads that `mirror` is measured by name, and gathers the blocks of its indexes on the shelf.
+///
+/// # Errors
+/// The mirror went away; two blocks of one name.
+pub async fn check(run: &Run, mirror: usize, shelf: &Shelf, ledger: &mut Ledger) -> Result<(), Error> {
+    let pieces = pieces(&run.duty[mirror]);
+    let checks = stream::iter(pieces).map(|piece| async move { check_piece(run, mirror, &piece, shelf).await });
+    let mut checks = checks.buffer_unordered(FILES_AT_ONCE);
+    while let Some(checked) = checks.next().await {
+        for (bytes, finding) in checked? {
+            ledger.checked.objects += 1;
+            ledger.read(bytes);
+            ledger.add(finding);
+        }
+    }
+    Ok(())
+}
+
+/// The file and its signature: the bytes of each that were read, and what is wrong.
+type Both = Vec<(u64, Option<Finding>)>;
+
+async fn check_piece(run: &Run, mirror: usize, piece: &Piece, shelf: &Shelf) -> Result<Both, Error> {
+    let store = &*run.mirrors[mirror].store;
+    let _room = run.budget.room(piece.bytes).await;
+    let found = examine::file(store, &piece.path, piece.bytes, &piece.sha256).await?;
+    let (read, mut flaw, good) = match found {
+        Ok(file) => (file.len() as u64, None, Some(file)),
+        Err(flaw) => (0, Some(flaw), elsewhere(run, mirror, piece).await),
+    };
+    if let (Some((image, row)), Some(file)) = (&piece.index, &good) {
+        flaw = shelf.take(image, row, file)?.or(flaw);
+    }
+    let object = Object::File { bytes: piece.bytes, sha256: piece.sha256 };
+    let mut both = vec![(read, flaw.map(|flaw| Finding::stored(piece.path.clone(), flaw, Some(object))))];
+    if piece.signed {
+        let path = piece.path.signature();
+        let keys = piece.keys(run.sees_all());
+        let (read, flaw) = match signature(store, &path, piece, keys, good.as_deref()).await? {
+            Ok(signature) => (signature.len() as u64, None),
+            Err(flaw) => (0, Some(flaw)),
+        };
+        let (of, bytes, sha256) = (piece.path.clone(), piece.bytes, piece.sha256);
+        let object = Object::Signature { of, bytes, sha256, keys: keys.to_vec() };
+        both.push((read, flaw.map(|flaw| Finding::stored(path, flaw, Some(object)))));
+    }
+    Ok(both)
+}
+
+/// The file from any other mirror.
+async fn elsewhere(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
+    for source in run.others(mirror) {
+        if let Some(file) = from(run, source, piece).await {
+            return Some(file);
+        }
+    }
+    None
+}
+
+/// The file from this mirror, or any other.
+async fn anywhere(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
+    match from(run, mirror, piece).await {
+        Some(file) => Some(file),
+        None => elsewhere(run, mirror, piece).await,
+    }
+}
+
+async fn from(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
+    let source = run.source(mirror)?;
+    run.good(mirror, examine::file(source, &piece.path, piece.bytes, &piece.sha256).await)
+}
+
+async fn signature(
+    store: &dyn Fetch,
+    path: &RepoPath,
+    piece: &Piece,
+    keys: &[PublicKey],
+    good: Option<&[u8]>,
+) -> Examined<Bytes> {
+    let file = match store.get(path, SIGNATURE_MAX_BYTES as u64).await {
+        Ok(file) => file,
+        Err(e) => return Flaw::of(e).map(Err),
+    };
+    let expected = match &piece.index {
+        Some((image, row)) => format!("hfl index {image} {} {}", row.version, row.index_sha256),
+        None => format!("hfl client {}", piece.path.as_str().rsplit('/').next().unwrap_or_default()),
+    };
+    Ok(check_signature(&file, &expected, keys, good).map(|()| file))
+}
+
+impl Piece {
+    /// Whose its signature may be: none is known where a file may be signed for an image that is not checked.
+    fn keys(&self, sees_all: bool) -> &[PublicKey] {
+        if sees_all || self.index.is_some() { &self.keys } else { &[] }
+    }
+}
+
+/// Checks a signature as far as it can be: without a key, or without the file, only its form. `expected` is its trusted
+/// comment, for messages.
+pub fn check_signature(file: &[u8], expected: &str, keys: &[PublicKey], signed: Option<&[u8]>) -> Result<(), Flaw> {
+    if file.is_empty() {
+        return Err(Flaw::new(ProblemKind::Truncated, "empty"));
+    }
+    let wrong = |what: String| Flaw::new(ProblemKind::Wrong, what);
+    let text = std::str::from_utf8(file).map_err(|_| wrong("not a minisign signature".into()))?;
+    let signature: Signature = text.parse().map_err(|e: crate::keys::SignatureError| wrong(e.to_string()))?;
+    let Some(signed) = signed else { return Ok(()) };
+    let mut why = None;
+    for key in keys {
+        match key.verify(signed, &signature, expected) {
+            Ok(()) => return Ok(()),
+            Err(e) => drop(why.get_or_insert(e)),
+        }
+    }
+    why.map_or(Ok(()), |e| Err(wrong(e.to_string())))
+}
+
+/// Reads the indexes that no mirror under check promises, so that strays can be told; whether all could be had.
+///
+/// # Errors
+/// Two blocks of one name.
+pub async fn complete(run: &Run, shelf: &Shelf) -> Result<bool, Error> {
+    let mut complete = true;
+    for (mirror, duty) in run.duty.iter().enumerate() {
+        for piece in pieces(duty) {
+            let Some((image, row)) = piece.index.as_ref().filter(|(_, row)| !shelf.has(row)) else { continue };
+            let _room = run.budget.room(piece.bytes).await;
+            let file = anywhere(run, mirror, &piece).await;
+            complete &= match file {
+                Some(file) => shelf.take(image, row, &file)?.is_none(),
+                None => false,
+            };
+        }
+    }
+    Ok(complete)
+}

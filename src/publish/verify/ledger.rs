@@ -1,0 +1,157 @@
+//! Findings while they are being made: with what is needed to mend them.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::problem::{Checked, Place, Problem, ProblemKind};
+use crate::digest::Sha256;
+use crate::index::BlockRow;
+use crate::keys::PublicKey;
+use crate::layout::RepoPath;
+use crate::name::Name;
+use crate::publish::error::Error;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// What is wrong with one object.
+#[derive(Debug, Clone)]
+pub struct Flaw {
+    /// What it is.
+    pub kind: ProblemKind,
+    /// The same for a person.
+    pub what: String,
+}
+
+impl Flaw {
+    /// A flaw of this kind.
+    pub fn new(kind: ProblemKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into() }
+    }
+
+    /// What a store's failure says about the object.
+    ///
+    /// # Errors
+    /// The store itself cannot be reached: then nothing is known about the object.
+    pub fn of(error: StoreError) -> Result<Self, Error> {
+        match error.kind() {
+            StoreErrorKind::Unreachable => Err(error.into()),
+            StoreErrorKind::NotFound => Ok(Self::new(ProblemKind::Missing, "not there")),
+            StoreErrorKind::TooLong => Ok(Self::new(ProblemKind::Wrong, format!("too long: {}", error.why()))),
+            _ => Ok(Self::new(ProblemKind::Unreadable, error.why())),
+        }
+    }
+}
+
+/// What an object should be, so that it can be had from elsewhere.
+#[derive(Debug, Clone)]
+pub enum Object {
+    /// A block.
+    Block(BlockRow),
+    /// An index or another file that a head names.
+    File {
+        /// Its bytes.
+        bytes: u64,
+        /// Its digest.
+        sha256: Sha256,
+    },
+    /// The signature of such a file.
+    Signature {
+        /// The file.
+        of: RepoPath,
+        /// Its bytes.
+        bytes: u64,
+        /// Its digest.
+        sha256: Sha256,
+        /// Whose it may be, where that is known.
+        keys: Vec<PublicKey>,
+    },
+    /// The list of images.
+    Images {
+        /// The list as it was found.
+        old: Option<Bytes>,
+        /// What it should hold.
+        names: BTreeSet<Name>,
+    },
+    /// The head of an image.
+    Head {
+        /// The image.
+        image: Name,
+        /// The head as it was found.
+        old: Option<Bytes>,
+    },
+}
+
+/// A problem of one mirror, and what would mend it.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// Where it shows.
+    pub place: Place,
+    /// The object.
+    pub path: RepoPath,
+    /// What is wrong.
+    pub flaw: Flaw,
+    /// What it should be; `None` where verify cannot mend it.
+    pub object: Option<Object>,
+    /// Whether it is mended.
+    pub repaired: bool,
+}
+
+impl Finding {
+    /// A problem in the store.
+    pub fn stored(path: RepoPath, flaw: Flaw, object: Option<Object>) -> Self {
+        Self { place: Place::Store, path, flaw, object, repaired: false }
+    }
+
+    /// A problem that shows only through the public URL.
+    pub fn public(path: RepoPath, flaw: Flaw) -> Self {
+        Self { place: Place::Public, path, flaw, object: None, repaired: false }
+    }
+
+    /// As a report has it.
+    pub fn problem(&self, mirror: &str) -> Problem {
+        Problem {
+            mirror: mirror.to_owned(),
+            place: self.place,
+            path: self.path.to_string(),
+            kind: self.flaw.kind,
+            what: self.flaw.what.clone(),
+            repaired: self.repaired,
+        }
+    }
+}
+
+/// The findings of one mirror.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// How much was looked at.
+    pub checked: Checked,
+}
+
+impl Ledger {
+    /// Counts an object that was read whole.
+    pub fn read(&mut self, bytes: u64) {
+        self.checked.read += 1;
+        self.checked.bytes_read += bytes;
+    }
+
+    /// Adds findings.
+    pub fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.findings.extend(findings);
+    }
+
+    /// The paths of what is wrong in the store.
+    pub fn damaged(&self) -> BTreeSet<RepoPath> {
+        let stored = self.findings.iter().filter(|f| f.place == Place::Store && f.flaw.kind != ProblemKind::Stray);
+        stored.map(|f| f.path.clone()).collect()
+    }
+
+    /// Sorts the findings and counts them.
+    pub fn close(&mut self) {
+        self.findings.sort_by(|a, b| (a.place, a.flaw.kind, &a.path).cmp(&(b.place, b.flaw.kind, &b.path)));
+        let repaired = self.findings.iter().filter(|f| f.repaired).count();
+        let remaining = self.findings.iter().filter(|f| !f.repaired && f.flaw.kind != ProblemKind::Stray).count();
+        (self.checked.repaired, self.checked.problems) = (repaired as u64, remaining as u64);
+    }
+}

@@ -1,0 +1,89 @@
+//! What clients get: heads, the newest indexes and a sample of the blocks, through the mirror's public URL.
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use super::examine::{self, Twice};
+use super::heads::{self, Believed, State};
+use super::ledger::{Finding, Flaw, Ledger};
+use super::problem::ProblemKind;
+use super::run::Run;
+use crate::block::zlib_max_bytes;
+use crate::index::BlockRow;
+use crate::layout::RepoPath;
+use crate::publish::error::Error;
+use crate::store::Fetch;
+
+/// Blocks under way at the same time.
+const BLOCKS_AT_ONCE: usize = 8;
+
+/// Compares the public side of `mirror` with its store. What is damaged in the store is not asked for again.
+pub async fn check(run: &Run, mirror: usize, sample: Vec<BlockRow>, ledger: &mut Ledger) {
+    let Some(public) = &run.mirrors[mirror].public else { return };
+    let reader = Twice(&**public);
+    if let Err(e) = check_all(run, mirror, &reader, sample, ledger).await {
+        let flaw = Flaw::new(ProblemKind::Unreadable, format!("the public URL cannot be reached: {e}"));
+        ledger.add([Finding::public(RepoPath::images(), flaw)]);
+    }
+}
+
+async fn check_all(
+    run: &Run,
+    mirror: usize,
+    reader: &dyn Fetch,
+    sample: Vec<BlockRow>,
+    ledger: &mut Ledger,
+) -> Result<(), Error> {
+    let damaged = ledger.damaged();
+    for believed in &run.duty[mirror] {
+        let image = &believed.head.image;
+        if !damaged.contains(&RepoPath::head(image)) {
+            check_head(run, reader, believed, ledger).await?;
+        }
+        let row = believed.head.newest();
+        let path = row.index_path(image);
+        if !damaged.contains(&path) {
+            let _room = run.budget.room(row.index_bytes).await;
+            note(ledger, path.clone(), examine::file(reader, &path, row.index_bytes, &row.index_sha256).await?);
+        }
+    }
+    let reads = stream::iter(sample).map(|row| async move {
+        let _room = run.budget.room(zlib_max_bytes(row.bytes)).await;
+        (RepoPath::block(&row.id), examine::block(reader, &row).await)
+    });
+    let mut reads = reads.buffer_unordered(BLOCKS_AT_ONCE);
+    while let Some((path, examined)) = reads.next().await {
+        note(ledger, path, examined?);
+    }
+    Ok(())
+}
+
+fn note(ledger: &mut Ledger, path: RepoPath, examined: Result<bytes::Bytes, Flaw>) {
+    match examined {
+        Ok(file) => ledger.read(file.len() as u64),
+        Err(flaw) => ledger.add([Finding::public(path, flaw)]),
+    }
+}
+
+/// The public head is the store's, or an older one that a cache still shows.
+async fn check_head(run: &Run, reader: &dyn Fetch, own: &Believed, ledger: &mut Ledger) -> Result<(), Error> {
+    let image = &own.head.image;
+    let flaw = match heads::read(reader, image, &run.options.believe.of(image)).await? {
+        State::Good(shown) if shown.file == own.file => {
+            ledger.read(shown.file.len() as u64);
+            return Ok(());
+        }
+        State::Good(shown) if heads::age(&shown.head) < heads::age(&own.head) => {
+            let version = shown.head.newest().version;
+            Flaw::new(
+                ProblemKind::Behind,
+                format!("shows an older head (version {version}): a cache before the mirror?"),
+            )
+        }
+        State::Good(_) => Flaw::new(ProblemKind::Wrong, "another head than the store has"),
+        State::Absent => Flaw::new(ProblemKind::Missing, "not there"),
+        State::Bad(flaw, _) | State::Foreign(_, flaw, _) => flaw,
+    };
+    ledger.add([Finding::public(RepoPath::head(image), flaw)]);
+    Ok(())
+}

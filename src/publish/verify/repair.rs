@@ -1,0 +1,163 @@
+//! Mending what is damaged in a store with what other mirrors have right.
+//!
+//! Blocks, indexes, files and signatures first, each checked before it is written and read back after; then the list of
+//! images; a damaged head last, and only where everything that it promises is there. Nothing is ever deleted.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use super::examine::{self, Examined};
+use super::files::check_signature;
+use super::ledger::{Finding, Flaw, Ledger, Object};
+use super::problem::{Place, ProblemKind};
+use super::run::Run;
+use crate::keys::SIGNATURE_MAX_BYTES;
+use crate::layout::RepoPath;
+use crate::publish::error::{Error, ErrorKind};
+use crate::publish::release::list_text;
+use crate::store::{Fetch, Swap};
+
+/// Mends what can be mended on `mirror`; what cannot says why.
+///
+/// # Errors
+/// The mirror went away, or its lock was lost.
+pub async fn mend(run: &Run, mirror: usize, ledger: &mut Ledger) -> Result<(), Error> {
+    let mut findings = std::mem::take(&mut ledger.findings);
+    let done = mend_all(run, mirror, &mut findings).await;
+    ledger.findings = findings;
+    done
+}
+
+async fn mend_all(run: &Run, mirror: usize, findings: &mut [Finding]) -> Result<(), Error> {
+    let is_body =
+        |f: &Finding| matches!(f.object, Some(Object::Block(_) | Object::File { .. } | Object::Signature { .. }));
+    if findings.iter().any(|f| f.object.is_some()) {
+        run.mirrors[mirror].confirm().await?;
+    }
+    let bodies = stream::iter(findings.iter_mut().filter(|f| is_body(f)));
+    let mut bodies = bodies.map(|f| mend_body(run, mirror, f)).buffer_unordered(run.jobs(mirror));
+    let mut written = false;
+    while let Some(mended) = bodies.next().await {
+        written |= mended?;
+    }
+    drop(bodies);
+    if written {
+        run.mirrors[mirror].store.barrier().await?;
+    }
+    for finding in findings.iter_mut() {
+        mend_list(run, mirror, finding).await?;
+    }
+    // What clients see, and what only the list or another head lacks, does not make this head a lie.
+    let promise_broken = findings.iter().any(|f| f.place == Place::Store && is_body(f) && !f.repaired);
+    for finding in findings.iter_mut() {
+        mend_head(run, mirror, finding, promise_broken).await?;
+    }
+    Ok(())
+}
+
+/// Mends a block, a file or a signature; whether it was written.
+async fn mend_body(run: &Run, mirror: usize, finding: &mut Finding) -> Result<bool, Error> {
+    let Some(object) = finding.object.clone() else { return Ok(false) };
+    let path = finding.path.clone();
+    for other in run.others(mirror) {
+        let Some(source) = run.source(other) else { continue };
+        let _room = run.budget.room(object.max_bytes()).await;
+        let Some(good) = run.good(other, object.read_right(source, &path).await) else { continue };
+        let store = &*run.mirrors[mirror].store;
+        if let Err(e) = store.put_replace(&path, good.clone()).await {
+            return settle(finding, e.into()).map(|()| false);
+        }
+        match store.get(&path, good.len() as u64).await {
+            Ok(found) if found == good => finding.repaired = true,
+            Ok(_) => not_repaired(finding, "it reads back with other bytes than were written"),
+            Err(e) => settle(finding, e.into())?,
+        }
+        return Ok(true);
+    }
+    not_repaired(finding, "no other mirror has it right");
+    Ok(false)
+}
+
+/// A failure of one object is told with it; one of the mirror ends the work on it.
+fn settle(finding: &mut Finding, error: Error) -> Result<(), Error> {
+    if error.kind() == ErrorKind::Unreachable {
+        return Err(error);
+    }
+    not_repaired(finding, &error.to_string());
+    Ok(())
+}
+
+fn not_repaired(finding: &mut Finding, why: &str) {
+    finding.flaw.what += &format!("; not repaired: {why}");
+}
+
+async fn mend_list(run: &Run, mirror: usize, finding: &mut Finding) -> Result<(), Error> {
+    let Some(Object::Images { old, names }) = finding.object.clone() else { return Ok(()) };
+    let Some(new) = list_text(&names) else { return Ok(()) };
+    swap(run, mirror, finding, old.as_deref(), new).await
+}
+
+async fn mend_head(run: &Run, mirror: usize, finding: &mut Finding, promise_broken: bool) -> Result<(), Error> {
+    let Some(Object::Head { image, old }) = finding.object.clone() else { return Ok(()) };
+    let Some(newest) = run.roster.newest.get(&image) else {
+        not_repaired(finding, "no mirror has a head of it that verifies");
+        return Ok(());
+    };
+    if promise_broken {
+        not_repaired(finding, "not everything that it promises is there");
+        return Ok(());
+    }
+    let newest = Arc::clone(newest);
+    swap(run, mirror, finding, old.as_deref(), newest.file.clone()).await
+}
+
+async fn swap(run: &Run, mirror: usize, finding: &mut Finding, old: Option<&[u8]>, new: Bytes) -> Result<(), Error> {
+    run.mirrors[mirror].confirm().await?;
+    match run.mirrors[mirror].store.swap(&finding.path, old, new).await {
+        Ok(Swap::Done) => finding.repaired = true,
+        Ok(Swap::Changed) => not_repaired(finding, "it was changed meanwhile"),
+        Err(e) => return settle(finding, e.into()),
+    }
+    Ok(())
+}
+
+impl Finding {
+    /// Says what there is to say of a problem that is left alone.
+    pub fn leave(&mut self) {
+        let mendable = self.object.is_some() || matches!(self.flaw.kind, ProblemKind::Stray | ProblemKind::Behind);
+        if !mendable && self.place == Place::Store {
+            not_repaired(self, "only by hand");
+        }
+    }
+}
+
+impl Object {
+    fn max_bytes(&self) -> u64 {
+        match self {
+            Self::Block(row) => crate::block::zlib_max_bytes(row.bytes),
+            Self::File { bytes, .. } | Self::Signature { bytes, .. } => *bytes,
+            Self::Images { .. } | Self::Head { .. } => 0,
+        }
+    }
+
+    /// The object from this place, if it is right there.
+    async fn read_right(&self, source: &dyn Fetch, path: &RepoPath) -> Examined<Bytes> {
+        match self {
+            Self::Block(row) => examine::block(source, row).await,
+            Self::File { bytes, sha256 } => examine::file(source, path, *bytes, sha256).await,
+            Self::Signature { of, bytes, sha256, keys } => {
+                let signature = match source.get(path, SIGNATURE_MAX_BYTES as u64).await {
+                    Ok(signature) => signature,
+                    Err(e) => return Flaw::of(e).map(Err),
+                };
+                let signed = examine::file(source, of, *bytes, sha256).await?;
+                let checked = signed.and_then(|signed| check_signature(&signature, "", keys, Some(&signed)));
+                Ok(checked.map(|()| signature))
+            }
+            Self::Images { .. } | Self::Head { .. } => Ok(Err(Flaw::new(ProblemKind::Wrong, "not copied"))),
+        }
+    }
+}

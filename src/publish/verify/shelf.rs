@@ -1,0 +1,90 @@
+//! The blocks that mirrors must hold, gathered from the indexes while these are checked.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use super::ledger::Flaw;
+use super::problem::ProblemKind;
+use crate::digest::{BlockId, Sha256};
+use crate::head::VersionRow;
+use crate::index::{BlockRow, Index};
+use crate::name::Name;
+use crate::publish::error::Error;
+use crate::publish::known::{Known, MirrorSet};
+
+/// The indexes that were read, as far as they matter: their blocks, and who must hold these.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    /// By the digest of an index: the mirrors whose heads name it.
+    promised: HashMap<Sha256, MirrorSet>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    known: Known,
+    indexes: HashSet<Sha256>,
+    /// Blocks of retired versions.
+    waiting: HashSet<BlockId>,
+}
+
+impl Shelf {
+    /// Notes that the head of `mirror` names this version.
+    pub fn promise(&mut self, row: &VersionRow, mirror: usize) {
+        let mirrors = self.promised.entry(row.index_sha256).or_default();
+        *mirrors = mirrors.with(mirror);
+    }
+
+    /// Takes in the file of an index whose digest is right; what is wrong with it all the same.
+    ///
+    /// # Errors
+    /// A SHA-1 collision between two indexes.
+    pub fn take(&self, image: &Name, row: &VersionRow, file: &[u8]) -> Result<Option<Flaw>, Error> {
+        if self.has(row) {
+            return Ok(None);
+        }
+        let wrong = |what: String| Ok(Some(Flaw::new(ProblemKind::Wrong, what)));
+        let index = match Index::parse(file) {
+            Ok(index) => index,
+            Err(e) => return wrong(e.to_string()),
+        };
+        let header = index.header();
+        if header.image != *image || header.version != row.version || header.size != row.size {
+            return wrong(format!("this is the index of {} version {}", header.image, header.version));
+        }
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.indexes.insert(row.index_sha256) {
+            let mirrors = self.promised.get(&row.index_sha256).copied().unwrap_or_default();
+            mirrors.iter().try_for_each(|mirror| taken.known.add(&index, mirror))?;
+        }
+        Ok(None)
+    }
+
+    /// Whether this index was taken in.
+    pub fn has(&self, row: &VersionRow) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).indexes.contains(&row.index_sha256)
+    }
+
+    /// The blocks that `mirror` must hold, in the order of their names.
+    pub fn blocks(&self, mirror: usize) -> Vec<BlockRow> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = taken.known.iter().filter(|known| known.holders.contains(mirror));
+        let mut rows: Vec<BlockRow> = held.map(|known| known.row).collect();
+        rows.sort_unstable_by_key(|row| row.id);
+        rows
+    }
+
+    /// Takes in the index of a version that no head names any more.
+    pub fn set_aside(&self, file: &[u8]) {
+        if let Ok(index) = Index::parse(file) {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.waiting.extend(index.blocks().iter().map(|row| row.id));
+        }
+    }
+
+    /// Whether any index names this block.
+    pub fn names(&self, id: &BlockId) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.known.get(id).is_some() || taken.waiting.contains(id)
+    }
+}

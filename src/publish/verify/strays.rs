@@ -1,0 +1,31 @@
+//! What lies on a mirror and is named by nothing. Only told: to remove it is for gc, which knows what is on its way.
+
+use std::collections::BTreeSet;
+
+use super::ledger::{Finding, Flaw, Ledger};
+use super::look::Look;
+use super::problem::ProblemKind;
+use super::shelf::Shelf;
+use crate::layout::{Kind, RepoPath};
+
+/// Notes the strays among what is listed; `named` are the indexes and signatures that any head names.
+pub fn find(look: &Look, shelf: &Shelf, named: &BTreeSet<RepoPath>, ledger: &mut Ledger) {
+    let blocks = look.blocks.blocks().filter(|(id, _)| !shelf.names(id));
+    let blocks = blocks.map(|(id, bytes)| (RepoPath::block(id), bytes));
+    let others = look.others.iter().filter(|entry| !named.contains(&entry.path));
+    let strays: Vec<(RepoPath, u64)> = blocks.chain(others.map(|entry| (entry.path.clone(), entry.bytes))).collect();
+    ledger.checked.strays = Some(strays.len() as u64);
+    ledger.checked.stray_bytes = strays.iter().map(|(_, bytes)| bytes).sum();
+    ledger.add(strays.into_iter().map(|(path, bytes)| {
+        let flaw = Flaw::new(ProblemKind::Stray, format!("{bytes} bytes, {}", why(&path)));
+        Finding::stored(path, flaw, None)
+    }));
+}
+
+fn why(path: &RepoPath) -> &'static str {
+    match path.kind() {
+        Kind::Block(_) => "no index names it",
+        Kind::Index(..) | Kind::IndexSignature(..) => "no head names it",
+        _ => "nothing names it",
+    }
+}
