@@ -52,8 +52,10 @@ pub struct Booting<'a> {
     pub opened: &'a Opened,
     /// Where it comes from.
     pub stores: Vec<Arc<dyn Fetch>>,
-    /// Its disk cache.
-    pub disk: Option<(Arc<DiskStore>, Kept, u64)>,
+    /// Its disk cache, and the most that it may hold, in bytes.
+    pub disk: Option<(Arc<DiskStore>, u64)>,
+    /// Where its profile is kept.
+    pub kept: Option<Kept>,
     /// Bytes for decoded blocks.
     pub memory_bytes: u64,
     /// Who is told.
@@ -112,13 +114,13 @@ impl BootArgs {
         }
         gate.limit(self.jobs, self.rate);
         let room = match &booting.disk {
-            Some((disk, _, limit)) => Room::Disk(Arc::clone(disk), limit - limit / DISK_PART),
+            Some((disk, limit)) => Room::Disk(Arc::clone(disk), limit - limit / DISK_PART),
             None => Room::Ram(booting.memory_bytes / MEMORY_PART),
         };
         let ahead = Ahead::new(Arc::clone(image), Arc::clone(gate), Arc::clone(reads), room);
         let given = self.profile.as_deref().map(given_profile).transpose()?;
         let (opened, stores, log) = (booting.opened.clone(), booting.stores.clone(), Arc::clone(booting.log));
-        let kept = booting.disk.as_ref().map(|(_, kept, _)| kept.clone());
+        let kept = booting.kept.clone();
         tokio::spawn(async move {
             let profile = match given {
                 Some(profile) => Some(profile),

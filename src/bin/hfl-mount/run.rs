@@ -31,6 +31,8 @@ use crate::root;
 
 /// How long blocks that were just fetched may take to reach the disk cache at the end.
 const SETTLE: Duration = Duration::from_secs(5);
+/// How long the signature of the index may take to come; the image can be read without it.
+const SIGNATURE_MAX: Duration = Duration::from_secs(5);
 /// The most that is read ahead of a stream, in bytes, and its part of the memory for decoded blocks.
 const READAHEAD_MAX_BYTES: u64 = 16 << 20;
 const READAHEAD_PART: u64 = 2;
@@ -64,7 +66,12 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
         runtime.block_on(sources.look_up());
     }
     if let Some(kept) = &kept {
-        runtime.spawn(keep(kept.clone(), opened.clone(), sources.stores().to_vec(), trust, Arc::clone(&log)));
+        let keep = keep(kept.clone(), opened.clone(), sources.stores().to_vec(), trust, Arc::clone(&log));
+        match args.root {
+            // What holds a root file system opens nothing by a path later on: the path may lead through itself.
+            true => runtime.block_on(keep),
+            false => drop(runtime.spawn(keep)),
+        }
     }
 
     let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
@@ -79,7 +86,8 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
     let booting = Booting {
         opened: &opened,
         stores: sources.stores().to_vec(),
-        disk: disk.clone().zip(kept).map(|(disk, kept)| (disk, kept, origin.cache_size)),
+        disk: disk.clone().map(|disk| (disk, origin.cache_size)),
+        kept: kept.filter(|_| !args.root),
         memory_bytes: args.memory,
         log: &log,
     };
@@ -192,7 +200,7 @@ async fn keep(kept: Kept, opened: Opened, stores: Vec<Arc<dyn Fetch>>, trust: Tr
     if let Ok(Err(e)) = tokio::task::spawn_blocking(move || its.keep(&whose)).await {
         return log.warn(format_args!("the cache cannot keep what opens the image without a network: {e}"));
     }
-    kept.keep_signature(&stores, &opened, &trust).await;
+    let _ = tokio::time::timeout(SIGNATURE_MAX, kept.keep_signature(&stores, &opened, &trust)).await;
 }
 
 fn status(origin: &Origin, opened: &Opened, readable: &Readable, disk: Option<Arc<DiskStore>>) -> Status {
