@@ -12,7 +12,7 @@ use hfl::mount::mounted::{Mount, Mounted};
 use hfl::mount::network::{Mode, Pace};
 use hfl::mount::notice::Observer;
 use hfl::mount::point::MountPoint;
-use hfl::mount::sources::{Readable, Reading};
+use hfl::mount::sources::{Readable, Reading, Sources};
 use hfl::mount::status::Status;
 use hfl::read::Opened;
 use hfl::store::Fetch;
@@ -74,14 +74,7 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
         }
     }
 
-    let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
-    let parallel = !args.one_at_a_time;
-    let reading =
-        Reading { memory_bytes: memory, disk: disk.clone(), parallel, mode: origin.mode(), pace: Pace::default() };
-    let readable = sources.image(&opened, reading, &observer);
-    if parallel {
-        runtime.spawn(Readable::probe(Arc::clone(&readable.network), Arc::clone(&opened.index)));
-    }
+    let readable = readable(args, &runtime, &opened, &sources, disk.clone(), &observer);
     let status = Arc::new(status(origin, &opened, &readable, disk.clone()));
     let booting = Booting {
         opened: &opened,
@@ -96,8 +89,31 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
         let _inside = runtime.enter();
         boot(args, readable, &booting)?
     };
-    let readahead_bytes = if parallel { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) } else { 0 };
+    let readahead_bytes = if args.one_at_a_time { 0 } else { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) };
     Ok(Ready { runtime, log, opened, image, status, disk, readahead_bytes, record })
+}
+
+/// The image behind its caches; from now on its mirrors are measured.
+fn readable(
+    args: &Args,
+    runtime: &Runtime,
+    opened: &Opened,
+    sources: &Sources,
+    disk: Option<Arc<DiskStore>>,
+    observer: &Arc<dyn Observer>,
+) -> Readable {
+    let reading = Reading {
+        memory_bytes: usize::try_from(args.memory).unwrap_or(usize::MAX),
+        disk,
+        parallel: !args.one_at_a_time,
+        mode: args.origin.mode(),
+        pace: Pace::default(),
+    };
+    let readable = sources.image(opened, reading, observer);
+    if !args.one_at_a_time {
+        runtime.spawn(Readable::probe(Arc::clone(&readable.network), Arc::clone(&opened.index)));
+    }
+    readable
 }
 
 /// The image with its reads noted and a profile's blocks on their way, as the arguments have it.
