@@ -38,6 +38,9 @@ impl Sshd {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).expect("a mode");
         let at = |name: &str| directory.path().join(name);
         let (port, identity, known_hosts, root) = (free_port(), at("user_key"), at("known_hosts"), at("root"));
+        // What the user's shell does when it starts is not to be tested.
+        let home = at("home");
+        fs::create_dir(&home).expect("a directory");
         make_key(&identity, "ed25519", "");
         fs::copy(identity.with_extension("pub"), at("authorized_keys")).expect("a key");
         fs::create_dir(&root).expect("a directory");
@@ -45,8 +48,9 @@ impl Sshd {
         let _ = fs::create_dir_all("/run/sshd");
         let mut config = format!(
             "ListenAddress 127.0.0.1:{port}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
-             PermitRootLogin prohibit-password\nMaxStartups 100\nMaxSessions 100\n",
-            at("authorized_keys").display()
+             PermitRootLogin prohibit-password\nMaxStartups 100\nMaxSessions 100\nSetEnv HOME={}\n",
+            at("authorized_keys").display(),
+            home.display()
         );
         let mut known = String::new();
         for kind in host_keys {
