@@ -65,6 +65,18 @@ impl RepoPath {
         Self(format!("blocks/{}/{name}", &name[..2]))
     }
 
+    /// The profile of a version; `digest` is that of the profile file.
+    pub fn profile(image: &Name, version: Version, digest: &Sha256) -> Self {
+        Self(format!("profile/{image}/{version}-{}.profile", &digest.to_string()[..12]))
+    }
+
+    /// Whether a profile of this version lies here.
+    pub fn is_profile_of(&self, image: &Name, version: Version) -> bool {
+        let name = self.0.strip_prefix(&format!("profile/{image}/{version}-"));
+        let digits = name.and_then(|name| name.strip_suffix(".profile"));
+        digits.is_some_and(is_digest_start)
+    }
+
     /// The path as text, `/` between its components.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -112,12 +124,16 @@ fn index_kind(image: &str, file: &str) -> Option<Kind> {
     };
     let (version, digits) = index.strip_suffix(".idx")?.split_once('-')?;
     let version = version.parse().ok()?;
-    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-    if digits.len() != 12 || !digits.bytes().all(hex) {
+    if !is_digest_start(digits) {
         return None;
     }
     let digits = digits.to_owned();
     Some(if signature { Kind::IndexSignature(image, version, digits) } else { Kind::Index(image, version, digits) })
+}
+
+/// The 12 digits of a digest that stand in names.
+fn is_digest_start(digits: &str) -> bool {
+    digits.len() == 12 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl FromStr for RepoPath {

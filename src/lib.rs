@@ -3,7 +3,7 @@
 //!
 //! The layers look down only, and a test keeps it so:
 //!
-//! - layer 0, the vocabulary: [`block`], [`index`], [`head`], [`layout`], [`delta`], [`split`], [`mirrors`], [`keys`] and
+//! - layer 0, the vocabulary: [`block`], [`index`], [`head`], [`profile`], [`layout`], [`delta`], [`split`], [`mirrors`], [`keys`] and
 //!   the words they are made of. Pure: no files, sockets, clocks or threads; it fails on bad bytes and nothing else.
 //! - layer 1, [`store`]: bytes at relative paths; [`read`] on top of it: verified objects from a store, and nothing else.
 //! - layer 2, [`publish`] and [`mount`]: the operations. Neither knows the other.
@@ -22,6 +22,7 @@ pub mod layout;
 #[cfg(feature = "publish")]
 pub mod mirrors;
 pub mod name;
+pub mod profile;
 pub mod read;
 #[cfg(feature = "publish")]
 pub mod sign;

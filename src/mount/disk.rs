@@ -61,6 +61,11 @@ impl DiskStore {
         self.writer.settle(patience).await;
     }
 
+    /// Whether a file that can be the block's lies here; what is in it shows when it is read. Blocks the thread.
+    pub fn holds(&self, row: &BlockRow) -> bool {
+        self.files.bytes(&row.id).is_some_and(|bytes| (1..=zlib_max_bytes(row.bytes)).contains(&bytes))
+    }
+
     /// The block from its file, if there is a good one. Blocks the thread.
     fn load(&self, row: &BlockRow) -> Option<Block> {
         let why = match self.files.read(&row.id, zlib_max_bytes(row.bytes)) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::decoded::BlockCache;
 use super::map::{Map, Segment};
+use super::record::FirstReads;
 use crate::block::Block;
 use crate::read::{BlockSource, ReadError};
 
@@ -62,13 +63,19 @@ pub struct Image {
     map: Map,
     cache: Arc<BlockCache>,
     source: Arc<dyn BlockSource>,
+    reads: Option<Arc<FirstReads>>,
     ahead: Arc<dyn BlockSource>,
 }
 
 impl Image {
     /// The image that `map` lays out; `cache` is the one that `source` fills.
     pub fn new(map: Map, cache: Arc<BlockCache>, source: Arc<dyn BlockSource>) -> Self {
-        Self { map, cache, ahead: Arc::clone(&source), source }
+        Self { map, cache, ahead: Arc::clone(&source), source, reads: None }
+    }
+
+    /// The same, with its reads noted.
+    pub fn noting(self, reads: Arc<FirstReads>) -> Self {
+        Self { reads: Some(reads), ..self }
     }
 
     /// Has blocks that nobody waits for yet fetched through `ahead`, which fills the same cache.
@@ -89,6 +96,7 @@ impl Image {
 
     /// The bytes of `range`, if all of its blocks are in RAM. Never waits.
     pub fn cached(&self, range: Range<u64>) -> Option<Data> {
+        self.note(&range);
         let mut last: Option<(u32, Arc<Block>)> = None;
         self.gather(range, |wanted| {
             if last.as_ref().is_none_or(|(held, _)| *held != wanted) {
@@ -103,6 +111,7 @@ impl Image {
     /// # Errors
     /// When a block can be had from no source.
     pub async fn read(&self, range: Range<u64>) -> Result<Data, ReadError> {
+        self.note(&range);
         let wanted = self.map.blocks(range.clone(), usize::MAX);
         let blocks = self.fetch_all(&wanted).await?;
         let block_of = |block: u32| wanted.iter().rposition(|&w| w == block).map(|i| Arc::clone(&blocks[i]));
@@ -114,9 +123,23 @@ impl Image {
         self.ahead.block(self.map.row(block)).await.is_ok()
     }
 
+    /// Has a block fetched into the caches.
+    ///
+    /// # Errors
+    /// When it can be had from no source.
+    pub async fn fetch(&self, block: u32) -> Result<(), ReadError> {
+        self.source.block(self.map.row(block)).await.map(|_| ())
+    }
+
     /// Whether a block is in RAM.
     pub fn holds(&self, block: u32) -> bool {
         self.cache.contains(self.map.row(block))
+    }
+
+    fn note(&self, range: &Range<u64>) {
+        if let Some(reads) = &self.reads {
+            reads.note(&self.map, range.clone());
+        }
     }
 
     fn gather(&self, range: Range<u64>, mut block_of: impl FnMut(u32) -> Option<Arc<Block>>) -> Option<Data> {

@@ -93,6 +93,14 @@ impl Seen {
         }
     }
 
+    /// Whether exactly this head's newest version was the newest seen from one of these places, or by this key: what an
+    /// unsigned head from anywhere else has to show.
+    pub fn knows(&self, head: &Head, trust: &Trust, places: &[String]) -> bool {
+        let (vouchers, row) = (vouchers(trust, places), head.newest());
+        let is_it = |n: &Newest| n.version == row.version && n.index == row.index_sha256;
+        self.newest.iter().any(|n| vouchers.contains(&n.voucher) && is_it(n))
+    }
+
     /// Remembers a head that was judged.
     pub fn remember(&mut self, head: &Head, trust: &Trust, places: &[String]) {
         let row = head.newest();

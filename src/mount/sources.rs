@@ -9,6 +9,7 @@ use super::image::Image;
 use super::map::Map;
 use super::network::{Deadline, Mode, Pace, Patient, Race, Roster};
 use super::notice::Observer;
+use super::priority::{Gate, Wanted};
 use super::single::OneAtATime;
 use super::watched::Watched;
 use crate::head::Head;
@@ -23,6 +24,9 @@ use crate::store::http::{Http, HttpClient};
 const PROBE_BYTES: u32 = 64 << 10;
 /// Mirrors that are measured at the start; more are measured by and by.
 const PROBES_MAX: usize = 8;
+
+/// Blocks that are fetched in advance at the same time, unless something else is said.
+pub const JOBS: u32 = 16;
 
 /// The network as a source: the mirrors behind their ranking.
 pub type Network = Race<Watched<Deadline<Mirror>>>;
@@ -59,6 +63,8 @@ pub struct Readable {
     pub cache: Arc<BlockCache>,
     /// Its mirrors.
     pub network: Arc<Network>,
+    /// Where what is fetched in advance waits for its turn.
+    pub gate: Arc<Gate>,
 }
 
 impl Sources {
@@ -118,7 +124,8 @@ impl Sources {
     /// The image, behind its caches.
     pub fn image(&self, opened: &Opened, reading: Reading, observer: &Arc<dyn Observer>) -> Readable {
         let network = self.network(&reading.pace, observer);
-        let mut source: Arc<dyn BlockSource> = Arc::clone(&network) as _;
+        let gate = Gate::new(JOBS);
+        let mut source: Arc<dyn BlockSource> = Arc::new(Wanted::new(Arc::clone(&network), Arc::clone(&gate)));
         if let Some(disk) = reading.disk {
             source = Arc::new(DiskCache::new(disk, source));
         }
@@ -136,7 +143,7 @@ impl Sources {
         };
         let map = Map::new(Arc::clone(&opened.index));
         let image = Image::new(map, Arc::clone(&cache), source).fetching_ahead(shared);
-        Readable { image, cache, network }
+        Readable { image, cache, network, gate }
     }
 }
 

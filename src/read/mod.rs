@@ -4,6 +4,7 @@
 //! against the head, the block against the index.
 
 mod error;
+mod file;
 mod open;
 pub mod source;
 
@@ -22,6 +23,7 @@ use crate::name::Name;
 use crate::store::{Fetch, StoreErrorKind};
 
 pub use error::{ReadError, ReadErrorKind};
+pub use file::file;
 pub use open::{Opened, open};
 
 /// What a server may wrap around a block makes it longer by this part of it at most.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ReadError, head, index};
+use bytes::Bytes;
+
+use super::{FoundHead, ReadError, head, index};
 use crate::head::{Head, Trust, VersionRow};
 use crate::index::Index;
 use crate::name::{Name, Version};
@@ -19,6 +21,8 @@ const SECOND_HEAD_WAIT: Duration = Duration::from_secs(2);
 pub struct Opened {
     /// The head that vouches for it.
     pub head: Head,
+    /// Its file.
+    pub head_file: Bytes,
     /// The row of the version.
     pub row: VersionRow,
     /// Its index.
@@ -36,7 +40,7 @@ pub async fn open(
     trust: &Trust,
     version: Option<Version>,
 ) -> Result<Opened, ReadError> {
-    let (head, from) = newest_head(stores, image, trust).await?;
+    let (FoundHead { head, file: head_file, .. }, from) = newest_head(stores, image, trust).await?;
     let row = match version {
         None => head.newest(),
         Some(version) => head.version(version).ok_or_else(|| ReadError::no_version(&head, version))?,
@@ -46,7 +50,7 @@ pub async fn open(
     let others = stores.iter().filter(|store| !Arc::ptr_eq(store, &from));
     for store in std::iter::once(&from).chain(others) {
         match index(&**store, image, row).await {
-            Ok(index) => return Ok(Opened { row: row.clone(), index: Arc::new(index), head }),
+            Ok(index) => return Ok(Opened { row: row.clone(), index: Arc::new(index), head, head_file }),
             Err(e) => last = Some(e),
         }
     }
@@ -54,7 +58,7 @@ pub async fn open(
 }
 
 /// A head, and the store that it came from.
-type HeadFrom = (Head, Arc<dyn Fetch>);
+type HeadFrom = (FoundHead, Arc<dyn Fetch>);
 
 /// The believed head with the highest version of all stores that answered; a few are asked at once, the next few only
 /// where none of those had one.
@@ -76,7 +80,7 @@ async fn newest_of(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Re
         asked.spawn(async move {
             let found = head(&*store, &image, &trust).await?;
             let found = found.ok_or_else(|| ReadError::no_image(&*store, &image))?;
-            Ok::<_, ReadError>((found.head, store))
+            Ok::<_, ReadError>((found, store))
         });
     }
     let (mut best, mut failed): (Option<HeadFrom>, Option<ReadError>) = (None, None);
@@ -86,7 +90,7 @@ async fn newest_of(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Re
             Err(_) | Ok(None) => break,
             Ok(Some(Err(panicked))) => std::panic::resume_unwind(panicked.into_panic()),
             Ok(Some(Ok(Ok(found)))) => {
-                let newer = best.as_ref().is_none_or(|(b, _)| b.newest().version < found.0.newest().version);
+                let newer = best.as_ref().is_none_or(|(b, _)| b.head.newest().version < found.0.head.newest().version);
                 best = if newer { Some(found) } else { best };
             }
             Ok(Some(Ok(Err(e)))) => failed = Some(failed.map_or(e.clone(), |f| f.more_telling(e))),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hfl::block::{Sealer, digests};
 use hfl::digest::Sha256;
-use hfl::head::{Head, Seal, SealedHead, VersionRow};
+use hfl::head::{FileRow, Head, Seal, SealedHead, VersionRow};
 use hfl::index::{BlockRow, Extent, From, Header, Index};
 use hfl::layout::RepoPath;
 use hfl::name::{Name, Version};
@@ -29,11 +29,14 @@ pub struct Publish<'a> {
     pub mirrors: Vec<BaseUrl>,
     pub key: Option<&'a SecretKey>,
     pub expires: Option<u64>,
+    /// Further files, which are written too.
+    pub files: Vec<(FileRow, Vec<u8>)>,
 }
 
 impl Default for Publish<'_> {
     fn default() -> Self {
-        Self { image: "test", version: 1, block_bytes: BLOCK_BYTES, mirrors: Vec::new(), key: None, expires: None }
+        let (mirrors, key, expires, files) = Default::default();
+        Self { image: "test", version: 1, block_bytes: BLOCK_BYTES, mirrors, key, expires, files }
     }
 }
 
@@ -42,6 +45,13 @@ impl Publish<'_> {
     pub fn write(&self, base: &Path, bytes: &[u8]) -> Index {
         let mut cutter = Cutter::new(base);
         bytes.chunks(self.block_bytes).for_each(|chunk| cutter.push(chunk));
+        self.finish(base, cutter)
+    }
+
+    /// The same for an image that is cut already.
+    pub fn write_cut(&self, base: &Path, blocks: &[Vec<u8>]) -> Index {
+        let mut cutter = Cutter::new(base);
+        blocks.iter().for_each(|block| cutter.push(block));
         self.finish(base, cutter)
     }
 
@@ -72,7 +82,9 @@ impl Publish<'_> {
 
     fn put_head(&self, base: &Path, image: Name, created: Timestamp, versions: Vec<VersionRow>) {
         let expires = self.expires.map(Timestamp::from_unix);
-        let head = Head { image, created, expires, mirrors: self.mirrors.clone(), files: Vec::new(), versions };
+        self.files.iter().for_each(|(row, bytes)| put(base, &row.path, bytes));
+        let files = self.files.iter().map(|(row, _)| row.clone()).collect();
+        let head = Head { image, created, expires, mirrors: self.mirrors.clone(), files, versions };
         let unsigned = SealedHead::new(head.clone(), Seal::Unsigned).unwrap();
         let seal = match self.key {
             Some(key) => Seal::Signed(Box::new(key.sign(&unsigned.body(), &head.trusted_comment()).unwrap())),

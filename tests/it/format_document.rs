@@ -9,6 +9,7 @@ use hfl::index::{self, Index};
 use hfl::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use hfl::layout::{Kind, PATH_MAX_BYTES, RepoPath};
 use hfl::name::{LABEL_MAX_CHARS, NAME_MAX_BYTES, Name};
+use hfl::profile;
 use hfl::url::URL_MAX_BYTES;
 
 const DOCUMENT: &str = include_str!("../../src/format/format.md");
@@ -99,6 +100,9 @@ fn the_limits_are_the_programs() {
         ("a base URL, bytes", URL_MAX_BYTES as u64),
         ("a name, bytes", NAME_MAX_BYTES as u64),
         ("a label, characters", LABEL_MAX_CHARS as u64),
+        ("a profile file, bytes", profile::FILE_MAX_BYTES),
+        ("blocks in a profile", profile::BLOCKS_MAX),
+        ("the latest time in a profile, milliseconds", profile::MS_MAX),
     ];
     for (what, limit) in limits {
         assert_eq!(said(what), limit, "{what}");

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use hfl::index::{From, Index};
+use hfl::profile::Profile;
 use tempfile::TempDir;
 
 use crate::fixture::{Publish, Random, image};
@@ -130,6 +131,19 @@ fn every_way_of_speaking_reads_the_same_and_two_clients_at_once() {
         assert!(reply.data == bytes[offset..][..512]);
     }
     exported.end();
+}
+
+#[test]
+fn what_is_read_over_it_can_be_recorded() {
+    let (home, _, index) = repository();
+    let record = home.path().join("boot.profile");
+    let exported = exported(home.path(), &["--record", record.to_str().unwrap()]);
+    let (mut plain, _) = Plain::open(exported.socket(), Speech::Simple);
+    assert_eq!(plain.call(0, 0, 0, IMAGE_BYTES as u32).error, 0);
+    exported.end();
+    let profile = Profile::parse(&fs::read(&record).unwrap()).unwrap();
+    println!("{} of {} blocks recorded", profile.reads().len(), index.blocks().len());
+    assert_eq!(profile.reads().len(), index.blocks().len());
 }
 
 #[test]

@@ -141,6 +141,8 @@ struct Watch(Option<(Child, PathBuf)>);
 
 impl Watch {
     fn begin(pid: u32, home: &TempDir) -> Self {
+        // It lets go of its terminal after it has said that it works.
+        std::thread::sleep(Duration::from_millis(500));
         let out = home.path().join("strace");
         let calls = ["-f", "-q", "-e", "trace=open,openat,openat2,execve", "-p", &pid.to_string(), "-o"];
         let watch = Command::new("strace").args(calls).arg(&out).stderr(Stdio::null()).spawn();

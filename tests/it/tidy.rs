@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// The layers, lowest first; a module of one may use those of lower ones and of its own, never of a higher one.
 const LAYERS: [&[&str]; 4] = [
     &[
-        "block", "delta", "digest", "format", "head", "index", "keys", "layout", "mirrors", "name", "sign", "split",
-        "text", "time", "url",
+        "block", "delta", "digest", "format", "head", "index", "keys", "layout", "mirrors", "name", "profile", "sign",
+        "split", "text", "time", "url",
     ],
     &["store"],
     &["read"],

@@ -4,14 +4,13 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
-use hfl::mount::network::Mode;
-use hfl::name::Version;
-use hfl::read::source::{Base, Source};
 
+use crate::boot::BootArgs;
+use crate::fetch::FetchArgs;
 use crate::nbd::NbdArgs;
+use crate::origin::Origin;
 use crate::status::StatusArgs;
 
 const EXAMPLES: &str = "\
@@ -19,6 +18,7 @@ Examples:
   hfl-mount --key RWQ...  https://mirror.example/hfl/debian-ps3 /mnt/hfl
   mount -o loop,ro /mnt/hfl/debian-ps3 /mnt/root
   hfl-mount status /mnt/hfl
+  hfl-mount fetch --key RWQ... https://mirror.example/hfl/debian-ps3
   hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --socket /run/hfl.sock      (see hfl-mount nbd --help)
   umount /mnt/root /mnt/hfl
 
@@ -29,50 +29,23 @@ Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mir
 #[derive(Debug, Parser)]
 #[command(name = "hfl-mount", version, disable_version_flag = true, after_help = EXAMPLES)]
 pub struct Args {
-    /// Where the image is: http(s)://HOST/PATH/NAME or DIRECTORY/NAME; of several, the
-    /// fastest that works is used
-    #[arg(required = true, num_args = 1.., value_name = "SOURCE")]
-    pub sources: Vec<Source>,
+    #[command(flatten)]
+    pub origin: Origin,
     /// An empty directory
     #[arg(required = true, value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
-    /// The publisher's public key: its one line of base64, or a file that holds it
-    #[arg(long, value_name = "PUBKEY", required_unless_present = "unsigned")]
-    pub key: Option<String>,
-    /// Accept whatever the mirrors say, signed or not
-    #[arg(long, conflicts_with = "key")]
-    pub unsigned: bool,
-    /// Mount this version instead of the newest
-    #[arg(long = "version", value_name = "N", id = "image-version")]
-    pub version: Option<Version>,
-    /// Where blocks are cached [default: $XDG_CACHE_HOME/hfl, for root /var/cache/hfl]
-    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
-    pub cache: Option<PathBuf>,
-    /// The most the cache may hold: bytes, or with K, M, G, T
-    #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes)]
-    pub cache_size: u64,
     /// Cache nothing on disk
-    #[arg(long)]
+    #[arg(long, conflicts_with = "cache")]
     pub no_cache: bool,
     /// Decoded blocks in memory: bytes, or with K, M, G
     #[arg(long, value_name = "BYTES", default_value = "20M", value_parser = bytes)]
     pub memory: u64,
-    /// Further mirrors: a file of base URLs, one a line; SOURCE may then be the image's name alone
-    #[arg(long, value_name = "FILE")]
-    pub mirrors: Option<PathBuf>,
-    /// Go through this proxy: http(s)://[USER:PASSWORD@]HOST:PORT [default: http_proxy, https_proxy and no_proxy]
-    #[arg(long, value_name = "URL")]
-    pub proxy: Option<String>,
-    /// What becomes of a read that no mirror answers: `soft` lets it fail after --timeout, `hard` waits
-    #[arg(long = "mode", value_name = "MODE", default_value = "soft")]
-    mode: ModeName,
+    #[command(flatten)]
+    pub boot: BootArgs,
     /// Hold a root file system: hard mode, all memory locked, out of reach of the out-of-memory killer, SIGTERM and SIGHUP
     /// ignored; ends when it is unmounted
     #[arg(long, conflicts_with = "mode")]
     pub root: bool,
-    /// In soft mode, the seconds after which such a read fails
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..))]
-    timeout: u32,
     /// Show the status to Prometheus on this address
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
@@ -85,15 +58,6 @@ pub struct Args {
     /// Append messages to this file once in the background
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// Say more
-    #[arg(long, short)]
-    pub verbose: bool,
-    /// Say nothing but errors
-    #[arg(long, short, conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// Print an error as a JSON object
-    #[arg(long)]
-    pub json: bool,
     /// Print this program's version
     #[arg(short = 'V', action = clap::ArgAction::Version)]
     program_version: (),
@@ -102,18 +66,13 @@ pub struct Args {
     pub one_at_a_time: bool,
 }
 
-/// The names of the modes.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum ModeName {
-    Hard,
-    Soft,
-}
-
 /// What is to be done.
 #[derive(Debug)]
 pub enum Command {
     /// Mount an image.
     Mount(Box<Args>),
+    /// Fetch an image into the cache.
+    Fetch(Box<FetchArgs>),
     /// Show it to those who speak NBD.
     Nbd(Box<NbdArgs>),
     /// Show the status of a mount.
@@ -127,6 +86,8 @@ impl Command {
         let parsed = match words.get(1).and_then(|word| word.to_str()) {
             Some("nbd") => NbdArgs::read(&words[1..]).map(|args| Self::Nbd(Box::new(args))),
             Some("status") => StatusArgs::try_parse_from(&words[1..]).map(Self::Status),
+            Some("fetch") => FetchArgs::try_parse_from(&words[1..])
+                .and_then(|args| args.origin.check().map(|()| Self::Fetch(Box::new(args)))),
             _ => Args::try_parse_from(&words).and_then(Args::check).map(|args| Self::Mount(Box::new(args))),
         };
         parsed.map_err(|e| {
@@ -141,35 +102,18 @@ impl Command {
 }
 
 impl Args {
-    /// What becomes of reads that no mirror answers.
-    pub fn mode(&self) -> Mode {
-        match self.mode {
-            _ if self.root => Mode::Hard,
-            ModeName::Hard => Mode::Hard,
-            ModeName::Soft => Mode::Soft(Duration::from_secs(self.timeout.into())),
+    /// Finds what clap cannot. Whoever holds a root file system waits for its mirrors.
+    pub fn check(mut self) -> Result<Self, clap::Error> {
+        self.origin.check()?;
+        if self.root {
+            self.origin.wait();
         }
-    }
-
-    /// Whether a source only names the image, and the list of mirrors says where it is.
-    pub fn names_alone(&self, source: &Source) -> bool {
-        self.mirrors.is_some() && matches!(&source.base, Base::Directory(path) if path.as_os_str() == ".")
-    }
-
-    /// Finds what clap cannot.
-    pub fn check(self) -> Result<Self, clap::Error> {
-        let first = &self.sources[0].image;
-        match self.sources.iter().find(|source| source.image != *first) {
-            None => Ok(self),
-            Some(other) => {
-                let why = format!("the sources name different images, `{first}` and `{}`\n", other.image);
-                Err(clap::Error::raw(clap::error::ErrorKind::ValueValidation, why))
-            }
-        }
+        Ok(self)
     }
 }
 
 /// Reads whole numbers with a binary unit: `4096`, `512M`, `4G`.
-fn bytes(text: &str) -> Result<u64, String> {
+pub fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match text[digits.len()..].trim_end_matches("iB").to_ascii_uppercase().as_str() {
         "" | "B" => 0,

@@ -1,12 +1,15 @@
-//! `hfl-mount`: mounts an image from its mirrors, and tells how a mount is doing.
+//! `hfl-mount`: mounts an image from its mirrors or fetches it ahead of time, and tells how a mount is doing.
 
 mod args;
+mod boot;
 mod daemon;
 mod failure;
+mod fetch;
 mod log;
 mod nbd;
 mod notify;
 mod opening;
+mod origin;
 mod root;
 mod run;
 mod status;
@@ -26,6 +29,10 @@ fn main() -> ExitCode {
         Ok(Command::Mount(args)) => (*args, None),
         Ok(Command::Nbd(nbd)) => (nbd.args, Some(nbd.place)),
         Ok(Command::Status(args)) => return told(status::run(&args), args.json),
+        Ok(Command::Fetch(args)) => {
+            daemon::limit_heap();
+            return told(fetch::run(&args), args.origin.json);
+        }
         Err(code) => return code,
     };
     if args.root {
@@ -50,7 +57,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             daemon.failed(failure.code());
-            told(Err(failure), args.json)
+            told(Err(failure), args.origin.json)
         }
     }
 }

@@ -84,7 +84,7 @@ pub fn run(args: &Args, place: &Place, daemon: &mut Daemon) -> Result<(), Failur
     let listener = ready.runtime.block_on(async { listen(place) })?;
     let mut export = Export {
         name: ready.opened.head.image.clone(),
-        description: format!("version {} of {}", ready.opened.row.version, args.sources[0]),
+        description: format!("version {} of {}", ready.opened.row.version, args.origin.sources[0]),
         image: Arc::clone(&ready.image),
         prefetch: None,
         status: Arc::clone(&ready.status),
@@ -93,7 +93,7 @@ pub fn run(args: &Args, place: &Place, daemon: &mut Daemon) -> Result<(), Failur
     export.read_ahead(ready.readahead_bytes, ready.runtime.handle());
     // For whoever starts it from a script: the one line on the standard output.
     let _ = writeln!(std::io::stdout(), "{}", listener.uri(&export));
-    ready.announce(&announcement(&export.name, &ready.opened, args), args, daemon);
+    ready.announce(&announcement(&export.name, &ready.opened, &args.origin), args, daemon);
     ready.runtime.block_on(async {
         tokio::select! {
             () = listener.serve(Arc::new(export)) => {}

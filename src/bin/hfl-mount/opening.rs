@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hfl::head::Trust;
+use hfl::mount::kept::Kept;
 use hfl::mount::mirror_list;
 use hfl::mount::network::Mode;
 use hfl::mount::seen::{self, Verdict};
@@ -16,18 +17,21 @@ use hfl::store::http::{HttpClient, HttpOptions};
 use hfl::time::Timestamp;
 use hfl::url::BaseUrl;
 
-use crate::args::Args;
-use crate::failure::{Failure, LOCAL, UNVERIFIED, USAGE};
+use crate::failure::{Failure, LOCAL, UNREACHABLE, UNVERIFIED, USAGE};
 use crate::log::Log;
+use crate::origin::Origin;
 
 /// The longest silence of a mirror before another one is asked in its place.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// The longest pause between two attempts to open an image, in hard mode.
 const OPEN_PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// How long a network that is not there is waited for, in hard mode, before the cache is opened instead.
+const OFFLINE_AFTER: Duration = Duration::from_secs(10);
+
 /// The key, from a file or from the line itself.
-pub fn trust(args: &Args) -> Result<Trust, Failure> {
-    let Some(given) = &args.key else { return Ok(Trust::Anyone) };
+pub fn trust(origin: &Origin) -> Result<Trust, Failure> {
+    let Some(given) = &origin.key else { return Ok(Trust::Anyone) };
     let text = if Path::new(given).is_file() {
         std::fs::read_to_string(given).map_err(|e| Failure::new(LOCAL, format!("{given}: {e}")))?
     } else {
@@ -38,11 +42,11 @@ pub fn trust(args: &Args) -> Result<Trust, Failure> {
 }
 
 /// Everything that the command line names.
-pub fn sources(args: &Args) -> Result<Sources, Failure> {
-    let options = HttpOptions { proxy: args.proxy.clone(), silence_max: SILENCE_MAX };
+pub fn sources(origin: &Origin) -> Result<Sources, Failure> {
+    let options = HttpOptions { proxy: origin.proxy.clone(), silence_max: SILENCE_MAX };
     let client = HttpClient::with(&options).map_err(|e| Failure::new(USAGE, e))?;
-    let listed = args.mirrors.as_deref().map_or(Ok(Vec::new()), mirrors)?;
-    let named: Vec<Source> = args.sources.iter().filter(|s| !args.names_alone(s)).cloned().collect();
+    let listed = origin.mirrors.as_deref().map_or(Ok(Vec::new()), mirrors)?;
+    let named: Vec<Source> = origin.sources.iter().filter(|s| !origin.names_alone(s)).cloned().collect();
     let mut sources = Sources::new(client, &absolute(&named));
     listed.into_iter().for_each(|url| sources.add(Base::Url(url)));
     Ok(sources)
@@ -57,17 +61,61 @@ fn mirrors(path: &Path) -> Result<Vec<BaseUrl>, Failure> {
     mirror_list::parse(&text).map_err(|e| fails(USAGE, &e))
 }
 
+/// Where blocks are cached.
+pub fn cache_directory(origin: &Origin) -> Option<PathBuf> {
+    origin.cache.clone().or_else(|| home("XDG_CACHE_HOME", ".cache", "/var/cache/hfl"))
+}
+
+/// Opens the image; from what is kept of it where no mirror can be reached.
+pub async fn open_or_kept(
+    origin: &Origin,
+    sources: &Sources,
+    trust: &Trust,
+    kept: Option<&Kept>,
+    log: &Log,
+) -> Result<Opened, Failure> {
+    let Some(kept) = kept else { return open(origin, sources, trust, log).await };
+    let image = &origin.sources[0].image;
+    let patience = if origin.mode() == Mode::Hard { OFFLINE_AFTER } else { Duration::MAX };
+    let why = match tokio::time::timeout(patience, open(origin, sources, trust, log)).await {
+        Ok(Err(failure)) if failure.code() == UNREACHABLE => Some(failure),
+        Ok(opened) => return opened,
+        Err(_) => None,
+    };
+    match kept.open(image, trust, origin.version).await {
+        Ok(opened) if may_use_kept(&opened, trust, sources) => {
+            log.warn(format_args!("no mirror can be reached; version {} is opened from the cache", opened.row.version));
+            Ok(opened)
+        }
+        _ => match why {
+            Some(failure) => Err(failure),
+            None => open(origin, sources, trust, log).await,
+        },
+    }
+}
+
+/// The cache may hold another image of the same name: a key tells them apart, or else what was seen before.
+fn may_use_kept(opened: &Opened, trust: &Trust, sources: &Sources) -> bool {
+    let seen = || seen::load(&state()?, &opened.head.image).ok();
+    matches!(trust, Trust::Key(_)) || seen().is_some_and(|seen| seen.knows(&opened.head, trust, &sources.places()))
+}
+
+/// Where it is remembered what was seen.
+fn state() -> Option<PathBuf> {
+    home("XDG_STATE_HOME", ".local/state", "/var/lib/hfl")
+}
+
 /// Opens the image. Where a root file system hangs on it, a network that is not there yet is waited for.
-pub async fn open(args: &Args, sources: &Sources, trust: &Trust, log: &Log) -> Result<Opened, Failure> {
-    let image = &args.sources[0].image;
+pub async fn open(origin: &Origin, sources: &Sources, trust: &Trust, log: &Log) -> Result<Opened, Failure> {
+    let image = &origin.sources[0].image;
     let mut pause = Duration::from_millis(250);
     loop {
-        let error = match read::open(sources.stores(), image, trust, args.version).await {
+        let error = match read::open(sources.stores(), image, trust, origin.version).await {
             Ok(opened) => return Ok(opened),
             Err(e) => e,
         };
         let network = error.kind() == ReadErrorKind::Store(StoreErrorKind::Unreachable);
-        if args.mode() != Mode::Hard || !network {
+        if origin.mode() != Mode::Hard || !network {
             return Err(error.into());
         }
         if pause < OPEN_PAUSE_MAX {
@@ -94,7 +142,7 @@ fn absolute(sources: &[Source]) -> Vec<Source> {
 pub fn check_seen(opened: &Opened, trust: &Trust, sources: &mut Sources, log: &Log) -> Result<(), Failure> {
     sources.add_mirrors(&opened.head);
     let (image, places) = (&opened.head.image, sources.places());
-    let state = home("XDG_STATE_HOME", ".local/state", "/var/lib/hfl");
+    let state = state();
     let mut seen = match state.as_deref().map_or(Ok(seen::Seen::default()), |state| seen::load(state, image)) {
         Ok(seen) => seen,
         Err(e) => {

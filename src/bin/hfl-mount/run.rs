@@ -3,29 +3,36 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hfl::head::Trust;
 use hfl::mount::disk::DiskStore;
 use hfl::mount::image::Image;
+use hfl::mount::kept::Kept;
 use hfl::mount::metrics;
 use hfl::mount::mounted::{Mount, Mounted};
 use hfl::mount::network::{Mode, Pace};
 use hfl::mount::notice::Observer;
 use hfl::mount::point::MountPoint;
-use hfl::mount::sources::{Readable, Reading};
+use hfl::mount::sources::{Readable, Reading, Sources};
 use hfl::mount::status::Status;
 use hfl::read::Opened;
+use hfl::store::Fetch;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
+use crate::boot::{Booting, Record};
 use crate::daemon::Daemon;
 use crate::failure::{Failure, LOCAL};
-use crate::log::{Level, Log};
+use crate::log::Log;
 use crate::notify;
-use crate::opening::{check_seen, home, open, sources, trust};
+use crate::opening::{cache_directory, check_seen, open_or_kept, sources, trust};
+use crate::origin::Origin;
 use crate::root;
 
 /// How long blocks that were just fetched may take to reach the disk cache at the end.
 const SETTLE: Duration = Duration::from_secs(5);
+/// How long the signature of the index may take to come; the image can be read without it.
+const SIGNATURE_MAX: Duration = Duration::from_secs(5);
 /// The most that is read ahead of a stream, in bytes, and its part of the memory for decoded blocks.
 const READAHEAD_MAX_BYTES: u64 = 16 << 20;
 const READAHEAD_PART: u64 = 2;
@@ -40,34 +47,84 @@ pub struct Ready {
     pub disk: Option<Arc<DiskStore>>,
     /// The most that is read ahead of a stream, in bytes.
     pub readahead_bytes: u64,
+    /// What is noted of the reads.
+    record: Record,
 }
 
 /// Opens the image.
 pub fn ready(args: &Args) -> Result<Ready, Failure> {
-    let level = if args.quiet { Level::Quiet } else { Level::Normal.max(verbosity(args)) };
-    let log = Arc::new(Log::new(level));
-    let trust = trust(args)?;
+    let origin = &args.origin;
+    let log = Arc::new(Log::new(origin.level()));
+    let trust = trust(origin)?;
     let runtime = runtime()?;
-    let mut sources = sources(args)?;
-    let opened = runtime.block_on(open(args, &sources, &trust, &log))?;
+    let mut sources = sources(origin)?;
+    let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
+    let (disk, kept) = cache(args, &observer, &log).unzip();
+    let opened = runtime.block_on(open_or_kept(origin, &sources, &trust, kept.as_ref(), &log))?;
     check_seen(&opened, &trust, &mut sources, &log)?;
     if args.root {
         runtime.block_on(sources.look_up());
     }
+    if let Some(kept) = &kept {
+        let keep = keep(kept.clone(), opened.clone(), sources.stores().to_vec(), trust, Arc::clone(&log));
+        match args.root {
+            // What holds a root file system opens nothing by a path later on: the path may lead through itself.
+            true => runtime.block_on(keep),
+            false => drop(runtime.spawn(keep)),
+        }
+    }
 
-    let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
-    let disk = disk(args, &observer, &log);
-    let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
-    let parallel = !args.one_at_a_time;
-    let reading =
-        Reading { memory_bytes: memory, disk: disk.clone(), parallel, mode: args.mode(), pace: Pace::default() };
-    let readable = sources.image(&opened, reading, &observer);
-    if parallel {
+    let readable = readable(args, &runtime, &opened, &sources, disk.clone(), &observer);
+    let status = Arc::new(status(origin, &opened, &readable, disk.clone()));
+    let booting = Booting {
+        opened: &opened,
+        stores: sources.stores().to_vec(),
+        disk: disk.clone().map(|disk| (disk, origin.cache_size)),
+        kept: kept.filter(|_| !args.root),
+        memory_bytes: args.memory,
+        log: &log,
+    };
+    let (image, record) = {
+        // Tasks are started from here, too.
+        let _inside = runtime.enter();
+        boot(args, readable, &booting)?
+    };
+    let readahead_bytes = if args.one_at_a_time { 0 } else { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) };
+    Ok(Ready { runtime, log, opened, image, status, disk, readahead_bytes, record })
+}
+
+/// The image behind its caches; from now on its mirrors are measured.
+fn readable(
+    args: &Args,
+    runtime: &Runtime,
+    opened: &Opened,
+    sources: &Sources,
+    disk: Option<Arc<DiskStore>>,
+    observer: &Arc<dyn Observer>,
+) -> Readable {
+    let reading = Reading {
+        memory_bytes: usize::try_from(args.memory).unwrap_or(usize::MAX),
+        disk,
+        parallel: !args.one_at_a_time,
+        mode: args.origin.mode(),
+        pace: Pace::default(),
+    };
+    let readable = sources.image(opened, reading, observer);
+    if !args.one_at_a_time {
         runtime.spawn(Readable::probe(Arc::clone(&readable.network), Arc::clone(&opened.index)));
     }
-    let status = Arc::new(status(args, &opened, &readable, disk.clone()));
-    let readahead_bytes = if parallel { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) } else { 0 };
-    Ok(Ready { runtime, log, opened, image: Arc::new(readable.image), status, disk, readahead_bytes })
+    readable
+}
+
+/// The image with its reads noted and a profile's blocks on their way, as the arguments have it.
+fn boot(args: &Args, readable: Readable, booting: &Booting<'_>) -> Result<(Arc<Image>, Record), Failure> {
+    let (image, reads) = args.boot.noting(readable.image, booting.opened, booting.disk.is_some());
+    let image = Arc::new(image);
+    let record = args.boot.record(&reads, booting)?;
+    if !args.one_at_a_time {
+        args.boot.fetch_ahead(&image, &readable.gate, &reads, booting)?;
+    }
+    Ok((image, record))
 }
 
 impl Ready {
@@ -88,9 +145,10 @@ impl Ready {
         }
     }
 
-    /// Has what is under way brought to the disk cache, and ends.
+    /// Has what is under way brought to the disk cache and the record to its file, and ends.
     pub fn end(self) {
         notify::stopping();
+        self.record.end(&self.log);
         if let Some(disk) = self.disk {
             self.runtime.block_on(disk.settle(SETTLE));
             if disk.heals() > 0 {
@@ -108,7 +166,7 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Failure> {
     let mount = Mount {
         name: ready.opened.head.image.clone(),
         created: ready.opened.row.created,
-        origin: args.sources[0].to_string(),
+        origin: args.origin.sources[0].to_string(),
         image: Arc::clone(&ready.image),
         status: Arc::clone(&ready.status),
         readahead_bytes: ready.readahead_bytes,
@@ -117,17 +175,14 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Failure> {
     let signals = ready.runtime.block_on(async { Signals::new(args.root) })?;
     let mounted = mount.mount(point, ready.runtime.handle(), Arc::clone(&ready.log) as _)?;
     let file = mounted.point().path().join(ready.opened.head.image.as_str());
-    ready.announce(&announcement(&file.display(), &ready.opened, args), args, daemon);
-    ready.runtime.block_on(wait(mounted, signals))?;
+    ready.announce(&announcement(&file.display(), &ready.opened, &args.origin), args, daemon);
+    let ended = ready.runtime.block_on(wait(mounted, signals));
     ready.end();
-    Ok(())
+    ended
 }
 
-fn verbosity(args: &Args) -> Level {
-    if args.verbose { Level::Verbose } else { Level::Normal }
-}
-
-fn runtime() -> Result<Runtime, Failure> {
+/// The threads of the program.
+pub fn runtime() -> Result<Runtime, Failure> {
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
     let built = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))
@@ -140,14 +195,13 @@ fn runtime() -> Result<Runtime, Failure> {
 }
 
 /// The disk cache, unless it is not wanted or cannot be had.
-fn disk(args: &Args, observer: &Arc<dyn Observer>, log: &Log) -> Option<Arc<DiskStore>> {
+fn cache(args: &Args, observer: &Arc<dyn Observer>, log: &Log) -> Option<(Arc<DiskStore>, Kept)> {
     if args.no_cache {
         return None;
     }
-    let default = || home("XDG_CACHE_HOME", ".cache", "/var/cache/hfl");
-    let directory = args.cache.clone().or_else(default)?;
-    match DiskStore::open(&directory, args.cache_size, Arc::clone(observer)) {
-        Ok(store) => Some(store),
+    let directory = cache_directory(&args.origin)?;
+    match DiskStore::open(&directory, args.origin.cache_size, Arc::clone(observer)) {
+        Ok(store) => Some((store, Kept::new(&std::path::absolute(&directory).unwrap_or(directory)))),
         Err(e) => {
             log.warn(format_args!("cache {}: {e}; nothing is cached on disk", directory.display()));
             None
@@ -155,13 +209,23 @@ fn disk(args: &Args, observer: &Arc<dyn Observer>, log: &Log) -> Option<Arc<Disk
     }
 }
 
-fn status(args: &Args, opened: &Opened, readable: &Readable, disk: Option<Arc<DiskStore>>) -> Status {
+/// Keeps what makes the cache a mirror.
+async fn keep(kept: Kept, opened: Opened, stores: Vec<Arc<dyn Fetch>>, trust: Trust, log: Arc<Log>) {
+    let (its, opened) = (kept.clone(), Arc::new(opened));
+    let whose = Arc::clone(&opened);
+    if let Ok(Err(e)) = tokio::task::spawn_blocking(move || its.keep(&whose)).await {
+        return log.warn(format_args!("the cache cannot keep what opens the image without a network: {e}"));
+    }
+    let _ = tokio::time::timeout(SIGNATURE_MAX, kept.keep_signature(&stores, &opened, &trust)).await;
+}
+
+fn status(origin: &Origin, opened: &Opened, readable: &Readable, disk: Option<Arc<DiskStore>>) -> Status {
     Status {
         image: opened.head.image.clone(),
         version: opened.row.version,
         created: opened.row.created,
         size: opened.row.size,
-        mode: if args.mode() == Mode::Hard { "hard" } else { "soft" },
+        mode: if origin.mode() == Mode::Hard { "hard" } else { "soft" },
         since: Instant::now(),
         reads: Arc::default(),
         cache: Arc::clone(&readable.cache),
@@ -171,9 +235,9 @@ fn status(args: &Args, opened: &Opened, readable: &Readable, disk: Option<Arc<Di
 }
 
 /// What is where.
-pub fn announcement(place: &dyn std::fmt::Display, opened: &Opened, args: &Args) -> String {
+pub fn announcement(place: &dyn std::fmt::Display, opened: &Opened, origin: &Origin) -> String {
     let (version, size) = (opened.row.version, opened.row.size);
-    let sources: Vec<String> = args.sources.iter().map(ToString::to_string).collect();
+    let sources: Vec<String> = origin.sources.iter().map(ToString::to_string).collect();
     format!("{place}: version {version}, {size} bytes, from {}", sources.join(" "))
 }
 

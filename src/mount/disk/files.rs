@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{self, AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
 use crate::digest::BlockId;
@@ -73,6 +73,13 @@ impl Files {
             }
             Err(why) => Found::Bad(why),
         }
+    }
+
+    /// The bytes of a block's file, if it is one.
+    pub fn bytes(&self, id: &BlockId) -> Option<u64> {
+        let path = RepoPath::block(id);
+        let stat = fs::statat(&self.base, path.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        FileType::from_raw_mode(stat.st_mode).is_file().then_some(stat.st_size as u64)
     }
 
     /// Takes whatever lies in a block's place away, as far as that is allowed.

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# benches/profile.sh - what a boot profile is worth, over a link of 50 Mbit/s with 100 ms there and back, and what it costs
+# those who read something else meanwhile, over a link of 20 Mbit/s.
+#
+# Prints the figures; fails where a boot with its profile takes more than 1.3 times its bytes divided by the rate or more
+# than a third of the time without, or where the p99 of reads on demand more than doubles. Needs neither root nor FUSE.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+HFL_FULL=1 cargo test --quiet --release --no-default-features --features publish,mount --test it -- --nocapture \
+  --test-threads=1 \
+  mount_profile::a_boot_with_its_profile_takes_little_more_than_its_bytes \
+  mount_profile::whoever_waits_for_a_block_goes_first

@@ -1,0 +1,218 @@
+//! `hfl-mount fetch SOURCE...`: the whole image, or what a boot reads of it, into the cache ahead of time.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use hfl::mount::disk::DiskStore;
+use hfl::mount::download::{Download, DownloadError};
+use hfl::mount::kept::Kept;
+use hfl::mount::network::Pace;
+use hfl::mount::notice::Observer;
+use hfl::mount::sources::{JOBS, Reading, Sources};
+use hfl::profile::FILE_MAX_BYTES;
+use hfl::read::Opened;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::boot::own_profile;
+use crate::failure::{Failure, LOCAL};
+use crate::log::Log;
+use crate::opening::{cache_directory, check_seen, open, sources, trust};
+use crate::origin::Origin;
+use crate::run::runtime;
+
+/// How often progress is shown on a terminal, and to anybody else.
+const SHOWN_EVERY: Duration = Duration::from_millis(500);
+const SAID_EVERY: Duration = Duration::from_secs(10);
+/// Decoded blocks in memory: nobody reads them.
+const MEMORY_BYTES: usize = 1;
+/// A file takes whole pages of the disk.
+const PAGE_BYTES: u64 = 4096;
+
+const AFTER: &str = "\
+Example:
+  hfl-mount fetch --key RWQ... https://mirror.example/hfl/debian-ps3
+
+The cache is then a mirror of what was fetched: the same image mounts without a network, and `hfl serve CACHE` gives it
+to others. Run it again to go on after an interruption, or to have a newer version.";
+
+/// Fetches an image into the cache, so that it can be mounted without a network
+#[derive(Debug, Parser)]
+#[command(name = "hfl-mount fetch", after_help = AFTER)]
+pub struct FetchArgs {
+    #[command(flatten)]
+    pub origin: Origin,
+    /// Only the blocks that a boot reads
+    #[arg(long)]
+    profile_only: bool,
+    /// Blocks fetched at the same time
+    #[arg(long, value_name = "N", default_value_t = JOBS, value_parser = clap::value_parser!(u32).range(1..=256))]
+    jobs: u32,
+}
+
+/// Fetches, and says what came of it.
+pub fn run(args: &FetchArgs) -> Result<(), Failure> {
+    let log = Arc::new(Log::new(args.origin.level()));
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_wait)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(cannot_wait)?;
+        tokio::select! {
+            done = fetch(args, &log) => done,
+            _ = interrupt.recv() => Err(interrupted()),
+            _ = terminate.recv() => Err(interrupted()),
+        }
+    });
+    runtime.shutdown_background();
+    done
+}
+
+fn cannot_wait(error: std::io::Error) -> Failure {
+    Failure::new(LOCAL, format!("cannot handle signals: {error}"))
+}
+
+fn interrupted() -> Failure {
+    Failure::new(LOCAL, "interrupted").hint("what was fetched stays; run it again to go on")
+}
+
+async fn fetch(args: &FetchArgs, log: &Arc<Log>) -> Result<(), Failure> {
+    let origin = &args.origin;
+    let trust = trust(origin)?;
+    let mut sources = sources(origin)?;
+    let opened = open(origin, &sources, &trust, log).await?;
+    check_seen(&opened, &trust, &mut sources, log)?;
+    let directory = cache_directory(origin)
+        .ok_or_else(|| Failure::new(LOCAL, "no place for a cache").hint("name one with --cache"))?;
+    let cannot = |e| Failure::new(LOCAL, format!("cache {}: {e}", directory.display()));
+    let observer: Arc<dyn Observer> = Arc::clone(log) as _;
+    let disk = DiskStore::open(&directory, origin.cache_size, Arc::clone(&observer)).map_err(cannot)?;
+    let kept = Kept::new(&directory);
+    kept.keep(&opened).map_err(cannot)?;
+    kept.keep_signature(sources.stores(), &opened, &trust).await;
+    let blocks = blocks(args, &opened, &sources, &kept, log).await?;
+    fits(&blocks, &opened, origin)?;
+    let (started, total) = (Instant::now(), bytes_of(&blocks, &opened));
+    let reading = Reading {
+        memory_bytes: MEMORY_BYTES,
+        disk: Some(Arc::clone(&disk)),
+        parallel: true,
+        mode: origin.mode(),
+        pace: Pace::default(),
+    };
+    let readable = sources.image(&opened, reading, &observer);
+    let network = Arc::clone(&readable.network);
+    let download = Download::new(Arc::new(readable.image), disk, args.jobs as usize);
+    let show = Show { quiet: origin.quiet, blocks: blocks.len(), bytes: total };
+    tokio::select! {
+        done = download.run(&blocks) => done.map_err(failure)?,
+        () = show.keep_showing(&download) => {}
+    }
+    show.end();
+    let carried: u64 = network.roster().standings().iter().map(|standing| standing.bytes).sum();
+    let object = serde_json::json!({
+        "image": opened.head.image.to_string(),
+        "version": opened.row.version.number(),
+        "blocks": blocks.len(),
+        "bytes": total,
+        "fetched_bytes": carried,
+        "seconds": started.elapsed().as_secs_f64(),
+        "cache": directory.display().to_string(),
+    });
+    report(args, log, &object)
+}
+
+/// What is to be fetched, also of a profile in the order in which it is needed.
+async fn blocks(
+    args: &FetchArgs,
+    opened: &Opened,
+    sources: &Sources,
+    kept: &Kept,
+    log: &Arc<Log>,
+) -> Result<Vec<u32>, Failure> {
+    let profile = own_profile(opened, sources.stores(), Some(kept), FILE_MAX_BYTES, log).await;
+    match (args.profile_only, profile) {
+        (false, _) => Ok((0..opened.index.blocks().len() as u32).collect()),
+        (true, Some(profile)) => Ok(profile.blocks_of(&opened.index)),
+        (true, None) => {
+            let why = format!("{} version {} has no profile", opened.head.image, opened.row.version);
+            Err(Failure::new(LOCAL, why).hint("without --profile-only, everything is fetched"))
+        }
+    }
+}
+
+fn bytes_of(blocks: &[u32], opened: &Opened) -> u64 {
+    blocks.iter().map(|&block| u64::from(opened.index.blocks()[block as usize].zlib_bytes)).sum()
+}
+
+/// Refuses what the cache would throw out again.
+fn fits(blocks: &[u32], opened: &Opened, origin: &Origin) -> Result<(), Failure> {
+    let on_disk =
+        |&block: &u32| u64::from(opened.index.blocks()[block as usize].zlib_bytes).next_multiple_of(PAGE_BYTES);
+    let needed: u64 = blocks.iter().map(on_disk).sum();
+    if needed <= origin.cache_size {
+        return Ok(());
+    }
+    let why = format!("{needed} bytes do not fit into a cache of {}", origin.cache_size);
+    Err(Failure::new(LOCAL, why).hint(format!("--cache-size {}M", needed.div_ceil(1 << 20))))
+}
+
+fn failure(error: DownloadError) -> Failure {
+    match error {
+        DownloadError::Read(e) => Failure::from(e),
+        e => Failure::new(LOCAL, e),
+    }
+}
+
+fn report(args: &FetchArgs, log: &Log, object: &serde_json::Value) -> Result<(), Failure> {
+    if args.origin.json {
+        let mut out = std::io::stdout().lock();
+        let printed = writeln!(out, "{object:#}").and_then(|()| out.flush());
+        return printed.map_err(|e| Failure::new(LOCAL, format!("cannot print: {e}")));
+    }
+    log.say(format_args!(
+        "{} version {}: {} blocks, {} bytes are in {}; {} bytes came over the network in {:.1} s",
+        object["image"].as_str().unwrap_or_default(),
+        object["version"],
+        object["blocks"],
+        object["bytes"],
+        object["cache"].as_str().unwrap_or_default(),
+        object["fetched_bytes"],
+        object["seconds"].as_f64().unwrap_or_default(),
+    ));
+    Ok(())
+}
+
+/// Shows progress on the standard error stream.
+struct Show {
+    quiet: bool,
+    blocks: usize,
+    bytes: u64,
+}
+
+impl Show {
+    /// Gives the line back.
+    fn end(&self) {
+        if !self.quiet && std::io::stderr().is_terminal() {
+            eprint!("\r\x1b[K");
+        }
+    }
+
+    /// Never returns.
+    async fn keep_showing(&self, download: &Download) {
+        let terminal = std::io::stderr().is_terminal();
+        loop {
+            tokio::time::sleep(if terminal { SHOWN_EVERY } else { SAID_EVERY }).await;
+            let counts = download.counts();
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            let (blocks, bytes) = (counts.blocks.load(Relaxed), counts.bytes.load(Relaxed));
+            let line = format!("{blocks} of {} blocks, {:.1} of {:.1} MiB", self.blocks, mib(bytes), mib(self.bytes));
+            match (self.quiet, terminal) {
+                (true, _) => {}
+                (false, true) => eprint!("\r{line} "),
+                (false, false) => eprintln!("hfl-mount: {line}"),
+            }
+        }
+    }
+}

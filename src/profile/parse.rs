@@ -1,0 +1,79 @@
+//! Reading a profile.
+
+use super::{BLOCKS_MAX, FILE_MAX_BYTES, FirstRead, LINE_MAX_BYTES, MS_MAX, Profile};
+use crate::digest::{BlockId, Sha256};
+use crate::index::IMAGE_MAX_BYTES;
+use crate::text::{FormatError, Line, Lines};
+
+/// Lines before the first read: the format line, three of the header, the separator.
+const LINES_BEFORE_READS: usize = 5;
+/// The shortest row, with its LF: what a file can hold at most is known before anything is allocated.
+const ROW_MIN_BYTES: u64 = 40 + 1 + 1 + 1 + 1 + 1;
+
+impl Profile {
+    /// Reads a profile file.
+    ///
+    /// Accepts only what [`Profile::to_bytes`] would write, so `parse(y)?.to_bytes() == y` for every accepted `y`.
+    ///
+    /// # Errors
+    /// The first line that is wrong, and why.
+    pub fn parse(file: &[u8]) -> Result<Self, FormatError> {
+        if file.len() as u64 > FILE_MAX_BYTES {
+            return Err(FormatError::whole(format!("{} bytes, at most {FILE_MAX_BYTES} are allowed", file.len())));
+        }
+        let mut lines = Lines::open(file, "HFL-PROFILE", LINE_MAX_BYTES)?;
+        let image = lines.header("image")?.parse()?;
+        let version = lines.header("version")?.parse()?;
+        let count = count(&mut lines)?;
+        lines.separator("the header")?;
+        let mut reads = Vec::with_capacity(count);
+        while reads.len() < count && !lines.rest().starts_with(b"end ") {
+            reads.push(row(&mut lines.next()?)?);
+        }
+        if reads.len() < count {
+            let why = format!("{count} blocks announced, {} found", reads.len());
+            return Err(FormatError::line(lines.number() + 1, why));
+        }
+        end(file, &mut lines)?;
+        Self::new(image, version, reads).map_err(|e| match e.read {
+            Some(i) => FormatError::line((LINES_BEFORE_READS + 1 + i) as u64, e.why),
+            None => FormatError::whole(e.why),
+        })
+    }
+}
+
+/// How many reads the header announces, checked against the limit and against what the file can hold.
+fn count(lines: &mut Lines<'_>) -> Result<usize, FormatError> {
+    let mut line = lines.header("blocks")?;
+    let count = line.number("blocks", 0, BLOCKS_MAX)?;
+    line.end()?;
+    if count * ROW_MIN_BYTES > lines.rest().len() as u64 {
+        return Err(line.error(format!("{count} blocks announced, the file is too short for them")));
+    }
+    Ok(count as usize)
+}
+
+fn row(line: &mut Line<'_>) -> Result<FirstRead, FormatError> {
+    let id = BlockId(line.hex("a SHA-1")?);
+    line.space()?;
+    let ms = line.number("the milliseconds since the start", 0, MS_MAX)?;
+    line.space()?;
+    let offset = line.number("the offset in the image", 0, IMAGE_MAX_BYTES - 1)?;
+    line.end()?;
+    Ok(FirstRead { id, ms, offset })
+}
+
+/// The `end` line, with the digest of everything above it.
+fn end(file: &[u8], lines: &mut Lines<'_>) -> Result<(), FormatError> {
+    let above = &file[..file.len() - lines.rest().len()];
+    let mut end = lines.header("end")?;
+    let digest = Sha256(end.hex("a SHA-256")?);
+    end.end()?;
+    if !lines.rest().is_empty() {
+        return Err(FormatError::line(lines.number() + 1, "something follows the `end` line"));
+    }
+    if Sha256::of(above) != digest {
+        return Err(FormatError::line(lines.number(), "checksum mismatch: the file is damaged"));
+    }
+    Ok(())
+}
