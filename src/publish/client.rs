@@ -57,10 +57,10 @@ fn load(path: &Path, key: Option<&SecretKey>) -> Result<Client, Error> {
         None => None,
         Some(key) => {
             let signed = key.sign(&bytes, &format!("hfl client {name}")).map_err(|e| Error::local(e.to_string()))?;
-            Some(Object { path: path.signature(), bytes: signed.text().to_owned().into() })
+            Some(Object { keep: true, ..Object::new(path.signature(), signed.text().to_owned()) })
         }
     };
-    Ok(Client { program: Object { path, bytes: bytes.into() }, signature })
+    Ok(Client { program: Object::new(path, bytes), signature })
 }
 
 /// A field of an ELF file's header, in the file's own byte order.

@@ -11,7 +11,7 @@ use super::error::{Error, ErrorKind};
 use crate::mirrors::{Access, Mirror, Remote, Scheme, Secret, WritePlace};
 use crate::store::Store;
 use crate::store::directory::Directory;
-use crate::store::limit::Limited;
+use crate::store::limit::Pace;
 use crate::store::retry::Retried;
 
 /// The largest password file, in bytes.
@@ -22,17 +22,11 @@ const PASSWORD_MAX_BYTES: u64 = 4096;
 /// # Errors
 /// A protocol that was left out of this hfl; a secret that is not where it should be.
 pub async fn store(config: &Mirror, relative_to: &Path) -> Result<Arc<dyn Store>, Error> {
-    let mut store: Arc<dyn Store> = match &config.write {
+    let store: Arc<dyn Store> = match &config.write {
         WritePlace::Directory(path) => Arc::new(Directory::new(relative_to.join(path))),
-        WritePlace::Remote(remote) => {
-            let place = Place { config, remote, access: &config.access, relative_to };
-            Arc::new(Retried::new(place.driver().await?))
-        }
+        WritePlace::Remote(remote) => Place { config, remote, access: &config.access, relative_to }.driver().await?,
     };
-    if let Some(rate) = config.rate {
-        store = Arc::new(Limited::new(store, rate));
-    }
-    Ok(store)
+    Ok(Arc::new(Retried::new(store).paced(config.rate.map(Pace::new))))
 }
 
 /// A place on another machine, and all that mirrors.toml says of it.

@@ -2,7 +2,7 @@
 //!
 //! What comes out is the list of blocks and extents of the new index.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,6 +50,8 @@ pub struct CutImage {
     pub new: Tally,
     /// Blocks that the repository had.
     pub known: Tally,
+    /// Those of them that no mirror seemed to hold any more: they were made again.
+    pub remade: HashSet<BlockId>,
     /// Bytes that the image itself has a second time.
     pub repeated_bytes: u64,
     /// Bytes in holes.
@@ -78,6 +80,7 @@ struct State {
     segments: Vec<Segment>,
     new: Tally,
     known: Tally,
+    remade: HashSet<BlockId>,
     repeated_bytes: u64,
 }
 
@@ -101,16 +104,16 @@ impl Ledger<'_> {
     fn take(&self, cut: Cut, sealer: &mut Sealer) -> Result<(), Error> {
         let (id, sha256) = digests(&cut.bytes);
         let bytes = cut.bytes.len() as u64;
-        let found = self.options.known.get(&id).map(|known| known.row);
-        let row = found.unwrap_or(BlockRow { id, sha256, bytes: bytes as u32, zlib_bytes: 0 });
+        let found = self.options.known.get(&id);
+        let row = found.map(|known| known.row).unwrap_or(BlockRow { id, sha256, bytes: bytes as u32, zlib_bytes: 0 });
         if row.sha256 != sha256 {
             return Err(collision(&id));
         }
         let (place, first) = self.enter(row, &cut)?;
         let fate = match (first, found) {
             (false, _) => Fate::Again,
-            (true, Some(_)) => Fate::Known,
-            (true, None) => {
+            (true, Some(known)) if !known.holders.is_empty() => Fate::Known,
+            (true, _) => {
                 self.seal(place, &cut, row, sealer)?;
                 Fate::New
             }
@@ -144,13 +147,17 @@ impl Ledger<'_> {
 
     fn seal(&self, place: u32, cut: &Cut, row: BlockRow, sealer: &mut Sealer) -> Result<(), Error> {
         let sealed = sealer.seal(&cut.bytes, row.id, row.sha256).map_err(|e| Error::local(e.to_string()))?;
-        let row = *sealed.row();
+        let made = *sealed.row();
         {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.blocks[place as usize] = row;
-            state.new.add(&row);
+            if row.zlib_bytes > 0 {
+                state.remade.insert(row.id);
+            } else {
+                state.blocks[place as usize] = made;
+                state.new.add(&made);
+            }
         }
-        let spooled = self.options.spool.put(row, sealed.into_file());
+        let spooled = self.options.spool.put(made, sealed.into_file());
         (self.deliver)(spooled.map_err(|e| Error::io(Path::new("the spool file"), &e))?);
         Ok(())
     }
@@ -162,7 +169,7 @@ fn lay_out(size: u64, mut state: State) -> CutImage {
     state.segments.sort_unstable_by_key(|s| s.offset);
     let mut places = vec![UNUSED; state.blocks.len()];
     let mut out = CutImage { size, new: state.new, known: state.known, ..CutImage::default() };
-    out.repeated_bytes = state.repeated_bytes;
+    (out.remade, out.repeated_bytes) = (state.remade, state.repeated_bytes);
     out.blocks.reserve_exact(state.blocks.len());
     let mut at = 0;
     for segment in &state.segments {

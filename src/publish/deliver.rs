@@ -126,7 +126,8 @@ impl Session {
 
     /// All that one mirror must hold before its head may be switched.
     async fn deliver(&self, plan: &Plan, upload: Uploader, mirror: usize) -> Delivered {
-        self.missing(plan, mirror).into_iter().for_each(|job| upload.send(job));
+        let missing = self.missing(plan, mirror).into_iter().filter(|job| !plan.cut.remade.contains(&job.row().id));
+        missing.for_each(|job| upload.send(job));
         let sent = upload.finish().await?;
         let mut files = Files::default();
         if self.is_behind(plan, mirror) || self.base.damaged.contains(mirror) {

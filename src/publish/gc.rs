@@ -74,12 +74,7 @@ pub async fn gc(options: GcOptions, progress: Arc<dyn Progress>, cancel: Arc<Ato
     }
     let keys = keys(&options.work, &all);
     let swept = sweep::sweep(&options, &mirrors, keys.as_deref(), &watch).await;
-    let locks = mirrors.iter_mut().filter_map(|m| m.lock.take());
-    futures_util::future::join_all(locks.map(|lock| {
-        let unfinished = lock.unfinished();
-        lock.release(!unfinished)
-    }))
-    .await;
+    mirror::unlock_all(&mut mirrors).await;
     report.swept = swept?;
     Ok(report)
 }

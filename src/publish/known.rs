@@ -27,6 +27,11 @@ impl MirrorSet {
         self.0 >> mirror & 1 == 1
     }
 
+    /// Whether there is no mirror in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// The mirrors in it.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         (0..64).filter(move |&i| self.contains(i))
@@ -47,7 +52,7 @@ pub struct KnownBlock {
 pub struct Known(HashMap<BlockId, KnownBlock>);
 
 impl Known {
-    /// The block of this name, if somebody holds it.
+    /// The block of this name, if a head vouches for it; a listing may have left it without holders.
     pub fn get(&self, id: &BlockId) -> Option<&KnownBlock> {
         self.0.get(id)
     }

@@ -121,13 +121,18 @@ pub async fn lock_all(mirrors: &mut [OpenMirror]) -> Result<(), Error> {
     }
     let conflict = |m: &OpenMirror| m.failed.clone().filter(|f| f.kind == ErrorKind::Conflict);
     let Some(failure) = mirrors.iter().find_map(conflict) else { return Ok(()) };
+    unlock_all(mirrors).await;
+    Err(Error::new(failure.kind, failure.why).hint("wait for it to end and run the same command again"))
+}
+
+/// Lets the next publisher in. What one before had left undone stays so.
+pub async fn unlock_all(mirrors: &mut [OpenMirror]) {
     let locks = mirrors.iter_mut().filter_map(|m| m.lock.take());
     join_all(locks.map(|lock| {
         let unfinished = lock.unfinished();
         lock.release(!unfinished)
     }))
     .await;
-    Err(Error::new(failure.kind, failure.why).hint("wait for it to end and run the same command again"))
 }
 
 async fn take_lock(mirror: &mut OpenMirror) {

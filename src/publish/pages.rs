@@ -61,7 +61,7 @@ pub fn render(
             let page = environment.render_named_str(name, &text, &context);
             let page = page.map_err(|e| Error::local(format!("template {name}: {e}")))?;
             let path: RepoPath = name.parse().map_err(|e| Error::local(format!("{name}: {e}")))?;
-            Ok(Object { path, bytes: page.into() })
+            Ok(Object::new(path, page))
         })
         .collect()
 }

@@ -247,9 +247,9 @@ impl Planner<'_> {
         if let Some(key) = self.key {
             let comment = format!("hfl index {} {} {}", self.name, row.version, row.index_sha256);
             let signature = key.sign(file, &comment).map_err(|e| Error::local(e.to_string()))?;
-            objects.push(Object { path: path.signature(), bytes: signature.text().to_owned().into() });
+            objects.push(Object::new(path.signature(), signature.text().to_owned()));
         }
-        objects.push(Object { path: path.clone(), bytes: file.clone() });
+        objects.push(Object::new(path.clone(), file.clone()));
         Ok(objects)
     }
 }

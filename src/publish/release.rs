@@ -14,6 +14,7 @@ use super::known::Known;
 use super::mirror::OpenMirror;
 use super::presence::Listing;
 use crate::index::{BlockRow, Index};
+use crate::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::layout::RepoPath;
 use crate::name::Name;
 use crate::read;
@@ -30,6 +31,9 @@ pub struct Object {
     pub path: RepoPath,
     /// Its bytes.
     pub bytes: Bytes,
+    /// Whether one that is there already stays, though its bytes are others: the signature of a client that was shipped
+    /// with another image, for another key.
+    pub keep: bool,
 }
 
 /// Objects that are not blocks, and their bytes.
@@ -69,12 +73,21 @@ pub struct Release {
 }
 
 impl Release {
-    /// What is written besides blocks where nothing of it is there yet; the list of images is not counted.
-    pub fn files(&self, pages: &[Object]) -> Files {
+    /// What will be written to a mirror besides blocks and the list of images.
+    ///
+    /// # Errors
+    /// A mirror that cannot be asked what it has.
+    pub async fn files(&self, store: &dyn Store, pages: &[Object]) -> Result<Files, Error> {
         let mut files = Files::default();
-        self.objects.iter().chain(pages).for_each(|object| files.add(object.bytes.len() as u64));
+        for object in &self.objects {
+            let bytes = object.bytes.len() as u64;
+            if store.size(&object.path).await?.is_none_or(|there| there != bytes && !object.keep) {
+                files.add(bytes);
+            }
+        }
+        pages.iter().for_each(|page| files.add(page.bytes.len() as u64));
         files.add(self.head.len() as u64);
-        files
+        Ok(files)
     }
 
     /// Makes sure that the blocks are on the mirror, then writes the objects and reads them back. `known` says which
@@ -175,6 +188,11 @@ async fn swap(mirror: &OpenMirror, path: &RepoPath, old: Option<&[u8]>, new: Byt
 }
 
 impl Object {
+    /// An object that has these bytes and no others.
+    pub fn new(path: RepoPath, bytes: impl Into<Bytes>) -> Self {
+        Self { path, bytes: bytes.into(), keep: false }
+    }
+
     /// Creates the object; one that is there with other bytes is damaged, and replaced. Whether it was written.
     async fn write(&self, store: &dyn Store) -> Result<bool, Error> {
         let put = store.put_new(&self.path, self.bytes.clone()).await?;
@@ -188,8 +206,12 @@ impl Object {
     }
 
     async fn check(&self, reader: &dyn Fetch) -> Result<(), Error> {
-        let found = reader.get(&self.path, self.bytes.len() as u64).await?;
-        if found == self.bytes {
+        let found = match self.keep {
+            true => reader.get(&self.path, SIGNATURE_MAX_BYTES as u64).await?,
+            false => reader.get(&self.path, self.bytes.len() as u64).await?,
+        };
+        let is_signature = || std::str::from_utf8(&found).is_ok_and(|text| text.parse::<Signature>().is_ok());
+        if found == self.bytes || self.keep && is_signature() {
             return Ok(());
         }
         let message = format!("{}/{}: reads back with other bytes than were written", reader.location(), self.path);

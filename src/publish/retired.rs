@@ -60,7 +60,7 @@ impl Retired {
                 self.files.iter().try_for_each(|f| writeln!(text, "file {} {} {}", f.path, f.bytes, f.sha256))
             });
         wrote.map_err(|e| Error::local(e.to_string()))?;
-        Ok(Object { path: self.path()?, bytes: text.into() })
+        Ok(Object::new(self.path()?, text))
     }
 
     /// Reads a record; `None` for anything that is not one.

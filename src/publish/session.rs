@@ -248,7 +248,7 @@ impl Session {
             let missing = self.missing(plan, i);
             missing.iter().filter(|job| planned.insert((i, job.row().id))).for_each(|job| sent.expect(job));
             let files = match mirror.is_up() && self.is_behind(plan, i) {
-                true => self.expected_files(plan, &pages, i).await,
+                true => self.expected_files(plan, &pages, i).await?,
                 false => Files::default(),
             };
             report.mirrors.push(MirrorReport::of(mirror, sent, files));
@@ -257,14 +257,14 @@ impl Session {
         Ok(report)
     }
 
-    async fn expected_files(&self, plan: &Plan, pages: &[Object], mirror: usize) -> Files {
+    async fn expected_files(&self, plan: &Plan, pages: &[Object], mirror: usize) -> Result<Files, Error> {
         let older = catch_up::older_files(&self.base, &self.mirrors[mirror], self.is_signed());
-        let mut files = plan.release.files(pages);
+        let mut files = plan.release.files(&*self.mirrors[mirror].store, pages).await?;
         older.iter().for_each(|file| files.add(file.bytes));
         if let Ok(Some(list)) = plan.release.image_list(&self.mirrors[mirror]).await {
             files.add(list.len() as u64);
         }
-        files
+        Ok(files)
     }
 
     /// Whether the mirror has another head than the plan's.

@@ -232,7 +232,8 @@ impl Sender {
                 Err(e) => why = e.to_string(),
             }
         }
-        Err(Error::new(ErrorKind::Unverified, why))
+        Err(Error::new(ErrorKind::Unverified, why)
+            .hint("publish the image that has it once more with --check list, or put it back from a copy"))
     }
 }
 

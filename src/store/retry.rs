@@ -1,4 +1,4 @@
-//! A store that is asked again when it could not be reached.
+//! A store that is asked again when it could not be reached, and written to no faster than it is said to be.
 //!
 //! Only [`StoreErrorKind::Unreachable`] is worth another try. A store that never answered gets few of them: it is probably
 //! down, and others wait. One that did gets a minute: a restart, a shortage, a lost connection.
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::limit::Pace;
 use super::{Entry, Exclusive, Fetch, Lock, Put, Store, StoreError, StoreErrorKind, Swap, backoff};
 use crate::layout::RepoPath;
 
@@ -21,13 +22,26 @@ const FAILURES_KNOWN: u32 = 11;
 #[derive(Debug)]
 pub struct Retried<S: ?Sized> {
     answered: AtomicBool,
+    pace: Option<Pace>,
     inner: Arc<S>,
 }
 
 impl<S: Fetch + ?Sized> Retried<S> {
     /// Wraps a store.
     pub fn new(inner: Arc<S>) -> Self {
-        Self { inner, answered: AtomicBool::new(false) }
+        Self { inner, answered: AtomicBool::new(false), pace: None }
+    }
+
+    /// Has what is written wait for its turn.
+    pub fn paced(mut self, pace: Option<Pace>) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    async fn turn(&self, bytes: &Bytes) {
+        if let Some(pace) = &self.pace {
+            pace.turn(bytes.len()).await;
+        }
     }
 
     async fn again<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, StoreError>
@@ -68,14 +82,17 @@ impl<S: Fetch + ?Sized> Fetch for Retried<S> {
 impl Store for Retried<dyn Store> {
     /// Says [`Put::Exists`] where an earlier try had worked after all and only its answer was lost.
     async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError> {
+        self.turn(&bytes).await;
         self.again(|| self.inner.put_new(path, bytes.clone())).await
     }
 
     async fn put_replace(&self, path: &RepoPath, bytes: Bytes) -> Result<(), StoreError> {
+        self.turn(&bytes).await;
         self.again(|| self.inner.put_replace(path, bytes.clone())).await
     }
 
     async fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<Swap, StoreError> {
+        self.turn(&new).await;
         let swapped = self.again(|| self.inner.swap(path, old, new.clone())).await?;
         if swapped == Swap::Done {
             return Ok(Swap::Done);

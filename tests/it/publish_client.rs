@@ -50,6 +50,31 @@ fn a_client_is_published_once_signed_and_can_be_fetched_and_checked() {
     }
 }
 
+/// Two images of one repository, each with a key of its own, and one client.
+#[test]
+fn the_signature_of_a_client_that_is_there_already_stays() {
+    let Some(client) = static_client() else { return };
+    let lab = Lab::with_mirrors(&["public"]);
+    let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
+    fs::copy(client, lab.path("the-client")).unwrap();
+    lab.write("mirrors.toml", format!("[publish]\nclient = [\"the-client\"]\n{toml}"));
+    lab.write("os.img", Random(1).bytes(100_000));
+    lab.publish(&["os.img"]);
+    let signature = lab.files("public").into_iter().find(|f| f.starts_with("client/") && f.ends_with(".minisig"));
+    let signature = lab.path("public").join(signature.unwrap());
+    let first = fs::read(&signature).unwrap();
+    let expected = lab.publish(&["os.img", "--name", "other", "--dry-run"]);
+    let report = lab.publish(&["os.img", "--name", "other"]);
+    assert_ne!(lab.trust("os"), lab.trust("other"), "two keys");
+    assert!(fs::read(&signature).unwrap() == first);
+    assert_eq!(report["mirrors"][0]["files"], expected["mirrors"][0]["files"]);
+    lab.ok(&["verify", "--to", "mirrors.toml"]);
+    // One that is no signature is replaced.
+    fs::write(&signature, "damaged").unwrap();
+    lab.publish(&["os.img", "--name", "third"]);
+    assert!(fs::read_to_string(&signature).unwrap().starts_with("untrusted comment"));
+}
+
 #[test]
 fn what_is_no_static_client_is_refused() {
     let lab = Lab::with_mirrors(&["public"]);

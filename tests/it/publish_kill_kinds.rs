@@ -104,6 +104,8 @@ fn a_publish_killed_at_any_moment() {
     let whole = started.elapsed();
     let (two, all) = (trio.hold(), trio.blocks());
     let mut random = Random(7);
+    // Blocks that a server had still in hand when its client died.
+    let mut late = 0;
     let (mut at, mut found, mut sent, mut ended) = ([0; 3], 0, 0, 0);
     for kill in 0..kills(200) {
         trio.reset(&one);
@@ -120,9 +122,11 @@ fn a_publish_killed_at_any_moment() {
         for (i, kind) in trio.kinds.iter().enumerate() {
             let missing = all[i].difference(&before[i]).count() as u64;
             let mirror = &report["mirrors"][i];
-            assert_eq!(mirror["objects"], missing, "kill {kill}: {} got only what was missing: {mirror}", kind.name);
+            let objects = mirror["objects"].as_u64().unwrap();
+            assert!(objects <= missing, "kill {kill}: {} got only what was missing: {mirror}", kind.name);
             found += mirror["found"].as_u64().unwrap();
-            sent += missing;
+            sent += objects;
+            late += missing - objects;
         }
         assert!(trio.versions(&trust).iter().all(|v| *v == [2, 1]), "kill {kill}: one more run completes it");
         for (now, then) in trio.hold().iter().zip(&two) {
@@ -131,7 +135,7 @@ fn a_publish_killed_at_any_moment() {
     }
     println!(
         "{} kills in {whole:.2?} ({ended} after the end): mirrors at version 1 {} times, at 2 {} times; \
-         {found} blocks found again, {sent} sent",
+         {found} blocks found again, {sent} sent, {late} arrived after the kill",
         kills(200),
         at[0],
         at[1]
@@ -158,7 +162,7 @@ fn a_sync_killed_at_any_moment() {
     let whole = started.elapsed();
     let (synced, all) = (trio.hold(), trio.blocks());
     let mut random = Random(8);
-    let (mut absent, mut there, mut found) = (0, 0, 0);
+    let (mut absent, mut there, mut found, mut late) = (0, 0, 0, 0);
     for kill in 0..kills(200) {
         trio.reset(&empty);
         trio.kill(&arguments, moment(&mut random, whole));
@@ -174,8 +178,10 @@ fn a_sync_killed_at_any_moment() {
         for (i, kind) in trio.kinds.iter().enumerate() {
             let missing = all[i].difference(&before[i]).count() as u64;
             let mirror = &report[0]["mirrors"][i];
-            assert_eq!(mirror["objects"], missing, "kill {kill}: {} got only what was missing: {mirror}", kind.name);
+            let objects = mirror["objects"].as_u64().unwrap();
+            assert!(objects <= missing, "kill {kill}: {} got only what was missing: {mirror}", kind.name);
             found += mirror["found"].as_u64().unwrap();
+            late += missing - objects;
         }
         assert!(trio.versions(&trust).iter().all(|v| *v == [2, 1]), "kill {kill}");
         for (now, then) in trio.hold().iter().zip(&synced) {
@@ -183,7 +189,8 @@ fn a_sync_killed_at_any_moment() {
         }
     }
     println!(
-        "{} kills in {whole:.2?}: no head {absent} times, synced {there} times; {found} blocks found again",
+        "{} kills in {whole:.2?}: no head {absent} times, synced {there} times; {found} blocks found again, \
+         {late} arrived after the kill",
         kills(200)
     );
     assert!(absent > 0);

@@ -94,6 +94,32 @@ fn what_a_mirror_lost_is_sent_again_when_its_listing_says_so() {
 }
 
 #[test]
+fn what_every_mirror_lost_is_made_again_from_the_image() {
+    let lab = Lab::with_mirrors(&["alone"]);
+    two_images(&lab, 40);
+    lab.publish(&["one.img", "--name", "os"]);
+    let blocks: Vec<String> = lab.files("alone").into_iter().filter(|f| f.starts_with("blocks/")).collect();
+    let lost: Vec<&String> = blocks.iter().step_by(7).collect();
+    let lose = || lost.iter().for_each(|block| fs::remove_file(lab.path(&format!("alone/{block}"))).unwrap());
+    lose();
+    let expected = lab.publish(&["one.img", "--name", "os", "--check", "list", "--dry-run"]);
+    let report = lab.publish(&["one.img", "--name", "os", "--check", "list"]);
+    assert_eq!((&report["outcome"], &report["new"]["blocks"]), (&"no-change".into(), &0.into()), "{report}");
+    assert_eq!(report["mirrors"][0]["objects"], lost.len(), "{report}");
+    assert_eq!(expected["mirrors"][0]["objects"], lost.len(), "{expected}");
+    assert_eq!(check_mirror(&lab.path("alone"), "os", &lab.trust("os")), [1]);
+    lose();
+    // What the new image lacks cannot be made again from it; the old one helps.
+    let two = ["publish", "two.img", "--name", "os", "--check", "list", "--to", "mirrors.toml"];
+    let said = lab.fails(3, &two);
+    assert!(said.contains("no mirror holds block") && said.contains("once more"), "{said}");
+    lab.publish(&["one.img", "--name", "os", "--check", "list"]);
+    lab.ok(&two);
+    assert_eq!(check_mirror(&lab.path("alone"), "os", &lab.trust("os")), [2, 1]);
+    println!("{} of {} blocks lost, twice", lost.len(), blocks.len());
+}
+
+#[test]
 fn an_old_version_comes_back_with_an_index_and_a_head() {
     let lab = repository();
     let before = lab.files("a");

@@ -34,7 +34,7 @@ pub struct Piece {
     index: Option<(Name, VersionRow)>,
     /// Whether it has a signature.
     signed: bool,
-    /// Whose that may be: a client is shipped with several images, and signed for the one that shipped it last.
+    /// Whose that may be: a client is shipped with several images, and signed for the one that shipped it first.
     keys: Vec<PublicKey>,
 }
 

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
-use futures_util::future::join_all;
-
 use super::VerifyOptions;
 use super::examine::{Budget, Examined};
 use super::heads::Believed;
@@ -70,14 +68,9 @@ impl Run {
         Ok(Self { options, mirrors, chosen, roster, duty, budget, away, progress: Tell(progress) })
     }
 
-    /// Lets the next one in. What a publisher before had left undone stays so.
+    /// Lets the next one in.
     pub(super) async fn close(&mut self) {
-        let locks: Vec<_> = self.mirrors.iter_mut().filter_map(|m| m.lock.take()).collect();
-        join_all(locks.into_iter().map(|lock| {
-            let unfinished = lock.unfinished();
-            lock.release(!unfinished)
-        }))
-        .await;
+        mirror::unlock_all(&mut self.mirrors).await;
     }
 
     /// A mirror that went away takes no further part; anything else ends the check.

@@ -1,7 +1,6 @@
 //! `hfl gc`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -26,9 +25,6 @@ A version is marked first: the head no longer names it. Its blocks go with a run
 as no version of any image on any mirror names them. All mirrors must be reachable and all heads must verify, else nothing
 is removed. Exit codes: 0 done, 3 something did not verify, 4 a mirror cannot be reached, 6 some mirrors behind.")]
 pub struct Args {
-    /// The mirrors
-    #[arg(long, value_name = "mirrors.toml")]
-    to: PathBuf,
     /// Only mark old versions of this image; can be given several times [default: all whose key is at hand]
     #[arg(long, value_name = "NAME")]
     image: Vec<Name>,
@@ -47,19 +43,13 @@ pub struct Args {
     #[command(flatten)]
     key: super::KeyArgs,
     #[command(flatten)]
-    delivery: super::DeliveryArgs,
-    /// Only say what would go
-    #[arg(long)]
-    dry_run: bool,
-    #[command(flatten)]
-    pub output: super::OutputArgs,
+    pub change: super::ChangeArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mirrors = super::read_mirrors(&args.to)?;
+    let mirrors = super::read_mirrors(&args.change.to)?;
     let keep = args.keep.or(mirrors.publish.keep).unwrap_or(KEEP);
-    let mut work = super::work(&args.to, mirrors, args.key, &args.delivery);
-    work.dry_run = args.dry_run;
+    let work = super::work(&args.change, mirrors, args.key);
     let options = GcOptions {
         work,
         images: args.image,
@@ -69,14 +59,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         more_than_half: args.more_than_half,
     };
     let cancel = super::cancel_on_signal()?;
-    let show = Arc::new(Show::new(args.output.verbosity()));
+    let show = Arc::new(Show::new(args.change.output.verbosity()));
     let report = super::runtime()?.block_on(publish::gc(options, show.clone(), cancel));
     drop(show);
     let report = report?;
-    if args.output.json {
+    if args.change.output.json {
         exit::print_json(&report)?;
-    } else if args.output.verbosity() != Verbosity::Quiet {
-        exit::print_with(|out| write_report(&report, args.dry_run, out))?;
+    } else if args.change.output.verbosity() != Verbosity::Quiet {
+        exit::print_with(|out| write_report(&report, args.change.dry_run, out))?;
     }
     let behind = report.swept.mirrors.iter().any(|m| m.why.is_some())
         || report.marked.iter().flat_map(|m| &m.mirrors).any(|m| !m.current);

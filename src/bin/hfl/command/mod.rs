@@ -65,10 +65,10 @@ impl Command {
     /// Whether errors are to be JSON, too.
     pub fn wants_json(&self) -> bool {
         match self {
-            Self::Publish(args) => args.output.json,
-            Self::Sync(args) => args.output.json,
-            Self::Rollback(args) => args.output.json,
-            Self::Gc(args) => args.output.json,
+            Self::Publish(args) => args.change.output.json,
+            Self::Sync(args) => args.change.output.json,
+            Self::Rollback(args) => args.change.output.json,
+            Self::Gc(args) => args.change.output.json,
             Self::Diff(args) => args.json,
             Self::Restore(args) => args.json,
             Self::Log(args) => args.json,
@@ -159,6 +159,21 @@ pub struct DeliveryArgs {
     check: String,
 }
 
+/// Which mirrors are changed, and how.
+#[derive(clap::Args)]
+pub struct ChangeArgs {
+    /// The mirrors
+    #[arg(long, value_name = "mirrors.toml")]
+    to: PathBuf,
+    #[command(flatten)]
+    delivery: DeliveryArgs,
+    /// Only say what would be done: objects and bytes for each mirror
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
 /// Whose key signs.
 #[derive(clap::Args)]
 pub struct KeyArgs {
@@ -191,11 +206,13 @@ impl OutputArgs {
 }
 
 /// The repository of a mirrors.toml, as an operation works on it.
-fn work(to: &Path, mirrors: Mirrors, key: KeyArgs, delivery: &DeliveryArgs) -> Work {
+fn work(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Work {
+    let (delivery, to) = (&change.delivery, &change.to);
     let relative_to = to.parent().unwrap_or(Path::new("")).to_owned();
     let file = key.key.or(mirrors.publish.key.as_ref().map(|key| relative_to.join(key)));
     let keyring = (!key.unsigned).then(|| keyring(file));
     let mut work = Work::new(mirrors, relative_to, keyring);
+    work.dry_run = change.dry_run;
     work.min_mirrors = delivery.min_mirrors;
     work.patience = delivery.patience.into();
     work.check = if delivery.check == "list" { Check::List } else { Check::Head };

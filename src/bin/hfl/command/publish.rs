@@ -27,9 +27,6 @@ Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mir
 pub struct Args {
     /// A raw image, a block device, or `-` for standard input
     image: PathBuf,
-    /// The mirrors to publish to
-    #[arg(long, value_name = "mirrors.toml")]
-    to: PathBuf,
     /// The image's name [default: the file's stem]
     #[arg(long)]
     name: Option<Name>,
@@ -50,20 +47,15 @@ pub struct Args {
     /// Cores to use [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
-    #[command(flatten)]
-    delivery: super::DeliveryArgs,
     /// Make a new version even if nothing has changed
     #[arg(long)]
     force: bool,
-    /// Only say what would be sent: objects and bytes for each mirror
-    #[arg(long)]
-    dry_run: bool,
     #[command(flatten)]
-    pub output: super::OutputArgs,
+    pub change: super::ChangeArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (json, verbosity) = (args.output.json, args.output.verbosity());
+    let (json, verbosity) = (args.change.output.json, args.change.output.verbosity());
     let options = options(args)?;
     let cancel = super::cancel_on_signal()?;
     let show = Arc::new(Show::new(verbosity));
@@ -84,7 +76,7 @@ pub fn finish(report: &Report, json: bool, quiet: bool) -> anyhow::Result<ExitCo
 }
 
 fn options(args: Args) -> anyhow::Result<Options> {
-    let mirrors = super::read_mirrors(&args.to)?;
+    let mirrors = super::read_mirrors(&args.change.to)?;
     let name = match args.name {
         Some(name) => name,
         None => default_name(&args.image)?,
@@ -92,13 +84,14 @@ fn options(args: Args) -> anyhow::Result<Options> {
     let defaults = mirrors.publish.clone();
     let split = match (args.split, &defaults.split) {
         (Some(split), _) => split,
-        (None, Some(text)) => text.parse().map_err(|e| super::usage(format!("{}: split: {e}", args.to.display())))?,
+        (None, Some(text)) => {
+            text.parse().map_err(|e| super::usage(format!("{}: split: {e}", args.change.to.display())))?
+        }
         (None, None) => Choice::Content,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut work = super::work(&args.to, mirrors, args.key, &args.delivery);
+    let mut work = super::work(&args.change, mirrors, args.key);
     work.expires_days = args.expires.or(work.expires_days);
-    work.dry_run = args.dry_run;
     Ok(Options {
         work,
         image: args.image,

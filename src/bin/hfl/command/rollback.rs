@@ -1,6 +1,5 @@
 //! `hfl rollback`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -20,31 +19,22 @@ pub struct Args {
     name: Name,
     /// The version whose contents are to come back
     version: Version,
-    /// The mirrors to publish to
-    #[arg(long, value_name = "mirrors.toml")]
-    to: PathBuf,
     /// What to say of the new version [default: version N again]
     #[arg(long)]
     label: Option<Label>,
     #[command(flatten)]
     key: super::KeyArgs,
     #[command(flatten)]
-    delivery: super::DeliveryArgs,
-    /// Only say what would be sent
-    #[arg(long)]
-    dry_run: bool,
-    #[command(flatten)]
-    pub output: super::OutputArgs,
+    pub change: super::ChangeArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mirrors = super::read_mirrors(&args.to)?;
-    let mut work = super::work(&args.to, mirrors, args.key, &args.delivery);
-    work.dry_run = args.dry_run;
+    let mirrors = super::read_mirrors(&args.change.to)?;
+    let work = super::work(&args.change, mirrors, args.key);
     let cancel = super::cancel_on_signal()?;
-    let show = Arc::new(Show::new(args.output.verbosity()));
+    let show = Arc::new(Show::new(args.change.output.verbosity()));
     let rolled = publish::rollback(work, args.name, args.version, args.label, show.clone(), cancel);
     let report = super::runtime()?.block_on(rolled);
     drop(show);
-    super::publish::finish(&report?, args.output.json, args.output.verbosity() == Verbosity::Quiet)
+    super::publish::finish(&report?, args.change.output.json, args.change.output.verbosity() == Verbosity::Quiet)
 }

@@ -1,6 +1,5 @@
 //! `hfl sync`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -21,28 +20,19 @@ use crate::show::{Show, Verbosity};
 Where the secret key is at hand, heads are made anew when mirrors.toml has new public URLs; else clients learn of a new
 mirror with the next version. Exit codes are those of hfl publish.")]
 pub struct Args {
-    /// The mirrors
-    #[arg(long, value_name = "mirrors.toml")]
-    to: PathBuf,
     /// Only this image; can be given several times [default: all that a mirror lists]
     #[arg(long, value_name = "NAME")]
     image: Vec<Name>,
     #[command(flatten)]
     trust: super::TrustArgs,
     #[command(flatten)]
-    delivery: super::DeliveryArgs,
-    /// Only say what would be sent
-    #[arg(long)]
-    dry_run: bool,
-    #[command(flatten)]
-    pub output: super::OutputArgs,
+    pub change: super::ChangeArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mirrors = super::read_mirrors(&args.to)?;
+    let mirrors = super::read_mirrors(&args.change.to)?;
     let key = super::KeyArgs { key: None, unsigned: args.trust.unsigned };
-    let mut work = super::work(&args.to, mirrors, key, &args.delivery);
-    work.dry_run = args.dry_run;
+    let work = super::work(&args.change, mirrors, key);
     let cancel = super::cancel_on_signal()?;
     let runtime = super::runtime()?;
     let images = if args.image.is_empty() {
@@ -57,13 +47,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (mut reports, mut planned) = (Vec::new(), Planned::new());
     for image in images {
         let trust = args.trust.of(&image)?;
-        let show = Arc::new(Show::new(args.output.verbosity()));
+        let show = Arc::new(Show::new(args.change.output.verbosity()));
         let watch = Watch { progress: show, cancel: Arc::clone(&cancel) };
         reports.push(runtime.block_on(publish::sync(work.clone(), image, trust, &mut planned, watch))?);
     }
-    if args.output.json {
+    if args.change.output.json {
         exit::print_json(&reports)?;
-    } else if args.output.verbosity() != Verbosity::Quiet {
+    } else if args.change.output.verbosity() != Verbosity::Quiet {
         exit::print_with(|out| reports.iter().try_for_each(|report| write_report(report, out)))?;
     }
     let behind = reports.iter().any(|report| report.behind().count() > 0);
