@@ -44,8 +44,9 @@ impl Session {
             return Err(self.all_failed().unwrap_or_else(|| too_few(ready, self.work.min_mirrors)));
         }
         self.watch.progress.event(Event::Step("switching the heads"));
-        let behind: Vec<usize> =
-            (0..self.mirrors.len()).filter(|&i| self.mirrors[i].is_up() && self.is_behind(plan, i)).collect();
+        // Whoever died before may have replaced a head and not its pages.
+        let to_switch = |i: &usize| self.is_behind(plan, *i) || self.mirrors[*i].is_unfinished();
+        let behind: Vec<usize> = (0..self.mirrors.len()).filter(|i| self.mirrors[*i].is_up() && to_switch(i)).collect();
         let switched = join_all(behind.iter().map(|&i| self.switch(plan, pages, i))).await;
         for (&i, switched) in behind.iter().zip(switched) {
             match switched {
@@ -139,14 +140,18 @@ impl Session {
     }
 
     async fn switch(&self, plan: &Plan, pages: &[Object], mirror: usize) -> Result<Files, Error> {
+        let is_behind = self.is_behind(plan, mirror);
         let mirror = &self.mirrors[mirror];
         mirror.confirm().await?;
-        let mut files = plan.release.switch(mirror).await?;
+        let mut files = match is_behind {
+            true => plan.release.switch(mirror).await?,
+            false => Files::default(),
+        };
         for page in pages {
             mirror.store.put_replace(&page.path, page.bytes.clone()).await?;
             files.add(page.bytes.len() as u64);
         }
-        if mirror.lock.as_ref().is_some_and(|lock| lock.unfinished()) {
+        if mirror.is_unfinished() {
             mirror.store.sweep().await?;
         }
         Ok(files)

@@ -71,6 +71,11 @@ impl OpenMirror {
         }
     }
 
+    /// Whether somebody who had locked it died at work.
+    pub fn is_unfinished(&self) -> bool {
+        self.lock.as_ref().is_some_and(|lock| lock.unfinished())
+    }
+
     /// Whether it still takes part.
     pub fn is_up(&self) -> bool {
         self.failed.is_none()

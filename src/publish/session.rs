@@ -151,7 +151,7 @@ impl Session {
     async fn look_at_presence(&mut self) {
         let list = self.work.check == Check::List;
         for (i, mirror) in self.mirrors.iter_mut().enumerate().filter(|(_, m)| m.is_up()) {
-            if mirror.lock.as_ref().is_some_and(|lock| lock.unfinished()) {
+            if mirror.is_unfinished() {
                 mirror.presence = Presence::Likely;
             }
             if !list {
