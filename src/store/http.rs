@@ -18,9 +18,9 @@ use super::{Fetch, StoreError, StoreErrorKind};
 use crate::layout::RepoPath;
 use crate::url::BaseUrl;
 
-#[cfg(feature = "webdav")]
-pub(super) use client::builder;
 pub use client::{HttpClient, HttpOptions};
+#[cfg(feature = "webdav")]
+pub(super) use client::{builder, certificates};
 
 /// The time for an answer, unless its bytes come at this rate at least: then it is only a slow connection.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
