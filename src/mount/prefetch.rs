@@ -50,9 +50,9 @@ impl Room {
         Self { bytes, left: Semaphore::new(bytes as usize) }
     }
 
-    /// Room for a block, its file, and what a connection holds of that; one that needs more than there is has all of it.
+    /// Room for a block and its file; one that needs more than there is has all of it.
     async fn take(&self, row: &BlockRow) -> Option<SemaphorePermit<'_>> {
-        let bytes = row.bytes.saturating_add(row.zlib_bytes.saturating_mul(2));
+        let bytes = row.bytes.saturating_add(row.zlib_bytes);
         self.left.acquire_many(bytes.min(self.bytes)).await.ok()
     }
 }

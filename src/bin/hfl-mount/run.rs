@@ -30,9 +30,12 @@ use crate::root;
 
 /// How long blocks that were just fetched may take to reach the disk cache at the end.
 const SETTLE: Duration = Duration::from_secs(5);
-/// The most that is read ahead of a stream, in bytes, and its part of the memory for decoded blocks.
+/// The most that is read ahead of a stream, in bytes, and its eighths of the memory for blocks.
 const READAHEAD_MAX_BYTES: u64 = 16 << 20;
-const READAHEAD_PART: u64 = 2;
+const READAHEAD_EIGHTHS: u64 = 3;
+/// The part of that memory for what nobody else counts: buffers of connections, answers to the kernel, files on their way
+/// to the disk.
+const BUFFERS_PART: u64 = 4;
 
 /// An image that is open, and everything around it.
 pub struct Ready {
@@ -90,7 +93,7 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
 }
 
 fn readahead_bytes(args: &Args) -> u64 {
-    if args.one_at_a_time { 0 } else { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) }
+    if args.one_at_a_time { 0 } else { READAHEAD_MAX_BYTES.min(args.memory / 8 * READAHEAD_EIGHTHS) }
 }
 
 /// The image behind its caches; from now on its mirrors are measured.
@@ -102,8 +105,7 @@ fn readable(
     disk: Option<Arc<DiskStore>>,
     observer: &Arc<dyn Observer>,
 ) -> Readable {
-    // What is under way needs memory, too.
-    let held = args.memory - readahead_bytes(args) / UNDER_WAY_PART;
+    let held = args.memory - args.memory / BUFFERS_PART - readahead_bytes(args) / UNDER_WAY_PART;
     let reading = Reading {
         memory_bytes: usize::try_from(held).unwrap_or(usize::MAX),
         disk,
