@@ -13,8 +13,7 @@ host=x86_64-unknown-linux-gnu
 target=${CARGO_TARGET_DIR:-target}
 port=${HFL_BENCH_PORT:-18779}
 
-cargo build --quiet --release --features publish,mount --bin hfl
-cargo build --quiet --release --no-default-features --features mount --examples
+cargo build --quiet --release --no-default-features --features publish,mount --bin hfl --examples
 RUSTFLAGS='-C target-feature=+crt-static' \
   cargo build --quiet --profile client --no-default-features --features mount --bin hfl-mount --target "$host"
 client=$target/$host/client/hfl-mount
@@ -87,7 +86,6 @@ check() {
 }
 
 sequential --no-cache --one-at-a-time; one=$took
-peak=0
 sequential --no-cache; cold=$took
 runs=1 sequential --cache "$lab/cache"; fill=$took
 sequential --cache "$lab/cache"; warm=$took
@@ -97,23 +95,33 @@ check "warm disk cache GB/s" "$(rate "$warm")" at-least 1.2
 check "cold against one at a time" "$(awk -v a="$one" -v b="$cold" 'BEGIN {printf "%.2f", a / b}')" at-least 2.5
 check "warm against cold" "$(awk -v a="$cold" -v b="$warm" 'BEGIN {printf "%.2f", a / b}')" at-least 1.0
 
-# 4 KiB direct reads inside 8 MiB that are in memory, by one reader and by four.
+# What the client takes at most for a little memory: of itself, of the kernel's requests, and of what is on its way.
+peak=0
+runs=1 sequential --memory 16M --no-cache
+runs=1 sequential --memory 16M --cache "$lab/cache"
+little=$peak
+
+# 4 KiB direct reads inside 8 MiB that are in memory, by one reader and by four; best of several, taken in turn.
 head -c 268435456 "$image" > "$lab/part"
 # shellcheck disable=SC2086
 $prefix "$examples/memory_fuse" "$lab/part" "$lab/mem" &
 while [ ! -e "$lab/mem/memory" ]; do sleep 0.05; done
 start --no-cache
+best() { if (($1 > $2)); then echo "$1"; else echo "$2"; fi; }
 for readers in 1 4; do
-  # shellcheck disable=SC2086
-  memory=$($prefix "$examples/random_read" "$lab/mem/memory" 8388608 3 "$readers")
-  # shellcheck disable=SC2086
-  cached=$($prefix "$examples/random_read" "$lab/mnt/bench" 8388608 3 "$readers")
+  memory=0 cached=0
+  for ((i = 0; i < runs; i++)); do
+    # shellcheck disable=SC2086
+    memory=$(best "$memory" "$($prefix "$examples/random_read" "$lab/mem/memory" 8388608 3 "$readers")")
+    # shellcheck disable=SC2086
+    cached=$(best "$cached" "$($prefix "$examples/random_read" "$lab/mnt/bench" 8388608 3 "$readers")")
+  done
   echo "random 4 KiB reads a second, $readers reading: from memory $memory, cached $cached"
-  check "cost of a cached read, $readers reading" "$(awk -v a="$memory" -v b="$cached" 'BEGIN {printf "%.2f", a / b}')" at-most 2.0
+  check "cached reads against the ceiling, $readers reading" "$(awk -v a="$memory" -v b="$cached" 'BEGIN {printf "%.2f", b / a}')" at-least 0.7
 done
 stop
 umount "$lab/mem"
 
-check "peak memory, MiB" "$((peak / 1024))" at-most 64
+check "peak memory with --memory 16M, MiB" "$(awk -v kb="$little" 'BEGIN {printf "%.1f", kb / 1024}')" at-most 32
 check "static client, MB" "$(awk -v b="$(stat -c %s "$client")" 'BEGIN {printf "%.1f", b / 1e6}')" at-most 9.0
 exit "$failed"

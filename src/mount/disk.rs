@@ -2,10 +2,11 @@
 //!
 //! It trusts nothing that it reads: a file becomes a block only by [`Block::open`]. A bad one is dropped and fetched
 //! again. Whatever goes wrong with the disk means less caching and nothing else; files are written and evicted by
-//! threads of their own, and a disk that cannot keep up is left out.
+//! threads of their own, and a disk that cannot keep up, or hangs, is left out.
 
 mod evict;
 mod files;
+mod reader;
 mod writer;
 
 use std::path::Path;
@@ -22,12 +23,14 @@ use crate::read::{BlockSource, Fetched, ReadError};
 
 use evict::Evictor;
 use files::{Files, Found};
+use reader::Reader;
 use writer::Writer;
 
 /// A directory of block files, limited in bytes, shared with other processes.
 #[derive(Debug)]
 pub struct DiskStore {
     files: Files,
+    reader: Reader,
     writer: Writer,
     observer: Arc<dyn Observer>,
     heals: AtomicU64,
@@ -43,7 +46,8 @@ impl DiskStore {
     pub fn open(directory: &Path, limit: u64, observer: Arc<dyn Observer>) -> std::io::Result<Arc<Self>> {
         let files = Files::open(directory)?;
         let writer = Writer::start(files.clone(), Evictor::start(files.clone(), limit), Arc::clone(&observer));
-        Ok(Arc::new(Self { files, writer, observer, heals: 0.into(), hits: 0.into(), hit_bytes: 0.into() }))
+        let (heals, hits, hit_bytes) = Default::default();
+        Ok(Arc::new(Self { files, reader: Reader::new(), writer, observer, heals, hits, hit_bytes }))
     }
 
     /// How many bad files were dropped.
@@ -105,7 +109,7 @@ impl<S> DiskCache<S> {
 impl<S: BlockSource> BlockSource for DiskCache<S> {
     async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
         let (store, wanted) = (Arc::clone(&self.store), *row);
-        if let Ok(Some(block)) = tokio::task::spawn_blocking(move || store.load(&wanted)).await {
+        if let Some(block) = self.store.reader.run(move || store.load(&wanted)).await {
             return Ok(Arc::new(block));
         }
         let Fetched { block, file } = self.inner.fetch(row).await?;

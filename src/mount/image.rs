@@ -3,7 +3,6 @@
 //! What the RAM cache holds is answered at once ([`Image::cached`]); anything else waits for its blocks
 //! ([`Image::read`]), which are fetched side by side.
 
-use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,11 +16,6 @@ use crate::read::{BlockSource, ReadError};
 pub const READ_MAX_BYTES: usize = 1 << 20;
 /// What holes are read from.
 static ZEROS: [u8; READ_MAX_BYTES] = [0; READ_MAX_BYTES];
-
-thread_local! {
-    /// Where reads of several parts are gathered; one for each thread that answers.
-    static GATHERED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 #[derive(Debug)]
 enum Part {
@@ -48,11 +42,8 @@ impl Data {
         match &self.0[..] {
             [] => take(&[]),
             [part] => take(part.bytes()),
-            parts => GATHERED.with_borrow_mut(|gathered| {
-                gathered.clear();
-                parts.iter().for_each(|part| gathered.extend_from_slice(part.bytes()));
-                take(gathered)
-            }),
+            // Kept by no thread: there are many, and each would hold the longest of its reads.
+            parts => take(&parts.iter().map(Part::bytes).collect::<Vec<_>>().concat()),
         }
     }
 }

@@ -4,12 +4,16 @@
 //! the image when no mirror can be reached. Only what was checked is kept, and the head last: it names the others.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use sha2::Digest as _;
+
 use super::replace::replace;
+use crate::digest::Sha256;
 use crate::head::Trust;
 use crate::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::layout::RepoPath;
@@ -44,14 +48,13 @@ impl Kept {
         self.directory.join(path.as_str())
     }
 
-    /// Keeps a file that was checked, unless one of its length is there already. Blocks the thread.
+    /// Keeps a file that was checked, unless it is there already. Blocks the thread.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn keep_file(&self, path: &RepoPath, bytes: &[u8]) -> io::Result<()> {
         let place = self.path(path);
-        let is_there = std::fs::symlink_metadata(&place).is_ok_and(|m| m.is_file() && m.len() == bytes.len() as u64);
-        if is_there { Ok(()) } else { replace(&place, bytes) }
+        if is_there(&place, bytes.len() as u64, &Sha256::of(bytes)) { Ok(()) } else { replace(&place, bytes) }
     }
 
     /// Keeps the index and the head of an image that was opened. Blocks the thread.
@@ -61,8 +64,7 @@ impl Kept {
     pub fn keep(&self, opened: &Opened) -> io::Result<()> {
         let image = &opened.head.image;
         let index = opened.row.index_path(image);
-        let is_there = std::fs::metadata(self.path(&index)).is_ok_and(|m| m.len() == opened.row.index_bytes);
-        if !is_there {
+        if !is_there(&self.path(&index), opened.row.index_bytes, &opened.row.index_sha256) {
             replace(&self.path(&index), &opened.index.to_bytes())?;
         }
         self.drop_old_indexes(&index);
@@ -77,7 +79,8 @@ impl Kept {
     /// Keeps the signature of the index, if one of `stores` has it and it is good; nobody needs it to read the image.
     pub async fn keep_signature(&self, stores: &[Arc<dyn Fetch>], opened: &Opened, trust: &Trust) {
         let path = opened.row.index_path(&opened.head.image).signature();
-        if self.path(&path).exists() {
+        let kept = self.store().get(&path, SIGNATURE_MAX_BYTES as u64).await;
+        if kept.is_ok_and(|file| signature(&file).is_some()) {
             return;
         }
         for store in stores {
@@ -131,9 +134,20 @@ impl Kept {
     }
 }
 
+/// Whether the file is at its place, with these contents: after a power cut, a length says nothing.
+fn is_there(place: &Path, bytes: u64, sha256: &Sha256) -> bool {
+    let is_file = std::fs::symlink_metadata(place).is_ok_and(|m| m.is_file() && m.len() == bytes);
+    let mut digest = sha2::Sha256::new();
+    let mut read = || io::copy(&mut File::open(place)?.take(bytes), &mut digest);
+    is_file && read().is_ok() && sha256.0 == *digest.finalize()
+}
+
+fn signature(file: &[u8]) -> Option<Signature> {
+    std::str::from_utf8(file).ok()?.parse().ok()
+}
+
 fn is_signature_of(file: &[u8], opened: &Opened, trust: &Trust) -> bool {
-    let parsed = std::str::from_utf8(file).ok().and_then(|text| text.parse::<Signature>().ok());
-    let Some(signature) = parsed else { return false };
+    let Some(signature) = signature(file) else { return false };
     let row = &opened.row;
     let comment = format!("hfl index {} {} {}", opened.head.image, row.version, row.index_sha256);
     match trust {

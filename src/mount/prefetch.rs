@@ -2,7 +2,7 @@
 //!
 //! A read that somebody waits for never queues here; it only shares the machine and the network with what is under way.
 //! How many blocks that is follows from how long they take: on a narrow link, many at once would all come too late, and
-//! whoever waits would wait for them.
+//! whoever waits would wait for them. Nor may they need more memory than their part of what blocks may take.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
@@ -11,15 +11,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::image::Image;
 use super::readahead::Readahead;
+use crate::index::BlockRow;
 
 /// How many extents are looked at to find the end of a window: enough for any window, few enough for any read.
 const EXTENTS_MAX: usize = 4096;
 /// Fetches at the same time before anything is known of the network.
 const JOBS_AT_FIRST: usize = 8;
+/// The part of a window that may be under way.
+pub const UNDER_WAY_PART: u64 = 2;
+/// More memory for fetches under way than anybody has a use for.
+const ROOM_MAX_BYTES: u32 = 256 << 20;
 
 /// The fetcher of one image.
 #[derive(Debug)]
@@ -27,8 +32,29 @@ pub struct Prefetch {
     image: Arc<Image>,
     readahead: Mutex<Readahead>,
     jobs: Arc<Jobs>,
+    room: Arc<Room>,
     runtime: Handle,
     blocks_max: usize,
+}
+
+/// The memory for fetches under way.
+#[derive(Debug)]
+struct Room {
+    bytes: u32,
+    left: Semaphore,
+}
+
+impl Room {
+    fn new(bytes: u64) -> Self {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, ROOM_MAX_BYTES);
+        Self { bytes, left: Semaphore::new(bytes as usize) }
+    }
+
+    /// Room for a block and its file; one that needs more than there is has all of it.
+    async fn take(&self, row: &BlockRow) -> Option<SemaphorePermit<'_>> {
+        let bytes = row.bytes.saturating_add(row.zlib_bytes);
+        self.left.acquire_many(bytes.min(self.bytes)).await.ok()
+    }
 }
 
 /// Fetches under way at the same time: one more after each quick one, one less after each slow one.
@@ -64,10 +90,11 @@ impl Jobs {
 
 impl Prefetch {
     /// Fetches for `image` on `runtime`, up to `jobs` blocks at a time as long as none takes more time than `slow`, and
-    /// never more than `window_bytes` ahead of a stream.
+    /// never more than `window_bytes` ahead of a stream; what is under way takes at most half as much.
     pub fn new(image: Arc<Image>, runtime: Handle, jobs: usize, slow: Duration, window_bytes: u64) -> Self {
         let readahead = Mutex::new(Readahead::new(window_bytes));
-        Self { image, readahead, jobs: Arc::new(Jobs::new(jobs, slow)), runtime, blocks_max: 8 * jobs }
+        let (blocks_max, room) = (8 * jobs, Arc::new(Room::new(window_bytes / UNDER_WAY_PART)));
+        Self { image, readahead, jobs: Arc::new(Jobs::new(jobs, slow)), room, runtime, blocks_max }
     }
 
     /// Takes note of a read, and fetches ahead of it where it belongs to a stream.
@@ -84,8 +111,9 @@ impl Prefetch {
     }
 
     fn fetch(&self, block: u32) {
-        let (image, jobs) = (Arc::clone(&self.image), Arc::clone(&self.jobs));
+        let (image, jobs, room) = (Arc::clone(&self.image), Arc::clone(&self.jobs), Arc::clone(&self.room));
         self.runtime.spawn(async move {
+            let Some(_room) = room.take(image.map().row(block)).await else { return };
             jobs.run(async { !image.holds(block) && image.prefetch(block).await }).await;
         });
     }

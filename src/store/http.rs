@@ -18,9 +18,9 @@ use super::{Fetch, StoreError, StoreErrorKind};
 use crate::layout::RepoPath;
 use crate::url::BaseUrl;
 
-#[cfg(feature = "webdav")]
-pub(super) use client::builder;
 pub use client::{HttpClient, HttpOptions};
+#[cfg(feature = "webdav")]
+pub(super) use client::{builder, certificates};
 
 /// The time for an answer, unless its bytes come at this rate at least: then it is only a slow connection.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
@@ -94,16 +94,14 @@ impl Http {
         if announced.is_some_and(|length| length > max_bytes) {
             return Err(too_long());
         }
-        // What a server announces costs nothing to announce: trust it for 64 KiB only.
-        let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(64 << 10) as usize);
+        // A copy of its own size even where one piece is the whole: a piece holds on to the buffer of its connection.
+        let mut body = BytesMut::new();
         while let Some(chunk) = answer.chunk().await.map_err(|e| self.transport_error(path, &e))? {
             if (body.len() + chunk.len()) as u64 > max_bytes {
                 return Err(too_long());
             }
-            if body.is_empty() && announced.is_some_and(|length| length == chunk.len() as u64) {
-                return Ok(chunk);
-            }
             if body.is_empty() {
+                // Not before: what a server announces costs nothing to announce.
                 body.reserve(announced.unwrap_or(0) as usize);
             }
             body.extend_from_slice(&chunk);

@@ -52,7 +52,7 @@ impl Client {
 
 /// The image `test` at these bases.
 fn sources(bases: &[String]) -> Sources {
-    let options = HttpOptions { proxy: None, silence_max: Duration::from_secs(5) };
+    let options = HttpOptions { silence_max: Duration::from_secs(5), ..HttpOptions::default() };
     let sources: Vec<Source> = bases.iter().map(|base| format!("{base}/test").parse().unwrap()).collect();
     Sources::new(HttpClient::with(&options).unwrap(), &sources)
 }

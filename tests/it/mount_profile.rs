@@ -35,7 +35,7 @@ struct Client {
 
 impl Client {
     async fn open(base: &str, memory_bytes: usize, parallel: bool) -> Self {
-        let options = HttpOptions { proxy: None, silence_max: Duration::from_secs(5) };
+        let options = HttpOptions { silence_max: Duration::from_secs(5), ..HttpOptions::default() };
         let source = format!("{base}/test").parse().unwrap();
         let sources = Sources::new(HttpClient::with(&options).unwrap(), &[source]);
         let opened = hfl::read::open(sources.stores(), &"test".parse().unwrap(), &Trust::Anyone, None).await.unwrap();

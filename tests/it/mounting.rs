@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
@@ -184,6 +185,19 @@ impl WebServer {
         Self::delayed(directory, move |_| delay)
     }
 
+    /// One that notes which blocks it is asked for, and lets everybody wait for so long.
+    pub fn noting(directory: &Path, delay: Duration) -> (Self, Arc<Asked>) {
+        let asked = Arc::new(Asked::default());
+        let its = Arc::clone(&asked);
+        let note = move |path: &str| {
+            if let Some(block) = path.strip_prefix("/blocks/").and_then(|path| path.get(3..)) {
+                its.0.lock().unwrap().push(block.to_owned());
+            }
+            delay
+        };
+        (Self::delayed(directory, note), asked)
+    }
+
     fn delayed(directory: &Path, delay: impl Fn(&str) -> Duration + Clone + Send + Sync + 'static) -> Self {
         let wait = axum::middleware::from_fn(move |request: Request, next: Next| {
             let delay = delay(request.uri().path());
@@ -208,6 +222,24 @@ impl WebServer {
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+}
+
+/// The names of the blocks that a server was asked for.
+#[derive(Default)]
+pub struct Asked(Mutex<Vec<String>>);
+
+impl Asked {
+    /// All since the last time, in order.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// What a mount says of itself.
+pub fn status(home: &Path, mounted: &Mounted) -> serde_json::Value {
+    let output = run(home, &["status", "--json", mounted.point().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// The base URL of a server that does not exist.

@@ -34,10 +34,10 @@ pub struct Args {
     /// An empty directory
     #[arg(required = true, value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
-    /// Cache nothing on disk
+    /// Cache nothing on disk: the same as --cache none
     #[arg(long, conflicts_with = "cache")]
     pub no_cache: bool,
-    /// Decoded blocks in memory: bytes, or with K, M, G
+    /// Blocks in memory, those on their way included: bytes, or with K, M, G
     #[arg(long, value_name = "BYTES", default_value = "20M", value_parser = bytes)]
     pub memory: u64,
     #[command(flatten)]

@@ -59,7 +59,10 @@ impl From<ReadError> for Failure {
         match error.kind() {
             ReadErrorKind::Unverified => Self::new(UNVERIFIED, error),
             ReadErrorKind::Store(StoreErrorKind::Unreachable) => {
-                Self::new(UNREACHABLE, error).hint("name a further mirror, or check the network")
+                let private = error.to_string().contains("invalid peer certificate: unknownissuer");
+                let authority = "name the mirror's certificate authority with --ca-file";
+                let other = "name a further mirror, or check the network";
+                Self::new(UNREACHABLE, error).hint(if private { authority } else { other })
             }
             _ => Self::new(LOCAL, error),
         }

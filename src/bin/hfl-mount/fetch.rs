@@ -17,7 +17,7 @@ use hfl::read::Opened;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::boot::own_profile;
-use crate::failure::{Failure, LOCAL};
+use crate::failure::{Failure, LOCAL, USAGE};
 use crate::log::Log;
 use crate::opening::{cache_directory, check_seen, open, sources, trust};
 use crate::origin::Origin;
@@ -79,6 +79,9 @@ fn interrupted() -> Failure {
 
 async fn fetch(args: &FetchArgs, log: &Arc<Log>) -> Result<(), Failure> {
     let origin = &args.origin;
+    if origin.caches_nothing() {
+        return Err(Failure::new(USAGE, "--cache none: there is nowhere to put what is fetched"));
+    }
     let trust = trust(origin)?;
     let mut sources = sources(origin)?;
     let opened = open(origin, &sources, &trust, log).await?;

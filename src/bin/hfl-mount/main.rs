@@ -2,6 +2,7 @@
 
 mod args;
 mod boot;
+mod cache;
 mod daemon;
 mod failure;
 mod fetch;

@@ -43,7 +43,8 @@ pub fn trust(origin: &Origin) -> Result<Trust, Failure> {
 
 /// Everything that the command line names.
 pub fn sources(origin: &Origin) -> Result<Sources, Failure> {
-    let options = HttpOptions { proxy: origin.proxy.clone(), silence_max: SILENCE_MAX };
+    let (proxy, ca_file) = (origin.proxy.clone(), origin.ca_file.clone());
+    let options = HttpOptions { proxy, ca_file, silence_max: SILENCE_MAX };
     let client = HttpClient::with(&options).map_err(|e| Failure::new(USAGE, e))?;
     let listed = origin.mirrors.as_deref().map_or(Ok(Vec::new()), mirrors)?;
     let named: Vec<Source> = origin.sources.iter().filter(|s| !origin.names_alone(s)).cloned().collect();

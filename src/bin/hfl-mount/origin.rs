@@ -26,7 +26,7 @@ pub struct Origin {
     /// Take this version instead of the newest
     #[arg(long = "version", value_name = "N", id = "image-version")]
     pub version: Option<Version>,
-    /// Where blocks are cached [default: $XDG_CACHE_HOME/hfl, for root /var/cache/hfl]
+    /// Where blocks are cached, or `none` [default: $XDG_CACHE_HOME/hfl, for root /var/cache/hfl]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
     /// The most the cache may hold: bytes, or with K, M, G, T
@@ -38,6 +38,9 @@ pub struct Origin {
     /// Go through this proxy: http(s)://[USER:PASSWORD@]HOST:PORT [default: http_proxy, https_proxy and no_proxy]
     #[arg(long, value_name = "URL")]
     pub proxy: Option<String>,
+    /// Trust the certificate authorities in this file (PEM) too, beside the public ones
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// What becomes of a read that no mirror answers: `soft` lets it fail after --timeout, `hard` waits
     #[arg(long = "mode", value_name = "MODE", default_value = "soft")]
     mode: ModeName,
@@ -83,6 +86,11 @@ impl Origin {
             (_, true) => Level::Verbose,
             _ => Level::Normal,
         }
+    }
+
+    /// Whether nothing is to be cached on disk; a directory of that name is `./none`.
+    pub fn caches_nothing(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.as_os_str() == "none")
     }
 
     /// Whether a source only names the image, and the list of mirrors says where it is.

@@ -3,39 +3,39 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::head::Trust;
 use hfl::mount::disk::DiskStore;
 use hfl::mount::image::Image;
-use hfl::mount::kept::Kept;
 use hfl::mount::metrics;
 use hfl::mount::mounted::{Mount, Mounted};
 use hfl::mount::network::{Mode, Pace};
 use hfl::mount::notice::Observer;
 use hfl::mount::point::MountPoint;
+use hfl::mount::prefetch::UNDER_WAY_PART;
 use hfl::mount::sources::{Readable, Reading, Sources};
 use hfl::mount::status::Status;
 use hfl::read::Opened;
-use hfl::store::Fetch;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
 use crate::boot::{Booting, Record};
+use crate::cache;
 use crate::daemon::Daemon;
 use crate::failure::{Failure, LOCAL};
 use crate::log::Log;
 use crate::notify;
-use crate::opening::{cache_directory, check_seen, open_or_kept, sources, trust};
+use crate::opening::{check_seen, open_or_kept, sources, trust};
 use crate::origin::Origin;
 use crate::root;
 
 /// How long blocks that were just fetched may take to reach the disk cache at the end.
 const SETTLE: Duration = Duration::from_secs(5);
-/// How long the signature of the index may take to come; the image can be read without it.
-const SIGNATURE_MAX: Duration = Duration::from_secs(5);
-/// The most that is read ahead of a stream, in bytes, and its part of the memory for decoded blocks.
+/// The most that is read ahead of a stream, in bytes, and its eighths of the memory for blocks.
 const READAHEAD_MAX_BYTES: u64 = 16 << 20;
-const READAHEAD_PART: u64 = 2;
+const READAHEAD_EIGHTHS: u64 = 3;
+/// The part of that memory for what nobody else counts: buffers of connections, answers to the kernel, files on their way
+/// to the disk.
+const BUFFERS_PART: u64 = 4;
 
 /// An image that is open, and everything around it.
 pub struct Ready {
@@ -59,14 +59,14 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
     let runtime = runtime()?;
     let mut sources = sources(origin)?;
     let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
-    let (disk, kept) = cache(args, &observer, &log).unzip();
+    let (disk, kept) = runtime.block_on(cache::open(args, &log)).unzip();
     let opened = runtime.block_on(open_or_kept(origin, &sources, &trust, kept.as_ref(), &log))?;
     check_seen(&opened, &trust, &mut sources, &log)?;
     if args.root {
         runtime.block_on(sources.look_up());
     }
     if let Some(kept) = &kept {
-        let keep = keep(kept.clone(), opened.clone(), sources.stores().to_vec(), trust, Arc::clone(&log));
+        let keep = cache::keep(kept.clone(), opened.clone(), sources.stores().to_vec(), trust, Arc::clone(&log));
         match args.root {
             // What holds a root file system opens nothing by a path later on: the path may lead through itself.
             true => runtime.block_on(keep),
@@ -89,8 +89,11 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
         let _inside = runtime.enter();
         boot(args, readable, &booting)?
     };
-    let readahead_bytes = if args.one_at_a_time { 0 } else { READAHEAD_MAX_BYTES.min(args.memory / READAHEAD_PART) };
-    Ok(Ready { runtime, log, opened, image, status, disk, readahead_bytes, record })
+    Ok(Ready { runtime, log, opened, image, status, disk, readahead_bytes: readahead_bytes(args), record })
+}
+
+fn readahead_bytes(args: &Args) -> u64 {
+    if args.one_at_a_time { 0 } else { READAHEAD_MAX_BYTES.min(args.memory / 8 * READAHEAD_EIGHTHS) }
 }
 
 /// The image behind its caches; from now on its mirrors are measured.
@@ -102,8 +105,9 @@ fn readable(
     disk: Option<Arc<DiskStore>>,
     observer: &Arc<dyn Observer>,
 ) -> Readable {
+    let held = args.memory - args.memory / BUFFERS_PART - readahead_bytes(args) / UNDER_WAY_PART;
     let reading = Reading {
-        memory_bytes: usize::try_from(args.memory).unwrap_or(usize::MAX),
+        memory_bytes: usize::try_from(held).unwrap_or(usize::MAX),
         disk,
         parallel: !args.one_at_a_time,
         mode: args.origin.mode(),
@@ -186,37 +190,13 @@ pub fn runtime() -> Result<Runtime, Failure> {
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
     let built = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))
-        // Decoding, and files that may block: more would only hold memory.
-        .max_blocking_threads(2 * cores + 2)
+        // Decoding, and files that may block: more would only hold memory. Where a disk hangs, the cache takes half of
+        // them at most.
+        .max_blocking_threads(2 * cores + 4)
         .thread_name("hfl")
         .enable_all()
         .build();
     built.map_err(|e| Failure::new(LOCAL, format!("cannot start threads: {e}")))
-}
-
-/// The disk cache, unless it is not wanted or cannot be had.
-fn cache(args: &Args, observer: &Arc<dyn Observer>, log: &Log) -> Option<(Arc<DiskStore>, Kept)> {
-    if args.no_cache {
-        return None;
-    }
-    let directory = cache_directory(&args.origin)?;
-    match DiskStore::open(&directory, args.origin.cache_size, Arc::clone(observer)) {
-        Ok(store) => Some((store, Kept::new(&std::path::absolute(&directory).unwrap_or(directory)))),
-        Err(e) => {
-            log.warn(format_args!("cache {}: {e}; nothing is cached on disk", directory.display()));
-            None
-        }
-    }
-}
-
-/// Keeps what makes the cache a mirror.
-async fn keep(kept: Kept, opened: Opened, stores: Vec<Arc<dyn Fetch>>, trust: Trust, log: Arc<Log>) {
-    let (its, opened) = (kept.clone(), Arc::new(opened));
-    let whose = Arc::clone(&opened);
-    if let Ok(Err(e)) = tokio::task::spawn_blocking(move || its.keep(&whose)).await {
-        return log.warn(format_args!("the cache cannot keep what opens the image without a network: {e}"));
-    }
-    let _ = tokio::time::timeout(SIGNATURE_MAX, kept.keep_signature(&stores, &opened, &trust)).await;
 }
 
 fn status(origin: &Origin, opened: &Opened, readable: &Readable, disk: Option<Arc<DiskStore>>) -> Status {

@@ -13,9 +13,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
-use super::files::{Files, TEMPORARY, disk_bytes};
+use super::files::{self, Files, TEMPORARY, disk_bytes};
 
-/// Temporary files of this age were left behind by a process that died.
+/// A temporary file of this age was left behind, whatever runs under the number of its process now.
 const STALE_SECONDS: i64 = 3600;
 
 /// Wakes the thread that evicts; it ends when this is dropped.
@@ -140,12 +140,13 @@ fn open_directory(files: &Files, path: &str) -> rustix::io::Result<OwnedFd> {
     fs::openat(files.base(), path, flags, Mode::empty())
 }
 
-/// Removes what processes that died while writing have left.
+/// Removes what processes that died while writing have left. Those of another machine or container that uses the same
+/// directory cannot be seen; what one of them writes at this moment may go too, and is not cached then.
 fn sweep(files: &Files) {
     let Ok(directory) = open_directory(files, TEMPORARY) else { return };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     each_in(&directory, |name, stat| {
-        if now - stat.st_mtime > STALE_SECONDS {
+        if now - stat.st_mtime > STALE_SECONDS || !files::writer_lives(name) {
             let _ = fs::unlinkat(&directory, name, AtFlags::empty());
         }
     });

@@ -3,6 +3,7 @@
 //! Everything is reached from one handle on the directory, and nothing but a regular file in a real directory is ever
 //! opened: a symbolic link, a fifo or a device in the place of a block is a bad file.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::digest::BlockId;
 use crate::layout::RepoPath;
@@ -132,6 +134,13 @@ impl Files {
         }
         work()
     }
+}
+
+/// Whether the process that a temporary file is named after runs.
+pub fn writer_lives(name: &CStr) -> bool {
+    let number = name.to_str().ok().and_then(|name| name.split('-').next()?.parse().ok());
+    let process = number.and_then(Pid::from_raw);
+    process.is_some_and(|process| test_kill_process(process) != Err(Errno::SRCH))
 }
 
 /// Bytes that a file of `bytes` takes on the disk.

@@ -14,8 +14,8 @@ use super::files::Files;
 use crate::digest::BlockId;
 use crate::mount::notice::{Notice, Observer};
 
-/// Bytes of files that may wait to be written.
-const WAITING_MAX_BYTES: u32 = 8 << 20;
+/// Bytes of files that may wait to be written, or one file.
+const WAITING_MAX_BYTES: u32 = 1 << 20;
 /// How long a block waits for room among them. A disk that makes one wait longer gets no more blocks, and no more
 /// patience, until there is room again.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -43,7 +43,7 @@ impl Writer {
 
     /// Has a block's file written soon, if there is room for it or will be in a moment.
     pub async fn keep(&self, id: BlockId, file: Bytes) {
-        let bytes = u32::try_from(file.len()).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(file.len()).unwrap_or(u32::MAX).min(WAITING_MAX_BYTES);
         if let Some(room) = self.room_for(bytes).await {
             let _ = self.jobs.send((id, file, room));
         }

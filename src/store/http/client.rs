@@ -5,6 +5,9 @@
 //! trusted are Mozilla's, built in, so that a client without a file system to look them up in works too.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an HTTP/2 connection may be silent under use before it is asked for a sign of life, and then for that.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 const REDIRECTS_MAX: usize = 3;
+/// A bundle of all public authorities has a quarter of this.
+const CA_FILE_MAX_BYTES: u64 = 1 << 20;
 /// Bytes of headers of an HTTP/2 answer; the library's own limit for HTTP/1.1 is about 400 KB.
 const HEADERS_MAX_BYTES: u32 = 64 << 10;
 const USER_AGENT: &str = concat!("hfl/", env!("CARGO_PKG_VERSION"));
@@ -33,13 +38,15 @@ pub struct HttpOptions {
     /// A proxy for everything that `no_proxy` does not name, `http(s)://[USER:PASSWORD@]HOST:PORT`; without one the
     /// environment decides.
     pub proxy: Option<String>,
+    /// The certificates (PEM) of private authorities, trusted besides the public ones.
+    pub ca_file: Option<PathBuf>,
     /// The longest silence before and inside an answer.
     pub silence_max: Duration,
 }
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self { proxy: None, silence_max: Duration::from_secs(10) }
+        Self { proxy: None, ca_file: None, silence_max: Duration::from_secs(10) }
     }
 }
 
@@ -47,7 +54,8 @@ impl Default for HttpOptions {
 impl fmt::Debug for HttpOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let proxy = self.proxy.as_ref().map(|_| "...");
-        f.debug_struct("HttpOptions").field("proxy", &proxy).field("silence_max", &self.silence_max).finish()
+        let mut shown = f.debug_struct("HttpOptions");
+        shown.field("proxy", &proxy).field("ca_file", &self.ca_file).field("silence_max", &self.silence_max).finish()
     }
 }
 
@@ -67,10 +75,11 @@ impl HttpClient {
     /// The same, with these options.
     ///
     /// # Errors
-    /// A proxy that is none, too.
+    /// A proxy that is none, or a file without certificates, too.
     pub fn with(options: &HttpOptions) -> Result<Self, StoreError> {
         let names = Names::default();
-        let mut builder = builder(Vec::new())
+        let further = options.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        let mut builder = builder(further)
             .dns_resolver(Arc::new(names.clone()))
             .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
             .read_timeout(options.silence_max)
@@ -124,6 +133,17 @@ pub(in crate::store) fn builder(further: Vec<Certificate>) -> reqwest::ClientBui
         .connect_timeout(CONNECT_TIMEOUT)
         .referer(false)
         .tcp_nodelay(true)
+}
+
+/// The certificates (PEM) in a file.
+pub(in crate::store) fn certificates(file: &Path) -> Result<Vec<Certificate>, StoreError> {
+    let place = file.display().to_string();
+    let mut pem = Vec::new();
+    let read = File::open(file).and_then(|f| f.take(CA_FILE_MAX_BYTES).read_to_end(&mut pem));
+    read.map_err(|e| StoreError::io(&place, &e))?;
+    let wrong = |why: String| StoreError::whole(&place, StoreErrorKind::Other, why);
+    let found = Certificate::from_pem_bundle(&pem).map_err(|e| wrong(sentence(&e)))?;
+    if found.is_empty() { Err(wrong("no certificate (PEM) in it".into())) } else { Ok(found) }
 }
 
 /// The URL is never part of the error: it may hold a password.

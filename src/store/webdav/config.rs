@@ -1,20 +1,18 @@
 //! How a WebDAV server is reached, checked before the first request.
 
 use std::fmt;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Url};
 
 use super::server::Server;
 use crate::mirrors::Secret;
-use crate::store::http::{builder, sentence};
+use crate::store::http::{builder, certificates, sentence};
 use crate::store::{StoreError, StoreErrorKind};
 
-const CA_FILE_MAX_BYTES: u64 = 1 << 20;
 /// Servers close a silent connection after 5 seconds and more; before that nobody is surprised by it.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
@@ -82,14 +80,4 @@ fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, String> {
         headers.append(key, value);
     }
     Ok(headers)
-}
-
-fn certificates(file: &Path) -> Result<Vec<Certificate>, StoreError> {
-    let place = file.display().to_string();
-    let mut pem = Vec::new();
-    let read = std::fs::File::open(file).and_then(|f| f.take(CA_FILE_MAX_BYTES).read_to_end(&mut pem));
-    read.map_err(|e| StoreError::io(&place, &e))?;
-    let wrong = |why: String| StoreError::whole(&place, StoreErrorKind::Other, why);
-    let found = Certificate::from_pem_bundle(&pem).map_err(|e| wrong(sentence(&e)))?;
-    if found.is_empty() { Err(wrong("no certificate (PEM) in it".into())) } else { Ok(found) }
 }

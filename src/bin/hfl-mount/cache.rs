@@ -1,0 +1,61 @@
+//! The cache of a mount: where it is, and what becomes of it where its disk is full, read-only or does not answer, which
+//! is never more than that less is cached.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hfl::head::Trust;
+use hfl::mount::disk::DiskStore;
+use hfl::mount::kept::Kept;
+use hfl::mount::notice::{Notice, Observer};
+use hfl::read::Opened;
+use hfl::store::Fetch;
+
+use crate::args::Args;
+use crate::log::Log;
+use crate::opening::cache_directory;
+
+/// How long the disk is waited for, each time that something needs it before the mount works.
+const DISK_MAX: Duration = Duration::from_secs(5);
+/// How long the signature of the index may take to come; the image can be read without it.
+const SIGNATURE_MAX: Duration = Duration::from_secs(5);
+
+/// The disk cache, unless it is not wanted or cannot be had.
+pub async fn open(args: &Args, log: &Arc<Log>) -> Option<(Arc<DiskStore>, Kept)> {
+    if args.no_cache || args.origin.caches_nothing() {
+        return None;
+    }
+    let directory = cache_directory(&args.origin)?;
+    match opened(&directory, args.origin.cache_size, Arc::clone(log) as _).await {
+        Ok(store) => Some((store, Kept::new(&std::path::absolute(&directory).unwrap_or(directory)))),
+        Err(why) => {
+            log.warn(format_args!("cache {}: {why}; nothing is cached on disk", directory.display()));
+            None
+        }
+    }
+}
+
+async fn opened(directory: &Path, limit: u64, observer: Arc<dyn Observer>) -> Result<Arc<DiskStore>, String> {
+    let place = directory.to_owned();
+    let opening = tokio::task::spawn_blocking(move || DiskStore::open(&place, limit, observer));
+    match tokio::time::timeout(DISK_MAX, opening).await {
+        Ok(Ok(opened)) => opened.map_err(|e| e.to_string()),
+        Ok(Err(e)) => Err(e.to_string()),
+        Err(_) => Err(format!("it does not answer within {} s", DISK_MAX.as_secs())),
+    }
+}
+
+/// Keeps what makes the cache a mirror.
+pub async fn keep(kept: Kept, opened: Opened, stores: Vec<Arc<dyn Fetch>>, trust: Trust, log: Arc<Log>) {
+    let (its, opened) = (kept.clone(), Arc::new(opened));
+    let whose = Arc::clone(&opened);
+    let keeping = tokio::task::spawn_blocking(move || its.keep(&whose));
+    match tokio::time::timeout(DISK_MAX, keeping).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(e))) => return log.notice(Notice::CacheUnusable { why: e.to_string() }),
+        // A disk that does not answer.
+        _ => return,
+    }
+    let _ = tokio::time::timeout(SIGNATURE_MAX, kept.keep_signature(&stores, &opened, &trust)).await;
+}

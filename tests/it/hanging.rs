@@ -1,0 +1,141 @@
+//! A directory behind a file system of our own, read-only, that hangs when it is told to.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fuser::{
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen, Request, Session,
+};
+
+/// What is served: a file or directory for each number.
+struct Passing {
+    places: Mutex<Vec<PathBuf>>,
+    hangs: Arc<AtomicBool>,
+}
+
+impl Passing {
+    fn wait(&self) {
+        while self.hangs.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn place(&self, ino: INodeNo) -> PathBuf {
+        self.places.lock().unwrap()[ino.0 as usize - 1].clone()
+    }
+
+    fn number(&self, place: PathBuf) -> INodeNo {
+        let mut places = self.places.lock().unwrap();
+        let at = places.iter().position(|p| *p == place).unwrap_or(places.len());
+        if at == places.len() {
+            places.push(place);
+        }
+        INodeNo(at as u64 + 1)
+    }
+
+    fn attr(&self, ino: INodeNo) -> Option<FileAttr> {
+        let meta = fs::symlink_metadata(self.place(ino)).ok()?;
+        let (size, time) = (meta.len(), meta.modified().unwrap());
+        Some(FileAttr {
+            ino,
+            size,
+            blocks: size.div_ceil(512),
+            atime: time,
+            mtime: time,
+            ctime: time,
+            crtime: time,
+            kind: if meta.is_dir() { FileType::Directory } else { FileType::RegularFile },
+            perm: (meta.mode() & 0o777) as u16,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        })
+    }
+}
+
+impl Filesystem for Passing {
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.wait();
+        let place = self.place(parent).join(name);
+        match place.exists().then(|| self.number(place)).and_then(|ino| self.attr(ino)) {
+            Some(attr) => reply.entry(&Duration::ZERO, &attr, Generation(0)),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        self.wait();
+        match self.attr(ino) {
+            Some(attr) => reply.attr(&Duration::ZERO, &attr),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.wait();
+        reply.opened(FileHandle(0), FopenFlags::empty());
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        bytes: u32,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.wait();
+        let mut read = vec![0; bytes as usize];
+        match fs::File::open(self.place(ino)).and_then(|file| file.read_at(&mut read, offset)) {
+            Ok(got) => reply.data(&read[..got]),
+            Err(_) => reply.error(Errno::EIO),
+        }
+    }
+}
+
+/// The mount; it hangs no more when its test ends.
+pub struct Hanging {
+    point: PathBuf,
+    hangs: Arc<AtomicBool>,
+    _session: BackgroundSession,
+}
+
+impl Hanging {
+    /// Shows `directory` at `point`.
+    pub fn mount(directory: &Path, point: &Path) -> Self {
+        fs::create_dir_all(point).unwrap();
+        let hangs = Arc::new(AtomicBool::new(false));
+        let passing = Passing { places: Mutex::new(vec![directory.to_owned()]), hangs: Arc::clone(&hangs) };
+        let mut config = Config::default();
+        config.mount_options = vec![MountOption::RO, MountOption::FSName("hanging".into())];
+        config.n_threads = Some(4);
+        config.clone_fd = true;
+        let session = Session::new(passing, point, &config).unwrap().spawn().unwrap();
+        Self { point: point.to_owned(), hangs, _session: session }
+    }
+
+    /// Whoever asks waits from now on, or no longer.
+    pub fn hang(&self, hangs: bool) {
+        self.hangs.store(hangs, SeqCst);
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.hang(false);
+        let _ = Command::new("umount").arg("-l").arg(&self.point).status();
+    }
+}

@@ -1,0 +1,70 @@
+//! A cache whose disk hangs is left out: reads are answered from the network, and from the disk again when it works.
+
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::time::{Duration, Instant};
+
+use crate::fixture::{Publish, image};
+use crate::hanging::Hanging;
+use crate::mounting::{Mounted, WebServer, cannot_mount};
+
+/// The patience with a disk is 2 s; a few reads may have to find out for themselves, at the same time.
+const HANG_MAX: Duration = Duration::from_secs(8);
+
+/// Reads a part of the image, checks it, and says how long that took.
+fn read(mounted: &Mounted, from: usize, original: &[u8]) -> Duration {
+    let start = Instant::now();
+    let mut file = fs::File::open(mounted.file()).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let mut bytes = vec![0; original.len() - from];
+    file.seek(SeekFrom::Start(from as u64)).unwrap();
+    file.read_exact(&mut bytes).unwrap();
+    assert!(bytes == original[from..]);
+    start.elapsed()
+}
+
+#[test]
+fn a_cache_disk_that_hangs_holds_up_nobody() {
+    if cannot_mount() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let (base, original) = (home.path().join("a"), image(32 << 20));
+    let blocks = Publish::default().write(&base, &original).blocks().len();
+    let (server, asked) = WebServer::noting(&base, Duration::ZERO);
+    let (filled, point) = (home.path().join("filled"), home.path().join("hanging"));
+    let mount = |cache: &std::path::Path| {
+        let arguments = ["--unsigned", "--memory", "1M", "--cache", cache.to_str().unwrap()];
+        Mounted::new(home.path(), &arguments, &[&server.url()], "test")
+    };
+    let first = mount(&filled);
+    read(&first, 0, &original);
+    first.end();
+
+    let disk = Hanging::mount(&filled, &point);
+    let mounted = mount(&point);
+    let _ = asked.take();
+    let works = read(&mounted, 0, &original);
+    assert_eq!(asked.take().len(), 0, "all from the disk");
+    disk.hang(true);
+    let hangs = read(&mounted, 0, &original);
+    let from_the_network = asked.take().len();
+    let goes_on = read(&mounted, 0, &original);
+    let start = Instant::now();
+    let other = mount(&point);
+    let (starts, other_reads) = (start.elapsed(), read(&other, 0, &original));
+    disk.hang(false);
+    std::thread::sleep(Duration::from_millis(100));
+    read(&mounted, 0, &original);
+    let _ = asked.take();
+    let again = read(&mounted, 0, &original);
+    let asked_again = asked.take().len();
+    println!("{blocks} blocks from the disk {works:?}; it hangs: {hangs:?}, then {goes_on:?}; it works: {again:?}");
+    println!("{from_the_network} blocks from the network meanwhile, {asked_again} after");
+    println!("a mount while it hangs takes {starts:?}, and reads in {other_reads:?}");
+    assert!(hangs < HANG_MAX && goes_on < HANG_MAX && from_the_network >= blocks, "{hangs:?}, {goes_on:?}");
+    assert!(starts < 2 * HANG_MAX && other_reads < HANG_MAX, "{starts:?}, {other_reads:?}");
+    assert_eq!(asked_again, 0, "the disk is used again");
+    assert!(other.end().contains("it does not answer within"));
+    mounted.end();
+}
