@@ -77,6 +77,12 @@ impl RepoPath {
         digits.is_some_and(is_digest_start)
     }
 
+    /// Whether what lies here was published for one version: `boot/NAME/VERSION/...`, `profile/NAME/VERSION-...`.
+    pub fn belongs_to(&self, image: &Name, version: Version) -> bool {
+        let below = |directory: &str, end: char| self.0.starts_with(&format!("{directory}/{image}/{version}{end}"));
+        below("boot", '/') || below("profile", '-')
+    }
+
     /// The path as text, `/` between its components.
     pub fn as_str(&self) -> &str {
         &self.0

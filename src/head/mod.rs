@@ -90,11 +90,13 @@ impl Head {
         format!("hfl head {} {}", self.image, self.created)
     }
 
-    /// Drops the oldest versions until the head fits its limit; their blocks stay until they are collected.
+    /// Drops the oldest versions, and the files that were theirs, until the head fits its limit; their blocks stay until
+    /// they are collected.
     pub fn drop_oldest_beyond_limit(&mut self) {
         let room = HEAD_MAX_BYTES as usize - crate::keys::SIGNATURE_MAX_BYTES;
         while self.versions.len() > 1 && self.body().len() > room {
-            self.versions.pop();
+            let gone = self.versions.pop().map(|row| row.version);
+            self.files.retain(|file| gone.is_none_or(|version| !file.path.belongs_to(&self.image, version)));
         }
     }
 

@@ -42,6 +42,10 @@ pub struct Ahead {
 /// How far it has got.
 #[derive(Debug, Default)]
 pub struct AheadCounts {
+    /// Blocks of the profile.
+    pub profile: AtomicU64,
+    /// Those that are still to be fetched, or to be found where they need not be.
+    pub left: AtomicU64,
     /// Blocks fetched.
     pub blocks: AtomicU64,
     /// The bytes of their files.
@@ -82,6 +86,11 @@ impl Ahead {
         Self { image, gate, reads, room, counts: Arc::default() }
     }
 
+    /// The same, which counts in `counts`.
+    pub fn counting(self, counts: Arc<AheadCounts>) -> Self {
+        Self { counts, ..self }
+    }
+
     /// How far it gets.
     pub fn counts(&self) -> Arc<AheadCounts> {
         Arc::clone(&self.counts)
@@ -90,6 +99,9 @@ impl Ahead {
     /// Fetches `blocks`, and returns when the last one is on its way or there is no more room.
     pub async fn run(&self, blocks: &[u32]) {
         let row = |block: u32| self.image.map().row(block);
+        self.counts.profile.store(blocks.len() as u64, Relaxed);
+        self.counts.left.store(blocks.len() as u64, Relaxed);
+        self.image.follow(blocks);
         blocks.iter().take(LISTED).for_each(|&block| self.gate.list(row(block)));
         self.gate.begin();
         let mut reader = Reader::of(blocks);
@@ -106,6 +118,7 @@ impl Ahead {
                 }
             }
             self.gate.unlist(row(block));
+            self.counts.left.fetch_sub(1, Relaxed);
         }
     }
 
@@ -119,6 +132,7 @@ impl Ahead {
                 counts.bytes.fetch_add(row.zlib_bytes.into(), Relaxed);
             }
             gate.unlist(&row);
+            counts.left.fetch_sub(1, Relaxed);
         });
     }
 

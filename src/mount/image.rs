@@ -4,7 +4,7 @@
 //! ([`Image::read`]), which are fetched side by side.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::decoded::BlockCache;
 use super::map::{Map, Segment};
@@ -56,12 +56,14 @@ pub struct Image {
     source: Arc<dyn BlockSource>,
     reads: Option<Arc<FirstReads>>,
     ahead: Arc<dyn BlockSource>,
+    /// A bit for each block that a profile names.
+    profiled: OnceLock<Box<[u64]>>,
 }
 
 impl Image {
     /// The image that `map` lays out; `cache` is the one that `source` fills.
     pub fn new(map: Map, cache: Arc<BlockCache>, source: Arc<dyn BlockSource>) -> Self {
-        Self { map, cache, ahead: Arc::clone(&source), source, reads: None }
+        Self { map, cache, ahead: Arc::clone(&source), source, reads: None, profiled: OnceLock::new() }
     }
 
     /// The same, with its reads noted.
@@ -125,6 +127,20 @@ impl Image {
     /// Whether a block is in RAM.
     pub fn holds(&self, block: u32) -> bool {
         self.cache.contains(self.map.row(block))
+    }
+
+    /// These blocks are those of a profile, and are fetched in its order from now on.
+    pub fn follow(&self, blocks: &[u32]) {
+        let mut bits = vec![0; self.map.block_count().div_ceil(64)];
+        blocks.iter().for_each(|&block| bits[block as usize / 64] |= 1 << (block % 64));
+        let _ = self.profiled.set(bits.into());
+    }
+
+    /// Whether all blocks of `range` are those of a profile, which knows better than anybody what is read next.
+    pub fn is_followed(&self, range: &Range<u64>) -> bool {
+        let Some(bits) = self.profiled.get() else { return false };
+        let named = |block: &u32| bits[*block as usize / 64] & 1 << (block % 64) != 0;
+        self.map.blocks(range.clone(), usize::MAX).iter().all(named)
     }
 
     fn note(&self, range: &Range<u64>) {

@@ -52,6 +52,11 @@ impl Map {
         self.index.size()
     }
 
+    /// How many blocks it has.
+    pub fn block_count(&self) -> usize {
+        self.index.blocks().len()
+    }
+
     /// The row of a block that a [`Segment`] names.
     pub fn row(&self, block: u32) -> &BlockRow {
         &self.index.blocks()[block as usize]

@@ -97,8 +97,11 @@ impl Prefetch {
         Self { image, readahead, jobs: Arc::new(Jobs::new(jobs, slow)), room, runtime, blocks_max }
     }
 
-    /// Takes note of a read, and fetches ahead of it where it belongs to a stream.
+    /// Takes note of a read, and fetches ahead of it where it belongs to a stream, unless a profile has foreseen it.
     pub fn read(&self, range: &Range<u64>) {
+        if self.image.is_followed(range) {
+            return;
+        }
         let map = self.image.map();
         let advance = |from, bytes| map.advance(from, bytes, EXTENTS_MAX);
         let ahead = self.readahead.lock().unwrap_or_else(PoisonError::into_inner).read(range, advance);

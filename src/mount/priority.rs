@@ -24,10 +24,11 @@ pub use wanted::Wanted;
 
 /// How long the link is kept free after somebody wanted a block, in times that he waited for it.
 const HOLD: u32 = 4;
-/// The least and the most of that.
-const HOLD_MIN: Duration = Duration::from_millis(100);
+/// The least and the most of that: whoever reads now and then must not find the link full each time.
+const HOLD_MIN: Duration = Duration::from_millis(500);
 const HOLD_MAX: Duration = Duration::from_secs(1);
-/// The longest that nothing at all is started after somebody wanted a block.
+/// How long nothing at all is started after that, in the same times, and the longest.
+const LULL: f64 = 1.5;
 const LULL_MAX: Duration = Duration::from_millis(250);
 /// How much of what the link holds may be under way beside somebody who waits, and while nobody does.
 const SHARE_WANTED: f64 = 0.5;
@@ -79,8 +80,9 @@ impl State {
                 let alone = self.wanted.is_empty() && self.running == 0 && past(self.lull_until);
                 alone || held.is_some_and(|held| fits(SHARE_WANTED, held))
             }
-            Some(held) => self.running < 2 || fits(SHARE_CALM, held),
-            None => self.running < JOBS_AT_FIRST,
+            Some(held) if self.running < 2 || fits(SHARE_CALM, held) => true,
+            // The first few tell too little of the link to hold others back.
+            _ => self.running < JOBS_AT_FIRST && self.link.fetches() < JOBS_AT_FIRST.into(),
         }
     }
 
@@ -236,7 +238,7 @@ impl Drop for Want {
         let waited = now - self.started;
         let mut state = self.gate.lock();
         if state.wanted.remove(&self.number).is_some() {
-            state.lull_until = Some(now + waited.min(LULL_MAX));
+            state.lull_until = Some(now + waited.mul_f64(LULL).min(LULL_MAX));
             state.hold_until = Some(now + waited.saturating_mul(HOLD).clamp(HOLD_MIN, HOLD_MAX));
         }
         if self.came {

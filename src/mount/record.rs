@@ -5,7 +5,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::map::{Map, Segment};
-use super::replace::replace;
+use super::replace::Place;
 use crate::index::Index;
 use crate::profile::{BLOCKS_MAX, FirstRead, MS_MAX, Profile};
 
@@ -108,12 +108,12 @@ impl FirstReads {
     }
 }
 
-/// A file that a profile is recorded to.
+/// A file that a profile is recorded to; nothing is opened by its path once that has begun.
 #[derive(Debug)]
 pub struct Recording {
     reads: Arc<FirstReads>,
     index: Arc<Index>,
-    path: PathBuf,
+    place: Place,
     written: AtomicUsize,
 }
 
@@ -122,8 +122,8 @@ impl Recording {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn start(reads: Arc<FirstReads>, index: Arc<Index>, path: PathBuf) -> io::Result<Arc<Self>> {
-        let recording = Self { reads, index, path, written: AtomicUsize::new(usize::MAX) };
+    pub fn start(reads: Arc<FirstReads>, index: Arc<Index>, path: &Path) -> io::Result<Arc<Self>> {
+        let recording = Self { reads, index, place: Place::open(path)?, written: AtomicUsize::new(usize::MAX) };
         recording.write()?;
         Ok(Arc::new(recording))
     }
@@ -137,7 +137,7 @@ impl Recording {
         let profile = self.reads.profile(&self.index)?;
         let reads = profile.reads().len();
         if self.written.load(Relaxed) != reads {
-            replace(&self.path, &profile.to_bytes())?;
+            self.place.replace(&profile.to_bytes())?;
             self.written.store(reads, Relaxed);
         }
         Ok(())

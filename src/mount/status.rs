@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::ahead::AheadCounts;
 use super::decoded::BlockCache;
 use super::disk::DiskStore;
 use super::network::{Standing, State};
@@ -69,6 +70,8 @@ pub struct Status {
     pub disk: Option<Arc<DiskStore>>,
     /// The mirrors.
     pub network: Arc<Network>,
+    /// The blocks of a profile.
+    pub ahead: Arc<AheadCounts>,
 }
 
 /// A mirror as it stands.
@@ -129,6 +132,10 @@ impl Status {
             "ram_bytes_held": ram_bytes_held,
             "in_flight": sum(|m| m.in_flight.into()),
             "hedged": self.network.hedged(),
+            "profile_blocks": self.ahead.profile.load(Relaxed),
+            "profile_left": self.ahead.left.load(Relaxed),
+            "profile_fetched_blocks": self.ahead.blocks.load(Relaxed),
+            "profile_fetched_bytes": self.ahead.bytes.load(Relaxed),
             "mirrors": mirrors.iter().map(|mirror| mirror.to_json(now)).collect::<Vec<_>>(),
         })
     }
@@ -197,6 +204,10 @@ const METRICS: &[(&str, &str, &str)] = &[
     ("ram_bytes_held", "gauge", "Bytes of decoded blocks in RAM."),
     ("in_flight", "gauge", "Requests to mirrors under way."),
     ("hedged", "counter", "Second requests because the first was slow."),
+    ("profile_blocks", "gauge", "Blocks of the profile that is fetched ahead."),
+    ("profile_left", "gauge", "Those that are still to be fetched."),
+    ("profile_fetched_blocks", "counter", "Blocks fetched ahead for a profile."),
+    ("profile_fetched_bytes", "counter", "Bytes of their files."),
 ];
 
 /// The figures of each mirror.

@@ -22,6 +22,7 @@ mod pages;
 mod plan;
 mod presence;
 mod probe;
+mod profile;
 mod progress;
 mod release;
 mod report;

@@ -60,6 +60,8 @@ pub struct Options {
     pub image: PathBuf,
     /// The image's name in the repository.
     pub name: Name,
+    /// The profile to ship it with; without, that of the version before is carried over.
+    pub profile: Option<PathBuf>,
     /// How it is cut.
     pub split: Choice,
     /// How hard its blocks are compressed.

@@ -12,6 +12,7 @@ use super::cut::CutImage;
 use super::error::Error;
 use super::mirror::OpenMirror;
 use super::options::Work;
+use super::profile::{Profiles, Shipped};
 use super::release::{Object, Release};
 use super::report::Outcome;
 use super::retired::Retired;
@@ -20,6 +21,7 @@ use crate::head::{FileRow, Head, Seal, SealedHead, VersionRow};
 use crate::index::{FILE_MAX_BYTES, Header, Index};
 use crate::layout::RepoPath;
 use crate::name::{Label, Name, Version};
+use crate::profile::ship::put_row;
 use crate::sign::SecretKey;
 use crate::split::Rule;
 use crate::time::Timestamp;
@@ -38,6 +40,8 @@ pub struct Plan {
     pub head: Head,
     /// What the mirrors must hold before they say it.
     pub release: Release,
+    /// Blocks of the profile that the newest version is shipped with, where this run ships one.
+    pub profile_blocks: Option<u64>,
     /// Whether the heads must be replaced at all.
     pub switch: bool,
 }
@@ -60,6 +64,8 @@ pub struct Planner<'a> {
     pub can_sign: bool,
     /// The clients that are to be shipped.
     pub clients: &'a [Client],
+    /// The profiles there are to ship.
+    pub profiles: &'a Profiles,
     /// The mirrors, with the heads they have.
     pub mirrors: &'a [OpenMirror],
     /// The time of this publish.
@@ -108,10 +114,13 @@ impl Planner<'_> {
             label: self.label.cloned(),
         };
         let path = row.index_path(self.name);
+        let profile = self.profiles.of_new(self.base, &index)?;
         let mut objects = self.index_objects(&row, &path, &file)?;
-        let head = self.head(Some(row));
+        let head = self.head(Some(row), profile.as_ref());
         let mut indexes = vec![Arc::new(index)];
         indexes.extend(self.base.indexes.iter().map(|(_, index)| Arc::clone(index)));
+        let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
+        objects.splice(0..0, self.profile_objects(profile)?);
         objects.splice(0..0, self.client_objects());
         let index_bytes = file.len() as u64;
         self.finish_plan(Plan {
@@ -121,6 +130,7 @@ impl Planner<'_> {
             index_bytes,
             release: Release { image: self.name.clone(), indexes, objects, head: Bytes::new() },
             head,
+            profile_blocks,
             switch: true,
         })
     }
@@ -128,10 +138,12 @@ impl Planner<'_> {
     /// The versions stay; the head is made anew only where something else in it has changed, and somebody can sign it.
     ///
     /// # Errors
-    /// No version to keep; a key that cannot sign.
+    /// No version to keep; a given profile of which nothing is in the image; a key that cannot sign.
     pub fn plan_unchanged(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
         let Some(old) = &self.base.head else { return Err(Error::local("there is no version to keep")) };
-        let head = self.head(None);
+        let profile = self.profiles.of_kept(self.base)?;
+        let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
+        let head = self.head(None, profile.as_ref());
         let same = |a: &Head, b: &Head| a.mirrors == b.mirrors && a.files == b.files && a.versions == b.versions;
         let switch = self.can_sign && (!same(&head, old) || self.work.expires_days.is_some());
         self.finish_plan(Plan {
@@ -142,10 +154,11 @@ impl Planner<'_> {
             release: Release {
                 image: self.name.clone(),
                 indexes: self.base.indexes.iter().map(|(_, index)| Arc::clone(index)).collect(),
-                objects: self.client_objects(),
+                objects: [self.client_objects(), self.profile_objects(profile)?].concat(),
                 head: Bytes::new(),
             },
             head: if switch { head } else { old.clone() },
+            profile_blocks,
             switch,
         })
     }
@@ -156,7 +169,7 @@ impl Planner<'_> {
     /// No version to keep; a key that cannot sign.
     pub fn plan_retirement(&self, retired: &[Retired]) -> Result<Plan, Error> {
         let gone = |version: Version| retired.iter().any(|r| r.row.version == version);
-        let mut head = self.head(None);
+        let mut head = self.head(None, None);
         head.versions.retain(|row| !gone(row.version));
         head.files.retain(|file| !retired.iter().any(|r| r.files.contains(file)));
         let kept = self.base.indexes.iter().filter(|(row, _)| !gone(row.version));
@@ -175,6 +188,7 @@ impl Planner<'_> {
                 head: Bytes::new(),
             },
             head,
+            profile_blocks: None,
             switch: true,
         })
     }
@@ -202,7 +216,7 @@ impl Planner<'_> {
         Ok(plan)
     }
 
-    fn head(&self, row: Option<VersionRow>) -> Head {
+    fn head(&self, row: Option<VersionRow>, profile: Option<&Shipped>) -> Head {
         let old = self.base.head.as_ref();
         let created = old.map_or(self.now, |head| head.created.max(self.now));
         let mut versions: Vec<VersionRow> = row.into_iter().collect();
@@ -217,6 +231,10 @@ impl Planner<'_> {
             files: self.files(),
             versions,
         };
+        if let Some(profile) = profile {
+            let newest = head.newest().version;
+            put_row(&mut head.files, self.name, newest, profile.row.clone());
+        }
         head.drop_oldest_beyond_limit();
         head
     }
@@ -233,6 +251,13 @@ impl Planner<'_> {
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         files
+    }
+
+    /// The profile, unless the head before names the very same.
+    fn profile_objects(&self, profile: Option<Shipped>) -> Result<Vec<Object>, Error> {
+        let published = |shipped: &Shipped| self.base.head.iter().flat_map(|h| &h.files).any(|f| *f == shipped.row);
+        let new = profile.filter(|shipped| !published(shipped));
+        new.map_or(Ok(Vec::new()), |shipped| shipped.objects(self.key))
     }
 
     /// The clients that are not published yet under their name and version: those that are stay as they are.

@@ -35,6 +35,8 @@ pub struct Report {
     pub repeated_bytes: u64,
     /// Bytes of the index file.
     pub index_bytes: u64,
+    /// Blocks of the profile that the newest version was shipped with by this run, if there is one.
+    pub profile_blocks: Option<u64>,
     /// Seconds from start to end.
     pub seconds: f64,
     /// Bytes of the image per second.
@@ -91,7 +93,7 @@ pub struct MirrorReport {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Other objects sent, or to be sent: indexes, signatures, heads, lists, pages, clients.
+    /// Other objects sent, or to be sent: indexes, signatures, heads, lists, pages, clients, profiles.
     pub files: u64,
     /// Their bytes.
     pub file_bytes: u64,
@@ -123,6 +125,7 @@ impl Report {
             hole_bytes: cut.hole_bytes,
             repeated_bytes: cut.repeated_bytes,
             index_bytes: plan.index_bytes,
+            profile_blocks: plan.profile_blocks,
             seconds,
             bytes_per_second: cut.size as f64 / seconds,
             public_key: None,

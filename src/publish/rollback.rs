@@ -26,6 +26,7 @@ pub async fn rollback(
     cancel: Arc<AtomicBool>,
 ) -> Result<Report, Error> {
     let mut session = Session::open(work, name, Intent::Change, Watch { progress, cancel }).await?;
+    session.choose_profile(None, &[version]).await;
     let report = steps(&mut session, version, label).await;
     session.close().await;
     report

@@ -8,6 +8,7 @@ use super::deliver;
 use super::error::Error;
 use super::image::Image;
 use super::options::Options;
+use super::profile::Given;
 use super::progress::{Event, Progress};
 use super::report::Report;
 use super::session::{Intent, Session, Uploads, Watch};
@@ -24,8 +25,10 @@ use crate::split::{Choice, Rule};
 /// left.
 pub async fn publish(options: Options, progress: Arc<dyn Progress>, cancel: Arc<AtomicBool>) -> Result<Report, Error> {
     let image = Image::open(&options.image)?;
+    let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
     let watch = Watch { progress, cancel };
     let mut session = Session::open(options.work.clone(), options.name.clone(), Intent::Publish, watch).await?;
+    session.choose_profile(profile, &[]).await;
     let report = steps(&mut session, &options, image).await;
     session.close().await;
     report

@@ -16,13 +16,14 @@ use super::options::{Check, Work};
 use super::pages;
 use super::plan::{Plan, Planner};
 use super::presence::{Listing, Presence};
+use super::profile::{self, Given, Profiles};
 use super::progress::{Event, Progress};
 use super::release::{Files, Object};
 use super::report::{MirrorReport, Report};
 use super::sync::Planned;
 use super::upload::{Job, Sent, Uploader};
 use crate::head::{Head, Trust};
-use crate::name::Name;
+use crate::name::{Name, Version};
 use crate::time::Timestamp;
 
 /// Who is told, and who may stop the work.
@@ -58,6 +59,7 @@ pub struct Session {
     pub(super) trust: Trust,
     pub(super) new_key_file: Option<PathBuf>,
     pub(super) clients: Vec<Client>,
+    profiles: Profiles,
     pub(super) now: Timestamp,
     pub(super) watch: Watch,
     started: Instant,
@@ -109,6 +111,7 @@ impl Session {
             trust,
             new_key_file: None,
             clients: Vec::new(),
+            profiles: Profiles::default(),
             now: Timestamp::from_system(SystemTime::now()),
             watch,
             started,
@@ -208,6 +211,18 @@ impl Session {
         self.mirrors.iter().map(|m| m.is_up().then(|| Uploader::start(m, Arc::clone(&self.watch.progress)))).collect()
     }
 
+    /// A new version will be shipped with the profile that was `given`, or else with that of the first of `versions` that
+    /// has one, or of the newest.
+    pub(super) async fn choose_profile(&mut self, given: Option<Given>, versions: &[Version]) {
+        let newest = self.base.head.as_ref().map(|head| head.newest().version);
+        let versions: Vec<Version> = versions.iter().copied().chain(newest).collect();
+        let previous = match given {
+            Some(_) => None,
+            None => profile::held(&self.base, &self.mirrors, &versions, &*self.watch.progress).await,
+        };
+        self.profiles = Profiles { given, previous };
+    }
+
     /// What decides what to publish.
     pub fn planner<'a>(&'a self, label: Option<&'a crate::name::Label>, force: bool) -> Planner<'a> {
         Planner {
@@ -219,6 +234,7 @@ impl Session {
             key: self.key.as_ref().map(|found| &found.key),
             can_sign: self.can_sign(),
             clients: &self.clients,
+            profiles: &self.profiles,
             mirrors: &self.mirrors,
             now: self.now,
         }

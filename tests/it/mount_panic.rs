@@ -108,6 +108,7 @@ impl Lab {
             cache: Arc::clone(&self.cache),
             disk: None,
             network: Arc::clone(&readable.network),
+            ahead: Arc::default(),
         };
         let panicking = Panicking {
             inner: readable.network,

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hfl::mount::ahead::{Ahead, Room};
+use hfl::mount::ahead::{Ahead, AheadCounts, Room};
 use hfl::mount::disk::DiskStore;
 use hfl::mount::image::Image;
 use hfl::mount::kept::Kept;
@@ -54,8 +54,12 @@ pub struct Booting<'a> {
     pub stores: Vec<Arc<dyn Fetch>>,
     /// Its disk cache, and the most that it may hold, in bytes.
     pub disk: Option<(Arc<DiskStore>, u64)>,
-    /// Where its profile is kept.
+    /// Where its profile is kept, and may be opened at any time.
     pub kept: Option<Kept>,
+    /// What was kept of it, where it may not.
+    pub found: Option<Profile>,
+    /// Where it is counted what is fetched ahead.
+    pub counts: Arc<AheadCounts>,
     /// Bytes for decoded blocks.
     pub memory_bytes: u64,
     /// Who is told.
@@ -94,7 +98,8 @@ impl BootArgs {
         let Some(path) = &self.record else { return Ok(Record(None)) };
         let failed = |e| Failure::new(LOCAL, format!("--record {}: {e}", path.display()));
         let path = std::path::absolute(path).map_err(failed)?;
-        let recording = Recording::start(Arc::clone(reads), Arc::clone(&booting.opened.index), path).map_err(failed)?;
+        let recording =
+            Recording::start(Arc::clone(reads), Arc::clone(&booting.opened.index), &path).map_err(failed)?;
         let log = Arc::clone(booting.log);
         let failed = move |e| log.warn(format_args!("the record of what is read cannot be written: {e}"));
         tokio::spawn(Arc::clone(&recording).keep_writing(failed));
@@ -118,7 +123,8 @@ impl BootArgs {
             None => Room::Ram(booting.memory_bytes / MEMORY_PART),
         };
         let ahead = Ahead::new(Arc::clone(image), Arc::clone(gate), Arc::clone(reads), room);
-        let given = self.profile.as_deref().map(given_profile).transpose()?;
+        let ahead = ahead.counting(Arc::clone(&booting.counts));
+        let given = self.profile.as_deref().map(given_profile).transpose()?.or(booting.found.clone());
         let (opened, stores, log) = (booting.opened.clone(), booting.stores.clone(), Arc::clone(booting.log));
         let kept = booting.kept.clone();
         tokio::spawn(async move {
@@ -141,6 +147,12 @@ fn given_profile(path: &Path) -> Result<Profile, Failure> {
     let opened = std::fs::File::open(path).map_err(|e| failed(LOCAL, &e))?;
     opened.take(FILE_MAX_BYTES + 1).read_to_end(&mut file).map_err(|e| failed(LOCAL, &e))?;
     Profile::parse(&file).map_err(|e| failed(USAGE, &e))
+}
+
+/// The profile that the head names, if it is kept.
+pub async fn kept_profile(opened: &Opened, kept: &Kept) -> Option<Profile> {
+    let row = Profile::row_in(&opened.head, opened.row.version).filter(|row| row.bytes <= FETCHED_MAX_BYTES)?;
+    Profile::parse(&read::file(&*kept.store(), row).await.ok()?).ok()
 }
 
 /// The profile that the head names, from the cache or from whoever has it; kept in the cache.

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
-use crate::boot::{Booting, Record};
+use crate::boot::{Booting, Record, kept_profile};
 use crate::cache;
 use crate::daemon::Daemon;
 use crate::failure::{Failure, LOCAL};
@@ -76,11 +76,17 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
 
     let readable = readable(args, &runtime, &opened, &sources, disk.clone(), &observer);
     let status = Arc::new(status(origin, &opened, &readable, disk.clone()));
+    let found = match &kept {
+        Some(kept) if args.root => runtime.block_on(kept_profile(&opened, kept)),
+        _ => None,
+    };
     let booting = Booting {
         opened: &opened,
         stores: sources.stores().to_vec(),
         disk: disk.clone().map(|disk| (disk, origin.cache_size)),
         kept: kept.filter(|_| !args.root),
+        found,
+        counts: Arc::clone(&status.ahead),
         memory_bytes: args.memory,
         log: &log,
     };
@@ -211,6 +217,7 @@ fn status(origin: &Origin, opened: &Opened, readable: &Readable, disk: Option<Ar
         cache: Arc::clone(&readable.cache),
         disk,
         network: Arc::clone(&readable.network),
+        ahead: Arc::default(),
     }
 }
 

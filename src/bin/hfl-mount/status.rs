@@ -114,6 +114,11 @@ fn render(status: &Value) -> String {
         writeln!(text, "network   {blocks} blocks ({fetched}), {flight} in flight, {hedged} asked of a second mirror");
     let (disk, healed) = (bytes(&status["disk_bytes"]), of("disk_healed"));
     let _ = writeln!(text, "disk      {} blocks ({disk}), {healed} bad files dropped", of("disk_blocks"));
+    if of("profile_blocks") > 0 {
+        let (fetched, read) = (of("profile_fetched_blocks"), bytes(&status["profile_fetched_bytes"]));
+        let (blocks, left) = (of("profile_blocks"), of("profile_left"));
+        let _ = writeln!(text, "profile   {blocks} blocks, {fetched} fetched ahead ({read}), {left} still to fetch");
+    }
     let held = bytes(&status["ram_bytes_held"]);
     let _ = writeln!(text, "memory    {} blocks, {held} held", of("ram_blocks"));
     status["mirrors"].as_array().into_iter().flatten().for_each(|mirror| text.push_str(&line(mirror)));

@@ -11,6 +11,7 @@ const KEPT: f64 = 0.98;
 /// The link as it was measured.
 #[derive(Debug, Clone, Default)]
 pub struct Link {
+    fetches: u64,
     delivered: u64,
     bytes_per_s: Option<f64>,
     quickest_s: Option<f64>,
@@ -22,8 +23,14 @@ impl Link {
         self.delivered
     }
 
+    /// Fetches that have ended.
+    pub fn fetches(&self) -> u64 {
+        self.fetches
+    }
+
     /// A fetch of `bytes` has ended that took so long, and when it began, `delivered_before` had been carried.
     pub fn carried(&mut self, bytes: u64, delivered_before: u64, took: Duration) {
+        self.fetches += 1;
         self.delivered += bytes;
         let took_s = took.as_secs_f64().max(1e-4);
         let rate = self.delivered.saturating_sub(delivered_before) as f64 / took_s;

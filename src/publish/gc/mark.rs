@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::GcOptions;
-use crate::head::{FileRow, Head, VersionRow};
+use crate::head::{Head, VersionRow};
 use crate::name::{Name, Version};
 use crate::publish::error::{Error, ErrorKind};
 use crate::publish::report::MirrorReport;
@@ -79,13 +79,7 @@ fn choose(head: &Head, options: &GcOptions, now: Timestamp) -> Vec<Retired> {
         image: head.image.clone(),
         marked: now,
         row: row.clone(),
-        files: head.files.iter().filter(|file| belongs(file, &head.image, row.version)).cloned().collect(),
+        files: head.files.iter().filter(|file| file.path.belongs_to(&head.image, row.version)).cloned().collect(),
     };
     old.map(retire).collect()
-}
-
-/// Whether a file was published for one version: `boot/NAME/VERSION/...`, `profile/NAME/VERSION-...`.
-fn belongs(file: &FileRow, image: &Name, version: Version) -> bool {
-    let path = file.path.as_str();
-    path.starts_with(&format!("boot/{image}/{version}/")) || path.starts_with(&format!("profile/{image}/{version}-"))
 }

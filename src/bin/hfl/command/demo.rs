@@ -100,6 +100,7 @@ impl Demo {
             work: Work::new(Mirrors::parse(MIRRORS)?, self.directory.clone(), Some(keyring)),
             image: self.path(image),
             name: self.name.clone(),
+            profile: None,
             split: Choice::Content,
             level: None,
             label: Some(label.parse()?),

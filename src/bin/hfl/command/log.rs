@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use hfl::head::{Head, Trust};
+use hfl::head::{FileRow, Head, Trust};
+use hfl::profile::Profile;
 use hfl::read::source::Source;
 use hfl::read::{self, ReadError};
 
@@ -47,6 +48,7 @@ fn json(head: &Head) -> serde_json::Value {
                 "version": row.version.number(), "created": row.created.to_string(), "size": row.size,
                 "new_bytes": row.new_bytes, "index_bytes": row.index_bytes,
                 "index_sha256": row.index_sha256.to_string(), "label": row.label.as_ref().map(|l| l.as_str()),
+                "profile": Profile::row_in(head, row.version).map(|file| file.path.as_str()),
             })
         })
         .collect();
@@ -63,16 +65,20 @@ fn json(head: &Head) -> serde_json::Value {
 }
 
 fn write_log(head: &Head, source: &Source, trust: &Trust, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "{:>7}  {:<20}  {:>12}  {:>12}  label", "version", "published", "size", "new")?;
+    writeln!(out, "{:>7}  {:<20}  {:>12}  {:>12}  {:>9}  label", "version", "published", "size", "new", "profile")?;
     for row in &head.versions {
         let label = row.label.as_ref().map_or("", |l| l.as_str());
         write!(out, "{:>7}  {:<20}  {:>12}  ", row.version, row.created.to_string(), bytes(row.size))?;
-        writeln!(out, "{:>12}  {label}", bytes(row.new_bytes))?;
+        let profile = Profile::row_in(head, row.version).map_or_else(|| "-".into(), |file| bytes(file.bytes));
+        writeln!(out, "{:>12}  {profile:>9}  {label}", bytes(row.new_bytes))?;
     }
     if let Some(expires) = head.expires {
         writeln!(out, "expires {expires}")?;
     }
-    for file in &head.files {
+    // A profile is for clients, and stands beside its version.
+    let for_people =
+        |file: &&FileRow| !head.versions.iter().any(|row| file.path.is_profile_of(&head.image, row.version));
+    for file in head.files.iter().filter(for_people) {
         let url = match &source.base {
             read::source::Base::Url(url) => url.join(&file.path),
             read::source::Base::Directory(path) => format!("file://{}", path.join(file.path.as_str()).display()),

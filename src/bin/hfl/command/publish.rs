@@ -20,6 +20,7 @@ const SPOOL_MAX_BYTES: u64 = 8 << 30;
 #[command(after_help = "Examples:
   hfl publish debian-ps3.img --to mirrors.toml
   hfl publish /dev/vg/root --name root --to mirrors.toml --label nightly
+  hfl publish debian-ps3.img --to mirrors.toml --profile boot.profile
   zstdcat image.zst | hfl publish - --name image --to mirrors.toml
 
 Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable,
@@ -36,6 +37,9 @@ pub struct Args {
     /// Compression, 0 to 12 [default: 5]
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=12))]
     level: Option<u8>,
+    /// Ship the version with this boot profile, as hfl-mount --record wrote it [default: that of the version before]
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     /// What to say of this version, at most 64 characters
     #[arg(long)]
     label: Option<Label>,
@@ -96,6 +100,7 @@ fn options(args: Args) -> anyhow::Result<Options> {
         work,
         image: args.image,
         name,
+        profile: args.profile,
         split,
         level: args.level.or(defaults.level),
         label: args.label,
@@ -133,6 +138,9 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(out, "  zero    {}", bytes(r.hole_bytes))?;
     if r.repeated_bytes > 0 {
         writeln!(out, "  twice   {} of the image are in it more than once", bytes(r.repeated_bytes))?;
+    }
+    if let Some(blocks) = r.profile_blocks {
+        writeln!(out, "  profile {} blocks, which clients fetch ahead", count(blocks))?;
     }
     let done = if r.outcome == Outcome::DryRun { "to send:" } else { "sent" };
     r.mirrors.iter().try_for_each(|m| write_mirror(m, done, out))?;
