@@ -100,7 +100,7 @@ fn ship(given: Option<&Profile>, previous: Option<&Profile>, base: &Base, new: &
     // Only a profile of another image is refused, and that is no profile for this one.
     let profile = Profile::for_version(given, previous, held, new).ok().flatten()?;
     let (row, bytes) = profile.to_file();
-    let file = Object { path: row.path.clone(), bytes: bytes.into() };
+    let file = Object::new(row.path.clone(), bytes);
     Some(Shipped { row, blocks: profile.reads().len() as u64, file })
 }
 
@@ -113,7 +113,7 @@ impl Shipped {
         let Some(key) = key else { return Ok(vec![self.file]) };
         let signed = key.sign(&self.file.bytes, &file_comment(&self.file.path));
         let signed = signed.map_err(|e| Error::local(e.to_string()))?;
-        let signature = Object { path: self.file.path.signature(), bytes: signed.text().to_owned().into() };
+        let signature = Object::new(self.file.path.signature(), signed.text().to_owned());
         Ok(vec![signature, self.file])
     }
 }
