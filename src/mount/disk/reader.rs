@@ -1,7 +1,7 @@
 //! Reads files of the disk cache on threads that may hang: nobody waits for one longer than [`PATIENCE`].
 //!
-//! A disk that hangs takes its few threads and no more, and those who come later are not made to wait at all; whatever
-//! comes back in time again ends that. What a thread brings too late is dropped.
+//! A disk that hangs takes its few threads and no more, and those who come later are not made to wait at all, until all
+//! of these threads are back. What a thread brings too late is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,6 +21,7 @@ const BESIDE_CORES: usize = 1;
 #[derive(Debug)]
 pub struct Reader {
     turns: Arc<Semaphore>,
+    most: usize,
     hangs: AtomicBool,
 }
 
@@ -28,7 +29,8 @@ impl Reader {
     /// With a thread for each core and one more.
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Self { turns: Arc::new(Semaphore::new(cores + BESIDE_CORES)), hangs: AtomicBool::new(false) }
+        let most = cores + BESIDE_CORES;
+        Self { turns: Arc::new(Semaphore::new(most)), most, hangs: AtomicBool::new(false) }
     }
 
     /// What `work`, which blocks its thread, comes to, if it comes to anything in time.
@@ -41,11 +43,10 @@ impl Reader {
 
     /// A turn if there is one; `Some(None)` where it is worth waiting for.
     fn turn_at_once(&self) -> Option<Option<OwnedSemaphorePermit>> {
-        match Arc::clone(&self.turns).try_acquire_owned() {
-            Ok(turn) => Some(Some(turn)),
-            Err(_) if self.hangs.load(Relaxed) => None,
-            Err(_) => Some(None),
+        if self.hangs.load(Relaxed) && self.turns.available_permits() < self.most {
+            return None;
         }
+        Some(Arc::clone(&self.turns).try_acquire_owned().ok())
     }
 
     async fn run_in_turn<T: Send + 'static>(

@@ -17,7 +17,7 @@ use crate::mount::notice::{Notice, Observer};
 /// Bytes of files that may wait to be written, or one file.
 const WAITING_MAX_BYTES: u32 = 1 << 20;
 /// How long a block waits for room among them. A disk that makes one wait longer gets no more blocks, and no more
-/// patience, until there is room again.
+/// patience, until it has written one.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A file on its way to the disk, and its share of the room.
@@ -28,7 +28,7 @@ type Job = (BlockId, Bytes, OwnedSemaphorePermit);
 pub struct Writer {
     jobs: Sender<Job>,
     room: Arc<Semaphore>,
-    stalled: AtomicBool,
+    stalled: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -36,9 +36,11 @@ impl Writer {
     pub fn start(files: Files, evictor: Evictor, observer: Arc<dyn Observer>) -> Self {
         let (jobs, taken) = channel();
         let room = Arc::new(Semaphore::new(WAITING_MAX_BYTES as usize));
+        let stalled = Arc::new(AtomicBool::new(false));
+        let its = Arc::clone(&stalled);
         let thread = std::thread::Builder::new().name("hfl-keep".into());
-        let _ = thread.spawn(move || run(&files, &evictor, &*observer, &taken));
-        Self { jobs, room, stalled: AtomicBool::new(false) }
+        let _ = thread.spawn(move || run(&files, &evictor, &*observer, &taken, &its));
+        Self { jobs, room, stalled }
     }
 
     /// Has a block's file written soon, if there is room for it or will be in a moment.
@@ -51,11 +53,10 @@ impl Writer {
 
     async fn room_for(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
         let room = Arc::clone(&self.room);
-        let found = if self.stalled.load(Relaxed) {
-            room.try_acquire_many_owned(bytes).ok()
-        } else {
-            tokio::time::timeout(PATIENCE, room.acquire_many_owned(bytes)).await.ok().and_then(Result::ok)
-        };
+        if self.stalled.load(Relaxed) {
+            return room.try_acquire_many_owned(bytes).ok();
+        }
+        let found = tokio::time::timeout(PATIENCE, room.acquire_many_owned(bytes)).await.ok().and_then(Result::ok);
         self.stalled.store(found.is_none(), Relaxed);
         found
     }
@@ -66,11 +67,12 @@ impl Writer {
     }
 }
 
-fn run(files: &Files, evictor: &Evictor, observer: &dyn Observer, taken: &Receiver<Job>) {
+fn run(files: &Files, evictor: &Evictor, observer: &dyn Observer, taken: &Receiver<Job>, stalled: &AtomicBool) {
     while let Ok((id, file, _room)) = taken.recv() {
         match files.write(&id, &file) {
             Ok(written) => evictor.wrote(written),
             Err(e) => observer.notice(Notice::CacheUnusable { why: e.to_string() }),
         }
+        stalled.store(false, Relaxed);
     }
 }
