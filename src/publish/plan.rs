@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::base::Base;
+use super::boot_files;
 use super::client::Client;
 use super::cut::CutImage;
 use super::error::Error;
@@ -60,6 +61,8 @@ pub struct Planner<'a> {
     pub can_sign: bool,
     /// The clients that are to be shipped.
     pub clients: &'a [Client],
+    /// What the new version is booted with.
+    pub boot: &'a [Object],
     /// The mirrors, with the heads they have.
     pub mirrors: &'a [OpenMirror],
     /// The time of this publish.
@@ -73,10 +76,7 @@ impl Planner<'_> {
     /// An image that the format cannot hold; a key that cannot sign.
     pub fn plan(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
         let previous = self.base.head.as_ref().map(Head::newest);
-        let version = match previous {
-            None => Version::FIRST,
-            Some(row) => row.version.next().ok_or_else(|| Error::local("the version numbers have run out"))?,
-        };
+        let version = self.base.next_version()?;
         let created = previous.map_or(self.now, |row| self.now.max(row.created));
         let header = Header {
             image: self.name.clone(),
@@ -109,9 +109,12 @@ impl Planner<'_> {
         };
         let path = row.index_path(self.name);
         let mut objects = self.index_objects(&row, &path, &file)?;
-        let head = self.head(Some(row));
+        let mut head = self.head(Some(row));
+        boot_files::put_rows(&mut head, self.boot);
+        head.drop_oldest_beyond_limit();
         let mut indexes = vec![Arc::new(index)];
         indexes.extend(self.base.indexes.iter().map(|(_, index)| Arc::clone(index)));
+        objects.splice(0..0, boot_files::signed(self.boot, self.key)?);
         objects.splice(0..0, self.client_objects());
         let index_bytes = file.len() as u64;
         self.finish_plan(Plan {

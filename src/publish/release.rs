@@ -36,6 +36,14 @@ pub struct Object {
     pub keep: bool,
 }
 
+/// The trusted comment of the signature beside a further file that a head names.
+pub fn file_comment(path: &RepoPath) -> String {
+    match path.as_str().strip_prefix("client/") {
+        Some(name) => format!("hfl client {name}"),
+        None => format!("hfl file {path}"),
+    }
+}
+
 /// Objects that are not blocks, and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Files {

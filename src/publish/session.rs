@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
 use super::base::{self, Base};
+use super::boot_files::{self, BootFiles};
+use super::boot_menu;
 use super::catch_up;
 use super::client::{self, Client};
 use super::error::{Error, ErrorKind};
@@ -22,7 +24,7 @@ use super::report::{MirrorReport, Report};
 use super::sync::Planned;
 use super::upload::{Job, Sent, Uploader};
 use crate::head::{Head, Trust};
-use crate::name::Name;
+use crate::name::{Name, Version};
 use crate::time::Timestamp;
 
 /// Who is told, and who may stop the work.
@@ -58,6 +60,7 @@ pub struct Session {
     pub(super) trust: Trust,
     pub(super) new_key_file: Option<PathBuf>,
     pub(super) clients: Vec<Client>,
+    boot: Vec<Object>,
     pub(super) now: Timestamp,
     pub(super) watch: Watch,
     started: Instant,
@@ -109,6 +112,7 @@ impl Session {
             trust,
             new_key_file: None,
             clients: Vec::new(),
+            boot: Vec::new(),
             now: Timestamp::from_system(SystemTime::now()),
             watch,
             started,
@@ -138,10 +142,8 @@ impl Session {
             self.mirrors[mirror].fail(why);
         }
         self.look_at_presence().await;
-        let publish = &self.work.mirrors.publish;
-        let named: Vec<PathBuf> = publish.client.iter().map(|c| self.work.relative_to.join(c)).collect();
         if self.can_sign() {
-            self.clients = client::find(&named, self.key.as_ref().map(|k| &k.key))?;
+            self.clients = client::find(&self.work.clients(), self.key.as_ref().map(|k| &k.key))?;
         }
         self.save_key()?;
         self.all_failed().map_or(Ok(()), Err)
@@ -208,6 +210,36 @@ impl Session {
         self.mirrors.iter().map(|m| m.is_up().then(|| Uploader::start(m, Arc::clone(&self.watch.progress)))).collect()
     }
 
+    /// A new version will be booted with this; whether the newest one is booted with anything else.
+    ///
+    /// # Errors
+    /// A miniroot that cannot be made.
+    pub(super) async fn choose_boot(&mut self, files: BootFiles) -> Result<bool, Error> {
+        let next = self.base.next_version()?;
+        let (image, head) = (self.name.clone(), self.base.head.clone());
+        let key = self.key.as_ref().map(|found| found.key.public().clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let same = match &head {
+                None => false,
+                Some(head) => boot_files::are_named(head, &files.of(&image, head.newest().version, key.as_ref())?),
+            };
+            Ok((files.of(&image, next, key.as_ref())?, !same))
+        });
+        let made = made.await.unwrap_or_else(|e| Err(Error::local(format!("making the miniroot failed: {e}"))));
+        let (boot, changed) = made?;
+        self.boot = boot;
+        Ok(changed)
+    }
+
+    /// A new version that is `old` again will be booted with the same.
+    ///
+    /// # Errors
+    /// A file of which no mirror has a good copy.
+    pub(super) async fn boot_again(&mut self, old: Version) -> Result<(), Error> {
+        self.boot = boot_files::again(&self.base, &self.mirrors, old, self.base.next_version()?).await?;
+        Ok(())
+    }
+
     /// What decides what to publish.
     pub fn planner<'a>(&'a self, label: Option<&'a crate::name::Label>, force: bool) -> Planner<'a> {
         Planner {
@@ -219,6 +251,7 @@ impl Session {
             key: self.key.as_ref().map(|found| &found.key),
             can_sign: self.can_sign(),
             clients: &self.clients,
+            boot: &self.boot,
             mirrors: &self.mirrors,
             now: self.now,
         }
@@ -283,12 +316,15 @@ impl Session {
             names.extend(base::images(mirror).await.unwrap_or_default());
         }
         let names: Vec<Name> = names.into_iter().collect();
-        let templates = self.work.mirrors.publish.templates.as_ref().map(|t| self.work.relative_to.join(t));
+        let templates = self.work.templates();
         let key = match &self.trust {
             Trust::Key(key) => Some(key),
             Trust::Anyone => None,
         };
-        pages::render(templates.as_ref(), &plan.head, key, &names)
+        let mut pages = pages::render(templates.as_ref(), &plan.head, key, &names)?;
+        let (new, progress) = (&plan.release.objects, &*self.watch.progress);
+        pages.extend(boot_menu::render(templates.as_deref(), &plan.head, new, &self.mirrors, progress).await?);
+        Ok(pages)
     }
 
     fn report(&self, plan: &Plan) -> Report {

@@ -19,6 +19,7 @@ use crate::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use crate::layout::RepoPath;
 use crate::name::Name;
 use crate::publish::error::Error;
+use crate::publish::release::file_comment;
 use crate::store::Fetch;
 
 /// Files under way at the same time on one mirror: each may be large.
@@ -150,7 +151,7 @@ async fn signature(
     };
     let expected = match &piece.index {
         Some((image, row)) => format!("hfl index {image} {} {}", row.version, row.index_sha256),
-        None => format!("hfl client {}", piece.path.as_str().rsplit('/').next().unwrap_or_default()),
+        None => file_comment(&piece.path),
     };
     Ok(check_signature(&file, &expected, keys, good).map(|()| file))
 }
