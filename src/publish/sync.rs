@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashSet};
 use futures_util::future::join_all;
 
 use super::base;
-use super::cut::CutImage;
 use super::error::{Error, ErrorKind};
 use super::mirror;
 use super::options::Work;
@@ -48,12 +47,11 @@ pub async fn sync(work: Work, name: Name, trust: Trust, planned: &mut Planned, w
 }
 
 async fn steps(session: &mut Session, planned: &mut Planned) -> Result<Report, Error> {
-    let Some(newest) = session.base.newest() else {
+    if session.base.newest().is_none() {
         let message = format!("{}: there is no such image on these mirrors", session.name);
         return Err(Error::new(ErrorKind::Usage, message));
-    };
-    let (cut, rule) = (CutImage::of(newest), newest.header().split);
-    let plan = session.planner(None, false).plan_unchanged(cut, rule)?;
+    }
+    let plan = session.planner(None, false).plan_standing()?;
     if session.work.dry_run {
         return session.preview(&plan, planned).await;
     }

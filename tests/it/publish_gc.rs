@@ -63,6 +63,19 @@ fn old_versions_are_marked_first_and_removed_after_the_grace_period() {
     println!("{gone} of {} blocks went, two images live", before.len());
 }
 
+/// As when a collection dies while it replaces the heads.
+#[test]
+fn a_mirror_whose_head_was_not_replaced_gets_it_with_the_next_run() {
+    let lab = repository();
+    let old = fs::read(lab.path("b/os.head")).unwrap();
+    gc(&lab, &["--keep", "2"]);
+    fs::write(lab.path("b/os.head"), old).unwrap();
+    let again = gc(&lab, &["--keep", "2"]);
+    assert_eq!(again["marked"][0]["retired"], serde_json::json!([]), "{again}");
+    assert_eq!(check_mirror(&lab.path("b"), "os", &lab.trust("os")), [4, 3]);
+    assert!(fs::read(lab.path("a/os.head")).unwrap() == fs::read(lab.path("b/os.head")).unwrap());
+}
+
 #[test]
 fn young_versions_stay() {
     let lab = repository();

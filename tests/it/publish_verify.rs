@@ -329,7 +329,9 @@ fn images_of_somebody_else_are_not_called_damaged() {
     lab.write("other.img", Random(5).bytes(100_000));
     lab.publish(&["other.img"]);
     assert_eq!(verify(&lab, &[]).1["images"], serde_json::json!(["os", "other"]));
-    fs::remove_file(lab.path("home/.config/hfl/keys/other.pub")).unwrap();
+    let other = lab.path("home/.config/hfl/keys/other.pub");
+    let others = fs::read_to_string(&other).unwrap();
+    fs::remove_file(other).unwrap();
     let (code, report) = verify(&lab, &[]);
     assert_eq!((code, problems(&report)), (0, vec![]));
     assert_eq!((&report["images"], &report["unchecked"]), (&serde_json::json!(["os"]), &serde_json::json!(["other"])));
@@ -339,10 +341,13 @@ fn images_of_somebody_else_are_not_called_damaged() {
     );
     fs::remove_file(&key).unwrap();
     assert!(lab.fails(2, &["verify", "--to", "mirrors.toml"]).contains("no key is known for os"));
-    let line = public.lines().nth(1).unwrap();
-    let (code, report) = verify(&lab, &["--key", line]);
+    let with = |public: &str| verify(&lab, &["--key", public.lines().nth(1).unwrap()]);
+    let (code, report) = with(&public);
+    assert_eq!((code, problems(&report)), (3, vec!["a store wrong other.head".into()]));
+    // The client is signed for the image that shipped it first.
+    let (code, report) = with(&others);
     let signature = "a store wrong client/hfl-mount-9.9.9-x86_64-linux.minisig";
-    assert_eq!((code, problems(&report)), (3, vec![signature.into(), "a store wrong other.head".into()]));
+    assert_eq!((code, problems(&report)), (3, vec![signature.into(), "a store wrong os.head".into()]));
     assert_eq!(verify(&lab, &["--unsigned"]).0, 0);
 }
 

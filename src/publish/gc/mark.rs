@@ -56,10 +56,12 @@ async fn steps(options: &GcOptions, session: &mut Session) -> Result<Marked, Err
     let gone = numbers(&mut retired.iter().map(|r| r.row.version));
     let kept = numbers(&mut head.versions.iter().map(|row| row.version).filter(|v| !gone.contains(&v.number())));
     let mut marked = Marked { image: head.image.to_string(), kept, retired: gone, skipped: None, mirrors: Vec::new() };
-    if retired.is_empty() {
-        return Ok(marked);
-    }
-    let plan = session.planner(None, false).plan_retirement(&retired)?;
+    let plan = match (retired.is_empty(), session.is_split()) {
+        (true, false) => return Ok(marked),
+        // Whoever retired them died before all mirrors had the head.
+        (true, true) => session.planner(None, false).plan_standing()?,
+        (false, _) => session.planner(None, false).plan_retirement(&retired)?,
+    };
     let report = if session.work.dry_run {
         session.preview(&plan, &mut Planned::new()).await?
     } else {
