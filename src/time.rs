@@ -28,6 +28,11 @@ impl Timestamp {
         self.0
     }
 
+    /// One second later.
+    pub fn next(self) -> Self {
+        Self::from_unix(self.0 + 1)
+    }
+
     /// This time and `days` days.
     pub fn plus_days(self, days: u32) -> Self {
         Self::from_unix(self.0 + u64::from(days) * 86_400)

@@ -230,7 +230,8 @@ impl Planner<'_> {
 
     fn head(&self, row: Option<VersionRow>, profile: Option<&Shipped>) -> Head {
         let old = self.base.head.as_ref();
-        let created = old.map_or(self.now, |head| head.created.max(self.now));
+        // Of two heads it can always be told which one is newer.
+        let created = old.map_or(self.now, |head| head.created.next().max(self.now));
         let mut versions: Vec<VersionRow> = row.into_iter().collect();
         versions.extend(self.base.indexes.iter().map(|(row, _)| row.clone()));
         let mut mirrors: Vec<_> = self.work.mirrors.mirrors.iter().filter_map(|m| m.read.clone()).collect();
