@@ -6,7 +6,8 @@
 //! - layer 0, the vocabulary: [`block`], [`index`], [`head`], [`profile`], [`layout`], [`delta`], [`split`], [`mirrors`], [`keys`] and
 //!   the words they are made of. Pure: no files, sockets, clocks or threads; it fails on bad bytes and nothing else.
 //! - layer 1, [`store`]: bytes at relative paths; [`read`] on top of it: verified objects from a store, and nothing else.
-//! - layer 2, [`publish`] and [`mount`]: the operations. Neither knows the other.
+//! - layer 2, [`boot`], what a machine starts from, made out of an image; above it [`publish`], and beside them [`mount`]: the
+//!   operations. What publishes and what mounts do not know each other.
 //! - layer 3, the binaries: the only places with command lines, printing and exit codes.
 
 #![warn(missing_docs)]
@@ -14,6 +15,8 @@
 pub mod block;
 pub mod delta;
 pub mod digest;
+#[cfg(feature = "publish")]
+pub mod elf;
 pub mod format;
 pub mod head;
 pub mod index;
@@ -34,6 +37,8 @@ pub mod url;
 
 pub use text::FormatError;
 
+#[cfg(feature = "publish")]
+pub mod boot;
 #[cfg(feature = "mount")]
 pub mod mount;
 #[cfg(feature = "publish")]

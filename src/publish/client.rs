@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::release::Object;
+use crate::elf;
 use crate::layout::RepoPath;
 use crate::sign::SecretKey;
 
@@ -45,8 +46,8 @@ fn load(path: &Path, key: Option<&SecretKey>) -> Result<Client, Error> {
         return Err(refused("too large for a client"));
     }
     let bytes = fs::read(path).map_err(|e| Error::io(path, &e))?;
-    let arch = architecture(&bytes).ok_or_else(|| refused("not a Linux program of an architecture hfl knows"))?;
-    if is_dynamic(&bytes) {
+    let arch = elf::machine(&bytes).ok_or_else(|| refused("not a Linux program of an architecture hfl knows"))?;
+    if elf::is_dynamic(&bytes) {
         return Err(refused("needs shared libraries; clients are shipped as static programs")
             .hint("build it with RUSTFLAGS='-C target-feature=+crt-static', as the README says"));
     }
@@ -61,45 +62,6 @@ fn load(path: &Path, key: Option<&SecretKey>) -> Result<Client, Error> {
         }
     };
     Ok(Client { program: Object::new(path, bytes), signature })
-}
-
-/// A field of an ELF file's header, in the file's own byte order.
-fn field(elf: &[u8], at: usize, bytes: usize) -> Option<u64> {
-    let field = elf.get(at..at + bytes)?;
-    let big_endian = elf.get(5) == Some(&2);
-    let fold = |value, &byte: &u8| value << 8 | u64::from(byte);
-    Some(if big_endian { field.iter().fold(0, fold) } else { field.iter().rev().fold(0, fold) })
-}
-
-/// The machine of an ELF file, by the names that `uname -m` uses.
-fn architecture(elf: &[u8]) -> Option<&'static str> {
-    if !elf.starts_with(b"\x7fELF") {
-        return None;
-    }
-    let little = elf.get(5) == Some(&1);
-    match (field(elf, 18, 2)?, little) {
-        (62, _) => Some("x86_64"),
-        (183, true) => Some("aarch64"),
-        (21, true) => Some("ppc64le"),
-        (21, false) => Some("ppc64"),
-        (22, false) => Some("s390x"),
-        (243, true) => Some("riscv64"),
-        (40, true) => Some("armv7l"),
-        (3, _) => Some("i686"),
-        _ => None,
-    }
-}
-
-/// Whether a 64-bit ELF file asks for a dynamic loader (a program header of type PT_INTERP).
-fn is_dynamic(elf: &[u8]) -> bool {
-    const PT_INTERP: u64 = 3;
-    let (Some(table), Some(size), Some(count)) = (field(elf, 32, 8), field(elf, 54, 2), field(elf, 56, 2)) else {
-        return false;
-    };
-    (0..count).any(|i| {
-        let at = usize::try_from(table.saturating_add(i * size)).unwrap_or(usize::MAX - 4);
-        field(elf, at, 4) == Some(PT_INTERP)
-    })
 }
 
 /// The version that stands behind the mark, up to the next `;`.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use crate::boot;
 use crate::read::{ReadError, ReadErrorKind};
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -68,6 +69,13 @@ impl Error {
     /// What to do about it.
     pub fn advice(&self) -> Option<&str> {
         self.hint.as_deref()
+    }
+}
+
+impl From<boot::Error> for Error {
+    fn from(error: boot::Error) -> Self {
+        let kind = if error.is_usage() { ErrorKind::Usage } else { ErrorKind::Local };
+        Self { kind, message: error.to_string(), hint: error.advice().map(str::to_owned) }
     }
 }
 

@@ -43,4 +43,8 @@ pub use choose::choose;
 #[cfg(feature = "publish")]
 pub use pages::count_page_borders;
 #[cfg(feature = "publish")]
+pub use partitions::{Partition, partitions};
+#[cfg(feature = "publish")]
 pub use splitter::{Cut, Span, Splitter};
+#[cfg(feature = "publish")]
+pub use superblock::ReadAt;

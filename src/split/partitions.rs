@@ -8,11 +8,13 @@ use super::superblock::{ReadAt, number};
 
 /// A partition; offset and length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Partition {
-    pub(super) start: u64,
-    pub(super) len: u64,
+pub struct Partition {
+    /// Its first byte.
+    pub start: u64,
+    /// Its bytes.
+    pub len: u64,
     /// Its type says that Linux keeps data there: a file system, LVM, RAID or LUKS.
-    pub(super) linux: bool,
+    pub linux: bool,
 }
 
 const GPT_ENTRIES: u32 = 128;
@@ -38,7 +40,7 @@ const GPT_LINUX: [u32; 12] = [
 ];
 
 /// All partitions that the image's table names, in its order.
-pub(super) fn partitions(read_at: ReadAt) -> Vec<Partition> {
+pub fn partitions(read_at: ReadAt) -> Vec<Partition> {
     let Some(entries) = mbr(0, read_at) else { return Vec::new() };
     if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
         return gpt(read_at).unwrap_or_default();

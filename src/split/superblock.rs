@@ -6,7 +6,7 @@
 use super::rule::Rule;
 
 /// Reads bytes at an offset of the image; says whether it could.
-pub(super) type ReadAt<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> bool;
+pub type ReadAt<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> bool;
 
 /// What `--split content` makes of a place in an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

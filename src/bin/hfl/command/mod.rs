@@ -1,5 +1,6 @@
 //! The subcommands: one file each, `Args` and `run`.
 
+mod boot;
 mod demo;
 mod diff;
 mod gc;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Subcommand;
 use hfl::head::Trust;
+use hfl::keys::PublicKey;
 use hfl::mirrors::{FILE_MAX_BYTES, Mirrors};
 use hfl::name::Name;
 use hfl::publish::{Check, Error, ErrorKind, Keyring, Work};
@@ -31,6 +33,7 @@ use crate::show::Verbosity;
 #[derive(Subcommand)]
 pub enum Command {
     Publish(publish::Args),
+    Boot(boot::Args),
     Diff(diff::Args),
     Sync(sync::Args),
     Rollback(rollback::Args),
@@ -48,6 +51,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Publish(args) => publish::run(args),
+            Self::Boot(args) => boot::run(args),
             Self::Diff(args) => diff::run(args),
             Self::Sync(args) => sync::run(args),
             Self::Rollback(args) => rollback::run(args),
@@ -66,6 +70,7 @@ impl Command {
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Publish(args) => args.change.output.json,
+            Self::Boot(args) => args.wants_json(),
             Self::Sync(args) => args.change.output.json,
             Self::Rollback(args) => args.change.output.json,
             Self::Gc(args) => args.change.output.json,
@@ -236,22 +241,27 @@ impl TrustArgs {
         if self.unsigned {
             return Ok(Trust::Anyone);
         }
-        let kept = || {
-            let directory = keyring(None).directory?;
-            std::fs::read_to_string(directory.join(format!("{image}.pub"))).ok()
-        };
-        let text = match &self.key {
-            Some(key) if Path::new(key).is_file() => Some(std::fs::read_to_string(key)?),
-            Some(key) => Some(key.clone()),
-            None => kept(),
-        };
-        let Some(text) = text else {
+        let Some(key) = kept_key(self.key.as_deref(), image)? else {
             let error = Error::new(ErrorKind::Usage, format!("no key is known for {image}"));
             return Err(error
                 .hint("pin its public key with --key RW..., or say --unsigned to trust whatever is there")
                 .into());
         };
-        let key = text.parse().map_err(|e| Error::new(ErrorKind::Usage, format!("--key: {e}")))?;
         Ok(Trust::Key(key))
     }
+}
+
+/// The public key that was given, as its line or its file; else the one that publishing kept for `image`.
+fn kept_key(given: Option<&str>, image: &Name) -> anyhow::Result<Option<PublicKey>> {
+    let kept = || {
+        let directory = keyring(None).directory?;
+        std::fs::read_to_string(directory.join(format!("{image}.pub"))).ok()
+    };
+    let text = match given {
+        Some(key) if Path::new(key).is_file() => Some(std::fs::read_to_string(key)?),
+        Some(key) => Some(key.to_owned()),
+        None => kept(),
+    };
+    let key = text.map(|text| text.parse::<PublicKey>()).transpose();
+    key.map_err(|e| Error::new(ErrorKind::Usage, format!("--key: {e}")).into())
 }

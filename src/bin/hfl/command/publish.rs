@@ -111,7 +111,8 @@ fn options(args: Args) -> anyhow::Result<Options> {
     })
 }
 
-fn default_name(image: &Path) -> anyhow::Result<Name> {
+/// The name that an image has where none is given.
+pub fn default_name(image: &Path) -> anyhow::Result<Name> {
     let stem = image.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     if stem == "-" {
         return Err(super::usage("an image from standard input needs a name: --name NAME".into()));

@@ -1,0 +1,177 @@
+//! `hfl boot`: what a machine starts from.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use hfl::boot::{Built, Ingredients, Options, Settings, Summary};
+use hfl::keys::PublicKey;
+use hfl::mirrors::Mirrors;
+use hfl::name::{Name, Version};
+use hfl::publish::Error;
+use serde::Serialize;
+
+use crate::exit;
+use crate::show::bytes;
+
+/// Make what a machine boots an image with.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: BootCommand,
+}
+
+#[derive(clap::Subcommand)]
+enum BootCommand {
+    Build(BuildArgs),
+}
+
+/// Take the kernel out of an image, and make the miniroot that boots it over the network.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  hfl boot build debian.img
+  hfl boot build debian.img --to mirrors.toml --key RWQ... --out /srv/tftp/debian
+  hfl boot build ps3.img --client hfl-mount-ppc64 --busybox ppc64/bin/busybox --modules ps3vram
+
+Nothing is mounted, and root is not needed. The image, or one of its partitions, has to be ext2, ext3 or ext4, with a
+kernel and its modules in it. The same input gives the same bytes. hfl publish --boot does this, and publishes it.")]
+struct BuildArgs {
+    /// A raw image or a block device
+    image: PathBuf,
+    /// A static hfl-mount for the image's machine [default: `client` of mirrors.toml, else the one beside hfl]
+    #[arg(long, value_name = "FILE")]
+    client: Vec<PathBuf>,
+    /// A static busybox for the image's machine [default: this system's]
+    #[arg(long, value_name = "FILE")]
+    busybox: Option<PathBuf>,
+    /// Refuse an image whose kernel is for another machine, as `uname -m` calls it
+    #[arg(long, value_name = "MACHINE")]
+    arch: Option<String>,
+    /// Kernel modules besides the usual ones
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    modules: Vec<String>,
+    /// Where the files go [default: ./boot-NAME]
+    #[arg(long, value_name = "DIRECTORY")]
+    out: Option<PathBuf>,
+    /// The image's name [default: the file's stem]
+    #[arg(long)]
+    name: Option<Name>,
+    /// The miniroot knows the public URLs of these mirrors; without, the kernel's command line must say hfl.url=
+    #[arg(long, value_name = "mirrors.toml")]
+    to: Option<PathBuf>,
+    /// The public key that the miniroot believes: the line, or its file [default: the one kept when publishing]
+    #[arg(long)]
+    key: Option<String>,
+    /// The miniroot takes no mirror's word for the newest version below this one
+    #[arg(long, value_name = "VERSION")]
+    min_version: Option<Version>,
+    /// Templates that go before the built-in ones, as boot/init [default: `templates` of mirrors.toml]
+    #[arg(long, value_name = "DIRECTORY")]
+    templates: Option<PathBuf>,
+    /// Report as JSON
+    #[arg(long)]
+    json: bool,
+    /// Errors alone
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    image: String,
+    name: String,
+    kernel_file: PathBuf,
+    miniroot_file: PathBuf,
+    public_key: Option<String>,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+impl Args {
+    /// Whether errors are to be JSON, too.
+    pub fn wants_json(&self) -> bool {
+        match &self.command {
+            BootCommand::Build(args) => args.json,
+        }
+    }
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        BootCommand::Build(args) => build(args),
+    }
+}
+
+fn build(args: BuildArgs) -> anyhow::Result<ExitCode> {
+    let mirrors = args.to.as_deref().map(super::read_mirrors).transpose()?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => super::publish::default_name(&args.image)?,
+    };
+    let key = super::kept_key(args.key.as_deref(), &name)?;
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("boot-{name}")));
+    let built = make(&args, mirrors.as_ref(), &name, key.clone())?;
+    let (kernel_file, miniroot_file) = write(&out, &built)?;
+    let report = Report {
+        image: args.image.display().to_string(),
+        name: name.to_string(),
+        kernel_file,
+        miniroot_file,
+        public_key: key.map(|key| key.to_string()),
+        summary: built.summary,
+    };
+    if args.json {
+        exit::print_json(&report)?;
+    } else if !args.quiet {
+        exit::print_with(|text| write_report(&report, mirrors.is_some(), text))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make(args: &BuildArgs, mirrors: Option<&Mirrors>, name: &Name, key: Option<PublicKey>) -> Result<Built, Error> {
+    let beside = |file: &String| args.to.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).join(file);
+    let publish = mirrors.map(|mirrors| &mirrors.publish);
+    let clients = match args.client.is_empty() {
+        true => publish.into_iter().flat_map(|publish| &publish.client).map(beside).collect(),
+        false => args.client.clone(),
+    };
+    let templates = args.templates.clone().or_else(|| publish?.templates.as_ref().map(beside));
+    let options = Options {
+        image: args.image.clone(),
+        clients,
+        busybox: args.busybox.clone(),
+        machine: args.arch.clone(),
+        modules: args.modules.clone(),
+        templates,
+    };
+    let settings = Settings {
+        name: Some(name.clone()),
+        mirrors: mirrors.iter().flat_map(|mirrors| &mirrors.mirrors).filter_map(|m| m.read.clone()).collect(),
+        key,
+        min_version: args.min_version,
+    };
+    Ok(Ingredients::gather(&options)?.build(&settings)?)
+}
+
+/// Writes kernel and miniroot; where they are now.
+fn write(out: &Path, built: &Built) -> Result<(PathBuf, PathBuf), Error> {
+    std::fs::create_dir_all(out).map_err(|e| Error::io(out, &e))?;
+    let write = |name: &str, bytes: &[u8]| {
+        let path = out.join(name);
+        std::fs::write(&path, bytes).map_err(|e| Error::io(&path, &e)).map(|()| path)
+    };
+    Ok((write("vmlinuz", &built.kernel)?, write("initrd.img", &built.miniroot)?))
+}
+
+fn write_report(r: &Report, knows_mirrors: bool, out: &mut String) -> std::fmt::Result {
+    let s = &r.summary;
+    writeln!(out, "{}: Linux {} for {}, root file system {}", r.name, s.kernel, s.machine, s.file_system)?;
+    writeln!(out, "  kernel    {} ({})", r.kernel_file.display(), bytes(s.kernel_bytes))?;
+    writeln!(out, "  miniroot  {} ({})", r.miniroot_file.display(), bytes(s.miniroot_bytes))?;
+    writeln!(out, "  modules   {}", s.modules.join(" "))?;
+    if r.public_key.is_none() {
+        writeln!(out, "  no key is known for {}: without --key RWQ... this miniroot believes nobody", r.name)?;
+    }
+    let url = if knows_mirrors { "" } else { " hfl.url=http://MIRROR/PATH/" };
+    writeln!(out, "  boot it   with the kernel command line: console=tty0{url}")
+}

@@ -1,0 +1,104 @@
+//! What boot loaders read: iPXE, kboot, petitboot, PXELINUX and GRUB, rendered from templates.
+//!
+//! Formats: iPXE's scripting reference; kboot.conf and petitboot.conf as petitboot's parsers read them; PXELINUX's and
+//! GRUB's manuals. All but iPXE's need to know a mirror's URL; where none is known they name paths below the root of the
+//! web server that they came from.
+
+use std::path::Path;
+
+use minijinja::context;
+
+use super::error::Error;
+use super::render;
+use crate::name::{Label, Name, Version};
+use crate::url::BaseUrl;
+
+/// The most mirrors on a kernel's command line: it has limits, and the head names all of them.
+const MIRRORS_SHOWN: usize = 4;
+/// The most bytes of a command line: the least limit among the kernels of PCs and of the PlayStation 3.
+pub const ARGUMENTS_MAX_BYTES: usize = 2047;
+
+/// The files, relative to the image's boot directory, and the templates that they are rendered from.
+const FILES: [(&str, &str); 5] = [
+    ("boot.ipxe", "boot/boot.ipxe"),
+    ("kboot.conf", "boot/kboot.conf"),
+    ("petitboot.conf", "boot/petitboot.conf"),
+    ("pxelinux.cfg/default", "boot/pxelinux.default"),
+    ("grub.cfg", "boot/grub.cfg"),
+];
+
+/// A version that can be booted.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its number.
+    pub version: Version,
+    /// What its publisher says of it.
+    pub label: Option<Label>,
+    /// What its publisher adds to the kernel's command line.
+    pub append: String,
+}
+
+/// What the files offer.
+#[derive(Debug, Clone)]
+pub struct Menu {
+    /// The image.
+    pub image: Name,
+    /// Where it can be fetched from.
+    pub mirrors: Vec<BaseUrl>,
+    /// The versions, the first of which is booted where nobody chooses; at least one.
+    pub entries: Vec<Entry>,
+}
+
+/// The files, by their paths below the image's boot directory.
+///
+/// # Errors
+/// A template that cannot be read or rendered; a command line that is too long for a kernel.
+pub fn render(templates: Option<&Path>, menu: &Menu) -> Result<Vec<(&'static str, String)>, Error> {
+    let mut entries = Vec::new();
+    for entry in &menu.entries {
+        let arguments = menu.arguments(entry)?;
+        let place = format!("boot/{}/{}/", menu.image, entry.version);
+        entries.push(context! {
+            version => entry.version.number(), label => entry.label.as_ref().map(|l| plain(l.as_str())),
+            append => entry.append, arguments,
+            base => menu.mirrors.first().map_or_else(|| format!("/{place}"), |m| format!("{}{place}", m.as_str())),
+            grub => menu.mirrors.first().map_or_else(|| format!("/{place}"), |m| grub(m, &place)),
+        });
+    }
+    let context = context! {
+        image => menu.image.as_str(), entries,
+        mirrors => menu.mirrors.iter().map(BaseUrl::as_str).collect::<Vec<_>>(),
+    };
+    FILES.iter().map(|(file, template)| Ok((*file, render::render(templates, template, &context)?))).collect()
+}
+
+impl Menu {
+    /// The kernel's command line for one version.
+    fn arguments(&self, entry: &Entry) -> Result<String, Error> {
+        let mut words: Vec<String> =
+            self.mirrors.iter().take(MIRRORS_SHOWN).map(|mirror| format!("hfl.url={}", mirror.as_str())).collect();
+        words.push(format!("hfl.name={}", self.image));
+        words.push(format!("hfl.version={}", entry.version));
+        words.extend(Some(entry.append.clone()).filter(|append| !append.is_empty()));
+        let arguments = words.join(" ");
+        match arguments.len() {
+            0..=ARGUMENTS_MAX_BYTES => Ok(arguments),
+            bytes => Err(Error::usage(format!(
+                "version {}: a kernel command line of {bytes} bytes, at most {ARGUMENTS_MAX_BYTES} are read",
+                entry.version
+            ))),
+        }
+    }
+}
+
+/// A URL as GRUB's devices have it: `(http,HOST)/PATH`.
+fn grub(mirror: &BaseUrl, place: &str) -> String {
+    let (scheme, rest) = mirror.as_str().split_once("://").unwrap_or(("http", mirror.as_str()));
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    format!("({scheme},{host})/{path}{place}")
+}
+
+/// A label without what means something to a boot loader.
+fn plain(label: &str) -> String {
+    label.chars().filter(|c| c.is_alphanumeric() || " .,_-+:/".contains(*c)).collect()
+}

@@ -1,0 +1,27 @@
+//! What a machine boots from: the kernel of an image, and a miniroot with just what it takes to get to the image's root.
+//!
+//! Everything comes out of the image itself, without mounting it and without being root, so that kernel, miniroot and
+//! root always agree. The same input gives the same bytes. An image is anybody's bytes: sizes, counts and time spent in
+//! it are bounded, and nothing of it is ever run.
+
+mod build;
+mod cpio;
+mod disk;
+mod error;
+mod ext;
+mod kernel;
+mod loaders;
+mod miniroot;
+mod modules;
+mod programs;
+mod render;
+mod root;
+mod tree;
+mod unpack;
+mod versions;
+mod wanted;
+
+pub use build::{Built, Ingredients, Options, Summary};
+pub use error::Error;
+pub use loaders::{Entry, Menu, render as render_loaders};
+pub use miniroot::Settings;

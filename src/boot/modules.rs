@@ -1,0 +1,143 @@
+//! The modules of a kernel: which ones are wanted, what they need, and in which order they are loaded.
+//!
+//! Source: modules.dep(5); modules.builtin holds the names of what is no module any more.
+
+use std::collections::{HashMap, HashSet};
+
+use super::error::Error;
+use super::kernel::Kernel;
+use super::root::Root;
+use super::unpack::{self, MODULE_MAX_BYTES};
+use super::wanted::{REQUIRED, WANTED};
+
+/// The largest list of modules, in bytes.
+const LIST_MAX_BYTES: u64 = 8 << 20;
+/// The most modules of a miniroot.
+const MODULES_MAX: usize = 256;
+/// The most bytes of modules in a miniroot, unpacked.
+const ALL_MAX_BYTES: u64 = 96 << 20;
+
+/// A module that goes into a miniroot.
+#[derive(Debug, Clone)]
+pub struct Module {
+    /// Its name, as the kernel says it.
+    pub name: String,
+    /// Its bytes, unpacked.
+    pub bytes: Vec<u8>,
+}
+
+/// The modules of one kernel.
+struct Modules<'a> {
+    root: &'a Root,
+    directory: &'a str,
+    /// Where each lies below the directory, and where those lie that it needs.
+    files: HashMap<String, (String, Vec<String>)>,
+    builtin: HashSet<String>,
+}
+
+/// The wanted modules of a kernel and those that they need, in the order in which they are loaded. `more` must be there.
+///
+/// # Errors
+/// No list of modules; one that the miniroot cannot do without, or that was asked for, is missing; a damaged one.
+pub fn collect(root: &Root, kernel: &Kernel, more: &[String]) -> Result<Vec<Module>, Error> {
+    let modules = Modules::of(root, &kernel.modules)?;
+    modules.check(&kernel.version, more)?;
+    let file_system = root.file_system();
+    let wanted = WANTED.iter().copied().flatten().copied().chain([file_system]);
+    let mut order = Vec::new();
+    let mut seen = HashSet::new();
+    for name in wanted.map(str::to_owned).chain(more.iter().map(|name| unpack::normal(name))) {
+        modules.visit(&name, &mut seen, &mut order)?;
+    }
+    modules.load(&order)
+}
+
+impl<'a> Modules<'a> {
+    fn of(root: &'a Root, directory: &'a str) -> Result<Self, Error> {
+        let list = |name: &str| -> Result<Option<String>, Error> {
+            let file = root.read(&format!("{directory}/{name}"), LIST_MAX_BYTES)?;
+            Ok(file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        };
+        let Some(dep) = list("modules.dep")? else {
+            return Err(root
+                .error(directory, "no modules.dep in it")
+                .hint("run depmod in the image: it makes the list"));
+        };
+        let builtin = list("modules.builtin")?.unwrap_or_default();
+        let names = |text: &str| text.split_whitespace().filter_map(unpack::name_of).collect();
+        let mut files = HashMap::new();
+        for (file, needs) in dep.lines().filter_map(|line| line.split_once(':')) {
+            if let Some(name) = unpack::name_of(file) {
+                files.insert(name, (file.trim().to_owned(), names(needs)));
+            }
+        }
+        Ok(Self { root, directory, files, builtin: names(&builtin).into_iter().collect() })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.builtin.contains(name) || self.files.contains_key(name)
+    }
+
+    /// Whether the kernel can do what it must, and what was asked for.
+    fn check(&self, version: &str, more: &[String]) -> Result<(), Error> {
+        let own = [self.root.file_system()];
+        for group in REQUIRED.iter().copied().chain([&own[..]]) {
+            if !group.iter().any(|name| self.has(name)) {
+                let names = group.join(" nor ");
+                let why = format!("kernel {version} has no {names}, neither built in nor as a module");
+                return Err(self.root.error_whole(why).hint("use another kernel of the distribution"));
+            }
+        }
+        match more.iter().find(|name| !self.has(&unpack::normal(name))) {
+            Some(missing) => Err(Error::usage(format!("kernel {version} has no module {missing}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a module behind everything that it needs; what is built in, or not there, needs nothing.
+    fn visit(&self, name: &str, seen: &mut HashSet<String>, order: &mut Vec<String>) -> Result<(), Error> {
+        // Each is put off once, until all that it needs is done: lists that go in circles end, too.
+        let mut todo = vec![(name.to_owned(), false)];
+        while let Some((name, done)) = todo.pop() {
+            if done {
+                order.push(name);
+                if order.len() > MODULES_MAX {
+                    let why = format!("more than {MODULES_MAX} modules would be needed");
+                    return Err(self.root.error(self.directory, why));
+                }
+                continue;
+            }
+            if self.builtin.contains(&name) || !seen.insert(name.clone()) {
+                continue;
+            }
+            let Some((_, needs)) = self.files.get(&name) else { continue };
+            todo.push((name, true));
+            todo.extend(needs.iter().rev().map(|need| (need.clone(), false)));
+        }
+        Ok(())
+    }
+
+    fn load(&self, order: &[String]) -> Result<Vec<Module>, Error> {
+        let mut all_bytes = 0;
+        let mut modules = Vec::new();
+        for name in order {
+            let Some((file, _)) = self.files.get(name) else { continue };
+            let path = if file.starts_with('/') { file.clone() } else { format!("{}/{file}", self.directory) };
+            let Some(packed) = self.root.read(&path, MODULE_MAX_BYTES)? else {
+                return Err(self
+                    .root
+                    .error(&path, "missing, though modules.dep names it")
+                    .hint("run depmod in the image again"));
+            };
+            let bytes = unpack::unpack(packed).map_err(|e| self.root.error(&path, e))?;
+            all_bytes += bytes.len() as u64;
+            if all_bytes > ALL_MAX_BYTES {
+                return Err(self
+                    .root
+                    .error(self.directory, format_args!("its modules are larger than {ALL_MAX_BYTES} bytes")));
+            }
+            modules.push(Module { name: name.clone(), bytes });
+        }
+        Ok(modules)
+    }
+}

@@ -1,0 +1,110 @@
+//! The two programs of a miniroot, busybox and hfl-mount: static, and for the machine that the kernel is for.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use crate::elf;
+
+/// The largest program, in bytes.
+const PROGRAM_MAX_BYTES: u64 = 64 << 20;
+/// Where distributions put a static busybox.
+const BUSYBOX_PLACES: [&str; 5] = [
+    "/bin/busybox-static",
+    "/usr/lib/busybox/busybox-static",
+    "/bin/busybox.static",
+    "/bin/busybox",
+    "/usr/bin/busybox",
+];
+
+/// The bytes of a static program, and the machine it is for.
+pub struct Program {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The machine.
+    pub machine: &'static str,
+}
+
+impl Program {
+    /// Reads a program.
+    ///
+    /// # Errors
+    /// Whatever is no static Linux program.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let failed = |e: std::io::Error| Error::io(path, &e);
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path).map_err(failed)?;
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(Error::new(format!("{}: not a file", path.display())));
+        }
+        file.take(PROGRAM_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+        Self::of(bytes).map_err(|why| Error::new(format!("{}: {why}", path.display())))
+    }
+
+    /// A program that was read already.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn of(bytes: Vec<u8>) -> Result<Self, &'static str> {
+        if bytes.len() as u64 > PROGRAM_MAX_BYTES {
+            return Err("too large for a miniroot");
+        }
+        let machine = elf::machine(&bytes).ok_or("not a Linux program of an architecture hfl knows")?;
+        match elf::is_dynamic(&bytes) {
+            true => Err("needs shared libraries, which a miniroot does not have; it must be static"),
+            false => Ok(Self { bytes, machine }),
+        }
+    }
+}
+
+/// The busybox that was named, else one of this system.
+///
+/// # Errors
+/// A named one that cannot be used, or is for another machine; none found.
+pub fn busybox(named: Option<&Path>, machine: &str) -> Result<Program, Error> {
+    if let Some(path) = named {
+        let found = Program::load(path)?;
+        return fits(found, machine, &path.display().to_string());
+    }
+    let usable = |place: &&str| Program::load(Path::new(place)).ok().filter(|found| found.machine == machine);
+    BUSYBOX_PLACES.iter().find_map(|place| usable(&place)).ok_or_else(|| {
+        Error::new(format!("there is no static busybox for {machine} on this system")).hint(
+            "install the package busybox-static, or name one of the machine's architecture with --busybox FILE \
+             (dpkg -x its busybox-static.deb DIRECTORY, then DIRECTORY/bin/busybox)",
+        )
+    })
+}
+
+/// The client for `machine` among those that were named, else the one beside this program.
+///
+/// # Errors
+/// A named one that cannot be used; none for the machine.
+pub fn client(named: &[PathBuf], machine: &str) -> Result<Program, Error> {
+    let mut others = Vec::new();
+    for path in named {
+        let found = Program::load(path)?;
+        if found.machine == machine {
+            return Ok(found);
+        }
+        others.push(format!("{} is for {}", path.display(), found.machine));
+    }
+    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("hfl-mount"));
+    if let Some(path) = beside.filter(|path| named.is_empty() && path.is_file()) {
+        match Program::load(&path) {
+            Ok(found) if found.machine == machine => return Ok(found),
+            Ok(found) => others.push(format!("{} is for {}", path.display(), found.machine)),
+            Err(e) => others.push(e.to_string()),
+        }
+    }
+    let known = if others.is_empty() { String::new() } else { format!(": {}", others.join(", ")) };
+    Err(Error::new(format!("there is no static hfl-mount for {machine}{known}"))
+        .hint("build one, as the README says (for another machine with its --target), and name it with --client FILE"))
+}
+
+/// The program, if it is for the machine.
+fn fits(program: Program, machine: &str, name: &str) -> Result<Program, Error> {
+    match program.machine == machine {
+        true => Ok(program),
+        false => Err(Error::new(format!("{name}: for {}, and the image's kernel is for {machine}", program.machine))),
+    }
+}

@@ -1,0 +1,31 @@
+//! Which modules a miniroot has, where the image's kernel has them as modules at all.
+//!
+//! In this order they are loaded, each after those that it needs. What is not there is left out: some kernel has it built
+//! in, another one was made for other machines.
+
+/// What has to work before anything can be read: one of each line must be there, built in or as a module.
+pub const REQUIRED: [&[&str]; 3] = [&["fuse"], &["loop"], &["dm_snapshot", "overlay"]];
+
+/// The modules, by what they are for.
+pub const WANTED: &[&[&str]] = &[
+    // Checksums, which others ask for by another name than their module's.
+    &["crc32c_generic", "crc32c_intel", "crc32c_arm64", "crc32c_vpmsum", "crc32c", "crc16", "libcrc32c"],
+    // Buses of virtual machines.
+    &["virtio_pci", "virtio_mmio", "virtio_ccw", "hv_vmbus"],
+    // Network cards: of virtual machines, of common boards, of the PlayStation 3 and of POWER.
+    &["virtio_net", "vmxnet3", "hv_netvsc", "xen_netfront", "ena", "gve", "ibmveth", "ps3_gelic", "spidernet"],
+    &[
+        "realtek", "broadcom", "r8169", "8139cp", "8139too", "e100", "e1000", "e1000e", "igb", "igc", "tg3", "pcnet32",
+        "sky2",
+    ],
+    &["af_packet", "unix"],
+    // The image.
+    &["fuse", "loop"],
+    &["dm_mod", "dm_bufio", "dm_snapshot"],
+    // Memory that is written to.
+    &["brd", "lzo", "lzo_rle", "zsmalloc", "zram"],
+    // Its file system.
+    &["mbcache", "jbd2", "ext4", "overlay", "squashfs", "erofs"],
+    // Disks for the snapshot, the cache and swap.
+    &["virtio_blk", "virtio_scsi", "sd_mod", "ahci", "nvme", "ps3disk", "ibmvscsi"],
+];
