@@ -48,6 +48,17 @@ impl Base {
         self.indexes.first().map(|(_, index)| &**index)
     }
 
+    /// The number of the next version.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn next_version(&self) -> Result<Version, Error> {
+        match &self.head {
+            None => Ok(Version::FIRST),
+            Some(head) => head.newest().version.next().ok_or_else(|| Error::local("the version numbers have run out")),
+        }
+    }
+
     /// The index of one version.
     pub fn index(&self, version: Version) -> Option<&Index> {
         self.indexes.iter().find(|(row, _)| row.version == version).map(|(_, index)| &**index)

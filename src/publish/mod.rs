@@ -4,6 +4,8 @@
 //! Nothing here prints: progress goes to a [`Progress`], results come back as numbers.
 
 mod base;
+mod boot_files;
+mod boot_menu;
 mod catch_up;
 mod client;
 mod connect;
@@ -36,6 +38,7 @@ mod sync;
 mod upload;
 mod verify;
 
+pub use boot_files::BootOptions;
 pub use client::MARK as CLIENT_MARK;
 pub use error::{Error, ErrorKind};
 pub use gc::{GcOptions, GcReport, Marked, Pending, Swept, SweptMirror, gc};
@@ -44,7 +47,7 @@ pub use mirror::readers;
 pub use options::{Check, Options, Work};
 pub use probe::{Capabilities, ImageState, MirrorState, ProbeOptions, Verdict, probe, try_store};
 pub use progress::{Event, Fate, Progress, Silent};
-pub use report::{Count, MirrorReport, Outcome, Report};
+pub use report::{BootReport, Count, MirrorReport, Outcome, Report};
 pub use restore::{RestoreOptions, RestoreReport, restore};
 pub use rollback::rollback;
 pub use run::publish;

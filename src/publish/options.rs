@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::boot_files::BootOptions;
 use super::keyring::Keyring;
 use crate::mirrors::Mirrors;
 use crate::name::{Label, Name};
@@ -32,6 +33,16 @@ pub struct Work {
 impl Work {
     /// How long slow mirrors may take unless something else is said.
     pub const PATIENCE: Duration = Duration::from_secs(3600);
+
+    /// The user's own templates, if there are any.
+    pub fn templates(&self) -> Option<PathBuf> {
+        self.mirrors.publish.templates.as_ref().map(|directory| self.relative_to.join(directory))
+    }
+
+    /// The clients that mirrors.toml names.
+    pub fn clients(&self) -> Vec<PathBuf> {
+        self.mirrors.publish.client.iter().map(|client| self.relative_to.join(client)).collect()
+    }
 
     /// The repository of `mirrors`, worked on as mirrors.toml and the defaults have it.
     pub fn new(mirrors: Mirrors, relative_to: PathBuf, keyring: Option<Keyring>) -> Self {
@@ -68,6 +79,8 @@ pub struct Options {
     pub level: Option<u8>,
     /// What is said of this version.
     pub label: Option<Label>,
+    /// What it is to be booted with, if it is.
+    pub boot: Option<BootOptions>,
     /// Cores to use.
     pub jobs: usize,
     /// Makes a new version even where nothing has changed.

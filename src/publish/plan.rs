@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::base::Base;
+use super::boot_files;
 use super::client::Client;
 use super::cut::CutImage;
 use super::error::Error;
@@ -66,6 +67,8 @@ pub struct Planner<'a> {
     pub clients: &'a [Client],
     /// The profiles there are to ship.
     pub profiles: &'a Profiles,
+    /// What the new version is booted with.
+    pub boot: &'a [Object],
     /// The mirrors, with the heads they have.
     pub mirrors: &'a [OpenMirror],
     /// The time of this publish.
@@ -79,10 +82,7 @@ impl Planner<'_> {
     /// An image that the format cannot hold; a key that cannot sign.
     pub fn plan(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
         let previous = self.base.head.as_ref().map(Head::newest);
-        let version = match previous {
-            None => Version::FIRST,
-            Some(row) => row.version.next().ok_or_else(|| Error::local("the version numbers have run out"))?,
-        };
+        let version = self.base.next_version()?;
         let created = previous.map_or(self.now, |row| self.now.max(row.created));
         let header = Header {
             image: self.name.clone(),
@@ -116,11 +116,14 @@ impl Planner<'_> {
         let path = row.index_path(self.name);
         let profile = self.profiles.of_new(self.base, &index)?;
         let mut objects = self.index_objects(&row, &path, &file)?;
-        let head = self.head(Some(row), profile.as_ref());
+        let mut head = self.head(Some(row), profile.as_ref());
+        boot_files::put_rows(&mut head, self.boot);
+        head.drop_oldest_beyond_limit();
         let mut indexes = vec![Arc::new(index)];
         indexes.extend(self.base.indexes.iter().map(|(_, index)| Arc::clone(index)));
         let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
         objects.splice(0..0, self.profile_objects(profile)?);
+        objects.splice(0..0, boot_files::signed(self.boot, self.key)?);
         objects.splice(0..0, self.client_objects());
         let index_bytes = file.len() as u64;
         self.finish_plan(Plan {

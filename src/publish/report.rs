@@ -4,11 +4,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::boot_menu;
 use super::mirror::OpenMirror;
 use super::plan::Plan;
 use super::release::Files;
 use super::upload::Sent;
 use crate::delta::Tally;
+use crate::head::Head;
 
 /// The outcome of a publish.
 #[derive(Debug, Clone, Serialize)]
@@ -45,8 +47,21 @@ pub struct Report {
     pub public_key: Option<String>,
     /// Where a key was kept that was made just now.
     pub new_key_file: Option<String>,
+    /// What the newest version is booted with, if anything.
+    pub boot: Option<BootReport>,
     /// Each mirror.
     pub mirrors: Vec<MirrorReport>,
+}
+
+/// What a version is booted with.
+#[derive(Debug, Clone, Serialize)]
+pub struct BootReport {
+    /// Bytes of the kernel.
+    pub kernel_bytes: u64,
+    /// Bytes of the miniroot.
+    pub miniroot_bytes: u64,
+    /// What iPXE reads, on the first mirror that has a public URL; else its path below the base of each.
+    pub ipxe: String,
 }
 
 /// What became of the image.
@@ -130,6 +145,7 @@ impl Report {
             bytes_per_second: cut.size as f64 / seconds,
             public_key: None,
             new_key_file: None,
+            boot: BootReport::of(&plan.head),
             mirrors: Vec::new(),
         }
     }
@@ -138,6 +154,15 @@ impl Report {
     pub(super) fn finish(&mut self, started: Instant) {
         self.seconds = started.elapsed().as_secs_f64();
         self.bytes_per_second = self.size as f64 / self.seconds;
+    }
+}
+
+impl BootReport {
+    fn of(head: &Head) -> Option<Self> {
+        let (kernel, miniroot) = boot_menu::named(head, head.newest())?;
+        let base = head.mirrors.first().map_or("", |mirror| mirror.as_str());
+        let ipxe = format!("{base}boot/{}/boot.ipxe", head.image);
+        Some(Self { kernel_bytes: kernel.bytes, miniroot_bytes: miniroot.bytes, ipxe })
     }
 }
 

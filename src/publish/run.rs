@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::boot_files::BootFiles;
 use super::cut::{self, CutImage};
 use super::deliver;
 use super::error::Error;
@@ -26,21 +27,39 @@ use crate::split::{Choice, Rule};
 pub async fn publish(options: Options, progress: Arc<dyn Progress>, cancel: Arc<AtomicBool>) -> Result<Report, Error> {
     let image = Image::open(&options.image)?;
     let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
+    let boot = gather(&options).await?;
     let watch = Watch { progress, cancel };
     let mut session = Session::open(options.work.clone(), options.name.clone(), Intent::Publish, watch).await?;
     session.choose_profile(profile, &[]).await;
-    let report = steps(&mut session, &options, image).await;
+    let report = steps(&mut session, &options, image, boot).await;
     session.close().await;
     report
 }
 
-async fn steps(session: &mut Session, options: &Options, image: Image) -> Result<Report, Error> {
+/// What the image is to be booted with, before anything is locked or sent.
+async fn gather(options: &Options) -> Result<Option<BootFiles>, Error> {
+    let Some(boot) = options.boot.clone() else { return Ok(None) };
+    let (image, clients, templates) = (options.image.clone(), options.work.clients(), options.work.templates());
+    let gathered = tokio::task::spawn_blocking(move || BootFiles::gather(&boot, &image, clients, templates));
+    gathered.await.unwrap_or_else(|e| Err(Error::local(format!("taking the kernel out failed: {e}")))).map(Some)
+}
+
+async fn steps(
+    session: &mut Session,
+    options: &Options,
+    image: Image,
+    boot: Option<BootFiles>,
+) -> Result<Report, Error> {
     let rule = match options.split {
         Choice::Content => image.choose_rule(),
         Choice::Rule(rule) => rule,
     };
+    let boot_changed = match boot {
+        Some(boot) => session.choose_boot(boot).await?,
+        None => false,
+    };
     let (cut, uploads) = pass(session, options, image, rule).await?;
-    let plan = session.planner(options.label.as_ref(), options.force).plan(cut, rule)?;
+    let plan = session.planner(options.label.as_ref(), options.force || boot_changed).plan(cut, rule)?;
     if options.work.dry_run {
         return session.preview(&plan, &mut Planned::new()).await;
     }

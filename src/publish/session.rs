@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
 use super::base::{self, Base};
+use super::boot_files::{self, BootFiles};
+use super::boot_menu;
 use super::catch_up;
 use super::client::{self, Client};
 use super::error::{Error, ErrorKind};
@@ -60,6 +62,7 @@ pub struct Session {
     pub(super) new_key_file: Option<PathBuf>,
     pub(super) clients: Vec<Client>,
     profiles: Profiles,
+    boot: Vec<Object>,
     pub(super) now: Timestamp,
     pub(super) watch: Watch,
     started: Instant,
@@ -112,6 +115,7 @@ impl Session {
             new_key_file: None,
             clients: Vec::new(),
             profiles: Profiles::default(),
+            boot: Vec::new(),
             now: Timestamp::from_system(SystemTime::now()),
             watch,
             started,
@@ -141,10 +145,8 @@ impl Session {
             self.mirrors[mirror].fail(why);
         }
         self.look_at_presence().await;
-        let publish = &self.work.mirrors.publish;
-        let named: Vec<PathBuf> = publish.client.iter().map(|c| self.work.relative_to.join(c)).collect();
         if self.can_sign() {
-            self.clients = client::find(&named, self.key.as_ref().map(|k| &k.key))?;
+            self.clients = client::find(&self.work.clients(), self.key.as_ref().map(|k| &k.key))?;
         }
         self.save_key()?;
         self.all_failed().map_or(Ok(()), Err)
@@ -223,6 +225,36 @@ impl Session {
         self.profiles = Profiles { given, previous };
     }
 
+    /// A new version will be booted with this; whether the newest one is booted with anything else.
+    ///
+    /// # Errors
+    /// A miniroot that cannot be made.
+    pub(super) async fn choose_boot(&mut self, files: BootFiles) -> Result<bool, Error> {
+        let next = self.base.next_version()?;
+        let (image, head) = (self.name.clone(), self.base.head.clone());
+        let key = self.key.as_ref().map(|found| found.key.public().clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let same = match &head {
+                None => false,
+                Some(head) => boot_files::are_named(head, &files.of(&image, head.newest().version, key.as_ref())?),
+            };
+            Ok((files.of(&image, next, key.as_ref())?, !same))
+        });
+        let made = made.await.unwrap_or_else(|e| Err(Error::local(format!("making the miniroot failed: {e}"))));
+        let (boot, changed) = made?;
+        self.boot = boot;
+        Ok(changed)
+    }
+
+    /// A new version that is `old` again will be booted with the same.
+    ///
+    /// # Errors
+    /// A file of which no mirror has a good copy.
+    pub(super) async fn boot_again(&mut self, old: Version) -> Result<(), Error> {
+        self.boot = boot_files::again(&self.base, &self.mirrors, old, self.base.next_version()?).await?;
+        Ok(())
+    }
+
     /// What decides what to publish.
     pub fn planner<'a>(&'a self, label: Option<&'a crate::name::Label>, force: bool) -> Planner<'a> {
         Planner {
@@ -235,6 +267,7 @@ impl Session {
             can_sign: self.can_sign(),
             clients: &self.clients,
             profiles: &self.profiles,
+            boot: &self.boot,
             mirrors: &self.mirrors,
             now: self.now,
         }
@@ -299,12 +332,15 @@ impl Session {
             names.extend(base::images(mirror).await.unwrap_or_default());
         }
         let names: Vec<Name> = names.into_iter().collect();
-        let templates = self.work.mirrors.publish.templates.as_ref().map(|t| self.work.relative_to.join(t));
+        let templates = self.work.templates();
         let key = match &self.trust {
             Trust::Key(key) => Some(key),
             Trust::Anyone => None,
         };
-        pages::render(templates.as_ref(), &plan.head, key, &names)
+        let mut pages = pages::render(templates.as_ref(), &plan.head, key, &names)?;
+        let (new, progress) = (&plan.release.objects, &*self.watch.progress);
+        pages.extend(boot_menu::render(templates.as_deref(), &plan.head, new, &self.mirrors, progress).await?);
+        Ok(pages)
     }
 
     fn report(&self, plan: &Plan) -> Report {

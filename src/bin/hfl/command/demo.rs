@@ -107,6 +107,7 @@ impl Demo {
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
             force: false,
             spool_directory: self.directory.clone(),
+            boot: None,
             spool_max_bytes: 1 << 30,
         };
         let report = runtime.block_on(publish::publish(options, Arc::new(Silent), Arc::clone(&self.cancel)))?;

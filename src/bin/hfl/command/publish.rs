@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use hfl::name::{Label, Name};
-use hfl::publish::{self, Error, ErrorKind, MirrorReport, Options, Outcome, Report};
+use hfl::publish::{self, BootOptions, Error, ErrorKind, MirrorReport, Options, Outcome, Report};
 use hfl::split::Choice;
 
 use crate::exit;
@@ -21,6 +21,7 @@ const SPOOL_MAX_BYTES: u64 = 8 << 30;
   hfl publish debian-ps3.img --to mirrors.toml
   hfl publish /dev/vg/root --name root --to mirrors.toml --label nightly
   hfl publish debian-ps3.img --to mirrors.toml --profile boot.profile
+  hfl publish debian.img --to mirrors.toml --boot --boot-append 'console=ttyS0'
   zstdcat image.zst | hfl publish - --name image --to mirrors.toml
 
 Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable,
@@ -48,6 +49,8 @@ pub struct Args {
     /// Clients that never saw this image refuse it after so many days
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     expires: Option<u32>,
+    #[command(flatten)]
+    boot: BootArgs,
     /// Cores to use [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
@@ -56,6 +59,43 @@ pub struct Args {
     force: bool,
     #[command(flatten)]
     pub change: super::ChangeArgs,
+}
+
+/// What it is booted with.
+#[derive(clap::Args)]
+struct BootArgs {
+    /// Publish kernel and miniroot beside the version, and menus for iPXE, kboot, petitboot, PXELINUX and GRUB: made of the
+    /// image, or taken from DIRECTORY as hfl boot build made them
+    #[arg(long, value_name = "DIRECTORY", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    boot: Option<PathBuf>,
+    /// What to add to the kernel's command line in the menus, as in 'console=ttyS0'
+    #[arg(
+        long,
+        value_name = "WORDS",
+        requires = "boot",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    boot_append: String,
+    /// Kernel modules for the miniroot besides the usual ones
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "boot")]
+    boot_modules: Vec<String>,
+    /// A static busybox for the image's machine [default: this system's]
+    #[arg(long, value_name = "FILE", requires = "boot")]
+    busybox: Option<PathBuf>,
+}
+
+impl BootArgs {
+    fn options(self) -> Option<BootOptions> {
+        let directory = self.boot?;
+        Some(BootOptions {
+            directory: Some(directory).filter(|directory| !directory.as_os_str().is_empty()),
+            append: self.boot_append.split_whitespace().collect::<Vec<_>>().join(" "),
+            busybox: self.busybox,
+            modules: self.boot_modules,
+        })
+    }
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -96,6 +136,7 @@ fn options(args: Args) -> anyhow::Result<Options> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut work = super::work(&args.change, mirrors, args.key);
     work.expires_days = args.expires.or(work.expires_days);
+    let boot = args.boot.options();
     Ok(Options {
         work,
         image: args.image,
@@ -107,6 +148,7 @@ fn options(args: Args) -> anyhow::Result<Options> {
         jobs: args.jobs.map_or(cores, usize::from),
         force: args.force,
         spool_directory: super::cache_directory(),
+        boot,
         spool_max_bytes: SPOOL_MAX_BYTES,
     })
 }
@@ -153,6 +195,10 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
     }
     if let Some(key) = &r.public_key {
         writeln!(out, "  pin it  hfl-mount --key {key} URL/{} MOUNTPOINT", r.image)?;
+    }
+    if let Some(boot) = &r.boot {
+        let (kernel, miniroot) = (bytes(boot.kernel_bytes), bytes(boot.miniroot_bytes));
+        writeln!(out, "  boot    {} (kernel {kernel}, miniroot {miniroot})", boot.ipxe)?;
     }
     if r.behind().count() > 0 {
         writeln!(out, "run the same command again to bring the mirrors left behind up to date")?;

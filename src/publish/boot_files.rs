@@ -1,0 +1,203 @@
+//! What a version is booted with, beside it: `boot/NAME/VERSION/{vmlinuz,initrd.img,cmdline}`, immutable, named by the head.
+//!
+//! The miniroot takes no mirror's word for an older version than its own as the newest, so each version has another one.
+//! What the publisher adds to the kernel's command line lies there, too: menus are rendered anew whenever a head is.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::base::Base;
+use super::error::{Error, ErrorKind};
+use super::mirror::OpenMirror;
+use super::release::{Object, file_comment};
+use crate::boot::{self, Ingredients, Settings};
+use crate::digest::Sha256;
+use crate::head::{FileRow, Head};
+use crate::keys::PublicKey;
+use crate::layout::RepoPath;
+use crate::name::{Name, Version};
+use crate::read;
+use crate::sign::SecretKey;
+
+/// The kernel.
+pub const KERNEL: &str = "vmlinuz";
+/// The miniroot.
+pub const MINIROOT: &str = "initrd.img";
+/// What is added to the kernel's command line, and a line feed.
+pub const CMDLINE: &str = "cmdline";
+/// The largest of these files, in bytes.
+const FILE_MAX_BYTES: u64 = 256 << 20;
+/// The most that is added to a command line, in bytes.
+const APPEND_MAX_BYTES: usize = 1024;
+
+/// What an image is to be booted with.
+#[derive(Debug, Clone, Default)]
+pub struct BootOptions {
+    /// A directory with `vmlinuz` and `initrd.img`; without, both are made of the image.
+    pub directory: Option<PathBuf>,
+    /// Added to the kernel's command line in the menus.
+    pub append: String,
+    /// A static busybox.
+    pub busybox: Option<PathBuf>,
+    /// Modules besides the usual ones.
+    pub modules: Vec<String>,
+}
+
+/// What an image is booted with, ready to be made for a version.
+pub struct BootFiles {
+    source: Source,
+    append: String,
+}
+
+enum Source {
+    Given { kernel: Bytes, miniroot: Bytes },
+    Image(Box<Ingredients>),
+}
+
+impl BootFiles {
+    /// Reads the directory, or takes everything out of the image; `clients` and `templates` as mirrors.toml has them.
+    ///
+    /// # Errors
+    /// Files that are missing, an image without a kernel, text that has no place on a command line.
+    pub fn gather(
+        options: &BootOptions,
+        image: &Path,
+        clients: Vec<PathBuf>,
+        templates: Option<PathBuf>,
+    ) -> Result<Self, Error> {
+        check_append(&options.append)
+            .map_err(|why| Error::new(ErrorKind::Usage, format!("--boot-append `{}`: {why}", options.append)))?;
+        let source = match &options.directory {
+            Some(directory) => Source::Given { kernel: load(directory, KERNEL)?, miniroot: load(directory, MINIROOT)? },
+            None => {
+                let (busybox, modules) = (options.busybox.clone(), options.modules.clone());
+                let wanted =
+                    boot::Options { image: image.to_owned(), clients, busybox, machine: None, modules, templates };
+                Source::Image(Box::new(Ingredients::gather(&wanted)?))
+            }
+        };
+        Ok(Self { source, append: options.append.clone() })
+    }
+
+    /// The files of one version.
+    ///
+    /// # Errors
+    /// A template that cannot be rendered, a miniroot that is too large.
+    pub fn of(&self, image: &Name, version: Version, key: Option<&PublicKey>) -> Result<Vec<Object>, Error> {
+        let (kernel, miniroot) = match &self.source {
+            Source::Given { kernel, miniroot } => (kernel.clone(), miniroot.clone()),
+            Source::Image(ingredients) => {
+                let settings = Settings {
+                    name: Some(image.clone()),
+                    mirrors: Vec::new(),
+                    key: key.cloned(),
+                    min_version: Some(version),
+                };
+                let built = ingredients.build(&settings)?;
+                (built.kernel.into(), built.miniroot.into())
+            }
+        };
+        let cmdline = Bytes::from(format!("{}\n", self.append));
+        let files = [(KERNEL, kernel), (MINIROOT, miniroot), (CMDLINE, cmdline)];
+        files.into_iter().map(|(file, bytes)| Ok(Object { path: path(image, version, file)?, bytes })).collect()
+    }
+}
+
+/// Whether the head names exactly these files.
+pub fn are_named(head: &Head, files: &[Object]) -> bool {
+    files.iter().all(|file| head.files.contains(&row(file)))
+}
+
+/// Names the files in a head.
+pub fn put_rows(head: &mut Head, files: &[Object]) {
+    head.files.retain(|row| !files.iter().any(|file| file.path == row.path));
+    head.files.extend(files.iter().map(row));
+    head.files.sort_by(|a, b| a.path.cmp(&b.path));
+}
+
+/// The files, each followed by its signature where the image is signed.
+///
+/// # Errors
+/// A key that cannot sign.
+pub fn signed(files: &[Object], key: Option<&SecretKey>) -> Result<Vec<Object>, Error> {
+    let mut objects = Vec::new();
+    for file in files {
+        objects.push(file.clone());
+        if let Some(key) = key {
+            let signature = key.sign(&file.bytes, &file_comment(&file.path));
+            let text = signature.map_err(|e| Error::local(e.to_string()))?.text().to_owned();
+            objects.push(Object { path: file.path.signature(), bytes: text.into() });
+        }
+    }
+    Ok(objects)
+}
+
+/// The files of an old version, to go beside a new one that is the same; none where it has none.
+///
+/// # Errors
+/// A file of which no mirror has a good copy.
+pub async fn again(base: &Base, mirrors: &[OpenMirror], old: Version, new: Version) -> Result<Vec<Object>, Error> {
+    let Some(head) = &base.head else { return Ok(Vec::new()) };
+    let mut files = Vec::new();
+    for file in [KERNEL, MINIROOT, CMDLINE] {
+        let place = path(&head.image, old, file)?;
+        let Some(row) = head.files.iter().find(|row| row.path == place) else { return Ok(Vec::new()) };
+        files.push(Object { path: path(&head.image, new, file)?, bytes: fetch(mirrors, row, FILE_MAX_BYTES).await? });
+    }
+    Ok(files)
+}
+
+/// A file from the first mirror that has it right.
+///
+/// # Errors
+/// No mirror that has; a file that is larger than `max_bytes`.
+pub async fn fetch(mirrors: &[OpenMirror], row: &FileRow, max_bytes: u64) -> Result<Bytes, Error> {
+    let mut why = format!("{} bytes, at most {max_bytes} are read", row.bytes);
+    for mirror in mirrors.iter().filter(|m| row.bytes <= max_bytes && m.is_up()) {
+        match read::file(&*Arc::clone(&mirror.store), row).await {
+            Ok(file) => return Ok(file),
+            Err(e) => why = e.to_string(),
+        }
+    }
+    Err(Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}: {why}", row.path)))
+}
+
+/// Where a file of a version lies.
+///
+/// # Errors
+/// None for the files there are.
+pub fn path(image: &Name, version: Version, file: &str) -> Result<RepoPath, Error> {
+    let path = format!("boot/{image}/{version}/{file}");
+    path.parse().map_err(|e| Error::local(format!("{path}: {e}")))
+}
+
+/// Whether a text can stand on a kernel's command line in the files of every boot loader: none of them quotes it.
+///
+/// # Errors
+/// Why not.
+pub fn check_append(text: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || " -._~+,=:@/%[]*^!".contains(c);
+    match text.chars().find(|&c| !plain(c)) {
+        Some(c) => Err(format!("{c:?} means something to some boot loader")),
+        None if text.len() > APPEND_MAX_BYTES => Err(format!("longer than {APPEND_MAX_BYTES} bytes")),
+        None => Ok(()),
+    }
+}
+
+fn row(file: &Object) -> FileRow {
+    FileRow { path: file.path.clone(), bytes: file.bytes.len() as u64, sha256: Sha256::of(&file.bytes) }
+}
+
+fn load(directory: &Path, name: &str) -> Result<Bytes, Error> {
+    let path = directory.join(name);
+    let bytes = std::fs::metadata(&path).map_err(|e| {
+        Error::io(&path, &e)
+            .hint("--boot=DIRECTORY is what hfl boot build --out makes; --boot alone makes it of the image")
+    })?;
+    match bytes.len() {
+        1..=FILE_MAX_BYTES if bytes.is_file() => Ok(std::fs::read(&path).map_err(|e| Error::io(&path, &e))?.into()),
+        _ => Err(Error::local(format!("{}: empty, too large, or no file", path.display()))),
+    }
+}

@@ -1,0 +1,76 @@
+//! What boot loaders read at `boot/NAME/`: rendered from the head, and replaced after it like the pages.
+
+use std::path::Path;
+
+use super::boot_files::{self, CMDLINE, KERNEL, MINIROOT};
+use super::error::Error;
+use super::mirror::OpenMirror;
+use super::progress::{Event, Progress};
+use super::release::Object;
+use crate::boot::{self, Entry, Menu};
+use crate::head::{FileRow, Head, VersionRow};
+
+/// The versions that can be chosen: the newest, and the one before.
+const ENTRIES: usize = 2;
+/// The largest file with words for the command line, in bytes.
+const CMDLINE_MAX_BYTES: u64 = 4096;
+
+/// The files for boot loaders; none where no version has a kernel. `new` are objects that no mirror has yet.
+///
+/// # Errors
+/// A template that cannot be rendered, a command line that is too long.
+pub async fn render(
+    templates: Option<&Path>,
+    head: &Head,
+    new: &[Object],
+    mirrors: &[OpenMirror],
+    progress: &dyn Progress,
+) -> Result<Vec<Object>, Error> {
+    let mut entries = Vec::new();
+    for version in head.versions.iter().filter(|version| can_boot(head, version)).take(ENTRIES) {
+        let append = match append(head, version, new, mirrors).await {
+            Ok(append) => append,
+            Err(e) => {
+                progress.event(Event::Warning(&format!("{e}; its entry in the boot menus is without it")));
+                String::new()
+            }
+        };
+        entries.push(Entry { version: version.version, label: version.label.clone(), append });
+    }
+    if entries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let menu = Menu { image: head.image.clone(), mirrors: head.mirrors.clone(), entries };
+    let files = boot::render_loaders(templates, &menu)?.into_iter().map(|(file, text)| {
+        let path = format!("boot/{}/{file}", head.image);
+        let path = path.parse().map_err(|e| Error::local(format!("{path}: {e}")))?;
+        Ok(Object { path, bytes: text.into() })
+    });
+    files.collect()
+}
+
+/// Kernel and miniroot of a version, as the head names them.
+pub fn named<'a>(head: &'a Head, version: &VersionRow) -> Option<(&'a FileRow, &'a FileRow)> {
+    let row = |file| {
+        let path = boot_files::path(&head.image, version.version, file).ok()?;
+        head.files.iter().find(|row| row.path == path)
+    };
+    Some((row(KERNEL)?, row(MINIROOT)?))
+}
+
+fn can_boot(head: &Head, version: &VersionRow) -> bool {
+    named(head, version).is_some()
+}
+
+/// What its publisher adds to the command line of a version.
+async fn append(head: &Head, version: &VersionRow, new: &[Object], mirrors: &[OpenMirror]) -> Result<String, Error> {
+    let path = boot_files::path(&head.image, version.version, CMDLINE)?;
+    let Some(row) = head.files.iter().find(|row| row.path == path) else { return Ok(String::new()) };
+    let file = match new.iter().find(|object| object.path == path) {
+        Some(object) => object.bytes.clone(),
+        None => boot_files::fetch(mirrors, row, CMDLINE_MAX_BYTES).await?,
+    };
+    let text = String::from_utf8_lossy(&file).trim_end().to_owned();
+    boot_files::check_append(&text).map_err(|why| Error::local(format!("{path}: {why}")))?;
+    Ok(text)
+}
