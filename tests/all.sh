@@ -18,7 +18,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 step "packages"
 # What must be there, and the package of Debian or Ubuntu that brings it.
 declare -A package=(
-  [cc]=gcc [mke2fs]=e2fsprogs [minisign]=minisign [fusermount3]=fuse3 [mksquashfs]=squashfs-tools [openssl]=openssl
+  [cc]=gcc [mke2fs]=e2fsprogs [busybox]=busybox-static [xz]=xz-utils [zstd]=zstd [minisign]=minisign [fusermount3]=fuse3 [mksquashfs]=squashfs-tools [openssl]=openssl
   [nginx]=nginx-light [/usr/lib/nginx/modules/ngx_http_dav_ext_module.so]=libnginx-mod-http-dav-ext
   [apache2]=apache2-bin [proftpd]=proftpd-core [/usr/lib/proftpd/mod_tls.so]=proftpd-mod-crypto
   [sshd]=openssh-server [ssh]=openssh-client [rsync]=rsync [python3]=python3-venv

@@ -15,6 +15,8 @@ const SUPERBLOCK_AT: u64 = 1024;
 const MAGIC: [u8; 2] = [0x53, 0xef];
 /// The largest block, as a power of two above 1024 bytes: 64 KiB.
 const BLOCK_SHIFT_MAX: u32 = 6;
+/// The least blocks of a group, as mke2fs has it.
+const GROUP_MIN_BLOCKS: u64 = 256;
 /// The most groups of blocks: 128 TiB with blocks of 4 KiB.
 const GROUPS_MAX: u64 = 1 << 20;
 /// Bytes read at once.
@@ -53,7 +55,7 @@ fn check(superblock: &[u8; 1024], window_bytes: u64) -> Result<(), Error> {
             "cut short: its file system has {bytes} bytes, and there are only {window_bytes}"
         )));
     }
-    if per_group == 0 || blocks.div_ceil(per_group) > GROUPS_MAX {
+    if per_group < GROUP_MIN_BLOCKS || blocks.div_ceil(per_group) > GROUPS_MAX {
         return damaged("no file system has so many groups of blocks");
     }
     Ok(())

@@ -97,8 +97,14 @@ fn modules_directories(root: &Root) -> Result<Vec<(String, String)>, Error> {
 fn candidates(root: &Root, modules: &[(String, String)]) -> Result<Vec<String>, Error> {
     let names = root.list("/boot")?;
     let named = names.iter().filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
-    let beside = modules.iter().map(|(_, place)| format!("{place}/vmlinuz"));
-    Ok(named.map(|name| format!("/boot/{name}")).chain(beside).collect())
+    let mut places: Vec<String> = named.map(|name| format!("/boot/{name}")).collect();
+    for (_, directory) in modules {
+        let beside = format!("{directory}/vmlinuz");
+        if root.resolve(&beside)?.is_some() {
+            places.push(beside);
+        }
+    }
+    Ok(places)
 }
 
 /// The version in the name of a kernel's file: `/boot/vmlinuz-VERSION`, `/lib/modules/VERSION/vmlinuz`.

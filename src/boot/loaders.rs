@@ -73,21 +73,28 @@ pub fn render(templates: Option<&Path>, menu: &Menu) -> Result<Vec<(&'static str
 }
 
 impl Menu {
-    /// The kernel's command line for one version.
+    /// The kernel's command line for one version, with as many mirrors as it has room for.
     fn arguments(&self, entry: &Entry) -> Result<String, Error> {
+        let shown = self.mirrors.len().min(MIRRORS_SHOWN);
+        let fewer = (1..shown).rev().map(|mirrors| self.words(entry, mirrors));
+        let all = self.words(entry, shown);
+        let bytes = all.len();
+        let fits = |words: &String| words.len() <= ARGUMENTS_MAX_BYTES;
+        std::iter::once(all).chain(fewer).find(fits).ok_or_else(|| {
+            Error::usage(format!(
+                "version {}: a kernel command line of {bytes} bytes, at most {ARGUMENTS_MAX_BYTES} are read",
+                entry.version
+            ))
+        })
+    }
+
+    fn words(&self, entry: &Entry, mirrors: usize) -> String {
         let mut words: Vec<String> =
-            self.mirrors.iter().take(MIRRORS_SHOWN).map(|mirror| format!("hfl.url={}", mirror.as_str())).collect();
+            self.mirrors[..mirrors].iter().map(|mirror| format!("hfl.url={}", mirror.as_str())).collect();
         words.push(format!("hfl.name={}", self.image));
         words.push(format!("hfl.version={}", entry.version));
         words.extend(Some(entry.append.clone()).filter(|append| !append.is_empty()));
-        let arguments = words.join(" ");
-        match arguments.len() {
-            0..=ARGUMENTS_MAX_BYTES => Ok(arguments),
-            bytes => Err(Error::usage(format!(
-                "version {}: a kernel command line of {bytes} bytes, at most {ARGUMENTS_MAX_BYTES} are read",
-                entry.version
-            ))),
-        }
+        words.join(" ")
     }
 }
 

@@ -10,7 +10,7 @@ const PATH_MAX_BYTES: usize = 4096;
 /// The largest directory that is looked into, in bytes of its own data.
 const DIRECTORY_MAX_BYTES: u64 = 8 << 20;
 /// The most names that are listed of one directory.
-const NAMES_MAX: usize = 65_536;
+const NAMES_MAX: usize = 16_384;
 
 /// A root file system, read safely.
 pub struct Root {

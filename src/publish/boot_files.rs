@@ -88,6 +88,9 @@ impl BootFiles {
     pub fn of(&self, image: &Name, version: Version, key: Option<&PublicKey>) -> Result<Vec<Object>, Error> {
         let (kernel, miniroot) = match &self.source {
             Source::Given { kernel, miniroot } => (kernel.clone(), miniroot.clone()),
+            Source::Image(_) if key.is_none() => {
+                return Err(Error::new(ErrorKind::Usage, "--boot needs a key: a miniroot believes nobody without one"));
+            }
             Source::Image(ingredients) => {
                 let settings = Settings {
                     name: Some(image.clone()),

@@ -1,5 +1,9 @@
 //! Tests from the outside: the real programs on real images, then the library against plain models.
 
+mod boot_build;
+mod boot_fixture;
+mod boot_hostile;
+mod boot_publish;
 mod conformance;
 mod evil;
 mod fixture;

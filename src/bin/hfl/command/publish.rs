@@ -67,7 +67,7 @@ struct BootArgs {
     /// Publish kernel and miniroot beside the version, and menus for iPXE, kboot, petitboot, PXELINUX and GRUB: made of the
     /// image, or taken from DIRECTORY as hfl boot build made them
     #[arg(long, value_name = "DIRECTORY", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    boot: Option<PathBuf>,
+    boot: Option<String>,
     /// What to add to the kernel's command line in the menus, as in 'console=ttyS0'
     #[arg(
         long,
@@ -90,7 +90,7 @@ impl BootArgs {
     fn options(self) -> Option<BootOptions> {
         let directory = self.boot?;
         Some(BootOptions {
-            directory: Some(directory).filter(|directory| !directory.as_os_str().is_empty()),
+            directory: Some(directory).filter(|directory| !directory.is_empty()).map(PathBuf::from),
             append: self.boot_append.split_whitespace().collect::<Vec<_>>().join(" "),
             busybox: self.busybox,
             modules: self.boot_modules,
@@ -137,6 +137,11 @@ fn options(args: Args) -> anyhow::Result<Options> {
     let mut work = super::work(&args.change, mirrors, args.key);
     work.expires_days = args.expires.or(work.expires_days);
     let boot = args.boot.options();
+    if args.image == Path::new("-") && boot.as_ref().is_some_and(|boot| boot.directory.is_none()) {
+        return Err(super::usage(
+            "--boot cannot take a kernel out of standard input; make it before: hfl boot build".into(),
+        ));
+    }
     Ok(Options {
         work,
         image: args.image,
