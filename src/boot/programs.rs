@@ -67,7 +67,7 @@ pub fn busybox(named: Option<&Path>, machine: &str) -> Result<Program, Error> {
         return fits(found, machine, &path.display().to_string());
     }
     let usable = |place: &&str| Program::load(Path::new(place)).ok().filter(|found| found.machine == machine);
-    BUSYBOX_PLACES.iter().find_map(|place| usable(&place)).ok_or_else(|| {
+    BUSYBOX_PLACES.iter().find_map(usable).ok_or_else(|| {
         Error::new(format!("there is no static busybox for {machine} on this system")).hint(
             "install the package busybox-static, or name one of the machine's architecture with --busybox FILE \
              (dpkg -x its busybox-static.deb DIRECTORY, then DIRECTORY/bin/busybox)",

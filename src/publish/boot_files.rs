@@ -104,7 +104,7 @@ impl BootFiles {
         };
         let cmdline = Bytes::from(format!("{}\n", self.append));
         let files = [(KERNEL, kernel), (MINIROOT, miniroot), (CMDLINE, cmdline)];
-        files.into_iter().map(|(file, bytes)| Ok(Object { path: path(image, version, file)?, bytes })).collect()
+        files.into_iter().map(|(file, bytes)| Ok(Object::new(path(image, version, file)?, bytes))).collect()
     }
 }
 
@@ -131,7 +131,7 @@ pub fn signed(files: &[Object], key: Option<&SecretKey>) -> Result<Vec<Object>, 
         if let Some(key) = key {
             let signature = key.sign(&file.bytes, &file_comment(&file.path));
             let text = signature.map_err(|e| Error::local(e.to_string()))?.text().to_owned();
-            objects.push(Object { path: file.path.signature(), bytes: text.into() });
+            objects.push(Object::new(file.path.signature(), text));
         }
     }
     Ok(objects)
@@ -147,7 +147,7 @@ pub async fn again(base: &Base, mirrors: &[OpenMirror], old: Version, new: Versi
     for file in [KERNEL, MINIROOT, CMDLINE] {
         let place = path(&head.image, old, file)?;
         let Some(row) = head.files.iter().find(|row| row.path == place) else { return Ok(Vec::new()) };
-        files.push(Object { path: path(&head.image, new, file)?, bytes: fetch(mirrors, row, FILE_MAX_BYTES).await? });
+        files.push(Object::new(path(&head.image, new, file)?, fetch(mirrors, row, FILE_MAX_BYTES).await?));
     }
     Ok(files)
 }

@@ -44,7 +44,7 @@ pub async fn render(
     let files = boot::render_loaders(templates, &menu)?.into_iter().map(|(file, text)| {
         let path = format!("boot/{}/{file}", head.image);
         let path = path.parse().map_err(|e| Error::local(format!("{path}: {e}")))?;
-        Ok(Object { path, bytes: text.into() })
+        Ok(Object::new(path, text))
     });
     files.collect()
 }
