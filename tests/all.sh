@@ -21,6 +21,7 @@ declare -A package=(
   [cc]=gcc [mke2fs]=e2fsprogs [busybox]=busybox-static [xz]=xz-utils [zstd]=zstd [minisign]=minisign [fusermount3]=fuse3 [mksquashfs]=squashfs-tools [openssl]=openssl
   [nginx]=nginx-light [/usr/lib/nginx/modules/ngx_http_dav_ext_module.so]=libnginx-mod-http-dav-ext
   [apache2]=apache2-bin [proftpd]=proftpd-core [/usr/lib/proftpd/mod_tls.so]=proftpd-mod-crypto
+  [qemu-system-x86_64]=qemu-system-x86 [/usr/lib/ipxe/qemu/efi-virtio.rom]=ipxe-qemu [busybox]=busybox-static
   [sshd]=openssh-server [ssh]=openssh-client [rsync]=rsync [python3]=python3-venv
 )
 missing=()

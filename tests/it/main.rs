@@ -4,6 +4,7 @@ mod boot_build;
 mod boot_fixture;
 mod boot_hostile;
 mod boot_publish;
+mod boot_qemu;
 mod conformance;
 mod evil;
 mod fixture;
@@ -26,7 +27,9 @@ mod format_roundtrip;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod kinds;
 mod lab;
+mod machine;
 mod mount_build;
+mod mount_device;
 mod mount_disk;
 mod mount_ends;
 mod mount_errors;
