@@ -18,31 +18,40 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 step "packages"
 # What must be there, and the package of Debian or Ubuntu that brings it.
 declare -A package=(
-  [cc]=gcc [mke2fs]=e2fsprogs [busybox]=busybox-static [xz]=xz-utils [zstd]=zstd [minisign]=minisign [fusermount3]=fuse3 [mksquashfs]=squashfs-tools [openssl]=openssl
+  [cc]=gcc [mke2fs]=e2fsprogs [busybox]=busybox-static [nbdinfo]=libnbd-bin [strace]=strace
+  [xz]=xz-utils [zstd]=zstd [minisign]=minisign [fusermount3]=fuse3 [mksquashfs]=squashfs-tools [openssl]=openssl
   [nginx]=nginx-light [/usr/lib/nginx/modules/ngx_http_dav_ext_module.so]=libnginx-mod-http-dav-ext
   [apache2]=apache2-bin [proftpd]=proftpd-core [/usr/lib/proftpd/mod_tls.so]=proftpd-mod-crypto
   [sshd]=openssh-server [ssh]=openssh-client [rsync]=rsync [python3]=python3-venv
 )
-missing=()
-for wanted in "${!package[@]}"; do
-  [ -e "$wanted" ] || PATH=$PATH:/usr/sbin:/sbin command -v "$wanted" >/dev/null || missing+=("${package[$wanted]}")
-done
+# Those of emulators come alone: where they do not go with what is installed, all others still do.
+declare -A emulators=(
+  [qemu-system-x86_64]=qemu-system-x86 [/usr/lib/ipxe/qemu/pxe-virtio.rom]=ipxe-qemu [qemu-img]=qemu-utils
+)
 apt=false
 [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt=true
-if ((${#missing[@]})); then
-  if $apt; then
-    echo "installing: ${missing[*]}"
-    log=$(mktemp)
-    { apt-get -q -o DPkg::Lock::Timeout=300 update &&
-      DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}"; } \
-      >"$log" 2>&1 || { tail -n 5 "$log"; echo "tests/all.sh: could not install ${missing[*]}; tests that need them are skipped"; }
-    rm -f "$log"
-  else
+
+# Installs what of these packages is missing; a test whose program is not there is skipped.
+install_missing() {
+  local -n packages=$1
+  local wanted log missing=()
+  for wanted in "${!packages[@]}"; do
+    [ -e "$wanted" ] || PATH=$PATH:/usr/sbin:/sbin command -v "$wanted" >/dev/null || missing+=("${packages[$wanted]}")
+  done
+  ((${#missing[@]})) || return 0
+  if ! $apt; then
     echo "not installed, tests that need them are skipped: ${missing[*]}"
+    return
   fi
-else
-  echo "all there"
-fi
+  echo "installing: ${missing[*]}"
+  log=$(mktemp)
+  { apt-get -q -o DPkg::Lock::Timeout=300 update &&
+    DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}"; } \
+    >"$log" 2>&1 || { tail -n 5 "$log"; echo "tests/all.sh: could not install ${missing[*]}; tests that need them are skipped"; }
+  rm -f "$log"
+}
+install_missing package
+install_missing emulators
 
 step "servers"
 # Servers that the distribution has too old, or that cannot be installed beside another one, go into a directory of their own.

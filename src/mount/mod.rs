@@ -17,6 +17,7 @@
 pub mod ahead;
 pub mod coalesce;
 pub mod decoded;
+pub mod device;
 pub mod disk;
 pub mod download;
 mod fuse;

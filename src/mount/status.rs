@@ -15,6 +15,7 @@ use super::decoded::BlockCache;
 use super::disk::DiskStore;
 use super::network::{Standing, State};
 use super::sources::Network;
+use crate::digest::Sha256;
 use crate::name::{Name, Version};
 use crate::time::Timestamp;
 
@@ -54,6 +55,8 @@ pub struct Status {
     pub image: Name,
     /// Its version.
     pub version: Version,
+    /// SHA-256 of its index file: what says exactly which bytes these are.
+    pub index: Sha256,
     /// When that was published.
     pub created: Timestamp,
     /// Bytes of the image.
@@ -114,6 +117,7 @@ impl Status {
         json!({
             "image": self.image.to_string(),
             "version": self.version.number(),
+            "index": self.index.to_string(),
             "created": self.created.to_string(),
             "age_s": age_s,
             "size": self.size,

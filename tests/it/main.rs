@@ -4,6 +4,7 @@ mod boot_build;
 mod boot_fixture;
 mod boot_hostile;
 mod boot_publish;
+mod boot_qemu;
 mod conformance;
 mod evil;
 mod fixture;
@@ -27,8 +28,10 @@ mod hanging;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod kinds;
 mod lab;
+mod machine;
 mod mount_build;
 mod mount_cache;
+mod mount_device;
 mod mount_disk;
 mod mount_ends;
 mod mount_errors;

@@ -100,6 +100,7 @@ impl Lab {
         let status = Status {
             image: self.opened.head.image.clone(),
             version: self.opened.row.version,
+            index: self.opened.row.index_sha256,
             created: self.opened.row.created,
             size: self.opened.row.size,
             mode: "soft",

@@ -20,6 +20,7 @@ pub mod seaweed;
 pub mod sshd;
 #[cfg(feature = "ftp")]
 pub mod vsftpd;
+pub mod web;
 #[cfg(feature = "webdav")]
 pub mod webdav;
 

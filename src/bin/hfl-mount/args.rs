@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::boot::BootArgs;
+use crate::device::DeviceArgs;
 use crate::fetch::FetchArgs;
 use crate::nbd::NbdArgs;
 use crate::origin::Origin;
@@ -20,6 +21,7 @@ Examples:
   hfl-mount status /mnt/hfl
   hfl-mount fetch --key RWQ... https://mirror.example/hfl/debian-ps3
   hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --socket /run/hfl.sock      (see hfl-mount nbd --help)
+  hfl-mount device --help                         loop devices and snapshots, for a miniroot
   umount /mnt/root /mnt/hfl
 
 Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable";
@@ -77,6 +79,8 @@ pub enum Command {
     Nbd(Box<NbdArgs>),
     /// Show the status of a mount.
     Status(StatusArgs),
+    /// Make a block device.
+    Device(DeviceArgs),
 }
 
 impl Command {
@@ -86,6 +90,7 @@ impl Command {
         let parsed = match words.get(1).and_then(|word| word.to_str()) {
             Some("nbd") => NbdArgs::read(&words[1..]).map(|args| Self::Nbd(Box::new(args))),
             Some("status") => StatusArgs::try_parse_from(&words[1..]).map(Self::Status),
+            Some("device") => DeviceArgs::try_parse_from(&words[1..]).map(Self::Device),
             Some("fetch") => FetchArgs::try_parse_from(&words[1..])
                 .and_then(|args| args.origin.check().map(|()| Self::Fetch(Box::new(args)))),
             _ => Args::try_parse_from(&words).and_then(Args::check).map(|args| Self::Mount(Box::new(args))),

@@ -4,6 +4,7 @@ mod args;
 mod boot;
 mod cache;
 mod daemon;
+mod device;
 mod failure;
 mod fetch;
 mod log;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Ok(Command::Mount(args)) => (*args, None),
         Ok(Command::Nbd(nbd)) => (nbd.args, Some(nbd.place)),
         Ok(Command::Status(args)) => return told(status::run(&args), args.json),
+        Ok(Command::Device(args)) => return told(device::run(&args), false),
         Ok(Command::Fetch(args)) => {
             daemon::limit_heap();
             return told(fetch::run(&args), args.origin.json);

@@ -209,6 +209,7 @@ fn status(origin: &Origin, opened: &Opened, readable: &Readable, disk: Option<Ar
     Status {
         image: opened.head.image.clone(),
         version: opened.row.version,
+        index: opened.row.index_sha256,
         created: opened.row.created,
         size: opened.row.size,
         mode: if origin.mode() == Mode::Hard { "hard" } else { "soft" },

@@ -1,0 +1,72 @@
+//! `hfl-mount device`: the block devices that a root file system over a mounted image takes. For the miniroot of a boot;
+//! whoever has losetup and dmsetup needs none of it.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use hfl::mount::device::loops::{self, LoopOptions};
+use hfl::mount::device::{DeviceError, mapper};
+
+use crate::failure::{Failure, LOCAL};
+
+const AFTER: &str = "\
+Example, what the miniroot of `hfl boot` does:
+  origin=$(hfl-mount device loop --direct /hfl/fs/debian)
+  truncate -s 2G /run/writes; store=$(hfl-mount device loop --write /run/writes)
+  mount $(hfl-mount device snapshot root $origin $store) /mnt";
+
+/// Makes block devices, and prints where they are
+#[derive(Debug, Parser)]
+#[command(name = "hfl-mount device", bin_name = "hfl-mount device", after_help = AFTER)]
+pub struct DeviceArgs {
+    #[command(subcommand)]
+    wanted: Wanted,
+}
+
+#[derive(Debug, Subcommand)]
+enum Wanted {
+    /// A loop device of a file, read-only unless --write is said
+    Loop {
+        file: PathBuf,
+        /// It can be written to
+        #[arg(long)]
+        write: bool,
+        /// Pass the page cache by: right for a mounted image
+        #[arg(long)]
+        direct: bool,
+        /// Where in the file it begins, in bytes
+        #[arg(long, value_name = "BYTES", default_value_t = 0)]
+        offset: u64,
+    },
+    /// A writable snapshot of a device; what is written goes to STORE, and is found there again
+    Snapshot {
+        name: String,
+        origin: PathBuf,
+        /// A block device that begins with zeros or with an earlier snapshot of the same origin
+        store: PathBuf,
+    },
+    /// How full a snapshot's store is: sectors used/there, of tables; or Overflow, or Invalid
+    Status { name: String },
+}
+
+/// Makes it, and prints its path.
+pub fn run(args: &DeviceArgs) -> Result<(), Failure> {
+    let shown = match &args.wanted {
+        &Wanted::Loop { ref file, write, direct, offset } => {
+            loops::attach(file, LoopOptions { write, direct, offset }).map(|path| path.display().to_string())
+        }
+        Wanted::Snapshot { name, origin, store } => {
+            mapper::snapshot(name, origin, store).map(|path| path.display().to_string())
+        }
+        Wanted::Status { name } => mapper::status(name),
+    };
+    let shown = shown.map_err(failure)?;
+    writeln!(std::io::stdout(), "{shown}").map_err(|e| Failure::new(LOCAL, format!("cannot print: {e}")))
+}
+
+fn failure(error: DeviceError) -> Failure {
+    let missing = error.is_missing();
+    let failure = Failure::new(LOCAL, error);
+    if missing { failure.hint("be root; modprobe loop, modprobe dm_snapshot") } else { failure }
+}

@@ -1,0 +1,160 @@
+//! Loop devices: a file as a block device. Source: loop(4), include/uapi/linux/loop.h.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::ioctl::Opcode;
+
+use super::DeviceError;
+use super::ioctl::{with_memory, with_number};
+
+const CONTROL: &str = "/dev/loop-control";
+// Plain numbers, the same on every machine.
+const LOOP_SET_FD: Opcode = 0x4c00;
+const LOOP_CLR_FD: Opcode = 0x4c01;
+const LOOP_SET_STATUS64: Opcode = 0x4c04;
+const LOOP_SET_DIRECT_IO: Opcode = 0x4c08;
+const LOOP_CONFIGURE: Opcode = 0x4c0a;
+const LOOP_CTL_GET_FREE: Opcode = 0x4c82;
+const LO_FLAGS_READ_ONLY: u32 = 1;
+const LO_FLAGS_DIRECT_IO: u32 = 16;
+/// Somebody else may take the free device first, and again.
+const TRIES: u32 = 16;
+
+/// How a file becomes a device.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LoopOptions {
+    /// Whether the device can be written to.
+    pub write: bool,
+    /// Whether it passes the page cache by. A file of a FUSE file system is then read by many requests at a time, and what
+    /// is read is not held twice.
+    pub direct: bool,
+    /// Where in the file it begins, in bytes; a multiple of 512.
+    pub offset: u64,
+}
+
+/// `struct loop_info64`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Info {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config`.
+#[repr(C)]
+struct Config {
+    fd: u32,
+    block_size: u32,
+    info: Info,
+    reserved: [u64; 8],
+}
+
+impl Info {
+    fn of(file: &Path, options: LoopOptions) -> Self {
+        let mut file_name = [0; 64];
+        let shown = file.as_os_str().as_encoded_bytes();
+        // For those who list devices; the last byte stays 0.
+        let shown = &shown[..shown.len().min(63)];
+        file_name[..shown.len()].copy_from_slice(shown);
+        let read_only = if options.write { 0 } else { LO_FLAGS_READ_ONLY };
+        let direct = if options.direct { LO_FLAGS_DIRECT_IO } else { 0 };
+        Self {
+            device: 0,
+            inode: 0,
+            rdevice: 0,
+            offset: options.offset,
+            size_limit: 0,
+            number: 0,
+            encrypt_type: 0,
+            encrypt_key_size: 0,
+            flags: read_only | direct,
+            file_name,
+            crypt_name: [0; 64],
+            encrypt_key: [0; 32],
+            init: [0; 2],
+        }
+    }
+}
+
+/// Makes a device of `file`, and says which.
+///
+/// # Errors
+/// When the file cannot be opened, or the kernel has no loop devices to give.
+pub fn attach(file: &Path, options: LoopOptions) -> Result<PathBuf, DeviceError> {
+    let backing = OpenOptions::new().read(true).write(options.write).open(file);
+    let backing = backing.map_err(DeviceError::on("open", file))?;
+    let control = OpenOptions::new().read(true).write(true).open(CONTROL);
+    let control = control.map_err(DeviceError::on("open", Path::new(CONTROL)))?;
+    for tries in 1.. {
+        let number = with_number(control.as_fd(), LOOP_CTL_GET_FREE, 0);
+        let number = number.map_err(DeviceError::on("get a free device from", Path::new(CONTROL)))?;
+        let path = PathBuf::from(format!("/dev/loop{number}"));
+        let device = OpenOptions::new().read(true).write(options.write).open(&path);
+        let device = device.map_err(DeviceError::on("open", &path))?;
+        match configure(&device, &backing, &Info::of(file, options)) {
+            Err(e) if Errno::from_io_error(&e) == Some(Errno::BUSY) && tries < TRIES => {}
+            done => return done.map(|()| path).map_err(DeviceError::on("make a device of", file)),
+        }
+    }
+    unreachable!("the last try returns")
+}
+
+/// In one step, or in three on kernels before 5.8.
+fn configure(device: &File, backing: &File, info: &Info) -> io::Result<()> {
+    let fd = backing.as_raw_fd();
+    let mut config = Config { fd: fd.cast_unsigned(), block_size: 0, info: *info, reserved: [0; 8] };
+    // SAFETY: this is `struct loop_config`, and `fd` is open.
+    match unsafe { with_memory(device.as_fd(), LOOP_CONFIGURE, &mut config) } {
+        Err(e) if Errno::from_io_error(&e) == Some(Errno::INVAL) => {}
+        done => return done.map(drop),
+    }
+    with_number(device.as_fd(), LOOP_SET_FD, fd)?;
+    let mut info = *info;
+    // The kernel takes read-only from how both were opened, and direct I/O by a call of its own.
+    info.flags = 0;
+    // SAFETY: this is `struct loop_info64`.
+    let set = unsafe { with_memory(device.as_fd(), LOOP_SET_STATUS64, &mut info) };
+    if let Err(e) = set {
+        let _ = with_number(device.as_fd(), LOOP_CLR_FD, 0);
+        return Err(e);
+    }
+    if config.info.flags & LO_FLAGS_DIRECT_IO != 0 {
+        // Without it, the device works as well, only slower.
+        let _ = with_number(device.as_fd(), LOOP_SET_DIRECT_IO, 1);
+    }
+    Ok(())
+}
+
+/// Lets go of the file behind `device`, once nobody uses it any more.
+///
+/// # Errors
+/// When it is no loop device, or has no file.
+pub fn detach(device: &Path) -> Result<(), DeviceError> {
+    let opened = File::open(device).map_err(DeviceError::on("open", device))?;
+    with_number(opened.as_fd(), LOOP_CLR_FD, 0).map_err(DeviceError::on("detach", device))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_kernels_sizes() {
+        assert_eq!(size_of::<super::Info>(), 232);
+        assert_eq!(size_of::<super::Config>(), 304);
+    }
+}

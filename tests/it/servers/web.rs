@@ -1,0 +1,68 @@
+//! nginx as the plainest of web servers: a directory for everybody to read, and a log of who read what.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Daemon, free_port, local, program};
+
+/// A mirror as its visitors see it.
+pub struct WebHost {
+    daemon: Option<Daemon>,
+    port: u16,
+    directory: tempfile::TempDir,
+}
+
+impl WebHost {
+    /// A host for `root`, on a port of its own; `None` where nginx is missing.
+    pub fn start(root: &Path) -> Option<Self> {
+        let mut host = Self { daemon: None, port: free_port(), directory: tempfile::tempdir().expect("a directory") };
+        let at = host.directory.path().display();
+        let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        let text = format!(
+            "daemon off; {user} worker_processes 1; pid {at}/pid; error_log {at}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  log_format read '$status $body_bytes_sent $request_uri';
+  access_log {at}/access.log read; client_body_temp_path {at}/b; proxy_temp_path {at}/p;
+  fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
+  server {{ listen 127.0.0.1:{}; root {}; }}
+}}
+",
+            host.port,
+            root.display()
+        );
+        fs::write(host.file("nginx.conf"), text).expect("a configuration");
+        host.resume().then_some(host)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Starts it again after a stop; false where nginx is missing.
+    pub fn resume(&mut self) -> bool {
+        let Some(nginx) = program("nginx") else { return false };
+        let mut command = Command::new(nginx);
+        command.arg("-c").arg(self.file("nginx.conf")).arg("-e").arg(self.file("error.log"));
+        self.daemon = Some(Daemon::start(command, &self.file("log"), local(self.port)));
+        true
+    }
+
+    /// From now on nobody answers.
+    pub fn stop(&mut self) {
+        self.daemon = None;
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Requests for blocks so far, and the bytes that were sent for them.
+    pub fn blocks(&self) -> (u64, u64) {
+        let log = fs::read_to_string(self.file("access.log")).unwrap_or_default();
+        let blocks = log.lines().filter(|line| line.contains(" /blocks/"));
+        let bytes = |line: &str| line.split(' ').nth(1).and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or_default();
+        blocks.fold((0, 0), |(count, sum), line| (count + 1, sum + bytes(line)))
+    }
+}
