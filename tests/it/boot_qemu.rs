@@ -72,13 +72,17 @@ impl Published {
         self.lab.path(&format!("a/boot/small/1/{name}")).display().to_string()
     }
 
-    /// A machine whose kernel and miniroot QEMU itself loads, with further words for the kernel.
+    /// A machine whose kernel and miniroot QEMU itself loads, with further words for the kernel; it asks both hosts unless
+    /// the words name another.
     fn machine(&self, words: &str, options: &[&str]) -> Machine {
         let (kernel, miniroot) = (self.file("vmlinuz"), self.file("initrd.img"));
-        let append = format!("console=ttyS0 net.ifnames=0 systemd.show_status=0 hfl.name=small {words}");
-        let usual = ["-kernel", &kernel, "-initrd", &miniroot, "-append", &append];
+        let urls = self.hosts.each_ref().map(|host| format!("http://{HOST}:{}/", host.port())).join(",");
+        let usual_words = "console=ttyS0 net.ifnames=0 systemd.show_status=0 hfl.name=small";
+        let from = if words.contains("hfl.url=") { String::new() } else { format!("hfl.url={urls}") };
+        let append = format!("{usual_words} {from} {words}");
+        let loaded = ["-kernel", &kernel, "-initrd", &miniroot, "-append", &append];
         let card = ["-netdev", "user,id=n", "-device", CARD];
-        Machine::start(1024, &[&usual[..], &card, options].concat())
+        Machine::start(1024, &[&loaded[..], &card, options].concat())
     }
 
     /// What was read of both hosts so far.
