@@ -15,6 +15,18 @@ fn static_client() -> Option<PathBuf> {
     client
 }
 
+/// A lab that has published `os` together with a client.
+fn shipped() -> Option<Lab> {
+    let client = static_client()?;
+    let lab = Lab::with_mirrors(&["public"]);
+    let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
+    fs::copy(client, lab.path("the-client")).unwrap();
+    lab.write("mirrors.toml", format!("[publish]\nclient = [\"the-client\"]\n{toml}"));
+    lab.write("os.img", Random(1).bytes(100_000));
+    lab.publish(&["os.img"]);
+    Some(lab)
+}
+
 #[test]
 fn the_static_client_is_small() {
     let Some(client) = static_client() else { return };
@@ -27,13 +39,7 @@ fn the_static_client_is_small() {
 
 #[test]
 fn a_client_is_published_once_signed_and_can_be_fetched_and_checked() {
-    let Some(client) = static_client() else { return };
-    let lab = Lab::with_mirrors(&["public"]);
-    let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
-    fs::copy(client, lab.path("the-client")).unwrap();
-    lab.write("mirrors.toml", format!("[publish]\nclient = [\"the-client\"]\n{toml}"));
-    lab.write("os.img", Random(1).bytes(100_000));
-    lab.publish(&["os.img"]);
+    let Some(lab) = shipped() else { return };
     let shipped: Vec<String> = lab.files("public").into_iter().filter(|f| f.starts_with("client/")).collect();
     let expected = format!("client/hfl-mount-{}-{}-linux", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
     assert_eq!(shipped, [expected.clone(), format!("{expected}.minisig")]);
@@ -53,13 +59,7 @@ fn a_client_is_published_once_signed_and_can_be_fetched_and_checked() {
 /// Two images of one repository, each with a key of its own, and one client.
 #[test]
 fn the_signature_of_a_client_that_is_there_already_stays() {
-    let Some(client) = static_client() else { return };
-    let lab = Lab::with_mirrors(&["public"]);
-    let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
-    fs::copy(client, lab.path("the-client")).unwrap();
-    lab.write("mirrors.toml", format!("[publish]\nclient = [\"the-client\"]\n{toml}"));
-    lab.write("os.img", Random(1).bytes(100_000));
-    lab.publish(&["os.img"]);
+    let Some(lab) = shipped() else { return };
     let signature = lab.files("public").into_iter().find(|f| f.starts_with("client/") && f.ends_with(".minisig"));
     let signature = lab.path("public").join(signature.unwrap());
     let first = fs::read(&signature).unwrap();
