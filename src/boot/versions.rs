@@ -2,8 +2,9 @@
 
 use std::cmp::Ordering;
 
-/// Compares runs of digits as numbers and everything else as text.
+/// Compares runs of digits as numbers and everything else as text; of two that are equal so, the longer one is greater.
 pub fn compare(a: &str, b: &str) -> Ordering {
+    let whole = a.len().cmp(&b.len());
     let (mut a, mut b) = (a, b);
     while !a.is_empty() && !b.is_empty() {
         let (first, second) = (run(a), run(b));
@@ -19,7 +20,7 @@ pub fn compare(a: &str, b: &str) -> Ordering {
         }
         (a, b) = (&a[first.len()..], &b[second.len()..]);
     }
-    a.len().cmp(&b.len())
+    a.len().cmp(&b.len()).then(whole)
 }
 
 /// The digits, or the other characters, that a text begins with.
