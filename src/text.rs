@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::digest;
+use crate::digest::{self, Sha256};
 
 /// What is wrong with a text, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -115,6 +115,33 @@ impl<'a> Lines<'a> {
         let mut line = self.next()?;
         line.keyword(key)?;
         Ok(line)
+    }
+
+    /// Expects the header line `key COUNT`, of which `max` are allowed, and rows of at least `row_min_bytes` each: what the
+    /// file can hold at most is known before anything is allocated.
+    pub fn count(&mut self, key: &str, max: u64, row_min_bytes: u64) -> Result<usize, FormatError> {
+        let mut line = self.header(key)?;
+        let count = line.number(key, 0, max)?;
+        line.end()?;
+        if count * row_min_bytes > self.rest.len() as u64 {
+            return Err(line.error(format!("{count} {key} announced, the file is too short for them")));
+        }
+        Ok(count as usize)
+    }
+
+    /// Expects the last line of `file`, `end DIGEST`: the SHA-256 of everything above it.
+    pub fn end(&mut self, file: &[u8]) -> Result<(), FormatError> {
+        let above = &file[..file.len() - self.rest.len()];
+        let mut end = self.header("end")?;
+        let digest = Sha256(end.hex("a SHA-256")?);
+        end.end()?;
+        if !self.rest.is_empty() {
+            return Err(FormatError::line(self.number + 1, "something follows the `end` line"));
+        }
+        if Sha256::of(above) != digest {
+            return Err(FormatError::line(self.number, "checksum mismatch: the file is damaged"));
+        }
+        Ok(())
     }
 
     /// True where the next line begins with `key` and a space.

@@ -30,22 +30,13 @@ impl Index {
         }
         let mut lines = Lines::open(file, "HFL-INDEX", LINE_MAX_BYTES)?;
         let header = header(&mut lines)?;
-        let blocks = count(&mut lines, "blocks", BLOCKS_MAX, BLOCK_ROW_MIN_BYTES)?;
-        let extents = count(&mut lines, "extents", EXTENTS_MAX, EXTENT_ROW_MIN_BYTES)?;
+        let blocks = lines.count("blocks", BLOCKS_MAX, BLOCK_ROW_MIN_BYTES)?;
+        let extents = lines.count("extents", EXTENTS_MAX, EXTENT_ROW_MIN_BYTES)?;
         lines.separator("the header")?;
         let blocks = rows(&mut lines, blocks, "blocks", block)?;
         lines.separator("the blocks")?;
         let extents = rows(&mut lines, extents, "extents", extent)?;
-        let above = &file[..file.len() - lines.rest().len()];
-        let mut end = lines.header("end")?;
-        let digest = Sha256(end.hex("a SHA-256")?);
-        end.end()?;
-        if !lines.rest().is_empty() {
-            return Err(FormatError::line(lines.number() + 1, "something follows the `end` line"));
-        }
-        if Sha256::of(above) != digest {
-            return Err(FormatError::line(lines.number(), "checksum mismatch: the file is damaged"));
-        }
+        lines.end(file)?;
         let first_extent_line = LINES_BEFORE_BLOCKS + blocks.len() + 2;
         Index::new(header, blocks, extents).map_err(|e| match e.place {
             Place::Block(i) => FormatError::line((LINES_BEFORE_BLOCKS + 1 + i) as u64, e.why),
@@ -70,17 +61,6 @@ fn header(lines: &mut Lines<'_>) -> Result<Header, FormatError> {
         line.end()?;
     }
     Ok(Header { image, version, created, size, split, parent })
-}
-
-/// How many rows the header announces, checked against the limit and against what the file can hold.
-fn count(lines: &mut Lines<'_>, key: &str, max: u64, row_min_bytes: u64) -> Result<usize, FormatError> {
-    let mut line = lines.header(key)?;
-    let count = line.number(key, 0, max)?;
-    line.end()?;
-    if count * row_min_bytes > lines.rest().len() as u64 {
-        return Err(line.error(format!("{count} {key} announced, the file is too short for them")));
-    }
-    Ok(count as usize)
 }
 
 fn rows<T>(

@@ -1,7 +1,7 @@
 //! Reading a profile.
 
 use super::{BLOCKS_MAX, FILE_MAX_BYTES, FirstRead, LINE_MAX_BYTES, MS_MAX, Profile};
-use crate::digest::{BlockId, Sha256};
+use crate::digest::BlockId;
 use crate::index::IMAGE_MAX_BYTES;
 use crate::text::{FormatError, Line, Lines};
 
@@ -24,7 +24,7 @@ impl Profile {
         let mut lines = Lines::open(file, "HFL-PROFILE", LINE_MAX_BYTES)?;
         let image = lines.header("image")?.parse()?;
         let version = lines.header("version")?.parse()?;
-        let count = count(&mut lines)?;
+        let count = lines.count("blocks", BLOCKS_MAX, ROW_MIN_BYTES)?;
         lines.separator("the header")?;
         let mut reads = Vec::with_capacity(count);
         while reads.len() < count && !lines.rest().starts_with(b"end ") {
@@ -34,23 +34,12 @@ impl Profile {
             let why = format!("{count} blocks announced, {} found", reads.len());
             return Err(FormatError::line(lines.number() + 1, why));
         }
-        end(file, &mut lines)?;
+        lines.end(file)?;
         Self::new(image, version, reads).map_err(|e| match e.read {
             Some(i) => FormatError::line((LINES_BEFORE_READS + 1 + i) as u64, e.why),
             None => FormatError::whole(e.why),
         })
     }
-}
-
-/// How many reads the header announces, checked against the limit and against what the file can hold.
-fn count(lines: &mut Lines<'_>) -> Result<usize, FormatError> {
-    let mut line = lines.header("blocks")?;
-    let count = line.number("blocks", 0, BLOCKS_MAX)?;
-    line.end()?;
-    if count * ROW_MIN_BYTES > lines.rest().len() as u64 {
-        return Err(line.error(format!("{count} blocks announced, the file is too short for them")));
-    }
-    Ok(count as usize)
 }
 
 fn row(line: &mut Line<'_>) -> Result<FirstRead, FormatError> {
@@ -61,19 +50,4 @@ fn row(line: &mut Line<'_>) -> Result<FirstRead, FormatError> {
     let offset = line.number("the offset in the image", 0, IMAGE_MAX_BYTES - 1)?;
     line.end()?;
     Ok(FirstRead { id, ms, offset })
-}
-
-/// The `end` line, with the digest of everything above it.
-fn end(file: &[u8], lines: &mut Lines<'_>) -> Result<(), FormatError> {
-    let above = &file[..file.len() - lines.rest().len()];
-    let mut end = lines.header("end")?;
-    let digest = Sha256(end.hex("a SHA-256")?);
-    end.end()?;
-    if !lines.rest().is_empty() {
-        return Err(FormatError::line(lines.number() + 1, "something follows the `end` line"));
-    }
-    if Sha256::of(above) != digest {
-        return Err(FormatError::line(lines.number(), "checksum mismatch: the file is damaged"));
-    }
-    Ok(())
 }

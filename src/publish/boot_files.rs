@@ -4,21 +4,18 @@
 //! What the publisher adds to the kernel's command line lies there, too: menus are rendered anew whenever a head is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::base::Base;
 use super::error::{Error, ErrorKind};
-use super::mirror::OpenMirror;
+use super::mirror::{self, OpenMirror};
 use super::release::{Object, file_comment};
 use crate::boot::{self, Ingredients, Settings};
-use crate::digest::Sha256;
-use crate::head::{FileRow, Head};
+use crate::head::Head;
 use crate::keys::PublicKey;
 use crate::layout::RepoPath;
 use crate::name::{Name, Version};
-use crate::read;
 use crate::sign::SecretKey;
 
 /// The kernel.
@@ -110,13 +107,13 @@ impl BootFiles {
 
 /// Whether the head names exactly these files.
 pub fn are_named(head: &Head, files: &[Object]) -> bool {
-    files.iter().all(|file| head.files.contains(&row(file)))
+    files.iter().all(|file| head.files.contains(&file.row()))
 }
 
 /// Names the files in a head.
 pub fn put_rows(head: &mut Head, files: &[Object]) {
     head.files.retain(|row| !files.iter().any(|file| file.path == row.path));
-    head.files.extend(files.iter().map(row));
+    head.files.extend(files.iter().map(Object::row));
     head.files.sort_by(|a, b| a.path.cmp(&b.path));
 }
 
@@ -129,9 +126,7 @@ pub fn signed(files: &[Object], key: Option<&SecretKey>) -> Result<Vec<Object>, 
     for file in files {
         objects.push(file.clone());
         if let Some(key) = key {
-            let signature = key.sign(&file.bytes, &file_comment(&file.path));
-            let text = signature.map_err(|e| Error::local(e.to_string()))?.text().to_owned();
-            objects.push(Object::new(file.path.signature(), text));
+            objects.push(file.signature(key, &file_comment(&file.path))?);
         }
     }
     Ok(objects)
@@ -147,24 +142,9 @@ pub async fn again(base: &Base, mirrors: &[OpenMirror], old: Version, new: Versi
     for file in [KERNEL, MINIROOT, CMDLINE] {
         let place = path(&head.image, old, file)?;
         let Some(row) = head.files.iter().find(|row| row.path == place) else { return Ok(Vec::new()) };
-        files.push(Object::new(path(&head.image, new, file)?, fetch(mirrors, row, FILE_MAX_BYTES).await?));
+        files.push(Object::new(path(&head.image, new, file)?, mirror::file(mirrors, row, FILE_MAX_BYTES).await?));
     }
     Ok(files)
-}
-
-/// A file from the first mirror that has it right.
-///
-/// # Errors
-/// No mirror that has; a file that is larger than `max_bytes`.
-pub async fn fetch(mirrors: &[OpenMirror], row: &FileRow, max_bytes: u64) -> Result<Bytes, Error> {
-    let mut why = format!("{} bytes, at most {max_bytes} are read", row.bytes);
-    for mirror in mirrors.iter().filter(|m| row.bytes <= max_bytes && m.is_up()) {
-        match read::file(&*Arc::clone(&mirror.store), row).await {
-            Ok(file) => return Ok(file),
-            Err(e) => why = e.to_string(),
-        }
-    }
-    Err(Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}: {why}", row.path)))
 }
 
 /// Where a file of a version lies.
@@ -187,10 +167,6 @@ pub fn check_append(text: &str) -> Result<(), String> {
         None if text.len() > APPEND_MAX_BYTES => Err(format!("longer than {APPEND_MAX_BYTES} bytes")),
         None => Ok(()),
     }
-}
-
-fn row(file: &Object) -> FileRow {
-    FileRow { path: file.path.clone(), bytes: file.bytes.len() as u64, sha256: Sha256::of(&file.bytes) }
 }
 
 fn load(directory: &Path, name: &str) -> Result<Bytes, Error> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::boot_files::{self, CMDLINE, KERNEL, MINIROOT};
 use super::error::Error;
-use super::mirror::OpenMirror;
+use super::mirror::{self, OpenMirror};
 use super::progress::{Event, Progress};
 use super::release::Object;
 use crate::boot::{self, Entry, Menu};
@@ -68,7 +68,7 @@ async fn append(head: &Head, version: &VersionRow, new: &[Object], mirrors: &[Op
     let Some(row) = head.files.iter().find(|row| row.path == path) else { return Ok(String::new()) };
     let file = match new.iter().find(|object| object.path == path) {
         Some(object) => object.bytes.clone(),
-        None => boot_files::fetch(mirrors, row, CMDLINE_MAX_BYTES).await?,
+        None => mirror::file(mirrors, row, CMDLINE_MAX_BYTES).await?,
     };
     let text = String::from_utf8_lossy(&file).trim_end().to_owned();
     boot_files::check_append(&text).map_err(|why| Error::local(format!("{path}: {why}")))?;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::release::Object;
+use super::release::{Object, file_comment};
 use crate::elf;
 use crate::layout::RepoPath;
 use crate::sign::SecretKey;
@@ -54,14 +54,10 @@ fn load(path: &Path, key: Option<&SecretKey>) -> Result<Client, Error> {
     let version = version(&bytes).ok_or_else(|| refused("not an hfl-mount"))?;
     let name = format!("hfl-mount-{version}-{arch}-linux");
     let path: RepoPath = format!("client/{name}").parse().map_err(|_| refused("its version cannot be a file name"))?;
-    let signature = match key {
-        None => None,
-        Some(key) => {
-            let signed = key.sign(&bytes, &format!("hfl client {name}")).map_err(|e| Error::local(e.to_string()))?;
-            Some(Object { keep: true, ..Object::new(path.signature(), signed.text().to_owned()) })
-        }
-    };
-    Ok(Client { program: Object::new(path, bytes), signature })
+    let program = Object::new(path, bytes);
+    let signature = key.map(|key| program.signature(key, &file_comment(&program.path))).transpose()?;
+    let signature = signature.map(|signature| Object { keep: true, ..signature });
+    Ok(Client { program, signature })
 }
 
 /// The version that stands behind the mark, up to the next `;`.

@@ -1,26 +1,22 @@
 //! Bringing a plan to the mirrors: each at its own pace up to the barrier, then all heads at once.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::catch_up;
 use super::error::{Error, ErrorKind};
 use super::mirror::OpenMirror;
 use super::plan::Plan;
-use super::progress::Event;
+use super::progress::{Event, cancelled};
 use super::release::{Files, Object};
 use super::report::MirrorReport;
 use super::session::{Session, Uploads};
 use super::upload::{Sent, Stop, Uploader};
-
-/// How often the user is asked whether to go on.
-const CANCEL_LOOK: Duration = Duration::from_millis(100);
 
 /// How long what is under way may take to end once the user wants to stop.
 const STOP_WAIT: Duration = Duration::from_secs(3);
@@ -91,7 +87,7 @@ impl Session {
                         }
                     }
                     () = patience => break,
-                    () = self.cancelled() => {
+                    () = cancelled(&self.watch.cancel) => {
                         stoppers.iter().for_each(Stop::stop);
                         let ended = running.by_ref().for_each(|_| async {});
                         let _ = timeout(STOP_WAIT, ended).await;
@@ -117,12 +113,6 @@ impl Session {
             None => Default::default(),
         });
         taken.collect()
-    }
-
-    async fn cancelled(&self) {
-        while !self.watch.cancel.load(Ordering::Relaxed) {
-            sleep(CANCEL_LOOK).await;
-        }
     }
 
     /// All that one mirror must hold before its head may be switched.

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 
 use super::connect;
 use super::error::{Error, ErrorKind};
 use super::presence::Presence;
-use crate::head::Trust;
+use crate::head::{FileRow, Trust};
 use crate::mirrors::{Mirror, Mirrors};
 use crate::name::Name;
 use crate::read::{self, FoundHead, ReadErrorKind};
@@ -194,4 +195,19 @@ pub async fn read_heads(mirrors: &mut [OpenMirror], image: &Name, trust: &Trust)
         }
         _ => Ok(()),
     }
+}
+
+/// A file that a head names, from the first mirror that has it right.
+///
+/// # Errors
+/// No mirror that has; a file that is larger than `max_bytes`.
+pub async fn file(mirrors: &[OpenMirror], row: &FileRow, max_bytes: u64) -> Result<Bytes, Error> {
+    let mut why = format!("{} bytes, at most {max_bytes} are read", row.bytes);
+    for mirror in mirrors.iter().filter(|m| row.bytes <= max_bytes && m.is_up() && m.head.is_some()) {
+        match read::file(&*mirror.store, row).await {
+            Ok(file) => return Ok(file),
+            Err(e) => why = e.to_string(),
+        }
+    }
+    Err(Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}: {why}", row.path)))
 }

@@ -258,8 +258,7 @@ impl Planner<'_> {
         for client in self.clients {
             let program = &client.program;
             if !files.iter().any(|f| f.path == program.path) {
-                let (bytes, sha256) = (program.bytes.len() as u64, Sha256::of(&program.bytes));
-                files.push(FileRow { path: program.path.clone(), bytes, sha256 });
+                files.push(program.row());
             }
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -281,13 +280,9 @@ impl Planner<'_> {
     }
 
     fn index_objects(&self, row: &VersionRow, path: &RepoPath, file: &Bytes) -> Result<Vec<Object>, Error> {
-        let mut objects = Vec::new();
-        if let Some(key) = self.key {
-            let comment = format!("hfl index {} {} {}", self.name, row.version, row.index_sha256);
-            let signature = key.sign(file, &comment).map_err(|e| Error::local(e.to_string()))?;
-            objects.push(Object::new(path.signature(), signature.text().to_owned()));
-        }
-        objects.push(Object::new(path.clone(), file.clone()));
-        Ok(objects)
+        let index = Object::new(path.clone(), file.clone());
+        let comment = format!("hfl index {} {} {}", self.name, row.version, row.index_sha256);
+        let signature = self.key.map(|key| index.signature(key, &comment)).transpose()?;
+        Ok(signature.into_iter().chain([index]).collect())
     }
 }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde::Serialize;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::base;
 use super::error::Error;
 use super::mirror::{self, OpenMirror};
-use super::progress::{Event, Progress};
+use super::progress::{Event, Progress, cancelled};
 use super::verify::Believe;
 use super::verify::heads::{self, State};
 use crate::layout::RepoPath;
@@ -35,8 +35,6 @@ const LATENCY_READS: usize = 3;
 const TRIALS_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long removing what was left may take.
 const CLEAN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the user is asked whether to go on.
-const CANCEL_LOOK: Duration = Duration::from_millis(100);
 
 /// What is to be found out.
 #[derive(Debug, Clone)]
@@ -188,14 +186,9 @@ async fn latency_ms(store: &dyn Store) -> Result<f64, StoreError> {
 /// Tries what a store keeps to, and removes what that has left, even where the user has had enough.
 pub async fn try_store(store: &dyn Store, public: Option<&dyn Fetch>, cancel: &AtomicBool) -> Capabilities {
     let objects = trial::Objects::new();
-    let cancelled = async {
-        while !cancel.load(Ordering::Relaxed) {
-            sleep(CANCEL_LOOK).await;
-        }
-    };
     let found = tokio::select! {
         found = timeout(TRIALS_TIMEOUT, trial::all(store, public, &objects)) => found.ok(),
-        () = cancelled => None,
+        () = cancelled(cancel) => None,
     };
     let why = || format!("not found out within {} s", TRIALS_TIMEOUT.as_secs());
     let mut found = found.unwrap_or_else(|| Capabilities::unknown(&why()));

@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 
 use super::base::Base;
 use super::error::Error;
-use super::mirror::OpenMirror;
+use super::mirror::{self, OpenMirror};
 use super::progress::{Event, Progress};
 use super::release::{Object, file_comment};
 use crate::head::FileRow;
 use crate::index::Index;
 use crate::name::{Name, Version};
 use crate::profile::{FILE_MAX_BYTES, Profile};
-use crate::read;
 use crate::sign::SecretKey;
 
 /// A profile that the user wants to be shipped, and where he has it.
@@ -110,11 +109,8 @@ impl Shipped {
     /// # Errors
     /// A key that cannot sign.
     pub fn objects(self, key: Option<&SecretKey>) -> Result<Vec<Object>, Error> {
-        let Some(key) = key else { return Ok(vec![self.file]) };
-        let signed = key.sign(&self.file.bytes, &file_comment(&self.file.path));
-        let signed = signed.map_err(|e| Error::local(e.to_string()))?;
-        let signature = Object::new(self.file.path.signature(), signed.text().to_owned());
-        Ok(vec![signature, self.file])
+        let signature = key.map(|key| self.file.signature(key, &file_comment(&self.file.path))).transpose()?;
+        Ok(signature.into_iter().chain([self.file]).collect())
     }
 }
 
@@ -127,18 +123,12 @@ pub async fn held(
 ) -> Option<Profile> {
     let head = base.head.as_ref()?;
     let row = versions.iter().find_map(|version| Profile::row_in(head, *version))?;
-    if row.bytes > FILE_MAX_BYTES {
-        return None;
-    }
-    let mut why = None;
-    for mirror in mirrors.iter().filter(|m| m.is_up() && m.head.is_some()) {
-        let found = read::file(&*mirror.store, row).await.map_err(|e| e.to_string());
-        match found.and_then(|file| Profile::parse(&file).map_err(|e| format!("{}: {e}", row.path))) {
-            Ok(profile) => return Some(profile),
-            Err(e) => drop(why.get_or_insert(e)),
+    let file = mirror::file(mirrors, row, FILE_MAX_BYTES).await.map_err(|e| e.to_string());
+    match file.and_then(|file| Profile::parse(&file).map_err(|e| format!("{}: {e}", row.path))) {
+        Ok(profile) => Some(profile),
+        Err(why) => {
+            progress.event(Event::Warning(&format!("{why}; the new version has no profile")));
+            None
         }
     }
-    let why = why.unwrap_or_else(|| format!("{}: no mirror has it", row.path));
-    progress.event(Event::Warning(&format!("{why}; the new version has no profile")));
-    None
 }

@@ -1,4 +1,11 @@
-//! What an operation tells while it works. The library prints nothing; a binary shows this or does not.
+//! What an operation tells while it works, and whether the user wants it to end. The library prints nothing; a binary
+//! shows this or does not.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often the user is asked whether to go on.
+const CANCEL_LOOK: Duration = Duration::from_millis(100);
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -81,4 +88,11 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn event(&self, _: Event<'_>) {}
+}
+
+/// Returns when the user has had enough.
+pub async fn cancelled(cancel: &AtomicBool) {
+    while !cancel.load(Ordering::Relaxed) {
+        tokio::time::sleep(CANCEL_LOOK).await;
+    }
 }

@@ -13,11 +13,14 @@ use super::error::{Error, ErrorKind};
 use super::known::Known;
 use super::mirror::OpenMirror;
 use super::presence::Listing;
+use crate::digest::Sha256;
+use crate::head::FileRow;
 use crate::index::{BlockRow, Index};
 use crate::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::layout::RepoPath;
 use crate::name::Name;
 use crate::read;
+use crate::sign::SecretKey;
 use crate::store::retry::Retried;
 use crate::store::{Fetch, Put, Store, Swap};
 
@@ -199,6 +202,20 @@ impl Object {
     /// An object that has these bytes and no others.
     pub fn new(path: RepoPath, bytes: impl Into<Bytes>) -> Self {
         Self { path, bytes: bytes.into(), keep: false }
+    }
+
+    /// The signature of this object; `comment` is its trusted comment.
+    ///
+    /// # Errors
+    /// A key that cannot sign.
+    pub fn signature(&self, key: &SecretKey, comment: &str) -> Result<Self, Error> {
+        let signature = key.sign(&self.bytes, comment).map_err(|e| Error::local(e.to_string()))?;
+        Ok(Self::new(self.path.signature(), signature.text().to_owned()))
+    }
+
+    /// By which a head names it.
+    pub fn row(&self) -> FileRow {
+        FileRow { path: self.path.clone(), bytes: self.bytes.len() as u64, sha256: Sha256::of(&self.bytes) }
     }
 
     /// Creates the object; one that is there with other bytes is damaged, and replaced. Whether it was written.

@@ -22,20 +22,16 @@ mod strays;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 use super::error::Error;
-use super::progress::Progress;
+use super::progress::{Progress, cancelled};
 use crate::mirrors::Mirrors;
 use crate::name::Name;
 use run::Run;
 
 pub use believe::Believe;
 pub use problem::{Checked, Place, Problem, ProblemKind, VerifyReport};
-
-/// How often the user is asked whether to go on.
-const CANCEL_LOOK: Duration = Duration::from_millis(100);
 
 /// What is to be checked.
 #[derive(Debug, Clone)]
@@ -75,10 +71,4 @@ pub async fn verify(
     };
     run.close().await;
     done
-}
-
-async fn cancelled(cancel: &AtomicBool) {
-    while !cancel.load(Ordering::Relaxed) {
-        tokio::time::sleep(CANCEL_LOOK).await;
-    }
 }

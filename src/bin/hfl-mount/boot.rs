@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hfl::head::FileRow;
 use hfl::mount::ahead::{Ahead, AheadCounts, Room};
 use hfl::mount::disk::DiskStore;
 use hfl::mount::image::Image;
@@ -152,6 +153,10 @@ fn given_profile(path: &Path) -> Result<Profile, Failure> {
 /// The profile that the head names, if it is kept.
 pub async fn kept_profile(opened: &Opened, kept: &Kept) -> Option<Profile> {
     let row = Profile::row_in(&opened.head, opened.row.version).filter(|row| row.bytes <= FETCHED_MAX_BYTES)?;
+    read_kept(row, kept).await
+}
+
+async fn read_kept(row: &FileRow, kept: &Kept) -> Option<Profile> {
     Profile::parse(&read::file(&*kept.store(), row).await.ok()?).ok()
 }
 
@@ -168,9 +173,13 @@ pub async fn own_profile(
         log.warn(format_args!("{}: {} bytes, too large to be fetched ahead", row.path, row.bytes));
         return None;
     }
-    let cache = kept.map(Kept::store);
+    if let Some(kept) = kept
+        && let Some(profile) = read_kept(row, kept).await
+    {
+        return Some(profile);
+    }
     let mut why = None;
-    for store in cache.iter().chain(stores) {
+    for store in stores {
         let file = match read::file(&**store, row).await {
             Ok(file) => file,
             Err(e) => {
