@@ -254,6 +254,11 @@ fn verify_and_gc_know_it() {
             assert!(fs::read(&place).unwrap() == good, "{kind} {file}");
         }
     }
+    let other = profile_at(&index(&lab, "a", 1), offsets(&[5, 6]));
+    lab.write("boot.profile", other.to_bytes());
+    lab.publish(&["os.img", "--profile", "boot.profile"]);
+    let of_version_1 = || lab.files("a").into_iter().filter(|f| f.starts_with("profile/os/1-")).count();
+    assert_eq!(of_version_1(), 4, "the one that was replaced lies there until its version goes");
     lab.write("os.img", Random(2).bytes(24 << 16));
     lab.publish(&["os.img"]);
     lab.ok(&["gc", "--to", "mirrors.toml", "--keep", "1", "--grace-days", "0"]);

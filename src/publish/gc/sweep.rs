@@ -83,7 +83,7 @@ pub(super) async fn sweep(
         return Ok(swept);
     }
     let roots = roots::find(mirrors, &listed, keys).await?;
-    let dead = dead(mirrors, &due, &roots, &mut swept, watch).await;
+    let dead = dead(mirrors, &listed, &due, &roots, &mut swept, watch).await;
     refuse_too_much(&dead, &roots, options)?;
     if options.work.dry_run {
         return Ok(swept);
@@ -126,8 +126,16 @@ fn due(records: Vec<Retired>, options: &GcOptions, swept: &mut Swept) -> Vec<Ret
     due
 }
 
-/// What the due versions named and nothing that lives does.
-async fn dead(mirrors: &[OpenMirror], due: &[Retired], roots: &Roots, swept: &mut Swept, watch: &Watch) -> Dead {
+/// What the due versions named and nothing that lives does, and what else lies there that was published for them alone: a
+/// profile that was replaced.
+async fn dead(
+    mirrors: &[OpenMirror],
+    listed: &[Vec<Entry>],
+    due: &[Retired],
+    roots: &Roots,
+    swept: &mut Swept,
+    watch: &Watch,
+) -> Dead {
     let mut dead = Dead::default();
     let mut records = Vec::new();
     for record in due {
@@ -146,8 +154,15 @@ async fn dead(mirrors: &[OpenMirror], due: &[Retired], roots: &Roots, swept: &mu
         }
         let index = record.row.index_path(&record.image);
         let files = record.files.iter().map(|f| f.path.clone());
-        let own = files.chain([index]).filter(|path| !roots.paths.contains(path));
-        dead.files.extend(own.flat_map(|path| [path.signature(), path]));
+        let named = files.chain([index]).flat_map(|path| [path.signature(), path]);
+        let found = listed.iter().flatten().map(|entry| entry.path.clone());
+        let own = named.chain(found.filter(|path| path.belongs_to(&record.image, record.row.version)));
+        let lives = |path: &RepoPath| {
+            let signed = path.as_str().strip_suffix(".minisig").and_then(|path| path.parse().ok());
+            roots.paths.contains(path) || signed.is_some_and(|path| roots.paths.contains(&path))
+        };
+        let own: BTreeSet<RepoPath> = own.filter(|path| !lives(path)).collect();
+        dead.files.extend(own);
         records.extend(record.path());
     }
     // The records go last: as long as one is there, a sweep that was cut short is done again.
