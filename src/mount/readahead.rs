@@ -3,6 +3,9 @@
 //! Pure decisions; it fetches nothing. Several streams at once are told apart. A stream has to prove itself by reads
 //! that continue each other exactly; from then on it may be disordered a little, because several threads carry its
 //! reads. What it is ahead by is counted in bytes that are stored somewhere: holes cost nothing.
+//!
+//! Most streams end with their file, and what was fetched behind that end was fetched for nothing. So nothing is done for
+//! short ones, which most files of a boot are, and a long one is never followed by more than half of what it has read.
 
 use std::ops::Range;
 
@@ -10,8 +13,10 @@ use std::ops::Range;
 const STREAMS: usize = 8;
 /// Reads that continue each other before a stream counts as one.
 const PROOF: u32 = 3;
-/// The first window of a stream, in bytes.
-const FIRST_WINDOW: u64 = 512 << 10;
+/// What a stream must have read before anything is fetched ahead of it, in bytes.
+const LONG: u64 = 2 << 20;
+/// The part of what it has read that may be fetched ahead.
+const WORTH: u64 = 2;
 /// How far from its place a read of a proved stream may be, in bytes.
 const DISORDER: u64 = 2 << 20;
 
@@ -23,8 +28,8 @@ struct Stream {
     ahead: u64,
     /// Reads in a row.
     reads: u32,
-    /// Bytes to be ahead.
-    window: u64,
+    /// Bytes that they had.
+    bytes: u64,
     /// When it was last read from, in reads.
     last: u64,
 }
@@ -64,8 +69,9 @@ impl Readahead {
         };
         stream.last = now;
         stream.reads = stream.reads.saturating_add(1);
+        stream.bytes = stream.bytes.saturating_add(range.end.saturating_sub(range.start));
         stream.reached = stream.reached.max(range.end);
-        if stream.reads < PROOF {
+        if stream.reads < PROOF || stream.bytes < LONG.min(self.window_max * WORTH) {
             return None;
         }
         stream.plan(self.window_max, advance)
@@ -75,20 +81,21 @@ impl Readahead {
     fn start(&mut self, range: &Range<u64>) {
         let oldest = self.streams.iter_mut().min_by_key(|s| s.last);
         if let Some(stream) = oldest {
-            *stream = Stream { reached: range.end, ahead: range.end, reads: 1, window: 0, last: self.reads };
+            let bytes = range.end.saturating_sub(range.start);
+            *stream = Stream { reached: range.end, ahead: range.end, reads: 1, bytes, last: self.reads };
         }
     }
 }
 
 impl Stream {
-    /// Asks for a whole window once less than half of one is left; every time the next window is twice as large.
+    /// Asks for a whole window once less than half of one is left; windows grow with what was read.
     fn plan(&mut self, window_max: u64, advance: impl Fn(u64, u64) -> u64) -> Option<Range<u64>> {
+        let window = (self.bytes / WORTH).min(window_max);
         let from = self.ahead.max(self.reached);
-        if self.ahead > self.reached && advance(self.reached, self.window / 2) < self.ahead {
+        if self.ahead > self.reached && advance(self.reached, window / 2) < self.ahead {
             return None;
         }
-        self.window = (self.window * 2).clamp(FIRST_WINDOW.min(window_max), window_max);
-        let to = advance(self.reached, self.window);
+        let to = advance(self.reached, window);
         if to <= from {
             return None;
         }

@@ -88,12 +88,15 @@ fn a_stream_is_read_ahead_of_without_gaps_and_up_to_the_window() {
         let range = read * 128 * KIB..(read + 1) * 128 * KIB;
         if let Some(fetch) = readahead.read(&range, dense) {
             assert!(fetch.start >= ahead && (ahead == 0 || fetch.start == ahead), "no gap, nothing twice");
-            assert!(fetch.end <= range.end + 8 * MIB);
+            assert!(range.end >= 2 * MIB, "nothing for a stream that may be short");
+            let most = (8 * MIB).min(range.end / 2);
+            assert!(fetch.end <= range.end + most, "never more than half of what was read");
             ahead = fetch.end;
             asked += 1;
         }
-        if read > 64 {
-            assert!(ahead >= range.end + 4 * MIB, "half a window is left at read {read}");
+        if range.end >= 2 * MIB {
+            let half = (8 * MIB).min(range.end / 2) / 2;
+            assert!(ahead >= range.end + half, "half a window is left at read {read}");
         }
     }
     println!("{asked} decisions to fetch in 512 reads");
@@ -127,20 +130,21 @@ fn several_streams_and_disorder_are_followed() {
             }
         }
     }
-    let wanted = 4 * 400;
+    // The first two mebibytes of each were not foreseen.
+    let wanted = 4 * (400 - 32);
     assert!(fetched.len() >= wanted - 20, "{} of {wanted}", fetched.len());
 }
 
 #[test]
 fn holes_cost_no_window() {
     let mut readahead = Readahead::new(MIB);
-    // From 1 MiB to 1 GiB lies a hole.
+    // From 4 MiB to 1 GiB lies a hole.
     let advance = |from: u64, bytes: u64| {
-        let stored = MIB.saturating_sub(from.min(MIB));
+        let stored = (4 * MIB).saturating_sub(from.min(4 * MIB));
         if bytes <= stored { from + bytes } else { from.max(1024 * MIB) + (bytes - stored) }
     };
     let mut end = 0;
-    for read in 0..8 {
+    for read in 0..32 {
         let range = read * 128 * KIB..(read + 1) * 128 * KIB;
         end = readahead.read(&range, advance).map_or(end, |fetch| fetch.end);
     }
