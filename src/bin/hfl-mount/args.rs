@@ -42,6 +42,9 @@ pub struct Args {
     /// Blocks in memory, those on their way included: bytes, or with K, M, G
     #[arg(long, value_name = "BYTES", default_value = "20M", value_parser = bytes)]
     pub memory: u64,
+    /// Fetch nothing because it comes next; a profile's blocks are still fetched ahead
+    #[arg(long)]
+    pub no_readahead: bool,
     #[command(flatten)]
     pub boot: BootArgs,
     /// Hold a root file system: hard mode, all memory locked, out of reach of the out-of-memory killer, SIGTERM and SIGHUP

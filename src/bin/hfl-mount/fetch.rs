@@ -85,7 +85,7 @@ async fn fetch(args: &FetchArgs, log: &Arc<Log>) -> Result<(), Failure> {
     let trust = trust(origin)?;
     let mut sources = sources(origin)?;
     let opened = open(origin, &sources, &trust, log).await?;
-    check_seen(&opened, &trust, &mut sources, log)?;
+    check_seen(origin, &opened, &trust, &mut sources, log)?;
     let directory = cache_directory(origin)
         .ok_or_else(|| Failure::new(LOCAL, "no place for a cache").hint("name one with --cache"))?;
     let cannot = |e| Failure::new(LOCAL, format!("cache {}: {e}", directory.display()));

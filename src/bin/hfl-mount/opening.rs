@@ -139,9 +139,17 @@ fn absolute(sources: &[Source]) -> Vec<Source> {
     sources.iter().map(absolute).collect()
 }
 
-/// Compares the head with what was seen before, and remembers it.
-pub fn check_seen(opened: &Opened, trust: &Trust, sources: &mut Sources, log: &Log) -> Result<(), Failure> {
-    sources.add_mirrors(&opened.head);
+/// Takes in the mirrors that the head names; compares it with what was seen before, and remembers it.
+pub fn check_seen(
+    origin: &Origin,
+    opened: &Opened,
+    trust: &Trust,
+    sources: &mut Sources,
+    log: &Log,
+) -> Result<(), Failure> {
+    if !origin.only {
+        sources.add_mirrors(&opened.head);
+    }
     let (image, places) = (&opened.head.image, sources.places());
     let state = state();
     let mut seen = match state.as_deref().map_or(Ok(seen::Seen::default()), |state| seen::load(state, image)) {

@@ -35,6 +35,9 @@ pub struct Origin {
     /// Further mirrors: a file of base URLs, one a line; SOURCE may then be the image's name alone
     #[arg(long, value_name = "FILE")]
     pub mirrors: Option<PathBuf>,
+    /// Ask these mirrors alone, not those that the image's head names
+    #[arg(long)]
+    pub only: bool,
     /// Go through this proxy: http(s)://[USER:PASSWORD@]HOST:PORT [default: http_proxy, https_proxy and no_proxy]
     #[arg(long, value_name = "URL")]
     pub proxy: Option<String>,

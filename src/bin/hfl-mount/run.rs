@@ -61,7 +61,7 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
     let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
     let (disk, kept) = runtime.block_on(cache::open(args, &log)).unzip();
     let opened = runtime.block_on(open_or_kept(origin, &sources, &trust, kept.as_ref(), &log))?;
-    check_seen(&opened, &trust, &mut sources, &log)?;
+    check_seen(origin, &opened, &trust, &mut sources, &log)?;
     if args.root {
         runtime.block_on(sources.look_up());
     }
@@ -99,7 +99,8 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
 }
 
 fn readahead_bytes(args: &Args) -> u64 {
-    if args.one_at_a_time { 0 } else { READAHEAD_MAX_BYTES.min(args.memory / 8 * READAHEAD_EIGHTHS) }
+    let off = args.no_readahead || args.one_at_a_time;
+    if off { 0 } else { READAHEAD_MAX_BYTES.min(args.memory / 8 * READAHEAD_EIGHTHS) }
 }
 
 /// The image behind its caches; from now on its mirrors are measured.
