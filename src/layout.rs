@@ -33,6 +33,31 @@ pub enum Kind {
     File,
 }
 
+/// A file that a version is booted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootFile {
+    /// The kernel.
+    Kernel,
+    /// The miniroot.
+    Miniroot,
+    /// What is added to the kernel's command line, and a line feed.
+    Cmdline,
+}
+
+impl BootFile {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Kernel, Self::Miniroot, Self::Cmdline];
+
+    /// Its name, in whatever directory it lies.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "vmlinuz",
+            Self::Miniroot => "initrd.img",
+            Self::Cmdline => "cmdline",
+        }
+    }
+}
+
 impl RepoPath {
     /// The names of all images, one a line.
     pub fn images() -> Self {
@@ -75,6 +100,11 @@ impl RepoPath {
         let name = self.0.strip_prefix(&format!("profile/{image}/{version}-"));
         let digits = name.and_then(|name| name.strip_suffix(".profile"));
         digits.is_some_and(is_digest_start)
+    }
+
+    /// A file that a version is booted with.
+    pub fn boot_file(image: &Name, version: Version, file: BootFile) -> Self {
+        Self(format!("boot/{image}/{version}/{}", file.name()))
     }
 
     /// Whether what lies here was published for one version: `boot/NAME/VERSION/...`, `profile/NAME/VERSION-...`.

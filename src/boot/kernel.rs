@@ -34,14 +34,19 @@ pub struct Kernel {
 impl Kernel {
     /// The machine it is for, where that can be told from it alone.
     pub fn machine(&self) -> Option<&'static str> {
-        let is_bzimage = self.bytes.get(514..518) == Some(b"HdrS");
-        let is_wide = self.bytes.get(566).is_some_and(|flags| flags & 1 != 0);
-        match is_bzimage {
-            true if is_wide => Some("x86_64"),
-            true => Some("i686"),
-            false if self.bytes.get(56..60) == Some(b"ARM\x64") => Some("aarch64"),
-            false => elf::machine(&self.bytes),
-        }
+        machine(&self.bytes)
+    }
+}
+
+/// The machine that a kernel is for, as `uname -m` says it, where that can be told from it alone.
+pub fn machine(kernel: &[u8]) -> Option<&'static str> {
+    let is_bzimage = kernel.get(514..518) == Some(b"HdrS");
+    let is_wide = kernel.get(566).is_some_and(|flags| flags & 1 != 0);
+    match is_bzimage {
+        true if is_wide => Some("x86_64"),
+        true => Some("i686"),
+        false if kernel.get(56..60) == Some(b"ARM\x64") => Some("aarch64"),
+        false => elf::machine(kernel),
     }
 }
 

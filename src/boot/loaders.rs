@@ -74,7 +74,10 @@ pub fn render(templates: Option<&Path>, menu: &Menu) -> Result<Vec<(&'static str
 
 impl Menu {
     /// The kernel's command line for one version, with as many mirrors as it has room for.
-    fn arguments(&self, entry: &Entry) -> Result<String, Error> {
+    ///
+    /// # Errors
+    /// One that is too long for a kernel.
+    pub fn arguments(&self, entry: &Entry) -> Result<String, Error> {
         let shown = self.mirrors.len().min(MIRRORS_SHOWN);
         let fewer = (1..shown).rev().map(|mirrors| self.words(entry, mirrors));
         let all = self.words(entry, shown);

@@ -23,5 +23,11 @@ mod wanted;
 
 pub use build::{Built, Ingredients, Options, Summary};
 pub use error::Error;
+pub use kernel::machine;
 pub use loaders::{Entry, Menu, render as render_loaders};
 pub use miniroot::Settings;
+
+/// The largest kernel or miniroot that is published, in bytes.
+pub const FILE_MAX_BYTES: u64 = 256 << 20;
+/// The largest file with words for the kernel's command line, in bytes.
+pub const CMDLINE_MAX_BYTES: u64 = 4096;

@@ -11,21 +11,13 @@ use super::base::Base;
 use super::error::{Error, ErrorKind};
 use super::mirror::{self, OpenMirror};
 use super::release::{Object, file_comment};
-use crate::boot::{self, Ingredients, Settings};
+use crate::boot::{self, FILE_MAX_BYTES, Ingredients, Settings};
 use crate::head::Head;
 use crate::keys::PublicKey;
-use crate::layout::RepoPath;
+use crate::layout::{BootFile, RepoPath};
 use crate::name::{Name, Version};
 use crate::sign::SecretKey;
 
-/// The kernel.
-pub const KERNEL: &str = "vmlinuz";
-/// The miniroot.
-pub const MINIROOT: &str = "initrd.img";
-/// What is added to the kernel's command line, and a line feed.
-pub const CMDLINE: &str = "cmdline";
-/// The largest of these files, in bytes.
-const FILE_MAX_BYTES: u64 = 256 << 20;
 /// The most that is added to a command line, in bytes.
 const APPEND_MAX_BYTES: usize = 1024;
 
@@ -67,7 +59,10 @@ impl BootFiles {
         check_append(&options.append)
             .map_err(|why| Error::new(ErrorKind::Usage, format!("--boot-append `{}`: {why}", options.append)))?;
         let source = match &options.directory {
-            Some(directory) => Source::Given { kernel: load(directory, KERNEL)?, miniroot: load(directory, MINIROOT)? },
+            Some(directory) => Source::Given {
+                kernel: load(directory, BootFile::Kernel)?,
+                miniroot: load(directory, BootFile::Miniroot)?,
+            },
             None => {
                 let (busybox, modules) = (options.busybox.clone(), options.modules.clone());
                 let wanted =
@@ -100,8 +95,9 @@ impl BootFiles {
             }
         };
         let cmdline = Bytes::from(format!("{}\n", self.append));
-        let files = [(KERNEL, kernel), (MINIROOT, miniroot), (CMDLINE, cmdline)];
-        files.into_iter().map(|(file, bytes)| Ok(Object::new(path(image, version, file)?, bytes))).collect()
+        let files = [(BootFile::Kernel, kernel), (BootFile::Miniroot, miniroot), (BootFile::Cmdline, cmdline)];
+        let object = |(file, bytes)| Object::new(RepoPath::boot_file(image, version, file), bytes);
+        Ok(files.into_iter().map(object).collect())
     }
 }
 
@@ -139,21 +135,13 @@ pub fn signed(files: &[Object], key: Option<&SecretKey>) -> Result<Vec<Object>, 
 pub async fn again(base: &Base, mirrors: &[OpenMirror], old: Version, new: Version) -> Result<Vec<Object>, Error> {
     let Some(head) = &base.head else { return Ok(Vec::new()) };
     let mut files = Vec::new();
-    for file in [KERNEL, MINIROOT, CMDLINE] {
-        let place = path(&head.image, old, file)?;
+    for file in BootFile::ALL {
+        let place = RepoPath::boot_file(&head.image, old, file);
         let Some(row) = head.files.iter().find(|row| row.path == place) else { return Ok(Vec::new()) };
-        files.push(Object::new(path(&head.image, new, file)?, mirror::file(mirrors, row, FILE_MAX_BYTES).await?));
+        let path = RepoPath::boot_file(&head.image, new, file);
+        files.push(Object::new(path, mirror::file(mirrors, row, FILE_MAX_BYTES).await?));
     }
     Ok(files)
-}
-
-/// Where a file of a version lies.
-///
-/// # Errors
-/// None for the files there are.
-pub fn path(image: &Name, version: Version, file: &str) -> Result<RepoPath, Error> {
-    let path = format!("boot/{image}/{version}/{file}");
-    path.parse().map_err(|e| Error::local(format!("{path}: {e}")))
 }
 
 /// Whether a text can stand on a kernel's command line in the files of every boot loader: none of them quotes it.
@@ -169,8 +157,8 @@ pub fn check_append(text: &str) -> Result<(), String> {
     }
 }
 
-fn load(directory: &Path, name: &str) -> Result<Bytes, Error> {
-    let path = directory.join(name);
+fn load(directory: &Path, file: BootFile) -> Result<Bytes, Error> {
+    let path = directory.join(file.name());
     let bytes = std::fs::metadata(&path).map_err(|e| {
         Error::io(&path, &e)
             .hint("--boot=DIRECTORY is what hfl boot build --out makes; --boot alone makes it of the image")

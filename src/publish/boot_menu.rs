@@ -2,18 +2,17 @@
 
 use std::path::Path;
 
-use super::boot_files::{self, CMDLINE, KERNEL, MINIROOT};
+use super::boot_files;
 use super::error::Error;
 use super::mirror::{self, OpenMirror};
 use super::progress::{Event, Progress};
 use super::release::Object;
-use crate::boot::{self, Entry, Menu};
+use crate::boot::{self, CMDLINE_MAX_BYTES, Entry, Menu};
 use crate::head::{FileRow, Head, VersionRow};
+use crate::layout::{BootFile, RepoPath};
 
 /// The versions that can be chosen: the newest, and the one before.
 const ENTRIES: usize = 2;
-/// The largest file with words for the command line, in bytes.
-const CMDLINE_MAX_BYTES: u64 = 4096;
 
 /// The files for boot loaders; none where no version has a kernel. `new` are objects that no mirror has yet.
 ///
@@ -52,10 +51,10 @@ pub async fn render(
 /// Kernel and miniroot of a version, as the head names them.
 pub fn named<'a>(head: &'a Head, version: &VersionRow) -> Option<(&'a FileRow, &'a FileRow)> {
     let row = |file| {
-        let path = boot_files::path(&head.image, version.version, file).ok()?;
+        let path = RepoPath::boot_file(&head.image, version.version, file);
         head.files.iter().find(|row| row.path == path)
     };
-    Some((row(KERNEL)?, row(MINIROOT)?))
+    Some((row(BootFile::Kernel)?, row(BootFile::Miniroot)?))
 }
 
 fn can_boot(head: &Head, version: &VersionRow) -> bool {
@@ -64,7 +63,7 @@ fn can_boot(head: &Head, version: &VersionRow) -> bool {
 
 /// What its publisher adds to the command line of a version.
 async fn append(head: &Head, version: &VersionRow, new: &[Object], mirrors: &[OpenMirror]) -> Result<String, Error> {
-    let path = boot_files::path(&head.image, version.version, CMDLINE)?;
+    let path = RepoPath::boot_file(&head.image, version.version, BootFile::Cmdline);
     let Some(row) = head.files.iter().find(|row| row.path == path) else { return Ok(String::new()) };
     let file = match new.iter().find(|object| object.path == path) {
         Some(object) => object.bytes.clone(),
