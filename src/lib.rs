@@ -7,7 +7,8 @@
 //!   the words they are made of. Pure: no files, sockets, clocks or threads; it fails on bad bytes and nothing else.
 //! - layer 1, [`store`]: bytes at relative paths; [`read`] on top of it: verified objects from a store, and nothing else.
 //! - layer 2, [`boot`], what a machine starts from, made out of an image; above it [`publish`], and beside them [`mount`]: the
-//!   operations. What publishes and what mounts do not know each other.
+//!   operations. What publishes and what mounts do not know each other. [`emulate`], which boots what was published, uses
+//!   what they do.
 //! - layer 3, the binaries: the only places with command lines, printing and exit codes.
 
 #![warn(missing_docs)]
@@ -39,6 +40,8 @@ pub use text::FormatError;
 
 #[cfg(feature = "publish")]
 pub mod boot;
+#[cfg(feature = "publish")]
+pub mod emulate;
 #[cfg(feature = "mount")]
 pub mod mount;
 #[cfg(feature = "publish")]

@@ -1,134 +1,13 @@
-//! Machines that boot a published image over HTTP: HFL_BOOT_IMAGE names one with a login on ttyS0 and a root without a
-//! password (kind `small` of benches/images.sh), HFL_STATIC_CLIENT the client as tests/all.sh builds it.
+//! Machines that boot a published image over HTTP.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
-use crate::lab::{Lab, full, skipped};
-use crate::machine::{HOST, Machine, is_there};
-use crate::servers::program;
-use crate::servers::web::WebHost;
-
-/// How long a boot may take where the processor is emulated and others use this machine, too.
-const BOOT_WAIT: Duration = Duration::from_secs(600);
-/// From the order to switch off to the end of QEMU.
-const END_WAIT: Duration = Duration::from_secs(30);
-const CARD: &str = "virtio-net-pci,netdev=n";
-
-/// An image that two web servers show, with all that boots it.
-struct Published {
-    lab: Lab,
-    hosts: [WebHost; 2],
-    bash: String,
-}
-
-/// What is needed, or why it is not there.
-fn needed() -> Result<(PathBuf, PathBuf), String> {
-    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
-    let image = named("HFL_BOOT_IMAGE").ok_or("HFL_BOOT_IMAGE names no image that boots to a login on ttyS0")?;
-    let client = named("HFL_STATIC_CLIENT").ok_or("HFL_STATIC_CLIENT names no static client")?;
-    if !is_there() {
-        return Err("no qemu-system-x86_64".to_owned());
-    }
-    for wanted in ["nginx", "debugfs", "busybox"] {
-        program(wanted).ok_or(format!("no {wanted}"))?;
-    }
-    Ok((image, client))
-}
-
-impl Published {
-    fn new() -> Option<Self> {
-        let (image, client) = match needed() {
-            Ok(needed) => needed,
-            Err(why) => {
-                skipped(&why);
-                return None;
-            }
-        };
-        let lab = Lab::new();
-        let hosts = ["a", "b"].map(|name| {
-            fs::create_dir(lab.path(name)).unwrap();
-            WebHost::start(&lab.path(name)).unwrap()
-        });
-        let mut table = format!("[publish]\nclient = [{:?}]\n", client.display().to_string());
-        for (name, host) in ["a", "b"].iter().zip(&hosts) {
-            let read = format!("http://{HOST}:{}/", host.port());
-            table +=
-                &format!("[[mirror]]\nname = \"{name}\"\nwrite = \"./{name}\"\nread = \"{read}\"\nread-back = false\n");
-        }
-        lab.write("mirrors.toml", table);
-        let words = ["publish", image.to_str().unwrap(), "--name", "small", "--to", "mirrors.toml", "--boot"];
-        let append = "console=ttyS0 net.ifnames=0 systemd.show_status=0";
-        lab.ok(&words.iter().copied().chain(["--boot-append", append]).collect::<Vec<_>>());
-        let bash = digest_of_bash(&image);
-        Some(Self { lab, hosts, bash })
-    }
-
-    /// A file of the newest version's boot files.
-    fn file(&self, name: &str) -> String {
-        self.lab.path(&format!("a/boot/small/1/{name}")).display().to_string()
-    }
-
-    /// A machine whose kernel and miniroot QEMU itself loads, with further words for the kernel; it asks both hosts unless
-    /// the words name another.
-    fn machine(&self, words: &str, options: &[&str]) -> Machine {
-        let (kernel, miniroot) = (self.file("vmlinuz"), self.file("initrd.img"));
-        let urls = self.hosts.each_ref().map(|host| format!("http://{HOST}:{}/", host.port())).join(",");
-        let usual_words = "console=ttyS0 net.ifnames=0 systemd.show_status=0 hfl.name=small";
-        let from = if words.contains("hfl.url=") { String::new() } else { format!("hfl.url={urls}") };
-        let append = format!("{usual_words} {from} {words}");
-        let loaded = ["-kernel", &kernel, "-initrd", &miniroot, "-append", &append];
-        let card = ["-netdev", "user,id=n", "-device", CARD];
-        Machine::start(1024, &[&loaded[..], &card, options].concat())
-    }
-
-    /// What was read of both hosts so far.
-    fn read(&self) -> String {
-        let [a, b] = self.hosts.each_ref().map(WebHost::blocks);
-        format!("{} and {} blocks, {} and {} bytes", a.0, b.0, a.1, b.1)
-    }
-}
-
-/// SHA-256 of /bin/bash in the image, as debugfs finds it there.
-fn digest_of_bash(image: &std::path::Path) -> String {
-    let mut debugfs = std::process::Command::new(program("debugfs").unwrap());
-    let output = debugfs.args(["-R", "cat /usr/bin/bash"]).arg(image).output().unwrap();
-    let found = if output.stdout.is_empty() {
-        let mut debugfs = std::process::Command::new(program("debugfs").unwrap());
-        debugfs.args(["-R", "cat /bin/bash"]).arg(image).output().unwrap()
-    } else {
-        output
-    };
-    assert!(!found.stdout.is_empty(), "no bash in the image");
-    Sha256::digest(&found.stdout).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What every machine has to be able to do once it is up.
-fn use_it(machine: &mut Machine, bash: &str) {
-    machine.log_in();
-    machine.run("echo what was written >/root/file; sync");
-    machine.run("echo 3 >/proc/sys/vm/drop_caches");
-    assert_eq!(machine.run("cat /root/file"), "what was written");
-    let digest = machine.run("sha256sum /bin/bash");
-    assert!(digest.starts_with(bash), "{digest}, not {bash}");
-    // The device is the one with the image's names, and nobody sees what it is made of.
-    assert_eq!(machine.run("readlink -f $(findmnt -no SOURCE /)"), "/dev/dm-0");
-    assert_eq!(machine.run("grep -c fuse.hfl /proc/self/mountinfo || true"), "0");
-    machine.run("kill -USR1 $(pgrep -f '^@/udhcpc'); sleep 5");
-    let lease = machine.run("tail -n 1 /run/hfl/net.log");
-    assert!(lease.starts_with("eth0: renew "), "{lease}");
-}
-
-/// Switches it off, and says how long that took.
-fn end(mut machine: Machine, order: &str) -> Duration {
-    machine.enter(order);
-    let took = machine.ended(END_WAIT);
-    println!("{order}: {:.1} s", took.as_secs_f64());
-    took
-}
+use crate::boot_published::{BOOT_WAIT, CARD, END_WAIT, KERNEL_WORDS, Published, end, use_it};
+use crate::lab::full;
+use crate::machine::{HOST, Machine};
+use crate::proxy::Proxy;
+use crate::servers::{local, program};
 
 #[test]
 fn it_boots_and_one_mirror_ends_in_the_middle() {
@@ -236,4 +115,76 @@ fn a_failure_says_what_to_do() {
     machine.wait_for("RW", Duration::from_secs(30));
     machine.enter("reboot -f");
     machine.ended(END_WAIT);
+}
+
+/// The wire is long: 100 ms for a question and its answer.
+#[test]
+fn it_boots_over_a_long_wire() {
+    let Some(published) = Published::new() else { return };
+    let proxies = published.hosts.each_ref().map(|host| Proxy::start(local(host.port())));
+    for proxy in &proxies {
+        proxy.faults().delay(Duration::from_millis(50), Duration::from_millis(50));
+    }
+    let urls = proxies.each_ref().map(|proxy| format!("http://{HOST}:{}/", proxy.address().port())).join(",");
+    let mut machine = published.machine(&format!("hfl.only hfl.url={urls}"), &[]);
+    let root = machine.wait_for("over to /sbin/init", BOOT_WAIT);
+    let login = machine.wait_for("login:", BOOT_WAIT);
+    println!("root after {:.1} s, login after {:.1} s; {}", root.as_secs_f64(), login.as_secs_f64(), published.read());
+    use_it(&mut machine, &published.bash);
+    end(machine, "poweroff");
+    let connections: u64 = proxies.iter().map(|proxy| proxy.faults().connections()).sum();
+    assert!(connections > 0, "everything went through the long wire");
+}
+
+/// A miniroot believes the key that is pinned in it, and no other.
+#[test]
+fn it_does_not_boot_what_another_key_signed() {
+    let Some(published) = Published::new() else { return };
+    let other = crate::lab::Lab::with_mirrors(&["a"]);
+    other.write("os.img", crate::lab::Random(1).bytes(1 << 20));
+    let key = other.publish(&["os.img"])["public_key"].as_str().unwrap().to_owned();
+    let image = std::env::var("HFL_BOOT_IMAGE").unwrap();
+    let client = std::env::var("HFL_STATIC_CLIENT").unwrap();
+    published
+        .lab
+        .ok(&["boot", "build", &image, "--name", "small", "--key", &key, "--client", &client, "--out", "other"]);
+    let file = |name: &str| published.lab.path(&format!("other/{name}")).display().to_string();
+    let words = format!("{KERNEL_WORDS} hfl.url={} panic=1", published.urls());
+    let options = ["-kernel", &file("vmlinuz"), "-initrd", &file("initrd.img"), "-append", &words];
+    let mut machine = Machine::start(1024, &[&options[..], &["-netdev", "user,id=n", "-device", CARD]].concat());
+    machine.wait_for("cannot boot: what the mirrors say does not verify", BOOT_WAIT);
+    machine.wait_for("what to do: is it the publisher's key", Duration::from_secs(10));
+    machine.ended(END_WAIT);
+    assert_eq!(published.blocks().len(), 0, "nothing was fetched for it");
+}
+
+/// Of several cards the one is used on which somebody answers, and the system may not take it away.
+#[test]
+fn it_finds_the_card_that_works_and_keeps_it() {
+    let Some(published) = Published::new() else { return };
+    // The first card's network has nobody in it.
+    let dead = ["-netdev", "hubport,id=h,hubid=7", "-device", "virtio-net-pci,netdev=h,addr=2"];
+    let mut machine = published.machine("", &dead);
+    let login = machine.wait_for("login:", BOOT_WAIT);
+    println!("login after {:.1} s with a dead card beside", login.as_secs_f64());
+    machine.log_in();
+    let card = machine.run("cut -d: -f1 /run/hfl/net.log | tail -n 1");
+    let other = if card == "eth0" { "eth1" } else { "eth0" };
+    assert!(machine.run(&format!("ip -4 -o addr show dev {card}")).contains("10.0.2."), "{card}");
+    assert_eq!(machine.run(&format!("ip -4 -o addr show dev {other}")), "");
+    // systemd's own network manager, told to manage every card, leaves this one alone.
+    machine.run("printf '[Match]\\nName=eth*\\n[Network]\\nDHCP=no\\nAddress=192.0.2.9/24\\n' >/etc/systemd/network/all.network");
+    machine.run("systemctl start systemd-networkd; sleep 3");
+    assert!(machine.run(&format!("networkctl --no-pager status {card} | cat")).contains("unmanaged"));
+    assert!(machine.run(&format!("ip -4 -o addr show dev {other}")).contains("192.0.2.9"), "it does manage the other");
+    machine.run("systemctl stop systemd-networkd; sleep 1");
+    use_again(&mut machine, &published.bash);
+    end(machine, "poweroff");
+}
+
+/// Its root can still be read from the network.
+fn use_again(machine: &mut Machine, bash: &str) {
+    machine.run("echo 3 >/proc/sys/vm/drop_caches");
+    let digest = machine.run("sha256sum /bin/bash");
+    assert!(digest.starts_with(bash), "{digest}");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, lowest first; a module of one may use those of lower ones and of its own, never of a higher one.
-const LAYERS: [&[&str]; 5] = [
+const LAYERS: [&[&str]; 6] = [
     &[
         "block", "delta", "digest", "elf", "format", "head", "index", "keys", "layout", "mirrors", "name", "profile",
         "sign", "split", "text", "time", "url",
@@ -13,6 +13,7 @@ const LAYERS: [&[&str]; 5] = [
     &["read"],
     &["boot"],
     &["publish", "mount"],
+    &["emulate"],
 ];
 
 fn sources() -> Vec<PathBuf> {

@@ -14,7 +14,8 @@ pub const BEHIND: u8 = 6;
 pub const UNVERIFIED: u8 = 3;
 /// No mirror could be reached.
 pub const UNREACHABLE: u8 = 4;
-const LOCAL: u8 = 1;
+/// Something on this machine.
+pub const LOCAL: u8 = 1;
 const USAGE: u8 = 2;
 const CONFLICT: u8 = 5;
 const INTERRUPTED: u8 = 130;

@@ -1,5 +1,6 @@
 //! nginx as the plainest of web servers: a directory for everybody to read, and a log of who read what.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -56,6 +57,13 @@ http {{
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The blocks that were asked for so far.
+    pub fn block_names(&self) -> BTreeSet<String> {
+        let log = fs::read_to_string(self.file("access.log")).unwrap_or_default();
+        let name = |line: &str| Some(line.split_once(" /blocks/")?.1.to_owned());
+        log.lines().filter_map(name).collect()
     }
 
     /// Requests for blocks so far, and the bytes that were sent for them.

@@ -1,11 +1,16 @@
 //! `hfl publish`.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use hfl::emulate::{self, Bootable};
+use hfl::head::Trust;
 use hfl::name::{Label, Name};
+use hfl::profile::Profile;
 use hfl::publish::{self, BootOptions, Error, ErrorKind, MirrorReport, Options, Outcome, Report};
 use hfl::split::Choice;
 
@@ -22,6 +27,7 @@ const SPOOL_MAX_BYTES: u64 = 8 << 30;
   hfl publish /dev/vg/root --name root --to mirrors.toml --label nightly
   hfl publish debian-ps3.img --to mirrors.toml --profile boot.profile
   hfl publish debian.img --to mirrors.toml --boot --boot-append 'console=ttyS0'
+  hfl publish debian.img --to mirrors.toml --boot --profile auto
   zstdcat image.zst | hfl publish - --name image --to mirrors.toml
 
 Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable,
@@ -38,8 +44,9 @@ pub struct Args {
     /// Compression, 0 to 12 [default: 5]
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=12))]
     level: Option<u8>,
-    /// Ship the version with this boot profile, as hfl-mount --record wrote it [default: that of the version before]
-    #[arg(long, value_name = "FILE")]
+    /// Ship the version with this boot profile, as hfl-mount --record wrote it; with `auto`, boot it in QEMU once it is
+    /// published, as hfl boot try --record does, and ship what that reads [default: that of the version before]
+    #[arg(long, value_name = "FILE|auto")]
     profile: Option<PathBuf>,
     /// What to say of this version, at most 64 characters
     #[arg(long)]
@@ -98,14 +105,76 @@ impl BootArgs {
     }
 }
 
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+/// What `--profile` says where a boot is to be recorded; a file of that name is `./auto`.
+const AUTO: &str = "auto";
+
+pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let (json, verbosity) = (args.change.output.json, args.change.output.verbosity());
+    let is_quiet = verbosity == Verbosity::Quiet;
+    let records = args.profile.take_if(|profile| profile.as_os_str() == AUTO).is_some();
+    if records && (args.boot.boot.is_none() || args.image == Path::new("-")) {
+        return Err(super::usage(
+            "--profile auto boots what is published: it needs --boot, and an image in a file".into(),
+        ));
+    }
     let options = options(args)?;
     let cancel = super::cancel_on_signal()?;
-    let show = Arc::new(Show::new(verbosity));
-    let report = super::runtime()?.block_on(publish::publish(options, show.clone(), cancel));
-    drop(show);
-    finish(&report?, json, verbosity == Verbosity::Quiet)
+    let run = |options, cancel| async move {
+        let show = Arc::new(Show::new(verbosity));
+        publish::publish(options, show.clone(), cancel).await
+    };
+    let runtime = super::runtime()?;
+    let report = runtime.block_on(run(options.clone(), Arc::clone(&cancel)))?;
+    if !records || options.work.dry_run {
+        return finish(&report, json, is_quiet);
+    }
+    // Whoever asked for text sees at once that it is published: the boot takes its time.
+    let published = if json { ExitCode::SUCCESS } else { finish(&report, false, is_quiet)? };
+    let Some((trial, shipped)) = runtime.block_on(record(options, &report, is_quiet, &cancel, run))? else {
+        return if json { finish(&report, true, is_quiet) } else { Ok(published) };
+    };
+    let behind = report.behind().count() + shipped.behind().count();
+    if json {
+        let mut all = serde_json::to_value(&report)?;
+        all["profile_blocks"] = shipped.profile_blocks.into();
+        all["trial"] = serde_json::to_value(&trial)?;
+        exit::print_json(&all)?;
+    } else if !is_quiet {
+        let blocks = count(shipped.profile_blocks.unwrap_or_default());
+        let (marker, machine) = (&trial.marker, trial.accelerator);
+        exit::print(&format!(
+            "  boots   `{marker}` after {:.1} s ({machine}); its profile has {blocks} blocks\n",
+            trial.seconds
+        ))?;
+    }
+    Ok(if behind > 0 { ExitCode::from(exit::BEHIND) } else { published })
+}
+
+/// Boots what was published, and ships the profile of that with it; `None` where nothing was new and a profile is there.
+async fn record<P: Future<Output = Result<Report, Error>>>(
+    mut options: Options,
+    report: &Report,
+    is_quiet: bool,
+    cancel: &Arc<AtomicBool>,
+    publish: impl Fn(Options, Arc<AtomicBool>) -> P,
+) -> anyhow::Result<Option<(emulate::Report, Report)>> {
+    let trust = match &report.public_key {
+        Some(key) => Trust::Key(key.parse().map_err(|e| Error::local(format!("{key}: {e}")))?),
+        None => Trust::Anyone,
+    };
+    let stores = publish::readers(&options.work.mirrors, &options.work.relative_to).await?;
+    let version = Bootable::open(&stores, &options.name, &trust, None).await?;
+    let has_profile = Profile::row_in(&version.opened.head, version.number()).is_some();
+    if report.outcome == Outcome::NoChange && has_profile {
+        return Ok(None);
+    }
+    let (trial, profile) = super::boot::try_published(&version, &stores, is_quiet, cancel).await?;
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(&profile.to_bytes())?;
+    options.profile = Some(file.path().to_owned());
+    options.force = false;
+    let shipped = publish(options, Arc::clone(cancel)).await?;
+    Ok(Some((trial, shipped)))
 }
 
 /// Prints the report; the exit code.

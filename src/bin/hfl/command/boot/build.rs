@@ -1,4 +1,4 @@
-//! `hfl boot`: what a machine starts from.
+//! `hfl boot build`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,9 @@ use hfl::name::{Name, Version};
 use hfl::publish::Error;
 use serde::Serialize;
 
+use super::super as command;
 use crate::exit;
 use crate::show::bytes;
-
-/// Make what a machine boots an image with.
-#[derive(clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    command: BootCommand,
-}
-
-#[derive(clap::Subcommand)]
-enum BootCommand {
-    Build(BuildArgs),
-}
 
 /// Take the kernel out of an image, and make the miniroot that boots it over the network.
 #[derive(clap::Args)]
@@ -35,7 +24,7 @@ enum BootCommand {
 
 Nothing is mounted, and root is not needed. The image, or one of its partitions, has to be ext2, ext3 or ext4, with a
 kernel and its modules in it. The same input gives the same bytes. hfl publish --boot does this, and publishes it.")]
-struct BuildArgs {
+pub struct Args {
     /// A raw image or a block device
     image: PathBuf,
     /// A static hfl-mount for the image's machine [default: `client` of mirrors.toml, else the one beside hfl]
@@ -70,7 +59,7 @@ struct BuildArgs {
     templates: Option<PathBuf>,
     /// Report as JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     /// Errors alone
     #[arg(short, long)]
     quiet: bool,
@@ -87,28 +76,13 @@ struct Report {
     summary: Summary,
 }
 
-impl Args {
-    /// Whether errors are to be JSON, too.
-    pub fn wants_json(&self) -> bool {
-        match &self.command {
-            BootCommand::Build(args) => args.json,
-        }
-    }
-}
-
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    match args.command {
-        BootCommand::Build(args) => build(args),
-    }
-}
-
-fn build(args: BuildArgs) -> anyhow::Result<ExitCode> {
-    let mirrors = args.to.as_deref().map(super::read_mirrors).transpose()?;
+    let mirrors = args.to.as_deref().map(command::read_mirrors).transpose()?;
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => super::publish::default_name(&args.image)?,
+        None => command::publish::default_name(&args.image)?,
     };
-    let key = super::kept_key(args.key.as_deref(), &name)?;
+    let key = command::kept_key(args.key.as_deref(), &name)?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("boot-{name}")));
     let built = make(&args, mirrors.as_ref(), &name, key.clone())?;
     let (kernel_file, miniroot_file) = write(&out, &built)?;
@@ -128,7 +102,7 @@ fn build(args: BuildArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn make(args: &BuildArgs, mirrors: Option<&Mirrors>, name: &Name, key: Option<PublicKey>) -> Result<Built, Error> {
+fn make(args: &Args, mirrors: Option<&Mirrors>, name: &Name, key: Option<PublicKey>) -> Result<Built, Error> {
     let beside = |file: &String| args.to.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).join(file);
     let publish = mirrors.map(|mirrors| &mirrors.publish);
     let clients = match args.client.is_empty() {

@@ -1,0 +1,38 @@
+//! `hfl boot`: what a machine starts from, and how it comes up.
+
+mod build;
+mod trial;
+
+use std::process::ExitCode;
+
+pub use trial::try_published;
+
+/// Make what a machine boots an image with, or see it boot.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Build(build::Args),
+    Try(trial::Args),
+}
+
+impl Args {
+    /// Whether errors are to be JSON, too.
+    pub fn wants_json(&self) -> bool {
+        match &self.command {
+            Command::Build(args) => args.json,
+            Command::Try(args) => args.json,
+        }
+    }
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Build(args) => build::run(args),
+        Command::Try(args) => trial::run(args),
+    }
+}

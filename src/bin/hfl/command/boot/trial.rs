@@ -1,0 +1,265 @@
+//! `hfl boot try`.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use hfl::emulate::{self, Accelerator, Bootable, Observer, Options, Report, Wire};
+use hfl::name::{Name, Version};
+use hfl::profile::Profile;
+use hfl::publish::{Error, ErrorKind};
+use hfl::read::source::Source;
+use hfl::store::Fetch;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::super as command;
+use crate::exit;
+use crate::show::{bytes, count};
+
+/// Boot a published version in QEMU on this machine, to see it come up before the world does.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  hfl boot try debian --to mirrors.toml
+  hfl boot try debian@41 --to mirrors.toml --serial
+  hfl boot try https://mirror.example/hfl/debian --key RWQ... --latency 100ms --rate 6250000
+  hfl boot try debian --to mirrors.toml --record boot.profile
+  hfl boot try debian --to mirrors.toml -- -drive file=cache.img,if=virtio
+
+The version must have been published with --boot. The machine fetches it from this program alone, which has it from the
+mirrors; nothing is written to them. It has come up when its console shows the marker.
+Exit codes: 0 it has, 1 it has not, or a local error, 2 usage, 3 something did not verify, 4 no mirror reachable.")]
+pub struct Args {
+    /// NAME or NAME@VERSION with --to, else http(s)://HOST/PATH/NAME or DIRECTORY/NAME
+    image: String,
+    /// Where NAME is looked up
+    #[arg(long, value_name = "mirrors.toml")]
+    to: Option<PathBuf>,
+    /// Take this version instead of the newest
+    #[arg(long = "version", value_name = "N", id = "image-version")]
+    version: Option<Version>,
+    #[command(flatten)]
+    trust: command::TrustArgs,
+    /// What the console shows once the machine is up
+    #[arg(long, value_name = "TEXT", default_value = MARKER)]
+    until: String,
+    /// How long that may take
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    timeout: humantime::Duration,
+    /// Show the machine's console, on standard error
+    #[arg(long)]
+    serial: bool,
+    /// Record which blocks it reads, in order: a profile for hfl publish --profile
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Add this to the kernel's command line
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    append: String,
+    /// Memory in MiB
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY_MIB, value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    memory: u32,
+    /// Processors
+    #[arg(long, value_name = "N", default_value_t = PROCESSORS, value_parser = clap::value_parser!(u32).range(1..=64))]
+    cpus: u32,
+    /// What runs the machine's code: kvm, tcg (emulation), or auto, which is kvm if it works
+    #[arg(long, value_name = "auto|kvm|tcg", default_value = "auto", value_parser = ["auto", "kvm", "tcg"])]
+    accel: String,
+    /// Make each request take so much longer, as in 100ms
+    #[arg(long, value_name = "TIME")]
+    latency: Option<humantime::Duration>,
+    /// Send so many bytes in a second at most: 6250000 are 50 Mbit/s
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    rate: Option<u64>,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Errors alone
+    #[arg(short, long, conflicts_with = "serial")]
+    quiet: bool,
+    /// Further options of QEMU, as for disks
+    #[arg(last = true, value_name = "QEMU OPTIONS")]
+    qemu: Vec<OsString>,
+}
+
+/// What a machine shows that asks for its user.
+const MARKER: &str = "login:";
+/// How long a machine may take whose processor is emulated.
+const TIMEOUT: Duration = Duration::from_secs(600);
+const MEMORY_MIB: u32 = 1024;
+const PROCESSORS: u32 = 2;
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let cancel = command::cancel_on_signal()?;
+    let options = args.options();
+    let view = View::new(args.serial, args.quiet);
+    let (report, profile) = command::runtime()?.block_on(async {
+        let (stores, name, version) = args.places().await?;
+        let trust = args.trust.of(&name)?;
+        let version = Bootable::open(&stores, &name, &trust, version).await?;
+        anyhow::Ok(emulate::boot(&version, &stores, &options, &view, &cancel).await?)
+    })?;
+    drop(view);
+    if let (Some(path), Some(profile), true) = (&args.record, &profile, report.reached) {
+        std::fs::write(path, profile.to_bytes()).map_err(|e| Error::io(path, &e))?;
+    }
+    if args.json {
+        exit::print_json(&report)?;
+    } else if !args.quiet || !report.reached {
+        exit::print_with(|out| write_report(&report, args.record.as_deref(), args.serial, out))?;
+    }
+    Ok(if report.reached { ExitCode::SUCCESS } else { ExitCode::from(exit::LOCAL) })
+}
+
+/// Boots a version that was just published, as `hfl boot try --record` does.
+///
+/// # Errors
+/// Those of the trial; a machine that does not come up.
+pub async fn try_published(
+    version: &Bootable,
+    stores: &[Arc<dyn Fetch>],
+    quiet: bool,
+    cancel: &AtomicBool,
+) -> anyhow::Result<(Report, Profile)> {
+    let options = Options {
+        marker: MARKER.to_owned(),
+        timeout: TIMEOUT,
+        accelerator: None,
+        memory_mib: MEMORY_MIB,
+        processors: PROCESSORS,
+        append: String::new(),
+        qemu: Vec::new(),
+        wire: Wire::default(),
+        record: true,
+    };
+    match emulate::boot(version, stores, &options, &View::new(false, quiet), cancel).await? {
+        (report, Some(profile)) if report.reached => Ok((report, profile)),
+        (report, _) => {
+            let (name, why) = (version.image(), report.why.unwrap_or_default());
+            let error = format!("{name} version {} is published, but it does not come up: {why}", report.version);
+            let hint = format!("see it fail with hfl boot try {name} --serial, or take it back with hfl rollback");
+            Err(Error::local(error).hint(hint).into())
+        }
+    }
+}
+
+impl Args {
+    fn options(&self) -> Options {
+        Options {
+            marker: self.until.clone(),
+            timeout: *self.timeout,
+            accelerator: match self.accel.as_str() {
+                "kvm" => Some(Accelerator::Kvm),
+                "tcg" => Some(Accelerator::Tcg),
+                _ => None,
+            },
+            memory_mib: self.memory,
+            processors: self.cpus,
+            append: self.append.clone(),
+            qemu: self.qemu.clone(),
+            wire: Wire { latency: self.latency.map_or(Duration::ZERO, |latency| *latency), rate: self.rate },
+            record: self.record.is_some(),
+        }
+    }
+
+    /// Where the image is, its name, and the version that is wanted.
+    async fn places(&self) -> anyhow::Result<(Vec<Arc<dyn Fetch>>, Name, Option<Version>)> {
+        let Some(to) = &self.to else {
+            if !self.image.contains('/') {
+                let error = Error::new(ErrorKind::Usage, format!("{}: nobody says where that is", self.image));
+                return Err(error
+                    .hint("add --to mirrors.toml, or give DIRECTORY/NAME or http(s)://HOST/PATH/NAME")
+                    .into());
+            }
+            let source: Source = self.image.parse().map_err(|e| command::usage(format!("{e}")))?;
+            return Ok((vec![source.fetch()?], source.image, self.version));
+        };
+        let (name, version) = match self.image.split_once('@') {
+            Some((name, version)) => {
+                let version = version.parse().map_err(|e| command::usage(format!("`{}`: {e}", self.image)))?;
+                (name, Some(version))
+            }
+            None => (self.image.as_str(), self.version),
+        };
+        let name: Name = name.parse().map_err(|e| command::usage(format!("`{name}`: {e}")))?;
+        let mirrors = command::read_mirrors(to)?;
+        let stores = hfl::publish::readers(&mirrors, to.parent().unwrap_or(Path::new(""))).await?;
+        Ok((stores, name, version))
+    }
+}
+
+/// Progress on standard error: the console, or its last line on a terminal.
+struct View {
+    bar: ProgressBar,
+    serial: bool,
+    quiet: bool,
+}
+
+impl View {
+    fn new(serial: bool, quiet: bool) -> Self {
+        let shows_bar = !serial && !quiet && io::stderr().is_terminal();
+        let target = if shows_bar { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar, serial, quiet }
+    }
+}
+
+impl Observer for View {
+    fn console(&self, text: &str) {
+        if self.serial {
+            // Nothing can be done about a standard error that cannot be written to.
+            let _ = io::stderr().write_all(text.as_bytes());
+        } else if let Some(line) = text.lines().rfind(|line| !line.trim().is_empty()) {
+            self.bar.set_message(line.chars().filter(|c| !c.is_control()).collect::<String>());
+        }
+    }
+
+    fn step(&self, text: &str) {
+        if !self.quiet && self.bar.is_hidden() {
+            let _ = writeln!(io::stderr(), "hfl: {text}");
+        }
+        self.bar.set_message(text.to_owned());
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Writes what came of a boot.
+fn write_report(r: &Report, record: Option<&Path>, serial: bool, out: &mut String) -> std::fmt::Result {
+    let on = format!("{} version {} on {} ({})", r.image, r.version, r.machine, r.accelerator);
+    match &r.why {
+        None => writeln!(out, "{on}: `{}` after {:.1} s", r.marker, r.seconds)?,
+        Some(why) => writeln!(out, "{on} did not come up: {why}")?,
+    }
+    if let Some(root) = r.root_seconds {
+        writeln!(out, "  root     after {root:.1} s")?;
+    }
+    let f = &r.fetched;
+    writeln!(out, "  fetched  {} in {} requests", bytes(f.bytes), count(f.requests))?;
+    writeln!(out, "  blocks   {}, {}", count(f.blocks), bytes(f.block_bytes))?;
+    writeln!(out, "  loaded   kernel {}, miniroot {}", bytes(r.kernel_bytes), bytes(r.miniroot_bytes))?;
+    match (record, r.profile_blocks, r.reached) {
+        (Some(path), Some(blocks), true) => {
+            let path = path.display();
+            writeln!(out, "  profile  {path}: {} blocks (ship it: hfl publish --profile {path})", count(blocks))?;
+        }
+        (Some(path), _, _) => writeln!(out, "  profile  none; {} is left alone", path.display())?,
+        _ => {}
+    }
+    if !r.reached && !serial {
+        writeln!(out, "its console said at last:")?;
+        r.console.iter().try_for_each(|line| writeln!(out, "  | {line}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! A version that can be booted: its kernel, its miniroot and the words that its publisher adds.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::boot::{CMDLINE_MAX_BYTES, Entry, FILE_MAX_BYTES, Menu};
+use crate::head::{FileRow, Trust};
+use crate::layout::{BootFile, RepoPath};
+use crate::name::{Name, Version};
+use crate::publish::Error;
+use crate::read::{self, Opened};
+use crate::store::Fetch;
+use crate::url::UrlError;
+
+/// A published version and what it is booted with, all of it verified.
+#[derive(Debug)]
+pub struct Bootable {
+    /// The version.
+    pub opened: Opened,
+    /// Its kernel.
+    pub kernel: Bytes,
+    /// Its miniroot.
+    pub miniroot: Bytes,
+    append: String,
+}
+
+impl Bootable {
+    /// Opens `version`, the newest where `None`.
+    ///
+    /// # Errors
+    /// An image that cannot be opened, a version without a kernel, files that no store has right.
+    pub async fn open(
+        stores: &[Arc<dyn Fetch>],
+        image: &Name,
+        trust: &Trust,
+        version: Option<Version>,
+    ) -> Result<Self, Error> {
+        let opened = read::open(stores, image, trust, version).await?;
+        let number = opened.row.version;
+        let row = |file| {
+            let path = RepoPath::boot_file(image, number, file);
+            opened.head.files.iter().find(|row| row.path == path)
+        };
+        let (Some(kernel), Some(miniroot)) = (row(BootFile::Kernel), row(BootFile::Miniroot)) else {
+            return Err(Error::local(format!("version {number} of {image} was published without a kernel"))
+                .hint("publish it with --boot"));
+        };
+        let kernel = fetch(stores, kernel, FILE_MAX_BYTES).await?;
+        let miniroot = fetch(stores, miniroot, FILE_MAX_BYTES).await?;
+        let append = match row(BootFile::Cmdline) {
+            Some(row) => fetch(stores, row, CMDLINE_MAX_BYTES).await?,
+            None => Bytes::new(),
+        };
+        let append = String::from_utf8_lossy(&append).trim().to_owned();
+        Ok(Self { opened, kernel, miniroot, append })
+    }
+
+    /// The image's name.
+    pub fn image(&self) -> &Name {
+        &self.opened.head.image
+    }
+
+    /// The version's number.
+    pub fn number(&self) -> Version {
+        self.opened.row.version
+    }
+
+    /// What the menus have as the kernel's command line, with this mirror alone.
+    ///
+    /// # Errors
+    /// One that is too long.
+    pub fn arguments(&self, mirror: &str) -> Result<String, Error> {
+        let mirror = mirror.parse().map_err(|e: UrlError| Error::local(format!("{mirror}: {e}")))?;
+        let entry = Entry { version: self.number(), label: None, append: self.append.clone() };
+        let menu = Menu { image: self.image().clone(), mirrors: vec![mirror], entries: Vec::new() };
+        Ok(menu.arguments(&entry)?)
+    }
+}
+
+/// A file that the head names, from the first store that has it right.
+async fn fetch(stores: &[Arc<dyn Fetch>], row: &FileRow, max_bytes: u64) -> Result<Bytes, Error> {
+    if row.bytes > max_bytes {
+        return Err(Error::local(format!("{}: {} bytes, at most {max_bytes} are read", row.path, row.bytes)));
+    }
+    let mut why = None;
+    for store in stores {
+        match read::file(&**store, row).await {
+            Ok(file) => return Ok(file),
+            Err(e) => why = Some(e),
+        }
+    }
+    Err(why.map_or_else(|| Error::local(format!("{}: no mirror", row.path)), Error::from))
+}

@@ -1,0 +1,149 @@
+//! What the tests with machines share: a published image on two web servers, and what a machine that boots it has to do.
+//!
+//! HFL_BOOT_IMAGE names an image with a login on ttyS0 and a root without a password (kind `small` of
+//! benches/images.sh), HFL_STATIC_CLIENT the client as tests/all.sh builds it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::lab::{Lab, skipped};
+use crate::machine::{HOST, Machine, is_there};
+use crate::servers::program;
+use crate::servers::web::WebHost;
+
+/// How long a boot may take where the processor is emulated and others use this machine, too.
+pub const BOOT_WAIT: Duration = Duration::from_secs(600);
+/// From the order to switch off to the end of QEMU.
+pub const END_WAIT: Duration = Duration::from_secs(30);
+/// What is added to the kernel's command line.
+pub const KERNEL_WORDS: &str = "console=ttyS0 net.ifnames=0 systemd.show_status=0";
+pub const CARD: &str = "virtio-net-pci,netdev=n";
+
+/// An image that two web servers show, with all that boots it.
+pub struct Published {
+    pub lab: Lab,
+    pub hosts: [WebHost; 2],
+    pub bash: String,
+}
+
+/// What is needed, or why it is not there.
+pub fn needed() -> Result<(PathBuf, PathBuf), String> {
+    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
+    let image = named("HFL_BOOT_IMAGE").ok_or("HFL_BOOT_IMAGE names no image that boots to a login on ttyS0")?;
+    let client = named("HFL_STATIC_CLIENT").ok_or("HFL_STATIC_CLIENT names no static client")?;
+    if !is_there() {
+        return Err("no qemu-system-x86_64".to_owned());
+    }
+    for wanted in ["nginx", "debugfs", "busybox"] {
+        program(wanted).ok_or(format!("no {wanted}"))?;
+    }
+    Ok((image, client))
+}
+
+impl Published {
+    pub fn new() -> Option<Self> {
+        let (image, client) = match needed() {
+            Ok(needed) => needed,
+            Err(why) => {
+                skipped(&why);
+                return None;
+            }
+        };
+        let lab = Lab::new();
+        let hosts = ["a", "b"].map(|name| {
+            fs::create_dir(lab.path(name)).unwrap();
+            WebHost::start(&lab.path(name)).unwrap()
+        });
+        let mut table = format!("[publish]\nclient = [{:?}]\n", client.display().to_string());
+        for (name, host) in ["a", "b"].iter().zip(&hosts) {
+            let read = format!("http://{HOST}:{}/", host.port());
+            table +=
+                &format!("[[mirror]]\nname = \"{name}\"\nwrite = \"./{name}\"\nread = \"{read}\"\nread-back = false\n");
+        }
+        lab.write("mirrors.toml", table);
+        let published = Self { lab, hosts, bash: digest_of_bash(&image) };
+        published.publish(&image, &["--boot"]);
+        Some(published)
+    }
+
+    /// Publishes a version with words for its kernel's command line, and these further options.
+    pub fn publish(&self, image: &Path, options: &[&str]) {
+        let words = ["publish", image.to_str().unwrap(), "--name", "small", "--to", "mirrors.toml"];
+        self.lab.ok(&[&words[..], &["--boot-append", KERNEL_WORDS], options].concat());
+    }
+
+    /// The addresses of both hosts, as a machine sees them.
+    pub fn urls(&self) -> String {
+        self.hosts.each_ref().map(|host| format!("http://{HOST}:{}/", host.port())).join(",")
+    }
+
+    /// A file of version 1's boot files.
+    pub fn file(&self, name: &str) -> String {
+        self.lab.path(&format!("a/boot/small/1/{name}")).display().to_string()
+    }
+
+    /// The blocks that machines asked both hosts for so far.
+    pub fn blocks(&self) -> BTreeSet<String> {
+        self.hosts.iter().flat_map(WebHost::block_names).collect()
+    }
+
+    /// A machine whose kernel and miniroot QEMU itself loads, with further words for the kernel; it asks both hosts unless
+    /// the words name another.
+    pub fn machine(&self, words: &str, options: &[&str]) -> Machine {
+        let (kernel, miniroot) = (self.file("vmlinuz"), self.file("initrd.img"));
+        let from = if words.contains("hfl.url=") { String::new() } else { format!("hfl.url={}", self.urls()) };
+        let append = format!("{KERNEL_WORDS} hfl.name=small {from} {words}");
+        let loaded = ["-kernel", &kernel, "-initrd", &miniroot, "-append", &append];
+        let card = ["-netdev", "user,id=n", "-device", CARD];
+        Machine::start(1024, &[&loaded[..], &card, options].concat())
+    }
+
+    /// What was read of both hosts so far.
+    pub fn read(&self) -> String {
+        let [a, b] = self.hosts.each_ref().map(WebHost::blocks);
+        format!("{} and {} blocks, {} and {} bytes", a.0, b.0, a.1, b.1)
+    }
+}
+
+/// SHA-256 of /bin/bash in the image, as debugfs finds it there.
+fn digest_of_bash(image: &Path) -> String {
+    let mut debugfs = std::process::Command::new(program("debugfs").unwrap());
+    let output = debugfs.args(["-R", "cat /usr/bin/bash"]).arg(image).output().unwrap();
+    let found = if output.stdout.is_empty() {
+        let mut debugfs = std::process::Command::new(program("debugfs").unwrap());
+        debugfs.args(["-R", "cat /bin/bash"]).arg(image).output().unwrap()
+    } else {
+        output
+    };
+    assert!(!found.stdout.is_empty(), "no bash in the image");
+    Sha256::digest(&found.stdout).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What every machine has to be able to do once it is up.
+pub fn use_it(machine: &mut Machine, bash: &str) {
+    machine.log_in();
+    machine.run("echo what was written >/root/file; sync");
+    machine.run("echo 3 >/proc/sys/vm/drop_caches");
+    assert_eq!(machine.run("cat /root/file"), "what was written");
+    let digest = machine.run("sha256sum /bin/bash");
+    assert!(digest.starts_with(bash), "{digest}, not {bash}");
+    // The device is the one with the image's names, and nobody sees what it is made of.
+    assert_eq!(machine.run("readlink -f $(findmnt -no SOURCE /)"), "/dev/dm-0");
+    assert_eq!(machine.run("grep -c fuse.hfl /proc/self/mountinfo || true"), "0");
+    machine.run("kill -USR1 $(pgrep -f '^@/udhcpc'); sleep 5");
+    let lease = machine.run("tail -n 1 /run/hfl/net.log");
+    assert!(lease.starts_with("eth0: renew "), "{lease}");
+}
+
+/// Switches it off, and says how long that took.
+pub fn end(mut machine: Machine, order: &str) -> Duration {
+    machine.enter(order);
+    let took = machine.ended(END_WAIT);
+    println!("{order}: {:.1} s", took.as_secs_f64());
+    took
+}

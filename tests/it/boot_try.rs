@@ -1,0 +1,199 @@
+//! `hfl boot try`: versions that come up, and those that do not; what it records, and how long it takes.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use hfl::profile::Profile;
+use serde_json::Value;
+
+use crate::boot_fixture::{make_image, make_programs, make_system};
+use crate::boot_published::{BOOT_WAIT, KERNEL_WORDS, needed};
+use crate::lab::{Lab, code, full, skipped};
+use crate::machine::Machine;
+
+/// A repository with one mirror and a real image in it; `None` where there is none.
+fn published(options: &[&str]) -> Option<Lab> {
+    let (image, client) = match needed() {
+        Ok(needed) => needed,
+        Err(why) => {
+            skipped(&why);
+            return None;
+        }
+    };
+    let lab = Lab::new();
+    let mirror = "[[mirror]]\nname = \"a\"\nwrite = \"./a\"\n";
+    lab.write("mirrors.toml", format!("[publish]\nclient = [{:?}]\n{mirror}", client.display().to_string()));
+    let words = ["publish", image.to_str().unwrap(), "--name", "small", "--to", "mirrors.toml", "--boot"];
+    let words = [&words[..], &["--boot-append", KERNEL_WORDS], options].concat();
+    lab.ok(&words);
+    Some(lab)
+}
+
+/// Tries the newest version; its report.
+fn attempt(lab: &Lab, options: &[&str]) -> Value {
+    let words = ["boot", "try", "small", "--to", "mirrors.toml", "--json"];
+    serde_json::from_str(&lab.ok(&[&words[..], options].concat())).unwrap()
+}
+
+fn seconds(report: &Value) -> f64 {
+    report["seconds"].as_f64().unwrap()
+}
+
+fn bytes(report: &Value) -> u64 {
+    report["fetched"]["block_bytes"].as_u64().unwrap()
+}
+
+#[test]
+fn a_published_version_comes_up_and_its_boot_is_recorded() {
+    let Some(lab) = published(&[]) else { return };
+    let report = attempt(&lab, &["--record", "boot.profile"]);
+    println!("{report}");
+    let profile = Profile::parse(&fs::read(lab.path("boot.profile")).unwrap()).unwrap();
+    assert!(report["reached"] == true && report["why"].is_null() && report["version"] == 1);
+    assert!(report["root_seconds"].as_f64().unwrap() < seconds(&report));
+    assert_eq!(report["profile_blocks"], profile.reads().len());
+    assert!(profile.reads().len() > 100 && profile.reads().windows(2).all(|pair| pair[0].ms <= pair[1].ms));
+    assert_eq!(report["fetched"]["missing"], 0);
+    // What was fetched up to the marker is in the profile, and no block was asked for twice.
+    let blocks = report["fetched"]["blocks"].as_u64().unwrap();
+    assert!(blocks <= profile.reads().len() as u64, "{blocks} of {}", profile.reads().len());
+
+    let image = std::env::var("HFL_BOOT_IMAGE").unwrap();
+    let shipped = ["publish", &image, "--name", "small", "--to", "mirrors.toml", "--profile", "boot.profile"];
+    lab.ok(&shipped);
+    let again = attempt(&lab, &["--latency", "20ms"]);
+    println!("with its profile and 20 ms: {again}");
+    // What is fetched ahead is what is read.
+    assert!(bytes(&again) * 10 <= bytes(&report) * 11, "{} instead of {}", bytes(&again), bytes(&report));
+}
+
+#[test]
+fn publish_records_a_boot_by_itself() {
+    let Some(lab) = published(&["--profile", "auto", "--json"]) else { return };
+    let log: Value = serde_json::from_str(&lab.ok(&["log", "a/small", "--json"])).unwrap();
+    let path = log["versions"][0]["profile"].as_str().expect("a profile");
+    let profile = Profile::parse(&fs::read(lab.path("a").join(path)).unwrap()).unwrap();
+    println!("{} blocks", profile.reads().len());
+    assert!(profile.reads().len() > 100 && log["versions"].as_array().unwrap().len() == 1);
+    // Nothing is booted where nothing is new.
+    let image = std::env::var("HFL_BOOT_IMAGE").unwrap();
+    let again = ["publish", &image, "--name", "small", "--to", "mirrors.toml", "--boot", "--profile", "auto", "--json"];
+    let words = [&again[..], &["--boot-append", KERNEL_WORDS]].concat();
+    let report: Value = serde_json::from_str(&lab.ok(&words)).unwrap();
+    assert!(report["outcome"] == "no-change" && report["trial"].is_null(), "{report}");
+}
+
+#[test]
+fn one_that_does_not_come_up_says_why() {
+    let Some(lab) = published(&[]) else { return };
+    let said = |options: &[&str]| {
+        let output = lab.run(&[&["boot", "try", "small@1", "--to", "mirrors.toml"], options].concat());
+        assert_eq!(code(&output), 1, "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = said(&["--append", "hfl.mode=none"]);
+    assert!(text.contains("did not come up: hfl.mode=none") && text.contains("what to do:"), "{text}");
+    let text = said(&["--until", "no such text", "--timeout", "12s"]);
+    assert!(text.contains("it did not show `no such text` in 12s"), "{text}");
+    let text = said(&["--append", "init=/sbin/poweroff"]);
+    assert!(text.contains("did not come up"), "{text}");
+    lab.fails(1, &["boot", "try", "small", "--to", "mirrors.toml", "--", "-no-such-option"]);
+    let errors = lab.fails(3, &["boot", "try", "small@7", "--to", "mirrors.toml"]);
+    assert!(errors.contains('7'), "{errors}");
+}
+
+#[test]
+fn a_version_without_a_kernel_is_refused() {
+    let lab = Lab::with_mirrors(&["a"]);
+    make_system(&lab);
+    make_programs(&lab);
+    make_image(&lab, "ext4", "os.img", "8M");
+    lab.publish(&["os.img"]);
+    let errors = lab.fails(1, &["boot", "try", "os", "--to", "mirrors.toml"]);
+    assert!(errors.contains("version 1 of os was published without a kernel") && errors.contains("--boot"), "{errors}");
+    let errors = lab.fails(2, &["boot", "try", "os"]);
+    assert!(errors.contains("--to mirrors.toml"), "{errors}");
+    let errors = lab.fails(2, &["publish", "os.img", "--to", "mirrors.toml", "--profile", "auto"]);
+    assert!(errors.contains("--boot"), "{errors}");
+}
+
+/// An archive with one file, to come behind a miniroot: the kernel unpacks both, and what comes last stands.
+fn archive_with_init(script: &str) -> Vec<u8> {
+    let entry = |name: &str, mode: u32, data: &[u8]| {
+        let fields = [1, mode, 0, 0, 1, 0, data.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
+        let mut out = b"070701".to_vec();
+        fields.iter().for_each(|field| write!(out, "{field:08x}").unwrap());
+        out.extend_from_slice(name.as_bytes());
+        out.push(0);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out.extend_from_slice(data);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out
+    };
+    [entry("init", 0o100_755, script.as_bytes()), entry("TRAILER!!!", 0, b"")].concat()
+}
+
+/// Goes from the miniroot's modules to the disk, without network or client.
+const LOCAL_INIT: &str = "#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox mount -t devtmpfs devtmpfs /dev
+while read -r name path; do /bin/busybox insmod $path 2>/dev/null; done </hfl/modules
+until [ -b /dev/vda ]; do /bin/busybox sleep 0.1; done
+/bin/busybox mkdir -p /root
+/bin/busybox mount -t ext4 /dev/vda /root
+/bin/busybox umount /sys /proc
+/bin/busybox mount -o move /dev /root/dev
+exec /bin/busybox switch_root /root /sbin/init
+";
+
+/// Seconds to the login of the same image on a local disk, with the same kernel and modules.
+fn local_boot(lab: &Lab, image: &Path) -> f64 {
+    let miniroot = fs::read(lab.path("a/boot/small/1/initrd.img")).unwrap();
+    let mut both = miniroot;
+    both.resize(both.len().next_multiple_of(4), 0);
+    both.extend(archive_with_init(LOCAL_INIT));
+    let initrd = lab.write("local.img", both);
+    let kernel = lab.path("a/boot/small/1/vmlinuz");
+    let drive = format!("file={},format=raw,if=virtio,snapshot=on", image.display());
+    let options = ["-kernel", kernel.to_str().unwrap(), "-initrd", initrd.to_str().unwrap(), "-append", KERNEL_WORDS];
+    let mut machine = Machine::start(1024, &[&options[..], &["-drive", &drive]].concat());
+    machine.wait_for("login:", BOOT_WAIT).as_secs_f64()
+}
+
+/// Against the same image on a local disk, in the same run: over HTTP, and over a slow and long wire with a profile.
+#[test]
+fn a_boot_over_http_takes_as_long_as_one_from_a_disk() {
+    let Some(lab) = published(&[]) else { return };
+    let image = std::env::var("HFL_BOOT_IMAGE").unwrap();
+    let rounds = if full() { 3 } else { 1 };
+    let tcg = ["--accel", "tcg"];
+    let (mut local, mut http, mut far) = (f64::MAX, f64::MAX, f64::MAX);
+    let record = attempt(&lab, &["--accel", "tcg", "--record", "boot.profile"]);
+    let mut fetched = 0;
+    for _ in 0..rounds {
+        local = local.min(local_boot(&lab, Path::new(&image)));
+        let report = attempt(&lab, &tcg);
+        (http, fetched) = (http.min(seconds(&report)), bytes(&report));
+    }
+    lab.ok(&["publish", &image, "--name", "small", "--to", "mirrors.toml", "--profile", "boot.profile"]);
+    for _ in 0..rounds {
+        let report = attempt(&lab, &["--accel", "tcg", "--latency", "100ms", "--rate", "6250000"]);
+        far = far.min(seconds(&report));
+        println!("100 ms, 50 Mbit/s: {} bytes", bytes(&report));
+    }
+    println!(
+        "to the login: local disk {local:.1} s, over HTTP {http:.1} s ({:.2}), with 100 ms, 50 Mbit/s and a profile \
+         {far:.1} s ({:.2}); {fetched} bytes fetched, {} really read",
+        http / local,
+        far / local,
+        bytes(&record)
+    );
+    assert!(fetched as f64 <= 1.1 * bytes(&record) as f64, "{fetched} of {}", bytes(&record));
+    // Others may use this machine, too.
+    let slack = if full() { 1.0 } else { 1.5 };
+    assert!(http <= local * 1.15 * slack && far <= local * 1.5 * slack);
+    assert!(Duration::from_secs_f64(local) < BOOT_WAIT);
+}
