@@ -37,9 +37,9 @@ const HOST: &str = "10.0.2.2";
 const OWN_WORDS: &str = "hfl.only";
 /// What it is told where a profile is recorded: to fetch nothing before it is read.
 const RECORD_WORDS: &str = "hfl.profile=off hfl.readahead=off";
-/// A boot is over when nothing was fetched for so long after the marker ...
+/// A boot is over when nothing was asked for so long after the marker,
 const SETTLED: Duration = Duration::from_secs(3);
-/// ... or so long after it.
+/// or at the latest so long after it.
 const SETTLED_AT_LAST: Duration = Duration::from_secs(30);
 /// How often is looked.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -89,64 +89,89 @@ pub async fn boot(
     let model = Model::of(&version.kernel)?;
     let relay = Relay::start(stores, options.wire).await?;
     let words = words(version, &relay, options, model)?;
-    let start = |accelerator| {
-        observer.step(&format!("starting {} version {} ({accelerator})", version.image(), version.number()));
-        Machine::start(model, accelerator, version, options, &words)
-    };
-    let mut accelerator = options.accelerator.unwrap_or_else(|| model.best_accelerator());
-    let mut machine = start(accelerator)?;
-    let mut watch = Watch::new(options);
-    let ended = loop {
-        sleep(PAUSE).await;
-        if cancel.load(Ordering::Relaxed) {
-            return Err(Error::interrupted());
-        }
-        let (text, exited) = machine.news();
-        if !text.is_empty() {
-            observer.console(&text);
-        }
-        if options.accelerator.is_none() && accelerator == Accelerator::Kvm && watch.is_stuck(&machine, exited) {
-            observer.step("KVM does not work here; emulating the processor");
-            accelerator = Accelerator::Tcg;
-            machine = start(accelerator)?;
-            watch = Watch::new(options);
-            continue;
-        }
-        if let Some(ended) = watch.look(&machine, exited) {
-            break ended;
-        }
-    };
-    let seconds = watch.elapsed().as_secs_f64();
+    let trial = Trial { version, options, model, words, observer, cancel };
+    let boot = trial.run().await?;
     let fetched = relay.fetched();
-    if options.record && ended == Ended::Reached {
+    if options.record && boot.ended == Ended::Reached {
         observer.step("waiting until nothing more is fetched");
         settle(&relay, cancel).await?;
     }
     let profile = options.record.then(|| relay.profile(&version.opened.index)).transpose()?;
-    let tail = machine.last_lines();
-    drop(machine);
-    let why = match ended {
+    let why = match boot.ended {
         Ended::Reached => None,
         Ended::Failed(why) => Some(why),
     };
-    let profile_blocks = profile.as_ref().map(|profile| profile.reads().len() as u64);
     let report = Report {
         image: version.image().to_string(),
         version: version.number().number(),
         machine: model.machine,
-        accelerator,
+        accelerator: boot.accelerator,
         reached: why.is_none(),
         marker: options.marker.clone(),
         why,
-        seconds,
-        root_seconds: watch.root().map(|root| root.as_secs_f64()),
+        seconds: boot.took.as_secs_f64(),
+        root_seconds: boot.root.map(|root| root.as_secs_f64()),
         fetched,
         kernel_bytes: version.kernel.len() as u64,
         miniroot_bytes: version.miniroot.len() as u64,
-        profile_blocks,
-        console: tail,
+        profile_blocks: profile.as_ref().map(|profile| profile.reads().len() as u64),
+        console: boot.machine.last_lines(),
     };
     Ok((report, profile))
+}
+
+/// A version, and how it is tried.
+struct Trial<'a> {
+    version: &'a Bootable,
+    options: &'a Options,
+    model: &'static Model,
+    words: String,
+    observer: &'a dyn Observer,
+    cancel: &'a AtomicBool,
+}
+
+/// A machine that has come up, or has not.
+struct Boot {
+    /// It runs on until this is dropped.
+    machine: Machine,
+    accelerator: Accelerator,
+    ended: Ended,
+    took: Duration,
+    root: Option<Duration>,
+}
+
+impl Trial<'_> {
+    /// Runs a machine; another one, with an emulated processor, where KVM is there and does not work.
+    async fn run(&self) -> Result<Boot, Error> {
+        let mut accelerator = self.options.accelerator.unwrap_or_else(|| self.model.best_accelerator());
+        let mut machine = self.start(accelerator)?;
+        let mut watch = Watch::new(self.options);
+        loop {
+            sleep(PAUSE).await;
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(Error::interrupted());
+            }
+            let (text, exited) = machine.news();
+            if !text.is_empty() {
+                self.observer.console(&text);
+            }
+            let may_change = self.options.accelerator.is_none() && accelerator == Accelerator::Kvm;
+            if may_change && watch.is_stuck(&machine, exited) {
+                self.observer.step("KVM does not work here; emulating the processor");
+                accelerator = Accelerator::Tcg;
+                machine = self.start(accelerator)?;
+                watch = Watch::new(self.options);
+            } else if let Some(ended) = watch.look(&machine, exited) {
+                return Ok(Boot { machine, accelerator, ended, took: watch.elapsed(), root: watch.root() });
+            }
+        }
+    }
+
+    fn start(&self, accelerator: Accelerator) -> Result<Machine, Error> {
+        let Self { version, options, model, words, .. } = self;
+        self.observer.step(&format!("starting {} version {} ({accelerator})", version.image(), version.number()));
+        Machine::start(model, accelerator, version, options, words)
+    }
 }
 
 /// The kernel's command line: what menus have, and what is different here.

@@ -63,7 +63,7 @@ impl<'a> Watch<'a> {
             return Some(Ended::Failed(why));
         }
         if let Some(status) = exited {
-            let how = if status.success() { String::new() } else { format!(" ({status}) {}", machine.error()) };
+            let how = if status.success() { String::new() } else { format!(": {status}; {}", machine.error()) };
             return Some(Ended::Failed(format!("the machine ended before it showed `{marker}`{how}")));
         }
         let timeout = self.options.timeout;

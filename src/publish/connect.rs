@@ -2,6 +2,11 @@
 //!
 //! Secrets come from environment variables or files that nobody else may read, and go straight into the driver.
 
+#![cfg_attr(
+    not(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync")),
+    allow(dead_code, unused_imports, reason = "each protocol uses a part of it")
+)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -47,8 +47,22 @@ pub fn needed() -> Result<(PathBuf, PathBuf), String> {
 }
 
 impl Published {
+    /// HFL_BOOT_IMAGE, published.
     pub fn new() -> Option<Self> {
-        let (image, client) = match needed() {
+        Self::found(needed())
+    }
+
+    /// The image of another kind of benches/images.sh, made in the same directory, published.
+    pub fn of_kind(kind: &str) -> Option<Self> {
+        Self::found(needed().and_then(|(image, client)| {
+            let image = image.parent().and_then(Path::parent).map(|lab| lab.join(kind).join("old.img"));
+            let image = image.filter(|image| image.exists());
+            Ok((image.ok_or(format!("no {kind}/old.img in the directory of HFL_BOOT_IMAGE's kind"))?, client))
+        }))
+    }
+
+    fn found(needed: Result<(PathBuf, PathBuf), String>) -> Option<Self> {
+        let (image, client) = match needed {
             Ok(needed) => needed,
             Err(why) => {
                 skipped(&why);

@@ -53,13 +53,19 @@ fn a_disk_keeps_blocks_and_writes() {
         .arg(&disk)
         .status();
     assert!(made.unwrap().success());
-    let drive = format!("file={},format=raw,if=virtio", disk.display());
-    let boot = || published.machine("hfl.cache=LABEL=keep hfl.cow=LABEL=keep", &["-drive", &drive]);
+    let swap = published.lab.path("swap");
+    fs::File::create(&swap).unwrap().set_len(64 << 20).unwrap();
+    assert!(std::process::Command::new(program("mkswap").unwrap()).arg(&swap).status().unwrap().success());
+    let drive = |path: &std::path::Path| format!("file={},format=raw,if=virtio", path.display());
+    let drives = ["-drive", &drive(&disk), "-drive", &drive(&swap)];
+    let words = "hfl.cache=LABEL=keep hfl.cow=LABEL=keep hfl.swap=auto";
+    let boot = || published.machine(words, &drives);
     let mut machine = boot();
     let first = machine.wait_for("login:", BOOT_WAIT);
     println!("login after {:.1} s; {}", first.as_secs_f64(), published.read());
     machine.log_in();
     machine.run("echo kept >/root/kept");
+    assert_eq!(machine.run("swapon --noheadings --raw --show=NAME,SIZE"), "/dev/vdb 64M");
     end(machine, "poweroff");
     let before = published.hosts.iter().map(|host| host.blocks().0).sum::<u64>();
     let mut machine = boot();
@@ -178,6 +184,22 @@ fn it_finds_the_card_that_works_and_keeps_it() {
     assert!(machine.run(&format!("networkctl --no-pager status {card} | cat")).contains("unmanaged"));
     assert!(machine.run(&format!("ip -4 -o addr show dev {other}")).contains("192.0.2.9"), "it does manage the other");
     machine.run("systemctl stop systemd-networkd; sleep 1");
+    use_again(&mut machine, &published.bash);
+    end(machine, "poweroff");
+}
+
+/// NetworkManager, which manages every card there is, leaves this one alone and still knows its name servers.
+#[test]
+fn networkmanager_leaves_its_card_alone() {
+    let Some(published) = Published::of_kind("managed") else { return };
+    let mut machine = published.machine("", &[]);
+    machine.wait_for("login:", BOOT_WAIT);
+    machine.log_in();
+    machine.run("systemctl restart NetworkManager; systemctl is-active NetworkManager; sleep 3");
+    assert_eq!(machine.run("nmcli -t -f DEVICE,STATE device | grep eth0"), "eth0:unmanaged");
+    assert!(machine.run("ip -4 -o addr show dev eth0").contains("10.0.2."), "it has its address");
+    assert!(machine.run("cat /etc/resolv.conf").contains("nameserver 10.0.2.3"), "and its name server");
+    machine.run("systemctl stop NetworkManager; sleep 1");
     use_again(&mut machine, &published.bash);
     end(machine, "poweroff");
 }

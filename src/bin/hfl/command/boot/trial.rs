@@ -257,7 +257,7 @@ fn write_report(r: &Report, record: Option<&Path>, serial: bool, out: &mut Strin
         (Some(path), _, _) => writeln!(out, "  profile  none; {} is left alone", path.display())?,
         _ => {}
     }
-    if !r.reached && !serial {
+    if !r.reached && !serial && !r.console.is_empty() {
         writeln!(out, "its console said at last:")?;
         r.console.iter().try_for_each(|line| writeln!(out, "  | {line}"))?;
     }
