@@ -284,9 +284,8 @@ impl<'a> Line<'a> {
     pub fn hex<const N: usize>(&mut self, what: &str) -> Result<[u8; N], FormatError> {
         let start = self.at;
         let rest = self.rest();
-        if let (Some(digits), None | Some(b' ')) = (rest.get(..2 * N), rest.get(2 * N))
-            && let Ok(bytes) = digest::from_hex(digits)
-        {
+        let whole = rest.get(..2 * N).filter(|_| matches!(rest.get(2 * N), None | Some(b' ')));
+        if let Some(Ok(bytes)) = whole.map(digest::from_hex) {
             self.at += 2 * N;
             return Ok(bytes);
         }

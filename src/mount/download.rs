@@ -88,9 +88,7 @@ impl Download {
         let mut running = JoinSet::new();
         let mut blocks = blocks.iter().copied();
         loop {
-            while running.len() < self.jobs
-                && let Some(block) = blocks.next()
-            {
+            for block in blocks.by_ref().take(self.jobs - running.len()) {
                 let image = Arc::clone(&self.image);
                 running.spawn(async move { image.fetch(block).await.map(|()| block) });
             }

@@ -120,7 +120,7 @@ impl Kept {
         let mut indexes: Vec<(SystemTime, PathBuf)> = indexes.map(|path| (age(&path), path)).collect();
         indexes.sort_unstable_by(|a, b| b.cmp(a));
         for (_, path) in indexes.into_iter().skip(INDEXES_KEPT - 1) {
-            let _ = std::fs::remove_file(path.with_added_extension("minisig"));
+            let _ = std::fs::remove_file(path.with_extension("idx.minisig"));
             let _ = std::fs::remove_file(&path);
         }
     }

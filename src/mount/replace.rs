@@ -45,7 +45,7 @@ impl Place {
     /// Those of the file system; nothing is left behind then.
     pub fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         let number = NUMBER.fetch_add(1, Relaxed);
-        let temporary = format!(".{}.{}-{number}", self.name.display(), std::process::id());
+        let temporary = format!(".{}.{}-{number}", self.name.to_string_lossy(), std::process::id());
         let written = self.write(&temporary, bytes).and_then(|()| {
             renameat(&self.directory, &temporary, &self.directory, &self.name)?;
             Ok(())

@@ -173,10 +173,12 @@ pub async fn own_profile(
         log.warn(format_args!("{}: {} bytes, too large to be fetched ahead", row.path, row.bytes));
         return None;
     }
-    if let Some(kept) = kept
-        && let Some(profile) = read_kept(row, kept).await
-    {
-        return Some(profile);
+    let found = match kept {
+        Some(kept) => read_kept(row, kept).await,
+        None => None,
+    };
+    if found.is_some() {
+        return found;
     }
     let mut why = None;
     for store in stores {

@@ -117,7 +117,7 @@ pub fn attach(file: &Path, options: LoopOptions) -> Result<PathBuf, DeviceError>
 /// In one step, or in three on kernels before 5.8.
 fn configure(device: &File, backing: &File, info: &Info) -> io::Result<()> {
     let fd = backing.as_raw_fd();
-    let mut config = Config { fd: fd.cast_unsigned(), block_size: 0, info: *info, reserved: [0; 8] };
+    let mut config = Config { fd: fd as u32, block_size: 0, info: *info, reserved: [0; 8] };
     // SAFETY: this is `struct loop_config`, and `fd` is open.
     match unsafe { with_memory(device.as_fd(), LOOP_CONFIGURE, &mut config) } {
         Err(e) if Errno::from_io_error(&e) == Some(Errno::INVAL) => {}

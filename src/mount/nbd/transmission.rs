@@ -112,9 +112,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Connection<W> {
         let connection = Arc::clone(&self);
         let mut answered = JoinSet::new();
         answered.spawn(async move { connection.carry_out(&request).await });
-        if let Some(Err(e)) = answered.join_next().await
-            && e.is_panic()
-        {
+        let ended = answered.join_next().await;
+        if ended.is_some_and(|ended| ended.is_err_and(|e| e.is_panic())) {
             let _ = self.fail(&request, error::IO, "this request could not be carried out").await;
         }
         drop(held);
