@@ -44,6 +44,8 @@ pub struct Model {
     program: &'static str,
     package: &'static str,
     options: &'static [&'static str],
+    /// The processor, where it is emulated.
+    processor: &'static str,
     /// The console of its serial line.
     pub console: &'static str,
 }
@@ -51,12 +53,12 @@ pub struct Model {
 // Emulated POWER processors cannot offer the mitigations that the machine type asks for.
 const PSERIES: &[&str] = &["-machine", "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken"];
 const MODELS: [Model; 6] = [
-    model("x86_64", "qemu-system-x86_64", "qemu-system-x86", &[], "ttyS0"),
-    model("i686", "qemu-system-x86_64", "qemu-system-x86", &[], "ttyS0"),
-    model("aarch64", "qemu-system-aarch64", "qemu-system-arm", &["-machine", "virt"], "ttyAMA0"),
-    model("ppc64le", "qemu-system-ppc64", "qemu-system-ppc", PSERIES, "hvc0"),
-    model("ppc64", "qemu-system-ppc64", "qemu-system-ppc", PSERIES, "hvc0"),
-    model("riscv64", "qemu-system-riscv64", "qemu-system-misc", &["-machine", "virt"], "ttyS0"),
+    model("x86_64", "qemu-system-x86_64", "qemu-system-x86", &[], "max", "ttyS0"),
+    model("i686", "qemu-system-x86_64", "qemu-system-x86", &[], "max", "ttyS0"),
+    model("aarch64", "qemu-system-aarch64", "qemu-system-arm", &["-machine", "virt"], "max", "ttyAMA0"),
+    model("ppc64le", "qemu-system-ppc64", "qemu-system-ppc", PSERIES, "POWER9", "hvc0"),
+    model("ppc64", "qemu-system-ppc64", "qemu-system-ppc", PSERIES, "POWER9", "hvc0"),
+    model("riscv64", "qemu-system-riscv64", "qemu-system-misc", &["-machine", "virt"], "rv64", "ttyS0"),
 ];
 
 const fn model(
@@ -64,9 +66,10 @@ const fn model(
     program: &'static str,
     package: &'static str,
     options: &'static [&'static str],
+    processor: &'static str,
     console: &'static str,
 ) -> Model {
-    Model { machine, program, package, options, console }
+    Model { machine, program, package, options, processor, console }
 }
 
 impl Model {
@@ -120,7 +123,7 @@ impl Machine {
         let mut qemu = Command::new(model.program);
         qemu.args(match accelerator {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", model.processor],
         });
         qemu.args(model.options).args(["-smp", &options.processors.to_string()]);
         qemu.args(["-m", &options.memory_mib.to_string()]);

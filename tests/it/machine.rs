@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use crate::servers::program;
 
 const QEMU: &str = "qemu-system-x86_64";
+/// Emulated POWER processors cannot offer the mitigations that this machine asks for.
+const PSERIES: &str = "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken";
 /// How the machine sees the one that it runs on.
 pub const HOST: &str = "10.0.2.2";
 /// How long one command in it may take.
@@ -29,12 +31,25 @@ pub fn is_there() -> bool {
     program(QEMU).is_some()
 }
 
+/// The one for POWER, where it is there.
+pub fn power() -> Option<Command> {
+    let mut command = Command::new(program("qemu-system-ppc64")?);
+    command.args(["-machine", PSERIES, "-cpu", "POWER9"]);
+    Some(command)
+}
+
 impl Machine {
     /// Starts one with a network card and these further options.
     pub fn start<S: AsRef<std::ffi::OsStr>>(memory_mb: u32, options: &[S]) -> Self {
         let mut command = Command::new(program(QEMU).expect("QEMU"));
+        command.args(["-cpu", "max"]);
+        Self::of(command, memory_mb, options)
+    }
+
+    /// The same with a QEMU that knows already which machine it is.
+    pub fn of<S: AsRef<std::ffi::OsStr>>(mut command: Command, memory_mb: u32, options: &[S]) -> Self {
         // What emulates the processor works everywhere, and takes the same time everywhere.
-        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", &memory_mb.to_string()]);
+        command.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", &memory_mb.to_string()]);
         command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]).args(options);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("QEMU starts");
         let console = Arc::new(Mutex::new(String::new()));

@@ -1,6 +1,7 @@
 //! Tests from the outside: the real programs on real images, then the library against plain models.
 
 mod boot_build;
+mod boot_cross;
 mod boot_fixture;
 mod boot_hostile;
 mod boot_publish;
@@ -9,6 +10,7 @@ mod boot_qemu;
 mod boot_try;
 mod boot_update;
 mod conformance;
+mod cross;
 mod evil;
 mod fixture;
 mod format_alloc;
@@ -34,6 +36,7 @@ mod lab;
 mod machine;
 mod mount_build;
 mod mount_cache;
+mod mount_cross;
 mod mount_device;
 mod mount_disk;
 mod mount_ends;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::mounting::client;
@@ -19,8 +19,12 @@ pub struct Exported {
 impl Exported {
     /// Exports `source` at a socket in `home`.
     pub fn new(home: &Path, arguments: &[&str], source: &str) -> Self {
+        Self::by(client(home), home, arguments, source)
+    }
+
+    /// The same by this client.
+    pub fn by(mut command: Command, home: &Path, arguments: &[&str], source: &str) -> Self {
         let socket = home.join("nbd socket");
-        let mut command = client(home);
         command.arg("nbd").args(arguments).args([source, "--unsigned", "--no-cache", "--quiet"]);
         command.arg("--socket").arg(&socket).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
