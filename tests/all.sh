@@ -28,10 +28,17 @@ declare -A package=(
 declare -A emulators=(
   [qemu-system-x86_64]=qemu-system-x86 [/usr/lib/ipxe/qemu/pxe-virtio.rom]=ipxe-qemu [qemu-img]=qemu-utils
 )
+# Those of --full alone: clients for other machines, and what runs them.
+declare -A other_emulators=([qemu-system-ppc64]=qemu-system-ppc [qemu-s390x-static]=qemu-user-static)
+declare -A cross=(
+  [depmod]=kmod
+  [powerpc64le-linux-gnu-gcc]=gcc-powerpc64le-linux-gnu [/usr/powerpc64le-linux-gnu/lib/libc.a]=libc6-dev-ppc64el-cross
+  [s390x-linux-gnu-gcc]=gcc-s390x-linux-gnu [/usr/s390x-linux-gnu/lib/libc.a]=libc6-dev-s390x-cross
+)
 apt=false
 [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt=true
 
-# Installs what of these packages is missing; a test whose program is not there is skipped.
+# install_missing PACKAGES [OPTION]: installs what of these packages is missing; a test whose program is not there is skipped.
 install_missing() {
   local -n packages=$1
   local wanted log missing=()
@@ -46,12 +53,16 @@ install_missing() {
   echo "installing: ${missing[*]}"
   log=$(mktemp)
   { apt-get -q -o DPkg::Lock::Timeout=300 update &&
-    DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}"; } \
+    DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${@:2}" "${missing[@]}"; } \
     >"$log" 2>&1 || { tail -n 5 "$log"; echo "tests/all.sh: could not install ${missing[*]}; tests that need them are skipped"; }
   rm -f "$log"
 }
 install_missing package
 install_missing emulators
+if [ -n "${HFL_FULL:-}" ]; then
+  install_missing cross --no-remove
+  install_missing other_emulators --no-remove
+fi
 
 step "servers"
 # Servers that the distribution has too old, or that cannot be installed beside another one, go into a directory of their own.
@@ -79,6 +90,14 @@ RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --profile client -
   --bin hfl-mount --target "$host"
 export HFL_STATIC_CLIENT="$target/$host/client/hfl-mount"
 ls -l "$HFL_STATIC_CLIENT" | awk '{ print $5 " bytes" }'
+
+if [ -n "${HFL_FULL:-}" ]; then
+  step "clients for other machines"
+  export HFL_CROSS=${HFL_CROSS:-$target/cross}
+  # Nothing is wrong where a compiler or a package cannot be had (69): its tests are skipped.
+  tests/cross.sh ppc64el "$HFL_CROSS" --system || [ $? = 69 ]
+  tests/cross.sh s390x "$HFL_CROSS" || [ $? = 69 ]
+fi
 
 step "tests"
 output=$(mktemp)
