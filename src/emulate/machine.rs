@@ -51,7 +51,7 @@ pub struct Model {
 }
 
 // Emulated POWER processors cannot offer the mitigations that the machine type asks for.
-const PSERIES: &[&str] = &["-machine", "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken"];
+const PSERIES: &[&str] = &["-machine", "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off"];
 const MODELS: [Model; 6] = [
     model("x86_64", "qemu-system-x86_64", "qemu-system-x86", &[], "max", "ttyS0"),
     model("i686", "qemu-system-x86_64", "qemu-system-x86", &[], "max", "ttyS0"),

@@ -9,7 +9,7 @@ use crate::servers::program;
 
 const QEMU: &str = "qemu-system-x86_64";
 /// Emulated POWER processors cannot offer the mitigations that this machine asks for.
-const PSERIES: &str = "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken";
+const PSERIES: &str = "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off";
 /// How the machine sees the one that it runs on.
 pub const HOST: &str = "10.0.2.2";
 /// How long one command in it may take.
@@ -129,13 +129,14 @@ impl Machine {
     /// Waits until it has switched itself off, and says how long that took.
     pub fn ended(mut self, longest: Duration) -> Duration {
         let begun = Instant::now();
-        while self.child.try_wait().expect("a child").is_none() {
-            if begun.elapsed() > longest {
-                self.tell(&format!("it still runs after {longest:?}"));
+        loop {
+            match self.child.try_wait().expect("a child") {
+                Some(status) if status.success() => return begun.elapsed(),
+                Some(status) => self.tell(&format!("QEMU ended with {status}")),
+                None if begun.elapsed() > longest => self.tell(&format!("it still runs after {longest:?}")),
+                None => std::thread::sleep(Duration::from_millis(50)),
             }
-            std::thread::sleep(Duration::from_millis(50));
         }
-        begun.elapsed()
     }
 }
 
