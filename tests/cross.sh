@@ -49,7 +49,8 @@ apt() {
       Dir::State "$state" Dir::State::lists "$state/lists" Dir::State::status "$state/status" Dir::Cache "$state/cache" \
       Dir::Etc::sourcelist "$state/sources.list" Dir::Etc::sourceparts /dev/null Dir::Etc::preferencesparts /dev/null \
       >"$state/apt.conf.new"
-    APT_CONFIG=$state/apt.conf.new apt-get -q update >"$state/log" 2>&1 || { tail -n 3 "$state/log" >&2; missing "no list of the packages for $1"; }
+    APT_CONFIG=$state/apt.conf.new apt-get -q -o APT::Update::Error-Mode=any update >"$state/log" 2>&1 ||
+      { tail -n 3 "$state/log" >&2; missing "no list of the packages for $1"; }
     mv "$state/apt.conf.new" "$state/apt.conf"
   fi
   APT_CONFIG=$state/apt.conf "${@:2}"
@@ -64,7 +65,7 @@ unpack() {
   mkdir -p "$into" "$dir/apt/$from/packages"
   rm -f "$dir/apt/$from/packages/"*
   (cd "$dir/apt/$from/packages" && apt "$from" apt-get -q download "$@" >../log 2>&1) ||
-    { tail -n 3 "$dir/apt/$from/log" >&2; missing "cannot get $* for $from"; }
+    { tail -n 3 "$dir/apt/$from/log" >&2; rm -f "$dir/apt/$from/apt.conf"; missing "cannot get $* for $from"; }
   for package in "$dir/apt/$from/packages/"*.deb; do dpkg -x "$package" "$into"; done
   : >"$done"
 }
