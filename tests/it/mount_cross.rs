@@ -70,7 +70,7 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// Two versions of `os` on the mirror `a`, the newer one with a profile of 20 of its blocks; the line of the key.
 fn repository() -> (Lab, String) {
     let lab = Lab::with_mirrors(&["a"]);
-    two_images(&lab, 300);
+    two_images(&lab, 1000);
     lab.publish(&["one.img", "--name", "os"]);
     lab.publish(&["two.img", "--name", "os"]);
     let head = SealedHead::parse(&fs::read(lab.path("a/os.head")).unwrap()).unwrap().verify(&lab.trust("os")).unwrap();
@@ -106,9 +106,10 @@ fn a_big_endian_client_fetches_what_every_other_one_does() {
     assert_eq!(reports[..2], reports[2..], "both fetch as much");
     let caches = homes.each_ref().map(|home| home.join("cache/hfl"));
     let [of_big, of_little] = caches.each_ref().map(|cache| files(cache));
-    assert!(of_big.len() > 100 && of_big.keys().eq(of_little.keys()), "the same files");
-    assert!(of_big == of_little, "with the same bytes");
     println!("{} files, {} bytes", of_big.len(), of_big.values().map(Vec::len).sum::<usize>());
+    assert!(of_big.len() > 50);
+    let differ = |path: &&PathBuf| of_big.get(*path) != of_little.get(*path);
+    assert_eq!(of_big.keys().chain(of_little.keys()).find(differ), None, "the same files with the same bytes");
 
     // Every block is the one that the signed indexes name by SHA-1 and SHA-256, and together they are the images.
     assert_eq!(check_mirror(&caches[0], "os", &lab.trust("os")), [2, 1]);
@@ -152,7 +153,8 @@ fn a_big_endian_client_believes_no_more_than_others() {
     };
     fails(3, &crate::format_fixtures::golden_key().to_string());
     let head = fs::read(lab.path("a/os.head")).unwrap();
-    let changed = String::from_utf8(head.clone()).unwrap().replacen("\ncreated 20", "\ncreated 19", 1);
+    let changed = String::from_utf8(head.clone()).unwrap().replacen(" -\n--\n", " changed\n--\n", 1);
+    assert!(changed.as_bytes() != head);
     lab.write("a/os.head", changed);
     fails(3, &key);
     lab.write("a/os.head", head);
