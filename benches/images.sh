@@ -5,7 +5,8 @@
 #   new.tar  new.img  new.squashfs    the same packages in their newest versions, built again from nothing
 #   inplace.img                       old.img after an upgrade inside it, as a machine that is kept would have done
 #
-# KIND is small (systemd, ssh, a kernel), dev (and python3, gcc, perl, git) or desktop (and xfce4, firefox; 4 GiB).
+# KIND is small (systemd, ssh, a kernel), dev (and python3, gcc, perl, git) or desktop (and xfce4, firefox; 4 GiB). Of
+# sysvinit and openrc, which are small with another init, there is old.tar and old.img alone.
 # Needs mmdebstrap, e2fsprogs and squashfs-tools, and takes packages from the archive that this machine's apt uses.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: images.sh DIR small|dev|desktop..." >&2; exit 2; }
@@ -18,10 +19,11 @@ archive=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | g
 released=("deb $archive bookworm main")
 newest=("${released[@]}" "deb $archive bookworm-updates main" "deb ${archive%/}-security bookworm-security main")
 
-base=systemd,systemd-sysv,udev,dbus,kmod,iproute2,ifupdown,openssh-server,login,passwd,procps,less,ca-certificates
-base+=,linux-image-cloud-amd64
+common=udev,dbus,kmod,iproute2,ifupdown,openssh-server,login,passwd,procps,less,ca-certificates,linux-image-cloud-amd64
+base=systemd,systemd-sysv,$common
 tools=python3,gcc,perl,git,vim-tiny,locales
 screen=xfce4,xserver-xorg,fonts-dejavu,firefox-esr
+sysv=sysvinit-core,initscripts,orphan-sysvinit-scripts,$common
 
 # root PACKAGES OUT.tar SOURCE... - a root file system from packages; nothing in it says when it was made.
 root() {
@@ -33,6 +35,7 @@ root() {
     --customize-hook='echo debian >"$1/etc/hostname"' \
     --customize-hook='printf "auto lo\niface lo inet loopback\n" >"$1/etc/network/interfaces"' \
     --customize-hook='chroot "$1" passwd --quiet --delete root' \
+    --customize-hook='cd "$1/etc" && { [ ! -e inittab ] || echo "S0:23:respawn:/sbin/getty -L ttyS0 115200" >>inittab; }' \
     --customize-hook='cd "$1" && rm -rf boot/initrd.img* etc/ssh/ssh_host_* var/lib/apt/lists/* var/log/*.log' \
     --customize-hook=': >"$1/etc/machine-id"' \
     bookworm "$out" "$@"
@@ -78,21 +81,24 @@ upgrade() {
 }
 
 for kind; do
-  size=2G
+  size=2G versions=(old new)
   case $kind in
     small) packages=$base ;;
     dev) packages=$base,$tools ;;
     desktop) packages=$base,$tools,$screen size=4G ;;
+    sysvinit) packages=$sysv,sysv-rc versions=(old) ;;
+    openrc) packages=$sysv,openrc versions=(old) ;;
     *) echo "images.sh: there is no kind '$kind'" >&2; exit 2 ;;
   esac
   dir=$lab/$kind
   mkdir -p "$dir"
-  root "$packages" "$dir/old.tar" "${released[@]}"
-  root "$packages" "$dir/new.tar" "${newest[@]}"
-  for version in old new; do
+  for version in "${versions[@]}"; do
+    sources=("${released[@]}")
+    [ "$version" = old ] || sources=("${newest[@]}")
+    root "$packages" "$dir/$version.tar" "${sources[@]}"
     ext4 "$dir/$version.tar" "$size" "$dir/$version.img"
-    squashfs "$dir/$version.tar" "$dir/$version.squashfs"
+    [ "${#versions[@]}" = 1 ] || squashfs "$dir/$version.tar" "$dir/$version.squashfs"
   done
-  upgrade "$dir/old.img" "$dir/inplace.img"
+  [ "${#versions[@]}" = 1 ] || upgrade "$dir/old.img" "$dir/inplace.img"
   ls -ls "$dir"
 done

@@ -19,7 +19,7 @@ step "packages"
 # What must be there, and the package of Debian or Ubuntu that brings it.
 declare -A package=(
   [cc]=gcc [mke2fs]=e2fsprogs [busybox]=busybox-static [nbdinfo]=libnbd-bin [strace]=strace
-  [xz]=xz-utils [zstd]=zstd [minisign]=minisign [fusermount3]=fuse3 [mksquashfs]=squashfs-tools [openssl]=openssl
+  [xz]=xz-utils [zstd]=zstd [minisign]=minisign [fusermount3]=fuse3 [mksquashfs]=squashfs-tools [mkfs.erofs]=erofs-utils [openssl]=openssl
   [nginx]=nginx-light [/usr/lib/nginx/modules/ngx_http_dav_ext_module.so]=libnginx-mod-http-dav-ext
   [apache2]=apache2-bin [proftpd]=proftpd-core [/usr/lib/proftpd/mod_tls.so]=proftpd-mod-crypto
   [sshd]=openssh-server [ssh]=openssh-client [rsync]=rsync [python3]=python3-venv

@@ -8,9 +8,11 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use super::erofs;
 use super::error::Error;
 use super::ext;
 use super::root::Root;
+use super::squash;
 use super::tree::Tree;
 use crate::split::{self, Partition};
 
@@ -18,6 +20,12 @@ use crate::split::{self, Partition};
 const READ_MAX_BYTES: u64 = 2 << 30;
 /// The most partitions that are looked into.
 const PARTITIONS_MAX: usize = 128;
+/// The file systems that can be read.
+const KINDS: &str = "ext2, ext3, ext4, squashfs or erofs";
+/// What opens each of them, where it is one of its kind.
+const OPENERS: [Opener; 3] = [ext::open, squash::open, erofs::open];
+
+type Opener = fn(Window) -> Result<Option<Box<dyn Tree>>, Error>;
 
 /// A part of an image that is read at offsets.
 #[derive(Debug)]
@@ -94,8 +102,8 @@ impl Disk {
             }
         }
         let what = match partitions.len() {
-            0 => "no ext2, ext3 or ext4 file system, and no partition table".to_owned(),
-            n => format!("none of its {n} partitions is a root file system of kind ext2, ext3 or ext4"),
+            0 => format!("no {KINDS} file system, and no partition table"),
+            n => format!("none of its {n} partitions is a root file system of kind {KINDS}"),
         };
         Err(Error::new(format!("{name}: {what}; so no kernel can be taken out of it")))
     }
@@ -116,7 +124,12 @@ impl Disk {
 
     /// The file system that begins at `start`, if there is one that can be read.
     fn tree(&self, start: u64, bytes: u64) -> Result<Option<Box<dyn Tree>>, Error> {
-        let found = ext::open(self.window(start, bytes)?);
-        found.map_err(|e| Error::new(format!("{}: {e}", self.path.display())))
+        for open in OPENERS {
+            let found = open(self.window(start, bytes)?).map_err(|e| e.about(&self.path.display()))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 }

@@ -31,6 +31,11 @@ impl Error {
         Self::new(StoreError::io(path.display().to_string(), error).to_string())
     }
 
+    /// The same error about an object, such as a file.
+    pub fn about(self, object: &impl fmt::Display) -> Self {
+        Self { message: format!("{object}: {}", self.message), ..self }
+    }
+
     /// The same error with advice.
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint = Some(hint.to_string());

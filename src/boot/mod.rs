@@ -7,6 +7,7 @@
 mod build;
 mod cpio;
 mod disk;
+mod erofs;
 mod error;
 mod ext;
 mod kernel;
@@ -16,6 +17,7 @@ mod modules;
 mod programs;
 mod render;
 mod root;
+mod squash;
 mod tree;
 mod unpack;
 mod versions;

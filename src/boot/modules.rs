@@ -8,7 +8,7 @@ use super::error::Error;
 use super::kernel::Kernel;
 use super::root::Root;
 use super::unpack::{self, MODULE_MAX_BYTES};
-use super::wanted::{REQUIRED, WANTED};
+use super::wanted::{OVERLAY, READ_ONLY, REQUIRED, WANTED};
 
 /// The largest list of modules, in bytes.
 const LIST_MAX_BYTES: u64 = 8 << 20;
@@ -81,7 +81,8 @@ impl<'a> Modules<'a> {
     /// Whether the kernel can do what it must, and what was asked for.
     fn check(&self, version: &str, more: &[String]) -> Result<(), Error> {
         let own = [self.root.file_system()];
-        for group in REQUIRED.iter().copied().chain([&own[..]]) {
+        let over: &[&[&str]] = if READ_ONLY.contains(&own[0]) { &[&OVERLAY] } else { &[] };
+        for group in REQUIRED.iter().chain(over).copied().chain([&own[..]]) {
             if !group.iter().any(|name| self.has(name)) {
                 let names = group.join(" nor ");
                 let why = format!("kernel {version} has no {names}, neither built in nor as a module");

@@ -6,6 +6,10 @@
 /// What has to work before anything can be read: one of each line must be there, built in or as a module.
 pub const REQUIRED: [&[&str]; 3] = [&["fuse"], &["loop"], &["dm_snapshot", "overlay"]];
 
+/// File systems that cannot be written to, and what makes a root of them all the same.
+pub const READ_ONLY: [&str; 2] = ["squashfs", "erofs"];
+pub const OVERLAY: [&str; 1] = ["overlay"];
+
 /// The modules, by what they are for.
 pub const WANTED: &[&[&str]] = &[
     // Checksums, which others ask for by another name than their module's.

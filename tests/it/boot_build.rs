@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::boot_fixture::{
-    KERNEL, build, bzimage, elf, make_disk, make_image, make_programs, make_system, pack, read_miniroot,
+    KERNEL, PACKED, build, bzimage, elf, know_packed, make_disk, make_image, make_packed, make_programs, make_system,
+    pack, read_miniroot, refused,
 };
 use crate::lab::{Lab, skipped};
 
@@ -39,6 +40,47 @@ fn kernel_modules_and_version_come_out_of_the_image() {
         assert!(module.data == fs::read(inside).unwrap() && module.mode == 0o100_644);
         println!("{kind}: {} entries, {} modules", found.len(), names.len());
     }
+}
+
+#[test]
+fn squashfs_and_erofs_give_the_same_bytes_as_ext4() {
+    let lab = system();
+    know_packed(&lab);
+    lab.write("tree/etc/empty", "");
+    make_image(&lab, "ext4", "os.img", "16M");
+    let (ext4, _) = build(&lab, "os.img", &["--name", "os"]);
+    let mut count = 0;
+    for how in PACKED {
+        let shown = format!("{} {}", how.0, how.1.join(" "));
+        if make_packed(&lab, how, "packed.img").is_none() {
+            skipped(&format!("{shown}: no such program, or it knows no such option"));
+            continue;
+        }
+        make_disk(&lab.path("packed.img"), &lab.path("disk.img"), 1 << 30);
+        for image in ["packed.img", "disk.img"] {
+            let (packed, out) = build(&lab, image, &["--name", "os"]);
+            assert_eq!(packed["file_system"], if how.0 == "mksquashfs" { "squashfs" } else { "erofs" });
+            assert_eq!(packed["miniroot_sha256"], ext4["miniroot_sha256"], "{shown}");
+            assert!(fs::read(out.join("vmlinuz")).unwrap() == bzimage(KERNEL, 300_000), "{shown}: the kernel");
+        }
+        count += 1;
+    }
+    println!("{count} of {} ways of packing", PACKED.len());
+}
+
+#[test]
+fn what_cannot_be_unpacked_or_written_over_is_refused() {
+    let lab = system();
+    if make_packed(&lab, ("mksquashfs", &["-comp", "gzip"]), "os.img").is_none() {
+        return skipped("no mksquashfs");
+    }
+    assert!(refused(&lab, 1, "os.img", &[]).contains("has no overlay, neither built in nor as a module"));
+    know_packed(&lab);
+    if make_packed(&lab, ("mksquashfs", &["-comp", "lzo"]), "os.img").is_none() {
+        return skipped("this mksquashfs has no lzo");
+    }
+    let text = refused(&lab, 1, "os.img", &[]);
+    assert!(text.contains("os.img: its squashfs is compressed with lzo") && text.contains("-comp zstd"), "{text}");
 }
 
 #[test]
@@ -192,7 +234,7 @@ fn programs_for_another_machine_are_refused() {
     refuse(&["--client", "client", "--busybox", "arm"], "arm: for aarch64, and the image's kernel is for x86_64");
     lab.write("script", "#!/bin/sh\n");
     refuse(&["--client", "client", "--busybox", "script"], "script: not a Linux program");
-    let text = crate::boot_fixture::refused(&lab, 2, "os.img", &["--arch", "ppc64"]);
+    let text = refused(&lab, 2, "os.img", &["--arch", "ppc64"]);
     assert!(text.contains("is for x86_64, not ppc64"), "{text}");
     lab.write(&format!("tree/lib/modules/{KERNEL}/kernel/fs/fuse/fuse.ko"), elf(183, b"a module"));
     make_image(&lab, "ext4", "os.img", "16M");

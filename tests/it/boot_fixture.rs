@@ -77,6 +77,42 @@ pub fn make_image(lab: &Lab, kind: &str, image: &str, size: &str) -> PathBuf {
     image
 }
 
+/// File systems that cannot be written to, by the program that makes them: what is said when the program is asked for them.
+pub const PACKED: [(&str, &[&str]); 11] = [
+    ("mksquashfs", &["-comp", "gzip"]),
+    ("mksquashfs", &["-comp", "xz"]),
+    ("mksquashfs", &["-comp", "xz", "-Xbcj", "x86", "-b", "1M"]),
+    ("mksquashfs", &["-comp", "zstd", "-always-use-fragments"]),
+    ("mksquashfs", &["-comp", "lz4", "-no-fragments"]),
+    ("mksquashfs", &["-noI", "-noD", "-noF", "-b", "4K"]),
+    ("mkfs.erofs", &[]),
+    ("mkfs.erofs", &["-zlz4"]),
+    ("mkfs.erofs", &["-zlz4hc", "-C65536", "-Efragments,dedupe"]),
+    ("mkfs.erofs", &["-zdeflate"]),
+    ("mkfs.erofs", &["-zzstd"]),
+];
+
+/// Lets the kernel of the lab's system know these file systems.
+pub fn know_packed(lab: &Lab) {
+    let list = format!("tree/lib/modules/{KERNEL}/modules.builtin");
+    let known = fs::read_to_string(lab.path(&list)).expect("a list");
+    let more = "kernel/fs/squashfs/squashfs.ko\nkernel/fs/erofs/erofs.ko\nkernel/fs/overlayfs/overlay.ko\n";
+    lab.write(&list, known + more);
+}
+
+/// An image of `tree`; `None` where the program is absent, or knows no such thing.
+pub fn make_packed(lab: &Lab, (program, options): (&str, &[&str]), image: &str) -> Option<PathBuf> {
+    let (image, tree) = (lab.path(image), lab.path("tree"));
+    let _ = fs::remove_file(&image);
+    let mut command = Command::new(crate::servers::program(program)?);
+    match program {
+        "mksquashfs" => command.arg(&tree).arg(&image).args(["-noappend", "-no-progress", "-quiet"]).args(options),
+        _ => command.args(options).arg(&image).arg(&tree),
+    };
+    let made = command.stdin(Stdio::null()).output().expect("it runs");
+    made.status.success().then_some(image)
+}
+
 /// A busybox and a client of the right form, as `busybox` and `client` of the lab.
 pub fn make_programs(lab: &Lab) {
     lab.write("busybox", elf(62, b"busybox"));

@@ -69,6 +69,11 @@ impl Published {
                 return None;
             }
         };
+        Some(Self::of(&image, &client, digest_of_bash(&image)))
+    }
+
+    /// Version 1 of an image whose bash has this SHA-256.
+    pub fn of(image: &Path, client: &Path, bash: String) -> Self {
         let lab = Lab::new();
         let hosts = ["a", "b"].map(|name| {
             fs::create_dir(lab.path(name)).unwrap();
@@ -81,9 +86,9 @@ impl Published {
                 &format!("[[mirror]]\nname = \"{name}\"\nwrite = \"./{name}\"\nread = \"{read}\"\nread-back = false\n");
         }
         lab.write("mirrors.toml", table);
-        let published = Self { lab, hosts, bash: digest_of_bash(&image) };
-        published.publish(&image, &["--boot"]);
-        Some(published)
+        let published = Self { lab, hosts, bash };
+        published.publish(image, &["--boot"]);
+        published
     }
 
     /// Publishes a version with words for its kernel's command line, and these further options.
@@ -126,7 +131,7 @@ impl Published {
 }
 
 /// SHA-256 of /bin/bash in the image, as debugfs finds it there.
-fn digest_of_bash(image: &Path) -> String {
+pub fn digest_of_bash(image: &Path) -> String {
     let mut debugfs = std::process::Command::new(program("debugfs").unwrap());
     let output = debugfs.args(["-R", "cat /usr/bin/bash"]).arg(image).output().unwrap();
     let found = if output.stdout.is_empty() {
@@ -141,18 +146,23 @@ fn digest_of_bash(image: &Path) -> String {
 
 /// What every machine has to be able to do once it is up.
 pub fn use_it(machine: &mut Machine, bash: &str) {
-    machine.log_in();
-    machine.run("echo what was written >/root/file; sync");
-    machine.run("echo 3 >/proc/sys/vm/drop_caches");
-    assert_eq!(machine.run("cat /root/file"), "what was written");
-    let digest = machine.run("sha256sum /bin/bash");
-    assert!(digest.starts_with(bash), "{digest}, not {bash}");
+    write_and_read(machine, bash);
     // The device is the one with the image's names, and nobody sees what it is made of.
     assert_eq!(machine.run("readlink -f $(findmnt -no SOURCE /)"), "/dev/dm-0");
     assert_eq!(machine.run("grep -c fuse.hfl /proc/self/mountinfo || true"), "0");
     machine.run("kill -USR1 $(pgrep -f '^@/udhcpc'); sleep 5");
     let lease = machine.run("tail -n 1 /run/hfl/net.log");
     assert!(lease.starts_with("eth0: renew "), "{lease}");
+}
+
+/// Logs in, writes a file and reads it back, and reads bash from the mirrors.
+pub fn write_and_read(machine: &mut Machine, bash: &str) {
+    machine.log_in();
+    machine.run("echo what was written >/root/file; sync");
+    machine.run("echo 3 >/proc/sys/vm/drop_caches");
+    assert_eq!(machine.run("cat /root/file"), "what was written");
+    let digest = machine.run("sha256sum /bin/bash");
+    assert!(digest.starts_with(bash), "{digest}, not {bash}");
 }
 
 /// Switches it off, and says how long that took.

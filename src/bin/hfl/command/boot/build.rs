@@ -22,8 +22,9 @@ use crate::show::bytes;
   hfl boot build debian.img --to mirrors.toml --key RWQ... --out /srv/tftp/debian
   hfl boot build ps3.img --client hfl-mount-ppc64 --busybox ppc64/bin/busybox --modules ps3vram
 
-Nothing is mounted, and root is not needed. The image, or one of its partitions, has to be ext2, ext3 or ext4, with a
-kernel and its modules in it. The same input gives the same bytes. hfl publish --boot does this, and publishes it.")]
+Nothing is mounted, and root is not needed. The image, or one of its partitions, has to be ext2, ext3, ext4, squashfs or
+erofs, with a kernel and its modules in it. The same input gives the same bytes. hfl publish --boot does this, and
+publishes it.")]
 pub struct Args {
     /// A raw image or a block device
     image: PathBuf,
