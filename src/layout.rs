@@ -109,8 +109,11 @@ impl RepoPath {
 
     /// Whether what lies here was published for one version: `boot/NAME/VERSION/...`, `profile/NAME/VERSION-...`.
     pub fn belongs_to(&self, image: &Name, version: Version) -> bool {
-        let below = |directory: &str, end: char| self.0.starts_with(&format!("{directory}/{image}/{version}{end}"));
-        below("boot", '/') || below("profile", '-')
+        let below = |directory: &str, end: char| {
+            let rest = self.0.strip_prefix(directory)?.strip_prefix(image.as_str())?.strip_prefix('/')?;
+            Some(rest.split_once(end)?.0 == version.to_string())
+        };
+        below("boot/", '/').or_else(|| below("profile/", '-')).unwrap_or(false)
     }
 
     /// The path as text, `/` between its components.

@@ -56,6 +56,18 @@ impl Window {
     }
 }
 
+/// Makes certain that `room` bytes hold a file system of so many, `None` being more than can be counted.
+///
+/// # Errors
+/// They do not: the image was cut short.
+pub fn check_room(room: u64, bytes: Option<u64>) -> Result<(), Error> {
+    if bytes.is_some_and(|bytes| bytes <= room) {
+        return Ok(());
+    }
+    let bytes = bytes.map_or("more".to_owned(), |bytes| bytes.to_string());
+    Err(Error::new(format!("cut short: its file system has {bytes} bytes, and there are only {room}")))
+}
+
 /// An image that was opened.
 pub struct Disk {
     file: File,

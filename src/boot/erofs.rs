@@ -17,6 +17,7 @@ use erofs_rs::types::{Inode, Layout};
 use futures_util::FutureExt as _;
 
 use super::disk::Window;
+use super::disk::check_room;
 use super::error::Error;
 use super::tree::{Kind, Tree};
 
@@ -42,11 +43,7 @@ pub fn open(mut window: Window) -> Result<Option<Box<dyn Tree>>, Error> {
     let file_system = now(EroFS::new(Reader(Mutex::new(window))))?;
     let superblock = file_system.super_block();
     let bytes = superblock.block_count().checked_mul(1 << superblock.blk_size_bits);
-    if bytes.is_none_or(|bytes| bytes > window_bytes) {
-        let bytes = bytes.map_or("more".to_owned(), |bytes| bytes.to_string());
-        let why = format!("its file system has {bytes} bytes, and there are only {window_bytes}");
-        return Err(Error::new(format!("cut short: {why}")));
-    }
+    check_room(window_bytes, bytes)?;
     if superblock.feature_incompat & METABOX != 0 {
         return Err(Error::new("its erofs has compressed inodes, which hfl does not read"));
     }

@@ -8,6 +8,7 @@ use std::error::Error as StdError;
 use ext4_view::{Ext4, Ext4Error, Ext4Read};
 
 use super::disk::Window;
+use super::disk::check_room;
 use super::error::Error;
 use super::tree::{Kind, Tree};
 
@@ -50,11 +51,7 @@ fn check(superblock: &[u8; 1024], window_bytes: u64) -> Result<(), Error> {
         return damaged("no block is that large");
     }
     let Some(bytes) = blocks.checked_mul(1024 << shift) else { return damaged("no disk is that large") };
-    if bytes > window_bytes {
-        return Err(Error::new(format!(
-            "cut short: its file system has {bytes} bytes, and there are only {window_bytes}"
-        )));
-    }
+    check_room(window_bytes, Some(bytes))?;
     if per_group < GROUP_MIN_BLOCKS || blocks.div_ceil(per_group) > GROUPS_MAX {
         return damaged("no file system has so many groups of blocks");
     }

@@ -66,12 +66,7 @@ fn make_erofs(archive: &Path, lab: &Lab) -> Result<PathBuf, String> {
 
 /// Boots one whose init is another one, twice: once for each way to end.
 fn boot_init(kind: &str, words: &str) {
-    let Some((small, client)) = given() else { return };
-    let image = small.with_file_name("..").join(kind).join("old.img");
-    if !image.is_file() {
-        return skipped(&format!("no {}", image.display()));
-    }
-    let published = Published::of(&image, &client, digest_of_bash(&image));
+    let Some(published) = Published::of_kind(kind) else { return };
     for order in ["poweroff", "reboot"] {
         let mut machine = published.machine("", &[]);
         let root = machine.wait_for("over to /sbin/init", BOOT_WAIT);

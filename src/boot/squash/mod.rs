@@ -15,6 +15,7 @@ use self::blocks::{Blocks, Text, stored_bytes};
 use self::codec::{BLOCK_MAX_BYTES, Codec};
 use self::inode::{Directory, File, Inode};
 use super::disk::Window;
+use super::disk::check_room;
 use super::error::Error;
 use super::tree::{Kind, Tree};
 
@@ -80,10 +81,7 @@ impl Layout {
         if !fits || !block_bytes.is_power_of_two() || block_bytes.ilog2() != u32::from(u16_at(superblock, 22)) {
             return Err(damaged(format_args!("no block has {block_bytes} bytes")));
         }
-        if used > window_bytes {
-            let why = format!("its file system has {used} bytes, and there are only {window_bytes}");
-            return Err(Error::new(format!("cut short: {why}")));
-        }
+        check_room(window_bytes, Some(used))?;
         let layout = Self {
             block_bytes: block_bytes as usize,
             fragments: u32_at(superblock, 16),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use hfl::boot::{Built, Ingredients, Options, Settings, Summary};
 use hfl::keys::PublicKey;
+use hfl::layout::BootFile;
 use hfl::mirrors::Mirrors;
 use hfl::name::{Name, Version};
 use hfl::publish::Error;
@@ -135,7 +136,7 @@ fn write(out: &Path, built: &Built) -> Result<(PathBuf, PathBuf), Error> {
         let path = out.join(name);
         std::fs::write(&path, bytes).map_err(|e| Error::io(&path, &e)).map(|()| path)
     };
-    Ok((write("vmlinuz", &built.kernel)?, write("initrd.img", &built.miniroot)?))
+    Ok((write(BootFile::Kernel.name(), &built.kernel)?, write(BootFile::Miniroot.name(), &built.miniroot)?))
 }
 
 fn write_report(r: &Report, knows_mirrors: bool, out: &mut String) -> std::fmt::Result {
