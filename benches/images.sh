@@ -6,7 +6,8 @@
 #   inplace.img                       old.img after an upgrade inside it, as a machine that is kept would have done
 #
 # KIND is small (systemd, ssh, a kernel), dev (and python3, gcc, perl, git) or desktop (and xfce4, firefox; 4 GiB). Of
-# sysvinit and openrc, which are small with another init, there is old.tar and old.img alone.
+# sysvinit and openrc, which are small with another init, and of managed, which is small with NetworkManager, there is
+# old.tar and old.img alone.
 # Needs mmdebstrap, e2fsprogs and squashfs-tools, and takes packages from the archive that this machine's apt uses.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: images.sh DIR small|dev|desktop..." >&2; exit 2; }
@@ -88,9 +89,12 @@ for kind; do
     desktop) packages=$base,$tools,$screen size=4G ;;
     sysvinit) packages=$sysv,sysv-rc versions=(old) ;;
     openrc) packages=$sysv,openrc versions=(old) ;;
+    managed) packages=$base,network-manager versions=(old) ;;
     *) echo "images.sh: there is no kind '$kind'" >&2; exit 2 ;;
   esac
-  dir=$lab/$kind
+  # It has its name when all of it is there.
+  dir=$lab/.$kind
+  rm -rf "$dir"
   mkdir -p "$dir"
   for version in "${versions[@]}"; do
     sources=("${released[@]}")
@@ -100,5 +104,7 @@ for kind; do
     [ "${#versions[@]}" = 1 ] || squashfs "$dir/$version.tar" "$dir/$version.squashfs"
   done
   [ "${#versions[@]}" = 1 ] || upgrade "$dir/old.img" "$dir/inplace.img"
-  ls -ls "$dir"
+  rm -rf "${lab:?}/$kind"
+  mv "$dir" "$lab/$kind"
+  ls -ls "$lab/$kind"
 done

@@ -2,7 +2,8 @@
 # tests/all.sh [--full] - install what the tests need, then run all of them.
 #
 # Needs a Rust toolchain; installs the rest from the distribution where it may (root, apt-get). Tests that cannot run on
-# this machine say "skipped: why" and are counted. --full runs the long proofs whole.
+# this machine say "skipped: why" and are counted. --full runs the long proofs whole, boots of real systems among them, whose
+# images it makes, and takes hours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-}" in
@@ -28,10 +29,10 @@ declare -A package=(
 declare -A emulators=(
   [qemu-system-x86_64]=qemu-system-x86 [/usr/lib/ipxe/qemu/pxe-virtio.rom]=ipxe-qemu [qemu-img]=qemu-utils
 )
-# Those of --full alone: clients for other machines, and what runs them.
+# Those of --full alone: real systems, clients for other machines, and what runs them.
 declare -A other_emulators=([qemu-system-ppc64]=qemu-system-ppc [qemu-s390x-static]=qemu-user-static)
 declare -A cross=(
-  [depmod]=kmod
+  [depmod]=kmod [mmdebstrap]=mmdebstrap
   [powerpc64le-linux-gnu-gcc]=gcc-powerpc64le-linux-gnu [/usr/powerpc64le-linux-gnu/lib/libc.a]=libc6-dev-ppc64el-cross
   [s390x-linux-gnu-gcc]=gcc-s390x-linux-gnu [/usr/s390x-linux-gnu/lib/libc.a]=libc6-dev-s390x-cross
 )
@@ -97,6 +98,15 @@ if [ -n "${HFL_FULL:-}" ]; then
   # Nothing is wrong where a compiler or a package cannot be had (69): its tests are skipped.
   tests/cross.sh ppc64el "$HFL_CROSS" --system || [ $? = 69 ]
   tests/cross.sh s390x "$HFL_CROSS" || [ $? = 69 ]
+fi
+
+if [ -n "${HFL_FULL:-}" ]; then
+  step "images of real systems"
+  export HFL_IMAGES=${HFL_IMAGES:-$target/images}
+  for kind in small sysvinit openrc managed; do
+    [ -d "$HFL_IMAGES/$kind" ] || benches/images.sh "$HFL_IMAGES" "$kind" ||
+      echo "tests/all.sh: could not make images of kind $kind; tests that need them are skipped"
+  done
 fi
 
 step "tests"

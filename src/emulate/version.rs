@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::boot::{CMDLINE_MAX_BYTES, Entry, FILE_MAX_BYTES, Menu};
-use crate::head::{FileRow, Trust};
+use crate::head::Trust;
 use crate::layout::{BootFile, RepoPath};
 use crate::name::{Name, Version};
 use crate::publish::Error;
@@ -46,10 +46,11 @@ impl Bootable {
             return Err(Error::local(format!("version {number} of {image} was published without a kernel"))
                 .hint("publish it with --boot"));
         };
-        let kernel = fetch(stores, kernel, FILE_MAX_BYTES).await?;
-        let miniroot = fetch(stores, miniroot, FILE_MAX_BYTES).await?;
+        let stores: Vec<&dyn Fetch> = stores.iter().map(|store| &**store).collect();
+        let kernel = read::file_from(&stores, kernel, FILE_MAX_BYTES).await?;
+        let miniroot = read::file_from(&stores, miniroot, FILE_MAX_BYTES).await?;
         let append = match row(BootFile::Cmdline) {
-            Some(row) => fetch(stores, row, CMDLINE_MAX_BYTES).await?,
+            Some(row) => read::file_from(&stores, row, CMDLINE_MAX_BYTES).await?,
             None => Bytes::new(),
         };
         let append = String::from_utf8_lossy(&append).trim().to_owned();
@@ -76,19 +77,4 @@ impl Bootable {
         let menu = Menu { image: self.image().clone(), mirrors: vec![mirror], entries: Vec::new() };
         Ok(menu.arguments(&entry)?)
     }
-}
-
-/// A file that the head names, from the first store that has it right.
-async fn fetch(stores: &[Arc<dyn Fetch>], row: &FileRow, max_bytes: u64) -> Result<Bytes, Error> {
-    if row.bytes > max_bytes {
-        return Err(Error::local(format!("{}: {} bytes, at most {max_bytes} are read", row.path, row.bytes)));
-    }
-    let mut why = None;
-    for store in stores {
-        match read::file(&**store, row).await {
-            Ok(file) => return Ok(file),
-            Err(e) => why = Some(e),
-        }
-    }
-    Err(why.map_or_else(|| Error::local(format!("{}: no mirror", row.path)), Error::from))
 }

@@ -116,6 +116,7 @@ async fn open(config: &Mirror, relative_to: &Path, client: &HttpClient) -> Resul
 /// # Errors
 /// Another publisher holds one of them: then none stays locked.
 pub async fn lock_all(mirrors: &mut [OpenMirror]) -> Result<(), Error> {
+    let conflict = |m: &OpenMirror| m.failed.clone().filter(|f| f.kind == ErrorKind::Conflict);
     let mut rest = &mut mirrors[..];
     while let Some((first, others)) = rest.split_first_mut() {
         rest = others;
@@ -124,8 +125,11 @@ pub async fn lock_all(mirrors: &mut [OpenMirror]) -> Result<(), Error> {
             join_all(rest.iter_mut().map(take_lock)).await;
             break;
         }
+        if conflict(first).is_some() {
+            // The other one is still taking the rest, and must not meet this one there.
+            break;
+        }
     }
-    let conflict = |m: &OpenMirror| m.failed.clone().filter(|f| f.kind == ErrorKind::Conflict);
     let Some(failure) = mirrors.iter().find_map(conflict) else { return Ok(()) };
     unlock_all(mirrors).await;
     Err(Error::new(failure.kind, failure.why).hint("wait for it to end and run the same command again"))
@@ -202,12 +206,8 @@ pub async fn read_heads(mirrors: &mut [OpenMirror], image: &Name, trust: &Trust)
 /// # Errors
 /// No mirror that has; a file that is larger than `max_bytes`.
 pub async fn file(mirrors: &[OpenMirror], row: &FileRow, max_bytes: u64) -> Result<Bytes, Error> {
-    let mut why = format!("{} bytes, at most {max_bytes} are read", row.bytes);
-    for mirror in mirrors.iter().filter(|m| row.bytes <= max_bytes && m.is_up() && m.head.is_some()) {
-        match read::file(&*mirror.store, row).await {
-            Ok(file) => return Ok(file),
-            Err(e) => why = e.to_string(),
-        }
-    }
-    Err(Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}: {why}", row.path)))
+    let have_it = mirrors.iter().filter(|m| m.is_up() && m.head.is_some());
+    let stores: Vec<&dyn Fetch> = have_it.map(|m| &*m.store as &dyn Fetch).collect();
+    let failed = |why| Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}: {why}", row.path));
+    read::file_from(&stores, row, max_bytes).await.map_err(failed)
 }

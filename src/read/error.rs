@@ -53,6 +53,11 @@ impl ReadError {
         Self::new(ReadErrorKind::Missing, message)
     }
 
+    /// The file at `path` has more bytes than are read of its kind.
+    pub(super) fn too_large(path: &RepoPath, bytes: u64, max_bytes: u64) -> Self {
+        Self::new(ReadErrorKind::Unverified, format!("{path}: {bytes} bytes, at most {max_bytes} are read"))
+    }
+
     /// There was nothing to ask.
     pub fn no_source() -> Self {
         Self::new(ReadErrorKind::Missing, "no source was given".into())

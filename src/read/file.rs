@@ -22,3 +22,26 @@ pub async fn file(store: &dyn Fetch, row: &FileRow) -> Result<Bytes, ReadError> 
     }
     Ok(file)
 }
+
+/// The file that `row` names, from the first store that has it right.
+///
+/// # Errors
+/// No store that has; a file of more than `max_bytes`.
+pub async fn file_from(stores: &[&dyn Fetch], row: &FileRow, max_bytes: u64) -> Result<Bytes, ReadError> {
+    if row.bytes > max_bytes {
+        return Err(ReadError::too_large(&row.path, row.bytes, max_bytes));
+    }
+    let mut failure: Option<ReadError> = None;
+    for store in stores {
+        match file(*store, row).await {
+            Ok(file) => return Ok(file),
+            Err(e) => {
+                failure = Some(match failure {
+                    Some(before) => before.more_telling(e),
+                    None => e,
+                });
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(ReadError::no_source))
+}

@@ -23,7 +23,7 @@ use crate::name::Name;
 use crate::store::{Fetch, StoreErrorKind};
 
 pub use error::{ReadError, ReadErrorKind};
-pub use file::file;
+pub use file::{file, file_from};
 pub use open::{Opened, open};
 
 /// What a server may wrap around a block makes it longer by this part of it at most.

@@ -9,7 +9,7 @@ use crate::boot_fixture::{
     KERNEL, PACKED, build, bzimage, elf, know_packed, make_disk, make_image, make_packed, make_programs, make_system,
     pack, read_miniroot, refused,
 };
-use crate::lab::{Lab, skipped};
+use crate::lab::{Lab, real_image, skipped};
 
 fn system() -> Lab {
     let lab = Lab::new();
@@ -243,8 +243,9 @@ fn programs_for_another_machine_are_refused() {
 
 #[test]
 fn a_real_image_gives_a_miniroot_of_at_most_8_mib() {
-    let Some(image) = std::env::var_os("HFL_BOOT_IMAGE").map(PathBuf::from) else {
-        return skipped("HFL_BOOT_IMAGE names no image of a real system with a kernel");
+    let image = match real_image("small", "old.img") {
+        Ok(image) => image,
+        Err(why) => return skipped(&why),
     };
     let client = std::env::var("HFL_STATIC_CLIENT").unwrap_or_default();
     if !PathBuf::from(&client).is_file() {

@@ -1,7 +1,6 @@
 //! Machines whose image is squashfs or erofs, or has another init than systemd.
 //!
-//! The images lie beside the one that HFL_BOOT_IMAGE names, as benches/images.sh makes them: `old.squashfs` and `old.tar`,
-//! and the kinds `sysvinit` and `openrc`.
+//! The images are those of benches/images.sh: `old.squashfs` and `old.tar` of kind `small`, and kinds `sysvinit` and `openrc`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +11,7 @@ use crate::servers::program;
 
 /// The image that is there anyway, and the client; `None` where something is missing.
 fn given() -> Option<(PathBuf, PathBuf)> {
-    needed().map_err(|why| skipped(&why)).ok()
+    needed("small").map_err(|why| skipped(&why)).ok()
 }
 
 /// Boots an image that cannot be written to, and writes.

@@ -1,7 +1,7 @@
 //! What the tests with machines share: a published image on two web servers, and what a machine that boots it has to do.
 //!
-//! HFL_BOOT_IMAGE names an image with a login on ttyS0 and a root without a password (kind `small` of
-//! benches/images.sh), HFL_STATIC_CLIENT the client as tests/all.sh builds it.
+//! The images are those of benches/images.sh in HFL_IMAGES, which have a login on ttyS0 and a root without a password;
+//! HFL_STATIC_CLIENT is the client as tests/all.sh builds it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::lab::{Lab, skipped};
+use crate::lab::{Lab, real_image, skipped};
 use crate::machine::{HOST, Machine, is_there};
 use crate::servers::program;
 use crate::servers::web::WebHost;
@@ -32,11 +32,10 @@ pub struct Published {
     pub bash: String,
 }
 
-/// What is needed, or why it is not there.
-pub fn needed() -> Result<(PathBuf, PathBuf), String> {
-    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
-    let image = named("HFL_BOOT_IMAGE").ok_or("HFL_BOOT_IMAGE names no image that boots to a login on ttyS0")?;
-    let client = named("HFL_STATIC_CLIENT").ok_or("HFL_STATIC_CLIENT names no static client")?;
+/// The image of a kind and the client, or why something that is needed is not there.
+pub fn needed(kind: &str) -> Result<(PathBuf, PathBuf), String> {
+    let image = real_image(kind, "old.img")?;
+    let client = std::env::var_os("HFL_STATIC_CLIENT").ok_or("HFL_STATIC_CLIENT names no static client")?.into();
     if !is_there() {
         return Err("no qemu-system-x86_64".to_owned());
     }
@@ -47,22 +46,14 @@ pub fn needed() -> Result<(PathBuf, PathBuf), String> {
 }
 
 impl Published {
-    /// HFL_BOOT_IMAGE, published.
+    /// The image of kind `small`, published.
     pub fn new() -> Option<Self> {
-        Self::found(needed())
+        Self::of_kind("small")
     }
 
-    /// The image of another kind of benches/images.sh, made in the same directory, published.
+    /// The image of a kind, published.
     pub fn of_kind(kind: &str) -> Option<Self> {
-        Self::found(needed().and_then(|(image, client)| {
-            let image = image.parent().and_then(Path::parent).map(|lab| lab.join(kind).join("old.img"));
-            let image = image.filter(|image| image.exists());
-            Ok((image.ok_or(format!("no {kind}/old.img in the directory of HFL_BOOT_IMAGE's kind"))?, client))
-        }))
-    }
-
-    fn found(needed: Result<(PathBuf, PathBuf), String>) -> Option<Self> {
-        let (image, client) = match needed {
+        let (image, client) = match needed(kind) {
             Ok(needed) => needed,
             Err(why) => {
                 skipped(&why);
@@ -130,6 +121,20 @@ impl Published {
     }
 }
 
+/// A disk of 3 GiB with an empty file system that is called `keep`, as an option of QEMU.
+pub fn keeping_disk(lab: &Lab) -> String {
+    let disk = lab.path("disk");
+    fs::File::create(&disk).unwrap().set_len(3 << 30).unwrap();
+    let mut mke2fs = std::process::Command::new(program("mke2fs").unwrap());
+    assert!(mke2fs.args(["-q", "-F", "-t", "ext4", "-L", "keep"]).arg(&disk).status().unwrap().success());
+    as_drive(&disk)
+}
+
+/// A file as a disk, as an option of QEMU.
+pub fn as_drive(disk: &Path) -> String {
+    format!("file={},format=raw,if=virtio", disk.display())
+}
+
 /// SHA-256 of /bin/bash in the image, as debugfs finds it there.
 pub fn digest_of_bash(image: &Path) -> String {
     let mut debugfs = std::process::Command::new(program("debugfs").unwrap());
@@ -167,6 +172,8 @@ pub fn write_and_read(machine: &mut Machine, bash: &str) {
 
 /// Switches it off, and says how long that took.
 pub fn end(mut machine: Machine, order: &str) -> Duration {
+    // On its way down it has to read again.
+    machine.run("sync; echo 3 >/proc/sys/vm/drop_caches");
     machine.enter(order);
     let took = machine.ended(END_WAIT);
     println!("{order}: {:.1} s", took.as_secs_f64());

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::boot_published::{BOOT_WAIT, CARD, END_WAIT, KERNEL_WORDS, Published, end, use_it};
+use crate::boot_published::{BOOT_WAIT, CARD, END_WAIT, KERNEL_WORDS, Published, as_drive, end, keeping_disk, use_it};
 use crate::lab::full;
 use crate::machine::{HOST, Machine};
 use crate::proxy::Proxy;
@@ -46,18 +46,11 @@ fn it_boots_from_the_network_cards_own_ipxe() {
 #[test]
 fn a_disk_keeps_blocks_and_writes() {
     let Some(published) = Published::new() else { return };
-    let disk = published.lab.path("disk");
-    fs::File::create(&disk).unwrap().set_len(3 << 30).unwrap();
-    let made = std::process::Command::new(program("mke2fs").unwrap())
-        .args(["-q", "-F", "-t", "ext4", "-L", "keep"])
-        .arg(&disk)
-        .status();
-    assert!(made.unwrap().success());
+    let keep = keeping_disk(&published.lab);
     let swap = published.lab.path("swap");
     fs::File::create(&swap).unwrap().set_len(64 << 20).unwrap();
     assert!(std::process::Command::new(program("mkswap").unwrap()).arg(&swap).status().unwrap().success());
-    let drive = |path: &std::path::Path| format!("file={},format=raw,if=virtio", path.display());
-    let drives = ["-drive", &drive(&disk), "-drive", &drive(&swap)];
+    let drives = ["-drive", &keep, "-drive", &as_drive(&swap)];
     let words = "hfl.cache=LABEL=keep hfl.cow=LABEL=keep hfl.swap=auto";
     let boot = || published.machine(words, &drives);
     let mut machine = boot();
@@ -149,7 +142,7 @@ fn it_does_not_boot_what_another_key_signed() {
     let other = crate::lab::Lab::with_mirrors(&["a"]);
     other.write("os.img", crate::lab::Random(1).bytes(1 << 20));
     let key = other.publish(&["os.img"])["public_key"].as_str().unwrap().to_owned();
-    let image = std::env::var("HFL_BOOT_IMAGE").unwrap();
+    let image = crate::lab::real_image("small", "old.img").unwrap().display().to_string();
     let client = std::env::var("HFL_STATIC_CLIENT").unwrap();
     published
         .lab

@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::boot_fixture::{make_image, make_programs, make_system};
 use crate::boot_published::{BOOT_WAIT, KERNEL_WORDS, needed};
-use crate::lab::{Lab, code, full, skipped};
+use crate::lab::{Lab, code, full, real_image, skipped};
 use crate::machine::Machine;
 
 /// A repository with one mirror and a real image in it; `None` where there is none.
 fn published(options: &[&str]) -> Option<Lab> {
-    let (image, client) = match needed() {
+    let (image, client) = match needed("small") {
         Ok(needed) => needed,
         Err(why) => {
             skipped(&why);
@@ -60,7 +60,7 @@ fn a_published_version_comes_up_and_its_boot_is_recorded() {
     let blocks = report["fetched"]["blocks"].as_u64().unwrap();
     assert!(blocks <= profile.reads().len() as u64, "{blocks} of {}", profile.reads().len());
 
-    let image = std::env::var("HFL_BOOT_IMAGE").unwrap();
+    let image = real_image("small", "old.img").unwrap().display().to_string();
     let shipped = ["publish", &image, "--name", "small", "--to", "mirrors.toml", "--profile", "boot.profile"];
     lab.ok(&shipped);
     let again = attempt(&lab, &["--latency", "20ms"]);
@@ -78,7 +78,7 @@ fn publish_records_a_boot_by_itself() {
     println!("{} blocks", profile.reads().len());
     assert!(profile.reads().len() > 100 && log["versions"].as_array().unwrap().len() == 1);
     // Nothing is booted where nothing is new.
-    let image = std::env::var("HFL_BOOT_IMAGE").unwrap();
+    let image = real_image("small", "old.img").unwrap().display().to_string();
     let again = ["publish", &image, "--name", "small", "--to", "mirrors.toml", "--boot", "--profile", "auto", "--json"];
     let words = [&again[..], &["--boot-append", KERNEL_WORDS]].concat();
     let report: Value = serde_json::from_str(&lab.ok(&words)).unwrap();
@@ -167,7 +167,7 @@ fn local_boot(lab: &Lab, image: &Path) -> f64 {
 #[test]
 fn a_boot_over_http_takes_as_long_as_one_from_a_disk() {
     let Some(lab) = published(&[]) else { return };
-    let image = std::env::var("HFL_BOOT_IMAGE").unwrap();
+    let image = real_image("small", "old.img").unwrap().display().to_string();
     let rounds = if full() { 3 } else { 1 };
     let tcg = ["--accel", "tcg"];
     let (mut local, mut http, mut far) = (f64::MAX, f64::MAX, f64::MAX);

@@ -1,27 +1,16 @@
 //! A machine with a disk for its cache boots version 1, then version 2, then version 1 again: each time only blocks are
-//! fetched that were not on the disk. Beside HFL_BOOT_IMAGE lie `inplace.img`, the same system after an upgrade inside it,
-//! and `new.img`, built again from newer packages.
+//! fetched that were not on the disk. `inplace.img` is the same system after an upgrade inside it, `new.img` was built again
+//! from newer packages.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use hfl::index::Index;
 
-use crate::boot_published::{BOOT_WAIT, Published, end};
-use crate::lab::skipped;
+use crate::boot_published::{BOOT_WAIT, Published, end, keeping_disk};
+use crate::lab::{real_image, skipped};
 use crate::machine::Machine;
-use crate::servers::program;
-
-/// A disk with a file system, as an option of QEMU.
-fn cache_disk(published: &Published) -> String {
-    let disk = published.lab.path("disk");
-    fs::File::create(&disk).unwrap().set_len(3 << 30).unwrap();
-    let mut mke2fs = Command::new(program("mke2fs").unwrap());
-    assert!(mke2fs.args(["-q", "-F", "-t", "ext4", "-L", "keep"]).arg(&disk).status().unwrap().success());
-    format!("file={},format=raw,if=virtio", disk.display())
-}
 
 /// The names of a version's blocks, as they are asked for.
 fn blocks_of(published: &Published, version: u32) -> BTreeSet<String> {
@@ -49,11 +38,11 @@ fn boot(published: &Published, words: &str, drive: &str, known: &BTreeSet<String
 
 fn update(image: &str) {
     let Some(published) = Published::new() else { return };
-    let next = Path::new(&std::env::var("HFL_BOOT_IMAGE").unwrap()).with_file_name(image);
-    if !next.exists() {
-        return skipped(&format!("no {image} beside HFL_BOOT_IMAGE"));
-    }
-    let drive = cache_disk(&published);
+    let next = match real_image("small", image) {
+        Ok(next) => next,
+        Err(why) => return skipped(&why),
+    };
+    let drive = keeping_disk(&published.lab);
     let old = blocks_of(&published, 1);
     let (machine, first) = boot(&published, "", &drive, &BTreeSet::new());
     assert!(first.is_subset(&old) && first.len() > 100, "{}", first.len());

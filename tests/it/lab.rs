@@ -104,6 +104,13 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// An image of a real system, out of the directory HFL_IMAGES that benches/images.sh has filled; or why it is not there.
+pub fn real_image(kind: &str, name: &str) -> Result<PathBuf, String> {
+    let images = std::env::var_os("HFL_IMAGES").ok_or("HFL_IMAGES names no directory of benches/images.sh")?;
+    let image = PathBuf::from(images).join(kind).join(name);
+    if image.is_file() { Ok(image) } else { Err(format!("no {kind}/{name} in HFL_IMAGES")) }
+}
+
 /// Says that a test could not run here, in the words that the test script counts.
 pub fn skipped(why: &str) {
     println!("skipped: {why}");

@@ -209,17 +209,20 @@ fn a_full_or_read_only_disk_means_less_caching_and_one_line() {
             fs::create_dir(lab.cache()).unwrap();
             assert!(remount("remount,ro"));
         }
+        let started = Instant::now();
         let mounted = lab.mount(&["--memory", "1M"]);
         let first = lab.read(&mounted);
         drop_page_cache(&mounted);
         let second = lab.read(&mounted);
+        let from_disk = status(lab.home.path(), &mounted)["disk_blocks"].as_u64().unwrap();
         let said = mounted.end();
-        println!("{options}: {first} blocks fetched, then {second}");
-        let blocks = lab.index.blocks().len();
-        assert!(first >= blocks && if some { second < blocks } else { second >= blocks }, "{blocks} blocks");
+        println!("{options}: {first} blocks fetched, then {second}; {from_disk} from disk");
+        assert!(first >= lab.index.blocks().len() && some == (from_disk > 0));
+        // The same is said again after ten seconds, and a busy machine may take longer than that.
+        let most = 1 + started.elapsed().as_secs() as usize / 10;
         let lines = said.lines().filter(|line| line.contains("nothing is cached on disk")).count();
-        let others = said.lines().count();
-        assert!(lines == 1 && others <= 3, "{said}");
+        let others = said.lines().count() - lines;
+        assert!((1..=most).contains(&lines) && others <= 2, "{said}");
     }
 }
 

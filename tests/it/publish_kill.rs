@@ -102,6 +102,20 @@ fn two_publishers_at_once() {
 }
 
 #[test]
+fn who_comes_second_keeps_out_of_the_way_of_who_came_first() {
+    let lab = Lab::with_mirrors(&["a", "b"]);
+    lab.write("one.img", Random(1).bytes(100_000));
+    fs::create_dir_all(lab.path("a")).unwrap();
+    let first = fs::File::open(lab.path("a")).unwrap();
+    rustix::fs::flock(&first, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let said = lab.fails(5, &["publish", "one.img", "--name", "os", "--to", "mirrors.toml", "-q"]);
+    assert!(said.contains("another publisher"), "{said}");
+    assert!(!lab.path("b").exists(), "the first one is about to lock that one too");
+    drop(first);
+    lab.publish(&["one.img", "--name", "os"]);
+}
+
+#[test]
 fn an_interrupted_publisher_cleans_up() {
     let lab = images();
     let arguments = ["publish", "one.img", "--name", "os", "--to", "mirrors.toml", "--level", "12"];

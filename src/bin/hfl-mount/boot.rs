@@ -169,33 +169,23 @@ pub async fn own_profile(
     log: &Log,
 ) -> Option<Profile> {
     let row = Profile::row_in(&opened.head, opened.row.version)?;
-    if row.bytes > max_bytes {
-        log.warn(format_args!("{}: {} bytes, too large to be fetched ahead", row.path, row.bytes));
-        return None;
-    }
     let found = match kept {
-        Some(kept) => read_kept(row, kept).await,
-        None => None,
+        Some(kept) if row.bytes <= max_bytes => read_kept(row, kept).await,
+        _ => None,
     };
     if found.is_some() {
         return found;
     }
-    let mut why = None;
-    for store in stores {
-        let file = match read::file(&**store, row).await {
-            Ok(file) => file,
-            Err(e) => {
-                why = Some(e);
-                continue;
-            }
-        };
-        if let Some(Err(e)) = kept.map(|kept| kept.keep_file(&row.path, &file)) {
-            log.warn(format_args!("{} is not kept: {e}", row.path));
+    let stores: Vec<&dyn Fetch> = stores.iter().map(|store| &**store).collect();
+    let file = match read::file_from(&stores, row, max_bytes).await {
+        Ok(file) => file,
+        Err(why) => {
+            log.warn(format_args!("nothing is fetched ahead: {why}"));
+            return None;
         }
-        return Profile::parse(&file).map_err(|e| log.warn(format_args!("{}: {e}", row.path))).ok();
+    };
+    if let Some(Err(e)) = kept.map(|kept| kept.keep_file(&row.path, &file)) {
+        log.warn(format_args!("{} is not kept: {e}", row.path));
     }
-    if let Some(why) = why {
-        log.warn(format_args!("nothing is fetched ahead: {why}"));
-    }
-    None
+    Profile::parse(&file).map_err(|e| log.warn(format_args!("{}: {e}", row.path))).ok()
 }

@@ -1,9 +1,11 @@
-//! Real images, where HFL_LAB names a directory that benches/images.sh has made.
+//! Real images, as benches/images.sh makes them.
 
 use hfl::split::{Rule, Splitter};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+
+use crate::lab::{real_image, skipped};
 
 /// How many blocks an image has, and how many bytes those hold.
 fn count(rule: Rule, image: &Path) -> (usize, usize) {
@@ -27,11 +29,11 @@ fn count(rule: Rule, image: &Path) -> (usize, usize) {
 
 #[test]
 fn pages_has_no_more_blocks_than_fixed() {
-    let Some(lab) = std::env::var_os("HFL_LAB") else {
-        return println!("skipped: HFL_LAB names no directory of benches/images.sh");
-    };
     for name in ["old.img", "new.img", "inplace.img"] {
-        let image = Path::new(&lab).join(name);
+        let image = match real_image("small", name) {
+            Ok(image) => image,
+            Err(why) => return skipped(&why),
+        };
         let (fixed, fixed_bytes) = count(Rule::Fixed(Rule::FIXED_DEFAULT_BYTES), &image);
         let (pages, pages_bytes) = count(Rule::Pages, &image);
         println!("{name}: pages {pages} blocks of {pages_bytes} bytes, fixed {fixed} of {fixed_bytes}");

@@ -119,18 +119,14 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     }
     let options = options(args)?;
     let cancel = super::cancel_on_signal()?;
-    let run = |options, cancel| async move {
-        let show = Arc::new(Show::new(verbosity));
-        publish::publish(options, show.clone(), cancel).await
-    };
     let runtime = super::runtime()?;
-    let report = runtime.block_on(run(options.clone(), Arc::clone(&cancel)))?;
+    let report = runtime.block_on(bring(options.clone(), verbosity, &cancel))?;
     if !records || options.work.dry_run {
         return finish(&report, json, is_quiet);
     }
     // Whoever asked for text sees at once that it is published: the boot takes its time.
     let published = if json { ExitCode::SUCCESS } else { finish(&report, false, is_quiet)? };
-    let Some((trial, shipped)) = runtime.block_on(record(options, &report, is_quiet, &cancel, run))? else {
+    let Some((trial, shipped)) = runtime.block_on(record(options, &report, verbosity, &cancel))? else {
         return if json { finish(&report, true, is_quiet) } else { Ok(published) };
     };
     let behind = report.behind().count() + shipped.behind().count();
@@ -150,13 +146,17 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     Ok(if behind > 0 { ExitCode::from(exit::BEHIND) } else { published })
 }
 
+/// Publishes, and shows how it goes.
+async fn bring(options: Options, verbosity: Verbosity, cancel: &Arc<AtomicBool>) -> Result<Report, Error> {
+    publish::publish(options, Arc::new(Show::new(verbosity)), Arc::clone(cancel)).await
+}
+
 /// Boots what was published, and ships the profile of that with it; `None` where nothing was new and a profile is there.
-async fn record<P: Future<Output = Result<Report, Error>>>(
+async fn record(
     mut options: Options,
     report: &Report,
-    is_quiet: bool,
+    verbosity: Verbosity,
     cancel: &Arc<AtomicBool>,
-    publish: impl Fn(Options, Arc<AtomicBool>) -> P,
 ) -> anyhow::Result<Option<(emulate::Report, Report)>> {
     let trust = match &report.public_key {
         Some(key) => Trust::Key(key.parse().map_err(|e| Error::local(format!("{key}: {e}")))?),
@@ -168,12 +168,12 @@ async fn record<P: Future<Output = Result<Report, Error>>>(
     if report.outcome == Outcome::NoChange && has_profile {
         return Ok(None);
     }
-    let (trial, profile) = super::boot::try_published(&version, &stores, is_quiet, cancel).await?;
+    let (trial, profile) = super::boot::try_published(&version, &stores, verbosity == Verbosity::Quiet, cancel).await?;
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(&profile.to_bytes())?;
     options.profile = Some(file.path().to_owned());
     options.force = false;
-    let shipped = publish(options, Arc::clone(cancel)).await?;
+    let shipped = bring(options, verbosity, cancel).await?;
     Ok(Some((trial, shipped)))
 }
 
