@@ -4,9 +4,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crate::boot_published::{BOOT_WAIT, Published, digest_of_bash, end, needed, use_it, write_and_read};
-use crate::lab::{Lab, skipped};
+use crate::boot_local;
+use crate::boot_published::{
+    BOOT_WAIT, END_WAIT, Published, digest_of_bash, end, end_within, needed, use_it, write_and_read,
+};
+use crate::lab::{Lab, real_image, skipped};
 use crate::servers::program;
 
 /// The image that is there anyway, and the client; `None` where something is missing.
@@ -63,9 +67,8 @@ fn make_erofs(archive: &Path, lab: &Lab) -> Result<PathBuf, String> {
     Ok(image)
 }
 
-/// Boots one whose init is another one, twice: once for each way to end.
-fn boot_init(kind: &str, words: &str) {
-    let Some(published) = Published::of_kind(kind) else { return };
+/// Boots one whose init is another one, twice: once for each way to end, in no more than so long.
+fn boot_init(published: &Published, kind: &str, words: &str, longest: Duration) {
     for order in ["poweroff", "reboot"] {
         let mut machine = published.machine("", &[]);
         let root = machine.wait_for("over to /sbin/init", BOOT_WAIT);
@@ -78,16 +81,24 @@ fn boot_init(kind: &str, words: &str) {
         // Its scripts would take away whatever they think they have set up.
         machine.run("mkdir -p /run/network; echo eth0=eth0 >>/run/network/ifstate");
         machine.run("printf 'iface eth0 inet static\\n address 10.0.2.15/24\\n' >>/etc/network/interfaces");
-        end(machine, order);
+        end_within(machine, order, longest);
     }
 }
 
 #[test]
 fn it_boots_with_sysvinit() {
-    boot_init("sysvinit", "test -e /etc/init.d/rc && grep -q :sysinit: /etc/inittab");
+    let Some(published) = Published::of_kind("sysvinit") else { return };
+    boot_init(&published, "sysvinit", "test -e /etc/init.d/rc && grep -q :sysinit: /etc/inittab", END_WAIT);
 }
 
+/// Its scripts take a minute to end where the processor is emulated, from a local disk as well.
 #[test]
 fn it_boots_with_openrc() {
-    boot_init("openrc", "rc-status -a >/dev/null");
+    let Some(published) = Published::of_kind("openrc") else { return };
+    let mut local = boot_local::machine(&published.lab, &real_image("openrc", "old.img").unwrap());
+    local.wait_for("login:", BOOT_WAIT);
+    local.log_in();
+    println!("from a local disk:");
+    let local = end_within(local, "poweroff", BOOT_WAIT);
+    boot_init(&published, "openrc", "rc-status -a >/dev/null", END_WAIT.max(local.mul_f64(1.25)));
 }

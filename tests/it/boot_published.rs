@@ -171,11 +171,16 @@ pub fn write_and_read(machine: &mut Machine, bash: &str) {
 }
 
 /// Switches it off, and says how long that took.
-pub fn end(mut machine: Machine, order: &str) -> Duration {
+pub fn end(machine: Machine, order: &str) -> Duration {
+    end_within(machine, order, END_WAIT)
+}
+
+/// The same, in no more than so long.
+pub fn end_within(mut machine: Machine, order: &str, longest: Duration) -> Duration {
     // On its way down it has to read again.
     machine.run("sync; echo 3 >/proc/sys/vm/drop_caches");
     machine.enter(order);
-    let took = machine.ended(END_WAIT);
+    let took = machine.ended(longest);
     println!("{order}: {:.1} s", took.as_secs_f64());
     took
 }

@@ -1,7 +1,6 @@
 //! `hfl boot try`: versions that come up, and those that do not; what it records, and how long it takes.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,9 +8,9 @@ use hfl::profile::Profile;
 use serde_json::Value;
 
 use crate::boot_fixture::{make_image, make_programs, make_system};
+use crate::boot_local;
 use crate::boot_published::{BOOT_WAIT, KERNEL_WORDS, needed};
 use crate::lab::{Lab, code, full, real_image, skipped};
-use crate::machine::Machine;
 
 /// A repository with one mirror and a real image in it; `None` where there is none.
 fn published(options: &[&str]) -> Option<Lab> {
@@ -119,48 +118,9 @@ fn a_version_without_a_kernel_is_refused() {
     assert!(errors.contains("--boot"), "{errors}");
 }
 
-/// An archive with one file, to come behind a miniroot: the kernel unpacks both, and what comes last stands.
-fn archive_with_init(script: &str) -> Vec<u8> {
-    let entry = |name: &str, mode: u32, data: &[u8]| {
-        let fields = [1, mode, 0, 0, 1, 0, data.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
-        let mut out = b"070701".to_vec();
-        fields.iter().for_each(|field| write!(out, "{field:08x}").unwrap());
-        out.extend_from_slice(name.as_bytes());
-        out.push(0);
-        out.resize(out.len().next_multiple_of(4), 0);
-        out.extend_from_slice(data);
-        out.resize(out.len().next_multiple_of(4), 0);
-        out
-    };
-    [entry("init", 0o100_755, script.as_bytes()), entry("TRAILER!!!", 0, b"")].concat()
-}
-
-/// Goes from the miniroot's modules to the disk, without network or client.
-const LOCAL_INIT: &str = "#!/bin/busybox sh
-/bin/busybox mount -t proc proc /proc
-/bin/busybox mount -t sysfs sysfs /sys
-/bin/busybox mount -t devtmpfs devtmpfs /dev
-while read -r name path; do /bin/busybox insmod $path 2>/dev/null; done </hfl/modules
-until [ -b /dev/vda ]; do /bin/busybox sleep 0.1; done
-/bin/busybox mkdir -p /root
-/bin/busybox mount -t ext4 /dev/vda /root
-/bin/busybox umount /sys /proc
-/bin/busybox mount -o move /dev /root/dev
-exec /bin/busybox switch_root /root /sbin/init
-";
-
 /// Seconds to the login of the same image on a local disk, with the same kernel and modules.
 fn local_boot(lab: &Lab, image: &Path) -> f64 {
-    let miniroot = fs::read(lab.path("a/boot/small/1/initrd.img")).unwrap();
-    let mut both = miniroot;
-    both.resize(both.len().next_multiple_of(4), 0);
-    both.extend(archive_with_init(LOCAL_INIT));
-    let initrd = lab.write("local.img", both);
-    let kernel = lab.path("a/boot/small/1/vmlinuz");
-    let drive = format!("file={},format=raw,if=virtio,snapshot=on", image.display());
-    let options = ["-kernel", kernel.to_str().unwrap(), "-initrd", initrd.to_str().unwrap(), "-append", KERNEL_WORDS];
-    let mut machine = Machine::start(1024, &[&options[..], &["-drive", &drive]].concat());
-    machine.wait_for("login:", BOOT_WAIT).as_secs_f64()
+    boot_local::machine(lab, image).wait_for("login:", BOOT_WAIT).as_secs_f64()
 }
 
 /// Against the same image on a local disk, in the same run: over HTTP, and over a slow and long wire with a profile.

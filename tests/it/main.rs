@@ -5,6 +5,7 @@ mod boot_cross;
 mod boot_fixture;
 mod boot_hostile;
 mod boot_kinds;
+mod boot_local;
 mod boot_publish;
 mod boot_published;
 mod boot_qemu;
