@@ -19,12 +19,9 @@ fn given() -> Option<(PathBuf, PathBuf)> {
 }
 
 /// Boots an image that cannot be written to, and writes.
-fn boot_over_it(published: &Published, kind: &str) {
+fn boot_over_it(published: &Published) {
     let mut machine = published.machine("", &[]);
-    let root = machine.wait_for("over to /sbin/init", BOOT_WAIT);
-    let login = machine.wait_for("login:", BOOT_WAIT);
-    let (root, login) = (root.as_secs_f64(), login.as_secs_f64());
-    println!("{kind}: root after {root:.1} s, login after {login:.1} s; {}", published.read());
+    published.wait_for_login(&mut machine);
     write_and_read(&mut machine, &published.bash);
     assert_eq!(machine.run("findmnt -no FSTYPE /"), "overlay");
     end(machine, "poweroff");
@@ -37,7 +34,7 @@ fn it_boots_from_squashfs() {
     if !image.is_file() {
         return skipped(&format!("no {}", image.display()));
     }
-    boot_over_it(&Published::of(&image, &client, digest_of_bash(&ext4)), "squashfs");
+    boot_over_it(&Published::of(&image, &client, digest_of_bash(&ext4)));
 }
 
 #[test]
@@ -45,7 +42,7 @@ fn it_boots_from_erofs() {
     let Some((ext4, client)) = given() else { return };
     let lab = Lab::new();
     match make_erofs(&ext4.with_extension("tar"), &lab) {
-        Ok(image) => boot_over_it(&Published::of(&image, &client, digest_of_bash(&ext4)), "erofs"),
+        Ok(image) => boot_over_it(&Published::of(&image, &client, digest_of_bash(&ext4))),
         Err(why) => skipped(&why),
     }
 }
@@ -68,13 +65,10 @@ fn make_erofs(archive: &Path, lab: &Lab) -> Result<PathBuf, String> {
 }
 
 /// Boots one whose init is another one, twice: once for each way to end, in no more than so long.
-fn boot_init(published: &Published, kind: &str, words: &str, longest: Duration) {
+fn boot_init(published: &Published, words: &str, longest: Duration) {
     for order in ["poweroff", "reboot"] {
         let mut machine = published.machine("", &[]);
-        let root = machine.wait_for("over to /sbin/init", BOOT_WAIT);
-        let login = machine.wait_for("login:", BOOT_WAIT);
-        let (root, login) = (root.as_secs_f64(), login.as_secs_f64());
-        println!("{kind}: root after {root:.1} s, login after {login:.1} s; {}", published.read());
+        published.wait_for_login(&mut machine);
         use_it(&mut machine, &published.bash);
         machine.run(words);
         assert_eq!(machine.run("test -e /run/systemd/system || echo none"), "none");
@@ -88,7 +82,7 @@ fn boot_init(published: &Published, kind: &str, words: &str, longest: Duration) 
 #[test]
 fn it_boots_with_sysvinit() {
     let Some(published) = Published::of_kind("sysvinit") else { return };
-    boot_init(&published, "sysvinit", "test -e /etc/init.d/rc && grep -q :sysinit: /etc/inittab", END_WAIT);
+    boot_init(&published, "test -e /etc/init.d/rc && grep -q :sysinit: /etc/inittab", END_WAIT);
 }
 
 /// Its scripts take a minute to end where the processor is emulated, from a local disk as well.
@@ -100,5 +94,5 @@ fn it_boots_with_openrc() {
     local.log_in();
     println!("from a local disk:");
     let local = end_within(local, "poweroff", BOOT_WAIT);
-    boot_init(&published, "openrc", "rc-status -a >/dev/null", END_WAIT.max(local.mul_f64(1.25)));
+    boot_init(&published, "rc-status -a >/dev/null", END_WAIT.max(local.mul_f64(1.25)));
 }

@@ -114,6 +114,13 @@ impl Published {
         Machine::start(1024, &[&loaded[..], &card, options].concat())
     }
 
+    /// Waits until somebody can log in, and says how long it took and what was read.
+    pub fn wait_for_login(&self, machine: &mut Machine) {
+        let root = machine.wait_for("over to /sbin/init", BOOT_WAIT).as_secs_f64();
+        let login = machine.wait_for("login:", BOOT_WAIT).as_secs_f64();
+        println!("root after {root:.1} s, login after {login:.1} s; {}", self.read());
+    }
+
     /// What was read of both hosts so far.
     pub fn read(&self) -> String {
         let [a, b] = self.hosts.each_ref().map(WebHost::blocks);

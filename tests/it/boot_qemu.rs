@@ -35,9 +35,7 @@ fn it_boots_from_the_network_cards_own_ipxe() {
     let url = format!("http://{HOST}:{}/boot/small/boot.ipxe", published.hosts[0].port());
     let network = format!("user,id=n,bootfile={url}");
     let mut machine = Machine::start(1024, &["-netdev", &network, "-device", CARD, "-boot", "n"]);
-    let root = machine.wait_for("over to /sbin/init", BOOT_WAIT);
-    let login = machine.wait_for("login:", BOOT_WAIT);
-    println!("root after {:.1} s, login after {:.1} s; {}", root.as_secs_f64(), login.as_secs_f64(), published.read());
+    published.wait_for_login(&mut machine);
     use_it(&mut machine, &published.bash);
     end(machine, "reboot");
 }
@@ -126,9 +124,7 @@ fn it_boots_over_a_long_wire() {
     }
     let urls = proxies.each_ref().map(|proxy| format!("http://{HOST}:{}/", proxy.address().port())).join(",");
     let mut machine = published.machine(&format!("hfl.only hfl.url={urls}"), &[]);
-    let root = machine.wait_for("over to /sbin/init", BOOT_WAIT);
-    let login = machine.wait_for("login:", BOOT_WAIT);
-    println!("root after {:.1} s, login after {:.1} s; {}", root.as_secs_f64(), login.as_secs_f64(), published.read());
+    published.wait_for_login(&mut machine);
     use_it(&mut machine, &published.bash);
     end(machine, "poweroff");
     let connections: u64 = proxies.iter().map(|proxy| proxy.faults().connections()).sum();
