@@ -52,7 +52,9 @@ impl Failure {
         };
         let hint = if has(&["Another instance of rrsync"]) {
             Some(Hint::Busy)
-        } else if missing("change_dir ") {
+        } else if missing("change_dir ") || missing("rrsync error: post-realpath open failed") {
+            // rrsync of rsync 3.5 looks itself before it starts rsync, and takes a directory that was never there for one
+            // that was taken away just now.
             Some(Hint::NoBase)
         } else if missing("mkdir ") {
             Some(Hint::NoParent)
@@ -155,6 +157,8 @@ mod tests {
     #[test]
     fn what_can_be_done_is_known() {
         let base = "rsync: [sender] change_dir \"/a/\" failed: No such file or directory (2)\n";
+        assert_eq!(Failure::judge(Some(12), base).hint, Some(Hint::NoBase));
+        let base = "/usr/bin/rrsync error: post-realpath open failed (race detected): /a/ No such file or directory\n";
         assert_eq!(Failure::judge(Some(12), base).hint, Some(Hint::NoBase));
         let parent = "rsync: [Receiver] mkdir \"/a/b\" failed: No such file or directory (2)\n";
         assert_eq!(Failure::judge(Some(11), parent).hint, Some(Hint::NoParent));
