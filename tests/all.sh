@@ -31,7 +31,7 @@ declare -A emulators=(
 )
 # Those of --full alone: real systems, clients for other machines, and what runs them.
 declare -A other_emulators=([qemu-system-ppc64]=qemu-system-ppc [qemu-s390x-static]=qemu-user-static)
-declare -A cross=(
+declare -A only_full=(
   [depmod]=kmod [mmdebstrap]=mmdebstrap
   [powerpc64le-linux-gnu-gcc]=gcc-powerpc64le-linux-gnu [/usr/powerpc64le-linux-gnu/lib/libc.a]=libc6-dev-ppc64el-cross
   [s390x-linux-gnu-gcc]=gcc-s390x-linux-gnu [/usr/s390x-linux-gnu/lib/libc.a]=libc6-dev-s390x-cross
@@ -61,7 +61,7 @@ install_missing() {
 install_missing package
 install_missing emulators
 if [ -n "${HFL_FULL:-}" ]; then
-  install_missing cross --no-remove
+  install_missing only_full --no-remove
   install_missing other_emulators --no-remove
 fi
 
@@ -98,9 +98,6 @@ if [ -n "${HFL_FULL:-}" ]; then
   # Nothing is wrong where a compiler or a package cannot be had (69): its tests are skipped.
   tests/cross.sh ppc64el "$HFL_CROSS" --system || [ $? = 69 ]
   tests/cross.sh s390x "$HFL_CROSS" || [ $? = 69 ]
-fi
-
-if [ -n "${HFL_FULL:-}" ]; then
   step "images of real systems"
   export HFL_IMAGES=${HFL_IMAGES:-$target/images}
   for kind in small sysvinit openrc managed; do

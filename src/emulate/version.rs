@@ -46,11 +46,10 @@ impl Bootable {
             return Err(Error::local(format!("version {number} of {image} was published without a kernel"))
                 .hint("publish it with --boot"));
         };
-        let stores: Vec<&dyn Fetch> = stores.iter().map(|store| &**store).collect();
-        let kernel = read::file_from(&stores, kernel, FILE_MAX_BYTES).await?;
-        let miniroot = read::file_from(&stores, miniroot, FILE_MAX_BYTES).await?;
+        let kernel = read::file_from(stores, kernel, FILE_MAX_BYTES).await?;
+        let miniroot = read::file_from(stores, miniroot, FILE_MAX_BYTES).await?;
         let append = match row(BootFile::Cmdline) {
-            Some(row) => read::file_from(&stores, row, CMDLINE_MAX_BYTES).await?,
+            Some(row) => read::file_from(stores, row, CMDLINE_MAX_BYTES).await?,
             None => Bytes::new(),
         };
         let append = String::from_utf8_lossy(&append).trim().to_owned();

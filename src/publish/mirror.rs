@@ -116,20 +116,21 @@ async fn open(config: &Mirror, relative_to: &Path, client: &HttpClient) -> Resul
 /// # Errors
 /// Another publisher holds one of them: then none stays locked.
 pub async fn lock_all(mirrors: &mut [OpenMirror]) -> Result<(), Error> {
-    let conflict = |m: &OpenMirror| m.failed.clone().filter(|f| f.kind == ErrorKind::Conflict);
     let mut rest = &mut mirrors[..];
     while let Some((first, others)) = rest.split_first_mut() {
         rest = others;
         take_lock(first).await;
-        if first.is_up() {
-            join_all(rest.iter_mut().map(take_lock)).await;
-            break;
-        }
-        if conflict(first).is_some() {
+        match &first.failed {
+            None => {
+                join_all(rest.iter_mut().map(take_lock)).await;
+                break;
+            }
             // The other one is still taking the rest, and must not meet this one there.
-            break;
+            Some(failure) if failure.kind == ErrorKind::Conflict => break,
+            Some(_) => {}
         }
     }
+    let conflict = |m: &OpenMirror| m.failed.clone().filter(|f| f.kind == ErrorKind::Conflict);
     let Some(failure) = mirrors.iter().find_map(conflict) else { return Ok(()) };
     unlock_all(mirrors).await;
     Err(Error::new(failure.kind, failure.why).hint("wait for it to end and run the same command again"))
@@ -207,7 +208,7 @@ pub async fn read_heads(mirrors: &mut [OpenMirror], image: &Name, trust: &Trust)
 /// No mirror that has; a file that is larger than `max_bytes`.
 pub async fn file(mirrors: &[OpenMirror], row: &FileRow, max_bytes: u64) -> Result<Bytes, Error> {
     let have_it = mirrors.iter().filter(|m| m.is_up() && m.head.is_some());
-    let stores: Vec<&dyn Fetch> = have_it.map(|m| &*m.store as &dyn Fetch).collect();
+    let stores: Vec<Arc<dyn Fetch>> = have_it.map(|m| Arc::clone(&m.store) as Arc<dyn Fetch>).collect();
     let failed = |why| Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}: {why}", row.path));
     read::file_from(&stores, row, max_bytes).await.map_err(failed)
 }

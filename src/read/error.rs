@@ -73,14 +73,17 @@ impl ReadError {
         self.wait
     }
 
-    /// Of two sources' failures, the one to tell: a lie before a fault, a fault before an absence.
-    pub(crate) fn more_telling(self, other: Self) -> Self {
+    /// Adds the failure of one more source to what there is to tell: a lie before a fault, a fault before an absence, and
+    /// of two of a kind the first.
+    pub(crate) fn add_to(self, failed: &mut Option<Self>) {
         let rank = |e: &Self| match e.kind {
             ReadErrorKind::Unverified => 0,
             ReadErrorKind::Store(_) => 1,
             ReadErrorKind::Missing => 2,
         };
-        if rank(&other) < rank(&self) { other } else { self }
+        if failed.as_ref().is_none_or(|before| rank(&self) < rank(before)) {
+            *failed = Some(self);
+        }
     }
 }
 

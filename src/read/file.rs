@@ -1,5 +1,7 @@
 //! Any further file that a head names.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::ReadError;
@@ -27,21 +29,16 @@ pub async fn file(store: &dyn Fetch, row: &FileRow) -> Result<Bytes, ReadError> 
 ///
 /// # Errors
 /// No store that has; a file of more than `max_bytes`.
-pub async fn file_from(stores: &[&dyn Fetch], row: &FileRow, max_bytes: u64) -> Result<Bytes, ReadError> {
+pub async fn file_from(stores: &[Arc<dyn Fetch>], row: &FileRow, max_bytes: u64) -> Result<Bytes, ReadError> {
     if row.bytes > max_bytes {
         return Err(ReadError::too_large(&row.path, row.bytes, max_bytes));
     }
-    let mut failure: Option<ReadError> = None;
+    let mut failed = None;
     for store in stores {
-        match file(*store, row).await {
+        match file(&**store, row).await {
             Ok(file) => return Ok(file),
-            Err(e) => {
-                failure = Some(match failure {
-                    Some(before) => before.more_telling(e),
-                    None => e,
-                });
-            }
+            Err(e) => e.add_to(&mut failed),
         }
     }
-    Err(failure.unwrap_or_else(ReadError::no_source))
+    Err(failed.unwrap_or_else(ReadError::no_source))
 }

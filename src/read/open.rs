@@ -67,7 +67,7 @@ async fn newest_head(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> 
     for few in stores.chunks(HEADS_AT_ONCE) {
         match newest_of(few, image, trust).await {
             Ok(found) => return Ok(found),
-            Err(e) => failed = Some(failed.map_or(e.clone(), |f| f.more_telling(e))),
+            Err(e) => e.add_to(&mut failed),
         }
     }
     Err(failed.unwrap_or_else(ReadError::no_source))
@@ -93,7 +93,7 @@ async fn newest_of(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Re
                 let newer = best.as_ref().is_none_or(|(b, _)| b.head.newest().version < found.0.head.newest().version);
                 best = if newer { Some(found) } else { best };
             }
-            Ok(Some(Ok(Err(e)))) => failed = Some(failed.map_or(e.clone(), |f| f.more_telling(e))),
+            Ok(Some(Ok(Err(e)))) => e.add_to(&mut failed),
         }
     }
     best.ok_or_else(|| failed.unwrap_or_else(ReadError::no_source))

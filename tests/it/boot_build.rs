@@ -9,7 +9,7 @@ use crate::boot_fixture::{
     KERNEL, PACKED, build, bzimage, elf, know_packed, make_disk, make_image, make_packed, make_programs, make_system,
     pack, read_miniroot, refused,
 };
-use crate::lab::{Lab, real_image, skipped};
+use crate::lab::{Lab, or_skip, real_image, skipped};
 
 fn system() -> Lab {
     let lab = Lab::new();
@@ -243,10 +243,7 @@ fn programs_for_another_machine_are_refused() {
 
 #[test]
 fn a_real_image_gives_a_miniroot_of_at_most_8_mib() {
-    let image = match real_image("small", "old.img") {
-        Ok(image) => image,
-        Err(why) => return skipped(&why),
-    };
+    let Some(image) = or_skip(real_image("small", "old.img")) else { return };
     let client = std::env::var("HFL_STATIC_CLIENT").unwrap_or_default();
     if !PathBuf::from(&client).is_file() {
         return skipped("HFL_STATIC_CLIENT names no static client (tests/all.sh builds one)");

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::boot_fixture::make_image;
 use crate::boot_published::END_WAIT;
 use crate::cross;
-use crate::lab::{Lab, Random, skipped, stderr};
+use crate::lab::{Lab, Random, or_skip, stderr};
 use crate::machine::{HOST, Machine, power};
 use crate::servers::program;
 use crate::servers::web::WebHost;
@@ -128,10 +128,7 @@ fn make_tree(lab: &Lab, parts: &Parts) -> String {
 
 #[test]
 fn a_power_machine_boots_writes_and_ends() {
-    let parts = match needed() {
-        Ok(parts) => parts,
-        Err(why) => return skipped(&why),
-    };
+    let Some(parts) = or_skip(needed()) else { return };
     let lab = Lab::new();
     let data = make_tree(&lab, &parts);
     let image = make_image(&lab, "ext4", "power.img", "192M");

@@ -2,7 +2,7 @@
 //!
 //! The images are those of benches/images.sh: `old.squashfs` and `old.tar` of kind `small`, and kinds `sysvinit` and `openrc`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -10,13 +10,8 @@ use crate::boot_local;
 use crate::boot_published::{
     BOOT_WAIT, END_WAIT, Published, digest_of_bash, end, end_within, needed, use_it, write_and_read,
 };
-use crate::lab::{Lab, real_image, skipped};
+use crate::lab::{Lab, or_skip, real_image};
 use crate::servers::program;
-
-/// The image that is there anyway, and the client; `None` where something is missing.
-fn given() -> Option<(PathBuf, PathBuf)> {
-    needed("small").map_err(|why| skipped(&why)).ok()
-}
 
 /// Boots an image that cannot be written to, and writes.
 fn boot_over_it(published: &Published) {
@@ -29,30 +24,23 @@ fn boot_over_it(published: &Published) {
 
 #[test]
 fn it_boots_from_squashfs() {
-    let Some((ext4, client)) = given() else { return };
-    let image = ext4.with_extension("squashfs");
-    if !image.is_file() {
-        return skipped(&format!("no {}", image.display()));
-    }
+    let Some((ext4, client)) = or_skip(needed("small")) else { return };
+    let Some(image) = or_skip(real_image("small", "old.squashfs")) else { return };
     boot_over_it(&Published::of(&image, &client, digest_of_bash(&ext4)));
 }
 
 #[test]
 fn it_boots_from_erofs() {
-    let Some((ext4, client)) = given() else { return };
+    let Some((ext4, client)) = or_skip(needed("small")) else { return };
     let lab = Lab::new();
-    match make_erofs(&ext4.with_extension("tar"), &lab) {
-        Ok(image) => boot_over_it(&Published::of(&image, &client, digest_of_bash(&ext4))),
-        Err(why) => skipped(&why),
-    }
+    let Some(image) = or_skip(make_erofs(&lab)) else { return };
+    boot_over_it(&Published::of(&image, &client, digest_of_bash(&ext4)));
 }
 
-/// The system in an archive as erofs.
-fn make_erofs(archive: &Path, lab: &Lab) -> Result<PathBuf, String> {
+/// The same system as erofs.
+fn make_erofs(lab: &Lab) -> Result<PathBuf, String> {
     let mkfs = program("mkfs.erofs").ok_or("no mkfs.erofs")?;
-    if !archive.is_file() {
-        return Err(format!("no {}", archive.display()));
-    }
+    let archive = real_image("small", "old.tar")?;
     let (tree, image) = (lab.path("tree"), lab.path("os.erofs"));
     std::fs::create_dir(&tree).expect("a directory");
     let unpacked = Command::new("tar").arg("-C").arg(&tree).args(["--numeric-owner", "-xpf"]).arg(archive).output();

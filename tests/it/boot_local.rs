@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::boot_published::KERNEL_WORDS;
+use crate::boot_published::{KERNEL_WORDS, as_drive};
 use crate::lab::Lab;
 use crate::machine::Machine;
 
@@ -46,7 +46,7 @@ pub fn machine(lab: &Lab, image: &Path) -> Machine {
     both.extend(archive_with_init(LOCAL_INIT));
     let initrd = lab.write("local.img", both);
     let kernel = lab.path("a/boot/small/1/vmlinuz");
-    let drive = format!("file={},format=raw,if=virtio,snapshot=on", image.display());
+    let drive = format!("{},snapshot=on", as_drive(image));
     let options = ["-kernel", kernel.to_str().unwrap(), "-initrd", initrd.to_str().unwrap(), "-append", KERNEL_WORDS];
     Machine::start(1024, &[&options[..], &["-drive", &drive]].concat())
 }

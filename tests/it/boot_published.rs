@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::lab::{Lab, real_image, skipped};
+use crate::lab::{Lab, or_skip, real_image};
 use crate::machine::{HOST, Machine, is_there};
 use crate::servers::program;
 use crate::servers::web::WebHost;
@@ -53,13 +53,7 @@ impl Published {
 
     /// The image of a kind, published.
     pub fn of_kind(kind: &str) -> Option<Self> {
-        let (image, client) = match needed(kind) {
-            Ok(needed) => needed,
-            Err(why) => {
-                skipped(&why);
-                return None;
-            }
-        };
+        let (image, client) = or_skip(needed(kind))?;
         Some(Self::of(&image, &client, digest_of_bash(&image)))
     }
 

@@ -10,17 +10,11 @@ use serde_json::Value;
 use crate::boot_fixture::{make_image, make_programs, make_system};
 use crate::boot_local;
 use crate::boot_published::{BOOT_WAIT, KERNEL_WORDS, needed};
-use crate::lab::{Lab, code, full, real_image, skipped};
+use crate::lab::{Lab, code, full, or_skip, real_image};
 
 /// A repository with one mirror and a real image in it; `None` where there is none.
 fn published(options: &[&str]) -> Option<Lab> {
-    let (image, client) = match needed("small") {
-        Ok(needed) => needed,
-        Err(why) => {
-            skipped(&why);
-            return None;
-        }
-    };
+    let (image, client) = or_skip(needed("small"))?;
     let lab = Lab::new();
     let mirror = "[[mirror]]\nname = \"a\"\nwrite = \"./a\"\n";
     lab.write("mirrors.toml", format!("[publish]\nclient = [{:?}]\n{mirror}", client.display().to_string()));

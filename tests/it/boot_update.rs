@@ -9,7 +9,7 @@ use std::path::Path;
 use hfl::index::Index;
 
 use crate::boot_published::{BOOT_WAIT, Published, end, keeping_disk};
-use crate::lab::{real_image, skipped};
+use crate::lab::{or_skip, real_image};
 use crate::machine::Machine;
 
 /// The names of a version's blocks, as they are asked for.
@@ -44,10 +44,7 @@ fn asked(published: &Published) -> (usize, BTreeSet<String>) {
 
 fn update(image: &str) {
     let Some(published) = Published::new() else { return };
-    let next = match real_image("small", image) {
-        Ok(next) => next,
-        Err(why) => return skipped(&why),
-    };
+    let Some(next) = or_skip(real_image("small", image)) else { return };
     let drive = keeping_disk(&published.lab);
     let old = blocks_of(&published, 1);
     let (machine, first) = boot(&published, "", &drive, &BTreeSet::new());

@@ -111,6 +111,11 @@ pub fn real_image(kind: &str, name: &str) -> Result<PathBuf, String> {
     if image.is_file() { Ok(image) } else { Err(format!("no {kind}/{name} in HFL_IMAGES")) }
 }
 
+/// What a test needs, or nothing, and the word that it is skipped.
+pub fn or_skip<T>(needed: Result<T, String>) -> Option<T> {
+    needed.map_err(|why| skipped(&why)).ok()
+}
+
 /// Says that a test could not run here, in the words that the test script counts.
 pub fn skipped(why: &str) {
     println!("skipped: {why}");

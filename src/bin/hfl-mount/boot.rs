@@ -176,8 +176,7 @@ pub async fn own_profile(
     if found.is_some() {
         return found;
     }
-    let stores: Vec<&dyn Fetch> = stores.iter().map(|store| &**store).collect();
-    let file = match read::file_from(&stores, row, max_bytes).await {
+    let file = match read::file_from(stores, row, max_bytes).await {
         Ok(file) => file,
         Err(why) => {
             log.warn(format_args!("nothing is fetched ahead: {why}"));

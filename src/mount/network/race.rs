@@ -86,7 +86,7 @@ fn add(failed: &mut Option<ReadError>, outcome: Result<Result<Fetched, ReadError
         Ok(Err(e)) => e,
         Err(e) => StoreError::whole("a request", StoreErrorKind::Other, e.to_string()).into(),
     };
-    *failed = Some(failed.take().map_or(error.clone(), |f| f.more_telling(error)));
+    error.add_to(failed);
     None
 }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::lab::{real_image, skipped};
+use crate::lab::{or_skip, real_image};
 
 /// How many blocks an image has, and how many bytes those hold.
 fn count(rule: Rule, image: &Path) -> (usize, usize) {
@@ -30,10 +30,7 @@ fn count(rule: Rule, image: &Path) -> (usize, usize) {
 #[test]
 fn pages_has_no_more_blocks_than_fixed() {
     for name in ["old.img", "new.img", "inplace.img"] {
-        let image = match real_image("small", name) {
-            Ok(image) => image,
-            Err(why) => return skipped(&why),
-        };
+        let Some(image) = or_skip(real_image("small", name)) else { return };
         let (fixed, fixed_bytes) = count(Rule::Fixed(Rule::FIXED_DEFAULT_BYTES), &image);
         let (pages, pages_bytes) = count(Rule::Pages, &image);
         println!("{name}: pages {pages} blocks of {pages_bytes} bytes, fixed {fixed} of {fixed_bytes}");
