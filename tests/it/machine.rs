@@ -42,7 +42,8 @@ impl Machine {
     /// Starts one with a network card and these further options.
     pub fn start<S: AsRef<std::ffi::OsStr>>(memory_mb: u32, options: &[S]) -> Self {
         let mut command = Command::new(program(QEMU).expect("QEMU"));
-        command.args(["-cpu", "max"]);
+        // As `hfl boot try` has it.
+        command.args(["-cpu", "max,erms=off,fsrm=off"]);
         Self::of(command, memory_mb, options)
     }
 
