@@ -137,9 +137,19 @@ impl Kept {
 /// Whether the file is at its place, with these contents: after a power cut, a length says nothing.
 fn is_there(place: &Path, bytes: u64, sha256: &Sha256) -> bool {
     let is_file = std::fs::symlink_metadata(place).is_ok_and(|m| m.is_file() && m.len() == bytes);
-    let mut digest = sha2::Sha256::new();
-    let mut read = || io::copy(&mut File::open(place)?.take(bytes), &mut digest);
-    is_file && read().is_ok() && sha256.0 == *digest.finalize()
+    is_file && digest_of(place, bytes).is_ok_and(|found| found == *sha256)
+}
+
+/// The SHA-256 of a file's first `bytes`.
+fn digest_of(place: &Path, bytes: u64) -> io::Result<Sha256> {
+    let (mut file, mut digest) = (File::open(place)?.take(bytes), sha2::Sha256::new());
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(Sha256(digest.finalize().into())),
+            read => digest.update(&piece[..read]),
+        }
+    }
 }
 
 fn signature(file: &[u8]) -> Option<Signature> {
