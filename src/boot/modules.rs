@@ -8,7 +8,7 @@ use super::error::Error;
 use super::kernel::Kernel;
 use super::root::Root;
 use super::unpack::{self, MODULE_MAX_BYTES};
-use super::wanted::{OVERLAY, READ_ONLY, REQUIRED, WANTED};
+use super::wanted::{CLIENT, FIRST, OVERLAY, READ_ONLY, REQUIRED, REST};
 
 /// The largest list of modules, in bytes.
 const LIST_MAX_BYTES: u64 = 8 << 20;
@@ -42,11 +42,13 @@ struct Modules<'a> {
 pub fn collect(root: &Root, kernel: &Kernel, more: &[String]) -> Result<Vec<Module>, Error> {
     let modules = Modules::of(root, &kernel.modules)?;
     modules.check(&kernel.version, more)?;
-    let file_system = root.file_system();
-    let wanted = WANTED.iter().copied().flatten().copied().chain([file_system]);
+    let first = FIRST.concat().into_iter().map(str::to_owned);
+    // What was asked for may be for a network card.
+    let asked = more.iter().map(|name| unpack::normal(name));
+    let rest = [CLIENT].into_iter().chain(REST.concat()).chain([root.file_system()]).map(str::to_owned);
     let mut order = Vec::new();
     let mut seen = HashSet::new();
-    for name in wanted.map(str::to_owned).chain(more.iter().map(|name| unpack::normal(name))) {
+    for name in first.chain(asked).chain(rest) {
         modules.visit(&name, &mut seen, &mut order)?;
     }
     modules.load(&order)

@@ -10,8 +10,8 @@ pub const REQUIRED: [&[&str]; 3] = [&["fuse"], &["loop"], &["dm_snapshot", "over
 pub const READ_ONLY: [&str; 2] = ["squashfs", "erofs"];
 pub const OVERLAY: [&str; 1] = ["overlay"];
 
-/// The modules, by what they are for.
-pub const WANTED: &[&[&str]] = &[
+/// The modules that are loaded first, by what they are for: those of all network cards are among them.
+pub const FIRST: &[&[&str]] = &[
     // Checksums, which others ask for by another name than their module's.
     &["crc32c_generic", "crc32c_intel", "crc32c_arm64", "crc32c_vpmsum", "crc32c", "crc16", "libcrc32c"],
     // Buses of virtual machines.
@@ -23,11 +23,16 @@ pub const WANTED: &[&[&str]] = &[
         "sky2",
     ],
     &["af_packet", "unix"],
+];
+
+/// The last of the modules that have to be there before the client can start; the init goes on as soon as it is.
+pub const CLIENT: &str = "fuse";
+
+/// Those that may come while the network does.
+pub const REST: &[&[&str]] = &[
     // The image.
-    &["fuse", "loop"],
+    &["loop"],
     &["dm_mod", "dm_bufio", "dm_snapshot"],
-    // Memory that is written to.
-    &["brd", "lzo", "lzo_rle", "zsmalloc", "zram"],
     // Its file system.
     &["mbcache", "jbd2", "ext4", "overlay", "squashfs", "erofs"],
     // Disks for the snapshot, the cache and swap.
