@@ -22,6 +22,7 @@ cd "$work"
 export XDG_CONFIG_HOME=$work/config XDG_CACHE_HOME=$work/cache
 printf '[publish]\nclient = ["%s"]\n[[mirror]]\nname = "a"\nwrite = "./public"\n' "$target/$host/client/hfl-mount" >mirrors.toml
 words='net.ifnames=0 systemd.show_status=0'
+soon='sysctl.vm.dirty_expire_centisecs=100 sysctl.vm.dirty_writeback_centisecs=50'
 
 publish() { "$hfl" publish "$image" --name "b$1" --to mirrors.toml --quiet --split "fixed:$1K" --boot --boot-append "$words" "${@:2}"; }
 
@@ -44,7 +45,8 @@ row() {
   plain=$(attempt "$1" "$2" hfl.profile=off)
   profile=$(attempt "$1" "$2" '')
   fresh_disk
-  attempt "$1" 0 'hfl.profile=off hfl.cache=/dev/vda' "${disk[@]}" >/dev/null
+  # What is not on the disk when the machine is gone, the next boot fetches again: it writes soon, and stays until it is idle.
+  attempt "$1" 0 "hfl.profile=off hfl.cache=/dev/vda $soon" --record "$work/unused" "${disk[@]}" >/dev/null
   cached=$(attempt "$1" "$2" 'hfl.profile=off hfl.cache=/dev/vda' "${disk[@]}")
   both=$(attempt "$1" "$2" 'hfl.cache=/dev/vda' "${disk[@]}")
   echo "| $1 KiB | $2 ms | $plain | $profile | $cached | $both |"
