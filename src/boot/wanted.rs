@@ -4,7 +4,7 @@
 //! in, another one was made for other machines.
 
 /// What has to work before anything can be read: one of each line must be there, built in or as a module.
-pub const REQUIRED: [&[&str]; 3] = [&["fuse"], &["loop"], &["dm_snapshot", "overlay"]];
+pub const REQUIRED: [&[&str]; 3] = [&[CLIENT], &["loop"], &["dm_snapshot", "overlay"]];
 
 /// File systems that cannot be written to, and what makes a root of them all the same.
 pub const READ_ONLY: [&str; 2] = ["squashfs", "erofs"];
@@ -25,7 +25,8 @@ pub const FIRST: &[&[&str]] = &[
     &["af_packet", "unix"],
 ];
 
-/// The last of the modules that have to be there before the client can start; the init goes on as soon as it is.
+/// The last of the modules that have to be there before the client can start; the init goes on as soon as it is, and names
+/// it too (templates/boot/init).
 pub const CLIENT: &str = "fuse";
 
 /// Those that may come while the network does.

@@ -50,14 +50,15 @@ pub struct Model {
     pub console: &'static str,
 }
 
-// Emulated POWER processors cannot offer the mitigations that the machine type asks for.
-const PSERIES: &[&str] = &["-machine", "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off"];
-// All that QEMU can emulate but one thing: it takes long copies in one instruction a byte at a time, ten times as slowly as the
-// copies that kernels and libraries fall back to.
-const X86: &str = "max,erms=off,fsrm=off";
+/// The emulated x86 processor: all that QEMU can but one thing. Long copies in one instruction it takes a byte at a time, ten
+/// times as slowly as the copies that kernels and libraries fall back to.
+pub const X86_PROCESSOR: &str = "max,erms=off,fsrm=off";
+/// The emulated POWER machine: its processors cannot offer the mitigations that this type asks for.
+pub const POWER_MACHINE: &str = "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off";
+const PSERIES: &[&str] = &["-machine", POWER_MACHINE];
 const MODELS: [Model; 6] = [
-    model("x86_64", "qemu-system-x86_64", "qemu-system-x86", &[], X86, "ttyS0"),
-    model("i686", "qemu-system-x86_64", "qemu-system-x86", &[], X86, "ttyS0"),
+    model("x86_64", "qemu-system-x86_64", "qemu-system-x86", &[], X86_PROCESSOR, "ttyS0"),
+    model("i686", "qemu-system-x86_64", "qemu-system-x86", &[], X86_PROCESSOR, "ttyS0"),
     model("aarch64", "qemu-system-aarch64", "qemu-system-arm", &["-machine", "virt"], "max", "ttyAMA0"),
     model("ppc64le", "qemu-system-ppc64", "qemu-system-ppc", PSERIES, "POWER9", "hvc0"),
     model("ppc64", "qemu-system-ppc64", "qemu-system-ppc", PSERIES, "POWER9", "hvc0"),

@@ -22,7 +22,7 @@ use crate::profile::Profile;
 use crate::publish::Error;
 use crate::store::Fetch;
 
-pub use machine::Accelerator;
+pub use machine::{Accelerator, POWER_MACHINE, X86_PROCESSOR};
 pub use relay::Wire;
 pub use report::{Fetched, Report};
 pub use version::Bootable;

@@ -5,11 +5,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hfl::emulate::{POWER_MACHINE, X86_PROCESSOR};
+
 use crate::servers::program;
 
 const QEMU: &str = "qemu-system-x86_64";
-/// Emulated POWER processors cannot offer the mitigations that this machine asks for.
-const PSERIES: &str = "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off";
 /// How the machine sees the one that it runs on.
 pub const HOST: &str = "10.0.2.2";
 /// How long one command in it may take.
@@ -34,7 +34,7 @@ pub fn is_there() -> bool {
 /// The one for POWER, where it is there.
 pub fn power() -> Option<Command> {
     let mut command = Command::new(program("qemu-system-ppc64")?);
-    command.args(["-machine", PSERIES, "-cpu", "POWER9"]);
+    command.args(["-machine", POWER_MACHINE, "-cpu", "POWER9"]);
     Some(command)
 }
 
@@ -42,8 +42,7 @@ impl Machine {
     /// Starts one with a network card and these further options.
     pub fn start<S: AsRef<std::ffi::OsStr>>(memory_mb: u32, options: &[S]) -> Self {
         let mut command = Command::new(program(QEMU).expect("QEMU"));
-        // As `hfl boot try` has it.
-        command.args(["-cpu", "max,erms=off,fsrm=off"]);
+        command.args(["-cpu", X86_PROCESSOR]);
         Self::of(command, memory_mb, options)
     }
 
