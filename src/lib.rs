@@ -6,8 +6,8 @@
 //! - layer 0, the vocabulary: [`block`], [`index`], [`head`], [`profile`], [`layout`], [`delta`], [`split`], [`mirrors`], [`keys`] and
 //!   the words they are made of. Pure: no files, sockets, clocks or threads; it fails on bad bytes and nothing else.
 //! - layer 1, [`store`]: bytes at relative paths; [`read`] on top of it: verified objects from a store, and nothing else.
-//! - layer 2, [`boot`], what a machine starts from, made out of an image; above it [`publish`], and beside them [`mount`]: the
-//!   operations. What publishes and what mounts do not know each other. [`emulate`], which boots what was published, uses
+//! - layer 2, [`boot`], what a machine starts from, made out of an image, and the templates that it and others render; above
+//!   them [`publish`], and beside them [`mount`]: the operations. What publishes and what mounts do not know each other. [`emulate`], which boots what was published, uses
 //!   what they do.
 //! - layer 3, the binaries: the only places with command lines, printing and exit codes.
 
@@ -32,6 +32,8 @@ pub mod read;
 pub mod sign;
 pub mod split;
 pub mod store;
+#[cfg(feature = "publish")]
+mod template;
 mod text;
 pub mod time;
 pub mod url;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::store::StoreError;
+use crate::template::TemplateError;
 
 /// One sentence, and perhaps advice.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -50,5 +51,11 @@ impl Error {
     /// Whether the call itself was wrong.
     pub fn is_usage(&self) -> bool {
         self.usage
+    }
+}
+
+impl From<TemplateError> for Error {
+    fn from(error: TemplateError) -> Self {
+        Self::new(error.to_string())
     }
 }

@@ -9,8 +9,8 @@ use std::path::Path;
 use minijinja::context;
 
 use super::error::Error;
-use super::render;
 use crate::name::{Label, Name, Version};
+use crate::template;
 use crate::url::BaseUrl;
 
 /// The most mirrors on a kernel's command line: it has limits, and the head names all of them.
@@ -69,7 +69,7 @@ pub fn render(templates: Option<&Path>, menu: &Menu) -> Result<Vec<(&'static str
         image => menu.image.as_str(), entries,
         mirrors => menu.mirrors.iter().map(BaseUrl::as_str).collect::<Vec<_>>(),
     };
-    FILES.iter().map(|(file, template)| Ok((*file, render::render(templates, template, &context)?))).collect()
+    FILES.iter().map(|(file, name)| Ok((*file, template::render(templates, name, &context)?))).collect()
 }
 
 impl Menu {

@@ -18,9 +18,9 @@ use minijinja::context;
 use super::cpio::Archive;
 use super::error::Error;
 use super::modules::Module;
-use super::render;
 use crate::keys::PublicKey;
 use crate::name::{Name, Version};
+use crate::template;
 use crate::url::BaseUrl;
 
 /// The largest miniroot, in bytes, compressed.
@@ -66,7 +66,7 @@ pub fn build(parts: &Parts<'_>, settings: &Settings) -> Result<Vec<u8>, Error> {
         key => settings.key.as_ref().map(ToString::to_string),
         min_version => settings.min_version.map(Version::number), hfl => env!("CARGO_PKG_VERSION"),
     };
-    let script = |name: &str| render::render(parts.templates, name, &context);
+    let script = |name: &str| template::render(parts.templates, name, &context);
     let mut archive = Archive::default();
     DIRECTORIES.iter().for_each(|path| archive.directory(path));
     archive.device("dev/console", 0o600, (5, 1));

@@ -15,7 +15,6 @@ mod loaders;
 mod miniroot;
 mod modules;
 mod programs;
-mod render;
 mod root;
 mod squash;
 mod tree;

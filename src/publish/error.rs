@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::boot;
 use crate::read::{ReadError, ReadErrorKind};
 use crate::store::{StoreError, StoreErrorKind};
+use crate::template::TemplateError;
 
 /// What went wrong, for the program: each is one exit code of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,12 @@ impl Error {
     /// What to do about it.
     pub fn advice(&self) -> Option<&str> {
         self.hint.as_deref()
+    }
+}
+
+impl From<TemplateError> for Error {
+    fn from(error: TemplateError) -> Self {
+        Self::local(error.to_string())
     }
 }
 

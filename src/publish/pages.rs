@@ -1,8 +1,8 @@
 //! The page about the repository that a browser sees, rendered from templates.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use minijinja::{AutoEscape, Environment, context};
+use minijinja::context;
 
 use super::error::Error;
 use super::release::Object;
@@ -10,10 +10,10 @@ use crate::head::Head;
 use crate::keys::PublicKey;
 use crate::layout::RepoPath;
 use crate::name::Name;
+use crate::template;
 
-/// The built-in templates, by the name of the page that each becomes.
-const BUILT_IN: [(&str, &str); 2] =
-    [("index.html", include_str!("../../templates/index.html")), ("hfl.css", include_str!("../../templates/hfl.css"))];
+/// The pages, and the templates of the same names that they are rendered from.
+const PAGES: [&str; 2] = ["index.html", "hfl.css"];
 /// The most versions a page shows.
 const VERSIONS_SHOWN: usize = 30;
 
@@ -22,17 +22,11 @@ const VERSIONS_SHOWN: usize = 30;
 /// # Errors
 /// A template that cannot be read or rendered, with its line.
 pub fn render(
-    directory: Option<&PathBuf>,
+    directory: Option<&Path>,
     head: &Head,
     key: Option<&PublicKey>,
     images: &[Name],
 ) -> Result<Vec<Object>, Error> {
-    let mut environment = Environment::new();
-    environment.set_auto_escape_callback(
-        |name| {
-            if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
-        },
-    );
     let versions: Vec<_> = head
         .versions
         .iter()
@@ -54,19 +48,12 @@ pub fn render(
         mirrors => head.mirrors.iter().map(|m| m.as_str()).collect::<Vec<_>>(),
         images => images.iter().map(Name::as_str).collect::<Vec<_>>(), hfl => env!("CARGO_PKG_VERSION"),
     };
-    BUILT_IN
+    PAGES
         .iter()
-        .map(|(name, built_in)| {
-            let text = own_template(directory, name)?.unwrap_or_else(|| (*built_in).to_owned());
-            let page = environment.render_named_str(name, &text, &context);
-            let page = page.map_err(|e| Error::local(format!("template {name}: {e}")))?;
+        .map(|name| {
+            let page = template::render(directory, name, &context)?;
             let path: RepoPath = name.parse().map_err(|e| Error::local(format!("{name}: {e}")))?;
             Ok(Object::new(path, page))
         })
         .collect()
-}
-
-fn own_template(directory: Option<&PathBuf>, name: &str) -> Result<Option<String>, Error> {
-    let Some(file) = directory.map(|d| Path::new(d).join(name)).filter(|f| f.exists()) else { return Ok(None) };
-    std::fs::read_to_string(&file).map(Some).map_err(|e| Error::io(&file, &e))
 }

@@ -344,7 +344,7 @@ impl Session {
             Trust::Key(key) => Some(key),
             Trust::Anyone => None,
         };
-        let mut pages = pages::render(templates.as_ref(), &plan.head, key, &names)?;
+        let mut pages = pages::render(templates.as_deref(), &plan.head, key, &names)?;
         let (new, progress) = (&plan.release.objects, &*self.watch.progress);
         pages.extend(boot_menu::render(templates.as_deref(), &plan.head, new, &self.mirrors, progress).await?);
         Ok(pages)

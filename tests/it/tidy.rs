@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 6] = [
     ],
     &["store"],
     &["read"],
-    &["boot"],
+    &["boot", "template"],
     &["publish", "mount"],
     &["emulate"],
 ];
