@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hfl::mount::device::{loops, mapper};
+use hfl::mount::device::loops;
 
 use crate::fixture::{Publish, image};
 use crate::lab::skipped;
@@ -31,14 +31,18 @@ impl Device {
     }
 }
 
-/// Runs `hfl-mount device`, and hands out the device, or why there is none.
-fn make(home: &Path, words: &[&str]) -> Result<Device, String> {
-    let all: Vec<&str> = ["device"].into_iter().chain(words.iter().copied()).collect();
-    let output = run(home, &all);
+/// Runs `hfl-mount device`; what it printed, or why it failed.
+fn command(home: &Path, words: &[&str]) -> Result<String, String> {
+    let output = run(home, &[&["device"], words].concat());
     match output.status.success() {
-        true => Ok(Device(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()))),
+        true => Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned()),
         false => Err(String::from_utf8(output.stderr).unwrap()),
     }
+}
+
+/// Makes a device, or says why there is none.
+fn make(home: &Path, words: &[&str]) -> Result<Device, String> {
+    command(home, words).map(|path| Device(path.into()))
 }
 
 /// Says why no loop devices can be made here, if none can.
@@ -81,6 +85,11 @@ fn a_file_becomes_a_device() {
     assert!(after[..4096] == bytes[..4096] && &after[4096..4103] == b"written" && after[4103..] == bytes[4103..]);
     let missing = make(home.path(), &["loop", "/no/such/file"]).err().unwrap();
     assert!(missing.contains("cannot open /no/such/file"), "{missing}");
+
+    let path = command(home.path(), &["loop", name]).unwrap();
+    assert_eq!(command(home.path(), &["detach", &path]).unwrap(), "");
+    let again = command(home.path(), &["detach", &path]).unwrap_err();
+    assert!(again.contains(&format!("cannot detach {path}")), "{again}");
 }
 
 /// What holds a root: read past the page cache, by many requests at a time.
@@ -114,32 +123,34 @@ fn a_snapshot_is_written_to_and_its_origin_is_not() {
     let origin = make(home.path(), &["loop", file.to_str().unwrap()]).unwrap();
     let store = make(home.path(), &["loop", "--write", store.to_str().unwrap()]).unwrap();
     let name = format!("hfl-test-{}", std::process::id());
-    let words = ["device", "snapshot", &name, origin.0.to_str().unwrap(), store.0.to_str().unwrap()];
-    let output = run(home.path(), &words);
-    if !output.status.success() {
-        let why = String::from_utf8(output.stderr).unwrap();
-        assert!(why.contains("/dev/mapper/control") && why.contains("hint: be root; modprobe"), "{why}");
-        return skipped("the kernel has no device-mapper");
-    }
-    let device = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-    let ended = write_to_it(&device, &bytes, &name);
-    let removed = Command::new("udevadm").arg("settle").status().map(|_| ()).and(Ok(mapper::remove(&name)));
+    let words = ["snapshot", &name, origin.0.to_str().unwrap(), store.0.to_str().unwrap()];
+    let device = match command(home.path(), &words) {
+        Ok(path) => PathBuf::from(path),
+        Err(why) => {
+            assert!(why.contains("/dev/mapper/control") && why.contains("hint: be root; modprobe"), "{why}");
+            return skipped("the kernel has no device-mapper");
+        }
+    };
+    let ended = write_to_it(home.path(), &device, &bytes, &name);
+    // Who looks at new devices may still have it open.
+    let _ = Command::new("udevadm").arg("settle").status();
+    let removed = command(home.path(), &["remove", &name]);
     ended.unwrap();
-    removed.unwrap_or_else(|_: std::io::Error| mapper::remove(&name)).unwrap();
+    removed.unwrap();
     assert!(fs::read(&file).unwrap() == bytes);
 }
 
 /// Writes in the middle, and then more than the store holds: what was there can be read all the same.
-fn write_to_it(device: &Path, bytes: &[u8], name: &str) -> std::io::Result<()> {
+fn write_to_it(home: &Path, device: &Path, bytes: &[u8], name: &str) -> std::io::Result<()> {
     let opened = fs::OpenOptions::new().read(true).write(true).open(device)?;
     opened.write_all_at(b"written", 1 << 20)?;
     opened.sync_all()?;
     let mut expected = bytes.to_vec();
     expected[1 << 20..(1 << 20) + 7].copy_from_slice(b"written");
     assert!(fs::read(device)? == expected);
-    println!("{}", mapper::status(name).unwrap());
+    println!("{}", command(home, &["status", name]).unwrap());
     let full = opened.write_all_at(&vec![1; 2 << 20], 2 << 20).and_then(|()| opened.sync_all());
-    println!("{full:?}; {}", mapper::status(name).unwrap());
+    println!("{full:?}; {}", command(home, &["status", name]).unwrap());
     assert!(full.is_err() && fs::read(device)?[..2 << 20] == expected[..2 << 20]);
     Ok(())
 }

@@ -14,9 +14,10 @@ const AFTER: &str = "\
 Example, what the miniroot of `hfl boot` does:
   origin=$(hfl-mount device loop --direct /hfl/fs/debian)
   truncate -s 2G /run/writes; store=$(hfl-mount device loop --write /run/writes)
-  mount $(hfl-mount device snapshot root $origin $store) /mnt";
+  mount $(hfl-mount device snapshot root $origin $store) /mnt
+And back: umount /mnt; hfl-mount device remove root; hfl-mount device detach $origin $store";
 
-/// Makes block devices, and prints where they are
+/// Makes block devices, and prints where they are; takes them away again
 #[derive(Debug, Parser)]
 #[command(name = "hfl-mount device", bin_name = "hfl-mount device", after_help = AFTER)]
 pub struct DeviceArgs {
@@ -48,21 +49,32 @@ enum Wanted {
     },
     /// How full a snapshot's store is: sectors used/there, of tables; or Overflow, or Invalid
     Status { name: String },
+    /// Take a snapshot away that nobody uses any more; its store keeps what was written
+    Remove { name: String },
+    /// Take loop devices away that nobody uses any more
+    Detach {
+        #[arg(required = true)]
+        devices: Vec<PathBuf>,
+    },
 }
 
-/// Makes it, and prints its path.
+/// Does it, and prints the path of what was made, or the status.
 pub fn run(args: &DeviceArgs) -> Result<(), Failure> {
-    let shown = match &args.wanted {
+    let path = |path: PathBuf| Some(path.display().to_string());
+    let said = match &args.wanted {
         &Wanted::Loop { ref file, write, direct, offset } => {
-            loops::attach(file, LoopOptions { write, direct, offset }).map(|path| path.display().to_string())
+            loops::attach(file, LoopOptions { write, direct, offset }).map(path)
         }
-        Wanted::Snapshot { name, origin, store } => {
-            mapper::snapshot(name, origin, store).map(|path| path.display().to_string())
-        }
-        Wanted::Status { name } => mapper::status(name),
+        Wanted::Snapshot { name, origin, store } => mapper::snapshot(name, origin, store).map(path),
+        Wanted::Status { name } => mapper::status(name).map(Some),
+        Wanted::Remove { name } => mapper::remove(name).map(|()| None),
+        Wanted::Detach { devices } => devices.iter().try_for_each(|device| loops::detach(device)).map(|()| None),
     };
-    let shown = shown.map_err(failure)?;
-    writeln!(std::io::stdout(), "{shown}").map_err(|e| Failure::new(LOCAL, format!("cannot print: {e}")))
+    match said.map_err(failure)? {
+        Some(said) => writeln!(std::io::stdout(), "{said}"),
+        None => Ok(()),
+    }
+    .map_err(|e| Failure::new(LOCAL, format!("cannot print: {e}")))
 }
 
 fn failure(error: DeviceError) -> Failure {

@@ -1,7 +1,7 @@
 //! Block devices made of files and of each other, as the miniroot of a boot needs them: loop devices and snapshots.
 //!
 //! Only what a root file system over a mounted image takes, by the kernel's own calls, so that the miniroot carries neither
-//! losetup nor dmsetup. Nothing is taken down here again: these devices live for as long as the machine runs.
+//! losetup nor dmsetup, and what it takes to try that on a machine that goes on living.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
