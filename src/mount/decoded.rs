@@ -1,4 +1,7 @@
-//! The RAM cache: decoded blocks, the least recently read go first.
+//! The RAM cache: decoded blocks, the least recently read go first, and those last that somebody is about to read.
+//!
+//! What is fetched ahead is older than what is read meanwhile, and yet the one that is worth keeping: a machine that boots
+//! comes back to what it has read, and would drive out what it reads next.
 //!
 //! One lock, held for a look-up at most: asking costs a fraction of what the kernel takes to bring the question.
 
@@ -37,7 +40,8 @@ impl Hasher for DigestHasher {
     }
 }
 
-type Blocks = Lru<Sha256, Arc<Block>, BuildHasherDefault<DigestHasher>>;
+/// The part of the memory that blocks may take which somebody is about to read.
+const EXPECTED_PART: usize = 2;
 
 /// Decoded blocks in RAM.
 #[derive(Debug)]
@@ -45,32 +49,90 @@ pub struct BlockCache(Mutex<Held>);
 
 #[derive(Debug)]
 struct Held {
-    blocks: Blocks,
+    read: Lru<Sha256, Arc<Block>, BuildHasherDefault<DigestHasher>>,
+    /// Those that were fetched ahead and not read yet, and what had been kept when they were.
+    expected: Lru<Sha256, (Arc<Block>, u64), BuildHasherDefault<DigestHasher>>,
+    limit: usize,
+    /// Bytes of all blocks that were ever kept.
+    kept: u64,
     hits: u64,
+}
+
+impl Held {
+    fn get(&mut self, key: &Sha256) -> Option<Arc<Block>> {
+        if let Some((block, _)) = self.expected.remove(key) {
+            self.read.insert(*key, Arc::clone(&block), block.len());
+            return Some(block);
+        }
+        self.read.get(key).cloned()
+    }
+
+    fn expect(&mut self, key: &Sha256) {
+        let Some(block) = self.read.remove(key) else { return };
+        let bytes = block.len();
+        self.expected.insert(*key, (block, self.kept), bytes);
+        while self.expected.bytes() > self.limit / EXPECTED_PART && self.give_up() {}
+    }
+
+    /// Nobody has come for the one that was expected first: it is one like others from now on.
+    fn give_up(&mut self) -> bool {
+        let Some((key, (block, _))) = self.expected.pop_oldest() else { return false };
+        let bytes = block.len();
+        self.read.insert(key, block, bytes);
+        true
+    }
+
+    /// Keeps a block; what had to go.
+    fn keep(&mut self, key: Sha256, block: Arc<Block>) -> Vec<Arc<Block>> {
+        let bytes = block.len();
+        let again = self.expected.remove(&key).map(|(block, _)| block);
+        let mut gone: Vec<_> = self.read.insert(key, block, bytes).into_iter().chain(again).collect();
+        self.kept += bytes as u64;
+        // As much was kept since as there is room for.
+        let late = self.kept.saturating_sub(self.limit as u64);
+        while self.expected.oldest().is_some_and(|(_, (_, since))| *since < late) && self.give_up() {}
+        while self.read.bytes() + self.expected.bytes() > self.limit {
+            match self.read.len() {
+                0 | 1 => match self.expected.pop_oldest() {
+                    Some((_, (block, _))) => gone.push(block),
+                    None => break,
+                },
+                _ => gone.extend(self.read.pop_oldest().map(|(_, block)| block)),
+            }
+        }
+        gone
+    }
 }
 
 impl BlockCache {
     /// An empty cache for `limit` bytes of blocks; the newest block is held in any case.
     pub fn new(limit: usize) -> Self {
-        Self(Mutex::new(Held { blocks: Lru::new(limit), hits: 0 }))
+        Self(Mutex::new(Held { read: Lru::new(), expected: Lru::new(), limit, kept: 0, hits: 0 }))
     }
 
     /// The block of `row`, if it is here.
     pub fn get(&self, row: &BlockRow) -> Option<Arc<Block>> {
         let mut held = self.lock();
-        let block = held.blocks.get(&row.sha256).cloned();
+        let block = held.get(&row.sha256);
         held.hits += u64::from(block.is_some());
         block
     }
 
     /// Whether the block of `row` is here; this does not count as reading it.
     pub fn contains(&self, row: &BlockRow) -> bool {
-        self.lock().blocks.contains(&row.sha256)
+        let held = self.lock();
+        held.read.contains(&row.sha256) || held.expected.contains(&row.sha256)
+    }
+
+    /// Somebody is about to read the block of `row`: as long as half of the memory is enough for all such, it stays until
+    /// then, or until as much was kept besides as there is room for.
+    pub fn expect(&self, row: &BlockRow) {
+        self.lock().expect(&row.sha256);
     }
 
     /// Keeps a block.
     pub fn keep(&self, row: &BlockRow, block: Arc<Block>) {
-        let gone = self.lock().blocks.insert(row.sha256, block, row.bytes as usize);
+        let gone = self.lock().keep(row.sha256, block);
         // Blocks are freed here, when nobody waits for the lock any more.
         drop(gone);
     }
@@ -78,7 +140,7 @@ impl BlockCache {
     /// How often a block was here, and the bytes of those that are.
     pub fn counts(&self) -> (u64, u64) {
         let held = self.lock();
-        (held.hits, held.blocks.bytes() as u64)
+        (held.hits, (held.read.bytes() + held.expected.bytes()) as u64)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {

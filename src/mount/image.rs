@@ -113,7 +113,10 @@ impl Image {
 
     /// Has a block fetched into the caches, and says whether that worked; whoever wants it will hear why not.
     pub async fn prefetch(&self, block: u32) -> bool {
-        self.ahead.block(self.map.row(block)).await.is_ok()
+        let row = self.map.row(block);
+        let came = self.ahead.block(row).await.is_ok();
+        self.cache.expect(row);
+        came
     }
 
     /// Has a block fetched into the caches.

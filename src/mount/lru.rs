@@ -1,7 +1,7 @@
-//! The least recently used go first: a map limited by the bytes that its values stand for.
+//! A map that knows which of its values was used least recently, and how many bytes all of them stand for.
 //!
-//! Every operation is a hash look-up and a few assignments. It locks nothing and drops nothing by itself: what has to go
-//! is handed back, so that a caller can drop it after letting go of its own lock.
+//! Every operation is a hash look-up and a few assignments. It locks nothing, limits nothing and drops nothing by itself:
+//! what has to go is taken out, so that a caller can drop it after letting go of its own lock.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -17,7 +17,7 @@ struct Node<K, V> {
     older: usize,
 }
 
-/// A map that holds at most `limit` bytes, or a single larger value.
+/// Values from the least to the most recently used.
 #[derive(Debug)]
 pub struct Lru<K, V, S = RandomState> {
     places: HashMap<K, usize, S>,
@@ -25,13 +25,28 @@ pub struct Lru<K, V, S = RandomState> {
     newest: usize,
     oldest: usize,
     bytes: usize,
-    limit: usize,
+}
+
+impl<K: Copy + Eq + Hash, V, S: BuildHasher + Default> Default for Lru<K, V, S> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl<K: Copy + Eq + Hash, V, S: BuildHasher + Default> Lru<K, V, S> {
-    /// An empty map for `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        Self { places: HashMap::default(), nodes: Vec::new(), newest: NONE, oldest: NONE, bytes: 0, limit }
+    /// An empty map.
+    pub fn new() -> Self {
+        Self { places: HashMap::default(), nodes: Vec::new(), newest: NONE, oldest: NONE, bytes: 0 }
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// True where there are none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
     }
 
     /// Bytes of all values.
@@ -54,19 +69,27 @@ impl<K: Copy + Eq + Hash, V, S: BuildHasher + Default> Lru<K, V, S> {
         Some(&self.nodes[at].value)
     }
 
-    /// Holds `value` as the newest, and hands back whatever had to go for it.
-    pub fn insert(&mut self, key: K, value: V, bytes: usize) -> Vec<V> {
-        let mut gone: Vec<V> = self.remove(&key).into_iter().collect();
-        while self.oldest != NONE && self.bytes + bytes > self.limit {
-            let oldest = self.nodes[self.oldest].key;
-            gone.extend(self.remove(&oldest));
-        }
+    /// Holds `value` as the newest, and hands back what was there by this key.
+    pub fn insert(&mut self, key: K, value: V, bytes: usize) -> Option<V> {
+        let replaced = self.remove(&key);
         let at = self.nodes.len();
         self.nodes.push(Node { key, value, bytes, newer: NONE, older: NONE });
         self.places.insert(key, at);
         self.bytes += bytes;
         self.link_newest(at);
-        gone
+        replaced
+    }
+
+    /// The value that was used least recently; this does not count as using it.
+    pub fn oldest(&self) -> Option<(K, &V)> {
+        let oldest = self.nodes.get(self.oldest)?;
+        Some((oldest.key, &oldest.value))
+    }
+
+    /// Takes the value out that was used least recently.
+    pub fn pop_oldest(&mut self) -> Option<(K, V)> {
+        let (key, _) = self.oldest()?;
+        self.remove(&key).map(|value| (key, value))
     }
 
     /// Takes `key` out.

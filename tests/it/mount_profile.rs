@@ -168,6 +168,30 @@ async fn blocks_are_fetched_in_order_and_not_beyond_the_memory() {
     println!("{} blocks were fetched ahead", counts.blocks.load(Relaxed));
 }
 
+/// To a reader that comes back to what it has read, as a machine does that boots.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_fetched_ahead_is_there_until_it_is_read() {
+    let home = tempfile::tempdir().unwrap();
+    let blocks: Vec<Vec<u8>> = (0..100).map(|seed| Random(seed).bytes(64 << 10)).collect();
+    let index = Publish::default().write_cut(home.path(), &blocks);
+    let (server, asked) = WebServer::noting(home.path(), Duration::ZERO);
+    // For 80 blocks, and 40 of them ahead.
+    let client = Client::open(&server.url(), 5 << 20, true).await;
+    let (order, starts) = (shuffled(100, 3), starts(&index));
+    let wanted = profile_of(&index, &order).blocks_of(&client.index);
+    let ahead = client.ahead(5 << 19);
+    let running = tokio::spawn(async move { ahead.run(&wanted).await });
+    for (place, &block) in order.iter().enumerate() {
+        client.read(starts[block], 4096).await;
+        for &earlier in &order[..place] {
+            client.image.cached(client.image.range(starts[earlier], 4096));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    running.await.unwrap();
+    assert_eq!(asked.take().len(), 100, "of 100 blocks, none was fetched twice");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limit_of_bandwidth_is_kept() {
     let home = tempfile::tempdir().unwrap();

@@ -41,19 +41,18 @@ impl Model {
 proptest! {
     #[test]
     fn the_least_recently_used_goes_first(steps in prop::collection::vec(step(), 1..300), limit in 1usize..300) {
-        let mut lru = Lru::<u8, usize>::new(limit);
+        let mut lru = Lru::<u8, usize>::new();
         let mut model = Model::default();
         for step in steps {
             match step {
                 Step::Insert(key, bytes) => {
-                    let gone = lru.insert(key, bytes, bytes);
-                    let before = model.0.len() + 1;
-                    model.take(key);
-                    while !model.0.is_empty() && model.bytes() + bytes > limit {
-                        model.0.remove(0);
-                    }
+                    let replaced = model.take(key);
                     model.0.push((key, bytes));
-                    prop_assert_eq!(gone.len(), before - model.0.len());
+                    prop_assert_eq!(lru.insert(key, bytes, bytes), replaced.map(|held| held.1));
+                    while model.bytes() > limit {
+                        prop_assert_eq!(lru.oldest(), model.0.first().map(|(key, bytes)| (*key, bytes)));
+                        prop_assert_eq!(lru.pop_oldest(), Some(model.0.remove(0)));
+                    }
                 }
                 Step::Get(key) => {
                     let held = model.take(key);
@@ -64,7 +63,7 @@ proptest! {
                     prop_assert_eq!(lru.remove(&key), model.take(key).map(|h| h.1));
                 }
             }
-            prop_assert_eq!(lru.bytes(), model.bytes());
+            prop_assert_eq!((lru.bytes(), lru.len(), lru.is_empty()), (model.bytes(), model.0.len(), model.0.is_empty()));
             for key in 0..24 {
                 prop_assert_eq!(lru.contains(&key), model.0.iter().any(|h| h.0 == key));
             }

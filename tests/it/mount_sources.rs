@@ -41,7 +41,7 @@ impl BlockSource for Counting {
         self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(20)).await;
         self.at_once.fetch_sub(1, Ordering::SeqCst);
-        let block = (0..8u8).find_map(|n| Block::from_raw(row, &[n; 100]));
+        let block = (0..32u8).find_map(|n| Block::from_raw(row, &[n; 100]));
         let block = block.filter(|_| !self.fails.load(Ordering::SeqCst));
         block.map(Arc::new).ok_or_else(ReadError::no_source)
     }
@@ -107,6 +107,36 @@ async fn decoded_blocks_are_kept_up_to_the_limit() {
         assert_eq!(ask(&source, &[row(&[block; 100])]).await, 1);
     }
     assert_eq!(inner.asked(), 4, "1, 2, 3 once, and 1 again after it had to go");
+}
+
+#[tokio::test]
+async fn what_is_expected_goes_last_but_not_never() {
+    let cache = Arc::new(BlockCache::new(400));
+    let source = Arc::new(Decoded::new(Arc::clone(&cache), Arc::new(Counting::default())));
+    let rows: Vec<BlockRow> = (0..20u8).map(|n| row(&[n; 100])).collect();
+    let keep = async |row: &BlockRow| assert_eq!(ask(&source, &[*row]).await, 1);
+    let held = || (0..20).filter(|&place| cache.contains(&rows[place])).collect::<Vec<_>>();
+    for row in &rows[..3] {
+        keep(row).await;
+        cache.expect(row);
+    }
+    keep(&rows[3]).await;
+    keep(&rows[4]).await;
+    assert_eq!(
+        held(),
+        [1, 2, 3, 4],
+        "half of the memory is for what is expected: the first of three is one like others"
+    );
+    assert!(cache.get(&rows[2]).is_some());
+    keep(&rows[5]).await;
+    keep(&rows[6]).await;
+    assert_eq!(held(), [1, 2, 5, 6], "1 is still expected, 2 was read and is newer than 3 and 4");
+    keep(&rows[7]).await;
+    assert_eq!(held(), [1, 5, 6, 7]);
+    for row in &rows[8..12] {
+        keep(row).await;
+    }
+    assert_eq!(held(), [8, 9, 10, 11], "nobody came for 1");
 }
 
 #[tokio::test]
