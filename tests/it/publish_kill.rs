@@ -1,5 +1,6 @@
 //! Publishers that are killed, and publishers that meet: a mirror keeps its promises at every instant.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -58,12 +59,11 @@ fn a_publisher_killed_at_any_moment_leaves_every_mirror_whole() {
     assert!(before > 0, "some kill came before the switch");
 }
 
-/// What a mirror holds, without what depends on the time: the digest in an index's name.
-fn names(lab: &Lab, mirror: &str) -> Vec<String> {
+/// What a mirror holds, without what depends on the time: the digest in an index's name. One that was killed before its head
+/// was switched leaves an index, and the next one, some seconds later, makes another.
+fn names(lab: &Lab, mirror: &str) -> BTreeSet<String> {
     let plain = |f: String| if f.starts_with("index/os/2-") { f[..11].to_owned() + &f[23..] } else { f };
-    let mut files: Vec<String> = lab.files(mirror).into_iter().map(plain).collect();
-    files.dedup();
-    files
+    lab.files(mirror).into_iter().map(plain).collect()
 }
 
 fn copy(lab: &Lab, from: &str, to: &str) {
