@@ -40,6 +40,8 @@ impl Hasher for DigestHasher {
     }
 }
 
+type Blocks<V> = Lru<Sha256, V, BuildHasherDefault<DigestHasher>>;
+
 /// The part of the memory that blocks may take which somebody is about to read.
 const EXPECTED_PART: usize = 2;
 
@@ -49,9 +51,9 @@ pub struct BlockCache(Mutex<Held>);
 
 #[derive(Debug)]
 struct Held {
-    read: Lru<Sha256, Arc<Block>, BuildHasherDefault<DigestHasher>>,
+    read: Blocks<Arc<Block>>,
     /// Those that were fetched ahead and not read yet, and what had been kept when they were.
-    expected: Lru<Sha256, (Arc<Block>, u64), BuildHasherDefault<DigestHasher>>,
+    expected: Blocks<(Arc<Block>, u64)>,
     limit: usize,
     /// Bytes of all blocks that were ever kept.
     kept: u64,
@@ -61,10 +63,15 @@ struct Held {
 impl Held {
     fn get(&mut self, key: &Sha256) -> Option<Arc<Block>> {
         if let Some((block, _)) = self.expected.remove(key) {
-            self.read.insert(*key, Arc::clone(&block), block.len());
-            return Some(block);
+            self.was_read(*key, block);
         }
         self.read.get(key).cloned()
+    }
+
+    /// Holds it as the one that was read last; what was held by this key.
+    fn was_read(&mut self, key: Sha256, block: Arc<Block>) -> Option<Arc<Block>> {
+        let bytes = block.len();
+        self.read.insert(key, block, bytes)
     }
 
     fn expect(&mut self, key: &Sha256) {
@@ -77,17 +84,15 @@ impl Held {
     /// Nobody has come for the one that was expected first: it is one like others from now on.
     fn give_up(&mut self) -> bool {
         let Some((key, (block, _))) = self.expected.pop_oldest() else { return false };
-        let bytes = block.len();
-        self.read.insert(key, block, bytes);
+        self.was_read(key, block);
         true
     }
 
     /// Keeps a block; what had to go.
     fn keep(&mut self, key: Sha256, block: Arc<Block>) -> Vec<Arc<Block>> {
-        let bytes = block.len();
+        self.kept += block.len() as u64;
         let again = self.expected.remove(&key).map(|(block, _)| block);
-        let mut gone: Vec<_> = self.read.insert(key, block, bytes).into_iter().chain(again).collect();
-        self.kept += bytes as u64;
+        let mut gone: Vec<_> = self.was_read(key, block).into_iter().chain(again).collect();
         // As much was kept since as there is room for.
         let late = self.kept.saturating_sub(self.limit as u64);
         while self.expected.oldest().is_some_and(|(_, (_, since))| *since < late) && self.give_up() {}
