@@ -7,8 +7,8 @@
 //!   the words they are made of. Pure: no files, sockets, clocks or threads; it fails on bad bytes and nothing else.
 //! - layer 1, [`store`]: bytes at relative paths; [`read`] on top of it: verified objects from a store, and nothing else.
 //! - layer 2, [`boot`], what a machine starts from, made out of an image, and the templates that it and others render; above
-//!   them [`publish`], and beside them [`mount`]: the operations. What publishes and what mounts do not know each other. [`emulate`], which boots what was published, uses
-//!   what they do.
+//!   them [`publish`], and beside them [`mount`]: the operations. What publishes and what mounts do not know each other.
+//!   [`emulate`], which boots what was published, uses what they do.
 //! - layer 3, the binaries: the only places with command lines, printing and exit codes.
 
 #![warn(missing_docs)]
