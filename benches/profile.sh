@@ -7,6 +7,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 HFL_FULL=1 cargo test --quiet --release --no-default-features --features publish,mount --test it -- --nocapture \
-  --test-threads=1 \
-  mount_profile::a_boot_with_its_profile_takes_little_more_than_its_bytes \
-  mount_profile::whoever_waits_for_a_block_goes_first
+  --test-threads=1 mount_profile::timed_

@@ -110,8 +110,15 @@ step "tests"
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 status=0
-cargo test --quiet --no-fail-fast --lib --bins --tests -- --show-output 2>&1 | tee "$output" || status=$?
-cargo test --quiet --doc 2>&1 | tee -a "$output" || status=$?
+run() { cargo test --quiet --no-fail-fast "$@" 2>&1 | tee -a "$output" || status=$?; }
+if [ -z "${HFL_FULL:-}" ]; then
+  run --lib --bins --tests -- --show-output
+else
+  # What is compared with a clock runs alone, at the end.
+  run --lib --bins --tests -- --show-output --skip ::timed_
+  run --tests -- --show-output --test-threads 1 ::timed_
+fi
+run --doc
 
 count() { awk -v what="$1" '$1 == "test" && $2 == "result:" { for (i = 3; i < NF; i++) if ($(i + 1) == what ";") n += $i } END { print n + 0 }' "$output"; }
 skipped=$(grep -c '^skipped: ' "$output" || true)

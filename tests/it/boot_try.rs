@@ -126,7 +126,7 @@ fn local_boot(lab: &Lab, image: &Path) -> f64 {
 /// What the client adds is its own work, which two emulated processors do at a thirtieth of their usual speed: most of all
 /// the SHA-256 and the inflating of what is read.
 #[test]
-fn a_boot_over_http_takes_about_as_long_as_one_from_a_disk() {
+fn timed_a_boot_over_http_is_about_as_fast_as_one_from_a_disk() {
     let Some(lab) = published(&[]) else { return };
     let image = old_image();
     let tcg = ["--accel", "tcg"];

@@ -170,7 +170,7 @@ async fn hosts_have_names() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_reader_hardly_notices_that_its_mirror_dies() {
+async fn timed_the_reader_hardly_notices_that_its_mirror_dies() {
     let home = tempfile::tempdir().unwrap();
     let original = publish(home.path(), 32 << 20, 256 << 10);
     let server = WebServer::new(home.path());
@@ -218,7 +218,7 @@ fn noise_blocks(image: &Image) -> Vec<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_all_mirrors_are_gone_only_the_uncached_wait_and_not_longer_than_they_must() {
+async fn timed_when_all_mirrors_are_gone_only_the_uncached_wait_and_not_longer_than_they_must() {
     let home = tempfile::tempdir().unwrap();
     let original = publish(&home.path().join("a"), 32 << 20, 256 << 10);
     let server = WebServer::new(&home.path().join("a"));

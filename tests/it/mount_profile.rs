@@ -239,7 +239,7 @@ async fn times_over_a_narrow_link(url: &str, index: &Index, reads: usize, with: 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_waits_for_a_block_goes_first() {
+async fn timed_whoever_waits_for_a_block_goes_first() {
     let home = tempfile::tempdir().unwrap();
     let mut random = Random(2);
     let reads = if full() { 300 } else { 100 };
@@ -301,7 +301,7 @@ async fn boot(client: &Client, order: &[usize], starts: &[u64], readahead: bool)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_boot_with_its_profile_takes_little_more_than_its_bytes() {
+async fn timed_a_boot_with_its_profile_takes_little_more_than_its_bytes() {
     let home = tempfile::tempdir().unwrap();
     let (mut random, rate) = (Random(4), 50_000_000 / 8);
     let boot_blocks = if full() { 250 } else { 100 };

@@ -9,7 +9,7 @@ use crate::mounting::{Mounted, WebServer, cannot_mount};
 const DELAY: Duration = Duration::from_millis(20);
 
 #[test]
-fn readahead_hides_the_distance_of_a_mirror() {
+fn timed_readahead_hides_the_distance_of_a_mirror() {
     if cannot_mount() {
         return;
     }

@@ -26,7 +26,7 @@ const WANTED: f64 = 20.0;
 const WANTED_SHORT: f64 = 8.0;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn small_objects_to_seaweedfs_are_sent_many_at_once() {
+async fn timed_small_objects_to_seaweedfs_are_sent_many_at_once() {
     let Some(server) = seaweed::start() else { return skipped("SeaweedFS (weed) is not installed") };
     let address = server.endpoint.strip_prefix("http://").and_then(|address| address.parse().ok());
     let proxy = Proxy::start(address.expect("an address"));
@@ -36,7 +36,7 @@ async fn small_objects_to_seaweedfs_are_sent_many_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn small_objects_to_openssh_are_sent_many_at_once() {
+async fn timed_small_objects_to_openssh_are_sent_many_at_once() {
     let Some(server) = Sshd::start() else { return skipped("no sshd (openssh-server)") };
     let proxy = Proxy::start(local(server.port));
     proxy.faults().delay(DELAY, DELAY);
