@@ -78,7 +78,11 @@ impl Held {
         let Some(block) = self.read.remove(key) else { return };
         let bytes = block.len();
         self.expected.insert(*key, (block, self.kept), bytes);
-        while self.expected.bytes() > self.limit / EXPECTED_PART && self.give_up() {}
+        while self.expected.bytes() > self.expected_max() && self.give_up() {}
+    }
+
+    fn expected_max(&self) -> usize {
+        self.limit / EXPECTED_PART
     }
 
     /// Nobody has come for the one that was expected first: it is one like others from now on.
@@ -129,8 +133,13 @@ impl BlockCache {
         held.read.contains(&row.sha256) || held.expected.contains(&row.sha256)
     }
 
-    /// Somebody is about to read the block of `row`: as long as half of the memory is enough for all such, it stays until
-    /// then, or until as much was kept besides as there is room for.
+    /// The most bytes of blocks that stay because somebody is about to read them.
+    pub fn expected_max(&self) -> usize {
+        self.lock().expected_max()
+    }
+
+    /// Somebody is about to read the block of `row`: as long as [`BlockCache::expected_max`] is enough for all such, it
+    /// stays until then, or until as much was kept besides as there is room for.
     pub fn expect(&self, row: &BlockRow) {
         self.lock().expect(&row.sha256);
     }

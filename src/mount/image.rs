@@ -127,6 +127,11 @@ impl Image {
         self.source.block(self.map.row(block)).await.map(|_| ())
     }
 
+    /// The most bytes of blocks had by [`Image::prefetch`] that stay in RAM until they are read.
+    pub fn expected_max_bytes(&self) -> u64 {
+        self.cache.expected_max() as u64
+    }
+
     /// Whether a block is in RAM.
     pub fn holds(&self, block: u32) -> bool {
         self.cache.contains(self.map.row(block))

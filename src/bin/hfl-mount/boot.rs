@@ -22,8 +22,6 @@ use crate::log::Log;
 
 /// The largest profile that is fetched without being asked for, in bytes.
 const FETCHED_MAX_BYTES: u64 = 8 << 20;
-/// The part of the memory for decoded blocks that may hold blocks which nobody has read yet.
-const MEMORY_PART: u64 = 2;
 /// The part of the disk cache that is not filled ahead.
 const DISK_PART: u64 = 8;
 
@@ -61,8 +59,6 @@ pub struct Booting<'a> {
     pub found: Option<Profile>,
     /// Where it is counted what is fetched ahead.
     pub counts: Arc<AheadCounts>,
-    /// Bytes for decoded blocks.
-    pub memory_bytes: u64,
     /// Who is told.
     pub log: &'a Arc<Log>,
 }
@@ -121,7 +117,7 @@ impl BootArgs {
         gate.limit(self.jobs, self.rate);
         let room = match &booting.disk {
             Some((disk, limit)) => Room::Disk(Arc::clone(disk), limit - limit / DISK_PART),
-            None => Room::Ram(booting.memory_bytes / MEMORY_PART),
+            None => Room::Ram(image.expected_max_bytes()),
         };
         let ahead = Ahead::new(Arc::clone(image), Arc::clone(gate), Arc::clone(reads), room);
         let ahead = ahead.counting(Arc::clone(&booting.counts));

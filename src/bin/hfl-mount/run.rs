@@ -87,7 +87,6 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
         kept: kept.filter(|_| !args.root),
         found,
         counts: Arc::clone(&status.ahead),
-        memory_bytes: args.memory,
         log: &log,
     };
     let (image, record) = {
