@@ -78,10 +78,10 @@ impl Held {
         let Some(block) = self.read.remove(key) else { return };
         let bytes = block.len();
         self.expected.insert(*key, (block, self.kept), bytes);
-        while self.expected.bytes() > self.expected_max() && self.give_up() {}
+        while self.expected.bytes() > self.expected_max_bytes() && self.give_up() {}
     }
 
-    fn expected_max(&self) -> usize {
+    fn expected_max_bytes(&self) -> usize {
         self.limit / EXPECTED_PART
     }
 
@@ -134,12 +134,12 @@ impl BlockCache {
     }
 
     /// The most bytes of blocks that stay because somebody is about to read them.
-    pub fn expected_max(&self) -> usize {
-        self.lock().expected_max()
+    pub fn expected_max_bytes(&self) -> usize {
+        self.lock().expected_max_bytes()
     }
 
-    /// Somebody is about to read the block of `row`: as long as [`BlockCache::expected_max`] is enough for all such, it
-    /// stays until then, or until as much was kept besides as there is room for.
+    /// Somebody is about to read the block of `row`: as long as [`BlockCache::expected_max_bytes`] is enough for all such,
+    /// it stays until then, or until as much was kept besides as there is room for.
     pub fn expect(&self, row: &BlockRow) {
         self.lock().expect(&row.sha256);
     }

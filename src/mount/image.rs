@@ -129,7 +129,7 @@ impl Image {
 
     /// The most bytes of blocks had by [`Image::prefetch`] that stay in RAM until they are read.
     pub fn expected_max_bytes(&self) -> u64 {
-        self.cache.expected_max() as u64
+        self.cache.expected_max_bytes() as u64
     }
 
     /// Whether a block is in RAM.
