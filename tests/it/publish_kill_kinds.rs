@@ -73,7 +73,7 @@ impl Trio {
 
 /// How many kills: the whole proof, or a taste of it.
 fn kills(of_all: u64) -> u64 {
-    if full() { of_all } else { 6 }
+    if full() { of_all } else { 3 }
 }
 
 /// A moment of a run that takes `whole`, now and then after its end.
