@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::boot_published::{BOOT_WAIT, CARD, END_WAIT, KERNEL_WORDS, Published, as_drive, end, keeping_disk, use_it};
 use crate::lab::full;
-use crate::machine::{COMMAND_WAIT, HOST, Machine};
+use crate::machine::{HOST, Machine};
 use crate::proxy::Proxy;
 use crate::servers::{local, program};
 
@@ -96,20 +96,20 @@ fn a_failure_says_what_to_do() {
     let cases = [
         ("hfl.url=http://10.0.2.2:9/ hfl.timeout=8", "no mirror of small answers", "what to do: check hfl.url"),
         ("hfl.name=none", "cannot boot: ", "what to do: "),
-        ("hfl.mode=none", "hfl.mode=none", "what to do: it is snapshot or overlay"),
+        ("hfl.mode=none", "cannot boot: hfl.mode=none", "what to do: it is snapshot or overlay"),
     ];
     for (words, why, what) in cases {
         let mut machine = published.machine(&format!("{words} panic=1"), &[]);
         machine.wait_for(why, BOOT_WAIT);
-        machine.wait_for(what, COMMAND_WAIT);
-        machine.wait_for("reboot in 1 seconds", COMMAND_WAIT);
+        machine.wait_for(what, Duration::from_secs(10));
+        machine.wait_for("reboot in 1 seconds", Duration::from_secs(10));
         machine.ended(END_WAIT);
     }
     let mut machine = published.machine("hfl.mode=none", &[]);
     machine.wait_for("this is a shell", BOOT_WAIT);
-    machine.wait_for("# ", COMMAND_WAIT);
+    machine.wait_for("# ", Duration::from_secs(30));
     machine.enter("cat /hfl/key");
-    machine.wait_for("RW", COMMAND_WAIT);
+    machine.wait_for("RW", Duration::from_secs(30));
     machine.enter("reboot -f");
     machine.ended(END_WAIT);
 }
@@ -148,7 +148,7 @@ fn it_does_not_boot_what_another_key_signed() {
     let options = ["-kernel", &file("vmlinuz"), "-initrd", &file("initrd.img"), "-append", &words];
     let mut machine = Machine::start(1024, &[&options[..], &["-netdev", "user,id=n", "-device", CARD]].concat());
     machine.wait_for("cannot boot: what the mirrors say does not verify", BOOT_WAIT);
-    machine.wait_for("what to do: is it the publisher's key", COMMAND_WAIT);
+    machine.wait_for("what to do: is it the publisher's key", Duration::from_secs(10));
     machine.ended(END_WAIT);
     assert_eq!(published.blocks().len(), 0, "nothing was fetched for it");
 }

@@ -12,8 +12,8 @@ use crate::servers::program;
 const QEMU: &str = "qemu-system-x86_64";
 /// How the machine sees the one that it runs on.
 pub const HOST: &str = "10.0.2.2";
-/// How long one command in it may take, and what it prints next.
-pub const COMMAND_WAIT: Duration = Duration::from_secs(180);
+/// How long one command in it may take.
+const COMMAND_WAIT: Duration = Duration::from_secs(180);
 
 /// A machine without a disk of its own, unless it is given one.
 pub struct Machine {
