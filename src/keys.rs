@@ -83,6 +83,11 @@ impl Signature {
         &self.text
     }
 
+    /// What its maker says is signed; it counts once the signature was checked.
+    pub fn trusted_comment(&self) -> &str {
+        self.parsed.trusted_comment()
+    }
+
     fn mismatch(&self, expected: &str) -> SignatureError {
         let comment = self.parsed.trusted_comment();
         if comment == expected {

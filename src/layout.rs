@@ -9,6 +9,8 @@ use std::str::FromStr;
 use crate::digest::{BlockId, Sha256};
 use crate::name::{Name, Version};
 
+/// The directory of the records of retired versions.
+const RETIRED: &str = "retired";
 /// The longest path, in bytes.
 pub const PATH_MAX_BYTES: usize = 240;
 
@@ -29,6 +31,10 @@ pub enum Kind {
     IndexSignature(Name, Version, String),
     /// A block.
     Block(BlockId),
+    /// The record of a version that was retired, with the first 12 digits of the SHA-256 of its index.
+    Retirement(Name, Version, String),
+    /// The lock of a store that has none of its own.
+    Lock,
     /// Anything else: a client, a profile, a boot file, a page.
     File,
 }
@@ -90,6 +96,16 @@ impl RepoPath {
         Self(format!("blocks/{}/{name}", &name[..2]))
     }
 
+    /// The record of a retired version; `digest` is that of its index file.
+    pub fn retirement(image: &Name, version: Version, digest: &Sha256) -> Self {
+        Self(format!("{RETIRED}/{image}/{version}-{}", &digest.to_string()[..12]))
+    }
+
+    /// The lock of a store that has none of its own.
+    pub fn lock() -> Self {
+        Self("publish.lock".into())
+    }
+
     /// The profile of a version; `digest` is that of the profile file.
     pub fn profile(image: &Name, version: Version, digest: &Sha256) -> Self {
         Self(format!("profile/{image}/{version}-{}.profile", &digest.to_string()[..12]))
@@ -109,11 +125,19 @@ impl RepoPath {
 
     /// Whether what lies here was published for one version: `boot/NAME/VERSION/...`, `profile/NAME/VERSION-...`.
     pub fn belongs_to(&self, image: &Name, version: Version) -> bool {
-        let below = |directory: &str, end: char| {
-            let rest = self.0.strip_prefix(directory)?.strip_prefix(image.as_str())?.strip_prefix('/')?;
-            Some(rest.split_once(end)?.0 == version.to_string())
+        self.owner().is_some_and(|owner| owner == (image.clone(), version))
+    }
+
+    /// The version for which what lies here was published, and no other.
+    pub fn owner(&self) -> Option<(Name, Version)> {
+        let (directory, rest) = self.0.split_once('/')?;
+        let (image, rest) = rest.split_once('/')?;
+        let end = match directory {
+            "boot" => '/',
+            "profile" => '-',
+            _ => return None,
         };
-        below("boot/", '/').or_else(|| below("profile/", '-')).unwrap_or(false)
+        Some((image.parse().ok()?, rest.split_once(end)?.0.parse().ok()?))
     }
 
     /// The path as text, `/` between its components.
@@ -126,11 +150,13 @@ impl RepoPath {
         let parts: Vec<&str> = self.0.split('/').collect();
         let known = match parts[..] {
             ["images"] => Some(Kind::Images),
+            ["publish.lock"] => Some(Kind::Lock),
             [file] => file.strip_suffix(".head").and_then(|n| n.parse().ok()).map(Kind::Head),
             ["blocks", prefix, name] => {
                 name.parse().ok().filter(|_| name.starts_with(prefix) && prefix.len() == 2).map(Kind::Block)
             }
             ["index", image, file] => index_kind(image, file),
+            [RETIRED, image, file] => retirement_kind(image, file),
             _ => None,
         };
         known.unwrap_or(Kind::File)
@@ -144,7 +170,7 @@ impl RepoPath {
     pub fn is_immutable(&self) -> bool {
         match self.kind() {
             Kind::Block(_) | Kind::Index(..) | Kind::IndexSignature(..) => true,
-            Kind::Images | Kind::Head(_) => false,
+            Kind::Images | Kind::Head(_) | Kind::Retirement(..) | Kind::Lock => false,
             Kind::File => match self.0.split('/').collect::<Vec<_>>()[..] {
                 ["client" | "profile", _, ..] => true,
                 ["boot", image, version, _, ..] => image.parse::<Name>().is_ok() && version.parse::<Version>().is_ok(),
@@ -168,6 +194,12 @@ fn index_kind(image: &str, file: &str) -> Option<Kind> {
     }
     let digits = digits.to_owned();
     Some(if signature { Kind::IndexSignature(image, version, digits) } else { Kind::Index(image, version, digits) })
+}
+
+/// `41-1f3a9c2b7d10`.
+fn retirement_kind(image: &str, file: &str) -> Option<Kind> {
+    let (version, digits) = file.split_once('-').filter(|(_, digits)| is_digest_start(digits))?;
+    Some(Kind::Retirement(image.parse().ok()?, version.parse().ok()?, digits.to_owned()))
 }
 
 /// The 12 digits of a digest that stand in names.

@@ -5,7 +5,8 @@
 //!
 //! - layer 0, the vocabulary: [`block`], [`index`], [`head`], [`profile`], [`layout`], [`delta`], [`split`], [`mirrors`], [`keys`] and
 //!   the words they are made of. Pure: no files, sockets, clocks or threads; it fails on bad bytes and nothing else.
-//! - layer 1, [`store`]: bytes at relative paths; [`read`] on top of it: verified objects from a store, and nothing else.
+//! - layer 1, [`store`]: bytes at relative paths; [`read`] on top of it: verified objects from a store, and nothing else; [`survey`]: what all
+//!   mirrors of a repository hold, and whom to trust.
 //! - layer 2, [`boot`], what a machine starts from, made out of an image, and the templates that it and others render; above
 //!   them [`publish`], and beside them [`mount`]: the operations. What publishes and what mounts do not know each other.
 //!   [`emulate`], which boots what was published, uses what they do.
@@ -20,6 +21,7 @@ pub mod digest;
 pub mod elf;
 pub mod format;
 pub mod head;
+pub mod image_list;
 pub mod index;
 pub mod keys;
 pub mod layout;
@@ -29,9 +31,13 @@ pub mod name;
 pub mod profile;
 pub mod read;
 #[cfg(feature = "publish")]
+pub mod retirement;
+#[cfg(feature = "publish")]
 pub mod sign;
 pub mod split;
 pub mod store;
+#[cfg(feature = "publish")]
+pub mod survey;
 #[cfg(feature = "publish")]
 mod template;
 mod text;

@@ -15,8 +15,12 @@ use crate::name::{Label, Name, Version};
 use crate::time::Timestamp;
 use crate::url::BaseUrl;
 
+pub(crate) use parse::{file_row, seal as parse_seal};
+
 /// The largest head, in bytes.
 pub const HEAD_MAX_BYTES: u64 = 256 << 10;
+/// What a signature leaves of it.
+const BODY_MAX_BYTES: usize = HEAD_MAX_BYTES as usize - crate::keys::SIGNATURE_MAX_BYTES;
 /// The most mirrors a head names.
 pub const MIRRORS_MAX: usize = 256;
 
@@ -90,14 +94,22 @@ impl Head {
         format!("hfl head {} {}", self.image, self.created)
     }
 
-    /// Drops the oldest versions, and the files that were theirs, until the head fits its limit; their blocks stay until
-    /// they are collected.
-    pub fn drop_oldest_beyond_limit(&mut self) {
-        let room = HEAD_MAX_BYTES as usize - crate::keys::SIGNATURE_MAX_BYTES;
-        while self.versions.len() > 1 && self.body().len() > room {
-            let gone = self.versions.pop().map(|row| row.version);
-            self.files.retain(|file| gone.is_none_or(|version| !file.path.belongs_to(&self.image, version)));
+    /// Drops the oldest versions, and the files that were theirs, until the head fits its limit; returns what was dropped,
+    /// each version with its files.
+    pub fn drop_oldest_beyond_limit(&mut self) -> Vec<(VersionRow, Vec<FileRow>)> {
+        let mut dropped = Vec::new();
+        while self.versions.len() > 1 && self.body().len() > BODY_MAX_BYTES {
+            let Some(row) = self.versions.pop() else { break };
+            let (own, files) = self.files.drain(..).partition(|f| f.path.belongs_to(&self.image, row.version));
+            self.files = files;
+            dropped.push((row, own));
         }
+        dropped
+    }
+
+    /// How much of the room for versions and files is used, in per cent.
+    pub fn fullness_percent(&self) -> usize {
+        self.body().len() * 100 / BODY_MAX_BYTES
     }
 
     /// True once `now` is past the time this head expires.
@@ -113,6 +125,17 @@ pub enum Seal {
     Unsigned,
     /// A minisign signature over every byte before the second separator.
     Signed(Box<Signature>),
+}
+
+impl Seal {
+    /// Whether `body` can be believed with this seal; `comment` is the trusted comment that was expected, for messages.
+    pub(crate) fn verify(&self, trust: &Trust, body: &[u8], comment: &str) -> Result<(), NotTrusted> {
+        match (trust, self) {
+            (Trust::Anyone, _) => Ok(()),
+            (Trust::Key(_), Self::Unsigned) => Err(NotTrusted::Unsigned),
+            (Trust::Key(key), Self::Signed(signature)) => Ok(key.verify(body, signature, comment)?),
+        }
+    }
 }
 
 /// What a reader accepts as proof.
@@ -151,14 +174,29 @@ impl SealedHead {
     /// # Errors
     /// How the signature fails.
     pub fn verify(self, trust: &Trust) -> Result<Head, NotTrusted> {
-        match (trust, &self.seal) {
-            (Trust::Anyone, _) => Ok(self.head),
-            (Trust::Key(_), Seal::Unsigned) => Err(NotTrusted::Unsigned),
-            (Trust::Key(key), Seal::Signed(signature)) => {
-                key.verify(&self.body(), signature, &self.head.trusted_comment())?;
-                Ok(self.head)
+        self.seal.verify(trust, &self.body(), &self.head.trusted_comment())?;
+        Ok(self.head)
+    }
+
+    /// The first of these that the head can be believed by; how the last one fails where there is none.
+    ///
+    /// # Errors
+    /// How the signature fails.
+    pub fn verify_any<'a>(&self, trusts: &'a [Trust]) -> Result<&'a Trust, NotTrusted> {
+        let (body, comment) = (self.body(), self.head.trusted_comment());
+        let mut failed = NotTrusted::Unknown;
+        for trust in trusts {
+            match self.seal.verify(trust, &body, &comment) {
+                Ok(()) => return Ok(trust),
+                Err(e) => failed = e,
             }
         }
+        Err(failed)
+    }
+
+    /// What it says, whoever made it.
+    pub fn unverified(&self) -> &Head {
+        &self.head
     }
 
     /// The bytes that are signed.
@@ -172,12 +210,15 @@ impl SealedHead {
     }
 }
 
-/// Why a head is not believed.
+/// Why a head, or another text that is sealed like one, is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotTrusted {
     /// It says itself that it is not signed.
-    #[error("the head is not signed, and a key is pinned")]
+    #[error("it is not signed, and a key is pinned")]
     Unsigned,
+    /// There is no key to check it with.
+    #[error("no key is known for it")]
+    Unknown,
     /// Its signature fails.
     #[error(transparent)]
     Signature(#[from] SignatureError),

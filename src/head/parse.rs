@@ -47,7 +47,8 @@ fn repeated<T>(
     Ok(values)
 }
 
-fn file_row(line: &mut Line<'_>) -> Result<FileRow, FormatError> {
+/// A file: path, bytes, SHA-256.
+pub(crate) fn file_row(line: &mut Line<'_>) -> Result<FileRow, FormatError> {
     let path = line.parse_field()?;
     line.space()?;
     let bytes = line.number("the file's bytes", 0, index::IMAGE_MAX_BYTES)?;
@@ -82,7 +83,8 @@ fn version_row(line: &mut Line<'_>) -> Result<VersionRow, FormatError> {
     Ok(VersionRow { version, index_bytes, index_sha256, created, size, new_bytes, label })
 }
 
-fn seal(lines: &mut Lines<'_>) -> Result<Seal, FormatError> {
+/// The seal at the end of a text.
+pub(crate) fn seal(lines: &mut Lines<'_>) -> Result<Seal, FormatError> {
     let first = lines.number() + 1;
     if lines.rest() == b"unsigned\n" {
         return Ok(Seal::Unsigned);

@@ -9,11 +9,18 @@ impl SealedHead {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = self.body();
         out.extend_from_slice(b"--\n");
-        match &self.seal {
-            Seal::Unsigned => out.extend_from_slice(b"unsigned\n"),
-            Seal::Signed(signature) => out.extend_from_slice(signature.text().as_bytes()),
-        }
+        self.seal.write(&mut out);
         out
+    }
+}
+
+impl Seal {
+    /// Appends its text.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Unsigned => out.extend_from_slice(b"unsigned\n"),
+            Self::Signed(signature) => out.extend_from_slice(signature.text().as_bytes()),
+        }
     }
 }
 

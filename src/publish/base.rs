@@ -1,45 +1,50 @@
-//! What the mirrors already hold: the head that the new version builds on, and the blocks that need not be sent again.
+//! What a new version builds on: the newest head of all mirrors, the highest number ever used, and the blocks that need not
+//! be sent again.
+//!
+//! Of the indexes only the newest are read, as far as a budget goes: what an older version has and the newest have not is
+//! compressed once more, and found to be there when it is sent.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use futures_util::future::join_all;
 use futures_util::stream;
 
 use super::error::{Error, ErrorKind};
 use super::known::{Known, MirrorSet};
 use super::mirror::OpenMirror;
 use super::progress::{Event, Progress};
+use super::repository::Repository;
 use crate::digest::Sha256;
-use crate::head::{Head, Trust, VersionRow};
+use crate::head::{Head, VersionRow};
 use crate::index::Index;
-use crate::keys::PublicKey;
-use crate::layout::RepoPath;
 use crate::name::{Name, Version};
 use crate::read::{self, ReadError};
 use crate::store::StoreErrorKind;
 
-/// The largest list of images, in bytes.
-pub(super) const IMAGES_MAX_BYTES: u64 = 1 << 20;
 /// Indexes fetched at the same time: each may be large.
 const INDEXES_AT_ONCE: usize = 4;
-/// Heads of other images asked for at the same time on one mirror.
-const HEADS_AT_ONCE: usize = 8;
+/// Bytes of indexes of the image that are read at most, apart from the newest one.
+const OWN_INDEXES_BYTES: u64 = 8 << 20;
+/// The same of all other images together.
+const OTHER_INDEXES_BYTES: u64 = 32 << 20;
 
 /// The state that a new version builds on.
 #[derive(Debug, Default)]
 pub struct Base {
-    /// The highest head of all mirrors, none for a new image.
+    /// The newest head of all mirrors, none for a new image.
     pub head: Option<Head>,
-    /// The indexes that it names, newest first, as far as they could be read.
+    /// The newest indexes that it names, newest first, as far as they were read.
     pub indexes: Vec<(VersionRow, Arc<Index>)>,
     /// The blocks of this and other images, and who holds them.
     pub known: Known,
     /// Mirrors on which an index that their head names could not be read.
     pub damaged: MirrorSet,
-    /// Mirrors that cannot take part, and why.
-    pub unusable: Vec<(usize, Error)>,
+    /// The highest version number that was ever used, as far as anything bears witness to it.
+    pub highest: Option<Version>,
+    /// Whether two mirrors have different newest versions of one number: two publishers, each of whom could not see the
+    /// other's mirror.
+    pub is_split: bool,
 }
 
 impl Base {
@@ -53,140 +58,132 @@ impl Base {
     /// # Errors
     /// There is none.
     pub fn next_version(&self) -> Result<Version, Error> {
-        match &self.head {
+        let newest = self.head.as_ref().map(|head| head.newest().version);
+        match newest.max(self.highest) {
             None => Ok(Version::FIRST),
-            Some(head) => head.newest().version.next().ok_or_else(|| Error::local("the version numbers have run out")),
+            Some(highest) => highest.next().ok_or_else(|| Error::local("the version numbers have run out")),
         }
     }
+}
 
-    /// The index of one version.
-    pub fn index(&self, version: Version) -> Option<&Index> {
-        self.indexes.iter().find(|(row, _)| row.version == version).map(|(_, index)| &**index)
-    }
+/// A version of an image, and the mirrors whose heads name it.
+#[derive(Debug, Clone)]
+pub struct Vouched {
+    /// The image.
+    pub image: Name,
+    /// The version.
+    pub row: VersionRow,
+    /// Who vouches for it.
+    pub mirrors: MirrorSet,
 }
 
 /// Finds the base of `image` among the heads that were read, and all that can be reused.
 ///
-/// `keys` are those whose heads of other images are believed.
-///
 /// # Errors
-/// Two mirrors that hold different indexes under one version; a newest index that no mirror has.
-pub async fn find(
-    mirrors: &[OpenMirror],
-    image: &Name,
-    keys: &[PublicKey],
-    progress: &dyn Progress,
-) -> Result<Base, Error> {
-    refuse_conflicts(mirrors)?;
-    let own = mirrors.iter().enumerate().filter_map(|(i, m)| m.head.as_ref().map(|f| (i, f.head.clone())));
-    let mut vouching: Vec<(usize, Head)> = own.collect();
-    let mut unusable = Vec::new();
-    for (i, others) in other_heads(mirrors, image, keys).await {
-        match others {
-            Ok(heads) => vouching.extend(heads.into_iter().map(|head| (i, head))),
-            Err(e) => unusable.push((i, e)),
-        }
+/// A newest index that no mirror has; a SHA-1 collision.
+pub async fn find(repository: &Repository, image: &Name) -> Result<Base, Error> {
+    let (mirrors, progress) = (&repository.mirrors, &*repository.watch.progress);
+    let own: Vec<(usize, &Head)> =
+        mirrors.iter().enumerate().filter_map(|(i, m)| Some((i, &m.head.as_ref()?.head))).collect();
+    let head = own.iter().map(|(_, head)| *head).max_by_key(|head| crate::survey::head::age(head));
+    let mut base = Base { head: head.cloned(), is_split: is_split(&own), ..Base::default() };
+    base.highest = own.iter().map(|(_, head)| head.newest().version).max();
+    let mut wanted = newest_within(head, &own, OWN_INDEXES_BYTES);
+    wanted.extend(others(repository, image));
+    let mut loaded = load_all(mirrors, wanted, &mut base, progress).await?;
+    let Some(head) = head else { return Ok(base) };
+    let rows = head.versions.iter();
+    base.indexes = rows.map_while(|row| loaded.remove(&row.index_sha256).map(|index| (row.clone(), index))).collect();
+    if base.indexes.is_empty() {
+        return Err(no_good_index(&head.image, head.newest()));
     }
-    let loaded = load_all(mirrors, &vouching, progress).await?;
-    let newest = |a: &&Head| (a.newest().version, a.created);
-    let head = vouching.iter().map(|(_, head)| head).filter(|head| head.image == *image).max_by_key(newest);
-    let indexes = head.map(|head| loaded.of(head)).transpose()?.unwrap_or_default();
-    Ok(Base { head: head.cloned(), indexes, known: loaded.known, damaged: loaded.damaged, unusable })
+    Ok(base)
 }
 
-/// Two different indexes under one version are two histories; nothing can be built on both.
-fn refuse_conflicts(mirrors: &[OpenMirror]) -> Result<(), Error> {
-    let mut seen: HashMap<Version, (Sha256, &str)> = HashMap::new();
-    for mirror in mirrors {
-        for row in mirror.head.iter().flat_map(|f| &f.head.versions) {
-            let (digest, other) = *seen.entry(row.version).or_insert((row.index_sha256, mirror.name()));
-            if digest != row.index_sha256 {
-                let message =
-                    format!("version {} on mirror {} is not the version {0} on {other}", row.version, mirror.name());
-                return Err(Error::new(ErrorKind::Conflict, message)
-                    .hint("two publishers have published apart; disable one of the two mirrors, or empty it"));
+fn no_good_index(image: &Name, row: &VersionRow) -> Error {
+    let message = format!("no mirror has a good index of {image} version {}", row.version);
+    let path = row.index_path(image);
+    Error::new(ErrorKind::Unverified, message).hint(format!("restore {path} from a copy of the repository"))
+}
+
+/// Whether two heads have different newest versions of the same number.
+fn is_split(heads: &[(usize, &Head)]) -> bool {
+    let newest = heads.iter().map(|(_, head)| head.newest()).max_by_key(|row| row.version);
+    newest.is_some_and(|newest| {
+        let differs = |row: &VersionRow| row.version == newest.version && row.index_sha256 != newest.index_sha256;
+        heads.iter().any(|(_, head)| differs(head.newest()))
+    })
+}
+
+/// The newest versions of a head whose indexes together have no more than `budget_bytes`, the newest one in any case, with
+/// all who vouch for each.
+fn newest_within(head: Option<&Head>, vouching: &[(usize, &Head)], budget_bytes: u64) -> Vec<Vouched> {
+    let (mut wanted, mut bytes) = (Vec::new(), 0);
+    let Some(head) = head else { return wanted };
+    for row in &head.versions {
+        bytes += row.index_bytes;
+        if !wanted.is_empty() && bytes > budget_bytes {
+            break;
+        }
+        wanted.push(vouched(&head.image, row, vouching));
+    }
+    wanted
+}
+
+fn vouched(image: &Name, row: &VersionRow, vouching: &[(usize, &Head)]) -> Vouched {
+    let names_it = |head: &Head| head.version(row.version).is_some_and(|r| r.index_sha256 == row.index_sha256);
+    let mirrors = vouching.iter().filter(|(_, head)| names_it(head)).map(|(i, _)| *i).collect();
+    Vouched { image: image.clone(), row: row.clone(), mirrors }
+}
+
+/// The newest versions of all other images, as each mirror's own heads have them.
+fn others(repository: &Repository, image: &Name) -> Vec<Vouched> {
+    let mut heads: BTreeMap<&Name, Vec<(usize, &Head)>> = BTreeMap::new();
+    let up = |i: usize| repository.mirrors[i].is_up();
+    for (i, name, head) in repository.verified_heads().filter(|(i, name, _)| up(*i) && *name != image) {
+        heads.entry(name).or_default().push((i, head));
+    }
+    let (mut wanted, mut bytes) = (Vec::new(), 0);
+    for (name, vouching) in &heads {
+        let mut rows: BTreeMap<Sha256, &VersionRow> = BTreeMap::new();
+        rows.extend(vouching.iter().map(|(_, head)| (head.newest().index_sha256, head.newest())));
+        for row in rows.values() {
+            bytes += row.index_bytes;
+            if bytes <= OTHER_INDEXES_BYTES {
+                wanted.push(vouched(name, row, vouching));
             }
         }
     }
-    Ok(())
+    wanted
 }
 
-/// The believed heads of all other images, mirror by mirror; one that is not believed is no error, its blocks are just not
-/// ours to rely on.
-async fn other_heads(
-    mirrors: &[OpenMirror],
-    image: &Name,
-    keys: &[PublicKey],
-) -> Vec<(usize, Result<Vec<Head>, Error>)> {
-    let up = mirrors.iter().enumerate().filter(|(_, m)| m.is_up());
-    let heads = up.map(|(i, mirror)| async move {
-        let names = match images(mirror).await {
-            Ok(names) => names,
-            Err(e) => return (i, Err(e)),
-        };
-        let others = names.into_iter().filter(|name| name != image);
-        let heads = stream::iter(others).map(|name| async move { believed(mirror, &name, keys).await });
-        (i, Ok(heads.buffer_unordered(HEADS_AT_ONCE).filter_map(|head| async { head }).collect().await))
-    });
-    join_all(heads).await
-}
-
-async fn believed(mirror: &OpenMirror, name: &Name, keys: &[PublicKey]) -> Option<Head> {
-    for key in keys {
-        if let Ok(Some(found)) = read::head(&*mirror.store, name, &Trust::Key(key.clone())).await {
-            return Some(found.head);
-        }
-    }
-    None
-}
-
-/// The indexes that heads vouch for, each read once, and who holds their blocks.
-#[derive(Default)]
-struct Loaded {
-    indexes: HashMap<Sha256, Arc<Index>>,
-    known: Known,
-    damaged: MirrorSet,
-}
-
-/// One index and the mirrors whose heads name it.
-struct Vouched<'a> {
-    image: &'a Name,
-    row: &'a VersionRow,
-    mirrors: Vec<usize>,
-}
-
+/// Reads these indexes, each once, and notes who holds their blocks.
 async fn load_all(
     mirrors: &[OpenMirror],
-    vouching: &[(usize, Head)],
+    wanted: Vec<Vouched>,
+    base: &mut Base,
     progress: &dyn Progress,
-) -> Result<Loaded, Error> {
-    let mut wanted: HashMap<Sha256, Vouched<'_>> = HashMap::new();
-    for (mirror, head) in vouching {
-        for row in &head.versions {
-            let new = || Vouched { image: &head.image, row, mirrors: Vec::new() };
-            wanted.entry(row.index_sha256).or_insert_with(new).mirrors.push(*mirror);
-        }
-    }
-    let fetched = wanted.into_values().map(|vouched| async move { (load(mirrors, &vouched).await, vouched) });
+) -> Result<BTreeMap<Sha256, Arc<Index>>, Error> {
+    let fetched = wanted.into_iter().map(|vouched| async move { (load(mirrors, &vouched).await, vouched) });
     let mut fetched = stream::iter(fetched).buffer_unordered(INDEXES_AT_ONCE);
-    let mut loaded = Loaded::default();
+    let mut loaded = BTreeMap::new();
     while let Some(((index, failed), vouched)) = fetched.next().await {
         for (mirror, e) in failed {
             progress.event(Event::Warning(&format!("{e}; its blocks are not reused")));
-            loaded.damaged = loaded.damaged.with(mirror);
+            base.damaged = base.damaged.with(mirror);
         }
         let Some(index) = index else { continue };
-        vouched.mirrors.iter().try_for_each(|mirror| loaded.known.add(&index, *mirror))?;
-        loaded.indexes.insert(vouched.row.index_sha256, index);
+        vouched.mirrors.iter().try_for_each(|mirror| base.known.add(&index, mirror))?;
+        loaded.insert(vouched.row.index_sha256, index);
     }
     Ok(loaded)
 }
 
 /// The index from the first mirror that has it, and the mirrors that should have had it.
-async fn load(mirrors: &[OpenMirror], vouched: &Vouched<'_>) -> (Option<Arc<Index>>, Vec<(usize, ReadError)>) {
+pub async fn load(mirrors: &[OpenMirror], vouched: &Vouched) -> (Option<Arc<Index>>, Vec<(usize, ReadError)>) {
     let mut failed = Vec::new();
-    for &mirror in &vouched.mirrors {
-        match read::index(&*mirrors[mirror].store, vouched.image, vouched.row).await {
+    for mirror in vouched.mirrors.iter() {
+        match read::index(&*mirrors[mirror].store, &vouched.image, &vouched.row).await {
             Ok(index) => return (Some(Arc::new(index)), failed),
             Err(e) => failed.push((mirror, e)),
         }
@@ -194,35 +191,22 @@ async fn load(mirrors: &[OpenMirror], vouched: &Vouched<'_>) -> (Option<Arc<Inde
     (None, failed)
 }
 
-impl Loaded {
-    /// The indexes of `head`; the newest one must be there.
-    fn of(&self, head: &Head) -> Result<Vec<(VersionRow, Arc<Index>)>, Error> {
-        let find = |row: &VersionRow| self.indexes.get(&row.index_sha256).map(|i| (row.clone(), Arc::clone(i)));
-        let indexes: Vec<_> = head.versions.iter().filter_map(find).collect();
-        if indexes.first().is_some_and(|(row, _)| row.version == head.newest().version) {
-            return Ok(indexes);
-        }
-        let message = format!("no mirror has a good index of {} version {}", head.image, head.newest().version);
-        Err(Error::new(ErrorKind::Unverified, message)
-            .hint(format!("restore {} from a copy of the repository", head.newest().index_path(&head.image))))
-    }
-}
-
-/// The names of all images on a mirror.
+/// The index of one version of an image, from any mirror whose head names it, and who these are.
 ///
 /// # Errors
-/// A list that cannot be read, or holds anything but names.
-pub async fn images(mirror: &OpenMirror) -> Result<BTreeSet<Name>, Error> {
-    let file = match mirror.store.get(&RepoPath::images(), IMAGES_MAX_BYTES).await {
-        Err(e) if e.kind() == StoreErrorKind::NotFound => return Ok(BTreeSet::new()),
-        file => file?,
-    };
-    let text = String::from_utf8_lossy(&file);
-    text.lines().map(|line| line.parse().map_err(|e| bad_list(mirror, line, &e))).collect()
-}
-
-fn bad_list(mirror: &OpenMirror, line: &str, why: &dyn std::fmt::Display) -> Error {
-    let shown: String = line.chars().take(40).collect();
-    let message = format!("{}/images: `{shown}` is no name of an image: {why}", mirror.store.location());
-    Error::new(ErrorKind::Unverified, message).hint("the list holds one name a line; correct it by hand")
+/// No mirror that has it right.
+pub async fn index_of(mirrors: &[OpenMirror], image: &Name, row: &VersionRow) -> Result<(Arc<Index>, MirrorSet), Error> {
+    let heads = mirrors.iter().enumerate().filter(|(_, m)| m.is_up());
+    let own: Vec<(usize, &Head)> = heads.filter_map(|(i, m)| Some((i, &m.head.as_ref()?.head))).collect();
+    let vouched = vouched(image, row, &own);
+    let (index, failed) = load(mirrors, &vouched).await;
+    match index {
+        Some(index) => Ok((index, vouched.mirrors)),
+        None if failed.iter().all(|(_, e)| e.kind() == read::ReadErrorKind::Store(StoreErrorKind::Unreachable)) => {
+            let why = failed.into_iter().next().map_or_else(String::new, |(_, e)| e.to_string());
+            let message = format!("the index of {image} version {} cannot be read: {why}", row.version);
+            Err(Error::new(ErrorKind::Unreachable, message))
+        }
+        None => Err(no_good_index(image, row)),
+    }
 }

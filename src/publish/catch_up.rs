@@ -4,104 +4,253 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::base::Base;
+use super::base;
 use super::error::{Error, ErrorKind};
-use super::mirror::OpenMirror;
-use super::release::Files;
+use super::known::MirrorSet;
+use super::options::Check;
+use super::plan::Plan;
+use super::release::{Files, Object, file_comment};
+use super::session::Session;
 use super::upload::Job;
-use crate::digest::Sha256;
-use crate::head::Head;
-use crate::index::Index;
-use crate::keys::SIGNATURE_MAX_BYTES;
+use crate::digest::{BlockId, Sha256};
+use crate::head::{FileRow, Head, Trust, VersionRow};
+use crate::index::{self, Index};
+use crate::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::layout::RepoPath;
-use crate::store::Store;
+use crate::store::{Fetch, Put, Store};
+use crate::survey::records::{self, FoundRecord, RecordState};
 
-/// The blocks of `indexes` that some mirror holds and `mirror` does not.
-pub fn missing_blocks(indexes: &[Arc<Index>], base: &Base, mirrors: &[OpenMirror], mirror: usize) -> Vec<Job> {
-    let mut jobs = Vec::new();
-    let mut seen = HashSet::new();
-    for row in indexes.iter().flat_map(|index| index.blocks()) {
-        let Some(known) = base.known.get(&row.id) else { continue };
-        if known.holders.contains(mirror) || !seen.insert(row.id) {
-            continue;
-        }
-        let holders: Vec<Arc<dyn Store>> =
-            known.holders.iter().map(|holder| Arc::clone(&mirrors[holder].store)).collect();
-        jobs.push(Job::Copy(known.row, holders.into()));
-    }
-    jobs
-}
-
-/// An index, another file or a signature that a mirror may have to be given.
-pub struct OlderFile {
+/// An index or another file that a mirror may have to be given, with its signature where there is one.
+pub(super) struct OlderFile {
     path: RepoPath,
-    /// Its bytes; the most it can have where it is a signature.
+    /// Its bytes.
     pub bytes: u64,
-    /// Its digest; a signature only counts by what it signs.
-    sha256: Option<Sha256>,
+    sha256: Sha256,
+    comment: String,
 }
 
-/// The older indexes and files that the base's head names, with their signatures, unless the mirror's own head names them,
-/// too.
-pub fn older_files(base: &Base, mirror: &OpenMirror, signed: bool) -> Vec<OlderFile> {
-    let Some(head) = &base.head else { return Vec::new() };
-    let has = |head: &Head| {
-        mirror.head.as_ref().is_some_and(|f| f.head.versions == head.versions && f.head.files == head.files)
-    };
-    if has(head) {
-        return Vec::new();
-    }
-    all_files(base, head, signed)
-}
-
-/// Copies to a mirror the older files that it lacks.
-///
-/// # Errors
-/// An object of which no mirror has a good copy.
-pub async fn copy_files(base: &Base, mirrors: &[OpenMirror], mirror: usize, signed: bool) -> Result<Files, Error> {
-    let target = &mirrors[mirror];
-    let files = match &base.head {
-        Some(head) if base.damaged.contains(mirror) => all_files(base, head, signed),
-        _ => older_files(base, target, signed),
-    };
-    let sources: Vec<&dyn Store> =
-        mirrors.iter().filter(|m| m.head.is_some() && m.is_up()).map(|m| &*m.store).collect();
-    let mut copied = Files::default();
-    for file in files {
-        if let Some(bytes) = copy_checked(&*target.store, &sources, &file).await? {
-            copied.add(bytes);
-        }
-    }
-    Ok(copied)
-}
-
-fn all_files(base: &Base, head: &Head, signed: bool) -> Vec<OlderFile> {
-    let indexes = base.indexes.iter().map(|(row, _)| (row.index_path(&head.image), row.index_bytes, row.index_sha256));
-    let files = indexes.chain(head.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256)));
-    let with_signature = files.flat_map(|(path, bytes, sha256)| {
-        let signature =
-            signed.then(|| OlderFile { path: path.signature(), bytes: SIGNATURE_MAX_BYTES as u64, sha256: None });
-        [Some(OlderFile { path, bytes, sha256: Some(sha256) }), signature].into_iter().flatten()
-    });
-    with_signature.collect()
-}
-
-/// Copies one object from the first source that has it right; how many bytes, or none where it is there already.
-async fn copy_checked(target: &dyn Store, sources: &[&dyn Store], file: &OlderFile) -> Result<Option<u64>, Error> {
-    let right = |bytes: &Bytes| file.sha256.is_none_or(|digest| Sha256::of(bytes) == digest);
-    if target.get(&file.path, file.bytes).await.is_ok_and(|bytes| right(&bytes)) {
-        return Ok(None);
-    }
-    for source in sources {
-        match source.get(&file.path, file.bytes).await {
-            Ok(bytes) if right(&bytes) => {
-                let copied = bytes.len() as u64;
-                target.put_replace(&file.path, bytes).await?;
-                return Ok(Some(copied));
+impl Session<'_> {
+    /// The blocks that a mirror lacks and another one has.
+    ///
+    /// # Errors
+    /// An index that no mirror has right, of a version that this mirror is to get.
+    pub(super) async fn missing(&self, plan: &Plan, mirror: usize) -> Result<Vec<Job>, Error> {
+        let mut gap = Gap { mirror, seen: HashSet::new(), jobs: Vec::new() };
+        for row in plan.release.newest.blocks() {
+            let Some(known) = self.base.known.get(&row.id) else { continue };
+            if gap.is_new(&row.id) && !known.holders.contains(mirror) && !plan.cut.remade.contains(&row.id) {
+                gap.jobs.push(Job::Copy(known.row, self.stores(known.holders)));
             }
-            _ => {}
+        }
+        for row in self.rows_to_walk(plan, mirror) {
+            let (index, holders) = base::index_of(self.mirrors(), &self.name, row).await?;
+            self.add_old(&mut gap, plan, &index, holders);
+        }
+        Ok(gap.jobs)
+    }
+
+    fn add_old(&self, gap: &mut Gap, plan: &Plan, index: &Index, holders: MirrorSet) {
+        let is_listed = self.repository.work.check == Check::List;
+        for row in index.blocks() {
+            if !gap.is_new(&row.id) || plan.cut.remade.contains(&row.id) {
+                continue;
+            }
+            let known = self.base.known.get(&row.id);
+            let has_it = known.is_some_and(|known| known.holders.contains(gap.mirror));
+            if !has_it && (is_listed || !holders.contains(gap.mirror)) {
+                let holders = known.map_or(holders, |known| known.holders).without(gap.mirror);
+                gap.jobs.push(Job::Copy(*row, self.stores(holders)));
+            }
         }
     }
-    Err(Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}", file.path)))
+
+    /// The older versions whose blocks the mirror's own head does not vouch for; all of them where nothing but a listing is
+    /// relied upon.
+    fn rows_to_walk<'b>(&'b self, plan: &'b Plan, mirror: usize) -> impl Iterator<Item = &'b VersionRow> {
+        let newest = plan.release.newest.header().version;
+        let is_listed = self.repository.work.check == Check::List;
+        let own = self.mirrors()[mirror].head.as_ref();
+        let vouches = move |row: &VersionRow| {
+            own.and_then(|own| own.head.version(row.version)).is_some_and(|o| o.index_sha256 == row.index_sha256)
+        };
+        let older = plan.head.versions.iter().filter(move |row| row.version != newest);
+        older.filter(move |row| is_listed || !vouches(row))
+    }
+
+    fn stores(&self, mirrors: MirrorSet) -> Arc<[Arc<dyn Store>]> {
+        mirrors.iter().map(|holder| Arc::clone(&self.mirrors()[holder].store)).collect()
+    }
+
+    /// The older indexes and files that the plan's head names and the mirror's own head does not; all of them where some of
+    /// what it names is damaged.
+    pub(super) fn older_files(&self, plan: &Plan, mirror: usize) -> Vec<OlderFile> {
+        let Some(head) = &self.base.head else { return Vec::new() };
+        let is_damaged = self.base.damaged.contains(mirror);
+        let own = self.mirrors()[mirror].head.as_ref().map(|own| &own.head).filter(|_| !is_damaged);
+        let row_is_new = |row: &&VersionRow| own.is_none_or(|own| own.version(row.version) != Some(row));
+        let file_is_new = |file: &&FileRow| own.is_none_or(|own| !own.files.contains(file));
+        let is_kept = |row: &&VersionRow| plan.head.version(row.version) == Some(row);
+        let indexes = head.versions.iter().filter(row_is_new).filter(is_kept).map(|row| OlderFile {
+            path: row.index_path(&head.image),
+            bytes: row.index_bytes,
+            sha256: row.index_sha256,
+            comment: index::trusted_comment(&head.image, row.version, &row.index_sha256),
+        });
+        let files = head.files.iter().filter(file_is_new).filter(|file| plan.head.files.contains(file));
+        let files = files.map(|file| OlderFile {
+            path: file.path.clone(),
+            bytes: file.bytes,
+            sha256: file.sha256,
+            comment: file_comment(&file.path),
+        });
+        indexes.chain(files).collect()
+    }
+
+    /// Copies to a mirror the older files that it lacks.
+    ///
+    /// # Errors
+    /// An object of which no mirror has a good copy.
+    pub(super) async fn copy_files(&self, plan: &Plan, mirror: usize) -> Result<Files, Error> {
+        let target = &self.mirrors()[mirror];
+        let with_heads = self.mirrors().iter().filter(|m| m.head.is_some() && m.is_up());
+        let sources: Vec<&dyn Store> = with_heads.map(|m| &*m.store).collect();
+        let is_new = target.head.is_none();
+        let copies = self.older_files(plan, mirror).into_iter().map(|file| {
+            let sources = &sources;
+            async move { self.copy(&*target.store, sources, &file, is_new).await }
+        });
+        let copies = stream::iter(copies).buffer_unordered(target.jobs());
+        copies.try_fold(Files::default(), |mut sum, files| async move {
+            sum.merge(files);
+            Ok(sum)
+        })
+        .await
+    }
+
+    /// Copies one file and its signature from the first source that has both right; what was written.
+    async fn copy(
+        &self,
+        target: &dyn Store,
+        sources: &[&dyn Store],
+        file: &OlderFile,
+        is_new: bool,
+    ) -> Result<Files, Error> {
+        if !is_new && self.has_right(target, file).await {
+            return Ok(Files::default());
+        }
+        for source in sources {
+            let Some((bytes, signature)) = self.right(*source, file).await else { continue };
+            let mut files = Files::default();
+            for (path, bytes) in signature.map(|s| (file.path.signature(), s)).into_iter().chain([(file.path.clone(), bytes)])
+            {
+                if put(target, &path, bytes.clone()).await? {
+                    files.add(bytes.len() as u64);
+                }
+            }
+            return Ok(files);
+        }
+        Err(Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}", file.path))
+            .hint("restore it from a copy of the repository, or retire its version with hfl gc --retire"))
+    }
+
+    async fn has_right(&self, store: &dyn Store, file: &OlderFile) -> bool {
+        self.right(store, file).await.is_some()
+    }
+
+    /// The file and its signature, where this store has both right.
+    async fn right(&self, store: &dyn Fetch, file: &OlderFile) -> Option<(Bytes, Option<Bytes>)> {
+        let bytes = store.get(&file.path, file.bytes).await.ok().filter(|bytes| Sha256::of(bytes) == file.sha256)?;
+        if !self.is_signed() {
+            return Some((bytes, None));
+        }
+        let signature = store.get(&file.path.signature(), SIGNATURE_MAX_BYTES as u64).await.ok()?;
+        self.signs(&signature, &bytes, file).then_some((bytes, Some(signature)))
+    }
+
+    /// Whether a signature is one of this file. That of a client may be by another image's key: then its form is all that
+    /// can be looked at.
+    fn signs(&self, text: &[u8], bytes: &[u8], file: &OlderFile) -> bool {
+        let signature: Option<Signature> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+        match (&self.trust, signature) {
+            (Trust::Key(key), Some(signature)) => {
+                key.verify(bytes, &signature, &file.comment).is_ok() || file.path.as_str().starts_with("client/")
+            }
+            _ => false,
+        }
+    }
+
+    /// Records of the versions that a mirror's own head names and the plan's head does not: once the head is switched,
+    /// nothing else would name what is theirs. Where a mirror has the record of such a version already, that one is copied.
+    ///
+    /// # Errors
+    /// A version without a record, and nobody to sign one.
+    pub(super) async fn records_of_dropped(&self, plan: &Plan, mirror: usize) -> Result<Vec<Object>, Error> {
+        let Some(own) = self.mirrors()[mirror].head.as_ref() else { return Ok(Vec::new()) };
+        let mut records = Vec::new();
+        for row in own.head.versions.iter().filter(|row| !is_named(&plan.head, row)) {
+            let path = RepoPath::retirement(&self.name, row.version, &row.index_sha256);
+            if plan.release.objects.iter().any(|object| object.path == path) {
+                continue;
+            }
+            records.push(match self.found_record(&path).await {
+                Some(file) => Object::new(path, file),
+                None => self.new_record(plan, &own.head, row)?,
+            });
+        }
+        Ok(records)
+    }
+
+    /// The record at `path` that was marked last, from any mirror.
+    async fn found_record(&self, path: &RepoPath) -> Option<Bytes> {
+        let mut latest: Option<FoundRecord> = None;
+        for mirror in self.mirrors().iter().filter(|m| m.is_up()) {
+            let found = records::read_one(&*mirror.store, path, &self.repository.policy).await;
+            let Some(RecordState::Verified(found)) = found else { continue };
+            if latest.as_ref().is_none_or(|old| old.retirement.marked < found.retirement.marked) {
+                latest = Some(*found);
+            }
+        }
+        latest.map(|found| found.file)
+    }
+
+    fn new_record(&self, plan: &Plan, own: &Head, row: &VersionRow) -> Result<Object, Error> {
+        if !self.can_sign() {
+            let message = format!("version {} of {} was retired, and no record of it is left", row.version, self.name);
+            return Err(Error::new(ErrorKind::Usage, message).hint("give its secret key with --key FILE or HFL_KEY"));
+        }
+        let files = own.files.iter().filter(|file| file.path.belongs_to(&self.name, row.version)).cloned().collect();
+        let made = self.planner(None, false).records(&plan.head, &[(row.clone(), files)])?;
+        made.into_iter().next().ok_or_else(|| Error::local("no record was made"))
+    }
+}
+
+fn is_named(head: &Head, row: &VersionRow) -> bool {
+    head.version(row.version).is_some_and(|named| named.index_sha256 == row.index_sha256)
+}
+
+/// What one mirror lacks.
+struct Gap {
+    mirror: usize,
+    seen: HashSet<BlockId>,
+    jobs: Vec<Job>,
+}
+
+impl Gap {
+    fn is_new(&mut self, id: &BlockId) -> bool {
+        self.seen.insert(*id)
+    }
+}
+
+/// Writes an object, whatever was there; false where it was there already.
+async fn put(target: &dyn Store, path: &RepoPath, bytes: Bytes) -> Result<bool, Error> {
+    if target.put_new(path, bytes.clone()).await? == Put::Created {
+        return Ok(true);
+    }
+    if target.get(path, bytes.len() as u64).await.is_ok_and(|found| found == bytes) {
+        return Ok(false);
+    }
+    target.put_replace(path, bytes).await?;
+    Ok(true)
 }

@@ -10,28 +10,63 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
 
 use super::error::{Error, ErrorKind};
 use crate::mirrors::{Access, Mirror, Remote, Scheme, Secret, WritePlace};
-use crate::store::Store;
 use crate::store::directory::Directory;
-use crate::store::limit::Pace;
-use crate::store::retry::Retried;
+use crate::store::http::{Http, HttpClient};
+use crate::store::{Fetch, Store};
 
 /// The largest password file, in bytes.
 const PASSWORD_MAX_BYTES: u64 = 4096;
 
-/// The store that a mirror is written to; relative files are relative to `relative_to`.
-///
-/// # Errors
-/// A protocol that was left out of this hfl; a secret that is not where it should be.
-pub async fn store(config: &Mirror, relative_to: &Path) -> Result<Arc<dyn Store>, Error> {
-    let store: Arc<dyn Store> = match &config.write {
-        WritePlace::Directory(path) => Arc::new(Directory::new(relative_to.join(path))),
-        WritePlace::Remote(remote) => Place { config, remote, access: &config.access, relative_to }.driver().await?,
-    };
-    Ok(Arc::new(Retried::new(store).paced(config.rate.map(Pace::new))))
+/// Opens the places that mirrors.toml names. A simulation has its own.
+#[async_trait]
+pub trait Connect: Send + Sync + std::fmt::Debug {
+    /// The store that a mirror is written to, without retries.
+    ///
+    /// # Errors
+    /// A protocol that was left out of this hfl; a secret that is not where it should be.
+    async fn store(&self, config: &Mirror, relative_to: &Path) -> Result<Arc<dyn Store>, Error>;
+
+    /// Where clients read a mirror, if the publisher can read there, too.
+    ///
+    /// # Errors
+    /// When HTTP cannot be set up.
+    fn public(&self, config: &Mirror) -> Result<Option<Arc<dyn Fetch>>, Error>;
+}
+
+/// The drivers of this hfl.
+#[derive(Debug, Default)]
+pub struct Drivers {
+    http: OnceLock<HttpClient>,
+}
+
+#[async_trait]
+impl Connect for Drivers {
+    async fn store(&self, config: &Mirror, relative_to: &Path) -> Result<Arc<dyn Store>, Error> {
+        Ok(match &config.write {
+            WritePlace::Directory(path) => Arc::new(Directory::new(relative_to.join(path))),
+            WritePlace::Remote(remote) => {
+                Place { config, remote, access: &config.access, relative_to }.driver().await?
+            }
+        })
+    }
+
+    fn public(&self, config: &Mirror) -> Result<Option<Arc<dyn Fetch>>, Error> {
+        let Some(url) = config.read.clone().filter(|_| config.read_back) else { return Ok(None) };
+        let client = match self.http.get() {
+            Some(client) => client.clone(),
+            None => {
+                let new = HttpClient::new()?;
+                self.http.get_or_init(|| new).clone()
+            }
+        };
+        Ok(Some(Arc::new(Http::new(client, url))))
+    }
 }
 
 /// A place on another machine, and all that mirrors.toml says of it.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::cores;
 use super::error::Error;
 use super::image::Image;
-use super::known::{Known, collision};
+use super::known::{Known, MirrorSet, collision};
 use super::progress::{Event, Fate, Progress};
 use super::spool::{Spool, Spooled};
 use crate::block::{Sealer, digests};
@@ -29,6 +29,8 @@ pub struct Options<'a> {
     pub jobs: usize,
     /// Blocks that need no compression.
     pub known: &'a Known,
+    /// The mirrors that must hold a block for that.
+    pub mirrors: MirrorSet,
     /// Where new blocks wait.
     pub spool: &'a Arc<Spool>,
     /// Set when the user wants it to end.
@@ -50,7 +52,7 @@ pub struct CutImage {
     pub new: Tally,
     /// Blocks that the repository had.
     pub known: Tally,
-    /// Those of them that no mirror seemed to hold any more: they were made again.
+    /// Those of them that not every mirror held: they were made again.
     pub remade: HashSet<BlockId>,
     /// Bytes that the image itself has a second time.
     pub repeated_bytes: u64,
@@ -112,7 +114,7 @@ impl Ledger<'_> {
         let (place, first) = self.enter(row, &cut)?;
         let fate = match (first, found) {
             (false, _) => Fate::Again,
-            (true, Some(known)) if !known.holders.is_empty() => Fate::Known,
+            (true, Some(known)) if known.holders.contains_all(self.options.mirrors) => Fate::Known,
             (true, _) => {
                 self.seal(place, &cut, row, sealer)?;
                 Fate::New

@@ -1,6 +1,7 @@
 //! Bringing a plan to the mirrors: each at its own pace up to the barrier, then all heads at once.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -8,23 +9,32 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::catch_up;
 use super::error::{Error, ErrorKind};
 use super::mirror::OpenMirror;
 use super::plan::Plan;
 use super::progress::{Event, cancelled};
 use super::release::{Files, Object};
+use super::remake::Remake;
 use super::report::MirrorReport;
 use super::session::{Session, Uploads};
-use super::upload::{Sent, Stop, Uploader};
+use super::upload::{Job, Sent, Stop, Uploader};
+use crate::head::Trust;
+use crate::index::BlockRow;
+use crate::layout::RepoPath;
+use crate::survey::{HeadState, VerifiedHead, head};
 
 /// How long what is under way may take to end once the user wants to stop.
 const STOP_WAIT: Duration = Duration::from_secs(3);
+/// How often blocks of one mirror are made once more.
+const REMAKES_MAX: usize = 2;
+/// The first wait for the public URL to show a new head, and the one that is the last.
+const PUBLIC_WAIT: Duration = Duration::from_millis(250);
+const PUBLIC_WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// What a mirror got before its head was switched.
 type Delivered = Result<(Sent, Files), Error>;
 
-impl Session {
+impl Session<'_> {
     /// Sends, checks and switches; what became of each mirror.
     pub(super) async fn release(
         &mut self,
@@ -32,32 +42,78 @@ impl Session {
         pages: &[Object],
         uploads: Uploads,
     ) -> Result<Vec<MirrorReport>, Error> {
-        self.touched = true;
-        self.watch.progress.event(Event::Step("sending to the mirrors"));
+        self.touch();
+        self.repository.watch.progress.event(Event::Step("sending to the mirrors"));
         let mut delivered = self.deliver_all(plan, uploads).await?;
-        let ready = self.mirrors.iter().filter(|m| m.is_up()).count();
-        if ready < self.work.min_mirrors.max(1) {
-            return Err(self.all_failed().unwrap_or_else(|| too_few(ready, self.work.min_mirrors)));
+        let (ready, needed) = (self.mirrors().iter().filter(|m| m.is_up()).count(), self.repository.work.min_mirrors);
+        if ready < needed.max(1) {
+            return Err(self.all_failed().unwrap_or_else(|| too_few(ready, needed)));
         }
-        self.watch.progress.event(Event::Step("switching the heads"));
-        // Whoever died before may have replaced a head and not its pages.
-        let to_switch = |i: &usize| self.is_behind(plan, *i) || self.mirrors[*i].is_unfinished();
-        let behind: Vec<usize> = (0..self.mirrors.len()).filter(|i| self.mirrors[*i].is_up() && to_switch(i)).collect();
+        self.repository.watch.progress.event(Event::Step("switching the heads"));
+        self.intend(plan)?;
+        // A publisher that died before may have replaced a head and not its pages.
+        let to_switch = |i: &usize| self.is_behind(plan, *i) || self.mirrors()[*i].is_unfinished();
+        let behind: Vec<usize> =
+            (0..self.mirrors().len()).filter(|i| self.mirrors()[*i].is_up() && to_switch(i)).collect();
         let switched = join_all(behind.iter().map(|&i| self.switch(plan, pages, i))).await;
         for (&i, switched) in behind.iter().zip(switched) {
             match switched {
-                Ok(files) => delivered[i].1.merge(files),
-                Err(e) => self.mirrors[i].fail(e),
+                Ok(files) => {
+                    delivered[i].1.merge(files);
+                    self.show(plan, i);
+                }
+                Err(e) => self.repository.mirrors[i].fail(e),
             }
         }
-        self.mirrors.iter_mut().for_each(|m| m.is_current = m.is_up());
-        let reports = self.mirrors.iter().zip(delivered);
+        self.settle();
+        self.remember(plan);
+        let reports = self.mirrors().iter().zip(delivered);
         Ok(reports.map(|(mirror, (sent, files))| MirrorReport::of(mirror, sent, files)).collect())
+    }
+
+    /// Remembers that the head of a new version may reach a mirror from now on.
+    fn intend(&self, plan: &Plan) -> Result<(), Error> {
+        let row = plan.head.newest();
+        let work = &self.repository.work;
+        work.memory.intend(&self.name, &self.trust, (row.version, row.index_sha256)).or_else(|e| self.forget(&e))
+    }
+
+    /// Remembers what the mirrors have now.
+    fn remember(&self, plan: &Plan) {
+        let (row, work) = (plan.head.newest(), &self.repository.work);
+        let current = self.mirrors().iter().filter(|m| m.is_current);
+        let places: Vec<String> = current.map(|m| m.place(&work.relative_to)).collect();
+        if !places.is_empty() {
+            let numbered = (row.version, row.index_sha256);
+            let _ = work.memory.publish(&self.name, &self.trust, numbered, &places).or_else(|e| self.forget(&e));
+        }
+    }
+
+    /// A machine whose disk is full or read-only can publish all the same: the mirrors are asked again the next time.
+    fn forget(&self, error: &Error) -> Result<(), Error> {
+        let warning = format!("cannot remember what is published: {error}");
+        self.repository.watch.progress.event(Event::Warning(&warning));
+        Ok(())
+    }
+
+    /// Takes note of the head that a mirror has now.
+    fn show(&mut self, plan: &Plan, mirror: usize) {
+        let key = match &self.trust {
+            Trust::Key(key) => Some(key.clone()),
+            Trust::Anyone => None,
+        };
+        let (head, file) = (plan.head.clone(), plan.release.head.clone());
+        let head = Arc::new(VerifiedHead { head, file, signed: self.is_signed(), key });
+        let view = &mut self.repository.views[mirror];
+        view.heads.insert(self.name.clone(), HeadState::Verified(Arc::clone(&head)));
+        view.list.names.insert(self.name.clone());
     }
 
     /// Waits until every mirror is ready or has failed; those that lag too far behind the others fail, too.
     async fn deliver_all(&mut self, plan: &Plan, uploads: Uploads) -> Result<Vec<(Sent, Files)>, Error> {
-        let mut outcomes: Vec<Option<Delivered>> = self.mirrors.iter().map(|_| None).collect();
+        let work = &self.repository.work;
+        let (patience, needed) = (work.patience, work.min_mirrors.max(1));
+        let mut outcomes: Vec<Option<Delivered>> = self.mirrors().iter().map(|_| None).collect();
         let mut lagging: BTreeSet<usize> = BTreeSet::new();
         let stoppers: Vec<Stop> = uploads.iter().flatten().map(Uploader::stopper).collect();
         {
@@ -71,7 +127,7 @@ impl Session {
             }
             let (mut ready, mut deadline) = (0, None);
             while !lagging.is_empty() {
-                let patience = async {
+                let late = async {
                     match deadline {
                         Some(at) => sleep_until(at).await,
                         None => std::future::pending().await,
@@ -82,12 +138,12 @@ impl Session {
                         lagging.remove(&i);
                         ready += usize::from(outcome.is_ok());
                         outcomes[i] = Some(outcome);
-                        if ready >= self.work.min_mirrors.max(1) {
-                            deadline.get_or_insert_with(|| Instant::now() + self.work.patience);
+                        if ready >= needed {
+                            deadline.get_or_insert_with(|| Instant::now() + patience);
                         }
                     }
-                    () = patience => break,
-                    () = cancelled(&self.watch.cancel) => {
+                    () = late => break,
+                    () = cancelled(&self.repository.watch.cancel) => {
                         stoppers.iter().for_each(Stop::stop);
                         let ended = running.by_ref().for_each(|_| async {});
                         let _ = timeout(STOP_WAIT, ended).await;
@@ -97,13 +153,13 @@ impl Session {
             }
         }
         for mirror in lagging {
-            outcomes[mirror] = Some(Err(lags(&self.mirrors[mirror], self.work.patience)));
+            outcomes[mirror] = Some(Err(lags(&self.mirrors()[mirror], patience)));
         }
         Ok(self.take_in(outcomes))
     }
 
     fn take_in(&mut self, outcomes: Vec<Option<Delivered>>) -> Vec<(Sent, Files)> {
-        let mirrors = self.mirrors.iter_mut().zip(outcomes);
+        let mirrors = self.repository.mirrors.iter_mut().zip(outcomes);
         let taken = mirrors.map(|(mirror, outcome)| match outcome {
             Some(Ok(done)) => done,
             Some(Err(e)) => {
@@ -117,21 +173,54 @@ impl Session {
 
     /// All that one mirror must hold before its head may be switched.
     async fn deliver(&self, plan: &Plan, upload: Uploader, mirror: usize) -> Delivered {
-        let missing = self.missing(plan, mirror).into_iter().filter(|job| !plan.cut.remade.contains(&job.row().id));
-        missing.for_each(|job| upload.send(job));
-        let sent = upload.finish().await?;
+        self.missing(plan, mirror).await?.into_iter().for_each(|job| upload.send(job));
+        let mut sent = upload.finish().await?;
         let mut files = Files::default();
         if self.is_behind(plan, mirror) || self.base.damaged.contains(mirror) {
-            self.mirrors[mirror].confirm().await?;
-            files = catch_up::copy_files(&self.base, &self.mirrors, mirror, self.is_signed()).await?;
-            files.merge(plan.release.prepare(&self.mirrors[mirror], &self.base.known, mirror).await?);
+            self.mirrors()[mirror].confirm().await?;
+            files = self.copy_files(plan, mirror).await?;
+            sent.add(self.make_right(plan, mirror).await?);
+            let records = self.records_of_dropped(plan, mirror).await?;
+            files.merge(plan.release.put_objects(&self.mirrors()[mirror], &records).await?);
         }
         Ok((sent, files))
     }
 
-    async fn switch(&self, plan: &Plan, pages: &[Object], mirror: usize) -> Result<Files, Error> {
-        let is_behind = self.is_behind(plan, mirror);
-        let mirror = &self.mirrors[mirror];
+    /// Has the blocks of the newest version that the mirror has not right made once more, where the image is at hand.
+    async fn make_right(&self, plan: &Plan, i: usize) -> Result<Sent, Error> {
+        let (mirror, mut sent) = (&self.mirrors()[i], Sent::default());
+        for _ in 0..REMAKES_MAX {
+            let lacking = plan.release.lacking(mirror, &self.base.known, i).await?;
+            let (Some(first), remake) = (lacking.first(), &self.remake) else { return Ok(sent) };
+            let Some(remake) = remake.clone() else { return Err(not_right(mirror, first)) };
+            let warning = format!(
+                "mirror {}: {} blocks are missing or damaged, {} first; they are made again",
+                mirror.name(),
+                lacking.len(),
+                RepoPath::block(&first.id)
+            );
+            self.repository.watch.progress.event(Event::Warning(&warning));
+            sent.add(self.remake(mirror, remake, lacking).await?);
+        }
+        match plan.release.lacking(mirror, &self.base.known, i).await?.first() {
+            None => Ok(sent),
+            Some(row) => Err(not_right(mirror, row)),
+        }
+    }
+
+    async fn remake(&self, mirror: &OpenMirror, remake: Remake, rows: Vec<BlockRow>) -> Result<Sent, Error> {
+        let upload = Uploader::start(mirror, Arc::clone(&self.repository.watch.progress));
+        let cancel = Arc::clone(&self.repository.watch.cancel);
+        let pass = tokio::task::spawn_blocking(move || {
+            let made = remake.run(&rows, &cancel, &|spooled| upload.send(Job::New(Arc::new(spooled))));
+            made.map(|()| upload)
+        });
+        let upload = pass.await.unwrap_or_else(|e| Err(Error::local(format!("the second pass failed: {e}"))))?;
+        upload.finish().await
+    }
+
+    async fn switch(&self, plan: &Plan, pages: &[Object], i: usize) -> Result<Files, Error> {
+        let (is_behind, mirror) = (self.is_behind(plan, i), &self.mirrors()[i]);
         mirror.confirm().await?;
         let mut files = match is_behind {
             true => plan.release.switch(mirror).await?,
@@ -144,8 +233,46 @@ impl Session {
         if mirror.is_unfinished() {
             mirror.store.sweep().await?;
         }
+        if is_behind {
+            self.look_at_public(plan, mirror).await?;
+        }
         Ok(files)
     }
+
+    /// Reads the new head the way clients do: a cache may still show the one before, but not something else.
+    async fn look_at_public(&self, plan: &Plan, mirror: &OpenMirror) -> Result<(), Error> {
+        let Some(public) = &mirror.public else { return Ok(()) };
+        let (path, mut wait) = (RepoPath::head(&self.name), PUBLIC_WAIT);
+        loop {
+            let state = head::read(&**public, &self.name, &self.repository.policy.of(&self.name)).await;
+            let shown = match &state {
+                HeadState::Verified(shown) if shown.file == plan.release.head => return Ok(()),
+                HeadState::Verified(shown) => format!("version {}", shown.head.newest().version),
+                HeadState::Absent => "nothing".to_owned(),
+                HeadState::Damaged(flaw, _) | HeadState::Foreign(_, flaw, _) => flaw.what.clone(),
+                HeadState::Unreadable(e) => e.to_string(),
+            };
+            if wait < PUBLIC_WAIT_MAX {
+                tokio::time::sleep(wait).await;
+                wait *= 2;
+                continue;
+            }
+            let message = format!("{}{path}: clients are not shown the new head, but {shown}", public.location());
+            let is_older = matches!(state, HeadState::Verified(_));
+            if is_older {
+                let warning = format!("mirror {}: {message}: a cache before the mirror?", mirror.name());
+                self.repository.watch.progress.event(Event::Warning(&warning));
+                return Ok(());
+            }
+            return Err(Error::new(ErrorKind::Unverified, message)
+                .hint("let the web server hand out every file of the repository, *.head too, and set `read` to its URL"));
+        }
+    }
+}
+
+fn not_right(mirror: &OpenMirror, row: &BlockRow) -> Error {
+    let message = format!("{}/{}: missing or damaged", mirror.store.location(), RepoPath::block(&row.id));
+    Error::new(ErrorKind::Unverified, message).hint("hfl verify --repair puts it back, from another mirror or --seed IMAGE")
 }
 
 /// Sends nothing more; returns when what is under way has ended, or after [`STOP_WAIT`].

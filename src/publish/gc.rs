@@ -1,13 +1,14 @@
-//! `gc`: old versions go, in two steps. Marking: the heads stop naming them, a record of each is kept. Sweeping: once a
-//! record is older than the grace period, the blocks go that only such versions named.
+//! `gc`: old versions go, in two steps. Retiring: the heads stop naming them, a signed record of each is kept. Removing: once
+//! a record is older than the grace period, the blocks go that only such versions named.
 //!
-//! Nothing is ever judged by a listing alone, nor by one image or one mirror: what lives is what any believed head of any
-//! image on any mirror names, and a head that is missing or not believed stops the sweep. Only what a retired version named
-//! can go, never what merely nobody names.
+//! Only what a trusted key signed decides what is removed. What lives is what any verified head of any image on any mirror
+//! names; what may go is what a signed record names, and of that only what belonged to its own version. A mirror on which
+//! anything is in doubt is left alone, and the others go on: nothing that is removed there is missed by its heads.
 
-mod mark;
-mod roots;
-mod sweep;
+mod apply;
+mod facts;
+mod plan;
+mod retire;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,16 +17,14 @@ use serde::Serialize;
 
 use super::error::Error;
 use super::keyring::Keyring;
-use super::mirror;
 use super::options::Work;
-use super::progress::{Event, Progress};
-use super::session::Watch;
-use super::sync;
-use crate::keys::PublicKey;
-use crate::name::Name;
+use super::progress::{Event, Progress, cancelled};
+use super::repository::{Look, Repository, Watch};
+use crate::name::{Name, Version};
+use crate::survey::{Listing, TrustPolicy};
 
-pub use mark::Marked;
-pub use sweep::{Pending, Swept, SweptMirror};
+pub use plan::{MirrorPlan, Pending, Plan};
+pub use retire::Retired;
 
 /// What may go.
 #[derive(Debug, Clone)]
@@ -38,52 +37,63 @@ pub struct GcOptions {
     pub keep: usize,
     /// Versions younger than so many days stay, too.
     pub keep_days: u32,
-    /// Days between mark and sweep: as long as a client may go on with a head that it has read.
+    /// Versions that go in any case, of the one image that is named.
+    pub retire: Vec<Version>,
+    /// Days between retiring and removing: as long as a client may go on with a head that it has read.
     pub grace_days: u32,
-    /// Sweeps even if more than half of all blocks would go.
+    /// Retires versions even if more than half of all objects would go with them.
     pub more_than_half: bool,
 }
 
-/// What a collection did.
+/// What a collection did, or would do.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct GcReport {
     /// The images whose heads were looked at.
-    pub marked: Vec<Marked>,
-    /// What went, or would go.
-    pub swept: Swept,
+    pub marked: Vec<Retired>,
+    /// What was to be removed, and what became of that.
+    pub swept: Plan,
 }
 
 /// Retires old versions and removes what was retired long enough ago.
 ///
 /// # Errors
-/// Anything that leaves a doubt about what lives: a mirror that cannot be reached, a head that is not believed, an index that
-/// cannot be read. Then nothing is removed.
+/// No mirror that can be used, or none on which nothing is in doubt; more than half that would go; the user.
 pub async fn gc(options: GcOptions, progress: Arc<dyn Progress>, cancel: Arc<AtomicBool>) -> Result<GcReport, Error> {
-    let watch = Watch { progress, cancel };
-    let mut report = GcReport::default();
-    let all = sync::images(&options.work).await?;
-    let wanted = |name: &&Name| options.images.is_empty() || options.images.contains(name);
-    for name in all.iter().filter(wanted) {
-        watch.progress.event(Event::Step("marking old versions"));
-        report.marked.push(mark::mark(&options, name, &watch).await?);
-    }
-    watch.progress.event(Event::Step("looking for what nobody names any more"));
-    let mut mirrors = mirror::open_all(&options.work.mirrors, &options.work.relative_to).await?;
-    if !options.work.dry_run {
-        mirror::lock_all(&mut mirrors).await?;
-    }
-    let keys = keys(&options.work, &all);
-    let swept = sweep::sweep(&options, &mirrors, keys.as_deref(), &watch).await;
-    mirror::unlock_all(&mut mirrors).await;
-    report.swept = swept?;
-    Ok(report)
+    let policy = match &options.work.keyring {
+        Some(keyring) => TrustPolicy::Known(Keyring::known_keys(keyring)),
+        None => TrustPolicy::Anyone,
+    };
+    let look = Look::at_all(options.images.iter().cloned(), Listing::Everything);
+    let watch = Watch { progress, cancel: Arc::clone(&cancel) };
+    let mut repository = Repository::open(options.work.clone(), policy, look, watch).await?;
+    let report = tokio::select! {
+        report = run(&options, &mut repository) => report,
+        () = cancelled(&cancel) => Err(Error::interrupted()),
+    };
+    repository.close().await;
+    report
 }
 
-/// The keys whose heads are believed; `None` believes anyone, in a repository without signatures.
-fn keys(work: &Work, images: &std::collections::BTreeSet<Name>) -> Option<Vec<PublicKey>> {
-    let keyring: &Keyring = work.keyring.as_ref()?;
-    let mut keys = keyring.public_keys();
-    let secret = images.iter().filter_map(|name| keyring.find_kept(name).ok());
-    keys.extend(secret.map(|found| found.key.public().clone()));
-    Some(keys)
+async fn run(options: &GcOptions, repository: &mut Repository) -> Result<GcReport, Error> {
+    let watch = repository.watch.clone();
+    watch.progress.event(Event::Step("looking for old versions"));
+    let marked = retire::retire(options, repository).await?;
+    watch.progress.event(Event::Step("looking for what nothing names any more"));
+    repository.forgive();
+    let mut facts = facts::gather(options, repository).await?;
+    if options.work.dry_run {
+        facts.assume_retired(&marked, repository);
+    }
+    let mut plan = Plan::compute(&facts);
+    for warning in &plan.warnings {
+        watch.progress.event(Event::Warning(warning));
+    }
+    if let Some(error) = plan.nowhere(&facts) {
+        return Err(error);
+    }
+    if !options.work.dry_run && !plan.is_empty() {
+        watch.progress.event(Event::Step("removing what nothing names any more"));
+        apply::apply(&mut plan, repository).await;
+    }
+    Ok(GcReport { marked: marked.into_iter().map(|retired| retired.report).collect(), swept: plan })
 }

@@ -9,6 +9,7 @@ use super::error::{Error, ErrorKind};
 use crate::keys::PublicKey;
 use crate::name::Name;
 use crate::sign::{SecretKey, SignError};
+use crate::survey::KnownKeys;
 
 /// The largest key file, in bytes.
 const KEY_MAX_BYTES: u64 = 16 << 10;
@@ -98,12 +99,24 @@ impl Keyring {
         Some(found.public().clone())
     }
 
-    /// The public keys of every key kept here.
-    pub fn public_keys(&self) -> Vec<PublicKey> {
-        let Some(entries) = self.directory.as_ref().and_then(|d| fs::read_dir(d).ok()) else { return Vec::new() };
-        let files = entries.filter_map(|e| e.ok().map(|e| e.path()));
-        let public = files.filter(|f| f.extension().is_some_and(|e| e == "pub"));
-        public.filter_map(|f| fs::read_to_string(f).ok()?.parse().ok()).collect()
+    /// The public keys that are known here: of every key that is kept, and of the one that was given.
+    pub fn known_keys(&self) -> KnownKeys {
+        let mut known = KnownKeys { given: self.given(), ..KnownKeys::default() };
+        let Some(entries) = self.directory.as_ref().and_then(|d| fs::read_dir(d).ok()) else { return known };
+        for file in entries.filter_map(|e| e.ok().map(|e| e.path())) {
+            let name = file.file_stem().and_then(|stem| stem.to_str()?.parse::<Name>().ok());
+            let extension = file.extension().and_then(|e| e.to_str());
+            let key = match extension {
+                Some("pub") => fs::read_to_string(&file).ok().and_then(|text| text.parse().ok()),
+                // The public half may have been lost.
+                Some("key") if !file.with_extension("pub").exists() => {
+                    self.read(&file).ok().map(|found| found.key.public().clone())
+                }
+                _ => None,
+            };
+            known.own.extend(name.zip(key));
+        }
+        known
     }
 
     fn key_file(&self, image: &Name) -> Result<PathBuf, Error> {

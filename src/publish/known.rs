@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::error::{Error, ErrorKind};
-use super::presence::Listing;
 use crate::digest::BlockId;
 use crate::index::{BlockRow, Index};
 
@@ -22,19 +21,25 @@ impl MirrorSet {
         Self(self.0 | 1 << mirror)
     }
 
+    /// Whether all of the mirrors in `other` are in it.
+    pub fn contains_all(self, other: Self) -> bool {
+        other.0 & !self.0 == 0
+    }
+
     /// Whether the mirror is in it.
     pub fn contains(self, mirror: usize) -> bool {
         self.0 >> mirror & 1 == 1
     }
 
-    /// Whether there is no mirror in it.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
     /// The mirrors in it.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         (0..64).filter(move |&i| self.contains(i))
+    }
+}
+
+impl FromIterator<usize> for MirrorSet {
+    fn from_iter<I: IntoIterator<Item = usize>>(mirrors: I) -> Self {
+        mirrors.into_iter().fold(Self::default(), Self::with)
     }
 }
 
@@ -62,9 +67,9 @@ impl Known {
         self.0.values()
     }
 
-    /// Believes that `mirror` holds a block only if it is listed there.
-    pub fn keep_listed(&mut self, mirror: usize, listing: &Listing) {
-        for known in self.0.values_mut().filter(|known| !listing.may_hold(&known.row)) {
+    /// Takes it that `mirror` holds a block only where `holds` says so.
+    pub fn keep(&mut self, mirror: usize, holds: impl Fn(&BlockRow) -> bool) {
+        for known in self.0.values_mut().filter(|known| !holds(&known.row)) {
             known.holders = known.holders.without(mirror);
         }
     }

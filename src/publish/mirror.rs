@@ -2,39 +2,54 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 
-use super::connect;
 use super::error::{Error, ErrorKind};
+use super::options::Work;
 use super::presence::Presence;
-use crate::head::{FileRow, Trust};
-use crate::mirrors::{Mirror, Mirrors};
-use crate::name::Name;
-use crate::read::{self, FoundHead, ReadErrorKind};
-use crate::store::http::{Http, HttpClient};
+use crate::head::FileRow;
+use crate::mirrors::{Mirror, WritePlace};
+use crate::read;
+use crate::store::host::Host;
+use crate::store::limit::Pace;
+use crate::store::retry::Retried;
 use crate::store::{Fetch, Lock, Store, lock};
+use crate::survey::VerifiedHead;
+
+/// How long a publisher that met another one on the first mirror waits before it looks whether the others are free: a
+/// publisher that is at work everywhere has locked them by then.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// Mirrors that may be held one after the other before it is clear that a publisher is at work on all of them.
+const HELD_MAX: usize = 3;
 
 /// A mirror that was opened.
 #[derive(Debug)]
 pub struct OpenMirror {
     /// As mirrors.toml has it.
     pub config: Mirror,
-    /// Where it is written to.
+    /// Where it is written to; under its lock, once that was taken.
     pub store: Arc<dyn Store>,
+    unguarded: Arc<Retried<dyn Store>>,
     /// Where clients read it, if the publisher can read there too.
     pub public: Option<Arc<dyn Fetch>>,
-    /// The head it had when the work began.
-    pub head: Option<FoundHead>,
+    /// The head of the image in question that it had when the work began.
+    pub head: Option<Arc<VerifiedHead>>,
     /// Why it takes no further part, once something has failed.
     pub failed: Option<Failure>,
-    /// What is believed about blocks that its head does not vouch for.
+    /// What is known about blocks that its head does not vouch for.
     pub presence: Presence,
     /// Whether it has what this run was to bring it.
     pub is_current: bool,
+    /// Whether this run may have left objects there that no head names.
+    pub undone: bool,
+    /// Whether what another publisher left undone was looked through.
+    pub is_resumed: bool,
     /// Held while it is worked on.
-    pub lock: Option<Box<dyn Lock>>,
+    pub lock: Option<Arc<dyn Lock>>,
 }
 
 /// Why a mirror was left behind.
@@ -49,9 +64,40 @@ pub struct Failure {
 }
 
 impl OpenMirror {
+    async fn open(config: &Mirror, work: &Work) -> Result<Self, Error> {
+        let driver = work.connect.store(config, &work.relative_to).await?;
+        let retried = Retried::new(driver).paced(config.rate.map(Pace::new)).on(Arc::clone(&work.host));
+        let unguarded = Arc::new(retried);
+        let store = Arc::clone(&unguarded) as Arc<dyn Store>;
+        Ok(Self {
+            config: config.clone(),
+            store,
+            unguarded,
+            public: work.connect.public(config)?,
+            head: None,
+            failed: None,
+            presence: Presence::Unlikely,
+            is_current: false,
+            undone: false,
+            is_resumed: false,
+            lock: None,
+        })
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         self.config.name.as_str()
+    }
+
+    /// Where it is, the same whatever directory hfl is run in.
+    pub fn place(&self, relative_to: &Path) -> String {
+        match &self.config.write {
+            WritePlace::Directory(path) => {
+                let path = relative_to.join(path);
+                std::path::absolute(&path).unwrap_or(path).display().to_string()
+            }
+            WritePlace::Remote(_) => self.config.write.to_string(),
+        }
     }
 
     /// Notes that it takes no further part; the first reason stays.
@@ -72,7 +118,12 @@ impl OpenMirror {
         }
     }
 
-    /// Whether somebody who had locked it died at work.
+    /// Whether it is certain at this moment that nobody else works on it.
+    pub fn is_certain(&self) -> bool {
+        self.lock.as_ref().is_none_or(|lock| lock.is_certain())
+    }
+
+    /// Whether another publisher that had locked it died at work.
     pub fn is_unfinished(&self) -> bool {
         self.lock.as_ref().is_some_and(|lock| lock.unfinished())
     }
@@ -81,76 +132,90 @@ impl OpenMirror {
     pub fn is_up(&self) -> bool {
         self.failed.is_none()
     }
+
+    /// How many objects are best under way at the same time.
+    pub fn jobs(&self) -> usize {
+        self.config.jobs.map_or(self.store.jobs(), |jobs| jobs as usize)
+    }
+
+    async fn take_lock(&mut self, host: &Arc<dyn Host>) -> Result<(), Error> {
+        let store = Arc::clone(&self.unguarded) as Arc<dyn Store>;
+        let lock = lock::lock(&store, host).await?;
+        self.store = Arc::new(self.unguarded.guarded(Arc::clone(&lock)));
+        self.lock = Some(lock);
+        Ok(())
+    }
+
+    async fn lock_or_fail(&mut self, host: &Arc<dyn Host>) {
+        if let Err(e) = self.take_lock(host).await {
+            self.fail(e);
+        }
+    }
+
+    /// Lets the next publisher in, and says to it whether work was left undone here.
+    async fn unlock(&mut self) {
+        let Some(lock) = self.lock.take() else { return };
+        let left_before = lock.unfinished() && !self.is_resumed;
+        lock.release(!self.undone && !left_before).await;
+    }
 }
 
-/// Opens the stores of all mirrors; relative directories are relative to `relative_to`.
+/// Opens the stores of all mirrors.
 ///
 /// # Errors
 /// A protocol that this hfl does not speak.
-pub async fn open_all(mirrors: &Mirrors, relative_to: &Path) -> Result<Vec<OpenMirror>, Error> {
-    let client = HttpClient::new()?;
-    try_join_all(mirrors.mirrors.iter().map(|mirror| open(mirror, relative_to, &client))).await
+pub async fn open_all(work: &Work) -> Result<Vec<OpenMirror>, Error> {
+    try_join_all(work.mirrors.mirrors.iter().map(|mirror| OpenMirror::open(mirror, work))).await
 }
 
 /// The stores of all mirrors, to read from: through their public URLs where they have one.
 ///
 /// # Errors
 /// A protocol that this hfl does not speak.
-pub async fn readers(mirrors: &Mirrors, relative_to: &Path) -> Result<Vec<Arc<dyn Fetch>>, Error> {
-    let opened = open_all(mirrors, relative_to).await?;
+pub async fn readers(work: &Work) -> Result<Vec<Arc<dyn Fetch>>, Error> {
+    let opened = open_all(work).await?;
     Ok(opened.into_iter().map(|m| m.public.unwrap_or(m.store)).collect())
-}
-
-async fn open(config: &Mirror, relative_to: &Path, client: &HttpClient) -> Result<OpenMirror, Error> {
-    let store = connect::store(config, relative_to).await?;
-    let read = config.read.clone().filter(|_| config.read_back);
-    let public = read.map(|url| Arc::new(Http::new(client.clone(), url)) as Arc<dyn Fetch>);
-    let (head, failed, presence, is_current, lock) = (None, None, Presence::Unlikely, false, None);
-    Ok(OpenMirror { config: config.clone(), store, public, head, failed, presence, is_current, lock })
 }
 
 /// Locks every mirror; those that cannot be reached fail, the others go on.
 ///
-/// The first one that answers is locked alone: of publishers that meet, that decides. The rest follows at once.
+/// The first one that answers is locked alone: of publishers that meet, that decides. A lock that is held there may be that
+/// of a publisher who is at work on all of them, or that of a mirror that never gives it up. So the next ones are tried a
+/// little later, when a publisher has locked them, too. Where one is free, it decides, and what was held is left behind.
 ///
 /// # Errors
-/// Another publisher holds one of them: then none stays locked.
-pub async fn lock_all(mirrors: &mut [OpenMirror]) -> Result<(), Error> {
-    let mut rest = &mut mirrors[..];
+/// Another publisher is at work: then none stays locked.
+pub async fn lock_all(mirrors: &mut [OpenMirror], host: &Arc<dyn Host>) -> Result<(), Error> {
+    let mut held: Option<Failure> = None;
+    let (mut rest, mut held_count) = (&mut mirrors[..], 0);
     while let Some((first, others)) = rest.split_first_mut() {
         rest = others;
-        take_lock(first).await;
-        match &first.failed {
-            None => {
-                join_all(rest.iter_mut().map(take_lock)).await;
+        let Err(e) = first.take_lock(host).await else { break };
+        let is_held = e.kind() == ErrorKind::Conflict;
+        first.fail(e);
+        if is_held {
+            held_count += 1;
+            held = held.or_else(|| first.failed.clone());
+            if held_count >= HELD_MAX || rest.is_empty() {
                 break;
             }
-            // The other one is still taking the rest, and must not meet this one there.
-            Some(failure) if failure.kind == ErrorKind::Conflict => break,
-            Some(_) => {}
+            tokio::time::sleep(SECOND_LOOK).await;
         }
     }
-    let conflict = |m: &OpenMirror| m.failed.clone().filter(|f| f.kind == ErrorKind::Conflict);
-    let Some(failure) = mirrors.iter().find_map(conflict) else { return Ok(()) };
-    unlock_all(mirrors).await;
-    Err(Error::new(failure.kind, failure.why).hint("wait for it to end and run the same command again"))
-}
-
-/// Lets the next publisher in. What one before had left undone stays so.
-pub async fn unlock_all(mirrors: &mut [OpenMirror]) {
-    let locks = mirrors.iter_mut().filter_map(|m| m.lock.take());
-    join_all(locks.map(|lock| {
-        let unfinished = lock.unfinished();
-        lock.release(!unfinished)
-    }))
-    .await;
-}
-
-async fn take_lock(mirror: &mut OpenMirror) {
-    match lock::lock(&mirror.store).await {
-        Ok(lock) => mirror.lock = Some(lock),
-        Err(e) => mirror.fail(e.into()),
+    match held {
+        Some(failure) if !mirrors.iter().any(|m| m.lock.is_some()) => {
+            Err(Error::new(failure.kind, failure.why).hint("wait for it to end and run the same command again"))
+        }
+        _ => {
+            join_all(mirrors.iter_mut().filter(|m| m.is_up() && m.lock.is_none()).map(|m| m.lock_or_fail(host))).await;
+            Ok(())
+        }
     }
+}
+
+/// Lets the next publisher in.
+pub async fn unlock_all(mirrors: &mut [OpenMirror]) {
+    join_all(mirrors.iter_mut().map(OpenMirror::unlock)).await;
 }
 
 /// The reason why no mirror is left, if none is.
@@ -168,38 +233,6 @@ pub fn all_failed(mirrors: &[OpenMirror]) -> Option<Error> {
         Some(advice) => error.hint(advice),
         None => error,
     })
-}
-
-/// Reads the head of `image` from every mirror.
-///
-/// A head that does not verify only costs that mirror its part in the work, as long as another one's does.
-///
-/// # Errors
-/// Heads that do not verify, and none that does.
-pub async fn read_heads(mirrors: &mut [OpenMirror], image: &Name, trust: &Trust) -> Result<(), Error> {
-    let mut refused = None;
-    let up = || mirrors.iter().filter(|m| m.is_up());
-    let heads = join_all(up().map(|m| read::head(&*m.store, image, trust))).await;
-    for (mirror, head) in mirrors.iter_mut().filter(|m| m.is_up()).zip(heads) {
-        match head {
-            Ok(found) => mirror.head = found,
-            Err(e) => {
-                if e.kind() == ReadErrorKind::Unverified {
-                    refused = Some(e.clone());
-                }
-                mirror.fail(e.into());
-            }
-        }
-    }
-    match refused {
-        Some(e) if mirrors.iter().all(|m| m.head.is_none()) => {
-            let advice = format!(
-                "{image} is published here with another key, or its head is damaged; give its key with --key or HFL_KEY"
-            );
-            Err(Error::from(e).hint(advice))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// A file that a head names, from the first mirror that has it right.

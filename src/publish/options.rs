@@ -1,13 +1,17 @@
 //! What an operation is asked to do.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::boot_files::BootOptions;
+use super::connect::{Connect, Drivers};
 use super::keyring::Keyring;
+use super::memory::Memory;
 use crate::mirrors::Mirrors;
 use crate::name::{Label, Name};
 use crate::split::Choice;
+use crate::store::host::{Host, ThisHost};
 
 /// Which repository is worked on, and how: what all operations have in common.
 #[derive(Debug, Clone)]
@@ -28,6 +32,14 @@ pub struct Work {
     pub check: Check,
     /// Only says what would be done.
     pub dry_run: bool,
+    /// Begins an image, or a mirror, anew where something says that there was one before.
+    pub first: bool,
+    /// What this machine remembers of what it published.
+    pub memory: Memory,
+    /// The machine that publishes.
+    pub host: Arc<dyn Host>,
+    /// How mirrors are reached.
+    pub connect: Arc<dyn Connect>,
 }
 
 impl Work {
@@ -47,8 +59,20 @@ impl Work {
     /// The repository of `mirrors`, worked on as mirrors.toml and the defaults have it.
     pub fn new(mirrors: Mirrors, relative_to: PathBuf, keyring: Option<Keyring>) -> Self {
         let expires_days = mirrors.publish.expires_days;
-        let (min_mirrors, patience, check, dry_run) = (1, Self::PATIENCE, Check::default(), false);
-        Self { mirrors, relative_to, keyring, expires_days, min_mirrors, patience, check, dry_run }
+        Self {
+            mirrors,
+            relative_to,
+            keyring,
+            expires_days,
+            min_mirrors: 1,
+            patience: Self::PATIENCE,
+            check: Check::default(),
+            dry_run: false,
+            first: false,
+            memory: Memory::default(),
+            host: Arc::new(ThisHost),
+            connect: Arc::new(Drivers::default()),
+        }
     }
 }
 

@@ -16,16 +16,21 @@ use super::options::Work;
 use super::profile::{Profiles, Shipped};
 use super::release::{Object, Release};
 use super::report::Outcome;
-use super::retired::Retired;
 use crate::digest::Sha256;
 use crate::head::{FileRow, Head, Seal, SealedHead, VersionRow};
 use crate::index::{FILE_MAX_BYTES, Header, Index};
 use crate::layout::RepoPath;
-use crate::name::{Label, Name, Version};
+use crate::name::{Label, Name};
 use crate::profile::ship::put_row;
+use crate::retirement::Retirement;
 use crate::sign::SecretKey;
 use crate::split::Rule;
 use crate::time::Timestamp;
+
+/// From how many per cent of its limit on a head is said to be nearly full.
+const NEARLY_FULL_PERCENT: usize = 80;
+/// How far ahead of this machine's clock the head before may be before that is said.
+const AHEAD_DAYS: u32 = 1;
 
 /// What the new state of the repository is.
 pub struct Plan {
@@ -45,6 +50,15 @@ pub struct Plan {
     pub profile_blocks: Option<u64>,
     /// Whether the heads must be replaced at all.
     pub switch: bool,
+    /// What the user should know of it.
+    pub warnings: Vec<String>,
+}
+
+/// A head that is being made, and what no longer had room in it.
+struct Draft {
+    head: Head,
+    dropped: Vec<(VersionRow, Vec<FileRow>)>,
+    warnings: Vec<String>,
 }
 
 /// All that a plan depends on.
@@ -116,25 +130,23 @@ impl Planner<'_> {
         let path = row.index_path(self.name);
         let profile = self.profiles.of_new(self.base, &index)?;
         let mut objects = self.index_objects(&row, &path, &file)?;
-        let mut head = self.head(Some(row), profile.as_ref());
-        boot_files::put_rows(&mut head, self.boot);
-        head.drop_oldest_beyond_limit();
-        let mut indexes = vec![Arc::new(index)];
-        indexes.extend(self.base.indexes.iter().map(|(_, index)| Arc::clone(index)));
+        let draft = self.draft(Some(row), profile.as_ref());
         let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
         objects.splice(0..0, self.profile_objects(profile)?);
         objects.splice(0..0, boot_files::signed(self.boot, self.key)?);
         objects.splice(0..0, self.client_objects());
+        objects.splice(0..0, self.records(&draft.head, &draft.dropped)?);
         let index_bytes = file.len() as u64;
         self.finish_plan(Plan {
             outcome: Outcome::Published,
             cut,
             rule,
             index_bytes,
-            release: Release { image: self.name.clone(), indexes, objects, head: Bytes::new() },
-            head,
+            release: Release { image: self.name.clone(), newest: Arc::new(index), objects, head: Bytes::new() },
+            head: draft.head,
             profile_blocks,
             switch: true,
+            warnings: draft.warnings,
         })
     }
 
@@ -143,8 +155,17 @@ impl Planner<'_> {
     /// # Errors
     /// No version to keep; a key that cannot sign.
     pub fn plan_standing(&self) -> Result<Plan, Error> {
-        let Some(newest) = self.base.newest() else { return Err(Error::local("there is no version to keep")) };
-        self.plan_unchanged(CutImage::of(newest), newest.header().split)
+        let newest = self.newest_index()?;
+        self.plan_unchanged(CutImage::of(&newest), newest.header().split)
+    }
+
+    /// The newest version once more, under the next number.
+    ///
+    /// # Errors
+    /// No version; a key that cannot sign.
+    pub fn plan_again(&self) -> Result<Plan, Error> {
+        let newest = self.newest_index()?;
+        self.plan(CutImage::of(&newest), newest.header().split)
     }
 
     /// The versions stay; the head is made anew only where something else in it has changed, and somebody can sign it.
@@ -153,25 +174,26 @@ impl Planner<'_> {
     /// No version to keep; a given profile of which nothing is in the image; a key that cannot sign.
     pub fn plan_unchanged(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
         let Some(old) = &self.base.head else { return Err(Error::local("there is no version to keep")) };
+        let newest = self.newest_index()?;
         let profile = self.profiles.of_kept(self.base)?;
         let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
-        let head = self.head(None, profile.as_ref());
+        let draft = self.draft(None, profile.as_ref());
         let same = |a: &Head, b: &Head| a.mirrors == b.mirrors && a.files == b.files && a.versions == b.versions;
-        let switch = self.can_sign && (!same(&head, old) || self.work.expires_days.is_some());
+        let switch = self.can_sign && (!same(&draft.head, old) || self.work.expires_days.is_some());
+        let mut objects = [self.client_objects(), self.profile_objects(profile)?].concat();
+        if switch {
+            objects.splice(0..0, self.records(&draft.head, &draft.dropped)?);
+        }
         self.finish_plan(Plan {
             outcome: Outcome::NoChange,
             cut,
             rule,
             index_bytes: old.newest().index_bytes,
-            release: Release {
-                image: self.name.clone(),
-                indexes: self.base.indexes.iter().map(|(_, index)| Arc::clone(index)).collect(),
-                objects: [self.client_objects(), self.profile_objects(profile)?].concat(),
-                head: Bytes::new(),
-            },
-            head: if switch { head } else { old.clone() },
+            release: Release { image: self.name.clone(), newest, objects, head: Bytes::new() },
+            head: if switch { draft.head } else { old.clone() },
             profile_blocks,
             switch,
+            warnings: draft.warnings,
         })
     }
 
@@ -179,30 +201,64 @@ impl Planner<'_> {
     ///
     /// # Errors
     /// No version to keep; a key that cannot sign.
-    pub fn plan_retirement(&self, retired: &[Retired]) -> Result<Plan, Error> {
-        let gone = |version: Version| retired.iter().any(|r| r.row.version == version);
-        let mut head = self.head(None, None);
-        head.versions.retain(|row| !gone(row.version));
-        head.files.retain(|file| !retired.iter().any(|r| r.files.contains(file)));
-        let kept = self.base.indexes.iter().filter(|(row, _)| !gone(row.version));
-        let indexes: Vec<_> = kept.map(|(_, index)| Arc::clone(index)).collect();
-        let Some(newest) = indexes.first() else { return Err(Error::local("no version would be left")) };
-        let (cut, rule) = (CutImage::of(newest), newest.header().split);
+    pub fn plan_retirement(&self, retired: &[VersionRow]) -> Result<Plan, Error> {
+        let newest = self.newest_index()?;
+        let mut draft = self.draft(None, None);
+        let mut dropped = std::mem::take(&mut draft.dropped);
+        for row in retired {
+            draft.head.versions.retain(|kept| kept.version != row.version);
+            let own = draft.head.files.extract_if(.., |file| file.path.belongs_to(self.name, row.version));
+            dropped.push((row.clone(), own.collect()));
+        }
+        if draft.head.versions.is_empty() {
+            return Err(Error::local("no version would be left"));
+        }
+        let (cut, rule) = (CutImage::of(&newest), newest.header().split);
         self.finish_plan(Plan {
             outcome: Outcome::NoChange,
             cut,
             rule,
-            index_bytes: head.newest().index_bytes,
+            index_bytes: draft.head.newest().index_bytes,
             release: Release {
                 image: self.name.clone(),
-                indexes,
-                objects: retired.iter().map(Retired::object).collect::<Result<_, _>>()?,
+                newest,
+                objects: self.records(&draft.head, &dropped)?,
                 head: Bytes::new(),
             },
-            head,
+            head: draft.head,
             profile_blocks: None,
             switch: true,
+            warnings: draft.warnings,
         })
+    }
+
+    fn newest_index(&self) -> Result<Arc<Index>, Error> {
+        let newest = self.base.indexes.first().map(|(_, index)| Arc::clone(index));
+        newest.ok_or_else(|| Error::local("there is no version to keep"))
+    }
+
+    /// The records of versions that `head` is the first one not to name.
+    ///
+    /// # Errors
+    /// A key that cannot sign.
+    pub fn records(&self, head: &Head, dropped: &[(VersionRow, Vec<FileRow>)]) -> Result<Vec<Object>, Error> {
+        let record = |(row, files): &(VersionRow, Vec<FileRow>)| {
+            let retirement = Retirement {
+                image: self.name.clone(),
+                marked: head.created,
+                row: VersionRow { new_bytes: 0, label: None, ..row.clone() },
+                files: files.clone(),
+            };
+            let seal = self.seal(&retirement.body(), &retirement.trusted_comment())?;
+            Ok(Object::new(retirement.path(), retirement.to_bytes(&seal)))
+        };
+        dropped.iter().map(record).collect()
+    }
+
+    fn seal(&self, body: &[u8], trusted_comment: &str) -> Result<Seal, Error> {
+        let Some(key) = self.key else { return Ok(Seal::Unsigned) };
+        let signed = key.sign(body, trusted_comment).map_err(|e| Error::local(e.to_string()))?;
+        Ok(Seal::Signed(Box::new(signed)))
     }
 
     /// Seals the head, unless the one that stands is to stay to the letter.
@@ -216,30 +272,26 @@ impl Planner<'_> {
             plan.release.head = standing.ok_or_else(|| Error::local("the standing head is gone"))?;
             return Ok(plan);
         }
-        let seal = match self.key {
-            None => Seal::Unsigned,
-            Some(key) => {
-                let signed = key.sign(&plan.head.body(), &plan.head.trusted_comment());
-                Seal::Signed(Box::new(signed.map_err(|e| Error::local(e.to_string()))?))
-            }
-        };
+        let seal = self.seal(&plan.head.body(), &plan.head.trusted_comment())?;
         let sealed = SealedHead::new(plan.head.clone(), seal).map_err(|e| Error::local(e.to_string()))?;
         plan.release.head = sealed.to_bytes().into();
         Ok(plan)
     }
 
-    fn head(&self, row: Option<VersionRow>, profile: Option<&Shipped>) -> Head {
+    /// The next head: all versions that the one before names, and a new one before them.
+    fn draft(&self, row: Option<VersionRow>, profile: Option<&Shipped>) -> Draft {
         let old = self.base.head.as_ref();
         // Of two heads it can always be told which one is newer.
         let created = old.map_or(self.now, |head| head.created.next().max(self.now));
-        let mut versions: Vec<VersionRow> = row.into_iter().collect();
-        versions.extend(self.base.indexes.iter().map(|(row, _)| row.clone()));
+        let is_new = row.is_some();
+        let versions = row.into_iter().chain(old.iter().flat_map(|head| head.versions.iter().cloned())).collect();
         let mut mirrors: Vec<_> = self.work.mirrors.mirrors.iter().filter_map(|m| m.read.clone()).collect();
         mirrors.dedup();
         let mut head = Head {
             image: self.name.clone(),
             created,
-            expires: self.work.expires_days.map(|days| created.plus_days(days)),
+            // A clock that was once ahead must not keep heads fresh for years.
+            expires: self.work.expires_days.map(|days| created.min(self.now).plus_days(days)),
             mirrors,
             files: self.files(),
             versions,
@@ -248,8 +300,35 @@ impl Planner<'_> {
             let newest = head.newest().version;
             put_row(&mut head.files, self.name, newest, profile.row.clone());
         }
-        head.drop_oldest_beyond_limit();
-        head
+        if is_new {
+            boot_files::put_rows(&mut head, self.boot);
+        }
+        let dropped = head.drop_oldest_beyond_limit();
+        let warnings = self.warnings(&head, &dropped);
+        Draft { head, dropped, warnings }
+    }
+
+    fn warnings(&self, head: &Head, dropped: &[(VersionRow, Vec<FileRow>)]) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some((oldest, _)) = dropped.last() {
+            warnings.push(format!(
+                "the head of {} is full: {} versions up to {} are retired; hfl gc --keep N retires more at once",
+                self.name,
+                dropped.len(),
+                dropped.first().map_or(oldest.version, |(row, _)| row.version)
+            ));
+        } else if head.fullness_percent() >= NEARLY_FULL_PERCENT {
+            let percent = head.fullness_percent();
+            warnings.push(format!("the head of {} is full by {percent} %: hfl gc retires old versions", self.name));
+        }
+        let is_ahead = |old: &Head| old.created > self.now.plus_days(AHEAD_DAYS);
+        if let Some(old) = self.base.head.as_ref().filter(|old| is_ahead(old)) {
+            warnings.push(format!(
+                "the head of {} was made {}, which is after this machine's {}: is the clock right?",
+                self.name, old.created, self.now
+            ));
+        }
+        warnings
     }
 
     /// The files of the head before, and the clients of this run.
@@ -281,7 +360,7 @@ impl Planner<'_> {
 
     fn index_objects(&self, row: &VersionRow, path: &RepoPath, file: &Bytes) -> Result<Vec<Object>, Error> {
         let index = Object::new(path.clone(), file.clone());
-        let comment = format!("hfl index {} {} {}", self.name, row.version, row.index_sha256);
+        let comment = crate::index::trusted_comment(self.name, row.version, &row.index_sha256);
         let signature = self.key.map(|key| index.signature(key, &comment)).transpose()?;
         Ok(signature.into_iter().chain([index]).collect())
     }

@@ -1,13 +1,17 @@
-//! What is believed about the blocks of a mirror that its head does not vouch for.
+//! What is known about the blocks of a mirror that its head does not vouch for.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream};
+
 use super::error::Error;
+use super::mirror::OpenMirror;
 use crate::digest::BlockId;
 use crate::index::BlockRow;
-use crate::layout::Kind;
-use crate::store::Store;
+use crate::read::{self, ReadError, ReadErrorKind};
+use crate::store::{Store, StoreErrorKind};
+use crate::survey::BlockListing;
 
 /// How likely a block is there that no head vouches for.
 #[derive(Debug, Clone)]
@@ -17,51 +21,51 @@ pub enum Presence {
     /// A publisher died there: each is asked for before it is sent.
     Likely,
     /// The mirror was listed.
-    Listed(Arc<Listing>),
+    Listed(Arc<BlockListing>),
 }
 
-/// The blocks of a mirror and the bytes of their files, as a listing has them. Listings may be cut short or out of date:
-/// what is missing from one may be there all the same.
-#[derive(Debug, Default)]
-pub struct Listing(HashMap<BlockId, u64>);
+/// Of these blocks, those that a mirror does not hold right as far as its listing goes: what is not listed is missing, what
+/// is listed with another size than it was published with is read. An encoding of other bytes may be another library's.
+///
+/// # Errors
+/// The mirror cannot be reached.
+pub async fn not_right(
+    mirror: &OpenMirror,
+    listing: &BlockListing,
+    rows: impl Iterator<Item = &BlockRow>,
+) -> Result<HashSet<BlockId>, Error> {
+    let (mut wrong, mut odd) = (HashSet::new(), Vec::new());
+    for row in rows.filter(|row| !listing.holds(row)) {
+        match listing.bytes(&row.id) {
+            Some(_) => odd.push(*row),
+            None => drop(wrong.insert(row.id)),
+        }
+    }
+    let store = &*mirror.store;
+    let reads = odd.into_iter().map(|row| async move { (row.id, is_right(store, &row).await) });
+    let mut reads = stream::iter(reads).buffer_unordered(mirror.jobs());
+    while let Some((id, right)) = reads.next().await {
+        if !right? {
+            wrong.insert(id);
+        }
+    }
+    Ok(wrong)
+}
 
-impl FromIterator<(BlockId, u64)> for Listing {
-    fn from_iter<I: IntoIterator<Item = (BlockId, u64)>>(blocks: I) -> Self {
-        Self(blocks.into_iter().collect())
+/// Whether what lies in a block's place is the block.
+///
+/// # Errors
+/// It cannot be read.
+pub async fn is_right(store: &dyn Store, row: &BlockRow) -> Result<bool, Error> {
+    match read::block(store, row).await {
+        Ok(_) => Ok(true),
+        Err(e) if is_damage(&e) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 
-impl Listing {
-    /// Lists the blocks of a store.
-    ///
-    /// # Errors
-    /// A store that cannot be listed.
-    pub async fn of(store: &dyn Store) -> Result<Self, Error> {
-        let entries = store.list("blocks").await?;
-        let blocks = entries.into_iter().filter_map(|entry| match entry.path.kind() {
-            Kind::Block(id) => Some((id, entry.bytes)),
-            _ => None,
-        });
-        Ok(Self(blocks.collect()))
-    }
-
-    /// Whether a file is listed that can be the block's: an encoding of other bytes may be another library's.
-    pub fn may_hold(&self, row: &BlockRow) -> bool {
-        self.0.get(&row.id).is_some_and(|bytes| (1..=crate::block::zlib_max_bytes(row.bytes)).contains(bytes))
-    }
-
-    /// Whether a file of exactly the published size is listed.
-    pub fn holds(&self, row: &BlockRow) -> bool {
-        self.0.get(&row.id).is_some_and(|bytes| *bytes == u64::from(row.zlib_bytes))
-    }
-
-    /// Every block and the bytes of its file.
-    pub fn blocks(&self) -> impl Iterator<Item = (&BlockId, u64)> {
-        self.0.iter().map(|(id, bytes)| (id, *bytes))
-    }
-
-    /// Bytes of the block's file, if it is listed.
-    pub fn bytes(&self, id: &BlockId) -> Option<u64> {
-        self.0.get(id).copied()
-    }
+/// Whether this failure is one of the object, and not one of the mirror.
+pub fn is_damage(error: &ReadError) -> bool {
+    use StoreErrorKind::{NotFound, TooLong};
+    matches!(error.kind(), ReadErrorKind::Unverified | ReadErrorKind::Store(NotFound | TooLong))
 }

@@ -5,8 +5,7 @@
 
 mod trial;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,16 +13,15 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::base;
 use super::error::Error;
 use super::mirror::{self, OpenMirror};
+use super::options::Work;
 use super::progress::{Event, Progress, cancelled};
-use super::verify::Believe;
-use super::verify::heads::{self, State};
+use crate::image_list;
 use crate::layout::RepoPath;
-use crate::mirrors::Mirrors;
 use crate::name::Name;
 use crate::store::{Fetch, Store, StoreError, StoreErrorKind};
+use crate::survey::{self, HeadState, Listing, MirrorView, Scope, TrustPolicy};
 
 pub use trial::{Capabilities, Verdict};
 
@@ -39,12 +37,10 @@ const CLEAN_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is to be found out.
 #[derive(Debug, Clone)]
 pub struct ProbeOptions {
-    /// The mirrors.
-    pub mirrors: Mirrors,
-    /// What relative paths in it are relative to.
-    pub relative_to: PathBuf,
-    /// Whose heads are believed; others are shown as not verified.
-    pub believe: Believe,
+    /// The repository.
+    pub work: Work,
+    /// Whose signatures are accepted; other heads are shown as not verified.
+    pub policy: TrustPolicy,
     /// Counts the objects, by a listing.
     pub count: bool,
     /// Tries the store's promises, which writes to it.
@@ -90,7 +86,7 @@ pub struct ImageState {
 }
 
 /// The heads of a mirror.
-type Heads = BTreeMap<Name, State>;
+type Heads = BTreeMap<Name, HeadState>;
 
 /// Asks every mirror how it is.
 ///
@@ -101,7 +97,7 @@ pub async fn probe(
     progress: &dyn Progress,
     cancel: &AtomicBool,
 ) -> Result<Vec<MirrorState>, Error> {
-    let mirrors = mirror::open_all(&options.mirrors, &options.relative_to).await?;
+    let mirrors = mirror::open_all(&options.work).await?;
     progress.event(Event::Step("asking the mirrors"));
     let asked = join_all(mirrors.iter().map(|m| ask(m, options, cancel))).await;
     if cancel.load(Ordering::Relaxed) {
@@ -146,18 +142,12 @@ async fn ask_all(
     let store = &*mirror.store;
     state.latency_ms = Some(latency_ms(store).await?);
     state.reachable = true;
-    let names = match base::images(mirror).await {
-        Ok(names) => names,
-        Err(e) => {
-            state.why = Some(e.to_string());
-            Default::default()
-        }
-    };
-    let mut heads = Heads::new();
-    for name in names {
-        let read = heads::read(store, &name, &options.believe.of(&name)).await?;
-        heads.insert(name, read);
-    }
+    let (images, all_heads, listing) = (BTreeSet::new(), true, Listing::Nothing);
+    let scope = Scope { images, all_heads, listing, patience: TRIALS_TIMEOUT };
+    let view = survey::look(&[Some(store)], &scope, &options.policy).await.pop().flatten();
+    let view = view.unwrap_or_else(|| Ok(MirrorView::default()))?;
+    state.why = view.list.flaw.map(|flaw| format!("{}/{}: {}", store.location(), RepoPath::images(), flaw.what));
+    let heads = view.heads;
     if options.count {
         let entries = store.list("").await?;
         state.objects = Some(entries.len() as u64);
@@ -174,7 +164,7 @@ async fn latency_ms(store: &dyn Store) -> Result<f64, StoreError> {
     let mut times = Vec::new();
     for _ in 0..LATENCY_READS {
         let started = Instant::now();
-        match store.get(&RepoPath::images(), base::IMAGES_MAX_BYTES).await {
+        match store.get(&RepoPath::images(), image_list::FILE_MAX_BYTES).await {
             Err(e) if !matches!(e.kind(), StoreErrorKind::NotFound | StoreErrorKind::TooLong) => return Err(e),
             _ => times.push(started.elapsed().as_secs_f64() * 1000.0),
         }
@@ -207,11 +197,11 @@ fn newest(heads: &[Heads]) -> BTreeMap<Name, Option<u32>> {
     newest.into_iter().map(|(name, top)| (name, top.map(|(_, version)| version))).collect()
 }
 
-fn version(state: &State) -> Option<(u32, bool)> {
+fn version(state: &HeadState) -> Option<(u32, bool)> {
     match state {
-        State::Good(believed) => Some((believed.head.newest().version.number(), believed.key.is_some())),
-        State::Foreign(head, ..) => Some((head.newest().version.number(), false)),
-        State::Absent | State::Bad(..) => None,
+        HeadState::Verified(found) => Some((found.head.newest().version.number(), found.key.is_some())),
+        HeadState::Foreign(head, ..) => Some((head.newest().version.number(), false)),
+        HeadState::Absent | HeadState::Damaged(..) | HeadState::Unreadable(_) => None,
     }
 }
 

@@ -2,19 +2,19 @@
 //!
 //! At every instant, on every mirror, the head is absent or verifies, its index is there, and so is every block of it.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 
-use super::base;
 use super::error::{Error, ErrorKind};
 use super::known::Known;
 use super::mirror::OpenMirror;
-use super::presence::Listing;
-use crate::digest::Sha256;
+use super::presence;
+use crate::digest::{BlockId, Sha256};
 use crate::head::FileRow;
+use crate::image_list;
 use crate::index::{BlockRow, Index};
 use crate::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::layout::RepoPath;
@@ -23,6 +23,7 @@ use crate::read;
 use crate::sign::SecretKey;
 use crate::store::retry::Retried;
 use crate::store::{Fetch, Put, Store, Swap};
+use crate::survey::{BlockListing, ListState};
 
 /// Blocks re-read through a mirror's public URL before it is trusted to have them all.
 const SAMPLE: usize = 16;
@@ -75,9 +76,9 @@ impl Files {
 pub struct Release {
     /// The image.
     pub image: Name,
-    /// The indexes of the versions that the head names, newest first.
-    pub indexes: Vec<Arc<Index>>,
-    /// Clients and other files, then signatures, then indexes.
+    /// The index of the newest version.
+    pub newest: Arc<Index>,
+    /// Records of retired versions, clients and other files, then signatures, then the index.
     pub objects: Vec<Object>,
     /// The new head.
     pub head: Bytes,
@@ -101,26 +102,34 @@ impl Release {
         Ok(files)
     }
 
-    /// Makes sure that the blocks are on the mirror, then writes the objects and reads them back. `known` says which
-    /// blocks the mirror's own head, as number `place`, vouched for before.
+    /// The blocks of the newest version that a mirror does not have right, as far as it is looked at: on a local one all are
+    /// looked for, everywhere some are read the way clients do. `known` says which blocks the mirror's own head, as number
+    /// `place`, vouched for before.
     ///
     /// # Errors
-    /// Anything that is missing or not what it should be.
-    pub async fn prepare(&self, mirror: &OpenMirror, known: &Known, place: usize) -> Result<Files, Error> {
+    /// A mirror that cannot be asked.
+    pub async fn lacking(&self, mirror: &OpenMirror, known: &Known, place: usize) -> Result<Vec<BlockRow>, Error> {
         let store = &*mirror.store;
         store.barrier().await?;
+        let mut lacking = HashSet::new();
         if store.is_local() {
-            self.check_all_present(store).await?;
+            let listing = BlockListing::of(store).await?;
+            lacking = presence::not_right(mirror, &listing, self.newest.blocks().iter()).await?;
         }
-        let public = mirror.public.clone().map(Retried::new);
-        let reader: &dyn Fetch = match &public {
-            Some(public) => public,
-            None => store,
-        };
         let vouched = |row: &BlockRow| known.get(&row.id).is_some_and(|k| k.holders.contains(place));
-        self.check_sample(reader, vouched).await?;
-        let mut files = Files::default();
-        for object in &self.objects {
+        lacking.extend(self.wrong_of_sample(mirror, vouched).await?);
+        Ok(self.newest.blocks().iter().filter(|row| lacking.contains(&row.id)).copied().collect())
+    }
+
+    /// Writes the objects and reads them back.
+    ///
+    /// # Errors
+    /// Anything that is not what it should be.
+    pub async fn put_objects(&self, mirror: &OpenMirror, more: &[Object]) -> Result<Files, Error> {
+        let (store, mut files) = (&*mirror.store, Files::default());
+        let public = public_of(mirror);
+        let reader: &dyn Fetch = public.as_ref().map_or(store, |public| public);
+        for object in more.iter().chain(&self.objects) {
             if object.write(store).await? {
                 files.add(object.bytes.len() as u64);
             }
@@ -130,29 +139,31 @@ impl Release {
         Ok(files)
     }
 
-    /// Every block of every version is there, with a size that can be right.
-    async fn check_all_present(&self, store: &dyn Store) -> Result<(), Error> {
-        let listing = Listing::of(store).await?;
-        for row in self.indexes.iter().flat_map(|index| index.blocks()) {
-            if !listing.may_hold(row) {
-                let message = format!("{}/{}: missing", store.location(), RepoPath::block(&row.id));
-                return Err(Error::new(ErrorKind::Unverified, message));
-            }
-        }
-        Ok(())
-    }
-
-    /// Some blocks of the newest version, read the way clients do: of those that were just sent, and of the others.
-    async fn check_sample(&self, reader: &dyn Fetch, vouched: impl Fn(&BlockRow) -> bool) -> Result<(), Error> {
-        let (old, new): (Vec<&BlockRow>, Vec<&BlockRow>) =
-            self.indexes[0].blocks().iter().partition(|row| vouched(row));
+    /// Of some blocks of the newest version, read the way clients do, those that are not right: of those that were just
+    /// sent, and of the others.
+    async fn wrong_of_sample(
+        &self,
+        mirror: &OpenMirror,
+        vouched: impl Fn(&BlockRow) -> bool,
+    ) -> Result<Vec<BlockId>, Error> {
+        let public = public_of(mirror);
+        let reader: &dyn Fetch = public.as_ref().map_or(&*mirror.store, |public| public);
+        let (old, new): (Vec<&BlockRow>, Vec<&BlockRow>) = self.newest.blocks().iter().partition(|row| vouched(row));
         let some = |rows: &[&BlockRow]| {
             let step = rows.len().div_ceil(SAMPLE).max(1);
             rows.iter().step_by(step).map(|row| **row).collect::<Vec<_>>()
         };
         let sample = [some(&new), some(&old)].concat();
-        try_join_all(sample.iter().map(|row| read::block(reader, row))).await?;
-        Ok(())
+        let reads = join_all(sample.iter().map(|row| read::block(reader, row))).await;
+        let mut wrong = Vec::new();
+        for (row, read) in sample.iter().zip(reads) {
+            match read {
+                Ok(_) => {}
+                Err(e) if presence::is_damage(&e) => wrong.push(row.id),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(wrong)
     }
 
     /// Adds the image to the list of images and replaces the head, if nobody else has meanwhile.
@@ -161,10 +172,10 @@ impl Release {
     /// [`ErrorKind::Conflict`] where somebody has.
     pub async fn switch(&self, mirror: &OpenMirror) -> Result<Files, Error> {
         let mut files = Files::default();
-        if let Some(list) = self.image_list(mirror).await? {
-            files.add(list.len() as u64);
-            let old = base::images(mirror).await?;
-            swap(mirror, &RepoPath::images(), list_text(&old).as_deref(), list).await?;
+        let list = ListState::read(&*mirror.store).await?;
+        if let Some(new) = self.image_list(&list) {
+            files.add(new.len() as u64);
+            swap(mirror, &RepoPath::images(), list.file.as_deref(), new).await?;
         }
         let old = mirror.head.as_ref().map(|found| found.file.clone());
         swap(mirror, &RepoPath::head(&self.image), old.as_deref(), self.head.clone()).await?;
@@ -173,18 +184,15 @@ impl Release {
     }
 
     /// The list of images as it must become, `None` where the image is in it already.
-    ///
-    /// # Errors
-    /// A list that cannot be read.
-    pub async fn image_list(&self, mirror: &OpenMirror) -> Result<Option<Bytes>, Error> {
-        let mut names = base::images(mirror).await?;
-        Ok(if names.insert(self.image.clone()) { list_text(&names) } else { None })
+    pub fn image_list(&self, list: &ListState) -> Option<Bytes> {
+        let mut names = list.names.clone();
+        names.insert(self.image.clone()).then(|| image_list::to_text(&names).into())
     }
 }
 
-/// The text of a list of images; none is no list.
-pub(super) fn list_text(names: &BTreeSet<Name>) -> Option<Bytes> {
-    (!names.is_empty()).then(|| names.iter().map(|n| format!("{n}\n")).collect::<String>().into())
+/// Where clients read a mirror, asked again where it cannot be reached.
+fn public_of(mirror: &OpenMirror) -> Option<Retried<dyn Fetch>> {
+    mirror.public.clone().map(Retried::new)
 }
 
 /// Replaces what nobody else has replaced meanwhile.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::base;
 use super::cut::CutImage;
 use super::error::{Error, ErrorKind};
 use super::options::Work;
 use super::progress::Progress;
 use super::report::Report;
-use super::session::{Intent, Session, Watch};
+use super::repository::{Look, Repository, Watch};
+use super::session::{Session, Signer};
 use super::sync::Planned;
 use crate::name::{Label, Name, Version};
 use crate::read::ReadError;
@@ -25,26 +27,34 @@ pub async fn rollback(
     progress: Arc<dyn Progress>,
     cancel: Arc<AtomicBool>,
 ) -> Result<Report, Error> {
-    let mut session = Session::open(work, name, Intent::Change, Watch { progress, cancel }).await?;
-    session.choose_profile(None, &[version]).await;
-    let report = steps(&mut session, version, label).await;
-    session.close().await;
+    let keyring = work.keyring.as_ref();
+    let signer = Signer::for_change(keyring, &name)?;
+    let (policy, watch) = (signer.policy(keyring, &name), Watch { progress, cancel });
+    let mut repository = Repository::open(work, policy, Look::at(&name), watch).await?;
+    let report = async {
+        let mut session = Session::begin(&mut repository, name, signer).await?;
+        session.choose_profile(None, &[version]).await;
+        steps(&mut session, version, label).await
+    };
+    let report = report.await;
+    repository.close().await;
     report
 }
 
-async fn steps(session: &mut Session, version: Version, label: Option<Label>) -> Result<Report, Error> {
+async fn steps(session: &mut Session<'_>, version: Version, label: Option<Label>) -> Result<Report, Error> {
     let Some(head) = &session.base.head else {
         let message = format!("{}: there is no such image on these mirrors", session.name);
         return Err(Error::new(ErrorKind::Usage, message));
     };
-    let Some(index) = session.base.index(version) else {
-        return Err(ReadError::no_version(head, version).into());
-    };
-    let (cut, rule) = (CutImage::of(index), index.header().split);
+    let row = head.version(version).ok_or_else(|| ReadError::no_version(head, version))?;
+    let (index, holders) = base::index_of(session.mirrors(), &session.name, row).await?;
+    // Its blocks are known as those of the newest versions are.
+    holders.iter().try_for_each(|mirror| session.base.known.add(&index, mirror))?;
+    let (cut, rule) = (CutImage::of(&index), index.header().split);
     session.boot_again(version).await?;
     let label = label.or_else(|| format!("version {version} again").parse().ok());
     let plan = session.planner(label.as_ref(), false).plan(cut, rule)?;
-    if session.work.dry_run {
+    if session.repository.work.dry_run {
         return session.preview(&plan, &mut Planned::new()).await;
     }
     let uploads = session.start_uploads();

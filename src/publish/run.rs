@@ -8,11 +8,14 @@ use super::cut::{self, CutImage};
 use super::deliver;
 use super::error::Error;
 use super::image::Image;
+use super::known::{Known, MirrorSet};
 use super::options::Options;
 use super::profile::Given;
 use super::progress::{Event, Progress};
+use super::remake::Remake;
 use super::report::Report;
-use super::session::{Intent, Session, Uploads, Watch};
+use super::repository::{Look, Repository, Watch};
+use super::session::{Session, Signer, Uploads};
 use super::spool::{Spool, Spooled};
 use super::sync::Planned;
 use super::upload::Job;
@@ -28,11 +31,17 @@ pub async fn publish(options: Options, progress: Arc<dyn Progress>, cancel: Arc<
     let image = Image::open(&options.image)?;
     let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
     let boot = gather(&options).await?;
-    let watch = Watch { progress, cancel };
-    let mut session = Session::open(options.work.clone(), options.name.clone(), Intent::Publish, watch).await?;
-    session.choose_profile(profile, &[]).await;
-    let report = steps(&mut session, &options, image, boot).await;
-    session.close().await;
+    let keyring = options.work.keyring.as_ref();
+    let signer = Signer::for_version(keyring, &options.name)?;
+    let (policy, watch) = (signer.policy(keyring, &options.name), Watch { progress, cancel });
+    let mut repository = Repository::open(options.work.clone(), policy, Look::at(&options.name), watch).await?;
+    let report = async {
+        let mut session = Session::begin(&mut repository, options.name.clone(), signer).await?;
+        session.choose_profile(profile, &[]).await;
+        steps(&mut session, &options, image, boot).await
+    };
+    let report = report.await;
+    repository.close().await;
     report
 }
 
@@ -45,7 +54,7 @@ async fn gather(options: &Options) -> Result<Option<BootFiles>, Error> {
 }
 
 async fn steps(
-    session: &mut Session,
+    session: &mut Session<'_>,
     options: &Options,
     image: Image,
     boot: Option<BootFiles>,
@@ -68,27 +77,30 @@ async fn steps(
 
 /// The one pass over the image; new blocks are on their way to the mirrors while it goes on.
 async fn pass(
-    session: &mut Session,
+    session: &mut Session<'_>,
     options: &Options,
     image: Image,
     rule: Rule,
 ) -> Result<(CutImage, Uploads), Error> {
-    session.watch.progress.event(Event::Step("reading the image"));
-    session.watch.progress.event(Event::Start { image_bytes: image.size() });
+    let watch = session.repository.watch.clone();
+    watch.progress.event(Event::Step("reading the image"));
+    watch.progress.event(Event::Start { image_bytes: image.size() });
     let uploads = Arc::new(if options.work.dry_run { Vec::new() } else { session.start_uploads() });
     let known = Arc::new(std::mem::take(&mut session.base.known));
     let spool = Spool::new(options.spool_directory.clone(), options.spool_max_bytes);
-    let watch = session.watch.clone();
     let (level, jobs) = (options.level.unwrap_or(LEVEL_DEFAULT), options.jobs);
+    if image.size().is_some() {
+        let spool = Arc::clone(&spool);
+        session.remake = Some(Remake { image: options.image.clone(), rule, level, jobs, spool });
+    }
+    let up = session.mirrors().iter().enumerate().filter(|(_, m)| m.is_up());
+    let mirrors: MirrorSet = up.map(|(i, _)| i).collect();
     let shared = (Arc::clone(&known), Arc::clone(&uploads));
     let pass = tokio::task::spawn_blocking(move || {
         let (known, uploads) = shared;
-        let deliver = |spooled: Spooled| {
-            let spooled = Arc::new(spooled);
-            uploads.iter().flatten().for_each(|u| u.send(Job::New(Arc::clone(&spooled))));
-        };
+        let deliver = |spooled: Spooled| send_to_all(Arc::new(spooled), &uploads, &known);
         let (cancel, progress) = (&*watch.cancel, &*watch.progress);
-        let options = cut::Options { rule, level, jobs, known: &known, spool: &spool, cancel, progress };
+        let options = cut::Options { rule, level, jobs, known: &known, mirrors, spool: &spool, cancel, progress };
         cut::cut(&image, &options, &deliver)
     });
     let cut = pass.await.unwrap_or_else(|e| Err(Error::local(format!("the pass over the image failed: {e}"))));
@@ -99,6 +111,16 @@ async fn pass(
         Err(e) => {
             deliver::stop_all(uploads).await;
             Err(e)
+        }
+    }
+}
+
+/// Sends a block to every mirror that does not hold it.
+fn send_to_all(spooled: Arc<Spooled>, uploads: &Uploads, known: &Known) {
+    let holders = known.get(&spooled.row().id).map(|known| known.holders).unwrap_or_default();
+    for (i, upload) in uploads.iter().enumerate() {
+        if let Some(upload) = upload.as_ref().filter(|_| !holders.contains(i)) {
+            upload.send(Job::New(Arc::clone(&spooled)));
         }
     }
 }

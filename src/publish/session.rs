@@ -1,179 +1,217 @@
-//! One image of the repository being worked on: its mirrors, its base, its key, and how a plan is brought to the mirrors.
+//! One image of an open repository: its base, its key, and how a plan is brought to the mirrors.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::base::{self, Base};
 use super::boot_files::{self, BootFiles};
 use super::boot_menu;
-use super::catch_up;
 use super::client::{self, Client};
 use super::error::{Error, ErrorKind};
 use super::keyring::{FoundKey, Keyring};
-use super::mirror::{self, OpenMirror};
-use super::options::{Check, Work};
+use super::mirror::OpenMirror;
+use super::options::Check;
 use super::pages;
 use super::plan::{Plan, Planner};
-use super::presence::{Listing, Presence};
+use super::presence::{self, Presence};
 use super::profile::{self, Given, Profiles};
-use super::progress::{Event, Progress};
+use super::progress::Event;
 use super::release::{Files, Object};
+use super::remake::Remake;
 use super::report::{MirrorReport, Report};
+use super::repository::Repository;
 use super::sync::Planned;
-use super::upload::{Job, Sent, Uploader};
+use super::upload::{Sent, Uploader};
 use crate::head::{Head, Trust};
-use crate::name::{Name, Version};
+use crate::layout::RepoPath;
+use crate::name::{Label, Name, Version};
+use crate::survey::{BlockListing, HeadState, TrustPolicy};
 use crate::time::Timestamp;
-
-/// Who is told, and who may stop the work.
-#[derive(Clone)]
-pub struct Watch {
-    /// Who is told.
-    pub progress: Arc<dyn Progress>,
-    /// Set when the user wants it to end.
-    pub cancel: Arc<AtomicBool>,
-}
 
 /// The queue of each mirror that takes part, in the order of mirrors.toml.
 pub type Uploads = Vec<Option<Uploader>>;
 
-/// What is to become of an image's heads, and so whose key is needed.
-#[derive(Debug, Clone)]
-pub enum Intent {
-    /// A first or further version: a key is made where there is none.
-    Publish,
-    /// Another head of an image that exists.
-    Change,
-    /// The same heads on more mirrors; believed as said, and made anew only where the secret key is at hand.
-    Copy(Trust),
+/// Who signs new heads, and whose heads are accepted.
+pub struct Signer {
+    /// The secret key, where it is at hand.
+    pub key: Option<FoundKey>,
+    /// What is accepted of the heads that are there.
+    pub trust: Trust,
 }
 
 /// An image being worked on.
-pub struct Session {
-    pub(super) work: Work,
+pub struct Session<'a> {
+    pub(super) repository: &'a mut Repository,
     pub(super) name: Name,
-    pub(super) mirrors: Vec<OpenMirror>,
     pub(super) base: Base,
     pub(super) key: Option<FoundKey>,
     pub(super) trust: Trust,
     pub(super) new_key_file: Option<PathBuf>,
     pub(super) clients: Vec<Client>,
+    /// How blocks that turn out to be damaged are made once more.
+    pub(super) remake: Option<Remake>,
     profiles: Profiles,
     boot: Vec<Object>,
     pub(super) now: Timestamp,
-    pub(super) watch: Watch,
     started: Instant,
-    /// Whether objects may have been written that no head names yet.
-    pub(super) touched: bool,
+    /// Mirrors on which work of an image before this one was left undone.
+    undone_before: Vec<bool>,
 }
 
-impl Intent {
-    /// The secret key, and what is believed of the heads that are there.
-    fn key(self, keyring: Option<&Keyring>, name: &Name) -> Result<(Option<FoundKey>, Trust), Error> {
-        let key = match &self {
-            Self::Publish => keyring.map(|keyring| keyring.find(name)).transpose()?,
-            Self::Change => keyring.map(|keyring| keyring.find_kept(name)).transpose()?,
-            Self::Copy(trust) => {
-                let kept = keyring.and_then(|keyring| keyring.find_kept(name).ok());
-                kept.filter(|found| *trust == Trust::Key(found.key.public().clone()))
-            }
-        };
-        let trust = match self {
-            Self::Copy(trust) => trust,
-            _ => key.as_ref().map_or(Trust::Anyone, |found| Trust::Key(found.key.public().clone())),
-        };
-        Ok((key, trust))
+impl Signer {
+    /// For a first or further version: a key is made where there is none.
+    ///
+    /// # Errors
+    /// A key that cannot be read.
+    pub fn for_version(keyring: Option<&Keyring>, name: &Name) -> Result<Self, Error> {
+        Ok(Self::with(keyring.map(|keyring| keyring.find(name)).transpose()?))
+    }
+
+    /// For another head of an image that exists.
+    ///
+    /// # Errors
+    /// A key that cannot be read, or none at all.
+    pub fn for_change(keyring: Option<&Keyring>, name: &Name) -> Result<Self, Error> {
+        Ok(Self::with(keyring.map(|keyring| keyring.find_kept(name)).transpose()?))
+    }
+
+    /// For the same heads on more mirrors; they are made anew only where the secret key is at hand.
+    pub fn for_copies(keyring: Option<&Keyring>, name: &Name, trust: Trust) -> Self {
+        let kept = keyring.and_then(|keyring| keyring.find_kept(name).ok());
+        Self { key: kept.filter(|found| trust == Trust::Key(found.key.public().clone())), trust }
+    }
+
+    fn with(key: Option<FoundKey>) -> Self {
+        let trust = key.as_ref().map_or(Trust::Anyone, |found| Trust::Key(found.key.public().clone()));
+        Self { key, trust }
+    }
+
+    /// Whose heads are accepted in a repository in which this one signs.
+    pub fn policy(&self, keyring: Option<&Keyring>, name: &Name) -> TrustPolicy {
+        let known = keyring.map(Keyring::known_keys).unwrap_or_default();
+        TrustPolicy::Known(known).with(name, &self.trust)
     }
 }
 
-impl Session {
-    /// Locks the mirrors, and reads what they hold of image `name`.
+impl<'a> Session<'a> {
+    /// Begins to work on image `name`.
     ///
     /// # Errors
-    /// Another publisher at work; a repository that cannot be built upon; no mirror that can be used.
-    pub async fn open(work: Work, name: Name, intent: Intent, watch: Watch) -> Result<Self, Error> {
-        let started = Instant::now();
-        watch.progress.event(Event::Step("reading the mirrors"));
-        let mut mirrors = mirror::open_all(&work.mirrors, &work.relative_to).await?;
-        let (key, trust) = intent.key(work.keyring.as_ref(), &name)?;
-        if let Some(warning) = key.as_ref().and_then(|k| k.warning.as_deref()) {
-            watch.progress.event(Event::Warning(warning));
+    /// A repository that cannot be built upon; no mirror that can be used.
+    pub async fn begin(repository: &'a mut Repository, name: Name, signer: Signer) -> Result<Self, Error> {
+        if let Some(warning) = signer.key.as_ref().and_then(|k| k.warning.as_deref()) {
+            repository.watch.progress.event(Event::Warning(warning));
         }
-        if !work.dry_run {
-            mirror::lock_all(&mut mirrors).await?;
-        }
+        let now = repository.work.host.now();
         let mut session = Self {
-            work,
+            undone_before: repository.mirrors.iter().map(|m| m.undone).collect(),
+            repository,
             name,
-            mirrors,
             base: Base::default(),
-            key,
-            trust,
+            key: signer.key,
+            trust: signer.trust,
             new_key_file: None,
             clients: Vec::new(),
+            remake: None,
             profiles: Profiles::default(),
             boot: Vec::new(),
-            now: Timestamp::from_system(SystemTime::now()),
-            watch,
-            started,
-            touched: false,
+            now,
+            started: Instant::now(),
         };
-        match session.read().await {
-            Ok(()) => Ok(session),
-            Err(e) => {
-                session.close().await;
-                Err(e)
-            }
-        }
+        session.read().await?;
+        Ok(session)
     }
 
     async fn read(&mut self) -> Result<(), Error> {
-        mirror::read_heads(&mut self.mirrors, &self.name, &self.trust).await?;
-        if self.trust == Trust::Anyone && self.mirrors.iter().any(|m| m.head.as_ref().is_some_and(|f| f.signed)) {
+        self.take_heads()?;
+        if self.trust == Trust::Anyone && self.mirrors().iter().any(|m| m.head.as_ref().is_some_and(|f| f.signed)) {
             let message = format!("{} is signed on these mirrors; it cannot go on unsigned", self.name);
             return Err(Error::new(ErrorKind::Unverified, message).hint("give its key with --key or HFL_KEY"));
         }
-        let mut keys = self.work.keyring.as_ref().map(Keyring::public_keys).unwrap_or_default();
-        if let Trust::Key(key) = &self.trust {
-            keys.push(key.clone());
-        }
-        self.base = base::find(&self.mirrors, &self.name, &keys, &*self.watch.progress).await?;
-        for (mirror, why) in self.base.unusable.drain(..) {
-            self.mirrors[mirror].fail(why);
-        }
-        self.look_at_presence().await;
+        self.leave_unmounted()?;
+        self.base = base::find(self.repository, &self.name).await?;
+        self.take_numbers().await?;
+        self.look_at_presence().await?;
         if self.can_sign() {
-            self.clients = client::find(&self.work.clients(), self.key.as_ref().map(|k| &k.key))?;
+            let clients = self.repository.work.clients();
+            self.clients = client::find(&clients, self.key.as_ref().map(|k| &k.key))?;
         }
         self.save_key()?;
         self.all_failed().map_or(Ok(()), Err)
     }
 
-    /// Finds out what each mirror is likely to hold beyond what its head vouches for.
-    async fn look_at_presence(&mut self) {
-        let list = self.work.check == Check::List;
-        for (i, mirror) in self.mirrors.iter_mut().enumerate().filter(|(_, m)| m.is_up()) {
-            if mirror.is_unfinished() {
-                mirror.presence = Presence::Likely;
-            }
-            if !list {
+    pub(super) fn mirrors(&self) -> &[OpenMirror] {
+        &self.repository.mirrors
+    }
+
+    /// Takes the heads of this image out of what the mirrors showed. One that does not verify only costs that mirror its
+    /// part in the work, as long as another one's does.
+    fn take_heads(&mut self) -> Result<(), Error> {
+        let (name, mut refused) = (&self.name, None);
+        for (mirror, view) in self.repository.mirrors.iter_mut().zip(&self.repository.views) {
+            (mirror.head, mirror.presence, mirror.is_current) = (None, Presence::Unlikely, false);
+            if !mirror.is_up() {
                 continue;
             }
-            match Listing::of(&*mirror.store).await {
-                Ok(listing) => {
-                    self.base.known.keep_listed(i, &listing);
-                    mirror.presence = Presence::Listed(Arc::new(listing));
-                }
-                Err(e) => mirror.fail(e),
+            if let Some(flaw) = &view.list.flaw {
+                let error = unverified(mirror, &RepoPath::images(), &flaw.what);
+                mirror.fail(error.hint("the list holds one name a line; correct it by hand"));
+                continue;
             }
+            match view.heads.get(name) {
+                None | Some(HeadState::Absent) => {}
+                Some(HeadState::Verified(head)) => mirror.head = Some(Arc::clone(head)),
+                Some(HeadState::Unreadable(e)) => mirror.fail(e.clone().into()),
+                Some(HeadState::Damaged(flaw, _) | HeadState::Foreign(_, flaw, _)) => {
+                    let error = unverified(mirror, &RepoPath::head(name), &flaw.what);
+                    refused = Some(error.clone());
+                    mirror.fail(error);
+                }
+            }
+        }
+        match refused {
+            Some(e) if self.mirrors().iter().all(|m| m.head.is_none()) => {
+                let advice = format!(
+                    "{name} is published here with another key, or its head is damaged; give its key with --key or HFL_KEY"
+                );
+                Err(e.hint(advice))
+            }
+            _ => Ok(()),
         }
     }
 
+    /// Finds out what each mirror holds beyond what its head vouches for.
+    async fn look_at_presence(&mut self) -> Result<(), Error> {
+        let list = self.repository.work.check == Check::List;
+        for i in 0..self.mirrors().len() {
+            let mirror = &mut self.repository.mirrors[i];
+            if !mirror.is_up() {
+                continue;
+            }
+            if mirror.is_unfinished() {
+                mirror.presence = Presence::Likely;
+            }
+            if list && let Err(e) = self.keep_listed(i).await {
+                self.repository.mirrors[i].fail(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// Relies on no block of a mirror that it does not list with the right size.
+    async fn keep_listed(&mut self, i: usize) -> Result<(), Error> {
+        let mirror = &mut self.repository.mirrors[i];
+        let listing = Arc::new(BlockListing::of(&*mirror.store).await?);
+        mirror.presence = Presence::Listed(Arc::clone(&listing));
+        let held = self.base.known.iter().filter(|known| known.holders.contains(i)).map(|known| &known.row);
+        let wrong = presence::not_right(&self.repository.mirrors[i], &listing, held).await?;
+        self.base.known.keep(i, |row| !wrong.contains(&row.id));
+        Ok(())
+    }
+
     /// Whether new heads can be made.
-    fn can_sign(&self) -> bool {
+    pub(super) fn can_sign(&self) -> bool {
         self.key.is_some() || self.trust == Trust::Anyone
     }
 
@@ -184,33 +222,39 @@ impl Session {
 
     /// Keeps a new key before anything that it signs can exist.
     fn save_key(&mut self) -> Result<(), Error> {
-        if self.work.dry_run {
+        if self.repository.work.dry_run {
             return Ok(());
         }
-        if let (Some(keyring), Some(key)) = (&self.work.keyring, &self.key) {
+        if let (Some(keyring), Some(key)) = (&self.repository.work.keyring, &self.key) {
             self.new_key_file = keyring.save(key, &self.name)?;
         }
         Ok(())
     }
 
-    /// Lets the next publisher in; says to it whether a mirror's work is done.
-    pub async fn close(&mut self) {
-        let touched = self.touched;
-        let locks = self.mirrors.iter_mut().filter_map(|m| m.lock.take().map(|lock| (m.is_current, lock)));
-        let locks: Vec<_> = locks.collect();
-        futures_util::future::join_all(locks.into_iter().map(|(current, lock)| lock.release(current || !touched)))
-            .await;
-    }
-
     /// The reason why no mirror is left, if none is.
     pub fn all_failed(&self) -> Option<Error> {
-        mirror::all_failed(&self.mirrors)
+        self.repository.all_failed()
+    }
+
+    /// From now on objects may be written that no head names yet.
+    pub(super) fn touch(&mut self) {
+        self.repository.mirrors.iter_mut().filter(|m| m.is_up()).for_each(|m| m.undone = true);
+    }
+
+    /// The mirrors that are up have all that this run was to bring them.
+    pub(super) fn settle(&mut self) {
+        for (mirror, before) in self.repository.mirrors.iter_mut().zip(&self.undone_before) {
+            mirror.is_current = mirror.is_up();
+            mirror.undone = if mirror.is_current { *before } else { mirror.undone };
+            mirror.is_resumed |= mirror.is_current && mirror.is_unfinished();
+        }
     }
 
     /// Starts a queue for each mirror that takes part.
     pub fn start_uploads(&mut self) -> Uploads {
-        self.touched = true;
-        self.mirrors.iter().map(|m| m.is_up().then(|| Uploader::start(m, Arc::clone(&self.watch.progress)))).collect()
+        self.touch();
+        let progress = &self.repository.watch.progress;
+        self.mirrors().iter().map(|m| m.is_up().then(|| Uploader::start(m, Arc::clone(progress)))).collect()
     }
 
     /// A new version will be shipped with the profile that was `given`, or else with that of the first of `versions` that
@@ -218,14 +262,15 @@ impl Session {
     pub(super) async fn choose_profile(&mut self, given: Option<Given>, versions: &[Version]) {
         let newest = self.base.head.as_ref().map(|head| head.newest().version);
         let versions: Vec<Version> = versions.iter().copied().chain(newest).collect();
+        let progress = &*self.repository.watch.progress;
         let previous = match given {
             Some(_) => None,
-            None => profile::held(&self.base, &self.mirrors, &versions, &*self.watch.progress).await,
+            None => profile::held(&self.base, self.mirrors(), &versions, progress).await,
         };
         self.profiles = Profiles { given, previous };
     }
 
-    /// A new version will be booted with this; whether the newest one is booted with anything else.
+    /// Sets the boot files of the new version; true where they differ from the newest version's.
     ///
     /// # Errors
     /// A miniroot that cannot be made.
@@ -251,24 +296,25 @@ impl Session {
     /// # Errors
     /// A file of which no mirror has a good copy.
     pub(super) async fn boot_again(&mut self, old: Version) -> Result<(), Error> {
-        self.boot = boot_files::again(&self.base, &self.mirrors, old, self.base.next_version()?).await?;
+        self.boot = boot_files::again(&self.base, self.mirrors(), old, self.base.next_version()?).await?;
         Ok(())
     }
 
     /// What decides what to publish.
-    pub fn planner<'a>(&'a self, label: Option<&'a crate::name::Label>, force: bool) -> Planner<'a> {
+    pub fn planner<'b>(&'b self, label: Option<&'b Label>, force: bool) -> Planner<'b> {
         Planner {
-            work: &self.work,
+            work: &self.repository.work,
             name: &self.name,
             label,
-            force,
+            // Where two mirrors have different newest versions of one number, only the next one ends it.
+            force: force || self.base.is_split,
             base: &self.base,
             key: self.key.as_ref().map(|found| &found.key),
             can_sign: self.can_sign(),
             clients: &self.clients,
             profiles: &self.profiles,
             boot: &self.boot,
-            mirrors: &self.mirrors,
+            mirrors: self.mirrors(),
             now: self.now,
         }
     }
@@ -278,6 +324,7 @@ impl Session {
     /// # Errors
     /// Too few mirrors that got so far; the user. A mirror that fails is a line of the report.
     pub async fn carry_out(&mut self, plan: &Plan, uploads: Uploads) -> Result<Report, Error> {
+        self.warn(plan);
         let mut report = self.report(plan);
         let pages = self.render_pages(plan).await?;
         report.mirrors = self.release(plan, &pages, uploads).await?;
@@ -290,27 +337,36 @@ impl Session {
     /// # Errors
     /// A template that cannot be rendered.
     pub async fn preview(&mut self, plan: &Plan, planned: &mut Planned) -> Result<Report, Error> {
+        self.warn(plan);
         let pages = self.render_pages(plan).await?;
         let mut report = self.report(plan);
-        for (i, mirror) in self.mirrors.iter().enumerate() {
+        for i in 0..self.mirrors().len() {
             let mut sent = Sent { objects: plan.cut.new.blocks, bytes: plan.cut.new.zlib_bytes, ..Sent::default() };
-            let missing = self.missing(plan, i);
-            missing.iter().filter(|job| planned.insert((i, job.row().id))).for_each(|job| sent.expect(job));
-            let files = match mirror.is_up() && self.is_behind(plan, i) {
-                true => self.expected_files(plan, &pages, i).await?,
-                false => Files::default(),
-            };
-            report.mirrors.push(MirrorReport::of(mirror, sent, files));
+            let mut files = Files::default();
+            if self.mirrors()[i].is_up() {
+                let missing = self.missing(plan, i).await?;
+                missing.iter().filter(|job| planned.insert((i, job.row().id))).for_each(|job| sent.expect(job));
+                if self.is_behind(plan, i) {
+                    files = self.expected_files(plan, &pages, i).await?;
+                }
+            }
+            report.mirrors.push(MirrorReport::of(&self.mirrors()[i], sent, files));
         }
         report.finish(self.started);
         Ok(report)
     }
 
-    async fn expected_files(&self, plan: &Plan, pages: &[Object], mirror: usize) -> Result<Files, Error> {
-        let older = catch_up::older_files(&self.base, &self.mirrors[mirror], self.is_signed());
-        let mut files = plan.release.files(&*self.mirrors[mirror].store, pages).await?;
-        older.iter().for_each(|file| files.add(file.bytes));
-        if let Ok(Some(list)) = plan.release.image_list(&self.mirrors[mirror]).await {
+    fn warn(&self, plan: &Plan) {
+        plan.warnings.iter().for_each(|warning| self.repository.watch.progress.event(Event::Warning(warning)));
+    }
+
+    async fn expected_files(&self, plan: &Plan, pages: &[Object], i: usize) -> Result<Files, Error> {
+        let mirror = &self.mirrors()[i];
+        let mut files = plan.release.files(&*mirror.store, pages).await?;
+        for file in self.older_files(plan, i) {
+            files.add(file.bytes);
+        }
+        if let Some(list) = plan.release.image_list(&self.repository.views[i].list) {
             files.add(list.len() as u64);
         }
         Ok(files)
@@ -318,35 +374,28 @@ impl Session {
 
     /// Whether the mirror has another head than the plan's.
     pub(super) fn is_behind(&self, plan: &Plan, mirror: usize) -> bool {
-        self.mirrors[mirror].head.as_ref().is_none_or(|found| found.file != plan.release.head)
+        self.mirrors()[mirror].head.as_ref().is_none_or(|found| found.file != plan.release.head)
     }
 
     /// Whether some mirror's head is older than another's, or its pages may be.
-    pub(super) fn is_split(&self) -> bool {
+    pub(super) fn is_uneven(&self) -> bool {
         let is_older =
             |m: &OpenMirror| m.head.as_ref().is_some_and(|found| Some(&found.head) != self.base.head.as_ref());
-        self.mirrors.iter().any(|m| m.is_up() && (m.is_unfinished() || is_older(m)))
-    }
-
-    /// The blocks that a mirror lacks and another one has.
-    pub(super) fn missing(&self, plan: &Plan, mirror: usize) -> Vec<Job> {
-        catch_up::missing_blocks(&plan.release.indexes, &self.base, &self.mirrors, mirror)
+        self.mirrors().iter().any(|m| m.is_up() && (m.is_unfinished() || is_older(m)))
     }
 
     async fn render_pages(&self, plan: &Plan) -> Result<Vec<Object>, Error> {
-        let mut names = BTreeSet::from([self.name.clone()]);
-        for mirror in self.mirrors.iter().filter(|m| m.is_up()) {
-            names.extend(base::images(mirror).await.unwrap_or_default());
-        }
+        let mut names = self.repository.verified_images();
+        names.insert(self.name.clone());
         let names: Vec<Name> = names.into_iter().collect();
-        let templates = self.work.templates();
+        let templates = self.repository.work.templates();
         let key = match &self.trust {
             Trust::Key(key) => Some(key),
             Trust::Anyone => None,
         };
         let mut pages = pages::render(templates.as_deref(), &plan.head, key, &names)?;
-        let (new, progress) = (&plan.release.objects, &*self.watch.progress);
-        pages.extend(boot_menu::render(templates.as_deref(), &plan.head, new, &self.mirrors, progress).await?);
+        let (new, progress) = (&plan.release.objects, &*self.repository.watch.progress);
+        pages.extend(boot_menu::render(templates.as_deref(), &plan.head, new, self.mirrors(), progress).await?);
         Ok(pages)
     }
 
@@ -359,4 +408,8 @@ impl Session {
         report.new_key_file = self.new_key_file.as_ref().map(|file| file.display().to_string());
         report
     }
+}
+
+fn unverified(mirror: &OpenMirror, path: &RepoPath, why: &str) -> Error {
+    Error::new(ErrorKind::Unverified, format!("{}/{path}: {why}", mirror.store.location()))
 }

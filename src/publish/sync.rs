@@ -1,60 +1,128 @@
 //! `sync`: every mirror gets the newest versions of every image, from the mirrors that have them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
 
-use futures_util::future::join_all;
-
-use super::base;
 use super::error::{Error, ErrorKind};
-use super::mirror;
 use super::options::Work;
+use super::progress::Event;
 use super::report::Report;
-use super::session::{Intent, Session, Watch};
+use super::repository::{Look, Repository, Watch};
+use super::session::{Session, Signer};
 use crate::digest::BlockId;
 use crate::head::Trust;
 use crate::name::Name;
-
-/// The names of all images that some mirror lists.
-///
-/// # Errors
-/// No mirror that can be read.
-pub async fn images(work: &Work) -> Result<BTreeSet<Name>, Error> {
-    let mut mirrors = mirror::open_all(&work.mirrors, &work.relative_to).await?;
-    let lists = join_all(mirrors.iter().map(base::images)).await;
-    let mut names = BTreeSet::new();
-    for (mirror, list) in mirrors.iter_mut().zip(lists) {
-        match list {
-            Ok(list) => names.extend(list),
-            Err(e) => mirror.fail(e),
-        }
-    }
-    mirror::all_failed(&mirrors).map_or(Ok(names), Err)
-}
+use crate::survey::{HeadState, Listing, TrustPolicy};
 
 /// Blocks that were said to be sent to mirrors (by their place in mirrors.toml): images share blocks, and each is sent once.
 pub type Planned = HashSet<(usize, BlockId)>;
 
-/// Brings image `name` to every mirror that lacks some of it. Where the secret key is at hand the head names mirrors that
-/// are new in mirrors.toml; else clients learn of them with the next version. `planned` is for dry runs over several images.
+/// What a sync did.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct SyncReport {
+    /// The images that were looked at.
+    pub images: Vec<Report>,
+    /// Images that were left alone, and why.
+    pub skipped: BTreeMap<String, String>,
+}
+
+/// Brings images to every mirror that lacks some of them: those that are named, else all of which some mirror has a head
+/// that `policy` accepts. Where the secret key is at hand the head names mirrors that are new in mirrors.toml; else clients
+/// learn of them with the next version.
 ///
 /// # Errors
-/// Those of [`publish`](super::publish()).
-pub async fn sync(work: Work, name: Name, trust: Trust, planned: &mut Planned, watch: Watch) -> Result<Report, Error> {
-    let mut session = Session::open(work, name, Intent::Copy(trust), watch).await?;
-    let report = steps(&mut session, planned).await;
-    session.close().await;
+/// Those of [`publish`](super::publish()); no image, or none that is accepted.
+pub async fn sync(work: Work, images: Vec<Name>, policy: TrustPolicy, watch: Watch) -> Result<SyncReport, Error> {
+    let look = Look::at_all(images.iter().cloned(), Listing::Nothing);
+    let mut repository = Repository::open(work, policy, look, watch).await?;
+    let report = all(&mut repository, images).await;
+    repository.close().await;
     report
 }
 
-async fn steps(session: &mut Session, planned: &mut Planned) -> Result<Report, Error> {
-    if session.base.newest().is_none() {
-        let message = format!("{}: there is no such image on these mirrors", session.name);
-        return Err(Error::new(ErrorKind::Usage, message));
+async fn all(repository: &mut Repository, images: Vec<Name>) -> Result<SyncReport, Error> {
+    let mut report = SyncReport::default();
+    let verified = repository.verified_images();
+    for name in &images {
+        if !verified.contains(name) {
+            return Err(refused(repository, name));
+        }
     }
-    let plan = session.planner(None, false).plan_standing()?;
-    if session.work.dry_run {
+    if images.is_empty() {
+        report.skipped = skipped(repository);
+    }
+    let names: Vec<Name> = if images.is_empty() { verified.into_iter().collect() } else { images };
+    if names.is_empty() {
+        return Err(match report.skipped.keys().next().and_then(|name| name.parse().ok()) {
+            Some(name) => refused(repository, &name),
+            None => Error::local("there is no image on these mirrors").hint("hfl publish puts one there"),
+        });
+    }
+    for (name, why) in &report.skipped {
+        repository.watch.progress.event(Event::Warning(&format!("{name} is left alone: {why}")));
+    }
+    let mut planned = Planned::new();
+    for name in names {
+        if repository.watch.cancel.load(Ordering::Relaxed) {
+            return Err(Error::interrupted());
+        }
+        report.images.push(one(repository, name, &mut planned).await?);
+    }
+    Ok(report)
+}
+
+/// The images of which there are heads, and none that is accepted; why not.
+fn skipped(repository: &Repository) -> BTreeMap<String, String> {
+    let mut skipped = BTreeMap::new();
+    let verified = repository.verified_images();
+    let shown = repository.views.iter().flat_map(|view| &view.heads).filter(|(name, _)| !verified.contains(*name));
+    for (name, state) in shown {
+        let why = match state {
+            HeadState::Foreign(_, flaw, _) | HeadState::Damaged(flaw, _) => flaw.what.clone(),
+            HeadState::Unreadable(e) => e.to_string(),
+            HeadState::Absent | HeadState::Verified(_) => continue,
+        };
+        skipped.entry(name.to_string()).or_insert(why);
+    }
+    skipped
+}
+
+/// Why this image cannot be brought anywhere.
+fn refused(repository: &Repository, name: &Name) -> Error {
+    let is_own = repository.policy.of(name).own;
+    match skipped(repository).remove(name.as_str()) {
+        None => Error::new(ErrorKind::Usage, format!("{name}: there is no such image on these mirrors")),
+        Some(why) if is_own => Error::new(ErrorKind::Unverified, format!("{name}.head: {why}")).hint(format!(
+            "{name} is published here with another key, or its head is damaged; give its key with --key or HFL_KEY"
+        )),
+        Some(_) => Error::new(ErrorKind::Usage, format!("no key is known for {name}"))
+            .hint("pin its public key with --key RW..., or say --unsigned to trust whatever is there"),
+    }
+}
+
+async fn one(repository: &mut Repository, name: Name, planned: &mut Planned) -> Result<Report, Error> {
+    repository.forgive();
+    let trust = match repository.newest_head(&name).and_then(|head| head.key.clone()) {
+        Some(key) => Trust::Key(key),
+        None => Trust::Anyone,
+    };
+    let signer = Signer::for_copies(repository.work.keyring.as_ref(), &name, trust);
+    let mut session = Session::begin(repository, name, signer).await?;
+    let plan = match session.base.is_split {
+        false => session.planner(None, false).plan_standing()?,
+        // Only a further version ends it.
+        true if session.can_sign() => session.planner(None, true).plan_again()?,
+        true => return Err(split(&session.name)),
+    };
+    if session.repository.work.dry_run {
         return session.preview(&plan, planned).await;
     }
     let uploads = session.start_uploads();
     session.carry_out(&plan, uploads).await
+}
+
+fn split(name: &Name) -> Error {
+    let message = format!("two mirrors have different newest versions of {name} under one number");
+    Error::new(ErrorKind::Conflict, message)
+        .hint("publish or sync where its secret key is: the next version goes to all mirrors and ends it")
 }

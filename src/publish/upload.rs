@@ -14,13 +14,13 @@ use tokio::task::JoinHandle;
 
 use super::error::{Error, ErrorKind};
 use super::mirror::OpenMirror;
-use super::presence::Presence;
+use super::presence::{Presence, is_right};
 use super::progress::{Event, Progress};
 use super::spool::Spooled;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
-use crate::read::{self, ReadErrorKind};
-use crate::store::{Put, Store, StoreErrorKind};
+use crate::read;
+use crate::store::{Put, Store};
 
 /// A block to be sent.
 #[derive(Debug, Clone)]
@@ -105,7 +105,7 @@ impl Uploader {
     pub fn start(mirror: &OpenMirror, progress: Arc<dyn Progress>) -> Self {
         let (queue, jobs_queue) = mpsc::unbounded_channel();
         let (name, store) = (mirror.name().to_owned(), Arc::clone(&mirror.store));
-        let jobs = mirror.config.jobs.map_or(store.jobs(), |jobs| jobs as usize);
+        let jobs = mirror.jobs();
         let sender =
             Sender { mirror: name.clone(), store, presence: mirror.presence.clone(), progress: Arc::clone(&progress) };
         let stop = Stop::default();
@@ -184,7 +184,7 @@ impl Sender {
             Presence::Unlikely => Ok(false),
             Presence::Listed(listing) => Ok(listing.holds(row)),
             Presence::Likely => match self.store.size(&RepoPath::block(&row.id)).await? {
-                Some(_) => self.is_right(row).await,
+                Some(_) => is_right(&*self.store, row).await,
                 None => Ok(false),
             },
         }
@@ -196,7 +196,9 @@ impl Sender {
             Job::Copy(row, holders) => match self.copy_of(row, holders).await {
                 Ok(file) => file,
                 // A listing can leave out what is there.
-                Err(_) if self.is_right(row).await.unwrap_or(false) => return Ok(Sent { found: 1, ..Sent::default() }),
+                Err(_) if is_right(&*self.store, row).await.unwrap_or(false) => {
+                    return Ok(Sent { found: 1, ..Sent::default() });
+                }
                 Err(e) => return Err(e),
             },
         };
@@ -204,23 +206,12 @@ impl Sender {
         let path = RepoPath::block(&row.id);
         Ok(match self.store.put_new(&path, file.clone()).await? {
             Put::Created => Sent { objects: 1, bytes, ..Sent::default() },
-            Put::Exists if self.is_right(&row).await? => Sent { found: 1, ..Sent::default() },
+            Put::Exists if is_right(&*self.store, &row).await? => Sent { found: 1, ..Sent::default() },
             Put::Exists => {
                 self.store.put_replace(&path, file).await?;
                 Sent { objects: 1, bytes, repaired: 1, ..Sent::default() }
             }
         })
-    }
-
-    /// Whether what lies in the block's place is the block.
-    async fn is_right(&self, row: &BlockRow) -> Result<bool, Error> {
-        match read::block(&*self.store, row).await {
-            Ok(_) => Ok(true),
-            Err(e) => match e.kind() {
-                ReadErrorKind::Unverified | ReadErrorKind::Store(StoreErrorKind::TooLong) => Ok(false),
-                _ => Err(e.into()),
-            },
-        }
     }
 
     /// The block's file from the first holder that has it right.
@@ -233,7 +224,7 @@ impl Sender {
             }
         }
         Err(Error::new(ErrorKind::Unverified, why)
-            .hint("publish the image that has it once more with --check list, or put it back from a copy"))
+            .hint("hfl verify --repair --seed IMAGE puts it back from an image that has it; or retire its version"))
     }
 }
 
@@ -251,7 +242,8 @@ impl Sent {
         self.bytes += job.bytes();
     }
 
-    fn add(&mut self, more: Sent) {
+    /// Counts more of them.
+    pub fn add(&mut self, more: Sent) {
         self.objects += more.objects;
         self.bytes += more.bytes;
         self.found += more.found;

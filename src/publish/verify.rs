@@ -3,19 +3,17 @@
 //! What is found is data, a [`Problem`] each; an error means that it could not look. Mirrors are checked side by side.
 //! Without being asked to repair it writes nothing and takes no lock; strays are told and never removed.
 
-mod believe;
 mod blocks;
 mod examine;
 mod files;
-pub(super) mod heads;
 mod ledger;
-mod look;
 mod problem;
 mod public;
 mod repair;
 mod retired;
 mod roster;
 mod run;
+mod seeds;
 mod shelf;
 mod steps;
 mod strays;
@@ -25,33 +23,34 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::error::Error;
+use super::options::Work;
 use super::progress::{Progress, cancelled};
-use crate::mirrors::Mirrors;
+use super::repository::Watch;
 use crate::name::Name;
+use crate::survey::TrustPolicy;
 use run::Run;
 
-pub use believe::Believe;
-pub use problem::{Checked, Place, Problem, ProblemKind, VerifyReport};
+pub use problem::{Checked, Place, Problem, VerifyReport};
 
 /// What is to be checked.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// Where the repository is.
-    pub mirrors: Mirrors,
-    /// What relative paths in it are relative to.
-    pub relative_to: PathBuf,
+    /// The repository.
+    pub work: Work,
     /// The mirrors to check; all where empty. The others only tell what is newest, and heal.
     pub only: Vec<Name>,
     /// The images to check; all where empty.
     pub images: Vec<Name>,
-    /// Whose heads are believed.
-    pub believe: Believe,
+    /// Whose signatures are accepted.
+    pub policy: TrustPolicy,
     /// Reads every block.
     pub deep: bool,
     /// How many blocks of each mirror are read otherwise, and through its public URL.
     pub sample: usize,
-    /// Mends what other mirrors have right.
+    /// Repairs what other mirrors have right, or a seed.
     pub repair: bool,
+    /// Images whose blocks may be what no mirror has right any more.
+    pub seeds: Vec<PathBuf>,
 }
 
 /// Checks the mirrors of a repository.
@@ -64,7 +63,7 @@ pub async fn verify(
     progress: Arc<dyn Progress>,
     cancel: Arc<AtomicBool>,
 ) -> Result<VerifyReport, Error> {
-    let mut run = Run::open(options, progress).await?;
+    let mut run = Run::open(options, Watch { progress, cancel: Arc::clone(&cancel) }).await?;
     let done = tokio::select! {
         report = run.work() => report,
         () = cancelled(&cancel) => Err(Error::interrupted()),

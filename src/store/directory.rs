@@ -172,7 +172,7 @@ impl Inner {
         rustix::fs::syncfs(&base).map_err(|e| fail(e.into()))
     }
 
-    fn lock(&self) -> Result<Box<dyn Lock>, StoreError> {
+    fn lock(&self) -> Result<Arc<dyn Lock>, StoreError> {
         let fail = |e: io::Error| self.error(&self.base, &e);
         fs::create_dir_all(&self.base).map_err(fail)?;
         let base = OwnedFd::from(File::open(&self.base).map_err(fail)?);
@@ -188,7 +188,7 @@ impl Inner {
         if let Ok(mut made) = self.made.lock() {
             made.clear();
         }
-        Ok(Box::new(DirectoryLock { _base: base, temporary: self.base.join(TEMPORARY) }))
+        Ok(Arc::new(DirectoryLock { base, temporary: self.base.join(TEMPORARY) }))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
@@ -239,18 +239,16 @@ fn move_new(from: &Path, to: &Path) -> io::Result<()> {
 
 #[derive(Debug)]
 struct DirectoryLock {
-    _base: OwnedFd,
+    base: OwnedFd,
     temporary: PathBuf,
 }
 
 #[async_trait]
 impl Lock for DirectoryLock {
-    async fn release(self: Box<Self>, _finished: bool) {}
-}
-
-impl Drop for DirectoryLock {
-    fn drop(&mut self) {
+    async fn release(&self, _finished: bool) {
         let _ = fs::remove_dir(&self.temporary);
+        // Whoever holds the store may hold this, too: it ends here and not when the last of them is dropped.
+        let _ = rustix::fs::flock(&self.base, FlockOperation::Unlock);
     }
 }
 
@@ -311,7 +309,7 @@ impl Store for Directory {
         self.blocking(Inner::sync).await
     }
 
-    async fn own_lock(&self) -> Result<Option<Box<dyn Lock>>, StoreError> {
+    async fn own_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {
         self.blocking(Inner::lock).await.map(Some)
     }
 

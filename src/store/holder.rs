@@ -3,6 +3,9 @@
 use std::fs;
 
 use bytes::Bytes;
+use rustix::process::{Pid, test_kill_process};
+
+use super::host::Host;
 
 const MAGIC: &str = "HFL-LOCK 1";
 
@@ -21,8 +24,8 @@ pub(super) struct Holder {
 
 impl Holder {
     /// This process, with a new token.
-    pub fn me() -> Self {
-        let token = format!("{:032x}", rand::random::<u128>());
+    pub fn me(host: &dyn Host) -> Self {
+        let token = format!("{:016x}{:016x}", host.random(), host.random());
         Self { token, process: process(), beat: 0, unfinished: false }
     }
 
@@ -53,19 +56,32 @@ impl Holder {
         first.chars().filter(|c| c.is_ascii_graphic()).take(64).collect()
     }
 
-    /// True where the holder was a process of this machine that is gone.
-    pub fn is_dead_here(&self) -> bool {
+    /// True where the holder was a process of this machine that is not there any more; or of its clone.
+    pub fn is_gone_here(&self) -> bool {
         let (mine, theirs) = (process(), self.process.as_str());
         let place = |text: &str| text.rsplitn(3, ' ').nth(2).map(str::to_owned);
         let mut words = theirs.rsplit(' ');
         let (start, pid) = (words.next(), words.next().and_then(|pid| pid.parse::<u32>().ok()));
         match (place(&mine), place(theirs), pid, start) {
-            (Some(here), Some(there), Some(pid), Some(start)) if here == there => {
-                started(pid).as_deref() != Some(start)
-            }
+            (Some(here), Some(there), Some(pid), Some(start)) if here == there => is_gone(pid, start),
             _ => false,
         }
     }
+}
+
+/// Whether the process `pid` that was begun at `start` is not there any more. One that may not be looked at, as with the
+/// mount option hidepid of /proc, is there as long as the kernel knows its number.
+fn is_gone(pid: u32, start: &str) -> bool {
+    let known = i32::try_from(pid).ok().and_then(Pid::from_raw).map(test_kill_process);
+    match known {
+        Some(Err(rustix::io::Errno::SRCH)) => true,
+        Some(_) => is_visible(pid) && started(pid).as_deref() != Some(start),
+        None => false,
+    }
+}
+
+fn is_visible(pid: u32) -> bool {
+    fs::metadata(format!("/proc/{pid}/stat")).is_ok()
 }
 
 fn process() -> String {
@@ -89,12 +105,13 @@ fn started(pid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::host::ThisHost;
 
     #[test]
     fn a_lock_says_who_holds_it() {
-        let me = Holder::me();
+        let me = Holder::me(&ThisHost);
         assert_eq!(Holder::parse(&me.text()), Some(me.clone()));
-        assert!(!me.is_dead_here());
+        assert!(!me.is_gone_here());
         assert_eq!(Holder::parse(b"HFL-LOCK 2\n"), None);
         assert_eq!(Holder::parse(b"<html>"), None);
     }
@@ -103,10 +120,10 @@ mod tests {
     fn a_dead_process_is_known_on_its_own_machine_alone() {
         let mut child = std::process::Command::new("true").spawn().expect("true runs");
         let (pid, mine) = (child.id(), std::process::id().to_string());
-        let ended = Holder { process: process().replace(&format!(" {mine} "), &format!(" {pid} ")), ..Holder::me() };
+        let ended = Holder { process: process().replace(&format!(" {mine} "), &format!(" {pid} ")), ..Holder::me(&ThisHost) };
         child.wait().expect("it ends");
-        assert!(ended.is_dead_here());
-        let elsewhere = Holder { process: format!("x{}", ended.process), ..Holder::me() };
-        assert!(!elsewhere.is_dead_here());
+        assert!(ended.is_gone_here());
+        let elsewhere = Holder { process: format!("x{}", ended.process), ..Holder::me(&ThisHost) };
+        assert!(!elsewhere.is_gone_here());
     }
 }

@@ -1,8 +1,10 @@
 //! A lock for stores that have none of their own: an object that names its holder and changes while the holder lives.
 //!
-//! No clock is compared with another machine's. Whoever finds the lock taken watches it: one that changes is held, one
-//! that stays the same for [`LEASE`] belongs to the dead and is taken over, at once where the dead process was of this
-//! machine. What is guaranteed depends on the store:
+//! No clock is compared with another machine's. A publisher that finds the lock taken watches it: one that changes is
+//! held, one that stays the same for [`LEASE`] belongs to a dead process and is taken over; [`LEASE_HERE`] is enough where
+//! no such process is on this machine any more. The holder counts time, too: its lock is certain for [`CERTAIN`] after
+//! the last change that got through, by a clock that goes on while the machine is suspended. Past that it confirms the
+//! lock before it goes on ([`Lock::is_certain`]). What is guaranteed depends on the store:
 //!
 //! - with an exclusive create that keeps its promise (tried, not believed) two publishers never both hold it;
 //! - without one they may both believe so for as long as a request is under way. So a new holder waits [`SETTLE`] and
@@ -10,7 +12,7 @@
 //!   longer than [`SETTLE`] to arrive; then the heads, which are replaced only if they still are what they were, decide.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,13 +22,19 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::holder::Holder;
+use super::host::Host;
 use super::{Exclusive, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
 
 /// How often a holder shows that it lives.
-const BEAT: Duration = Duration::from_secs(10);
-/// How long a lock stays the same before it belongs to the dead.
+const BEAT: Duration = Duration::from_secs(5);
+/// How long a lock stays the same before it belongs to a dead process.
 const LEASE: Duration = Duration::from_secs(35);
+/// The same where the process was of this machine and is gone. Not zero: the clone of a virtual machine has the name and
+/// the boot of the original, and the holder may live there.
+const LEASE_HERE: Duration = Duration::from_secs(8);
+/// How long a lock is certain after a change of it was sent: what is left of [`LEASE`] is for the request that relies on it.
+const CERTAIN: Duration = Duration::from_secs(25);
 /// How often a lock is looked at that is watched.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a request may take to arrive before a lock without exclusive create is no longer certain.
@@ -40,46 +48,60 @@ const TEXT_MAX_BYTES: u64 = 4096;
 ///
 /// # Errors
 /// [`StoreErrorKind::Locked`] where a living publisher holds it.
-pub(super) async fn take(store: &Arc<dyn Store>) -> Result<Box<dyn Lock>, StoreError> {
-    let path: RepoPath = "publish.lock".parse().map_err(|_| protocol(&**store, "its lock has no name"))?;
-    let claim = Claim { store: Arc::clone(store), path, me: Holder::me() };
-    let (unfinished, certain) = claim.stake().await?;
-    Ok(Box::new(Lease::hold(claim, unfinished, certain)))
-}
-
-fn protocol(store: &dyn Store, why: &str) -> StoreError {
-    StoreError::whole(store.location(), StoreErrorKind::Protocol, why)
+pub(super) async fn take(store: &Arc<dyn Store>, host: &Arc<dyn Host>) -> Result<Arc<dyn Lock>, StoreError> {
+    let claim =
+        Claim { store: Arc::clone(store), host: Arc::clone(host), path: RepoPath::lock(), me: Holder::me(&**host) };
+    let staked = claim.stake().await?;
+    Ok(Arc::new(Lease::hold(claim, &staked)))
 }
 
 /// A lock that is wanted, or held.
 #[derive(Debug)]
 struct Claim {
     store: Arc<dyn Store>,
+    host: Arc<dyn Host>,
     path: RepoPath,
     me: Holder,
 }
 
+/// How a lock was taken.
+struct Staked {
+    /// Whether work was left undone before.
+    unfinished: bool,
+    /// Whether the store's exclusive create has settled that nobody else has it.
+    exclusive: bool,
+    /// When the request was sent that took it, as time since the boot.
+    at: Duration,
+}
+
 impl Claim {
-    /// Takes the lock; says whether work was left undone before, and whether it is certain that nobody else has it.
-    async fn stake(&self) -> Result<(bool, bool), StoreError> {
+    /// Takes the lock.
+    async fn stake(&self) -> Result<Staked, StoreError> {
         let mut unfinished = false;
         for _ in 0..3 {
+            let at = self.host.boot();
             let found = match self.look().await? {
                 Some(found) => found,
                 None => match self.store.put_new(&self.path, self.me.text()).await? {
-                    Put::Created => return Ok((unfinished, self.try_promise().await?)),
+                    Put::Created => return Ok(Staked { unfinished, exclusive: self.try_promise().await?, at }),
                     Put::Exists => self.look().await?.unwrap_or_default(),
                 },
             };
-            match Holder::parse(&found) {
-                Some(holder) if holder.token == self.me.token => return Ok((unfinished, false)),
-                Some(holder) if holder.unfinished || holder.is_dead_here() => {}
-                _ if self.outlives(&found).await? => {}
-                _ => continue,
+            let patience = match Holder::parse(&found) {
+                Some(holder) if holder.token == self.me.token => {
+                    return Ok(Staked { unfinished, exclusive: false, at });
+                }
+                Some(holder) if holder.unfinished => Duration::ZERO,
+                Some(holder) if holder.is_gone_here() => LEASE_HERE,
+                _ => LEASE,
+            };
+            if !self.outlives(&found, patience).await? {
+                continue;
             }
             unfinished = true;
+            let at = self.host.boot();
             if self.store.swap(&self.path, Some(&found), self.me.text()).await? == Swap::Done {
-                return Ok((true, false));
+                return Ok(Staked { unfinished, exclusive: false, at });
             }
         }
         Err(self.locked(None))
@@ -94,9 +116,9 @@ impl Claim {
     }
 
     /// Whether `found` stays the same for so long that nobody can hold the lock any more; not if it was released.
-    async fn outlives(&self, found: &Bytes) -> Result<bool, StoreError> {
+    async fn outlives(&self, found: &Bytes, patience: Duration) -> Result<bool, StoreError> {
         let since = Instant::now();
-        while since.elapsed() < LEASE {
+        while since.elapsed() < patience {
             tokio::time::sleep(LOOK).await;
             match self.look().await? {
                 Some(text) if text == *found => {}
@@ -137,26 +159,70 @@ struct Lease {
     claim: Arc<Claim>,
     /// What the lock object says; locked while it is being changed.
     shown: Arc<Mutex<Holder>>,
-    since: Instant,
     unfinished: bool,
-    certain: bool,
-    lost: Arc<AtomicBool>,
+    standing: Arc<Standing>,
     heart: JoinHandle<()>,
 }
 
+/// How certain a lock is, by the holder's time since the boot.
+#[derive(Debug)]
+struct Standing {
+    lost: AtomicBool,
+    /// From when on it is, in milliseconds: a store without exclusive create has to settle first.
+    from_ms: AtomicU64,
+    /// Until when it is, in milliseconds.
+    until_ms: AtomicU64,
+}
+
+impl Standing {
+    /// The lock object said `at` this time that it is held.
+    fn shown(&self, at: Duration) {
+        self.until_ms.fetch_max(milliseconds(at + CERTAIN), Relaxed);
+    }
+
+    fn is_certain(&self, now: Duration) -> bool {
+        let now = milliseconds(now);
+        !self.lost.load(Relaxed) && self.from_ms.load(Relaxed) <= now && now < self.until_ms.load(Relaxed)
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Lease {
-    fn hold(claim: Claim, unfinished: bool, certain: bool) -> Self {
-        let (claim, lost) = (Arc::new(claim), Arc::new(AtomicBool::new(false)));
+    fn hold(claim: Claim, staked: &Staked) -> Self {
+        let from = if staked.exclusive { Duration::ZERO } else { Duration::MAX };
+        let standing = Standing {
+            lost: AtomicBool::new(false),
+            from_ms: AtomicU64::new(milliseconds(from)),
+            until_ms: AtomicU64::new(milliseconds(staked.at + CERTAIN)),
+        };
+        let (claim, standing) = (Arc::new(claim), Arc::new(standing));
         let shown = Arc::new(Mutex::new(claim.me.clone()));
-        let heart = tokio::spawn(beat(Arc::clone(&claim), Arc::clone(&shown), Arc::clone(&lost)));
-        Self { claim, shown, since: Instant::now(), unfinished, certain, lost, heart }
+        let heart = tokio::spawn(beat_on(Arc::clone(&claim), Arc::clone(&shown), Arc::clone(&standing)));
+        Self { claim, shown, unfinished: staked.unfinished, standing, heart }
+    }
+
+    /// Waits until two that took the lock within one request would both see whose it is.
+    async fn settle(&self) -> Result<(), StoreError> {
+        if self.standing.from_ms.load(Relaxed) == milliseconds(Duration::MAX) {
+            tokio::time::sleep(SETTLE).await;
+            let found = self.claim.look().await?;
+            if !self.claim.is_mine(&found) {
+                self.standing.lost.store(true, Relaxed);
+                return Err(self.claim.locked(found.as_deref().and_then(Holder::parse)));
+            }
+            self.standing.from_ms.store(0, Relaxed);
+        }
+        Ok(())
     }
 
     async fn give_up(&self, finished: bool) {
         let shown = self.shown.lock().await;
         self.heart.abort();
         let claim = &self.claim;
-        if self.lost.load(Relaxed) || !claim.is_mine(&claim.look().await.ok().flatten()) {
+        if self.standing.lost.swap(true, Relaxed) || !claim.is_mine(&claim.look().await.ok().flatten()) {
             return;
         }
         let _ = if finished {
@@ -168,19 +234,26 @@ impl Lease {
     }
 }
 
-/// Shows that the holder lives, until the lock turns out to be somebody else's.
-async fn beat(claim: Arc<Claim>, shown: Arc<Mutex<Holder>>, lost: Arc<AtomicBool>) {
-    loop {
+/// Shows that the holder lives, until the lock turns out to be another publisher's.
+async fn beat_on(claim: Arc<Claim>, shown: Arc<Mutex<Holder>>, standing: Arc<Standing>) {
+    while !standing.lost.load(Relaxed) {
         tokio::time::sleep(BEAT).await;
-        let mut shown = shown.lock().await;
-        let new = Holder { beat: shown.beat + 1, ..shown.clone() };
-        match claim.store.swap(&claim.path, Some(&shown.text()), new.text()).await {
-            Ok(Swap::Done) => *shown = new,
-            Ok(Swap::Changed) => return lost.store(true, Relaxed),
-            // The next beat may get through; if none does for too long, somebody takes the lock and it is lost.
-            Err(_) => {}
-        }
+        // The next one may get through; if none does for too long, the lock is no longer certain.
+        let _ = beat(&claim, &mut *shown.lock().await, &standing).await;
     }
+}
+
+/// Changes the lock object; false where it is another publisher's.
+async fn beat(claim: &Claim, shown: &mut Holder, standing: &Standing) -> Result<bool, StoreError> {
+    let (at, new) = (claim.host.boot(), Holder { beat: shown.beat + 1, ..shown.clone() });
+    let swapped = claim.store.swap(&claim.path, Some(&shown.text()), new.text()).await?;
+    if swapped == Swap::Done {
+        *shown = new;
+        standing.shown(at);
+    } else {
+        standing.lost.store(true, Relaxed);
+    }
+    Ok(swapped == Swap::Done)
 }
 
 #[async_trait]
@@ -189,21 +262,29 @@ impl Lock for Lease {
         self.unfinished
     }
 
+    fn is_certain(&self) -> bool {
+        self.standing.is_certain(self.claim.host.boot())
+    }
+
+    /// A lock object that still has this holder's token was never another's: whoever takes it over replaces the token.
     async fn confirm(&self) -> Result<(), StoreError> {
-        if !self.certain {
-            tokio::time::sleep_until(self.since + SETTLE).await;
+        self.settle().await?;
+        if self.is_certain() {
+            return Ok(());
         }
-        let found = self.claim.look().await?;
-        if self.lost.load(Relaxed) || !self.claim.is_mine(&found) {
-            return Err(self.claim.locked(found.as_deref().and_then(Holder::parse)));
+        let mut shown = self.shown.lock().await;
+        if !self.standing.lost.load(Relaxed) && beat(&self.claim, &mut shown, &self.standing).await? {
+            return Ok(());
         }
-        Ok(())
+        let found = self.claim.look().await.ok().flatten();
+        Err(self.claim.locked(found.as_deref().and_then(Holder::parse)))
     }
 
     /// Removes the lock, or leaves word that work was left undone. Nothing can be done about a store that does not answer
-    /// in time: then the lock is taken for that of the dead.
-    async fn release(self: Box<Self>, finished: bool) {
+    /// in time: then the lock is taken for that of a dead process.
+    async fn release(&self, finished: bool) {
         let _ = timeout(RELEASE_WAIT, self.give_up(finished)).await;
+        self.heart.abort();
     }
 }
 

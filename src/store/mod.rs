@@ -11,6 +11,8 @@ mod error;
 pub mod ftp;
 #[cfg(feature = "publish")]
 mod holder;
+#[cfg(feature = "publish")]
+pub mod host;
 pub mod http;
 #[cfg(feature = "publish")]
 mod lease;
@@ -98,7 +100,13 @@ pub trait Lock: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Returns once it is certain that nobody else holds it: to be asked before anything that cannot be undone.
+    /// Whether it is certain at this moment that nobody else holds it: to be asked right before anything that cannot be
+    /// undone. It costs nothing; where it is false, [`Lock::confirm`] finds out.
+    fn is_certain(&self) -> bool {
+        true
+    }
+
+    /// Returns once it is certain that nobody else holds it, and nobody has held it since it was taken.
     ///
     /// # Errors
     /// [`StoreErrorKind::Locked`] where it was lost.
@@ -107,7 +115,7 @@ pub trait Lock: Send + Sync + fmt::Debug {
     }
 
     /// Lets the next one in, and tells it whether the work was `finished`.
-    async fn release(self: Box<Self>, finished: bool);
+    async fn release(&self, finished: bool);
 }
 
 /// A mirror that can be written to.
@@ -148,7 +156,7 @@ pub trait Store: Fetch {
     ///
     /// # Errors
     /// [`StoreErrorKind::Locked`] at once where another one holds it.
-    async fn own_lock(&self) -> Result<Option<Box<dyn Lock>>, StoreError> {
+    async fn own_lock(&self) -> Result<Option<std::sync::Arc<dyn Lock>>, StoreError> {
         Ok(None)
     }
 

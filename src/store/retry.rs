@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::host::{Host, ThisHost, chance};
 use super::limit::Pace;
+use super::lock::Guarded;
 use super::{Entry, Exclusive, Fetch, Lock, Put, Store, StoreError, StoreErrorKind, Swap, backoff};
 use crate::layout::RepoPath;
 
@@ -21,20 +23,27 @@ const FAILURES_KNOWN: u32 = 11;
 /// Tries again what `inner` could not be reached for: a store, or a mere reader.
 #[derive(Debug)]
 pub struct Retried<S: ?Sized> {
-    answered: AtomicBool,
-    pace: Option<Pace>,
+    answered: Arc<AtomicBool>,
+    pace: Option<Arc<Pace>>,
+    host: Arc<dyn Host>,
     inner: Arc<S>,
 }
 
 impl<S: Fetch + ?Sized> Retried<S> {
     /// Wraps a store.
     pub fn new(inner: Arc<S>) -> Self {
-        Self { inner, answered: AtomicBool::new(false), pace: None }
+        Self { inner, answered: Arc::default(), pace: None, host: Arc::new(ThisHost) }
     }
 
     /// Has what is written wait for its turn.
     pub fn paced(mut self, pace: Option<Pace>) -> Self {
-        self.pace = pace;
+        self.pace = pace.map(Arc::new);
+        self
+    }
+
+    /// Takes the chance of its waits from this machine.
+    pub fn on(mut self, host: Arc<dyn Host>) -> Self {
+        self.host = host;
         self
     }
 
@@ -62,12 +71,25 @@ impl<S: Fetch + ?Sized> Retried<S> {
             if failures >= enough {
                 return Err(error);
             }
-            tokio::time::sleep(backoff::wait(failures, rand::random())).await;
+            tokio::time::sleep(backoff::wait(failures, chance(&*self.host))).await;
+        }
+    }
+}
+
+impl Retried<dyn Store> {
+    /// The same store, each of whose tries is guarded by `lock`.
+    pub fn guarded(&self, lock: Arc<dyn Lock>) -> Self {
+        Self {
+            answered: Arc::clone(&self.answered),
+            pace: self.pace.clone(),
+            host: Arc::clone(&self.host),
+            inner: Arc::new(Guarded::new(Arc::clone(&self.inner), lock)),
         }
     }
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<S: Fetch + ?Sized> Fetch for Retried<S> {
     async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
         self.again(|| self.inner.get(path, max_bytes)).await
@@ -79,6 +101,7 @@ impl<S: Fetch + ?Sized> Fetch for Retried<S> {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Store for Retried<dyn Store> {
     /// Says [`Put::Exists`] where an earlier try had worked after all and only its answer was lost.
     async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError> {
@@ -123,7 +146,7 @@ impl Store for Retried<dyn Store> {
     }
 
     /// Asked once: a store that has no lock of its own says so without a request, and that is no sign of life.
-    async fn own_lock(&self) -> Result<Option<Box<dyn Lock>>, StoreError> {
+    async fn own_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {
         self.inner.own_lock().await
     }
 

@@ -5,16 +5,16 @@ use futures_util::stream;
 use rand::seq::SliceRandom as _;
 
 use super::examine;
-use super::ledger::{Finding, Flaw, Ledger, Object};
-use super::look::Look;
-use super::problem::ProblemKind;
+use super::ledger::{Finding, Ledger, Object};
+use crate::survey::{Flaw, ProblemKind};
+use crate::survey::MirrorView;
 use super::run::Run;
 use super::shelf::Shelf;
 use crate::block::zlib_max_bytes;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
 use crate::publish::error::Error;
-use crate::publish::presence::Listing;
+use crate::survey::BlockListing;
 use crate::publish::progress::Event;
 
 /// Blocks as a listing shows them.
@@ -30,7 +30,7 @@ pub struct Sorted {
 
 impl Sorted {
     /// Compares what should be there with what is listed.
-    pub fn by(rows: Vec<BlockRow>, listing: &Listing) -> Self {
+    pub fn by(rows: Vec<BlockRow>, listing: &BlockListing) -> Self {
         let mut sorted = Self::default();
         for row in rows {
             match listing.bytes(&row.id) {
@@ -53,10 +53,10 @@ impl Sorted {
 pub async fn check(
     run: &Run,
     mirror: usize,
-    (look, shelf): (&Look, &Shelf),
+    (look, shelf): (&MirrorView, &Shelf),
     ledger: &mut Ledger,
 ) -> Result<Vec<BlockRow>, Error> {
-    let mut sorted = Sorted::by(shelf.blocks(mirror), &look.blocks);
+    let mut sorted = Sorted::by(shelf.blocks(mirror), &look.inventory.blocks);
     let rows = sorted.likely.len() + sorted.odd.len() + sorted.unlisted.len();
     ledger.checked.objects += rows as u64;
     ask(run, mirror, &mut sorted, ledger).await?;
@@ -71,7 +71,7 @@ pub async fn check(
 
 /// Asks for what is not listed: a listing may be cut short, or old.
 async fn ask(run: &Run, mirror: usize, sorted: &mut Sorted, ledger: &mut Ledger) -> Result<(), Error> {
-    let store = &*run.mirrors[mirror].store;
+    let store = &*run.mirrors()[mirror].store;
     let sizes = stream::iter(std::mem::take(&mut sorted.unlisted));
     let sizes = sizes.map(|row| async move { (row, store.size(&RepoPath::block(&row.id)).await) });
     let mut sizes = sizes.buffer_unordered(run.jobs(mirror));
@@ -83,7 +83,7 @@ async fn ask(run: &Run, mirror: usize, sorted: &mut Sorted, ledger: &mut Ledger)
                 continue;
             }
             Ok(None) => Flaw::new(ProblemKind::Missing, "not there"),
-            Err(e) => Flaw::of(e)?,
+            Err(e) => Flaw::of(e).map_err(Error::from)?,
         };
         ledger.add([finding(&row, flaw)]);
     }
@@ -92,9 +92,9 @@ async fn ask(run: &Run, mirror: usize, sorted: &mut Sorted, ledger: &mut Ledger)
 
 /// Reads blocks whole; returns those that are right.
 async fn read(run: &Run, mirror: usize, rows: &[BlockRow], ledger: &mut Ledger) -> Result<Vec<BlockRow>, Error> {
-    let (store, name) = (&*run.mirrors[mirror].store, run.mirrors[mirror].name());
+    let (store, name) = (&*run.mirrors()[mirror].store, run.mirrors()[mirror].name());
     let bytes = |row: &BlockRow| u64::from(row.zlib_bytes);
-    run.progress.event(Event::ToCheck { mirror: name, bytes: rows.iter().map(bytes).sum() });
+    run.tell(Event::ToCheck { mirror: name, bytes: rows.iter().map(bytes).sum() });
     let reads = stream::iter(rows.to_vec()).map(|row| async move {
         let _room = run.budget.room(zlib_max_bytes(row.bytes)).await;
         let examined = examine::block(store, &row).await;
@@ -110,7 +110,7 @@ async fn read(run: &Run, mirror: usize, rows: &[BlockRow], ledger: &mut Ledger) 
             }
             Err(flaw) => ledger.add([finding(&row, flaw)]),
         }
-        run.progress.event(Event::Checked { mirror: name, bytes: bytes(&row) });
+        run.tell(Event::Checked { mirror: name, bytes: bytes(&row) });
     }
     Ok(right)
 }

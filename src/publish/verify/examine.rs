@@ -5,8 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::ledger::Flaw;
-use super::problem::ProblemKind;
+use crate::survey::{Flaw, ProblemKind};
 use crate::block::{BadBlock, Block, zlib_max_bytes};
 use crate::digest::Sha256;
 use crate::index::BlockRow;
@@ -49,7 +48,7 @@ pub type Examined<T> = Result<Result<T, Flaw>, Error>;
 pub async fn file(reader: &dyn Fetch, path: &RepoPath, bytes: u64, sha256: &Sha256) -> Examined<Bytes> {
     let file = match reader.get(path, bytes).await {
         Ok(file) => file,
-        Err(e) => return Flaw::of(e).map(Err),
+        Err(e) => return Ok(Err(Flaw::of(e)?)),
     };
     Ok(if Sha256::of(&file) == *sha256 {
         Ok(file)
@@ -65,7 +64,7 @@ pub async fn file(reader: &dyn Fetch, path: &RepoPath, bytes: u64, sha256: &Sha2
 pub async fn block(reader: &dyn Fetch, row: &BlockRow) -> Examined<Bytes> {
     let file = match reader.get(&RepoPath::block(&row.id), zlib_max_bytes(row.bytes)).await {
         Ok(file) => file,
-        Err(e) => return Flaw::of(e).map(Err),
+        Err(e) => return Ok(Err(Flaw::of(e)?)),
     };
     let (row, copy) = (*row, file.clone());
     let opened = tokio::task::spawn_blocking(move || Block::open(&row, &copy).map(drop)).await;

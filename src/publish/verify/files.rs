@@ -8,9 +8,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::examine::{self, Examined};
-use super::heads::Believed;
-use super::ledger::{Finding, Flaw, Ledger, Object};
-use super::problem::ProblemKind;
+use crate::survey::VerifiedHead;
+use super::ledger::{Finding, Ledger, Object};
+use crate::survey::{Flaw, ProblemKind};
 use super::run::Run;
 use super::shelf::Shelf;
 use crate::digest::Sha256;
@@ -40,7 +40,7 @@ pub struct Piece {
 }
 
 /// All files that these heads name, each once.
-pub fn pieces(duty: &[Arc<Believed>]) -> Vec<Piece> {
+pub fn pieces(duty: &[Arc<VerifiedHead>]) -> Vec<Piece> {
     let mut pieces: BTreeMap<_, Piece> = BTreeMap::new();
     for believed in duty {
         for piece in named(believed) {
@@ -51,7 +51,7 @@ pub fn pieces(duty: &[Arc<Believed>]) -> Vec<Piece> {
     pieces.into_values().collect()
 }
 
-fn named(believed: &Believed) -> impl Iterator<Item = Piece> {
+fn named(believed: &VerifiedHead) -> impl Iterator<Item = Piece> {
     let head = &believed.head;
     let piece = |path, bytes, sha256, index| Piece {
         path,
@@ -89,7 +89,7 @@ pub async fn check(run: &Run, mirror: usize, shelf: &Shelf, ledger: &mut Ledger)
 type Both = Vec<(u64, Option<Finding>)>;
 
 async fn check_piece(run: &Run, mirror: usize, piece: &Piece, shelf: &Shelf) -> Result<Both, Error> {
-    let store = &*run.mirrors[mirror].store;
+    let store = &*run.mirrors()[mirror].store;
     let _room = run.budget.room(piece.bytes).await;
     let found = examine::file(store, &piece.path, piece.bytes, &piece.sha256).await?;
     let (read, mut flaw, good) = match found {
@@ -147,10 +147,10 @@ async fn signature(
 ) -> Examined<Bytes> {
     let file = match store.get(path, SIGNATURE_MAX_BYTES as u64).await {
         Ok(file) => file,
-        Err(e) => return Flaw::of(e).map(Err),
+        Err(e) => return Ok(Err(Flaw::of(e)?)),
     };
     let expected = match &piece.index {
-        Some((image, row)) => format!("hfl index {image} {} {}", row.version, row.index_sha256),
+        Some((image, row)) => crate::index::trusted_comment(image, row.version, &row.index_sha256),
         None => file_comment(&piece.path),
     };
     Ok(check_signature(&file, &expected, keys, good).map(|()| file))

@@ -4,43 +4,13 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::problem::{Checked, Place, Problem, ProblemKind};
+use super::problem::{Checked, Place, Problem};
 use crate::digest::Sha256;
 use crate::index::BlockRow;
 use crate::keys::PublicKey;
 use crate::layout::RepoPath;
 use crate::name::Name;
-use crate::publish::error::Error;
-use crate::store::{StoreError, StoreErrorKind};
-
-/// What is wrong with one object.
-#[derive(Debug, Clone)]
-pub struct Flaw {
-    /// What it is.
-    pub kind: ProblemKind,
-    /// The same for a person.
-    pub what: String,
-}
-
-impl Flaw {
-    /// A flaw of this kind.
-    pub fn new(kind: ProblemKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into() }
-    }
-
-    /// What a store's failure says about the object.
-    ///
-    /// # Errors
-    /// The store itself cannot be reached: then nothing is known about the object.
-    pub fn of(error: StoreError) -> Result<Self, Error> {
-        match error.kind() {
-            StoreErrorKind::Unreachable => Err(error.into()),
-            StoreErrorKind::NotFound => Ok(Self::new(ProblemKind::Missing, "not there")),
-            StoreErrorKind::TooLong => Ok(Self::new(ProblemKind::Wrong, format!("too long: {}", error.why()))),
-            _ => Ok(Self::new(ProblemKind::Unreadable, error.why())),
-        }
-    }
-}
+use crate::survey::{Flaw, ProblemKind};
 
 /// What an object should be, so that it can be had from elsewhere.
 #[derive(Debug, Clone)]

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::survey::ProblemKind;
+
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -27,24 +29,6 @@ pub enum Place {
     Store,
     /// Its public URL.
     Public,
-}
-
-/// What is wrong, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProblemKind {
-    /// It is not there.
-    Missing,
-    /// Its end is not there.
-    Truncated,
-    /// Other bytes are there, or bytes that prove nothing.
-    Wrong,
-    /// The mirror does not hand it out.
-    Unreadable,
-    /// The mirror is right in itself, but has not got what others have.
-    Behind,
-    /// Nothing names it: no harm, but space.
-    Stray,
 }
 
 impl Problem {

@@ -4,9 +4,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::examine::{self, Twice};
-use super::heads::{self, Believed, State};
-use super::ledger::{Finding, Flaw, Ledger};
-use super::problem::ProblemKind;
+use crate::survey::{HeadState, VerifiedHead, head};
+use super::ledger::{Finding, Ledger};
+use crate::survey::{Flaw, ProblemKind};
 use super::run::Run;
 use crate::block::zlib_max_bytes;
 use crate::index::BlockRow;
@@ -19,7 +19,7 @@ const BLOCKS_AT_ONCE: usize = 8;
 
 /// Compares the public side of `mirror` with its store. What is damaged in the store is not asked for again.
 pub async fn check(run: &Run, mirror: usize, sample: Vec<BlockRow>, ledger: &mut Ledger) {
-    let Some(public) = &run.mirrors[mirror].public else { return };
+    let Some(public) = &run.mirrors()[mirror].public else { return };
     let reader = Twice(&**public);
     if let Err(e) = check_all(run, mirror, &reader, sample, ledger).await {
         let flaw = Flaw::new(ProblemKind::Unreadable, format!("the public URL cannot be reached: {e}"));
@@ -66,23 +66,24 @@ fn note(ledger: &mut Ledger, path: RepoPath, examined: Result<bytes::Bytes, Flaw
 }
 
 /// The public head is the store's, or an older one that a cache still shows.
-async fn check_head(run: &Run, reader: &dyn Fetch, own: &Believed, ledger: &mut Ledger) -> Result<(), Error> {
+async fn check_head(run: &Run, reader: &dyn Fetch, own: &VerifiedHead, ledger: &mut Ledger) -> Result<(), Error> {
     let image = &own.head.image;
-    let flaw = match heads::read(reader, image, &run.options.believe.of(image)).await? {
-        State::Good(shown) if shown.file == own.file => {
+    let flaw = match head::read(reader, image, &run.options.policy.of(image)).await {
+        HeadState::Verified(shown) if shown.file == own.file => {
             ledger.read(shown.file.len() as u64);
             return Ok(());
         }
-        State::Good(shown) if heads::age(&shown.head) < heads::age(&own.head) => {
+        HeadState::Verified(shown) if head::age(&shown.head) < head::age(&own.head) => {
             let version = shown.head.newest().version;
             Flaw::new(
                 ProblemKind::Behind,
                 format!("shows an older head (version {version}): a cache before the mirror?"),
             )
         }
-        State::Good(_) => Flaw::new(ProblemKind::Wrong, "another head than the store has"),
-        State::Absent => Flaw::new(ProblemKind::Missing, "not there"),
-        State::Bad(flaw, _) | State::Foreign(_, flaw, _) => flaw,
+        HeadState::Verified(_) => Flaw::new(ProblemKind::Wrong, "another head than the store has"),
+        HeadState::Absent => Flaw::new(ProblemKind::Missing, "not there"),
+        HeadState::Damaged(flaw, _) | HeadState::Foreign(_, flaw, _) => flaw,
+        HeadState::Unreadable(e) => Flaw::of(e)?,
     };
     ledger.add([Finding::public(RepoPath::head(image), flaw)]);
     Ok(())

@@ -11,13 +11,14 @@ use futures_util::stream;
 
 use super::examine::{self, Examined};
 use super::files::check_signature;
-use super::ledger::{Finding, Flaw, Ledger, Object};
-use super::problem::{Place, ProblemKind};
+use super::ledger::{Finding, Ledger, Object};
+use crate::survey::{Flaw, ProblemKind};
+use super::problem::Place;
 use super::run::Run;
 use crate::keys::SIGNATURE_MAX_BYTES;
 use crate::layout::RepoPath;
 use crate::publish::error::{Error, ErrorKind};
-use crate::publish::release::list_text;
+use crate::image_list;
 use crate::store::{Fetch, Swap};
 
 /// Mends what can be mended on `mirror`; what cannot says why.
@@ -35,9 +36,9 @@ async fn mend_all(run: &Run, mirror: usize, findings: &mut [Finding]) -> Result<
     let is_body =
         |f: &Finding| matches!(f.object, Some(Object::Block(_) | Object::File { .. } | Object::Signature { .. }));
     if findings.iter().any(|f| f.object.is_some()) {
-        run.mirrors[mirror].confirm().await?;
+        run.mirrors()[mirror].confirm().await?;
     }
-    let bodies = stream::iter(findings.iter_mut().filter(|f| is_body(f)));
+    let bodies = stream::iter(findings.iter_mut().filter(|f| is_body(f) && !f.repaired));
     let mut bodies = bodies.map(|f| mend_body(run, mirror, f)).buffer_unordered(run.jobs(mirror));
     let mut written = false;
     while let Some(mended) = bodies.next().await {
@@ -45,7 +46,7 @@ async fn mend_all(run: &Run, mirror: usize, findings: &mut [Finding]) -> Result<
     }
     drop(bodies);
     if written {
-        run.mirrors[mirror].store.barrier().await?;
+        run.mirrors()[mirror].store.barrier().await?;
     }
     for finding in findings.iter_mut() {
         mend_list(run, mirror, finding).await?;
@@ -66,7 +67,7 @@ async fn mend_body(run: &Run, mirror: usize, finding: &mut Finding) -> Result<bo
         let Some(source) = run.source(other) else { continue };
         let _room = run.budget.room(object.max_bytes()).await;
         let Some(good) = run.good(other, object.read_right(source, &path).await) else { continue };
-        let store = &*run.mirrors[mirror].store;
+        let store = &*run.mirrors()[mirror].store;
         if let Err(e) = store.put_replace(&path, good.clone()).await {
             return settle(finding, e.into()).map(|()| false);
         }
@@ -96,8 +97,8 @@ fn not_repaired(finding: &mut Finding, why: &str) {
 
 async fn mend_list(run: &Run, mirror: usize, finding: &mut Finding) -> Result<(), Error> {
     let Some(Object::Images { old, names }) = finding.object.clone() else { return Ok(()) };
-    let Some(new) = list_text(&names) else { return Ok(()) };
-    swap(run, mirror, finding, old.as_deref(), new).await
+    let new = image_list::to_text(&names);
+    swap(run, mirror, finding, old.as_deref(), new.into()).await
 }
 
 async fn mend_head(run: &Run, mirror: usize, finding: &mut Finding, promise_broken: bool) -> Result<(), Error> {
@@ -115,8 +116,8 @@ async fn mend_head(run: &Run, mirror: usize, finding: &mut Finding, promise_brok
 }
 
 async fn swap(run: &Run, mirror: usize, finding: &mut Finding, old: Option<&[u8]>, new: Bytes) -> Result<(), Error> {
-    run.mirrors[mirror].confirm().await?;
-    match run.mirrors[mirror].store.swap(&finding.path, old, new).await {
+    run.mirrors()[mirror].confirm().await?;
+    match run.mirrors()[mirror].store.swap(&finding.path, old, new).await {
         Ok(Swap::Done) => finding.repaired = true,
         Ok(Swap::Changed) => not_repaired(finding, "it was changed meanwhile"),
         Err(e) => return settle(finding, e.into()),
@@ -151,7 +152,7 @@ impl Object {
             Self::Signature { of, bytes, sha256, keys } => {
                 let signature = match source.get(path, SIGNATURE_MAX_BYTES as u64).await {
                     Ok(signature) => signature,
-                    Err(e) => return Flaw::of(e).map(Err),
+                    Err(e) => return Ok(Err(Flaw::of(e)?)),
                 };
                 let signed = examine::file(source, of, *bytes, sha256).await?;
                 let checked = signed.and_then(|signed| check_signature(&signature, "", keys, Some(&signed)));

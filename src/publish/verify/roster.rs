@@ -5,21 +5,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::heads::{self, Believed, State};
-use super::ledger::{Finding, Flaw, Object};
-use super::look::Look;
-use super::problem::ProblemKind;
+use crate::survey::{HeadState, VerifiedHead, head};
+use super::ledger::{Finding, Object};
+use crate::survey::{Flaw, ProblemKind};
+use crate::survey::MirrorView;
 use crate::layout::RepoPath;
 use crate::name::Name;
-
-/// What one mirror showed: a look at it, and the head it has of each image.
-pub type Shown = (Look, BTreeMap<Name, State>);
 
 /// The images of a repository.
 #[derive(Debug, Default)]
 pub struct Roster {
     /// The newest believed head of each image that has one.
-    pub newest: BTreeMap<Name, Arc<Believed>>,
+    pub newest: BTreeMap<Name, Arc<VerifiedHead>>,
     /// The images that are checked, with a believed head or without.
     pub images: BTreeSet<Name>,
     /// Images of which no head is believed, and for which no key was meant.
@@ -28,13 +25,17 @@ pub struct Roster {
 
 impl Roster {
     /// The images that the mirrors show; `own` says for which of them a key is known here.
-    pub fn of<'a>(shown: impl Iterator<Item = &'a Shown> + Clone, own: impl Fn(&Name) -> bool) -> Self {
-        let names: BTreeSet<&Name> = shown.clone().flat_map(|(_, heads)| heads.keys()).collect();
+    pub fn of<'a>(
+        shown: impl Iterator<Item = &'a MirrorView> + Clone,
+        own: impl Fn(&Name) -> bool,
+        wanted: impl Fn(&Name) -> bool,
+    ) -> Self {
+        let names: BTreeSet<&Name> = shown.clone().flat_map(|view| view.heads.keys()).filter(|n| wanted(n)).collect();
         let mut roster = Self::default();
         for name in names {
-            let states = || shown.clone().filter_map(|(_, heads)| heads.get(name));
-            let newest = heads::newest(states().filter_map(State::good));
-            let foreign = states().any(|state| matches!(state, State::Foreign(..)));
+            let states = || shown.clone().filter_map(|view| view.heads.get(name));
+            let newest = head::newest(states().filter_map(HeadState::verified));
+            let foreign = states().any(|state| matches!(state, HeadState::Foreign(..)));
             if newest.is_none() && foreign && !own(name) {
                 roster.unchecked.insert(name.clone());
                 continue;
@@ -46,35 +47,37 @@ impl Roster {
     }
 
     /// The heads whose promises a mirror must keep: its own, and the newest one where its own is damaged or lost.
-    pub fn duty(&self, (look, heads): &Shown) -> Vec<Arc<Believed>> {
-        let duty = self.images.iter().filter_map(|name| match heads.get(name)? {
-            State::Good(own) => Some(Arc::clone(own)),
-            State::Absent if !look.names.contains(name) => None,
-            State::Absent | State::Bad(..) | State::Foreign(..) => self.newest.get(name).cloned(),
+    pub fn duty(&self, view: &MirrorView) -> Vec<Arc<VerifiedHead>> {
+        let duty = self.images.iter().filter_map(|name| match view.heads.get(name)? {
+            HeadState::Verified(own) => Some(Arc::clone(own)),
+            HeadState::Absent if !view.list.names.contains(name) => None,
+            HeadState::Absent | HeadState::Damaged(..) | HeadState::Foreign(..) | HeadState::Unreadable(_) => {
+                self.newest.get(name).cloned()
+            }
         });
         duty.collect()
     }
 
     /// What is wrong with a mirror's list of images and its heads.
-    pub fn judge(&self, shown: &Shown) -> Vec<Finding> {
-        let (look, heads) = shown;
-        let mut findings: Vec<Finding> = self.judge_list(shown).into_iter().collect();
+    pub fn judge(&self, view: &MirrorView) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = self.judge_list(view).into_iter().collect();
         for name in &self.images {
-            let Some(state) = heads.get(name) else { continue };
-            findings.extend(self.judge_head(name, state, look.names.contains(name)));
+            let Some(state) = view.heads.get(name) else { continue };
+            findings.extend(self.judge_head(name, state, view.list.names.contains(name)));
         }
-        if let Some(why) = &look.unlisted {
-            let what = format!("cannot be listed ({why}); every block was asked for instead");
+        if let Some(e) = &view.unlisted {
+            let what = format!("cannot be listed ({}); every block was asked for instead", e.why());
             findings.extend("blocks".parse().map(|path| Finding::stored(path, unreadable(what), None)).ok());
         }
         findings
     }
 
-    fn judge_list(&self, (look, heads): &Shown) -> Option<Finding> {
-        let here = |name: &&Name| heads.get(*name).is_some_and(|state| !matches!(state, State::Absent));
+    fn judge_list(&self, view: &MirrorView) -> Option<Finding> {
+        let list = &view.list;
+        let here = |name: &&Name| view.heads.get(*name).is_some_and(|state| !matches!(state, HeadState::Absent));
         let here: BTreeSet<Name> = self.images.iter().filter(here).cloned().collect();
-        let left_out: Vec<&str> = here.difference(&look.names).map(Name::as_str).collect();
-        let flaw = match (&look.flaw, &look.images, &left_out[..]) {
+        let left_out: Vec<&str> = here.difference(&list.names).map(Name::as_str).collect();
+        let flaw = match (&list.flaw, &list.file, &left_out[..]) {
             (Some(flaw), ..) => flaw.clone(),
             (None, _, []) => return None,
             (None, None, _) => Flaw::new(ProblemKind::Missing, "not there, though there are heads"),
@@ -83,42 +86,43 @@ impl Roster {
                 Flaw::new(ProblemKind::Wrong, what)
             }
         };
-        let names = look.names.union(&here).cloned().collect();
+        let names = list.names.union(&here).cloned().collect();
         // A list too long to be read cannot be replaced without knowing what is lost.
-        let readable = look.images.is_some() || look.flaw.is_none();
-        let object = readable.then(|| Object::Images { old: look.images.clone(), names });
+        let readable = list.file.is_some() || list.flaw.is_none();
+        let object = readable.then(|| Object::Images { old: list.file.clone(), names });
         Some(Finding::stored(RepoPath::images(), flaw, object))
     }
 
-    fn judge_head(&self, name: &Name, state: &State, listed: bool) -> Option<Finding> {
+    fn judge_head(&self, name: &Name, state: &HeadState, listed: bool) -> Option<Finding> {
         let newest = self.newest.get(name);
         let found = |flaw, object| Some(Finding::stored(RepoPath::head(name), flaw, object));
         let mendable = |old| Some(Object::Head { image: name.clone(), old });
         match state {
-            State::Absent if listed => {
+            HeadState::Absent if listed => {
                 let what = match newest {
                     Some(_) => "not there, though `images` names it",
                     None => "not there, though `images` names it: it was never published to the end",
                 };
                 found(Flaw::new(ProblemKind::Missing, what), mendable(None))
             }
-            State::Absent => {
+            HeadState::Absent => {
                 let version = newest?.head.newest().version;
                 let what = format!("has nothing of this image, of which there is version {version}; run hfl sync");
                 found(Flaw::new(ProblemKind::Behind, what), None)
             }
-            State::Good(own) => {
+            HeadState::Verified(own) => {
                 let newest = newest?;
-                let conflict = heads::conflict(&own.head, &newest.head);
-                found(conflict.or_else(|| heads::behind(&own.head, &newest.head))?, None)
+                let conflict = head::conflict(&own.head, &newest.head);
+                found(conflict.or_else(|| head::behind(&own.head, &newest.head))?, None)
             }
-            State::Bad(flaw, Some(old)) => {
+            HeadState::Damaged(flaw, Some(old)) => {
                 let cut = newest.is_some_and(|newest| newest.file.len() > old.len() && newest.file.starts_with(old));
                 let flaw = if cut { truncated(old.len(), newest?.file.len()) } else { flaw.clone() };
                 found(flaw, mendable(Some(old.clone())))
             }
-            State::Bad(flaw, None) => found(flaw.clone(), None),
-            State::Foreign(_, flaw, old) => found(flaw.clone(), mendable(Some(old.clone()))),
+            HeadState::Damaged(flaw, None) => found(flaw.clone(), None),
+            HeadState::Unreadable(e) => found(Flaw::of(e.clone()).ok()?, None),
+            HeadState::Foreign(_, flaw, old) => found(flaw.clone(), mendable(Some(old.clone()))),
         }
     }
 }

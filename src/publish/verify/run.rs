@@ -7,77 +7,82 @@ use std::time::Instant;
 
 use super::VerifyOptions;
 use super::examine::{Budget, Examined};
-use super::heads::Believed;
 use super::ledger::Ledger;
 use super::problem::{Checked, VerifyReport};
 use super::roster::Roster;
 use crate::name::Name;
 use crate::publish::error::{Error, ErrorKind};
-use crate::publish::mirror::{self, OpenMirror};
-use crate::publish::progress::{Event, Progress};
+use crate::publish::mirror::OpenMirror;
+use crate::publish::progress::Event;
+use crate::publish::repository::{Look, Repository, Watch};
 use crate::store::Fetch;
+use crate::survey::{Listing, VerifiedHead};
 
 /// A check under way.
-#[derive(Debug)]
 pub(super) struct Run {
     pub(super) options: VerifyOptions,
-    /// Those under check first.
-    pub(super) mirrors: Vec<OpenMirror>,
+    /// The mirrors under check first.
+    pub(super) repository: Repository,
     /// How many are under check.
     pub(super) chosen: usize,
     pub(super) roster: Roster,
     /// For each mirror, the heads whose promises it must keep.
-    pub(super) duty: Vec<Vec<Arc<Believed>>>,
+    pub(super) duty: Vec<Vec<Arc<VerifiedHead>>>,
     pub(super) budget: Budget,
     /// For each mirror, whether it went away while others were healed from it.
     away: Vec<AtomicBool>,
-    pub(super) progress: Tell,
 }
 
-/// Who is told.
-pub(super) struct Tell(Arc<dyn Progress>);
-
-impl std::fmt::Debug for Tell {
+impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tell")
-    }
-}
-
-impl Tell {
-    pub(super) fn event(&self, event: Event<'_>) {
-        self.0.event(event);
+        f.debug_struct("Run").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
 impl Run {
-    pub(super) async fn open(options: VerifyOptions, progress: Arc<dyn Progress>) -> Result<Self, Error> {
-        let mut mirrors = mirror::open_all(&options.mirrors, &options.relative_to).await?;
-        if let Some(name) = options.only.iter().find(|name| !mirrors.iter().any(|m| m.config.name == **name)) {
-            let names: Vec<&str> = mirrors.iter().map(OpenMirror::name).collect();
+    pub(super) async fn open(mut options: VerifyOptions, watch: Watch) -> Result<Self, Error> {
+        let mirrors = &mut options.work.mirrors.mirrors;
+        if let Some(name) = options.only.iter().find(|name| !mirrors.iter().any(|m| m.name == **name)) {
+            let names: Vec<&str> = mirrors.iter().map(|m| m.name.as_str()).collect();
             let error = Error::new(ErrorKind::Usage, format!("no enabled mirror is named {name}"));
             return Err(error.hint(format!("the mirrors are: {}", names.join(", "))));
         }
-        if options.repair {
-            mirror::lock_all(&mut mirrors).await?;
-        }
-        let is_chosen = |m: &OpenMirror| options.only.is_empty() || options.only.contains(&m.config.name);
-        mirrors.sort_by_key(|m| !is_chosen(m));
-        let chosen = mirrors.iter().filter(|m| is_chosen(m)).count();
+        let is_chosen = |name: &Name| options.only.is_empty() || options.only.contains(name);
+        mirrors.sort_by_key(|m| !is_chosen(&m.name));
+        let chosen = mirrors.iter().filter(|m| is_chosen(&m.name)).count();
         let away = mirrors.iter().map(|_| AtomicBool::new(false)).collect();
+        // Nothing is locked where nothing is to be written.
+        options.work.dry_run = !options.repair;
+        let look = Look::at_all(options.images.iter().cloned(), Listing::Everything);
+        let repository = Repository::open(options.work.clone(), options.policy.clone(), look, watch).await?;
         let (roster, duty, budget) = Default::default();
-        Ok(Self { options, mirrors, chosen, roster, duty, budget, away, progress: Tell(progress) })
+        Ok(Self { options, repository, chosen, roster, duty, budget, away })
+    }
+
+    pub(super) fn mirrors(&self) -> &[OpenMirror] {
+        &self.repository.mirrors
+    }
+
+    /// Set when the user wants it to end.
+    pub(super) fn cancel(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.repository.watch.cancel)
+    }
+
+    /// Tells the user what happens.
+    pub(super) fn tell(&self, event: Event<'_>) {
+        self.repository.watch.progress.event(event);
     }
 
     /// Lets the next one in.
     pub(super) async fn close(&mut self) {
-        mirror::unlock_all(&mut self.mirrors).await;
+        self.repository.close().await;
     }
 
     /// A mirror that went away takes no further part; anything else ends the check.
     pub(super) fn settle(&mut self, done: Vec<Result<(), Error>>) -> Result<(), Error> {
         for (mirror, done) in done.into_iter().enumerate() {
             match done {
-                Err(e) if e.kind() == ErrorKind::Unreachable => self.mirrors[mirror].fail(e),
+                Err(e) if e.kind() == ErrorKind::Unreachable => self.repository.mirrors[mirror].fail(e),
                 done => done?,
             }
         }
@@ -86,7 +91,7 @@ impl Run {
 
     pub(super) fn report(&self, ledgers: Vec<Ledger>, started: Instant) -> VerifyReport {
         let (mut problems, mut mirrors) = (Vec::new(), Vec::new());
-        for (mut ledger, mirror) in ledgers.into_iter().zip(&self.mirrors) {
+        for (mut ledger, mirror) in ledgers.into_iter().zip(self.mirrors()) {
             ledger.close();
             problems.extend(ledger.findings.iter().map(|finding| finding.problem(mirror.name())));
             let why = mirror.failed.as_ref().map(|failure| failure.why.clone());
@@ -111,13 +116,13 @@ impl Run {
 
     /// All mirrors but one.
     pub(super) fn others(&self, mirror: usize) -> impl Iterator<Item = usize> {
-        (0..self.mirrors.len()).filter(move |&other| other != mirror)
+        (0..self.mirrors().len()).filter(move |&other| other != mirror)
     }
 
     /// A mirror to heal from; `None` where it is away.
     pub(super) fn source(&self, mirror: usize) -> Option<&dyn Fetch> {
-        let up = self.mirrors[mirror].is_up() && !self.away[mirror].load(Relaxed);
-        up.then(|| &*self.mirrors[mirror].store as &dyn Fetch)
+        let up = self.mirrors()[mirror].is_up() && !self.away[mirror].load(Relaxed);
+        up.then(|| &*self.mirrors()[mirror].store as &dyn Fetch)
     }
 
     /// What a source had, if that was right. One that went away is not asked again: each question would take long.
@@ -130,7 +135,6 @@ impl Run {
 
     /// How many objects of a mirror are best under way at the same time.
     pub(super) fn jobs(&self, mirror: usize) -> usize {
-        let mirror = &self.mirrors[mirror];
-        mirror.config.jobs.map_or(mirror.store.jobs(), |jobs| jobs as usize)
+        self.mirrors()[mirror].jobs()
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use super::ledger::Flaw;
-use super::problem::ProblemKind;
+use crate::survey::{Flaw, ProblemKind};
 use crate::digest::{BlockId, Sha256};
 use crate::head::VersionRow;
 use crate::index::{BlockRow, Index};
 use crate::name::Name;
 use crate::publish::error::Error;
 use crate::publish::known::{Known, MirrorSet};
+use crate::split::Rule;
 
 /// The indexes that were read, as far as they matter: their blocks, and who must hold these.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ struct Taken {
     indexes: HashSet<Sha256>,
     /// Blocks of retired versions.
     waiting: HashSet<BlockId>,
+    /// How the images were cut.
+    rules: Vec<Rule>,
 }
 
 impl Shelf {
@@ -54,10 +56,18 @@ impl Shelf {
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.indexes.insert(row.index_sha256) {
+            if !taken.rules.contains(&header.split) {
+                taken.rules.push(header.split);
+            }
             let mirrors = self.promised.get(&row.index_sha256).copied().unwrap_or_default();
             mirrors.iter().try_for_each(|mirror| taken.known.add(&index, mirror))?;
         }
         Ok(None)
+    }
+
+    /// How the images were cut.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).rules.clone()
     }
 
     /// Whether this index was taken in.

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::ledger::{Finding, Flaw, Ledger};
-use super::look::Look;
-use super::problem::ProblemKind;
+use super::ledger::{Finding, Ledger};
+use crate::survey::{Flaw, ProblemKind};
+use crate::survey::MirrorView;
 use super::shelf::Shelf;
 use crate::layout::{Kind, RepoPath};
 
 /// Notes the strays among what is listed; `named` are the indexes and signatures that any head names.
-pub fn find(look: &Look, shelf: &Shelf, named: &BTreeSet<RepoPath>, ledger: &mut Ledger) {
-    let blocks = look.blocks.blocks().filter(|(id, _)| !shelf.names(id));
+pub fn find(look: &MirrorView, shelf: &Shelf, named: &BTreeSet<RepoPath>, ledger: &mut Ledger) {
+    let blocks = look.inventory.blocks.blocks().filter(|(id, _)| !shelf.names(id));
     let blocks = blocks.map(|(id, bytes)| (RepoPath::block(id), bytes));
-    let others = look.others.iter().filter(|entry| !named.contains(&entry.path));
+    let others = look.inventory.files.iter().filter(|e| may_be_stray(e.path.as_str()) && !named.contains(&e.path));
     let strays: Vec<(RepoPath, u64)> = blocks.chain(others.map(|entry| (entry.path.clone(), entry.bytes))).collect();
     ledger.checked.strays = Some(strays.len() as u64);
     ledger.checked.stray_bytes = strays.iter().map(|(_, bytes)| bytes).sum();
@@ -20,6 +20,11 @@ pub fn find(look: &Look, shelf: &Shelf, named: &BTreeSet<RepoPath>, ledger: &mut
         let flaw = Flaw::new(ProblemKind::Stray, format!("{bytes} bytes, {}", why(&path)));
         Finding::stored(path, flaw, None)
     }));
+}
+
+/// What is in the places of indexes, blocks and probes; elsewhere may be whatever the mirror's owner likes.
+fn may_be_stray(path: &str) -> bool {
+    ["blocks/", "index/", crate::publish::probe::PREFIX].iter().any(|prefix| path.starts_with(prefix))
 }
 
 fn why(path: &RepoPath) -> &'static str {

@@ -108,7 +108,7 @@ fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Re
     let mirrors = super::read_mirrors(to)?;
     let trust: Trust = args.trust.of(&name)?;
     let opened = super::runtime()?.block_on(async {
-        let stores = hfl::publish::readers(&mirrors, to.parent().unwrap_or(Path::new(""))).await?;
+        let stores = hfl::publish::readers(&super::reading(mirrors, to)).await?;
         anyhow::Ok(read::open(&stores, &name, &trust, Some(version)).await?)
     })?;
     Ok(Loaded { file_bytes: opened.row.index_bytes, index: opened.index })

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hfl::name::Name;
-use hfl::publish::{self, GcOptions, GcReport, Marked};
+use hfl::name::{Name, Version};
+use hfl::publish::{self, GcOptions, GcReport, MirrorPlan, Retired};
 
 use super::publish::write_mirror;
 use crate::exit;
@@ -21,11 +21,14 @@ const KEEP: u32 = 30;
   hfl gc --to mirrors.toml --keep 14 --keep-days 30
   hfl gc --to mirrors.toml --grace-days 0     at once: clients that still read an old version fail
 
-A version is marked first: the head no longer names it. Its blocks go with a run of hfl gc after the grace period, as far
-as no version of any image on any mirror names them. All mirrors must be reachable and all heads must verify, else nothing
-is removed. Exit codes: 0 done, 3 something did not verify, 4 a mirror cannot be reached, 6 some mirrors behind.")]
+  hfl gc --to mirrors.toml --image debian-ps3 --retire 17
+
+A version is retired first: the head no longer names it, and a signed record of it is kept. Its blocks go with a run of
+hfl gc after the grace period, as far as no version of any image on any mirror names them. Nothing is removed from a mirror
+on which a head is missing or does not verify. Exit codes: 0 done, 3 something did not verify, 4 no mirror can be reached,
+5 another publisher is at work, 6 some mirrors were left behind or left alone.")]
 pub struct Args {
-    /// Only mark old versions of this image; can be given several times [default: all whose key is at hand]
+    /// Only retire old versions of this image; can be given several times [default: all whose key is at hand]
     #[arg(long, value_name = "NAME")]
     image: Vec<Name>,
     /// Versions that stay, newest first [default: `keep` of mirrors.toml, else 30]
@@ -34,10 +37,13 @@ pub struct Args {
     /// Versions younger than so many days stay, too
     #[arg(long, value_name = "DAYS", default_value_t = 0)]
     keep_days: u32,
-    /// Days between marking and removing
+    /// Retire this version, too, however new it is; can be given several times
+    #[arg(long, value_name = "VERSION", requires = "image")]
+    retire: Vec<Version>,
+    /// Days between retiring and removing
     #[arg(long, value_name = "DAYS", default_value_t = 7)]
     grace_days: u32,
-    /// Go on even if more than half of all blocks would be removed
+    /// Retire versions even if more than half of all objects would be removed with them
     #[arg(long)]
     more_than_half: bool,
     #[command(flatten)]
@@ -55,6 +61,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         images: args.image,
         keep: keep as usize,
         keep_days: args.keep_days,
+        retire: args.retire,
         grace_days: args.grace_days,
         more_than_half: args.more_than_half,
     };
@@ -80,7 +87,8 @@ fn write_report(report: &GcReport, dry_run: bool, out: &mut String) -> std::fmt:
         writeln!(out, "{} is retired and goes after {}", pending.version, pending.after)?;
     }
     if swept.versions.is_empty() {
-        return writeln!(out, "nothing to remove");
+        writeln!(out, "nothing to remove")?;
+        return swept.mirrors.iter().try_for_each(|mirror| write_removed(mirror, out));
     }
     let verb = if dry_run { "would remove" } else { "removed" };
     writeln!(
@@ -91,14 +99,15 @@ fn write_report(report: &GcReport, dry_run: bool, out: &mut String) -> std::fmt:
         count(swept.files),
         swept.versions.join(", ")
     )?;
-    for mirror in &swept.mirrors {
-        let why = mirror.why.as_ref().map(|why| format!("; STOPPED: {why}")).unwrap_or_default();
-        writeln!(out, "  mirror  {}: {} objects{why}", mirror.name, count(mirror.removed))?;
-    }
-    Ok(())
+    swept.mirrors.iter().try_for_each(|mirror| write_removed(mirror, out))
 }
 
-fn write_marked(marked: &Marked, dry_run: bool, out: &mut String) -> std::fmt::Result {
+fn write_removed(mirror: &MirrorPlan, out: &mut String) -> std::fmt::Result {
+    let why = mirror.why.as_ref().map(|why| format!("; LEFT ALONE: {why}")).unwrap_or_default();
+    writeln!(out, "  mirror  {}: {} objects{why}", mirror.name, count(mirror.removed))
+}
+
+fn write_marked(marked: &Retired, dry_run: bool, out: &mut String) -> std::fmt::Result {
     if let Some(why) = &marked.skipped {
         return writeln!(out, "{}: left alone: {why}", marked.image);
     }

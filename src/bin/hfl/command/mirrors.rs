@@ -1,10 +1,10 @@
 //! `hfl mirrors`.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use hfl::publish::{self, Believe, Capabilities, ImageState, MirrorState, ProbeOptions, Verdict};
+use hfl::publish::{self, Capabilities, ImageState, MirrorState, ProbeOptions, Verdict};
 
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
@@ -33,10 +33,9 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.to)?;
-    let relative_to = args.to.parent().unwrap_or(Path::new("")).to_owned();
-    let key = mirrors.publish.key.as_ref().map(|key| relative_to.join(key));
-    let believe = Believe::kept(super::keyring(key));
-    let options = ProbeOptions { mirrors, relative_to, believe, count: args.count, trials: !args.no_probe };
+    let work = super::reading(mirrors, &args.to);
+    let policy = super::known_keys(&work);
+    let options = ProbeOptions { work, policy, count: args.count, trials: !args.no_probe };
     let cancel = super::cancel_on_signal()?;
     let show = Show::new(Verbosity::of(true, false));
     let states = super::runtime()?.block_on(publish::probe(&options, &show, &cancel))?;

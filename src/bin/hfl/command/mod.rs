@@ -26,7 +26,8 @@ use hfl::head::Trust;
 use hfl::keys::PublicKey;
 use hfl::mirrors::{FILE_MAX_BYTES, Mirrors};
 use hfl::name::Name;
-use hfl::publish::{Check, Error, ErrorKind, Keyring, Work};
+use hfl::publish::{Check, Error, ErrorKind, Keyring, Memory, Work};
+use hfl::survey::TrustPolicy;
 
 use crate::show::Verbosity;
 
@@ -175,6 +176,9 @@ pub struct ChangeArgs {
     /// Only say what would be done: objects and bytes for each mirror
     #[arg(long)]
     dry_run: bool,
+    /// Begin the image, or a mirror, anew where something says that it was published there before
+    #[arg(long)]
+    first: bool,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -218,10 +222,24 @@ fn work(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Work {
     let keyring = (!key.unsigned).then(|| keyring(file));
     let mut work = Work::new(mirrors, relative_to, keyring);
     work.dry_run = change.dry_run;
+    work.first = change.first;
+    work.memory = Memory::below(xdg("XDG_STATE_HOME", ".local/state").map(|state| state.join("hfl")).as_deref());
     work.min_mirrors = delivery.min_mirrors;
     work.patience = delivery.patience.into();
     work.check = if delivery.check == "list" { Check::List } else { Check::Head };
     work
+}
+
+/// The repository of a mirrors.toml, as it is only read.
+fn reading(mirrors: Mirrors, to: &Path) -> Work {
+    let relative_to = to.parent().unwrap_or(Path::new("")).to_owned();
+    let file = mirrors.publish.key.as_ref().map(|key| relative_to.join(key));
+    Work::new(mirrors, relative_to, Some(keyring(file)))
+}
+
+/// The keys that are known here.
+fn known_keys(work: &Work) -> TrustPolicy {
+    TrustPolicy::Known(work.keyring.as_ref().map(Keyring::known_keys).unwrap_or_default())
 }
 
 /// What a reader believes.
@@ -236,6 +254,17 @@ pub struct TrustArgs {
 }
 
 impl TrustArgs {
+    /// Whose signatures are accepted in a repository; without options, those of the keys that are known here.
+    fn policy(&self, work: &Work) -> anyhow::Result<TrustPolicy> {
+        if self.unsigned {
+            return Ok(TrustPolicy::Anyone);
+        }
+        let Some(given) = &self.key else { return Ok(known_keys(work)) };
+        let text = if Path::new(given).is_file() { std::fs::read_to_string(given)? } else { given.clone() };
+        let key = text.parse().map_err(|e| Error::new(ErrorKind::Usage, format!("--key: {e}")))?;
+        Ok(TrustPolicy::Key(key))
+    }
+
     /// What is believed of `image`; without options, the public key that publishing kept for it.
     fn of(&self, image: &Name) -> anyhow::Result<Trust> {
         if self.unsigned {

@@ -162,7 +162,7 @@ async fn record(
         Some(key) => Trust::Key(key.parse().map_err(|e| Error::local(format!("{key}: {e}")))?),
         None => Trust::Anyone,
     };
-    let stores = publish::readers(&options.work.mirrors, &options.work.relative_to).await?;
+    let stores = publish::readers(&options.work).await?;
     let version = Bootable::open(&stores, &options.name, &trust, None).await?;
     let has_profile = Profile::row_in(&version.opened.head, version.number()).is_some();
     if report.outcome == Outcome::NoChange && has_profile {

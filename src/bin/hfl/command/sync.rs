@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use hfl::name::Name;
-use hfl::publish::{self, Error, ErrorKind, Outcome, Planned, Report, Watch};
+use hfl::publish::{self, Outcome, Report, Watch};
 
 use super::publish::write_mirror;
 use crate::exit;
@@ -33,30 +33,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.change.to)?;
     let key = super::KeyArgs { key: None, unsigned: args.trust.unsigned };
     let work = super::work(&args.change, mirrors, key);
+    let policy = args.trust.policy(&work)?;
     let cancel = super::cancel_on_signal()?;
-    let runtime = super::runtime()?;
-    let images = if args.image.is_empty() {
-        runtime.block_on(publish::images(&work))?.into_iter().collect()
-    } else {
-        args.image.clone()
-    };
-    if images.is_empty() {
-        let error = Error::new(ErrorKind::Local, "there is no image on these mirrors");
-        return Err(error.hint("hfl publish puts one there").into());
-    }
-    let (mut reports, mut planned) = (Vec::new(), Planned::new());
-    for image in images {
-        let trust = args.trust.of(&image)?;
-        let show = Arc::new(Show::new(args.change.output.verbosity()));
-        let watch = Watch { progress: show, cancel: Arc::clone(&cancel) };
-        reports.push(runtime.block_on(publish::sync(work.clone(), image, trust, &mut planned, watch))?);
-    }
+    let progress = Arc::new(Show::new(args.change.output.verbosity()));
+    let watch = Watch { progress, cancel };
+    let report = super::runtime()?.block_on(publish::sync(work, args.image, policy, watch))?;
     if args.change.output.json {
-        exit::print_json(&reports)?;
+        exit::print_json(&report)?;
     } else if args.change.output.verbosity() != Verbosity::Quiet {
-        exit::print_with(|out| reports.iter().try_for_each(|report| write_report(report, out)))?;
+        exit::print_with(|out| report.images.iter().try_for_each(|image| write_report(image, out)))?;
     }
-    let behind = reports.iter().any(|report| report.behind().count() > 0);
+    let behind = !report.skipped.is_empty() || report.images.iter().any(|image| image.behind().count() > 0);
     Ok(if behind { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
 }
 

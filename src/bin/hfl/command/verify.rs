@@ -1,15 +1,13 @@
 //! `hfl verify`.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hfl::mirrors::Mirrors;
 use hfl::name::Name;
-use hfl::publish::{
-    self, Believe, Checked, Error, ErrorKind, Place, Problem, ProblemKind, VerifyOptions, VerifyReport,
-};
+use hfl::publish::{self, Checked, Place, Problem, VerifyOptions, VerifyReport};
+use hfl::survey::ProblemKind;
 
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
@@ -22,6 +20,7 @@ const PROBLEMS_SHOWN: usize = 50;
 #[command(after_help = "Examples:
   hfl verify --to mirrors.toml
   hfl verify --to mirrors.toml --deep --repair
+  hfl verify --to mirrors.toml --deep --repair --seed debian-ps3.img
   hfl verify --to mirrors.toml --mirror tokyo --image debian-ps3 --json
 
 Without --repair nothing is written and no lock is taken. Strays are told and left alone: hfl gc removes them.
@@ -46,6 +45,9 @@ pub struct Args {
     /// Replace what is damaged with what another mirror has right
     #[arg(long)]
     repair: bool,
+    /// Repair blocks from this image, too, where no mirror has them right; can be given several times
+    #[arg(long, value_name = "IMAGE", requires = "repair")]
+    seed: Vec<PathBuf>,
     #[command(flatten)]
     trust: super::TrustArgs,
     #[command(flatten)]
@@ -54,17 +56,17 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.to)?;
-    let relative_to = args.to.parent().unwrap_or(Path::new("")).to_owned();
-    let believe = believe(&args.trust, &mirrors, &relative_to)?;
+    let work = super::reading(mirrors, &args.to);
+    let policy = args.trust.policy(&work)?;
     let options = VerifyOptions {
-        mirrors,
-        relative_to,
+        work,
         only: args.mirror,
         images: args.image,
-        believe,
+        policy,
         deep: args.deep,
         sample: args.sample,
         repair: args.repair,
+        seeds: args.seed,
     };
     let cancel = super::cancel_on_signal()?;
     let show = Arc::new(Show::new(args.output.verbosity()));
@@ -78,20 +80,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         exit::print_with(|out| write_report(&report, out))?;
     }
     Ok(ExitCode::from(code))
-}
-
-fn believe(trust: &super::TrustArgs, mirrors: &Mirrors, relative_to: &Path) -> anyhow::Result<Believe> {
-    let text = match &trust.key {
-        _ if trust.unsigned => return Ok(Believe::Anyone),
-        Some(key) if Path::new(key).is_file() => std::fs::read_to_string(key)?,
-        Some(key) => key.clone(),
-        None => {
-            let key = mirrors.publish.key.as_ref().map(|key| relative_to.join(key));
-            return Ok(Believe::kept(super::keyring(key)));
-        }
-    };
-    let key = text.parse().map_err(|e| Error::new(ErrorKind::Usage, format!("--key: {e}")))?;
-    Ok(Believe::Key(key))
 }
 
 /// A mirror that is only behind, or away, holds nothing wrong.

@@ -186,7 +186,7 @@ impl Args {
         };
         let name: Name = name.parse().map_err(|e| command::usage(format!("`{name}`: {e}")))?;
         let mirrors = command::read_mirrors(to)?;
-        let stores = hfl::publish::readers(&mirrors, to.parent().unwrap_or(Path::new(""))).await?;
+        let stores = hfl::publish::readers(&super::super::reading(mirrors, to)).await?;
         Ok((stores, name, version))
     }
 }

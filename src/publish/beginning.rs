@@ -1,0 +1,119 @@
+//! The first version of an image: only where nothing says that there was one before.
+//!
+//! A head that is not there is no proof that there never was one: a disk may not be mounted, a file may have been lost, a
+//! mirror that has it may be away. Version numbers that are used again make clients refuse what is published.
+
+use super::error::{Error, ErrorKind};
+use super::memory::Remembered;
+use super::mirror::OpenMirror;
+use super::session::Session;
+use crate::layout::RepoPath;
+use crate::name::Name;
+use crate::survey::numbers::{self, Witness};
+use crate::survey::MirrorView;
+
+impl Session<'_> {
+    /// Takes the highest number that was ever used from what this machine remembers and from the indexes on the mirrors;
+    /// refuses to begin an image anew.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where there is no head, and something says that there was one.
+    pub(super) async fn take_numbers(&mut self) -> Result<(), Error> {
+        let remembered = self.repository.work.memory.recall(&self.name, &self.trust)?;
+        let is_here = self.is_here(&remembered);
+        if self.is_signed() || is_here {
+            self.base.highest = self.base.highest.max(remembered.highest());
+        }
+        let witnesses = self.witnesses().await;
+        if self.base.head.is_none() && !self.repository.work.first {
+            self.refuse_beginning(&remembered, is_here, &witnesses)?;
+        }
+        let proven = witnesses.iter().flatten().map(|(version, _)| *version).max();
+        self.base.highest = self.base.highest.max(proven);
+        Ok(())
+    }
+
+    /// Leaves out a directory in which nothing is any more, though this machine published there: its disk is probably not
+    /// mounted, and what would be written would lie below the place where it is mounted.
+    ///
+    /// # Errors
+    /// What is remembered cannot be read.
+    pub(super) fn leave_unmounted(&mut self) -> Result<(), Error> {
+        if self.repository.work.first {
+            return Ok(());
+        }
+        let remembered = self.repository.work.memory.recall(&self.name, &self.trust)?;
+        let Some((version, _)) = remembered.published else { return Ok(()) };
+        let relative_to = self.repository.work.relative_to.clone();
+        for (mirror, view) in self.repository.mirrors.iter_mut().zip(&self.repository.views) {
+            let is_empty = mirror.is_up() && mirror.head.is_none() && view.is_empty();
+            if is_empty && mirror.store.is_local() && remembered.places.contains(&mirror.place(&relative_to)) {
+                let message = format!(
+                    "{}: nothing is there, though version {version} of {} was published to it: is its disk mounted?",
+                    mirror.store.location(),
+                    self.name
+                );
+                let hint = "mount it; or say --first where it is to be filled anew";
+                mirror.fail(Error::new(ErrorKind::Unreachable, message).hint(hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one of the mirrors had what is remembered.
+    fn is_here(&self, remembered: &Remembered) -> bool {
+        let relative_to = &self.repository.work.relative_to;
+        self.repository.mirrors.iter().any(|m| remembered.places.contains(&m.place(relative_to)))
+    }
+
+    /// For each mirror, the highest index above the number that is known already.
+    async fn witnesses(&self) -> Vec<Option<Witness>> {
+        let accepted = self.repository.policy.of(&self.name);
+        let above = self.base.highest;
+        let looks = self.repository.mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| async {
+            let listed = view.inventory.indexes.get(&self.name).filter(|_| mirror.is_up())?;
+            numbers::highest(&*mirror.store, &self.name, listed, above, &accepted).await
+        });
+        futures_util::future::join_all(looks).await
+    }
+
+    fn refuse_beginning(
+        &self,
+        remembered: &Remembered,
+        is_here: bool,
+        witnesses: &[Option<Witness>],
+    ) -> Result<(), Error> {
+        let said = match remembered.published {
+            Some((version, _)) if is_here => Some(format!("version {version} was published from this machine")),
+            _ => self.said_by_mirrors(remembered, witnesses),
+        };
+        let Some(said) = said else { return Ok(()) };
+        let message = format!("{}: no mirror has its head, but {said}", self.name);
+        Err(Error::new(ErrorKind::Conflict, message).hint(
+            "is a disk not mounted, or a mirror not reached? put the head back, or say --first to begin this image anew \
+             with a higher version number",
+        ))
+    }
+
+    fn said_by_mirrors(&self, remembered: &Remembered, witnesses: &[Option<Witness>]) -> Option<String> {
+        let is_begun = remembered.published.is_none() && !remembered.intended.is_empty();
+        let mirrors = || self.repository.mirrors.iter().zip(&self.repository.views);
+        for ((mirror, view), witness) in mirrors().zip(witnesses) {
+            let intended = |(_, digest): &Witness| remembered.intended.iter().any(|(_, other)| other == digest);
+            if let Some((version, digest)) = witness.filter(|witness| !intended(witness)) {
+                let path = RepoPath::index(&self.name, version, &digest);
+                return Some(format!("there is {}/{path}", mirror.store.location()));
+            }
+            if !is_begun && names(view, mirror, &self.name) {
+                return Some(format!("{}/{} names it", mirror.store.location(), RepoPath::images()));
+            }
+        }
+        let is_new = self.key.as_ref().is_some_and(|key| key.is_new());
+        let away = mirrors().find_map(|(mirror, _)| Some((mirror.name(), mirror.failed.as_ref()?)));
+        away.filter(|_| !is_new && !is_begun).map(|(name, failure)| format!("mirror {name} may: {}", failure.why))
+    }
+}
+
+fn names(view: &MirrorView, mirror: &OpenMirror, image: &Name) -> bool {
+    mirror.is_up() && view.list.names.contains(image)
+}

@@ -1,0 +1,89 @@
+//! Carrying out a plan: mirror by mirror, and only as long as it is certain that nobody else works there.
+
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::plan::{MirrorPlan, Plan};
+use crate::head::HEAD_MAX_BYTES;
+use crate::layout::RepoPath;
+use crate::publish::error::{Error, ErrorKind};
+use crate::publish::mirror::OpenMirror;
+use crate::publish::repository::{Repository, Watch};
+use crate::survey::MirrorView;
+
+/// Removes what the plan names; notes what became of each mirror.
+pub(super) async fn apply(plan: &mut Plan, repository: &Repository) {
+    let (blocks, watch) = (plan.dead.iter().map(RepoPath::block).collect::<Vec<_>>(), &repository.watch);
+    let mirrors = plan.mirrors.iter_mut().zip(repository.mirrors.iter().zip(&repository.views));
+    let removals = mirrors.filter(|(plan, _)| plan.is_clear).map(|(plan, (mirror, view))| async {
+        if let Err(e) = remove(plan, mirror, view, &blocks, watch).await {
+            plan.why = Some(e.to_string());
+        }
+    });
+    join_all(removals).await;
+}
+
+/// Removes it all from one mirror: blocks first, so that what is left after a crash is still named by a record.
+async fn remove(
+    plan: &mut MirrorPlan,
+    mirror: &OpenMirror,
+    view: &MirrorView,
+    blocks: &[RepoPath],
+    watch: &Watch,
+) -> Result<(), Error> {
+    mirror.confirm().await?;
+    look_again(mirror, view).await?;
+    remove_all(mirror, blocks, mirror.jobs(), watch, &mut plan.removed).await?;
+    remove_all(mirror, &plan.files, 1, watch, &mut plan.removed).await
+}
+
+/// The heads are still those by which it was decided.
+async fn look_again(mirror: &OpenMirror, view: &MirrorView) -> Result<(), Error> {
+    let heads = view.heads.iter().filter_map(|(name, state)| Some((name, state.verified()?)));
+    for (name, head) in heads {
+        let path = RepoPath::head(name);
+        let found = mirror.store.get(&path, HEAD_MAX_BYTES).await?;
+        if found != head.file {
+            let message = format!("{}/{path}: changed by another publisher meanwhile", mirror.store.location());
+            return Err(Error::new(ErrorKind::Conflict, message).hint("run the same command again"));
+        }
+    }
+    Ok(())
+}
+
+async fn remove_all(
+    mirror: &OpenMirror,
+    paths: &[RepoPath],
+    jobs: usize,
+    watch: &Watch,
+    removed: &mut u64,
+) -> Result<(), Error> {
+    let remove = |path: &RepoPath| {
+        let path = path.clone();
+        async move {
+            if watch.cancel.load(Ordering::Relaxed) {
+                return Err(Error::interrupted());
+            }
+            if !mirror.is_certain() {
+                return Err(uncertain(mirror));
+            }
+            Ok(mirror.store.delete(&path).await?)
+        }
+    };
+    let mut gone = stream::iter(paths).map(remove).buffer_unordered(jobs);
+    while gone.try_next().await?.is_some() {
+        *removed += 1;
+    }
+    Ok(())
+}
+
+/// After a time in which another publisher may have been at work, what was decided before it counts no more.
+fn uncertain(mirror: &OpenMirror) -> Error {
+    let message = format!(
+        "{}: it was not certain any more that no other publisher is at work here; nothing more was removed",
+        mirror.store.location()
+    );
+    Error::new(ErrorKind::Conflict, message).hint("was this machine suspended? run the same command again")
+}

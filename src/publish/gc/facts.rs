@@ -1,0 +1,303 @@
+//! What a collection is decided by: what lives, what was retired, and on which mirrors anything is in doubt. All of it comes
+//! out of verified heads, signed records and the indexes that these name; a listing only says where to look.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use futures_util::future::join_all;
+
+use super::GcOptions;
+use super::retire::Choice;
+use crate::digest::{BlockId, Sha256};
+use crate::head::{Head, VersionRow};
+use crate::index::Index;
+use crate::layout::{Kind, RepoPath};
+use crate::name::{Name, Version};
+use crate::publish::error::{Error, ErrorKind};
+use crate::publish::mirror::{Failure, OpenMirror};
+use crate::publish::repository::Repository;
+use crate::read;
+use crate::retirement::Retirement;
+use crate::store::StoreErrorKind;
+use crate::survey::records::{self, RecordState};
+use crate::survey::{HeadState, MirrorView};
+use crate::time::Timestamp;
+
+/// All that [`Plan::compute`](super::Plan::compute) needs.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub now: Timestamp,
+    pub grace_days: u32,
+    /// Versions that were retired, the records of which verify, by the path of the record.
+    pub retirements: BTreeMap<RepoPath, Retirement>,
+    /// The blocks of those versions whose grace period is over, with the bytes of their files; none where no mirror has the
+    /// index any more.
+    pub blocks: BTreeMap<RepoPath, Option<Vec<(BlockId, u32)>>>,
+    /// Those of these blocks that a verified head names.
+    pub living_blocks: HashSet<BlockId>,
+    /// Indexes and files that a verified head names.
+    pub living_paths: HashSet<RepoPath>,
+    /// Versions that a verified head names, by the digest of their index.
+    pub living_versions: HashSet<Sha256>,
+    pub mirrors: Vec<MirrorFacts>,
+}
+
+/// What is known of one mirror.
+#[derive(Debug)]
+pub(super) struct MirrorFacts {
+    pub name: String,
+    /// Why nothing may be removed there.
+    pub doubt: Option<Failure>,
+    /// Files that it lists, by the version that they were published for.
+    pub files: HashMap<(Name, Version), Vec<RepoPath>>,
+    /// What lies in the place of a record and is none, and why.
+    pub refused: Vec<(RepoPath, String)>,
+}
+
+/// Gathers the facts; reads indexes only where something may be due.
+pub(super) async fn gather(options: &GcOptions, repository: &Repository) -> Result<Facts, Error> {
+    let found = read_records(repository).await;
+    let latest = records::latest(found.iter());
+    let mirrors = repository.mirrors.iter().zip(&repository.views).zip(&found);
+    let mut facts = Facts {
+        now: repository.work.host.now(),
+        grace_days: options.grace_days,
+        retirements: latest.into_iter().map(|(path, found)| (path, found.retirement)).collect(),
+        blocks: BTreeMap::new(),
+        living_blocks: HashSet::new(),
+        living_paths: HashSet::new(),
+        living_versions: HashSet::new(),
+        mirrors: mirrors.map(|((mirror, view), found)| mirror_facts(mirror, view, found)).collect(),
+    };
+    facts.take_heads(repository);
+    facts.read_due(repository).await;
+    if facts.blocks.values().flatten().flatten().next().is_some() {
+        facts.find_living(repository).await;
+    }
+    Ok(facts)
+}
+
+async fn read_records(repository: &Repository) -> Vec<BTreeMap<RepoPath, RecordState>> {
+    let reads = repository.mirrors.iter().zip(&repository.views).map(|(mirror, view)| async {
+        match mirror.is_up() {
+            true => records::read(&*mirror.store, &view.inventory.retirements, &repository.policy).await,
+            false => BTreeMap::new(),
+        }
+    });
+    join_all(reads).await
+}
+
+fn mirror_facts(mirror: &OpenMirror, view: &MirrorView, found: &BTreeMap<RepoPath, RecordState>) -> MirrorFacts {
+    let mut files: HashMap<(Name, Version), Vec<RepoPath>> = HashMap::new();
+    for entry in &view.inventory.files {
+        if let Some(owner) = entry.path.owner() {
+            files.entry(owner).or_default().push(entry.path.clone());
+        }
+    }
+    let refused = found.iter().filter_map(|(path, state)| match state {
+        RecordState::Refused(why) => Some((path.clone(), why.clone())),
+        RecordState::Verified(_) => None,
+    });
+    MirrorFacts { name: mirror.name().to_owned(), doubt: doubt(mirror, view), files, refused: refused.collect() }
+}
+
+/// Why nothing may be removed from a mirror: an image of which it is not certain what its head names.
+fn doubt(mirror: &OpenMirror, view: &MirrorView) -> Option<Failure> {
+    let unverified = |why: String, advice: String| {
+        Some(Failure { kind: ErrorKind::Unverified, why: format!("{why}, so nothing can be removed"), advice: Some(advice) })
+    };
+    if let Some(failure) = &mirror.failed {
+        let why = format!("{}; so nothing can be removed", failure.why);
+        return Some(Failure { why, ..failure.clone() });
+    }
+    if let Some(e) = &view.unlisted {
+        return unverified(format!("it cannot be listed: {e}"), "let the publisher list it".into());
+    }
+    if let Some(flaw) = &view.list.flaw {
+        return unverified(format!("its list of images: {}", flaw.what), "correct the list by hand".into());
+    }
+    let names: BTreeSet<&Name> = view.list.names.iter().chain(&view.inventory.heads).collect();
+    names.into_iter().find_map(|name| match view.heads.get(name) {
+        Some(HeadState::Verified(_)) => None,
+        None | Some(HeadState::Absent) => {
+            unverified(format!("the head of {name} is missing"), "bring it up to date with hfl sync".into())
+        }
+        Some(HeadState::Damaged(flaw, _)) => {
+            unverified(format!("{name}.head: {}", flaw.what), "repair it with hfl verify --repair".into())
+        }
+        Some(HeadState::Foreign(_, flaw, _)) => unverified(
+            format!("{name}.head: {}", flaw.what),
+            format!("put the public key of {name} as {name}.pub beside the other keys, or repair its head"),
+        ),
+        Some(HeadState::Unreadable(e)) => unverified(format!("{name}.head: {e}"), "wait for it, or repair it".into()),
+    })
+}
+
+impl Facts {
+    fn take_heads(&mut self, repository: &Repository) {
+        for (_, _, head) in repository.verified_heads() {
+            self.living_versions.extend(head.versions.iter().map(|row| row.index_sha256));
+            self.living_paths.extend(paths_of(head));
+        }
+    }
+
+    /// Reads the indexes of the versions whose grace period is over.
+    async fn read_due(&mut self, repository: &Repository) {
+        let due: Vec<_> = self.retirements.iter().filter(|(_, r)| self.is_due(r)).collect();
+        let mut read = BTreeMap::new();
+        for (path, retirement) in due {
+            match any_index(repository, &retirement.image, &retirement.row).await {
+                Found::Index(index) => {
+                    let blocks = index.blocks().iter().map(|row| (row.id, row.zlib_bytes)).collect();
+                    read.insert(path.clone(), Some(blocks));
+                }
+                Found::Gone => drop(read.insert(path.clone(), None)),
+                // It may come back: what it named is left for another time.
+                Found::Unreadable(_) => {}
+            }
+        }
+        self.blocks = read;
+    }
+
+    /// Whether the grace period of a version is over that no head names any more.
+    pub fn is_due(&self, retirement: &Retirement) -> bool {
+        let is_over = retirement.marked.plus_days(self.grace_days) <= self.now;
+        is_over && !self.living_versions.contains(&retirement.row.index_sha256)
+    }
+
+    /// Finds out which of the blocks that may go a verified head still names. The indexes are read one after the other, and
+    /// none of them is kept.
+    async fn find_living(&mut self, repository: &Repository) {
+        let candidates: HashSet<BlockId> = self.blocks.values().flatten().flatten().map(|(id, _)| *id).collect();
+        for (row, image, mirrors) in living_rows(repository) {
+            match any_index(repository, &image, &row).await {
+                Found::Index(index) => {
+                    let living = index.blocks().iter().map(|row| row.id).filter(|id| candidates.contains(id));
+                    self.living_blocks.extend(living);
+                }
+                Found::Gone => self.doubt_all(&mirrors, &image, &row, "no mirror has a good index of it"),
+                Found::Unreadable(why) => self.doubt_all(&mirrors, &image, &row, &why),
+            }
+        }
+    }
+
+    fn doubt_all(&mut self, mirrors: &[usize], image: &Name, row: &VersionRow, why: &str) {
+        for &mirror in mirrors {
+            let why = format!("{image} version {}: {why}, so nothing can be removed", row.version);
+            let advice = Some(format!("restore {} from a copy of the repository", row.index_path(image)));
+            self.mirrors[mirror].doubt.get_or_insert(Failure { kind: ErrorKind::Unverified, why, advice });
+        }
+    }
+
+    /// For a dry run: as if the versions that would be retired were so now.
+    pub fn assume_retired(&mut self, choices: &[Choice], repository: &Repository) {
+        for (choice, row) in choices.iter().flat_map(|choice| choice.rows.iter().map(move |row| (choice, row))) {
+            let Some(head) = repository.newest_head(&choice.image) else { continue };
+            let files = head.head.files.iter().filter(|file| file.path.belongs_to(&choice.image, row.version));
+            self.living_versions.remove(&row.index_sha256);
+            let retirement = Retirement {
+                image: choice.image.clone(),
+                marked: self.now.max(head.head.created),
+                row: row.clone(),
+                files: files.cloned().collect(),
+            };
+            self.retirements.insert(retirement.path(), retirement);
+        }
+    }
+}
+
+/// Indexes and files that a head names; a signature lives as long as what it signs.
+fn paths_of(head: &Head) -> impl Iterator<Item = RepoPath> {
+    let indexes = head.versions.iter().map(|row| row.index_path(&head.image));
+    let paths = indexes.chain(head.files.iter().map(|file| file.path.clone()));
+    paths.flat_map(|path| [path.signature(), path])
+}
+
+/// A version that a verified head names, its image, and the mirrors on which one does.
+type LivingRow = (VersionRow, Name, Vec<usize>);
+
+/// Every version that a verified head names.
+fn living_rows(repository: &Repository) -> Vec<LivingRow> {
+    let mut rows: BTreeMap<Sha256, LivingRow> = BTreeMap::new();
+    for (mirror, name, head) in repository.verified_heads() {
+        for row in &head.versions {
+            let living = rows.entry(row.index_sha256).or_insert_with(|| (row.clone(), name.clone(), Vec::new()));
+            living.2.push(mirror);
+        }
+    }
+    rows.into_values().collect()
+}
+
+/// How many objects the heads name, and how many of them they would still name without the versions in `retiring`.
+///
+/// # Errors
+/// An index that cannot be read: then it cannot be said how much would go.
+pub(super) async fn count_objects(
+    repository: &Repository,
+    retiring: &HashSet<(Name, Version)>,
+) -> Result<(usize, usize), Error> {
+    let (mut all, mut living): (HashSet<u64>, HashSet<u64>) = Default::default();
+    let (mut all_paths, mut living_paths) = (HashSet::new(), HashSet::new());
+    for (row, image, _) in living_rows(repository) {
+        let stays = !retiring.contains(&(image.clone(), row.version));
+        let index = match any_index(repository, &image, &row).await {
+            Found::Index(index) => index,
+            // What cannot be read cannot be counted; it is not removed either.
+            Found::Gone | Found::Unreadable(_) => continue,
+        };
+        // Eight bytes of a name are enough to count by.
+        for name in index.blocks().iter().filter_map(|row| row.id.0.first_chunk().copied().map(u64::from_be_bytes)) {
+            all.insert(name);
+            if stays {
+                living.insert(name);
+            }
+        }
+    }
+    for (_, name, head) in repository.verified_heads() {
+        let goes = |path: &RepoPath| {
+            let of_index = |kind| match kind {
+                Kind::Index(image, version, _) => Some((image, version)),
+                _ => None,
+            };
+            path.owner().or_else(|| of_index(path.kind())).is_some_and(|owner| retiring.contains(&owner))
+        };
+        for path in head.versions.iter().map(|row| row.index_path(name)).chain(head.files.iter().map(|f| f.path.clone())) {
+            if !goes(&path) {
+                living_paths.insert(path.clone());
+            }
+            all_paths.insert(path);
+        }
+    }
+    Ok((all.len() + all_paths.len(), living.len() + living_paths.len()))
+}
+
+/// What came of looking for an index on all mirrors.
+enum Found {
+    Index(Box<Index>),
+    /// Every mirror was asked, and none has it right.
+    Gone,
+    /// Some mirror could not be asked; why.
+    Unreadable(String),
+}
+
+/// An index from any mirror that has it.
+async fn any_index(repository: &Repository, image: &Name, row: &VersionRow) -> Found {
+    let mut unreadable = None;
+    for mirror in &repository.mirrors {
+        if let Some(failure) = &mirror.failed {
+            unreadable.get_or_insert_with(|| failure.why.clone());
+            continue;
+        }
+        match read::index(&*mirror.store, image, row).await {
+            Ok(index) => return Found::Index(Box::new(index)),
+            Err(e) => {
+                use StoreErrorKind::{NotFound, TooLong};
+                let kind = e.kind();
+                let is_answer = matches!(kind, read::ReadErrorKind::Unverified | read::ReadErrorKind::Store(NotFound | TooLong));
+                if !is_answer {
+                    unreadable.get_or_insert_with(|| e.to_string());
+                }
+            }
+        }
+    }
+    unreadable.map_or(Found::Gone, Found::Unreadable)
+}

@@ -1,0 +1,165 @@
+//! What goes from which mirror: decided from the facts alone, before anything is removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::facts::{Facts, MirrorFacts};
+use crate::digest::BlockId;
+use crate::layout::RepoPath;
+use crate::publish::error::Error;
+use crate::retirement::Retirement;
+
+/// What goes.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Plan {
+    /// Versions whose grace period is over, as `image version`.
+    pub versions: Vec<String>,
+    /// Versions that wait for their grace period to end.
+    pub pending: Vec<Pending>,
+    /// Blocks that nothing names any more.
+    pub blocks: u64,
+    /// Bytes of their files, as they were published.
+    pub zlib_bytes: u64,
+    /// Other objects: indexes, signatures, files, records.
+    pub files: u64,
+    /// Each mirror; none where there is nothing to remove.
+    pub mirrors: Vec<MirrorPlan>,
+    /// What the user should know of it.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+    /// The blocks.
+    #[serde(skip)]
+    pub(super) dead: BTreeSet<BlockId>,
+}
+
+/// A version that is retired and still there.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pending {
+    /// `image version`.
+    pub version: String,
+    /// When it may go.
+    pub after: String,
+}
+
+/// What goes from one mirror, and what became of that.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MirrorPlan {
+    /// Its name.
+    pub name: String,
+    /// Objects that are gone now.
+    pub removed: u64,
+    /// Why nothing was removed there, or why the rest is still there.
+    pub why: Option<String>,
+    /// Files, and last the records that name them: as long as one is there, a run that was cut short is done again.
+    #[serde(skip)]
+    pub(super) files: Vec<RepoPath>,
+    /// Whether anything may be removed there.
+    #[serde(skip)]
+    pub(super) is_clear: bool,
+}
+
+impl Plan {
+    /// Decides what goes.
+    pub(super) fn compute(facts: &Facts) -> Self {
+        let mut plan = Self::default();
+        let mut due: BTreeMap<&RepoPath, &Retirement> = BTreeMap::new();
+        for (path, retirement) in &facts.retirements {
+            if facts.is_due(retirement) && facts.blocks.contains_key(path) {
+                due.insert(path, retirement);
+            } else if !facts.living_versions.contains(&retirement.row.index_sha256) {
+                plan.pending.push(pending(retirement, facts.grace_days));
+            }
+        }
+        plan.warnings = warnings(facts, &due);
+        if due.is_empty() {
+            let in_doubt = facts.mirrors.iter().filter(|mirror| mirror.doubt.is_some());
+            plan.mirrors = in_doubt.map(|mirror| mirror_plan(mirror, facts, &due)).collect();
+            return plan;
+        }
+        plan.versions = due.values().map(|retirement| name(retirement)).collect();
+        plan.take_blocks(facts);
+        plan.mirrors = facts.mirrors.iter().map(|mirror| mirror_plan(mirror, facts, &due)).collect();
+        let files: BTreeSet<&RepoPath> =
+            plan.mirrors.iter().filter(|mirror| mirror.is_clear).flat_map(|mirror| &mirror.files).collect();
+        plan.files = files.len() as u64;
+        plan
+    }
+
+    fn take_blocks(&mut self, facts: &Facts) {
+        for (id, zlib_bytes) in facts.blocks.values().flatten().flatten() {
+            if !facts.living_blocks.contains(id) && self.dead.insert(*id) {
+                self.zlib_bytes += u64::from(*zlib_bytes);
+            }
+        }
+        self.blocks = self.dead.len() as u64;
+    }
+
+    /// Whether there is nothing to remove.
+    pub fn is_empty(&self) -> bool {
+        self.versions.is_empty()
+    }
+
+    /// The reason why something should be removed and nothing may be, on any mirror.
+    pub(super) fn nowhere(&self, facts: &Facts) -> Option<Error> {
+        if self.is_empty() || self.mirrors.iter().any(|mirror| mirror.is_clear) {
+            return None;
+        }
+        let (mirror, doubt) = facts.mirrors.iter().find_map(|mirror| Some((mirror, mirror.doubt.as_ref()?)))?;
+        let error = Error::new(doubt.kind, format!("mirror {}: {}", mirror.name, doubt.why));
+        Some(match &doubt.advice {
+            Some(advice) => error.hint(advice),
+            None => error,
+        })
+    }
+}
+
+fn name(retirement: &Retirement) -> String {
+    format!("{} {}", retirement.image, retirement.row.version)
+}
+
+fn pending(retirement: &Retirement, grace_days: u32) -> Pending {
+    Pending { version: name(retirement), after: retirement.marked.plus_days(grace_days).to_string() }
+}
+
+fn warnings(facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> Vec<String> {
+    let refused = facts.mirrors.iter().flat_map(|mirror| mirror.refused.iter().map(move |refused| (mirror, refused)));
+    let refused = refused.map(|(mirror, (path, why))| {
+        format!("mirror {}: {path} is not the record of a retired version ({why}); it decides nothing", mirror.name)
+    });
+    let gone = due.iter().filter(|(path, _)| facts.blocks.get(**path).is_some_and(Option::is_none));
+    let gone = gone.map(|(_, retirement)| format!("no mirror has the index of {}; its blocks stay", name(retirement)));
+    refused.chain(gone).collect()
+}
+
+fn mirror_plan(mirror: &MirrorFacts, facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> MirrorPlan {
+    let mut plan = MirrorPlan {
+        name: mirror.name.clone(),
+        why: mirror.doubt.as_ref().map(|doubt| doubt.why.clone()),
+        is_clear: mirror.doubt.is_none(),
+        ..MirrorPlan::default()
+    };
+    let mut files = BTreeSet::new();
+    for retirement in due.values() {
+        files.extend(files_of(retirement, mirror).filter(|path| !lives(path, facts)));
+    }
+    plan.files = files.into_iter().collect();
+    plan.files.extend(due.keys().map(|path| (*path).clone()));
+    plan
+}
+
+/// What was published for a version and no other: what its record names, and what else lies there in its places, such as a
+/// profile that was replaced.
+fn files_of<'a>(retirement: &'a Retirement, mirror: &'a MirrorFacts) -> impl Iterator<Item = RepoPath> + 'a {
+    let index = retirement.row.index_path(&retirement.image);
+    let named = retirement.files.iter().map(|file| file.path.clone()).chain([index]);
+    let named = named.flat_map(|path| [path.signature(), path]);
+    let listed = mirror.files.get(&(retirement.image.clone(), retirement.row.version));
+    named.chain(listed.into_iter().flatten().cloned())
+}
+
+/// Whether a head names this file, or what it is the signature of.
+fn lives(path: &RepoPath, facts: &Facts) -> bool {
+    let signed = path.as_str().strip_suffix(".minisig").and_then(|path| path.parse().ok());
+    facts.living_paths.contains(path) || signed.is_some_and(|path| facts.living_paths.contains(&path))
+}

@@ -1,0 +1,143 @@
+//! Retiring: the head stops naming old versions.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+use super::GcOptions;
+use super::facts;
+use crate::head::{Head, VersionRow};
+use crate::name::{Name, Version};
+use crate::publish::error::{Error, ErrorKind};
+use crate::publish::report::MirrorReport;
+use crate::publish::repository::Repository;
+use crate::publish::session::{Session, Signer};
+use crate::publish::sync::Planned;
+use crate::time::Timestamp;
+
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+/// What retiring did to one image.
+#[derive(Debug, Clone, Serialize)]
+pub struct Retired {
+    /// The image.
+    pub image: String,
+    /// The versions that stay, newest first.
+    pub kept: Vec<u32>,
+    /// The versions that were retired.
+    pub retired: Vec<u32>,
+    /// Why nothing was done, where nothing could be.
+    pub skipped: Option<String>,
+    /// What became of each mirror, where anything was to be done.
+    pub mirrors: Vec<MirrorReport>,
+}
+
+/// What was retired of one image, and how it is reported.
+pub(super) struct Choice {
+    pub image: Name,
+    pub rows: Vec<VersionRow>,
+    pub report: Retired,
+}
+
+/// Retires the versions that are neither among the newest nor young; of all images that are wanted and whose key is here.
+pub(super) async fn retire(options: &GcOptions, repository: &mut Repository) -> Result<Vec<Choice>, Error> {
+    let mut choices = Vec::new();
+    for image in wanted(options, repository) {
+        choices.push(choose(options, repository, &image)?);
+    }
+    if !options.more_than_half {
+        refuse_too_much(&choices, repository).await?;
+    }
+    for choice in choices.iter_mut().filter(|choice| choice.report.skipped.is_none()) {
+        choice.report.mirrors = carry_out(choice, repository).await?;
+    }
+    Ok(choices)
+}
+
+fn wanted(options: &GcOptions, repository: &Repository) -> Vec<Name> {
+    match options.images.is_empty() {
+        true => repository.verified_images().into_iter().collect(),
+        false => options.images.clone(),
+    }
+}
+
+fn choose(options: &GcOptions, repository: &Repository, image: &Name) -> Result<Choice, Error> {
+    let Some(newest) = repository.newest_head(image) else {
+        let message = format!("{image}: no mirror has a head of it that verifies");
+        return Err(Error::new(ErrorKind::Unverified, message));
+    };
+    let (rows, mut skipped) = (old(&newest.head, options, repository.work.host.now())?, None);
+    if let Err(e) = Signer::for_change(repository.work.keyring.as_ref(), image) {
+        // Another publisher's image: its versions are not ours to retire, and its blocks live.
+        if e.kind() != ErrorKind::Usage || !options.images.is_empty() {
+            return Err(e);
+        }
+        skipped = Some(e.to_string());
+    }
+    let rows = if skipped.is_some() { Vec::new() } else { rows };
+    let gone: Vec<u32> = rows.iter().map(|row| row.version.number()).collect();
+    let all = newest.head.versions.iter().map(|row| row.version.number());
+    let kept = if skipped.is_some() { Vec::new() } else { all.filter(|v| !gone.contains(v)).collect() };
+    let report = Retired { image: image.to_string(), kept, retired: gone, skipped, mirrors: Vec::new() };
+    Ok(Choice { image: image.clone(), rows, report })
+}
+
+/// The versions beyond the newest `keep` that are not younger than `keep_days`, and those that are to go in any case.
+fn old(head: &Head, options: &GcOptions, now: Timestamp) -> Result<Vec<VersionRow>, Error> {
+    for version in &options.retire {
+        let why = match head.version(*version) {
+            Some(row) if row.version == head.newest().version => "is the newest one and stays",
+            Some(_) => continue,
+            None => "is not there",
+        };
+        return Err(Error::new(ErrorKind::Usage, format!("version {version} of {} {why}", head.image)));
+    }
+    let is_young =
+        |row: &VersionRow| now.unix().saturating_sub(row.created.unix()) < u64::from(options.keep_days) * DAY_SECONDS;
+    let is_old = |i: usize, row: &VersionRow| i >= options.keep.max(1) && !is_young(row);
+    let rows = head.versions.iter().enumerate();
+    let rows = rows.filter(|(i, row)| is_old(*i, row) || options.retire.contains(&row.version));
+    Ok(rows.map(|(_, row)| row.clone()).collect())
+}
+
+/// Refuses to retire versions that own more than half of all objects that the heads name.
+async fn refuse_too_much(choices: &[Choice], repository: &Repository) -> Result<(), Error> {
+    let retiring: HashSet<(Name, Version)> =
+        choices.iter().flat_map(|c| c.rows.iter().map(|row| (c.image.clone(), row.version))).collect();
+    if retiring.is_empty() {
+        return Ok(());
+    }
+    let (all, living) = facts::count_objects(repository, &retiring).await?;
+    if (all - living) * 2 <= all {
+        return Ok(());
+    }
+    let message = format!("{} of {all} objects would be removed: more than half", all - living);
+    Err(Error::new(ErrorKind::Usage, message)
+        .hint("say --more-than-half if that is what you want; nothing was retired or removed"))
+}
+
+async fn carry_out(choice: &Choice, repository: &mut Repository) -> Result<Vec<MirrorReport>, Error> {
+    if choice.rows.is_empty() && repository.agrees_on(&choice.image) {
+        return Ok(Vec::new());
+    }
+    repository.forgive();
+    let signer = Signer::for_change(repository.work.keyring.as_ref(), &choice.image)?;
+    let mut session = Session::begin(repository, choice.image.clone(), signer).await?;
+    if session.base.is_split {
+        let message = format!("two mirrors have different newest versions of {} under one number", choice.image);
+        return Err(Error::new(ErrorKind::Conflict, message).hint("run hfl sync first: the next version ends it"));
+    }
+    let plan = match (choice.rows.is_empty(), session.is_uneven()) {
+        (true, false) => return Ok(Vec::new()),
+        // A publisher that retired them died before all mirrors had the head.
+        (true, true) => session.planner(None, false).plan_standing()?,
+        (false, _) => session.planner(None, false).plan_retirement(&choice.rows)?,
+    };
+    let report = if session.repository.work.dry_run {
+        session.preview(&plan, &mut Planned::new()).await?
+    } else {
+        let uploads = session.start_uploads();
+        session.carry_out(&plan, uploads).await?
+    };
+    Ok(report.mirrors)
+}

@@ -1,0 +1,82 @@
+//! Repairing blocks from images at hand: what no mirror may have right any more.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::ledger::{Ledger, Object};
+use super::run::Run;
+use super::shelf::Shelf;
+use crate::block::LEVEL_DEFAULT;
+use crate::digest::BlockId;
+use crate::index::BlockRow;
+use crate::publish::error::Error;
+use crate::publish::remake::Remake;
+use crate::publish::spool::{Spool, Spooled};
+use crate::split::Rule;
+use crate::store::Store;
+
+/// Bytes of blocks that may wait on disk.
+const SPOOL_MAX_BYTES: u64 = 8 << 30;
+
+/// Puts back the damaged blocks that the seeds have.
+///
+/// # Errors
+/// A seed that cannot be read; a mirror whose lock was lost.
+pub async fn repair(run: &Run, shelf: &Shelf, ledgers: &mut [Ledger]) -> Result<(), Error> {
+    let findings = ledgers.iter().flat_map(|ledger| &ledger.findings);
+    let blocks = findings.filter_map(|finding| match finding.object {
+        Some(Object::Block(row)) => Some((row.id, row)),
+        _ => None,
+    });
+    let rows: BTreeMap<BlockId, BlockRow> = blocks.collect();
+    if rows.is_empty() || run.options.seeds.is_empty() {
+        return Ok(());
+    }
+    let made = make(run, &shelf.rules(), rows.into_values().collect()).await?;
+    for (mirror, ledger) in ledgers.iter_mut().enumerate() {
+        if run.mirrors()[mirror].is_up() {
+            put_back(run, mirror, ledger, &made).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Those of the blocks that the seeds have, cut as the images were.
+async fn make(run: &Run, rules: &[Rule], rows: Vec<BlockRow>) -> Result<HashMap<BlockId, Spooled>, Error> {
+    let spool = Spool::new(std::env::temp_dir(), SPOOL_MAX_BYTES);
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let (made, rows) = (Arc::new(Mutex::new(HashMap::new())), Arc::new(rows));
+    for (seed, rule) in run.options.seeds.iter().flat_map(|seed| rules.iter().map(move |rule| (seed, *rule))) {
+        let (image, spool) = (seed.clone(), Arc::clone(&spool));
+        let remake = Remake { image, rule, level: LEVEL_DEFAULT, jobs, spool };
+        let (made, rows, cancel) = (Arc::clone(&made), Arc::clone(&rows), run.cancel());
+        let pass = tokio::task::spawn_blocking(move || {
+            remake.run(&rows, &cancel, &|block: Spooled| {
+                made.lock().unwrap_or_else(PoisonError::into_inner).insert(block.row().id, block);
+            })
+        });
+        pass.await.map_err(|e| Error::local(e.to_string()))??;
+    }
+    let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(std::mem::take(&mut *made))
+}
+
+async fn put_back(
+    run: &Run,
+    mirror: usize,
+    ledger: &mut Ledger,
+    made: &HashMap<BlockId, Spooled>,
+) -> Result<(), Error> {
+    run.mirrors()[mirror].confirm().await?;
+    let store: &dyn Store = &*run.mirrors()[mirror].store;
+    for finding in &mut ledger.findings {
+        let Some(Object::Block(row)) = &finding.object else { continue };
+        let Some(block) = made.get(&row.id) else { continue };
+        let file = block.read().map_err(|e| Error::io(Path::new("the spool file"), &e))?;
+        store.put_replace(&finding.path, file.clone()).await?;
+        finding.repaired = store.get(&finding.path, file.len() as u64).await.is_ok_and(|found| found == file);
+    }
+    store.barrier().await?;
+    Ok(())
+}

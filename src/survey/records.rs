@@ -1,0 +1,74 @@
+//! The records of retired versions on all mirrors: those that verify, and of several the one that was marked last.
+
+use std::collections::BTreeMap;
+
+use super::trust::TrustPolicy;
+use crate::layout::{Kind, RepoPath};
+use crate::retirement::{FILE_MAX_BYTES, Retirement};
+use crate::store::{Fetch, StoreErrorKind};
+
+/// The most records that are read of one mirror in one run; the others wait for the next one.
+const RECORDS_MAX: usize = 4096;
+
+/// A record, and its file.
+#[derive(Debug, Clone)]
+pub struct FoundRecord {
+    /// What it says.
+    pub retirement: Retirement,
+    /// Its file.
+    pub file: bytes::Bytes,
+}
+
+/// What was found at a place where a record should be.
+#[derive(Debug)]
+pub enum RecordState {
+    /// A record that verifies.
+    Verified(Box<FoundRecord>),
+    /// Something that is none: it decides nothing. Why it is none.
+    Refused(String),
+}
+
+/// The records of one mirror that it lists at these paths.
+pub async fn read(store: &dyn Fetch, paths: &[RepoPath], policy: &TrustPolicy) -> BTreeMap<RepoPath, RecordState> {
+    let mut records = BTreeMap::new();
+    for path in paths.iter().take(RECORDS_MAX) {
+        match read_one(store, path, policy).await {
+            Some(state) => drop(records.insert(path.clone(), state)),
+            None => continue,
+        }
+    }
+    records
+}
+
+/// The record at `path`; `None` where there is none.
+pub async fn read_one(store: &dyn Fetch, path: &RepoPath, policy: &TrustPolicy) -> Option<RecordState> {
+    let Kind::Retirement(image, ..) = path.kind() else { return None };
+    let file = match store.get(path, FILE_MAX_BYTES).await {
+        Ok(file) => file,
+        Err(e) if e.kind() == StoreErrorKind::NotFound => return None,
+        Err(e) => return Some(RecordState::Refused(e.to_string())),
+    };
+    let mut why = String::from("no key is known for it");
+    for trust in policy.of(&image).any {
+        match Retirement::read(&file, path, &trust) {
+            Ok(retirement) => return Some(RecordState::Verified(Box::new(FoundRecord { retirement, file }))),
+            Err(e) => why = e.to_string(),
+        }
+    }
+    Some(RecordState::Refused(why))
+}
+
+/// Of the verified records of several mirrors, for each path the one that was marked last.
+pub fn latest<'a>(
+    mirrors: impl Iterator<Item = &'a BTreeMap<RepoPath, RecordState>>,
+) -> BTreeMap<RepoPath, FoundRecord> {
+    let mut latest: BTreeMap<RepoPath, FoundRecord> = BTreeMap::new();
+    for (path, state) in mirrors.flatten() {
+        let RecordState::Verified(found) = state else { continue };
+        let is_later = |before: &FoundRecord| before.retirement.marked < found.retirement.marked;
+        if latest.get(path).is_none_or(is_later) {
+            latest.insert(path.clone(), (**found).clone());
+        }
+    }
+    latest
+}
