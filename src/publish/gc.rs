@@ -80,7 +80,7 @@ async fn run(options: &GcOptions, repository: &mut Repository) -> Result<GcRepor
     let marked = retire::retire(options, repository).await?;
     watch.progress.event(Event::Step("looking for what nothing names any more"));
     repository.forgive();
-    let mut facts = facts::gather(options, repository).await?;
+    let mut facts = facts::gather(options, repository, &marked).await?;
     if options.work.dry_run {
         facts.assume_retired(&marked, repository);
     }

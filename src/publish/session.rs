@@ -24,6 +24,7 @@ use super::repository::Repository;
 use super::sync::Planned;
 use super::upload::{Sent, Uploader};
 use crate::head::{Head, Trust};
+use crate::index::BlockRow;
 use crate::layout::RepoPath;
 use crate::name::{Label, Name, Version};
 use crate::survey::{BlockListing, HeadState, TrustPolicy};
@@ -344,8 +345,9 @@ impl<'a> Session<'a> {
             let mut sent = Sent { objects: plan.cut.new.blocks, bytes: plan.cut.new.zlib_bytes, ..Sent::default() };
             let mut files = Files::default();
             if self.mirrors()[i].is_up() {
+                self.remade(plan, i).filter(|row| planned.insert((i, row.id))).for_each(|row| sent.expect(row));
                 let missing = self.missing(plan, i).await?;
-                missing.iter().filter(|job| planned.insert((i, job.row().id))).for_each(|job| sent.expect(job));
+                missing.iter().filter(|job| planned.insert((i, job.row().id))).for_each(|job| sent.expect(job.row()));
                 if self.is_behind(plan, i) {
                     files = self.expected_files(plan, &pages, i).await?;
                 }
@@ -354,6 +356,12 @@ impl<'a> Session<'a> {
         }
         report.finish(self.started);
         Ok(report)
+    }
+
+    /// The blocks that a mirror does not hold, though others do, and that were made again from the image.
+    fn remade<'b>(&'b self, plan: &'b Plan, mirror: usize) -> impl Iterator<Item = &'b BlockRow> {
+        let known = plan.cut.remade.iter().filter_map(|id| self.base.known.get(id));
+        known.filter(move |known| !known.holders.contains(mirror)).map(|known| &known.row)
     }
 
     fn warn(&self, plan: &Plan) {

@@ -237,9 +237,9 @@ async fn read_spooled(spooled: &Arc<Spooled>) -> Result<Bytes, Error> {
 
 impl Sent {
     /// Counts a block that is going to be sent.
-    pub fn expect(&mut self, job: &Job) {
+    pub fn expect(&mut self, row: &BlockRow) {
         self.objects += 1;
-        self.bytes += job.bytes();
+        self.bytes += u64::from(row.zlib_bytes);
     }
 
     /// Counts more of them.

@@ -101,7 +101,7 @@ fn the_unsigned_head_reads_and_writes_the_same_and_is_believed_only_on_request()
     assert!(!sealed.is_signed());
     assert_eq!(sealed.to_bytes(), file);
     let refused = sealed.clone().verify(&Trust::Key(golden_key())).expect_err("not signed");
-    assert_eq!(refused.to_string(), "the head is not signed, and a key is pinned");
+    assert_eq!(refused.to_string(), "it is not signed, and a key is pinned");
     let head = sealed.verify(&Trust::Anyone).expect("asked for");
     assert_eq!((head.expires, head.mirrors.len(), head.files.len(), head.versions.len()), (None, 0, 0, 1));
 }

@@ -91,6 +91,7 @@ mod publish_locks;
 mod publish_mirrors;
 mod publish_profile;
 mod publish_sync;
+mod publish_trust;
 mod publish_verify;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_verify_kinds;

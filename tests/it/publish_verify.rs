@@ -257,7 +257,7 @@ fn a_mirror_that_is_behind_is_not_damaged() {
     let (code, report) = verify(&lab, &["--repair"]);
     assert_eq!((code, problems(&report)), (6, vec!["b store behind os.head".into()]));
     assert!(lab.files("b").is_empty(), "verify does not sync");
-    lab.publish(&["os.img"]);
+    lab.publish(&["os.img", "--first"]);
     let old = fs::read(lab.path("b/os.head")).unwrap();
     lab.publish(&["os.img", "--force"]);
     fs::write(lab.path("b/os.head"), old).unwrap();
@@ -331,6 +331,7 @@ fn images_of_somebody_else_are_not_called_damaged() {
     assert_eq!(verify(&lab, &[]).1["images"], serde_json::json!(["os", "other"]));
     let other = lab.path("home/.config/hfl/keys/other.pub");
     let others = fs::read_to_string(&other).unwrap();
+    fs::remove_file(other.with_extension("key")).unwrap();
     fs::remove_file(other).unwrap();
     let (code, report) = verify(&lab, &[]);
     assert_eq!((code, problems(&report)), (0, vec![]));
@@ -339,6 +340,7 @@ fn images_of_somebody_else_are_not_called_damaged() {
     assert!(
         lab.fails(2, &["verify", "--to", "mirrors.toml", "--image", "other"]).contains("no key is known for other")
     );
+    fs::remove_file(key.with_extension("key")).unwrap();
     fs::remove_file(&key).unwrap();
     assert!(lab.fails(2, &["verify", "--to", "mirrors.toml"]).contains("no key is known for os"));
     let with = |public: &str| verify(&lab, &["--key", public.lines().nth(1).unwrap()]);
@@ -357,8 +359,10 @@ fn repairing_waits_for_nobody_and_disturbs_nobody() {
     let base = fs::File::open(lab.path("b")).unwrap();
     rustix::fs::flock(&base, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     assert_eq!(verify(&lab, &["--deep"]).0, 0);
-    let text = lab.fails(5, &["verify", "--to", "mirrors.toml", "--repair"]);
-    assert!(text.contains("another publisher is at work"), "{text}");
+    let (code, report) = verify(&lab, &["--repair"]);
+    assert_eq!((code, report["mirrors"][0]["why"].is_null()), (6, true), "the free mirror is checked: {report}");
+    assert!(report["mirrors"][1]["why"].as_str().unwrap().contains("another publisher is at work"), "{report}");
+    lab.fails(5, &["verify", "--to", "mirrors.toml", "--repair", "--mirror", "b"]);
     drop(base);
     assert_eq!(verify(&lab, &["--repair"]).0, 0);
 }

@@ -54,8 +54,8 @@ pub(super) struct MirrorFacts {
 }
 
 /// Gathers the facts; reads indexes only where something may be due.
-pub(super) async fn gather(options: &GcOptions, repository: &Repository) -> Result<Facts, Error> {
-    let found = read_records(repository).await;
+pub(super) async fn gather(options: &GcOptions, repository: &Repository, retired: &[Choice]) -> Result<Facts, Error> {
+    let found = read_records(repository, &records_of(retired)).await;
     let latest = records::latest(found.iter());
     let mirrors = repository.mirrors.iter().zip(&repository.views).zip(&found);
     let mut facts = Facts {
@@ -76,12 +76,20 @@ pub(super) async fn gather(options: &GcOptions, repository: &Repository) -> Resu
     Ok(facts)
 }
 
-async fn read_records(repository: &Repository) -> Vec<BTreeMap<RepoPath, RecordState>> {
+/// The records that were made by this run: they are in no listing yet.
+fn records_of(retired: &[Choice]) -> Vec<RepoPath> {
+    let rows = retired.iter().flat_map(|choice| choice.rows.iter().map(move |row| (&choice.image, row)));
+    rows.map(|(image, row)| RepoPath::retirement(image, row.version, &row.index_sha256)).collect()
+}
+
+async fn read_records(repository: &Repository, new: &[RepoPath]) -> Vec<BTreeMap<RepoPath, RecordState>> {
     let reads = repository.mirrors.iter().zip(&repository.views).map(|(mirror, view)| async {
-        match mirror.is_up() {
-            true => records::read(&*mirror.store, &view.inventory.retirements, &repository.policy).await,
-            false => BTreeMap::new(),
+        if !mirror.is_up() {
+            return BTreeMap::new();
         }
+        let listed = view.inventory.retirements.iter().filter(|path| !new.contains(path));
+        let paths: Vec<RepoPath> = new.iter().chain(listed).cloned().collect();
+        records::read(&*mirror.store, &paths, &repository.policy).await
     });
     join_all(reads).await
 }
