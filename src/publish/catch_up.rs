@@ -11,6 +11,7 @@ use super::error::{Error, ErrorKind};
 use super::known::MirrorSet;
 use super::options::Check;
 use super::plan::Plan;
+use super::progress::Event;
 use super::release::{Files, Object, file_comment};
 use super::session::Session;
 use super::upload::Job;
@@ -29,6 +30,8 @@ pub(super) struct OlderFile {
     pub bytes: u64,
     sha256: Sha256,
     comment: String,
+    /// Whether the mirror's own head names it already.
+    is_named: bool,
 }
 
 impl Session<'_> {
@@ -88,24 +91,25 @@ impl Session<'_> {
     pub(super) fn older_files(&self, plan: &Plan, mirror: usize) -> Vec<OlderFile> {
         let Some(head) = &self.base.head else { return Vec::new() };
         let is_damaged = self.base.damaged.contains(mirror);
-        let own = self.mirrors()[mirror].head.as_ref().map(|own| &own.head).filter(|_| !is_damaged);
-        let row_is_new = |row: &&VersionRow| own.is_none_or(|own| own.version(row.version) != Some(row));
-        let file_is_new = |file: &&FileRow| own.is_none_or(|own| !own.files.contains(file));
-        let is_kept = |row: &&VersionRow| plan.head.version(row.version) == Some(row);
-        let indexes = head.versions.iter().filter(row_is_new).filter(is_kept).map(|row| OlderFile {
+        let own = self.mirrors()[mirror].head.as_ref().map(|own| &own.head);
+        let names_row = |row: &VersionRow| own.is_some_and(|own| own.version(row.version) == Some(row));
+        let names_file = |file: &FileRow| own.is_some_and(|own| own.files.contains(file));
+        let indexes = head.versions.iter().filter(|row| plan.head.version(row.version) == Some(row));
+        let indexes = indexes.map(|row| OlderFile {
             path: row.index_path(&head.image),
             bytes: row.index_bytes,
             sha256: row.index_sha256,
             comment: index::trusted_comment(&head.image, row.version, &row.index_sha256),
+            is_named: names_row(row),
         });
-        let files = head.files.iter().filter(file_is_new).filter(|file| plan.head.files.contains(file));
-        let files = files.map(|file| OlderFile {
+        let files = head.files.iter().filter(|file| plan.head.files.contains(file)).map(|file| OlderFile {
             path: file.path.clone(),
             bytes: file.bytes,
             sha256: file.sha256,
             comment: file_comment(&file.path),
+            is_named: names_file(file),
         });
-        indexes.chain(files).collect()
+        indexes.chain(files).filter(|file| is_damaged || !file.is_named).collect()
     }
 
     /// Copies to a mirror the older files that it lacks.
@@ -151,7 +155,13 @@ impl Session<'_> {
             }
             return Ok(files);
         }
-        Err(Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}", file.path))
+        let why = format!("no mirror has a good copy of {}", file.path);
+        if file.is_named {
+            // It was so before, and nothing here makes it worse.
+            self.repository.watch.progress.event(Event::Warning(&format!("{}: {why}", target.location())));
+            return Ok(Files::default());
+        }
+        Err(Error::new(ErrorKind::Unverified, why)
             .hint("restore it from a copy of the repository, or retire its version with hfl gc --retire"))
     }
 

@@ -40,6 +40,8 @@ pub struct OpenMirror {
     pub head: Option<Arc<VerifiedHead>>,
     /// Why it takes no further part, once something has failed.
     pub failed: Option<Failure>,
+    /// The same where it could not be worked on from the beginning, whichever image is worked on.
+    pub lost: Option<Failure>,
     /// What is known about blocks that its head does not vouch for.
     pub presence: Presence,
     /// Whether it has what this run was to bring it.
@@ -76,6 +78,7 @@ impl OpenMirror {
             public: work.connect.public(config)?,
             head: None,
             failed: None,
+            lost: None,
             presence: Presence::Unlikely,
             is_current: false,
             undone: false,

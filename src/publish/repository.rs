@@ -128,6 +128,7 @@ impl Repository {
         if look.all {
             self.look_for_others().await;
         }
+        self.mirrors.iter_mut().for_each(|mirror| mirror.lost = mirror.failed.clone());
         Ok(())
     }
 
@@ -180,7 +181,8 @@ impl Repository {
     pub fn forgive(&mut self) {
         for mirror in &mut self.mirrors {
             let lasts = |kind| matches!(kind, ErrorKind::Unreachable | ErrorKind::Conflict);
-            mirror.failed = mirror.failed.take().filter(|failure| lasts(failure.kind));
+            let failed = mirror.failed.take().filter(|failure| lasts(failure.kind));
+            mirror.failed = mirror.lost.clone().or(failed);
         }
     }
 

@@ -30,6 +30,9 @@ use crate::name::{Label, Name, Version};
 use crate::survey::{BlockListing, HeadState, TrustPolicy};
 use crate::time::Timestamp;
 
+/// What a signature has about, in bytes.
+const SIGNATURE_BYTES: u64 = 350;
+
 /// The queue of each mirror that takes part, in the order of mirrors.toml.
 pub type Uploads = Vec<Option<Uploader>>;
 
@@ -126,6 +129,7 @@ impl<'a> Session<'a> {
 
     async fn read(&mut self) -> Result<(), Error> {
         self.take_heads()?;
+        self.all_failed().map_or(Ok(()), Err)?;
         if self.trust == Trust::Anyone && self.mirrors().iter().any(|m| m.head.as_ref().is_some_and(|f| f.signed)) {
             let message = format!("{} is signed on these mirrors; it cannot go on unsigned", self.name);
             return Err(Error::new(ErrorKind::Unverified, message).hint("give its key with --key or HFL_KEY"));
@@ -373,6 +377,9 @@ impl<'a> Session<'a> {
         let mut files = plan.release.files(&*mirror.store, pages).await?;
         for file in self.older_files(plan, i) {
             files.add(file.bytes);
+            if self.is_signed() {
+                files.add(SIGNATURE_BYTES);
+            }
         }
         if let Some(list) = plan.release.image_list(&self.repository.views[i].list) {
             files.add(list.len() as u64);

@@ -136,8 +136,10 @@ fn a_missing_block_is_made_again_before_the_head_switches() {
     assert!(crate::lab::stderr(&output).contains("made again"), "{}", crate::lab::stderr(&output));
     assert_eq!(check_mirror(&lab.path("public"), "os", &lab.trust("os")), [2, 1]);
     // Where the image is not at hand, nothing is switched.
+    lab.write("os.img", Random(3).bytes(300_000));
+    lab.publish(&["os.img"]);
     fs::remove_file(&block).unwrap();
     let text = lab.fails(3, &["rollback", "os", "1", "--label", "again", "--to", "mirrors.toml"]);
     assert!(text.contains("missing"), "{text}");
-    assert!(fs::read_to_string(lab.path("public/os.head")).unwrap().contains("versions 2\n"));
+    assert!(fs::read_to_string(lab.path("public/os.head")).unwrap().contains("versions 3\n"));
 }
