@@ -183,37 +183,40 @@ pub async fn readers(work: &Work) -> Result<Vec<Arc<dyn Fetch>>, Error> {
 /// Locks every mirror; those that cannot be reached fail, the others go on.
 ///
 /// The first one that answers is locked alone: of publishers that meet, that decides. A lock that is held there may be that
-/// of a publisher who is at work on all of them, or that of a mirror that never gives it up. So the next ones are tried a
-/// little later, when a publisher has locked them, too. Where one is free, it decides, and what was held is left behind.
+/// of a publisher who is at work on all of them, or that of a mirror that never gives it up. So it is tried once more, and
+/// then the next ones, which a publisher has locked by then, too. Where one is free, it decides, and what is still held then
+/// is left behind.
 ///
 /// # Errors
 /// Another publisher is at work: then none stays locked.
 pub async fn lock_all(mirrors: &mut [OpenMirror], host: &Arc<dyn Host>) -> Result<(), Error> {
-    let mut held: Option<Failure> = None;
-    let (mut rest, mut held_count) = (&mut mirrors[..], 0);
-    while let Some((first, others)) = rest.split_first_mut() {
-        rest = others;
-        let Err(e) = first.take_lock(host).await else { break };
-        let is_held = e.kind() == ErrorKind::Conflict;
-        first.fail(e);
-        if is_held {
-            held_count += 1;
-            held = held.or_else(|| first.failed.clone());
-            if held_count >= HELD_MAX || rest.is_empty() {
-                break;
-            }
+    let mut held = Vec::new();
+    let mut is_free = false;
+    for (i, mirror) in mirrors.iter_mut().enumerate() {
+        let mut taken = mirror.take_lock(host).await;
+        if taken.as_ref().is_err_and(is_held) && held.is_empty() {
             tokio::time::sleep(SECOND_LOOK).await;
+            taken = mirror.take_lock(host).await;
+        }
+        match taken {
+            Ok(()) => is_free = true,
+            Err(e) if is_held(&e) => held.push((i, e)),
+            Err(e) => mirror.fail(e),
+        }
+        if is_free || held.len() >= HELD_MAX {
+            break;
         }
     }
-    match held {
-        Some(failure) if !mirrors.iter().any(|m| m.lock.is_some()) => {
-            Err(Error::new(failure.kind, failure.why).hint("wait for it to end and run the same command again"))
-        }
-        _ => {
-            join_all(mirrors.iter_mut().filter(|m| m.is_up() && m.lock.is_none()).map(|m| m.lock_or_fail(host))).await;
-            Ok(())
-        }
+    if !is_free && let Some((_, e)) = held.into_iter().next() {
+        return Err(e.hint("wait for it to end and run the same command again"));
     }
+    join_all(mirrors.iter_mut().filter(|m| m.is_up() && m.lock.is_none()).map(|m| m.lock_or_fail(host))).await;
+    Ok(())
+}
+
+/// Whether another publisher was met.
+fn is_held(error: &Error) -> bool {
+    error.kind() == ErrorKind::Conflict
 }
 
 /// Lets the next publisher in.

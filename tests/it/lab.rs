@@ -87,6 +87,11 @@ impl Lab {
         Trust::Key(key.parse().expect("a public key"))
     }
 
+    /// Forgets what this lab's machine remembers of what it published, as where its mirrors are put back to an older state.
+    pub fn forget(&self) {
+        let _ = fs::remove_dir_all(self.path("home/.local/state/hfl/published"));
+    }
+
     /// Files below a directory of the lab, sorted.
     pub fn files(&self, directory: &str) -> Vec<String> {
         let base = self.path(directory);

@@ -46,6 +46,7 @@ impl Trio {
 
     fn reset(&self, held: &[Held]) {
         self.kinds.iter().zip(held).for_each(|(kind, held)| reset(&self.runtime, &kind.store, held));
+        self.lab.forget();
     }
 
     fn blocks(&self) -> Vec<BTreeSet<RepoPath>> {
@@ -86,7 +87,9 @@ fn names(held: &Held) -> BTreeSet<String> {
     let plain = |path: &RepoPath| match path.as_str() {
         text if text.starts_with("index/") || text.starts_with("retired/") => {
             let digits = text.rfind('-').map_or(0, |at| at + 1);
-            format!("{}{}", &text[..digits], &text[digits + 12..])
+            // The number that a killed publisher may have used is not used again.
+            let number = |text: &str| text.replace("/3-", "/2-");
+            format!("{}{}", number(&text[..digits]), &text[digits + 12..])
         }
         text => text.to_owned(),
     };
@@ -135,7 +138,9 @@ fn a_publish_killed_at_any_moment() {
             sent += objects;
             late += missing - objects;
         }
-        assert!(trio.versions(&trust).iter().all(|v| *v == [2, 1]), "kill {kill}: one more run completes it");
+        let versions = trio.versions(&trust);
+        let is_complete = |v: &[u32]| v == [2, 1] || v == [3, 1];
+        assert!(versions.iter().all(|v| is_complete(v) && *v == versions[0]), "kill {kill}: {versions:?}");
         for (now, then) in trio.hold().iter().zip(&two) {
             same(now, then, kill);
         }
@@ -184,7 +189,7 @@ fn a_sync_killed_at_any_moment() {
         let report = trio.json(&arguments);
         for (i, kind) in trio.kinds.iter().enumerate() {
             let missing = all[i].difference(&before[i]).count() as u64;
-            let mirror = &report[0]["mirrors"][i];
+            let mirror = &report["images"][0]["mirrors"][i];
             let objects = mirror["objects"].as_u64().unwrap();
             assert!(objects <= missing, "kill {kill}: {} got only what was missing: {mirror}", kind.name);
             found += mirror["found"].as_u64().unwrap();
