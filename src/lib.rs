@@ -30,6 +30,7 @@ pub mod profile;
 pub mod read;
 #[cfg(feature = "publish")]
 pub mod sign;
+#[cfg(feature = "publish")]
 pub mod split;
 pub mod store;
 #[cfg(feature = "publish")]

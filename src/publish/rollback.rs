@@ -40,7 +40,7 @@ async fn steps(session: &mut Session, version: Version, label: Option<Label>) ->
     let Some(index) = session.base.index(version) else {
         return Err(ReadError::no_version(head, version).into());
     };
-    let (cut, rule) = (CutImage::of(index), index.header().split);
+    let (cut, rule) = (CutImage::of(index), index.header().split.clone());
     session.boot_again(version).await?;
     let label = label.or_else(|| format!("version {version} again").parse().ok());
     let plan = session.planner(label.as_ref(), false).plan(cut, rule)?;

@@ -59,7 +59,7 @@ async fn steps(
         None => false,
     };
     let (cut, uploads) = pass(session, options, image, rule).await?;
-    let plan = session.planner(options.label.as_ref(), options.force || boot_changed).plan(cut, rule)?;
+    let plan = session.planner(options.label.as_ref(), options.force || boot_changed).plan(cut, rule.into())?;
     if options.work.dry_run {
         return session.preview(&plan, &mut Planned::new()).await;
     }

@@ -32,6 +32,7 @@ mod format_golden;
 mod format_layout;
 mod format_limits;
 mod format_mutate;
+mod format_next_year;
 mod format_profile;
 mod format_roundtrip;
 mod hanging;

@@ -13,6 +13,7 @@ use crate::name::Name;
 use crate::publish::base;
 use crate::publish::error::{Error, ErrorKind};
 use crate::publish::mirror::OpenMirror;
+use crate::publish::plan::newer_publisher;
 use crate::read;
 use crate::store::Entry;
 
@@ -78,7 +79,10 @@ async fn believed(mirror: &OpenMirror, name: &Name, keys: Option<&[PublicKey]>) 
     let mut why = format!("no key is known that could have signed {name}");
     for trust in trusts {
         match read::head(&*mirror.store, name, &trust).await {
-            Ok(Some(found)) => return Ok(found.head),
+            Ok(Some(found)) => match found.head.binding_note() {
+                Some(note) => return Err(newer_publisher(name, note)),
+                None => return Ok(found.head),
+            },
             Ok(None) => {
                 let message =
                     format!("mirror {}: the head of {name} is missing, so nothing can be removed", mirror.name());
