@@ -82,6 +82,7 @@ mod publish_everywhere;
 mod publish_faults;
 mod publish_gc;
 mod publish_inputs;
+mod publish_keys;
 mod publish_kill;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_kill_kinds;
