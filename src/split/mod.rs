@@ -19,7 +19,8 @@ mod pager;
 mod pages;
 mod partitions;
 mod splitter;
-mod superblock;
+mod stated;
+pub mod superblock;
 
 pub use rule::{Rule, RuleError};
 
@@ -28,4 +29,5 @@ pub use choose::choose;
 pub use pages::count_page_borders;
 pub use partitions::{Partition, partitions};
 pub use splitter::{Cut, Span, Splitter};
+pub use stated::{Stated, stated};
 pub use superblock::ReadAt;

@@ -92,6 +92,7 @@ mod publish_listings;
 mod publish_locks;
 mod publish_mirrors;
 mod publish_profile;
+mod publish_spool;
 mod publish_sync;
 mod publish_verify;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
