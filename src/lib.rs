@@ -34,6 +34,7 @@ pub mod read;
 pub mod retirement;
 #[cfg(feature = "publish")]
 pub mod sign;
+#[cfg(feature = "publish")]
 pub mod split;
 pub mod store;
 #[cfg(feature = "publish")]

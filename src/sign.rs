@@ -38,6 +38,7 @@ impl SecretKey {
         let plain = SecretKeyBox::from_string(&text).map_err(unreadable)?.into_unencrypted_secret_key();
         let secret = match (plain, password) {
             (Ok(secret), _) => secret,
+            (Err(_), _) if !is_encrypted(&text) => return Err(SignError::Form),
             (Err(_), Some(password)) => {
                 let boxed = SecretKeyBox::from_string(&text).map_err(unreadable)?;
                 boxed.into_secret_key(Some(password)).map_err(|_| SignError::Password)?
@@ -77,6 +78,11 @@ impl SecretKey {
     }
 }
 
+/// Whether the second line is as long as a key and begins as an encrypted one: `Ed`, `Sc` (scrypt), `B2` (BLAKE2b).
+fn is_encrypted(text: &str) -> bool {
+    text.lines().nth(1).is_some_and(|line| line.starts_with("RWRTY0Iy") && line.len() == 212)
+}
+
 /// Why a key cannot sign.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
@@ -84,7 +90,7 @@ pub enum SignError {
     #[error("cannot make a key: {0}")]
     Generate(String),
     /// Not the text of a key.
-    #[error("not a minisign secret key")]
+    #[error("not a minisign secret key (two lines, the second of base64 that begins with RW)")]
     Form,
     /// A password is needed.
     #[error("the key is encrypted and no password was given")]

@@ -20,9 +20,8 @@ use super::disk::Window;
 use super::disk::check_room;
 use super::error::Error;
 use super::tree::{Kind, Tree};
+use crate::split::superblock::{EROFS_MAGIC, SUPERBLOCK_AT};
 
-const SUPERBLOCK_AT: u64 = 1024;
-const MAGIC: [u8; 4] = [0xe2, 0xe1, 0xf5, 0xe0];
 /// In the features: inodes lie in a compressed file.
 const METABOX: u32 = 0x100;
 /// The largest directory, in bytes.
@@ -36,7 +35,7 @@ const NAMES_MAX: usize = 1 << 18;
 /// A superblock that cannot be true, or asks for what cannot be read.
 pub fn open(mut window: Window) -> Result<Option<Box<dyn Tree>>, Error> {
     let mut magic = [0; 4];
-    if window.read_at(SUPERBLOCK_AT, &mut magic).is_err() || magic != MAGIC {
+    if window.read_at(SUPERBLOCK_AT as u64, &mut magic).is_err() || magic != EROFS_MAGIC {
         return Ok(None);
     }
     let window_bytes = window.bytes();

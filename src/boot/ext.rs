@@ -11,9 +11,8 @@ use super::disk::Window;
 use super::disk::check_room;
 use super::error::Error;
 use super::tree::{Kind, Tree};
+use crate::split::superblock::{EXT_MAGIC, EXT_MAGIC_AT, SUPERBLOCK_AT, ext_bytes};
 
-const SUPERBLOCK_AT: u64 = 1024;
-const MAGIC: [u8; 2] = [0x53, 0xef];
 /// The largest block, as a power of two above 1024 bytes: 64 KiB.
 const BLOCK_SHIFT_MAX: u32 = 6;
 /// The least blocks of a group, as mke2fs has it.
@@ -29,7 +28,8 @@ const CHUNK_BYTES: u64 = 1 << 20;
 /// A superblock that cannot be true, or asks for what cannot be read.
 pub fn open(mut window: Window) -> Result<Option<Box<dyn Tree>>, Error> {
     let mut superblock = [0; 1024];
-    if window.read_at(SUPERBLOCK_AT, &mut superblock).is_err() || superblock[56..58] != MAGIC {
+    let there = window.read_at(SUPERBLOCK_AT as u64, &mut superblock).is_ok();
+    if !there || !superblock[EXT_MAGIC_AT..].starts_with(&EXT_MAGIC) {
         return Ok(None);
     }
     check(&superblock, window.bytes())?;
@@ -50,7 +50,7 @@ fn check(superblock: &[u8; 1024], window_bytes: u64) -> Result<(), Error> {
     if shift > u64::from(BLOCK_SHIFT_MAX) {
         return damaged("no block is that large");
     }
-    let Some(bytes) = blocks.checked_mul(1024 << shift) else { return damaged("no disk is that large") };
+    let Some(bytes) = ext_bytes(superblock) else { return damaged("no disk is that large") };
     check_room(window_bytes, Some(bytes))?;
     if per_group < GROUP_MIN_BLOCKS || blocks.div_ceil(per_group) > GROUPS_MAX {
         return damaged("no file system has so many groups of blocks");

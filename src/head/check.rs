@@ -1,6 +1,6 @@
 //! What makes a head a head: the rules that go beyond the form of single lines.
 
-use super::{FileRow, Head, HeadError, MIRRORS_MAX, VersionRow};
+use super::{FileRow, Head, HeadError, MIRRORS_MAX, NOTES_MAX, Note, VersionRow};
 use crate::index;
 use crate::layout::Kind;
 
@@ -14,6 +14,8 @@ pub(super) fn check(head: &Head) -> Result<(), HeadError> {
     above += head.mirrors.len();
     files(&head.files).map_err(|(i, why)| HeadError::new(above + 1 + i, why))?;
     above += head.files.len();
+    notes(&head.notes).map_err(|(i, why)| HeadError::new(above + 1 + i, why))?;
+    above += head.notes.len();
     if head.versions.is_empty() {
         return Err(HeadError::new(above + 1, "a head names at least one version"));
     }
@@ -44,6 +46,14 @@ fn files(rows: &[FileRow]) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+fn notes(notes: &[Note]) -> Result<(), Broken> {
+    if notes.len() > NOTES_MAX {
+        return Err((NOTES_MAX, "more than 64 notes"));
+    }
+    let unsorted = |&i: &usize| notes[i - 1] >= notes[i];
+    (1..notes.len()).find(unsorted).map_or(Ok(()), |i| Err((i, "the notes must be sorted, each once")))
 }
 
 fn versions(rows: &[VersionRow]) -> Result<(), Broken> {

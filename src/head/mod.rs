@@ -5,6 +5,7 @@
 //! [`SealedHead::verify`] has turned it into a [`Head`].
 
 mod check;
+mod note;
 mod parse;
 mod write;
 
@@ -15,6 +16,7 @@ use crate::name::{Label, Name, Version};
 use crate::time::Timestamp;
 use crate::url::BaseUrl;
 
+pub use note::{NOTE_KEY_MAX_BYTES, NOTE_VALUE_MAX_BYTES, NOTES_MAX, Note, NoteError};
 pub(crate) use parse::{file_row, seal as parse_seal};
 
 /// The largest head, in bytes.
@@ -74,6 +76,8 @@ pub struct Head {
     pub mirrors: Vec<BaseUrl>,
     /// Further files, sorted by the bytes of their paths.
     pub files: Vec<FileRow>,
+    /// What later versions of hfl add, sorted by their bytes; at most [`NOTES_MAX`].
+    pub notes: Vec<Note>,
     /// The versions that are held in full, newest first; at least one.
     pub versions: Vec<VersionRow>,
 }
@@ -110,6 +114,17 @@ impl Head {
     /// How much of the room for versions and files is used, in per cent.
     pub fn fullness_percent(&self) -> usize {
         self.body().len() * 100 / BODY_MAX_BYTES
+    }
+
+    /// Whether both say the same, whenever they were made and however long they last.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        // Built from the whole head, so that no field of it can be left out.
+        *other == Self { created: other.created, expires: other.expires, ..self.clone() }
+    }
+
+    /// The first note that forbids this hfl to sign the next head or to remove anything: it knows none of that kind.
+    pub fn binding_note(&self) -> Option<&Note> {
+        self.notes.iter().find(|note| note.binds_publishers())
     }
 
     /// True once `now` is past the time this head expires.

@@ -27,9 +27,10 @@ impl SealedHead {
         let expires = if line.rest() == b"-" { None } else { Some(line.parse()?) };
         let mirrors = repeated(&mut lines, "mirror", |line| line.parse())?;
         let files = repeated(&mut lines, "file", file_row)?;
+        let notes = repeated(&mut lines, "note", |line| line.parse())?;
         let versions = versions(&mut lines)?;
         lines.separator("the versions")?;
-        let head = Head { image, created, expires, mirrors, files, versions };
+        let head = Head { image, created, expires, mirrors, files, notes, versions };
         let seal = seal(&mut lines)?;
         Self::new(head, seal).map_err(|e| FormatError::line(e.line, e.why))
     }

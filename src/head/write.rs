@@ -48,6 +48,9 @@ fn write_body(head: &Head, out: &mut String) -> std::fmt::Result {
     for file in &head.files {
         writeln!(out, "file {} {} {}", file.path, file.bytes, file.sha256)?;
     }
+    for note in &head.notes {
+        writeln!(out, "note {note}")?;
+    }
     writeln!(out, "versions {}\n--", head.versions.len())?;
     for row in &head.versions {
         let label = row.label.as_ref().map_or("-", |l| l.as_str());

@@ -3,7 +3,6 @@
 use super::by_name::ByName;
 use super::{BLOCKS_MAX, BlockRow, EXTENTS_MAX, Extent, From, Header, IMAGE_MAX_BYTES};
 use crate::block::BLOCK_MAX_BYTES;
-use crate::split::Rule;
 
 /// The place in an index that a rule speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +42,6 @@ pub(super) fn check(header: &Header, blocks: &[BlockRow], extents: &[Extent]) ->
 fn limits(header: &Header, blocks: &[BlockRow], extents: &[Extent]) -> Result<(), IndexError> {
     if !(1..=IMAGE_MAX_BYTES).contains(&header.size) {
         return Err(broken(Place::Size, format!("size is outside the limits, 1 to {IMAGE_MAX_BYTES}")));
-    }
-    if let Rule::Fixed(bytes) = header.split {
-        Rule::fixed(bytes.into()).map_err(|e| broken(Place::Whole, e.to_string()))?;
     }
     if blocks.len() as u64 > BLOCKS_MAX {
         let why = format!("{} blocks, at most {BLOCKS_MAX} are allowed: use larger blocks", blocks.len());

@@ -7,14 +7,15 @@
 pub(crate) mod by_name;
 mod check;
 mod parse;
+mod split;
 mod write;
 
 use crate::digest::{BlockId, Sha256};
 use crate::name::{Name, Version};
-use crate::split::Rule;
 use crate::time::Timestamp;
 
 pub use check::IndexError;
+pub use split::{Split, SplitError};
 
 /// The largest index file, in bytes.
 pub const FILE_MAX_BYTES: u64 = 512 << 20;
@@ -43,8 +44,8 @@ pub struct Header {
     pub created: Timestamp,
     /// Bytes of the image, 1 to [`IMAGE_MAX_BYTES`].
     pub size: u64,
-    /// How the image was cut.
-    pub split: Rule,
+    /// How the image was cut: kept as it is, and needed by publishers alone.
+    pub split: Split,
     /// SHA-256 of the index file of the version before, if there was one.
     pub parent: Option<Sha256>,
 }

@@ -54,7 +54,7 @@ fn header(lines: &mut Lines<'_>) -> Result<Header, FormatError> {
     let mut line = lines.header("size")?;
     let size = line.number("size", 1, IMAGE_MAX_BYTES)?;
     line.end()?;
-    let split = lines.header("split")?.parse()?;
+    let split = lines.header(super::split::KEY)?.parse()?;
     let mut line = lines.header("parent")?;
     let parent = if line.rest() == b"-" { None } else { Some(Sha256(line.hex("a SHA-256 or `-`")?)) };
     if parent.is_some() {

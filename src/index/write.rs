@@ -46,7 +46,7 @@ impl Index {
         let parent = h.parent.map_or_else(|| "-".to_owned(), |p| p.to_string());
         push_text(out, format_args!("HFL-INDEX 1\nimage {}\nversion {}\n", h.image, h.version));
         push_text(out, format_args!("created {}\nsize {}\n", h.created, h.size));
-        push_text(out, format_args!("split {}\nparent {parent}\n", h.split));
+        push_text(out, format_args!("{} {}\nparent {parent}\n", super::split::KEY, h.split));
         push_text(out, format_args!("blocks {}\nextents {}\n", self.blocks.len(), self.extents.len()));
     }
 }

@@ -195,7 +195,11 @@ pub async fn load(mirrors: &[OpenMirror], vouched: &Vouched) -> (Option<Arc<Inde
 ///
 /// # Errors
 /// No mirror that has it right.
-pub async fn index_of(mirrors: &[OpenMirror], image: &Name, row: &VersionRow) -> Result<(Arc<Index>, MirrorSet), Error> {
+pub async fn index_of(
+    mirrors: &[OpenMirror],
+    image: &Name,
+    row: &VersionRow,
+) -> Result<(Arc<Index>, MirrorSet), Error> {
     let heads = mirrors.iter().enumerate().filter(|(_, m)| m.is_up());
     let own: Vec<(usize, &Head)> = heads.filter_map(|(i, m)| Some((i, &m.head.as_ref()?.head))).collect();
     let vouched = vouched(image, row, &own);

@@ -9,8 +9,8 @@ use super::mirror::OpenMirror;
 use super::session::Session;
 use crate::layout::RepoPath;
 use crate::name::Name;
-use crate::survey::numbers::{self, Witness};
 use crate::survey::MirrorView;
+use crate::survey::numbers::{self, Witness};
 
 impl Session<'_> {
     /// Takes the highest number that was ever used from what this machine remembers and from the indexes on the mirrors;

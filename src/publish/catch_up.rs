@@ -126,11 +126,12 @@ impl Session<'_> {
             async move { self.copy(&*target.store, sources, &file, is_new).await }
         });
         let copies = stream::iter(copies).buffer_unordered(target.jobs());
-        copies.try_fold(Files::default(), |mut sum, files| async move {
-            sum.merge(files);
-            Ok(sum)
-        })
-        .await
+        copies
+            .try_fold(Files::default(), |mut sum, files| async move {
+                sum.merge(files);
+                Ok(sum)
+            })
+            .await
     }
 
     /// Copies one file and its signature from the first source that has both right; what was written.
@@ -147,7 +148,8 @@ impl Session<'_> {
         for source in sources {
             let Some((bytes, signature)) = self.right(*source, file).await else { continue };
             let mut files = Files::default();
-            for (path, bytes) in signature.map(|s| (file.path.signature(), s)).into_iter().chain([(file.path.clone(), bytes)])
+            for (path, bytes) in
+                signature.map(|s| (file.path.signature(), s)).into_iter().chain([(file.path.clone(), bytes)])
             {
                 if put(target, &path, bytes.clone()).await? {
                     files.add(bytes.len() as u64);

@@ -3,8 +3,7 @@
 //! What comes out is the list of blocks and extents of the new index.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cores;
@@ -33,6 +32,8 @@ pub struct Options<'a> {
     pub mirrors: MirrorSet,
     /// Where new blocks wait.
     pub spool: &'a Arc<Spool>,
+    /// Called again and again while they have to wait for room there.
+    pub full: &'a (dyn Fn() + Sync),
     /// Set when the user wants it to end.
     pub cancel: &'a AtomicBool,
     /// Who is told.
@@ -159,8 +160,12 @@ impl Ledger<'_> {
                 state.new.add(&made);
             }
         }
-        let spooled = self.options.spool.put(made, sealed.into_file());
-        (self.deliver)(spooled.map_err(|e| Error::io(Path::new("the spool file"), &e))?);
+        let go_on = || {
+            (self.options.full)();
+            !self.options.cancel.load(Ordering::Relaxed)
+        };
+        let spooled = self.options.spool.put(made, sealed.into_file(), &go_on);
+        (self.deliver)(spooled.ok_or_else(Error::interrupted)?);
         Ok(())
     }
 }

@@ -264,15 +264,17 @@ impl Session<'_> {
                 self.repository.watch.progress.event(Event::Warning(&warning));
                 return Ok(());
             }
-            return Err(Error::new(ErrorKind::Unverified, message)
-                .hint("let the web server hand out every file of the repository, *.head too, and set `read` to its URL"));
+            return Err(Error::new(ErrorKind::Unverified, message).hint(
+                "let the web server hand out every file of the repository, *.head too, and set `read` to its URL",
+            ));
         }
     }
 }
 
 fn not_right(mirror: &OpenMirror, row: &BlockRow) -> Error {
     let message = format!("{}/{}: missing or damaged", mirror.store.location(), RepoPath::block(&row.id));
-    Error::new(ErrorKind::Unverified, message).hint("hfl verify --repair puts it back, from another mirror or --seed IMAGE")
+    Error::new(ErrorKind::Unverified, message)
+        .hint("hfl verify --repair puts it back, from another mirror or --seed IMAGE")
 }
 
 /// Sends nothing more; returns when what is under way has ended, or after [`STOP_WAIT`].

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::foreign;
+use super::input_check;
 use crate::index::IMAGE_MAX_BYTES;
-use crate::split::{Cut, Rule, Splitter, choose};
+use crate::split::{Cut, Rule, Splitter, Stated, choose, stated};
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -39,6 +40,8 @@ impl Part<'_> {
 pub struct Image {
     name: String,
     input: Input,
+    /// The bytes that must come at least, where that is to be looked at.
+    stated: Option<Stated>,
 }
 
 enum Input {
@@ -83,7 +86,7 @@ impl Image {
             return Err(Error::local("-: standard input is empty, there is no image in it"));
         }
         foreign::refuse("-", &prefix)?;
-        Ok(Self { name: "-".into(), input: Input::Stream { prefix } })
+        Ok(Self { name: "-".into(), input: Input::Stream { prefix }, stated: None })
     }
 
     fn file(path: &Path) -> Result<Self, Error> {
@@ -110,7 +113,29 @@ impl Image {
         file.read_exact_at(&mut prefix, 0).map_err(|e| Error::io(path, &e))?;
         foreign::refuse(&name, &prefix)?;
         let stamp = if kind.is_file() { Some(Stamp::of(&file).map_err(|e| Error::io(path, &e))?) } else { None };
-        Ok(Self { name, input: Input::File { file, path: path.to_owned(), size, stamp } })
+        Ok(Self { name, input: Input::File { file, path: path.to_owned(), size, stamp }, stated: None })
+    }
+
+    /// The same image, unless it cannot be right: a device that is in use; fewer bytes than the image says of itself. For
+    /// standard input that shows only once it has been read, and fails the reading then.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn complete(mut self) -> Result<Self, Error> {
+        self.stated = stated(&mut |at, out| self.read_at(at, out));
+        if let Some(size) = self.size() {
+            input_check::refuse_cut_off(&self.name, size, self.stated)?;
+        }
+        if let Input::File { file, path, size, stamp: None } = self.input {
+            let file = input_check::claim(file, &self.name)?;
+            self.input = Input::File { file, path, size, stamp: None };
+        }
+        Ok(self)
+    }
+
+    /// Its name, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     fn check_size(&self, size: u64) -> Result<(), Error> {
@@ -131,15 +156,19 @@ impl Image {
 
     /// The rule that suits what is in the image.
     pub fn choose_rule(&self) -> Rule {
-        let mut read_at = |offset: u64, out: &mut [u8]| match &self.input {
+        choose(self.size(), &mut |at, out| self.read_at(at, out))
+    }
+
+    /// Fills `out` from `offset`, where that can be read before all else: of standard input only its start.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> bool {
+        match &self.input {
             Input::File { file, .. } => file.read_exact_at(out, offset).is_ok(),
             Input::Stream { prefix } => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
                 let part = prefix.get(start..).and_then(|p| p.get(..out.len()));
                 part.map(|p| out.copy_from_slice(p)).is_some()
             }
-        };
-        choose(self.size(), &mut read_at)
+        }
     }
 
     /// Reads the image once; `part` gets it from its start to its end. Returns its bytes.
@@ -157,7 +186,8 @@ impl Image {
             }
             Input::Stream { prefix } => {
                 let size = read_stream(prefix, part)?;
-                self.check_size(size).map(|()| size)
+                self.check_size(size)?;
+                input_check::refuse_cut_off(&self.name, size, self.stated).map(|()| size)
             }
         }
     }

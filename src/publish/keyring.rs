@@ -1,8 +1,8 @@
 //! Where secret keys come from, and where new ones are kept.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, ErrorKind as ErrorKindIo, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, ErrorKind};
@@ -33,6 +33,8 @@ pub struct FoundKey {
     pub key: SecretKey,
     /// Its text where it was made just now and is not kept yet.
     unsaved: Option<String>,
+    /// Whether it is the one that is kept for the image.
+    is_kept: bool,
     /// What should be said about its file.
     pub warning: Option<String>,
 }
@@ -47,33 +49,49 @@ impl Keyring {
             return self.read(file);
         }
         if let Some(text) = &self.text {
-            let key = self.parse(text).map_err(|e| Error::local(format!("HFL_KEY: {e}")))?;
-            return Ok(FoundKey { key, unsaved: None, warning: None });
+            let key = self.parse(text).map_err(|e| not_a_key("HFL_KEY", text, &e))?;
+            return Ok(FoundKey { key, unsaved: None, is_kept: false, warning: None });
         }
-        match self.key_file(image)? {
-            file if file.exists() => self.read(&file),
-            _ => {
+        let file = self.key_file(image)?;
+        // A link to nowhere counts as a key that cannot be read, not as none.
+        match fs::symlink_metadata(&file) {
+            Ok(_) => Ok(FoundKey { is_kept: true, ..self.read(&file)? }),
+            Err(e) if e.kind() == ErrorKindIo::NotFound => {
                 let (key, text) = SecretKey::generate().map_err(|e| Error::local(e.to_string()))?;
-                Ok(FoundKey { key, unsaved: Some(text), warning: None })
+                Ok(FoundKey { key, unsaved: Some(text), is_kept: false, warning: None })
             }
+            Err(e) => Err(Error::io(&file, &e)),
         }
     }
 
-    /// Keeps a key that was made just now, mode 0600, its public half beside it; returns where. Others stay where they
-    /// are.
+    /// Keeps a key that was made just now, mode 0600; returns where. Beside it and beside a kept one lies its public half,
+    /// which is written where it is missing or another's. Others stay where they are.
     ///
     /// # Errors
     /// A directory that cannot be written.
     pub fn save(&self, found: &FoundKey, image: &Name) -> Result<Option<PathBuf>, Error> {
-        let Some(text) = &found.unsaved else { return Ok(None) };
+        let Some(text) = &found.unsaved else {
+            // The key is as good without it, and its directory may be for reading only.
+            let _ = if found.is_kept { self.write_public(found, image) } else { Ok(()) };
+            return Ok(None);
+        };
         let file = self.key_file(image)?;
         let directory = file.parent().unwrap_or(Path::new("."));
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(|e| Error::io(directory, &e))?;
-        write_new(&file, text, 0o600).map_err(|e| Error::io(&file, &e))?;
-        let public = file.with_extension("pub");
-        fs::write(&public, found.key.public_file()).map_err(|e| Error::io(&public, &e))?;
+        write_whole(&file, text, 0o600, false).map_err(|e| Error::io(&file, &e))?;
+        self.write_public(found, image)?;
         Ok(Some(file))
+    }
+
+    /// Writes the public half of a key that is kept, unless it is there.
+    fn write_public(&self, found: &FoundKey, image: &Name) -> Result<(), Error> {
+        let public = self.key_file(image)?.with_extension("pub");
+        let kept = fs::read_to_string(&public).ok().and_then(|text| text.parse::<PublicKey>().ok());
+        if kept.as_ref() == Some(found.key.public()) {
+            return Ok(());
+        }
+        write_whole(&public, &found.key.public_file(), 0o644, true).map_err(|e| Error::io(&public, &e))
     }
 
     /// The key of `image`, which must have been made before.
@@ -133,14 +151,15 @@ impl Keyring {
             return Err(Error::local(format!("{}: not a minisign secret key", file.display())));
         }
         let text = fs::read_to_string(file).map_err(|e| Error::io(file, &e))?;
-        let key = self.parse(&text).map_err(|e| Error::local(format!("{}: {e}", file.display())))?;
+        let key = self.parse(&text).map_err(|e| not_a_key(&file.display().to_string(), &text, &e))?;
         let open_to_others = meta.permissions().mode() & 0o077 != 0;
         let warning = open_to_others.then(|| format!("{0}: others can read this key; chmod 600 {0}", file.display()));
-        Ok(FoundKey { key, unsaved: None, warning })
+        Ok(FoundKey { key, unsaved: None, is_kept: false, warning })
     }
 
     fn parse(&self, text: &str) -> Result<SecretKey, SignError> {
-        SecretKey::parse(text, self.password.clone())
+        let password = self.password.as_deref().map(|text| text.trim_end_matches(['\r', '\n']));
+        SecretKey::parse(text, password.filter(|text| !text.is_empty()).map(str::to_owned))
     }
 }
 
@@ -151,9 +170,36 @@ impl FoundKey {
     }
 }
 
-/// Writes a file that must not exist yet, and waits for the disk: a key that was used must not be lost.
-fn write_new(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
-    let mut file = fs::File::options().write(true).create_new(true).mode(mode).open(path)?;
+/// Why a text is not a key that can be used, and what it may be instead; `place` is where it stands.
+fn not_a_key(place: &str, text: &str, why: &SignError) -> Error {
+    let text = text.trim();
+    if text.is_empty() {
+        let hint = match place {
+            "HFL_KEY" => {
+                "is the secret defined for this job? unset it to use the key that is kept for the image".into()
+            }
+            _ => format!("put it back from a copy; or, if nothing was ever published with it, rm {place}"),
+        };
+        return Error::local(format!("{place}: empty, there is no key in it")).hint(hint);
+    }
+    let error = Error::local(format!("{place}: {why}"));
+    match why {
+        SignError::Encrypted => error.hint("give its password in HFL_KEY_PASSWORD"),
+        _ if text.starts_with("-----BEGIN") => error.hint("this is a key for ssh or TLS, which hfl does not use"),
+        _ if place == "HFL_KEY" && Path::new(text).exists() => error.hint("this is a path: --key takes files"),
+        _ => error,
+    }
+}
+
+/// Writes a file beside its place and moves it there once it is on the disk: a key that was used must not be lost, and half
+/// a key must not stay. What is there already is replaced only where that is asked for.
+fn write_whole(path: &Path, text: &str, mode: u32, replace: bool) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let permissions = fs::Permissions::from_mode(mode);
+    let mut file = tempfile::Builder::new().prefix(".hfl-").permissions(permissions).tempfile_in(directory)?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    file.as_file().sync_all()?;
+    let moved = if replace { file.persist(path) } else { file.persist_noclobber(path) };
+    moved.map_err(|e| e.error)?;
+    fs::File::open(directory)?.sync_all()
 }

@@ -109,6 +109,8 @@ pub struct Options {
     pub jobs: usize,
     /// Makes a new version even where nothing has changed.
     pub force: bool,
+    /// Publishes it also where it is in use, or seems cut off.
+    pub as_it_is: bool,
     /// Where new blocks wait for slow mirrors.
     pub spool_directory: PathBuf,
     /// How many bytes of them may wait on disk.

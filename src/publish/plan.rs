@@ -17,14 +17,13 @@ use super::profile::{Profiles, Shipped};
 use super::release::{Object, Release};
 use super::report::Outcome;
 use crate::digest::Sha256;
-use crate::head::{FileRow, Head, Seal, SealedHead, VersionRow};
-use crate::index::{FILE_MAX_BYTES, Header, Index};
+use crate::head::{FileRow, Head, Note, Seal, SealedHead, VersionRow};
+use crate::index::{FILE_MAX_BYTES, Header, Index, Split};
 use crate::layout::RepoPath;
 use crate::name::{Label, Name};
 use crate::profile::ship::put_row;
 use crate::retirement::Retirement;
 use crate::sign::SecretKey;
-use crate::split::Rule;
 use crate::time::Timestamp;
 
 /// From how many per cent of its limit on a head is said to be nearly full.
@@ -39,7 +38,7 @@ pub struct Plan {
     /// What the pass over it found.
     pub cut: CutImage,
     /// How it was cut.
-    pub rule: Rule,
+    pub rule: Split,
     /// Bytes of the newest index.
     pub index_bytes: u64,
     /// What the heads are to say.
@@ -94,7 +93,7 @@ impl Planner<'_> {
     ///
     /// # Errors
     /// An image that the format cannot hold; a key that cannot sign.
-    pub fn plan(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
+    pub fn plan(&self, cut: CutImage, rule: Split) -> Result<Plan, Error> {
         let previous = self.base.head.as_ref().map(Head::newest);
         let version = self.base.next_version()?;
         let created = previous.map_or(self.now, |row| self.now.max(row.created));
@@ -103,7 +102,7 @@ impl Planner<'_> {
             version,
             created,
             size: cut.size,
-            split: rule,
+            split: rule.clone(),
             parent: previous.map(|row| row.index_sha256),
         };
         let index = Index::new(header, cut.blocks.clone(), cut.extents.clone());
@@ -112,7 +111,7 @@ impl Planner<'_> {
         if unchanged { self.plan_unchanged(cut, rule) } else { self.plan_version(cut, rule, index) }
     }
 
-    fn plan_version(&self, cut: CutImage, rule: Rule, index: Index) -> Result<Plan, Error> {
+    fn plan_version(&self, cut: CutImage, rule: Split, index: Index) -> Result<Plan, Error> {
         let file: Bytes = index.to_bytes().into();
         if file.len() as u64 > FILE_MAX_BYTES {
             return Err(Error::local(format!("the index has {} bytes, at most {FILE_MAX_BYTES}", file.len()))
@@ -156,7 +155,7 @@ impl Planner<'_> {
     /// No version to keep; a key that cannot sign.
     pub fn plan_standing(&self) -> Result<Plan, Error> {
         let newest = self.newest_index()?;
-        self.plan_unchanged(CutImage::of(&newest), newest.header().split)
+        self.plan_unchanged(CutImage::of(&newest), newest.header().split.clone())
     }
 
     /// The newest version once more, under the next number.
@@ -165,21 +164,20 @@ impl Planner<'_> {
     /// No version; a key that cannot sign.
     pub fn plan_again(&self) -> Result<Plan, Error> {
         let newest = self.newest_index()?;
-        self.plan(CutImage::of(&newest), newest.header().split)
+        self.plan(CutImage::of(&newest), newest.header().split.clone())
     }
 
     /// The versions stay; the head is made anew only where something else in it has changed, and somebody can sign it.
     ///
     /// # Errors
     /// No version to keep; a given profile of which nothing is in the image; a key that cannot sign.
-    pub fn plan_unchanged(&self, cut: CutImage, rule: Rule) -> Result<Plan, Error> {
+    pub fn plan_unchanged(&self, cut: CutImage, rule: Split) -> Result<Plan, Error> {
         let Some(old) = &self.base.head else { return Err(Error::local("there is no version to keep")) };
         let newest = self.newest_index()?;
         let profile = self.profiles.of_kept(self.base)?;
         let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
         let draft = self.draft(None, profile.as_ref());
-        let same = |a: &Head, b: &Head| a.mirrors == b.mirrors && a.files == b.files && a.versions == b.versions;
-        let switch = self.can_sign && (!same(&draft.head, old) || self.work.expires_days.is_some());
+        let switch = self.can_sign && (!draft.head.says_the_same(old) || self.work.expires_days.is_some());
         let mut objects = [self.client_objects(), self.profile_objects(profile)?].concat();
         if switch {
             objects.splice(0..0, self.records(&draft.head, &draft.dropped)?);
@@ -213,7 +211,7 @@ impl Planner<'_> {
         if draft.head.versions.is_empty() {
             return Err(Error::local("no version would be left"));
         }
-        let (cut, rule) = (CutImage::of(&newest), newest.header().split);
+        let (cut, rule) = (CutImage::of(&newest), newest.header().split.clone());
         self.finish_plan(Plan {
             outcome: Outcome::NoChange,
             cut,
@@ -272,6 +270,7 @@ impl Planner<'_> {
             plan.release.head = standing.ok_or_else(|| Error::local("the standing head is gone"))?;
             return Ok(plan);
         }
+        self.base.head.iter().try_for_each(refuse_binding)?;
         let seal = self.seal(&plan.head.body(), &plan.head.trusted_comment())?;
         let sealed = SealedHead::new(plan.head.clone(), seal).map_err(|e| Error::local(e.to_string()))?;
         plan.release.head = sealed.to_bytes().into();
@@ -294,6 +293,7 @@ impl Planner<'_> {
             expires: self.work.expires_days.map(|days| created.min(self.now).plus_days(days)),
             mirrors,
             files: self.files(),
+            notes: old.map_or_else(Vec::new, |head| head.notes.clone()),
             versions,
         };
         if let Some(profile) = profile {
@@ -364,4 +364,16 @@ impl Planner<'_> {
         let signature = self.key.map(|key| index.signature(key, &comment)).transpose()?;
         Ok(signature.into_iter().chain([index]).collect())
     }
+}
+
+/// What a later hfl forbade this one: to sign a head that it would make with less than all that belongs into it.
+fn refuse_binding(head: &Head) -> Result<(), Error> {
+    let Some(note) = head.binding_note() else { return Ok(()) };
+    Err(newer_publisher(&head.image, note))
+}
+
+/// The error of a head that only a later hfl may follow.
+pub fn newer_publisher(image: &Name, note: &Note) -> Error {
+    let message = format!("{image}: its head has the note `{note}`, which this hfl does not know; nothing was changed");
+    Error::local(message).hint("update hfl: a newer one publishes this image")
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cores;
 use super::error::Error;
@@ -45,8 +45,8 @@ impl Remake {
             }
             let sealed = sealer.seal(&cut.bytes, id, sha256).map_err(|e| Error::local(e.to_string()))?;
             let row = *sealed.row();
-            let spooled = self.spool.put(row, sealed.into_file());
-            deliver(spooled.map_err(|e| Error::local(format!("the spool file: {e}")))?);
+            let goes_on = || !cancel.load(Ordering::Relaxed);
+            deliver(self.spool.put(row, sealed.into_file(), &goes_on).ok_or_else(Error::interrupted)?);
             Ok(())
         })?;
         Ok(())

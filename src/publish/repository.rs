@@ -111,8 +111,7 @@ impl Repository {
             listing: look.listing,
             patience: patience.min(self.work.patience.max(Duration::from_secs(1))),
         };
-        let stores: Vec<Option<&dyn Store>> =
-            self.mirrors.iter().map(|m| m.is_up().then(|| &*m.store)).collect();
+        let stores: Vec<Option<&dyn Store>> = self.mirrors.iter().map(|m| m.is_up().then(|| &*m.store)).collect();
         let views = survey::look(&stores, &scope, &self.policy).await;
         self.views = Vec::new();
         for (mirror, view) in self.mirrors.iter_mut().zip(views) {

@@ -21,6 +21,7 @@ use crate::block::Block;
 use crate::digest::BlockId;
 use crate::index::{From, Index};
 use crate::read::{BlockSource, Opened};
+use crate::split::{Rule, RuleError};
 
 /// Blocks fetched at once.
 const FETCHES: usize = 16;
@@ -171,9 +172,9 @@ async fn take_seeds(work: &Arc<Work>, seeds: Vec<PathBuf>, jobs: usize) -> Resul
 }
 
 fn take_seed(work: &Work, wanted: &HashMap<BlockId, usize>, seed: &Path, jobs: usize) -> Result<u64, Error> {
+    let rule = Rule::try_from(&work.index.header().split).map_err(|e| unknown_rule(seed, &e))?;
     let image = Image::open(seed)?;
     let found = AtomicU64::new(0);
-    let rule = work.index.header().split;
     cores::work_on_blocks(
         &image,
         rule,
@@ -190,6 +191,11 @@ fn take_seed(work: &Work, wanted: &HashMap<BlockId, usize>, seed: &Path, jobs: u
         },
     )?;
     Ok(found.into_inner())
+}
+
+fn unknown_rule(seed: &Path, why: &RuleError) -> Error {
+    Error::local(format!("{}: a seed must be cut as the image was: {why}", seed.display()))
+        .hint("without --seed the image is restored all the same, from the mirror alone")
 }
 
 /// Fetches every block that is not there yet; returns how many, and the bytes of their files.

@@ -50,7 +50,7 @@ async fn steps(session: &mut Session<'_>, version: Version, label: Option<Label>
     let (index, holders) = base::index_of(session.mirrors(), &session.name, row).await?;
     // Its blocks are known as those of the newest versions are.
     holders.iter().try_for_each(|mirror| session.base.known.add(&index, mirror))?;
-    let (cut, rule) = (CutImage::of(&index), index.header().split);
+    let (cut, rule) = (CutImage::of(&index), index.header().split.clone());
     session.boot_again(version).await?;
     let label = label.or_else(|| format!("version {version} again").parse().ok());
     let plan = session.planner(label.as_ref(), false).plan(cut, rule)?;

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::boot_files::BootFiles;
+use super::congestion::Congestion;
 use super::cut::{self, CutImage};
 use super::deliver;
 use super::error::Error;
 use super::image::Image;
+use super::input_check;
 use super::known::{Known, MirrorSet};
 use super::options::Options;
 use super::profile::Given;
@@ -18,7 +20,7 @@ use super::repository::{Look, Repository, Watch};
 use super::session::{Session, Signer, Uploads};
 use super::spool::{Spool, Spooled};
 use super::sync::Planned;
-use super::upload::Job;
+use super::upload::{Job, Uploader};
 use crate::block::LEVEL_DEFAULT;
 use crate::split::{Choice, Rule};
 
@@ -29,6 +31,7 @@ use crate::split::{Choice, Rule};
 /// left.
 pub async fn publish(options: Options, progress: Arc<dyn Progress>, cancel: Arc<AtomicBool>) -> Result<Report, Error> {
     let image = Image::open(&options.image)?;
+    let image = if options.as_it_is { image } else { image.complete()? };
     let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
     let boot = gather(&options).await?;
     let keyring = options.work.keyring.as_ref();
@@ -68,7 +71,7 @@ async fn steps(
         None => false,
     };
     let (cut, uploads) = pass(session, options, image, rule).await?;
-    let plan = session.planner(options.label.as_ref(), options.force || boot_changed).plan(cut, rule)?;
+    let plan = session.planner(options.label.as_ref(), options.force || boot_changed).plan(cut, rule.into())?;
     if options.work.dry_run {
         return session.preview(&plan, &mut Planned::new()).await;
     }
@@ -88,6 +91,9 @@ async fn pass(
     let uploads = Arc::new(if options.work.dry_run { Vec::new() } else { session.start_uploads() });
     let known = Arc::new(std::mem::take(&mut session.base.known));
     let spool = Spool::new(options.spool_directory.clone(), options.spool_max_bytes);
+    let loads = uploads.iter().flatten().map(Uploader::load).collect();
+    let congestion = Congestion::new(loads, options.work.min_mirrors, options.work.patience);
+    let name = image.name().to_owned();
     let (level, jobs) = (options.level.unwrap_or(LEVEL_DEFAULT), options.jobs);
     if image.size().is_some() {
         let spool = Arc::clone(&spool);
@@ -100,14 +106,20 @@ async fn pass(
         let (known, uploads) = shared;
         let deliver = |spooled: Spooled| send_to_all(Arc::new(spooled), &uploads, &known);
         let (cancel, progress) = (&*watch.cancel, &*watch.progress);
-        let options = cut::Options { rule, level, jobs, known: &known, mirrors, spool: &spool, cancel, progress };
+        let full = || congestion.notice();
+        let options =
+            cut::Options { rule, level, jobs, known: &known, mirrors, spool: &spool, full: &full, cancel, progress };
         cut::cut(&image, &options, &deliver)
     });
     let cut = pass.await.unwrap_or_else(|e| Err(Error::local(format!("the pass over the image failed: {e}"))));
     session.base.known = Arc::try_unwrap(known).unwrap_or_default();
     let uploads = Arc::try_unwrap(uploads).map_err(|_| Error::local("the uploads are still shared"))?;
     match cut {
-        Ok(cut) => Ok((cut, uploads)),
+        Ok(cut) => {
+            let warning = input_check::odd_end(&name, cut.size);
+            warning.iter().for_each(|text| session.repository.watch.progress.event(Event::Warning(text)));
+            Ok((cut, uploads))
+        }
         Err(e) => {
             deliver::stop_all(uploads).await;
             Err(e)

@@ -5,12 +5,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::error::{Error, ErrorKind};
 use super::mirror::OpenMirror;
@@ -66,6 +66,42 @@ pub struct Uploader {
     mirror: String,
     progress: Arc<dyn Progress>,
     stop: Stop,
+    load: Load,
+}
+
+/// What waits for one mirror, and the means to end that.
+#[derive(Debug, Clone)]
+pub struct Load {
+    waiting: Arc<AtomicU64>,
+    is_left: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Load {
+    /// Bytes of the files that wait, those on their way with them.
+    pub fn bytes(&self) -> u64 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Whether blocks are still sent.
+    pub fn is_up(&self) -> bool {
+        !self.task.is_finished() && !self.is_left.load(Relaxed)
+    }
+
+    /// Sends nothing more, and drops what waits.
+    pub fn leave_behind(&self) {
+        self.is_left.store(true, Relaxed);
+        self.task.abort();
+    }
+
+    /// Why the mirror got no further, if it was left behind.
+    fn why(&self) -> Option<Error> {
+        let megabytes = self.bytes() / 1_000_000;
+        let left = || Error::new(ErrorKind::Unreachable, format!("it is too slow, {megabytes} MB wait for it"));
+        let advice =
+            "run the same command again; more room in XDG_CACHE_HOME, or a longer --patience, lets others wait for it";
+        self.is_left.load(Relaxed).then(|| left().hint(advice))
+    }
 }
 
 /// Ends the sending to a mirror before its queue is empty; what is under way is still brought to its end.
@@ -106,11 +142,18 @@ impl Uploader {
         let (queue, jobs_queue) = mpsc::unbounded_channel();
         let (name, store) = (mirror.name().to_owned(), Arc::clone(&mirror.store));
         let jobs = mirror.jobs();
-        let sender =
-            Sender { mirror: name.clone(), store, presence: mirror.presence.clone(), progress: Arc::clone(&progress) };
+        let waiting = Arc::new(AtomicU64::new(0));
+        let sender = Sender {
+            mirror: name.clone(),
+            store,
+            presence: mirror.presence.clone(),
+            progress: Arc::clone(&progress),
+            waiting: Arc::clone(&waiting),
+        };
         let stop = Stop::default();
         let task = tokio::spawn(sender.run(jobs_queue, jobs, stop.clone()));
-        Self { queue, task, mirror: name, progress, stop }
+        let load = Load { waiting, is_left: Arc::default(), task: task.abort_handle() };
+        Self { queue, task, mirror: name, progress, stop, load }
     }
 
     /// What ends it early.
@@ -118,8 +161,17 @@ impl Uploader {
         self.stop.clone()
     }
 
+    /// What waits to be sent.
+    pub fn load(&self) -> Load {
+        self.load.clone()
+    }
+
     /// Adds a block; one that comes after a failure is dropped, and its room freed.
     pub fn send(&self, job: Job) {
+        if !self.load.is_up() {
+            return;
+        }
+        self.load.waiting.fetch_add(job.bytes(), Relaxed);
         self.progress.event(Event::ToSend { mirror: &self.mirror, bytes: job.bytes() });
         let _ = self.queue.send(job);
     }
@@ -127,11 +179,12 @@ impl Uploader {
     /// Waits until all of it is sent.
     ///
     /// # Errors
-    /// The first block that could not be sent.
+    /// The first block that could not be sent; a mirror that was left behind.
     pub async fn finish(self) -> Result<Sent, Error> {
-        let Self { queue, task, .. } = self;
+        let Self { queue, task, load, .. } = self;
         drop(queue);
-        Ending(task).await.unwrap_or_else(|e| Err(Error::local(format!("sending failed: {e}"))))
+        let failed = |e| load.why().unwrap_or_else(|| Error::local(format!("sending failed: {e}")));
+        Ending(task).await.unwrap_or_else(|e| Err(failed(e)))
     }
 }
 
@@ -140,6 +193,7 @@ struct Sender {
     store: Arc<dyn Store>,
     presence: Presence,
     progress: Arc<dyn Progress>,
+    waiting: Arc<AtomicU64>,
 }
 
 impl Sender {
@@ -174,6 +228,7 @@ impl Sender {
             true => Sent { found: 1, ..Sent::default() },
             false => self.upload(&job, row).await?,
         };
+        self.waiting.fetch_sub(job.bytes(), Relaxed);
         self.progress.event(Event::Sent { mirror: &self.mirror, bytes: job.bytes() });
         Ok(sent)
     }

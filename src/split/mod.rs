@@ -7,44 +7,27 @@
 
 pub mod rule;
 
-#[cfg(feature = "publish")]
 mod border;
-#[cfg(feature = "publish")]
 mod bytes;
-#[cfg(feature = "publish")]
 pub mod choice;
-#[cfg(feature = "publish")]
 pub mod choose;
-#[cfg(feature = "publish")]
 mod filling;
-#[cfg(feature = "publish")]
 mod fixed;
-#[cfg(feature = "publish")]
 mod gear;
-#[cfg(feature = "publish")]
 mod page;
-#[cfg(feature = "publish")]
 mod pager;
-#[cfg(feature = "publish")]
 mod pages;
-#[cfg(feature = "publish")]
 mod partitions;
-#[cfg(feature = "publish")]
 mod splitter;
-#[cfg(feature = "publish")]
-mod superblock;
+mod stated;
+pub mod superblock;
 
 pub use rule::{Rule, RuleError};
 
-#[cfg(feature = "publish")]
 pub use choice::{Choice, ChoiceError};
-#[cfg(feature = "publish")]
 pub use choose::choose;
-#[cfg(feature = "publish")]
 pub use pages::count_page_borders;
-#[cfg(feature = "publish")]
 pub use partitions::{Partition, partitions};
-#[cfg(feature = "publish")]
 pub use splitter::{Cut, Span, Splitter};
-#[cfg(feature = "publish")]
+pub use stated::{Stated, stated};
 pub use superblock::ReadAt;

@@ -1,6 +1,6 @@
 //! The partitions of a disk image: MBR with logical partitions, and GPT.
 //!
-//! Only where they begin, how long they are and whether they are said to be Linux's. The table is anybody's bytes: a
+//! Only where they begin, how long they are and whether they are said to be Linux's, and how long the disk was. The table is anybody's bytes: a
 //! bounded number of entries is read, and numbers that overflow end the reading. Backup tables and checksums are left
 //! alone, because a wrong answer costs bytes and nothing else.
 
@@ -77,7 +77,7 @@ impl Entry {
 /// The four entries in this sector, if it is an MBR: it has the signature, and no flag but "active" is set.
 fn mbr(sector: u64, read_at: ReadAt) -> Option<[Entry; 4]> {
     let mut bytes = [0; 512];
-    let table = read_at(sector * 512, &mut bytes) && bytes[510..] == [0x55, 0xaa];
+    let table = read_at(sector * 512, &mut bytes) && bytes[510..] == [0x55, 0xaa] && !is_boot_sector(&bytes);
     let flags = (0..4).all(|index| bytes[446 + 16 * index] & 0x7f == 0);
     (table && flags).then(|| {
         std::array::from_fn(|index| {
@@ -85,6 +85,12 @@ fn mbr(sector: u64, read_at: ReadAt) -> Option<[Entry; 4]> {
             Entry { kind: entry[4], first: number(&entry[8..12]), count: number(&entry[12..16]) }
         })
     })
+}
+
+/// Whether this is the first sector of a FAT, exFAT or NTFS, which ends like an MBR and has code where that has its table.
+fn is_boot_sector(bytes: &[u8; 512]) -> bool {
+    let names: [(usize, &[u8]); 4] = [(3, b"NTFS    "), (3, b"EXFAT   "), (54, b"FAT1"), (82, b"FAT32")];
+    names.iter().any(|(at, name)| bytes[*at..].starts_with(name))
 }
 
 /// Follows the chain of an extended partition that begins at `first`.
@@ -102,10 +108,29 @@ fn logical(first: u64, read_at: ReadAt) -> Vec<Partition> {
     found
 }
 
-/// The partitions of a GPT with sectors of 512 or 4096 bytes.
-fn gpt(read_at: ReadAt) -> Option<Vec<Partition>> {
+/// The least bytes that a disk with this table has: up to the end of its last partition, extended ones with what lies in
+/// them; of a GPT up to the end of its backup.
+pub(super) fn table_bytes(read_at: ReadAt) -> Option<u64> {
+    let entries = mbr(0, read_at)?;
+    if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
+        let (sector, header) = gpt_header(read_at)?;
+        let backup = number(&header[32..40]).checked_add(1).and_then(|sectors| sectors.checked_mul(sector));
+        let ends = gpt(read_at).into_iter().flatten().filter_map(|part| part.start.checked_add(part.len));
+        return ends.chain(backup).max();
+    }
+    entries.into_iter().filter_map(|entry| entry.partition(0)).map(|part| part.start + part.len).max()
+}
+
+/// The first header of a GPT, and the bytes of a sector: 512 or 4096.
+fn gpt_header(read_at: ReadAt) -> Option<(u64, [u8; 92])> {
     let mut header = [0; 92];
     let sector = [512, 4096].into_iter().find(|&at| read_at(at, &mut header) && header.starts_with(b"EFI PART"))?;
+    Some((sector, header))
+}
+
+/// The partitions of a GPT.
+fn gpt(read_at: ReadAt) -> Option<Vec<Partition>> {
+    let (sector, header) = gpt_header(read_at)?;
     let table = number(&header[72..80]).checked_mul(sector)?;
     let entries = (number(&header[80..84]) as u32).min(GPT_ENTRIES);
     let entry_bytes = Some(number(&header[84..88])).filter(|bytes| (128..=4096).contains(bytes))?;

@@ -1,10 +1,11 @@
-//! The name of a splitting rule as an index carries it: a rule and its revision.
+//! The rules that this program can cut by, each with the words that stand for it in an index.
 //!
-//! It is all that a reader needs to know about splitting, so it stands in the client too and depends on nothing of the
-//! splitters themselves. Invariant: each rule has one legal text, and `Display` writes exactly what `FromStr` reads.
+//! Invariant: each rule has one legal text, and `Display` writes exactly what `FromStr` reads.
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::index::{Split, SplitError};
 
 /// A rule and its revision: `fixed 262144`, `pages 1`, `bytes 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +19,8 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// All of them, for messages.
+    const KNOWN: &str = "`fixed BYTES`, `pages 1` and `bytes 1`";
     /// The smallest block of `fixed`, in bytes.
     pub const FIXED_MIN_BYTES: u32 = 4096;
     /// The largest block of `fixed`, in bytes; an index allows none larger.
@@ -38,26 +41,21 @@ impl Rule {
     }
 }
 
-/// Why a text names no rule that this program can read.
+/// Why this program cannot cut by a rule; whoever only reads an image does not need to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
     /// The size of `fixed` is outside what is allowed.
     #[error("split rule `fixed {0}`: a block has 4096 to 4194304 bytes, a multiple of 512")]
     Size(String),
     /// The rule is known, this revision of it is not.
-    #[error("split rule `{rule} {revision}`: this hfl knows {rule} 1; update hfl")]
-    Revision {
-        /// Its name.
-        rule: String,
-        /// What stands behind the name.
-        revision: String,
-    },
+    #[error("split rule `{0}`: this hfl knows {known}; update hfl", known = Rule::KNOWN)]
+    Revision(Split),
     /// No rule has this name.
-    #[error("split rule `{0}`: this hfl knows `fixed BYTES`, `pages 1` and `bytes 1`; a newer hfl may know more")]
-    Unknown(String),
-    /// Not a word and a number in their one legal spelling.
-    #[error("split rule `{0}` is not written as a name, one space and a decimal number without leading zeros")]
-    Form(String),
+    #[error("split rule `{0}`: this hfl knows {known}; a newer hfl may know more, update hfl", known = Rule::KNOWN)]
+    Unknown(Split),
+    /// Not written as a rule.
+    #[error(transparent)]
+    Form(#[from] SplitError),
 }
 
 impl fmt::Display for Rule {
@@ -70,34 +68,35 @@ impl fmt::Display for Rule {
     }
 }
 
+impl From<Rule> for Split {
+    fn from(rule: Rule) -> Split {
+        Split::known(&rule)
+    }
+}
+
+impl TryFrom<&Split> for Rule {
+    type Error = RuleError;
+
+    fn try_from(split: &Split) -> Result<Rule, RuleError> {
+        match split.words() {
+            ("fixed", number, None) => fixed_from(number),
+            ("pages", "1", None) => Ok(Rule::Pages),
+            ("bytes", "1", None) => Ok(Rule::Bytes),
+            ("fixed" | "pages" | "bytes", ..) => Err(RuleError::Revision(split.clone())),
+            _ => Err(RuleError::Unknown(split.clone())),
+        }
+    }
+}
+
 impl FromStr for Rule {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Rule, RuleError> {
-        let (name, number) = text.split_once(' ').ok_or_else(|| RuleError::Form(text.into()))?;
-        if !is_name(name) || !is_number(number) {
-            return Err(RuleError::Form(text.into()));
-        }
-        match (name, number) {
-            ("fixed", _) => fixed_from(number),
-            ("pages", "1") => Ok(Rule::Pages),
-            ("bytes", "1") => Ok(Rule::Bytes),
-            ("pages" | "bytes", _) => Err(RuleError::Revision { rule: name.into(), revision: number.into() }),
-            _ => Err(RuleError::Unknown(text.into())),
-        }
+        Rule::try_from(&text.parse::<Split>()?)
     }
 }
 
 fn fixed_from(number: &str) -> Result<Rule, RuleError> {
     let bytes: u64 = number.parse().map_err(|_| RuleError::Size(number.into()))?;
     Rule::fixed(bytes)
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase())
-}
-
-fn is_number(text: &str) -> bool {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    digits && (text == "0" || !text.starts_with('0'))
 }

@@ -120,7 +120,8 @@ mod tests {
     fn a_dead_process_is_known_on_its_own_machine_alone() {
         let mut child = std::process::Command::new("true").spawn().expect("true runs");
         let (pid, mine) = (child.id(), std::process::id().to_string());
-        let ended = Holder { process: process().replace(&format!(" {mine} "), &format!(" {pid} ")), ..Holder::me(&ThisHost) };
+        let ended =
+            Holder { process: process().replace(&format!(" {mine} "), &format!(" {pid} ")), ..Holder::me(&ThisHost) };
         child.wait().expect("it ends");
         assert!(ended.is_gone_here());
         let elsewhere = Holder { process: format!("x{}", ended.process), ..Holder::me(&ThisHost) };

@@ -148,9 +148,8 @@ pub fn behind(head: &Head, newest: &Head) -> Option<Flaw> {
 
 /// A version that the two heads know under different indexes.
 pub fn conflict(head: &Head, newest: &Head) -> Option<Flaw> {
-    let differs = |row: &&VersionRow| {
-        newest.version(row.version).is_some_and(|other| other.index_sha256 != row.index_sha256)
-    };
+    let differs =
+        |row: &&VersionRow| newest.version(row.version).is_some_and(|other| other.index_sha256 != row.index_sha256);
     let row = head.versions.iter().find(differs)?;
     let what = format!("its version {} is another one than on the other mirrors: two histories", row.version);
     Some(Flaw::new(ProblemKind::Wrong, what))

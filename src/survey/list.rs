@@ -30,9 +30,10 @@ impl ListState {
         match store.get(&RepoPath::images(), image_list::FILE_MAX_BYTES).await {
             Ok(file) => Ok(Self::of(file)),
             Err(e) if e.kind() == StoreErrorKind::NotFound => Ok(Self::default()),
-            Err(e) if e.kind() == StoreErrorKind::TooLong => {
-                Ok(Self { flaw: Some(Flaw::new(ProblemKind::Wrong, format!("too long: {}", e.why()))), ..Self::default() })
-            }
+            Err(e) if e.kind() == StoreErrorKind::TooLong => Ok(Self {
+                flaw: Some(Flaw::new(ProblemKind::Wrong, format!("too long: {}", e.why()))),
+                ..Self::default()
+            }),
             Err(e) => Err(e),
         }
     }

@@ -29,14 +29,18 @@ pub struct Publish<'a> {
     pub mirrors: Vec<BaseUrl>,
     pub key: Option<&'a SecretKey>,
     pub expires: Option<u64>,
+    /// The words of a split rule in place of the true one.
+    pub split: Option<&'a str>,
+    /// Notes of the head.
+    pub notes: Vec<&'a str>,
     /// Further files, which are written too.
     pub files: Vec<(FileRow, Vec<u8>)>,
 }
 
 impl Default for Publish<'_> {
     fn default() -> Self {
-        let (mirrors, key, expires, files) = Default::default();
-        Self { image: "test", version: 1, block_bytes: BLOCK_BYTES, mirrors, key, expires, files }
+        let (mirrors, key, expires, split, notes, files) = Default::default();
+        Self { image: "test", version: 1, block_bytes: BLOCK_BYTES, mirrors, key, expires, split, notes, files }
     }
 }
 
@@ -59,7 +63,8 @@ impl Publish<'_> {
         let name: Name = self.image.parse().unwrap();
         let version = Version::new(self.version).unwrap();
         let created = Timestamp::from_unix(CREATED + self.version);
-        let split = Rule::Fixed(self.block_bytes as u32);
+        let fixed = || Rule::Fixed(self.block_bytes as u32).into();
+        let split = self.split.map_or_else(fixed, |words| words.parse().unwrap());
         let header = Header { image: name.clone(), version, created, size: cutter.size, split, parent: None };
         let index = Index::new(header, cutter.blocks, cutter.extents).unwrap();
         let file = index.to_bytes();
@@ -84,7 +89,8 @@ impl Publish<'_> {
         let expires = self.expires.map(Timestamp::from_unix);
         self.files.iter().for_each(|(row, bytes)| put(base, &row.path, bytes));
         let files = self.files.iter().map(|(row, _)| row.clone()).collect();
-        let head = Head { image, created, expires, mirrors: self.mirrors.clone(), files, versions };
+        let notes = self.notes.iter().map(|note| note.parse().unwrap()).collect();
+        let head = Head { image, created, expires, mirrors: self.mirrors.clone(), files, notes, versions };
         let unsigned = SealedHead::new(head.clone(), Seal::Unsigned).unwrap();
         let seal = match self.key {
             Some(key) => Seal::Signed(Box::new(key.sign(&unsigned.body(), &head.trusted_comment()).unwrap())),

@@ -100,6 +100,43 @@ fn every_wrong_line_is_named() {
     all_as_expected(cases.map(|(from, to, expected)| ((from, to), said(from, to), expected.to_owned())));
 }
 
+/// Notes stand between the files and the versions, sorted, each once, in one form.
+#[test]
+fn notes_have_one_form_and_one_place() {
+    let text = golden_text("signed.head");
+    let form = "line 11, column 6: a note is a key (a letter, then a-z 0-9 . -, at most 32), a space, and a value of \
+                printable ASCII without spaces at its ends or two in a row, at most 448 bytes";
+    let sorted = "line 12: the notes must be sorted, each once";
+    let cases = [
+        ("note a\n", form),
+        ("note a \n", form),
+        ("note  a b\n", form),
+        ("note a b \n", form),
+        ("note a  b\n", form),
+        ("note A b\n", form),
+        ("note a \u{e9}\n", form),
+        ("note a b\u{1b}[2J\n", form),
+        ("note\n", "line 11, column 1: expected `versions`, found `note`"),
+        ("notes a b\n", "line 11, column 1: expected `versions`, found `notes`"),
+        ("Note a b\n", "line 11, column 1: expected `versions`, found `Note`"),
+        ("note b 1\nnote a 1\n", sorted),
+        ("note a 2\nnote a 1\n", sorted),
+        ("note a 1\nnote a 1\n", sorted),
+        ("note a-b 1\nnote a 1\n", sorted),
+        ("note a 1\nmirror https://c.example/\n", "line 12, column 1: expected `versions`, found `mirror`"),
+    ];
+    let said =
+        |lines: &str| refusal(SealedHead::parse(edited(&text, "versions 3", &format!("{lines}versions 3")).as_bytes()));
+    all_as_expected(cases.map(|(lines, expected)| (lines, said(lines), expected.to_owned())));
+    let first = refusal(SealedHead::parse(edited(&text, "file boot/", "note a b\nfile boot/").as_bytes()));
+    assert_eq!(first, "line 9, column 1: expected `versions`, found `file`");
+
+    let lines = |count: usize| (0..count).map(|i| format!("note n{i:02} {}\n", "v".repeat(448))).collect::<String>();
+    let most = edited(&text, "versions 3", &format!("{}versions 3", lines(64)));
+    assert_eq!(SealedHead::parse(most.as_bytes()).expect("64 notes").to_bytes(), most.as_bytes());
+    assert_eq!(said(&lines(65)), "line 75: more than 64 notes");
+}
+
 #[test]
 fn a_file_row_names_nothing_that_has_its_own_place() {
     let block = "blocks/0a/0ae81b307659ade2ec186ea64c9f0741e04645ad";

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use hfl::digest::{BlockId, Sha256};
+use hfl::head::Note;
+use hfl::index::Split;
 use hfl::keys::PublicKey;
 use hfl::name::{Label, Name, Version};
 use hfl::split::Rule;
@@ -107,10 +109,75 @@ fn times() {
     assert_eq!(Timestamp::from_system(before).unix(), 0);
 }
 
+const SPLIT_FORM: &str = "a split rule is a name (a letter, then a-z 0-9 -, at most 32), a number without leading zeros, \
+     and further names and numbers, with one space between them and at most 154 bytes";
+
+/// The words of a rule that a reader carries: their form counts, and not their meaning.
+#[test]
+fn words_of_rules() {
+    let name = "x".repeat(32);
+    let long = format!("pages 1 {}x", "word ".repeat(29));
+    assert_eq!(long.len(), 154);
+    let good =
+        ["pages 2", "fixed 7", "gear 0", "gear 18446744073709551615", "parts 1 pages 1 bytes 1", "a-9 3 b-8 0 c"];
+    for text in good.into_iter().chain([&*format!("{name} 1 {name}"), &long]) {
+        assert_eq!(text.parse::<Split>().map(|split| split.to_string()), Ok(text.to_owned()));
+    }
+    let bad = [
+        "",
+        " ",
+        "pages",
+        "pages ",
+        "pages  1",
+        "pages 01",
+        " pages 1",
+        "pages 1 ",
+        "Pages 1",
+        "pages 1\n",
+        "1 pages",
+        "pages x",
+        "pages 1  x",
+        "pages 1 X",
+        "pages 1 00",
+        "pages 1 1x",
+        "pages 1 -x",
+        "pages 1 x_y",
+        "pages -1",
+        "p\u{e4}ges 1",
+        "pages +1",
+        "pages 18446744073709551616",
+        "pages 1 18446744073709551616",
+        "-p 1",
+        "9p 1",
+    ];
+    for text in bad.into_iter().chain([&*format!("{name}x 1"), &*format!("{long}y")]) {
+        assert_eq!(refusal(text.parse::<Split>()), SPLIT_FORM, "{text:?}");
+    }
+}
+
+/// A head's notes: whatever is printable goes, in one spelling.
+#[test]
+fn notes() {
+    let (key, value) = ("k".repeat(32), "v".repeat(448));
+    for text in ["a b", "must-x.9 !~", "keys NAME.keys 4 x", &*format!("{key} {value}")] {
+        let note: Note = text.parse().unwrap_or_else(|e| panic!("{text:?}: {e}"));
+        assert_eq!((note.to_string(), format!("{} {}", note.key(), note.value())), (text.to_owned(), text.to_owned()));
+    }
+    let bad = [
+        "", " ", "a", "a ", " a", "a  b", "a b ", "a b  c", "A b", "9a b", "-a b", ".a b", "a_b c", "a \u{e4}",
+        "a \u{7f}", "a b\tc", "a\tb", "a b\r", "a b\n", "a \0",
+    ];
+    let why = "a note is a key (a letter, then a-z 0-9 . -, at most 32), a space, and a value of printable ASCII \
+               without spaces at its ends or two in a row, at most 448 bytes";
+    for text in bad.into_iter().chain([&*format!("{key}k {value}"), &*format!("{key} {value}v")]) {
+        assert_eq!(refusal(text.parse::<Note>()), why, "{text:?}");
+    }
+}
+
 #[test]
 fn rules() {
     for size in
-        ["0", "1", "3", "4095", "4097", "4194305", "4195328", "4294971392", "1099511627776", "18446744073709551616"]
+        ["0", "1", "3", "4095", "4097", "4194305", "4195328", "4294971392", "1099511627776", "18446744073709551615"]
     {
         let why = format!("split rule `fixed {size}`: a block has 4096 to 4194304 bytes, a multiple of 512");
         assert_eq!(refusal(format!("fixed {size}").parse::<Rule>()), why);
@@ -119,6 +186,7 @@ fn rules() {
         "",
         "fixed",
         "fixed ",
+        "fixed 18446744073709551616",
         "fixed 04096",
         "fixed  4096",
         "Fixed 4096",
@@ -128,17 +196,15 @@ fn rules() {
         "pages",
         "pages -1",
     ] {
-        let why = format!(
-            "split rule `{text}` is not written as a name, one space and a decimal number without leading zeros"
-        );
-        assert_eq!(refusal(text.parse::<Rule>()), why);
+        assert_eq!(refusal(text.parse::<Rule>()), SPLIT_FORM, "{text:?}");
     }
     all_refused::<Rule>(&[
-        ("pages 2", "split rule `pages 2`: this hfl knows pages 1; update hfl"),
-        ("bytes 0", "split rule `bytes 0`: this hfl knows bytes 1; update hfl"),
+        ("pages 2", "split rule `pages 2`: this hfl knows `fixed BYTES`, `pages 1` and `bytes 1`; update hfl"),
+        ("bytes 0", "split rule `bytes 0`: this hfl knows `fixed BYTES`, `pages 1` and `bytes 1`; update hfl"),
+        ("bytes 1 x", "split rule `bytes 1 x`: this hfl knows `fixed BYTES`, `pages 1` and `bytes 1`; update hfl"),
         (
             "gear 1",
-            "split rule `gear 1`: this hfl knows `fixed BYTES`, `pages 1` and `bytes 1`; a newer hfl may know more",
+            "split rule `gear 1`: this hfl knows `fixed BYTES`, `pages 1` and `bytes 1`; a newer hfl may know more, update hfl",
         ),
     ]);
     all_accepted::<Rule>(&["fixed 4096", "fixed 4608", "fixed 262144", "fixed 4194304", "pages 1", "bytes 1"]);

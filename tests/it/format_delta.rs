@@ -33,7 +33,7 @@ fn index(contents: &[Option<u8>]) -> Index {
         version: Version::FIRST,
         created: Timestamp::from_unix(0),
         size: extents.iter().map(|e| e.bytes).sum(),
-        split: Rule::Bytes,
+        split: Rule::Bytes.into(),
         parent: None,
     };
     Index::new(header, blocks, extents).expect("an index")

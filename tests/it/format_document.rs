@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hfl::block::{BLOCK_MAX_BYTES, Block, zlib_max_bytes};
 use hfl::digest::Sha256;
-use hfl::head::{HEAD_MAX_BYTES, MIRRORS_MAX, SealedHead, Trust};
+use hfl::head::{HEAD_MAX_BYTES, MIRRORS_MAX, NOTE_KEY_MAX_BYTES, NOTE_VALUE_MAX_BYTES, NOTES_MAX, SealedHead, Trust};
 use hfl::index::{self, Index};
 use hfl::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use hfl::layout::{Kind, PATH_MAX_BYTES, RepoPath};
@@ -28,7 +28,7 @@ fn repository() -> HashMap<RepoPath, &'static str> {
 }
 
 fn key() -> PublicKey {
-    fenced("## 9. A complete repository").trim().parse().expect("the key")
+    fenced("## 10. A complete repository").trim().parse().expect("the key")
 }
 
 fn from_hex(text: &str) -> Vec<u8> {
@@ -95,6 +95,9 @@ fn the_limits_are_the_programs() {
         ("a line of an index, bytes without LF", index::LINE_MAX_BYTES as u64),
         ("a head file, bytes", HEAD_MAX_BYTES),
         ("mirrors in a head", MIRRORS_MAX as u64),
+        ("notes in a head", NOTES_MAX as u64),
+        ("a note's key, bytes", NOTE_KEY_MAX_BYTES as u64),
+        ("a note's value, bytes", NOTE_VALUE_MAX_BYTES as u64),
         ("a signature's text, bytes", SIGNATURE_MAX_BYTES as u64),
         ("a path, bytes", PATH_MAX_BYTES as u64),
         ("a base URL, bytes", URL_MAX_BYTES as u64),

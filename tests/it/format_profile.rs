@@ -207,7 +207,8 @@ fn index_of(version: u64, blocks: &[(u8, u32)]) -> Index {
     let size = index.1.iter().map(|extent| extent.bytes).sum();
     let created = Timestamp::from_unix(0);
     let version = hfl::name::Version::new(version).unwrap();
-    let header = Header { image: "x".parse().unwrap(), version, created, size, split: Rule::Pages, parent: None };
+    let header =
+        Header { image: "x".parse().unwrap(), version, created, size, split: Rule::Pages.into(), parent: None };
     Index::new(header, index.0, index.1).unwrap()
 }
 

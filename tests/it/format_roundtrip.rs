@@ -1,8 +1,8 @@
 //! Whatever can be written reads back the same: random indexes as splitters make them, and random heads.
 
 use hfl::digest::{BlockId, Sha256};
-use hfl::head::{FileRow, Head, Seal, SealedHead, Trust, VersionRow};
-use hfl::index::{BlockRow, Extent, From, Header, Index};
+use hfl::head::{FileRow, Head, Note, Seal, SealedHead, Trust, VersionRow};
+use hfl::index::{BlockRow, Extent, From, Header, Index, Split};
 use hfl::layout::RepoPath;
 use hfl::name::{Label, Name, Version};
 use hfl::split::Rule;
@@ -29,9 +29,20 @@ fn a_time() -> impl Strategy<Value = Timestamp> {
     (0..253_402_300_800u64).prop_map(Timestamp::from_unix)
 }
 
-fn a_rule() -> impl Strategy<Value = Rule> {
+fn a_split() -> impl Strategy<Value = Split> {
     let sizes = (8u64..=8192).prop_map(|sectors| Rule::fixed(512 * sectors).expect("a size"));
-    prop_oneof![sizes, Just(Rule::Pages), Just(Rule::Bytes)]
+    let known = prop_oneof![sizes, Just(Rule::Pages), Just(Rule::Bytes)].prop_map(Split::from);
+    let unknown = "[a-z][a-z0-9-]{0,31} (0|[1-9][0-9]{0,18})( ([a-z][a-z0-9-]{0,15}|[1-9][0-9]{0,9})){0,5}";
+    prop_oneof![known, unknown.prop_map(|text| text.parse().expect("words of a rule"))]
+}
+
+fn some_notes() -> impl Strategy<Value = Vec<Note>> {
+    let text = "(must-)?[a-z][a-z0-9.-]{0,26} [!-~]{1,40}( [!-~]{1,40}){0,4}";
+    vec(text.prop_map(|text| text.parse().expect("a note")), 0..6).prop_map(|mut notes: Vec<Note>| {
+        notes.sort();
+        notes.dedup();
+        notes
+    })
 }
 
 /// One step of a splitter.
@@ -106,7 +117,7 @@ impl Image {
 }
 
 pub fn an_index() -> impl Strategy<Value = Index> {
-    let header = (a_name(), a_version(), a_time(), a_rule(), option::of(a_digest()));
+    let header = (a_name(), a_version(), a_time(), a_split(), option::of(a_digest()));
     (header, a_step(), vec(a_step(), 0..12)).prop_map(|((image, version, created, split, parent), first, steps)| {
         let mut made = Image::default();
         if let Step::Again(..) = first {
@@ -151,14 +162,14 @@ pub fn a_head() -> impl Strategy<Value = Head> {
     let mirrors =
         btree_set("https?://[a-z0-9]{1,12}(\\.[a-z]{2,5})?(:[1-9][0-9]{0,3})?/([a-zA-Z0-9~_-]{1,9}/){0,3}", 0..5);
     let rest = (mirrors, vec(a_file(), 0..5), vec(a_row(), 1..9));
-    (a_name(), a_time(), option::of(a_time()), rest).prop_map(
-        |(image, created, expires, (mirrors, mut files, mut versions))| {
+    (a_name(), a_time(), option::of(a_time()), rest, some_notes()).prop_map(
+        |(image, created, expires, (mirrors, mut files, mut versions), notes)| {
             files.sort_by(|a, b| a.path.cmp(&b.path));
             files.dedup_by(|a, b| a.path == b.path);
             versions.sort_by_key(|row| std::cmp::Reverse(row.version));
             versions.dedup_by_key(|row| row.version);
             let mirrors = mirrors.iter().rev().map(|url| url.parse().expect("a URL")).collect();
-            Head { image, created, expires, mirrors, files, versions }
+            Head { image, created, expires, mirrors, files, notes, versions }
         },
     )
 }

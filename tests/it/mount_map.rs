@@ -84,7 +84,7 @@ impl Model {
             version: hfl::name::Version::FIRST,
             created: hfl::time::Timestamp::from_unix(0),
             size: self.bytes.len() as u64,
-            split: Rule::Pages,
+            split: Rule::Pages.into(),
             parent: None,
         };
         let rows = self.blocks.iter().map(|b| b.1).collect();

@@ -31,6 +31,7 @@ fn head(newest: u32, salt: &str, expires: Option<u64>) -> Head {
         expires: expires.map(Timestamp::from_unix),
         mirrors: Vec::new(),
         files: Vec::new(),
+        notes: Vec::new(),
         versions: (1..=newest).rev().map(row).collect(),
     }
 }

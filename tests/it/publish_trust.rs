@@ -100,7 +100,10 @@ fn no_mirror_shortens_the_grace_period() {
     let index = before.keys().find(|path| path.starts_with("index/os/1-") && path.ends_with(".idx")).unwrap();
     let file = before[index].clone();
     let digest = Sha256::of(&file);
-    lab.write(&format!("b/{}", RepoPath::index(&"os".parse().unwrap(), Version::new(4_000_000_000).unwrap(), &digest)), &file);
+    lab.write(
+        &format!("b/{}", RepoPath::index(&"os".parse().unwrap(), Version::new(4_000_000_000).unwrap(), &digest)),
+        &file,
+    );
     let record = format!(
         "HFL-RETIRED 1\nimage os\nmarked 2000-01-01T00:00:00Z\nversion 4000000000 {} {digest} 2000-01-01T00:00:00Z 1048576\n",
         file.len()
@@ -174,7 +177,9 @@ fn an_index_bears_witness_to_a_number_only_if_it_is_signed() {
 fn two_versions_of_one_number_end_in_the_next_one() {
     let mut lab = versions(&["a", "b"], 1);
     let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
-    let only = |mirror: &str, other: &str| toml.replace(&format!("\"./{other}\""), &format!("\"./{other}\"\nenabled = false")).replace("xx", mirror);
+    let only = |mirror: &str, other: &str| {
+        toml.replace(&format!("\"./{other}\""), &format!("\"./{other}\"\nenabled = false")).replace("xx", mirror)
+    };
     lab.set("XDG_STATE_HOME", "relative, so it does not count");
     lab.set("HOME", lab.path("home").to_str().unwrap());
     fs::remove_dir_all(lab.path("home/.local")).unwrap();
@@ -193,7 +198,8 @@ fn two_versions_of_one_number_end_in_the_next_one() {
     }
     assert_eq!(head(&lab, "a"), head(&lab, "b"));
     // What one of the two had alone is retired, so that it does not lie there for ever.
-    let records: Vec<String> = ["a", "b"].iter().flat_map(|m| lab.files(m)).filter(|f| f.starts_with("retired/")).collect();
+    let records: Vec<String> =
+        ["a", "b"].iter().flat_map(|m| lab.files(m)).filter(|f| f.starts_with("retired/")).collect();
     assert_eq!(records.len(), 1, "{records:?}");
     let (code, said) = gc(&lab, &["--grace-days", "0"]);
     assert!(code == 0 && said.contains("os 2"), "{said}");
@@ -274,7 +280,8 @@ fn a_list_of_images_is_a_set_however_it_is_written() {
 #[test]
 fn no_more_names_are_read_than_a_repository_may_have_and_none_is_shown_that_does_not_verify() {
     let lab = versions(&["a", "b"], 1);
-    fs::write(lab.path("b/images"), (0..4000).map(|i| format!("n{i}\n")).chain(["os\n".into()]).collect::<String>()).unwrap();
+    fs::write(lab.path("b/images"), (0..4000).map(|i| format!("n{i}\n")).chain(["os\n".into()]).collect::<String>())
+        .unwrap();
     let started = std::time::Instant::now();
     publish(&lab, 2);
     println!("4,000 names without heads: {:.1?}", started.elapsed());
@@ -292,7 +299,8 @@ fn no_more_names_are_read_than_a_repository_may_have_and_none_is_shown_that_does
 #[test]
 fn a_signature_that_is_none_is_not_given_to_new_mirrors() {
     let lab = versions(&["a"], 2);
-    let signature = lab.files("a").into_iter().find(|f| f.starts_with("index/os/1-") && f.ends_with(".minisig")).unwrap();
+    let signature =
+        lab.files("a").into_iter().find(|f| f.starts_with("index/os/1-") && f.ends_with(".minisig")).unwrap();
     fs::write(lab.path("a").join(&signature), "anything\n").unwrap();
     let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
     lab.write("mirrors.toml", toml + "[[mirror]]\nname = \"c\"\nwrite = \"./c\"\n");

@@ -151,13 +151,16 @@ fn rules_are_read_and_refused() {
     assert_eq!("fixed 262144".parse(), Ok(Rule::Fixed(262_144)));
     assert_eq!("pages 1".parse(), Ok(Rule::Pages));
     assert_eq!("bytes 1".parse(), Ok(Rule::Bytes));
-    for size in ["0", "1", "3", "2048", "4097", "4194816", "1099511627776", "99999999999999999999999"] {
+    for size in ["0", "1", "3", "2048", "4097", "4194816", "1099511627776", "18446744073709551615"] {
         let error = format!("fixed {size}").parse::<Rule>().unwrap_err();
         let said = format!("split rule `fixed {size}`: a block has 4096 to 4194304 bytes, a multiple of 512");
         assert_eq!(error.to_string(), said);
     }
     let newer = "pages 2".parse::<Rule>().unwrap_err();
-    assert_eq!(newer.to_string(), "split rule `pages 2`: this hfl knows pages 1; update hfl");
+    assert_eq!(
+        newer.to_string(),
+        "split rule `pages 2`: this hfl knows `fixed BYTES`, `pages 1` and `bytes 1`; update hfl"
+    );
     assert!(matches!("words 1".parse::<Rule>(), Err(RuleError::Unknown(_))));
     for text in ["", "pages", "pages ", "pages  1", "pages 01", " pages 1", "pages 1 ", "PAGES 1", "fixed 4096\n"] {
         assert!(matches!(text.parse::<Rule>(), Err(RuleError::Form(_))), "{text:?}");

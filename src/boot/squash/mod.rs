@@ -18,8 +18,8 @@ use super::disk::Window;
 use super::disk::check_room;
 use super::error::Error;
 use super::tree::{Kind, Tree};
+use crate::split::superblock::{SQUASHFS_MAGIC, squashfs_bytes};
 
-const MAGIC: [u8; 4] = *b"hsqs";
 const SUPERBLOCK_BYTES: usize = 96;
 const BLOCK_MIN_BYTES: u32 = 4096;
 /// Fragments whose places stand in one block of metadata, and bytes of each.
@@ -36,7 +36,7 @@ const NAME_MAX_BYTES: usize = 256;
 /// A superblock that cannot be true, or names what cannot be read.
 pub fn open(mut window: Window) -> Result<Option<Box<dyn Tree>>, Error> {
     let mut superblock = [0; SUPERBLOCK_BYTES];
-    if window.read_at(0, &mut superblock).is_err() || superblock[..4] != MAGIC {
+    if window.read_at(0, &mut superblock).is_err() || superblock[..4] != SQUASHFS_MAGIC {
         return Ok(None);
     }
     let layout = Layout::of(&superblock, window.bytes())?;
@@ -76,7 +76,7 @@ impl Layout {
         if version != (4, 0) {
             return Err(Error::new(format!("its squashfs is of version {}.{}, not 4.0", version.0, version.1)));
         }
-        let (block_bytes, used) = (u32_at(superblock, 12), u64_at(superblock, 40));
+        let (block_bytes, used) = (u32_at(superblock, 12), squashfs_bytes(superblock));
         let fits = (BLOCK_MIN_BYTES..=BLOCK_MAX_BYTES as u32).contains(&block_bytes);
         if !fits || !block_bytes.is_power_of_two() || block_bytes.ilog2() != u32::from(u16_at(superblock, 22)) {
             return Err(damaged(format_args!("no block has {block_bytes} bytes")));

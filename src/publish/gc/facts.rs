@@ -111,7 +111,11 @@ fn mirror_facts(mirror: &OpenMirror, view: &MirrorView, found: &BTreeMap<RepoPat
 /// Why nothing may be removed from a mirror: an image of which it is not certain what its head names.
 fn doubt(mirror: &OpenMirror, view: &MirrorView) -> Option<Failure> {
     let unverified = |why: String, advice: String| {
-        Some(Failure { kind: ErrorKind::Unverified, why: format!("{why}, so nothing can be removed"), advice: Some(advice) })
+        Some(Failure {
+            kind: ErrorKind::Unverified,
+            why: format!("{why}, so nothing can be removed"),
+            advice: Some(advice),
+        })
     };
     if let Some(failure) = &mirror.failed {
         let why = format!("{}; so nothing can be removed", failure.why);
@@ -125,7 +129,10 @@ fn doubt(mirror: &OpenMirror, view: &MirrorView) -> Option<Failure> {
     }
     let names: BTreeSet<&Name> = view.list.names.iter().chain(&view.inventory.heads).collect();
     names.into_iter().find_map(|name| match view.heads.get(name) {
-        Some(HeadState::Verified(_)) => None,
+        Some(HeadState::Verified(found)) => found.head.binding_note().and_then(|note| {
+            let why = format!("{name}.head has the note `{note}`, which this hfl does not know");
+            unverified(why, "update hfl: a newer one publishes this image".into())
+        }),
         None | Some(HeadState::Absent) => {
             unverified(format!("the head of {name} is missing"), "bring it up to date with hfl sync".into())
         }
@@ -268,7 +275,9 @@ pub(super) async fn count_objects(
             };
             path.owner().or_else(|| of_index(path.kind())).is_some_and(|owner| retiring.contains(&owner))
         };
-        for path in head.versions.iter().map(|row| row.index_path(name)).chain(head.files.iter().map(|f| f.path.clone())) {
+        for path in
+            head.versions.iter().map(|row| row.index_path(name)).chain(head.files.iter().map(|f| f.path.clone()))
+        {
             if !goes(&path) {
                 living_paths.insert(path.clone());
             }
@@ -300,7 +309,8 @@ async fn any_index(repository: &Repository, image: &Name, row: &VersionRow) -> F
             Err(e) => {
                 use StoreErrorKind::{NotFound, TooLong};
                 let kind = e.kind();
-                let is_answer = matches!(kind, read::ReadErrorKind::Unverified | read::ReadErrorKind::Store(NotFound | TooLong));
+                let is_answer =
+                    matches!(kind, read::ReadErrorKind::Unverified | read::ReadErrorKind::Store(NotFound | TooLong));
                 if !is_answer {
                     unreadable.get_or_insert_with(|| e.to_string());
                 }

@@ -6,16 +6,16 @@ use rand::seq::SliceRandom as _;
 
 use super::examine;
 use super::ledger::{Finding, Ledger, Object};
-use crate::survey::{Flaw, ProblemKind};
-use crate::survey::MirrorView;
 use super::run::Run;
 use super::shelf::Shelf;
 use crate::block::zlib_max_bytes;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
 use crate::publish::error::Error;
-use crate::survey::BlockListing;
 use crate::publish::progress::Event;
+use crate::survey::BlockListing;
+use crate::survey::MirrorView;
+use crate::survey::{Flaw, ProblemKind};
 
 /// Blocks as a listing shows them.
 #[derive(Debug, Default)]

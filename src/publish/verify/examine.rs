@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::survey::{Flaw, ProblemKind};
 use crate::block::{BadBlock, Block, zlib_max_bytes};
 use crate::digest::Sha256;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
 use crate::publish::error::Error;
 use crate::store::{Fetch, StoreError, StoreErrorKind};
+use crate::survey::{Flaw, ProblemKind};
 
 /// Bytes of objects under way at the same time, on all mirrors together: many mirrors must not need much memory.
 const BUDGET_BYTES: u64 = 256 << 20;

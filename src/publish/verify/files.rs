@@ -8,9 +8,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::examine::{self, Examined};
-use crate::survey::VerifiedHead;
 use super::ledger::{Finding, Ledger, Object};
-use crate::survey::{Flaw, ProblemKind};
 use super::run::Run;
 use super::shelf::Shelf;
 use crate::digest::Sha256;
@@ -21,6 +19,8 @@ use crate::name::Name;
 use crate::publish::error::Error;
 use crate::publish::release::file_comment;
 use crate::store::Fetch;
+use crate::survey::VerifiedHead;
+use crate::survey::{Flaw, ProblemKind};
 
 /// Files under way at the same time on one mirror: each may be large.
 const FILES_AT_ONCE: usize = 4;

@@ -4,15 +4,15 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::examine::{self, Twice};
-use crate::survey::{HeadState, VerifiedHead, head};
 use super::ledger::{Finding, Ledger};
-use crate::survey::{Flaw, ProblemKind};
 use super::run::Run;
 use crate::block::zlib_max_bytes;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
 use crate::publish::error::Error;
 use crate::store::Fetch;
+use crate::survey::{Flaw, ProblemKind};
+use crate::survey::{HeadState, VerifiedHead, head};
 
 /// Blocks under way at the same time.
 const BLOCKS_AT_ONCE: usize = 8;

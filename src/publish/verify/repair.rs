@@ -12,14 +12,14 @@ use futures_util::stream;
 use super::examine::{self, Examined};
 use super::files::check_signature;
 use super::ledger::{Finding, Ledger, Object};
-use crate::survey::{Flaw, ProblemKind};
 use super::problem::Place;
 use super::run::Run;
+use crate::image_list;
 use crate::keys::SIGNATURE_MAX_BYTES;
 use crate::layout::RepoPath;
 use crate::publish::error::{Error, ErrorKind};
-use crate::image_list;
 use crate::store::{Fetch, Swap};
+use crate::survey::{Flaw, ProblemKind};
 
 /// Mends what can be mended on `mirror`; what cannot says why.
 ///

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::survey::{HeadState, VerifiedHead, head};
 use super::ledger::{Finding, Object};
-use crate::survey::{Flaw, ProblemKind};
-use crate::survey::MirrorView;
 use crate::layout::RepoPath;
 use crate::name::Name;
+use crate::survey::MirrorView;
+use crate::survey::{Flaw, ProblemKind};
+use crate::survey::{HeadState, VerifiedHead, head};
 
 /// The images of a repository.
 #[derive(Debug, Default)]

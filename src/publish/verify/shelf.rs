@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use crate::survey::{Flaw, ProblemKind};
 use crate::digest::{BlockId, Sha256};
 use crate::head::VersionRow;
 use crate::index::{BlockRow, Index};
@@ -11,6 +10,7 @@ use crate::name::Name;
 use crate::publish::error::Error;
 use crate::publish::known::{Known, MirrorSet};
 use crate::split::Rule;
+use crate::survey::{Flaw, ProblemKind};
 
 /// The indexes that were read, as far as they matter: their blocks, and who must hold these.
 #[derive(Debug, Default)]
@@ -56,8 +56,11 @@ impl Shelf {
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.indexes.insert(row.index_sha256) {
-            if !taken.rules.contains(&header.split) {
-                taken.rules.push(header.split);
+            // Blocks of a rule that this hfl does not know cannot be cut out of a seed.
+            if let Ok(rule) = Rule::try_from(&header.split)
+                && !taken.rules.contains(&rule)
+            {
+                taken.rules.push(rule);
             }
             let mirrors = self.promised.get(&row.index_sha256).copied().unwrap_or_default();
             mirrors.iter().try_for_each(|mirror| taken.known.add(&index, mirror))?;

@@ -105,11 +105,7 @@ impl Run {
         Ok(shelf)
     }
 
-    async fn check_blocks(
-        &mut self,
-        shelf: &Shelf,
-        ledgers: &mut [Ledger],
-    ) -> Result<(), Error> {
+    async fn check_blocks(&mut self, shelf: &Shelf, ledgers: &mut [Ledger]) -> Result<(), Error> {
         self.tell(Event::Step("checking blocks"));
         let all = self.sees_all() && self.roster.images.iter().all(|name| self.roster.newest.contains_key(name));
         let complete = files::complete(self, shelf).await? && all;

@@ -106,6 +106,7 @@ impl Demo {
             label: Some(label.parse()?),
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
             force: false,
+            as_it_is: false,
             spool_directory: self.directory.clone(),
             boot: None,
             spool_max_bytes: 1 << 30,

@@ -132,10 +132,12 @@ fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
 
 /// Where keys are looked for: the option, `HFL_KEY`, the user's configuration.
 fn keyring(file: Option<PathBuf>) -> Keyring {
+    // An empty variable is kept: a job whose secret is missing must not go on with another key.
+    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     Keyring {
         file,
-        text: std::env::var("HFL_KEY").ok().filter(|key| !key.trim().is_empty()),
-        password: std::env::var("HFL_KEY_PASSWORD").ok(),
+        text: variable("HFL_KEY"),
+        password: variable("HFL_KEY_PASSWORD"),
         directory: xdg("XDG_CONFIG_HOME", ".config").map(|config| config.join("hfl/keys")),
     }
 }

@@ -61,7 +61,7 @@ pub struct Args {
     /// Cores to use [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
-    /// Make a new version even if nothing has changed
+    /// Make a new version even if nothing has changed, and of a device in use or an image that seems cut off, too
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -221,6 +221,7 @@ fn options(args: Args) -> anyhow::Result<Options> {
         label: args.label,
         jobs: args.jobs.map_or(cores, usize::from),
         force: args.force,
+        as_it_is: args.force,
         spool_directory: super::cache_directory(),
         boot,
         spool_max_bytes: SPOOL_MAX_BYTES,
