@@ -80,8 +80,12 @@ fn all_files(base: &Base, head: &Head, signed: bool) -> Vec<OlderFile> {
     let indexes = base.indexes.iter().map(|(row, _)| (row.index_path(&head.image), row.index_bytes, row.index_sha256));
     let files = indexes.chain(head.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256)));
     let with_signature = files.flat_map(|(path, bytes, sha256)| {
-        let signature =
-            signed.then(|| OlderFile { path: path.signature(), bytes: SIGNATURE_MAX_BYTES as u64, sha256: None });
+        // A client's signatures are files that the head names.
+        let signature = (signed && !path.is_client()).then(|| OlderFile {
+            path: path.signature(),
+            bytes: SIGNATURE_MAX_BYTES as u64,
+            sha256: None,
+        });
         [Some(OlderFile { path, bytes, sha256: Some(sha256) }), signature].into_iter().flatten()
     });
     with_signature.collect()

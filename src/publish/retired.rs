@@ -7,7 +7,7 @@
 //! image debian-ps3
 //! marked 2026-11-22T19:50:00Z
 //! version 41 4098113 40c1...(64) 2026-11-21T19:50:02Z 8589934592
-//! file boot/debian-ps3/41/vmlinuz 14186432 77aa...(64)
+//! file boot/debian-ps3/41/vmlinuz-77aa1b2c3d4e 14186432 77aa...(64)
 //! ```
 //!
 //! The version's line has its number, bytes and SHA-256 of its index, when it was published and the image's size. Nothing is
@@ -113,7 +113,7 @@ mod tests {
             new_bytes: 0,
             label: None,
         };
-        let path = "boot/debian-ps3/41/vmlinuz".parse().expect("a path");
+        let path = "boot/debian-ps3/41/vmlinuz-77aa1b2c3d4e".parse().expect("a path");
         let file = FileRow { path, bytes: 14_186_432, sha256: Sha256::of(b"kernel") };
         let marked = Timestamp::from_unix(1_790_086_400);
         let retired = Retired { image: "debian-ps3".parse().expect("a name"), marked, row, files: vec![file] };
