@@ -13,6 +13,8 @@ use crate::name::{Name, Version};
 const RETIRED: &str = "retired";
 /// The longest path, in bytes.
 pub const PATH_MAX_BYTES: usize = 240;
+/// How many digits of a digest stand in names.
+const DIGITS: usize = 12;
 
 /// A path below the base of a mirror.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -54,7 +56,7 @@ impl BootFile {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Kernel, Self::Miniroot, Self::Cmdline];
 
-    /// Its name, in whatever directory it lies.
+    /// Its name where a person keeps it; what is published carries digits of its digest, too.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kernel => "vmlinuz",
@@ -77,7 +79,7 @@ impl RepoPath {
 
     /// The index of a version; `digest` is that of the index file.
     pub fn index(image: &Name, version: Version, digest: &Sha256) -> Self {
-        Self(format!("index/{image}/{version}-{}.idx", &digest.to_string()[..12]))
+        Self(format!("index/{image}/{version}-{}.idx", digits(digest)))
     }
 
     /// The minisign signature of an index.
@@ -85,7 +87,7 @@ impl RepoPath {
         Self(format!("{}.minisig", Self::index(image, version, digest)))
     }
 
-    /// The signature file beside this file.
+    /// The signature file beside this file. That of a client lies elsewhere, see [`RepoPath::client_signature`].
     pub fn signature(&self) -> Self {
         Self(format!("{}.minisig", self.0))
     }
@@ -108,7 +110,7 @@ impl RepoPath {
 
     /// The profile of a version; `digest` is that of the profile file.
     pub fn profile(image: &Name, version: Version, digest: &Sha256) -> Self {
-        Self(format!("profile/{image}/{version}-{}.profile", &digest.to_string()[..12]))
+        Self(format!("profile/{image}/{version}-{}.profile", digits(digest)))
     }
 
     /// Whether a profile of this version lies here.
@@ -118,9 +120,49 @@ impl RepoPath {
         digits.is_some_and(is_digest_start)
     }
 
-    /// A file that a version is booted with.
-    pub fn boot_file(image: &Name, version: Version, file: BootFile) -> Self {
-        Self(format!("boot/{image}/{version}/{}", file.name()))
+    /// A file that a version is booted with; `digest` is that of the file.
+    pub fn boot_file(image: &Name, version: Version, file: BootFile, digest: &Sha256) -> Self {
+        Self(format!("boot/{image}/{version}/{}-{}", file.name(), digits(digest)))
+    }
+
+    /// Whether this file of this version lies here.
+    pub fn is_boot_file_of(&self, image: &Name, version: Version, file: BootFile) -> bool {
+        let digits = self.0.strip_prefix(&format!("boot/{image}/{version}/{}-", file.name()));
+        digits.is_some_and(is_digest_start)
+    }
+
+    /// A client, by its version and the machine it is for; `digest` is that of the program.
+    ///
+    /// # Errors
+    /// A version or a machine that cannot stand in a path.
+    pub fn client(version: &str, machine: &str, digest: &Sha256) -> Result<Self, PathError> {
+        format!("client/hfl-mount-{version}-{machine}-linux-{}", digits(digest)).parse()
+    }
+
+    /// Whether a client or the signature of one lies here.
+    pub fn is_client(&self) -> bool {
+        self.0.starts_with("client/")
+    }
+
+    /// Whether clients of the same version for the same machine lie here and there, be they the same or not.
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        let name = |path: &Self| {
+            let (name, digits) = path.0.strip_prefix("client/")?.rsplit_once('-')?;
+            is_digest_start(digits).then(|| name.to_owned())
+        };
+        name(self).is_some_and(|own| name(other) == Some(own))
+    }
+
+    /// A signature of this client; `digest` is that of the signature file. There is one for each key: the client is shipped
+    /// with several images.
+    pub fn client_signature(&self, digest: &Sha256) -> Self {
+        Self(format!("{}.{}.minisig", self.0, digits(digest)))
+    }
+
+    /// Whether a signature of this client lies there.
+    pub fn is_client_signature(&self, other: &Self) -> bool {
+        let rest = other.0.strip_prefix(&self.0).and_then(|rest| rest.strip_prefix('.'));
+        self.is_client() && rest.and_then(|rest| rest.strip_suffix(".minisig")).is_some_and(is_digest_start)
     }
 
     /// Whether what lies here was published for one version: `boot/NAME/VERSION/...`, `profile/NAME/VERSION-...`.
@@ -164,20 +206,38 @@ impl RepoPath {
 
     /// Whether what lies here is never replaced, so that caches may keep it for ever.
     ///
-    /// So it is for blocks, indexes and their signatures, for everything below `client/` and `profile/`, and for
-    /// `boot/NAME/VERSION/...`, all of which have a version or a digest in their names. Anything else may change: heads,
-    /// `images`, pages, what boot loaders read at `boot/NAME/`, and whatever is not known.
+    /// So it is for what has digits of its digest in its name, and for the signatures beside it: blocks, indexes, clients,
+    /// profiles, and what versions are booted with. Anything else may change: heads, `images`, pages, what boot loaders read
+    /// at `boot/NAME/`, and whatever is not known.
     pub fn is_immutable(&self) -> bool {
         match self.kind() {
             Kind::Block(_) | Kind::Index(..) | Kind::IndexSignature(..) => true,
             Kind::Images | Kind::Head(_) | Kind::Retirement(..) | Kind::Lock => false,
-            Kind::File => match self.0.split('/').collect::<Vec<_>>()[..] {
-                ["client" | "profile", _, ..] => true,
-                ["boot", image, version, _, ..] => image.parse::<Name>().is_ok() && version.parse::<Version>().is_ok(),
-                _ => false,
-            },
+            Kind::File => self.is_immutable_file(),
         }
     }
+
+    fn is_immutable_file(&self) -> bool {
+        let signed = self.0.strip_suffix(".minisig").unwrap_or(&self.0);
+        let ends = |name: &str, before: char| name.rsplit_once(before).is_some_and(|(_, end)| is_digest_start(end));
+        let is_of = |image: &str, version: &str| image.parse::<Name>().is_ok() && version.parse::<Version>().is_ok();
+        match signed.split('/').collect::<Vec<_>>()[..] {
+            ["client", name] => ends(name, '-') || ends(name, '.'),
+            ["boot", image, version, name] => is_of(image, version) && ends(name, '-'),
+            ["profile", image, name] => {
+                let parts = name.strip_suffix(".profile").and_then(|name| name.split_once('-'));
+                parts.is_some_and(|(version, digits)| is_of(image, version) && is_digest_start(digits))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The digits of a digest that stand in names.
+fn digits(digest: &Sha256) -> String {
+    let mut digits = digest.to_string();
+    digits.truncate(DIGITS);
+    digits
 }
 
 /// `42-1f3a9c2b7d10.idx`, with or without `.minisig`.
@@ -202,9 +262,9 @@ fn retirement_kind(image: &str, file: &str) -> Option<Kind> {
     Some(Kind::Retirement(image.parse().ok()?, version.parse().ok()?, digits.to_owned()))
 }
 
-/// The 12 digits of a digest that stand in names.
+/// Whether these may be the digits of a digest that stand in a name.
 fn is_digest_start(digits: &str) -> bool {
-    digits.len() == 12 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    digits.len() == DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl FromStr for RepoPath {

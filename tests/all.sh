@@ -29,6 +29,11 @@ declare -A package=(
 declare -A emulators=(
   [qemu-system-x86_64]=qemu-system-x86 [/usr/lib/ipxe/qemu/pxe-virtio.rom]=ipxe-qemu [qemu-img]=qemu-utils
 )
+# What makes the disks that a boot must leave alone.
+declare -A file_systems=(
+  [mkfs.btrfs]=btrfs-progs [mkfs.xfs]=xfsprogs [mkfs.jfs]=jfsutils [mkfs.ntfs]=ntfs-3g [mkfs.exfat]=exfatprogs
+  [cryptsetup]=cryptsetup-bin [sfdisk]=fdisk
+)
 # Those of --full alone: real systems, clients for other machines, and what runs them.
 declare -A other_emulators=([qemu-system-ppc64]=qemu-system-ppc [qemu-s390x-static]=qemu-user-static)
 declare -A only_full=(
@@ -60,6 +65,7 @@ install_missing() {
 }
 install_missing package
 install_missing emulators
+install_missing file_systems
 if [ -n "${HFL_FULL:-}" ]; then
   install_missing only_full --no-remove
   install_missing other_emulators --no-remove

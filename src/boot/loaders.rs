@@ -34,6 +34,10 @@ pub struct Entry {
     pub version: Version,
     /// What its publisher says of it.
     pub label: Option<Label>,
+    /// The name of its kernel, in the version's directory.
+    pub kernel: String,
+    /// The name of its miniroot.
+    pub miniroot: String,
     /// What its publisher adds to the kernel's command line.
     pub append: String,
 }
@@ -56,11 +60,11 @@ pub struct Menu {
 pub fn render(templates: Option<&Path>, menu: &Menu) -> Result<Vec<(&'static str, String)>, Error> {
     let mut entries = Vec::new();
     for entry in &menu.entries {
-        let arguments = menu.arguments(entry)?;
+        let arguments = menu.arguments(entry.version, &entry.append)?;
         let place = format!("boot/{}/{}/", menu.image, entry.version);
         entries.push(context! {
             version => entry.version.number(), label => entry.label.as_ref().map(|l| plain(l.as_str())),
-            append => entry.append, arguments,
+            append => entry.append, arguments, kernel => entry.kernel, miniroot => entry.miniroot,
             base => menu.mirrors.first().map_or_else(|| format!("/{place}"), |m| format!("{}{place}", m.as_str())),
             grub => menu.mirrors.first().map_or_else(|| format!("/{place}"), |m| grub(m, &place)),
         });
@@ -77,26 +81,25 @@ impl Menu {
     ///
     /// # Errors
     /// One that is too long for a kernel.
-    pub fn arguments(&self, entry: &Entry) -> Result<String, Error> {
+    pub fn arguments(&self, version: Version, append: &str) -> Result<String, Error> {
         let shown = self.mirrors.len().min(MIRRORS_SHOWN);
-        let fewer = (1..shown).rev().map(|mirrors| self.words(entry, mirrors));
-        let all = self.words(entry, shown);
+        let fewer = (1..shown).rev().map(|mirrors| self.words(version, append, mirrors));
+        let all = self.words(version, append, shown);
         let bytes = all.len();
         let fits = |words: &String| words.len() <= ARGUMENTS_MAX_BYTES;
         std::iter::once(all).chain(fewer).find(fits).ok_or_else(|| {
             Error::usage(format!(
-                "version {}: a kernel command line of {bytes} bytes, at most {ARGUMENTS_MAX_BYTES} are read",
-                entry.version
+                "version {version}: a kernel command line of {bytes} bytes, at most {ARGUMENTS_MAX_BYTES} are read"
             ))
         })
     }
 
-    fn words(&self, entry: &Entry, mirrors: usize) -> String {
+    fn words(&self, version: Version, append: &str, mirrors: usize) -> String {
         let mut words: Vec<String> =
             self.mirrors[..mirrors].iter().map(|mirror| format!("hfl.url={}", mirror.as_str())).collect();
         words.push(format!("hfl.name={}", self.image));
-        words.push(format!("hfl.version={}", entry.version));
-        words.extend(Some(entry.append.clone()).filter(|append| !append.is_empty()));
+        words.push(format!("hfl.version={version}"));
+        words.extend(Some(append.to_owned()).filter(|append| !append.is_empty()));
         words.join(" ")
     }
 }

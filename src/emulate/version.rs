@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::boot::{CMDLINE_MAX_BYTES, Entry, FILE_MAX_BYTES, Menu};
+use crate::boot::{CMDLINE_MAX_BYTES, FILE_MAX_BYTES, Menu};
 use crate::head::Trust;
-use crate::layout::{BootFile, RepoPath};
+use crate::layout::BootFile;
 use crate::name::{Name, Version};
 use crate::publish::Error;
 use crate::read::{self, Opened};
@@ -38,10 +38,7 @@ impl Bootable {
     ) -> Result<Self, Error> {
         let opened = read::open(stores, image, trust, version).await?;
         let number = opened.row.version;
-        let row = |file| {
-            let path = RepoPath::boot_file(image, number, file);
-            opened.head.files.iter().find(|row| row.path == path)
-        };
+        let row = |file| opened.head.boot_file(number, file);
         let (Some(kernel), Some(miniroot)) = (row(BootFile::Kernel), row(BootFile::Miniroot)) else {
             return Err(Error::local(format!("version {number} of {image} was published without a kernel"))
                 .hint("publish it with --boot"));
@@ -72,8 +69,7 @@ impl Bootable {
     /// One that is too long.
     pub fn arguments(&self, mirror: &str) -> Result<String, Error> {
         let mirror = mirror.parse().map_err(|e: UrlError| Error::local(format!("{mirror}: {e}")))?;
-        let entry = Entry { version: self.number(), label: None, append: self.append.clone() };
         let menu = Menu { image: self.image().clone(), mirrors: vec![mirror], entries: Vec::new() };
-        Ok(menu.arguments(&entry)?)
+        Ok(menu.arguments(self.number(), &self.append)?)
     }
 }

@@ -11,7 +11,7 @@ mod write;
 
 use crate::digest::Sha256;
 use crate::keys::{PublicKey, Signature, SignatureError};
-use crate::layout::RepoPath;
+use crate::layout::{BootFile, RepoPath};
 use crate::name::{Label, Name, Version};
 use crate::time::Timestamp;
 use crate::url::BaseUrl;
@@ -91,6 +91,11 @@ impl Head {
     /// The row of one version.
     pub fn version(&self, version: Version) -> Option<&VersionRow> {
         self.versions.iter().find(|row| row.version == version)
+    }
+
+    /// A file that one version is booted with.
+    pub fn boot_file(&self, version: Version, file: BootFile) -> Option<&FileRow> {
+        self.files.iter().find(|row| row.path.is_boot_file_of(&self.image, version, file))
     }
 
     /// The trusted comment of this head's signature.

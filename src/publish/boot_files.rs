@@ -1,4 +1,5 @@
-//! What a version is booted with, beside it: `boot/NAME/VERSION/{vmlinuz,initrd.img,cmdline}`, immutable, named by the head.
+//! What a version is booted with, beside it: `boot/NAME/VERSION/{vmlinuz,initrd.img,cmdline}-DIGITS`, immutable, named by the
+//! head.
 //!
 //! The miniroot takes no mirror's word for an older version than its own as the newest, so each version has another one.
 //! What the publisher adds to the kernel's command line lies there, too: menus are rendered anew whenever a head is.
@@ -12,7 +13,8 @@ use super::error::{Error, ErrorKind};
 use super::mirror::{self, OpenMirror};
 use super::release::{Object, file_comment};
 use crate::boot::{self, FILE_MAX_BYTES, Ingredients, Settings};
-use crate::head::Head;
+use crate::digest::Sha256;
+use crate::head::{FileRow, Head};
 use crate::keys::PublicKey;
 use crate::layout::{BootFile, RepoPath};
 use crate::name::{Name, Version};
@@ -96,7 +98,9 @@ impl BootFiles {
         };
         let cmdline = Bytes::from(format!("{}\n", self.append));
         let files = [(BootFile::Kernel, kernel), (BootFile::Miniroot, miniroot), (BootFile::Cmdline, cmdline)];
-        let object = |(file, bytes)| Object::new(RepoPath::boot_file(image, version, file), bytes);
+        let object = |(file, bytes): (BootFile, Bytes)| {
+            Object::new(RepoPath::boot_file(image, version, file, &Sha256::of(&bytes)), bytes)
+        };
         Ok(files.into_iter().map(object).collect())
     }
 }
@@ -106,9 +110,11 @@ pub fn are_named(head: &Head, files: &[Object]) -> bool {
     files.iter().all(|file| head.files.contains(&file.row()))
 }
 
-/// Names the files in a head.
+/// Names the files in a head, in place of any others that its newest version is booted with.
 pub fn put_rows(head: &mut Head, files: &[Object]) {
-    head.files.retain(|row| !files.iter().any(|file| file.path == row.path));
+    let (image, version) = (head.image.clone(), head.newest().version);
+    let is_replaced = |row: &FileRow| BootFile::ALL.iter().any(|&file| row.path.is_boot_file_of(&image, version, file));
+    head.files.retain(|row| files.is_empty() || !is_replaced(row));
     head.files.extend(files.iter().map(Object::row));
     head.files.sort_by(|a, b| a.path.cmp(&b.path));
 }
@@ -136,9 +142,8 @@ pub async fn again(base: &Base, mirrors: &[OpenMirror], old: Version, new: Versi
     let Some(head) = &base.head else { return Ok(Vec::new()) };
     let mut files = Vec::new();
     for file in BootFile::ALL {
-        let place = RepoPath::boot_file(&head.image, old, file);
-        let Some(row) = head.files.iter().find(|row| row.path == place) else { return Ok(Vec::new()) };
-        let path = RepoPath::boot_file(&head.image, new, file);
+        let Some(row) = head.boot_file(old, file) else { return Ok(Vec::new()) };
+        let path = RepoPath::boot_file(&head.image, new, file, &row.sha256);
         files.push(Object::new(path, mirror::file(mirrors, row, FILE_MAX_BYTES).await?));
     }
     Ok(files)

@@ -9,7 +9,7 @@ use super::progress::{Event, Progress};
 use super::release::Object;
 use crate::boot::{self, CMDLINE_MAX_BYTES, Entry, Menu};
 use crate::head::{FileRow, Head, VersionRow};
-use crate::layout::{BootFile, RepoPath};
+use crate::layout::BootFile;
 
 /// The versions that can be chosen: the newest, and the one before.
 const ENTRIES: usize = 2;
@@ -26,7 +26,8 @@ pub async fn render(
     progress: &dyn Progress,
 ) -> Result<Vec<Object>, Error> {
     let mut entries = Vec::new();
-    for version in head.versions.iter().filter(|version| can_boot(head, version)).take(ENTRIES) {
+    let can_boot = head.versions.iter().filter_map(|version| Some((version, named(head, version)?)));
+    for (version, (kernel, miniroot)) in can_boot.take(ENTRIES) {
         let append = match append(head, version, new, mirrors).await {
             Ok(append) => append,
             Err(e) => {
@@ -34,7 +35,13 @@ pub async fn render(
                 String::new()
             }
         };
-        entries.push(Entry { version: version.version, label: version.label.clone(), append });
+        entries.push(Entry {
+            version: version.version,
+            label: version.label.clone(),
+            kernel: file_name(kernel),
+            miniroot: file_name(miniroot),
+            append,
+        });
     }
     if entries.is_empty() {
         return Ok(Vec::new());
@@ -50,22 +57,20 @@ pub async fn render(
 
 /// Kernel and miniroot of a version, as the head names them.
 pub fn named<'a>(head: &'a Head, version: &VersionRow) -> Option<(&'a FileRow, &'a FileRow)> {
-    let row = |file| {
-        let path = RepoPath::boot_file(&head.image, version.version, file);
-        head.files.iter().find(|row| row.path == path)
-    };
+    let row = |file| head.boot_file(version.version, file);
     Some((row(BootFile::Kernel)?, row(BootFile::Miniroot)?))
 }
 
-fn can_boot(head: &Head, version: &VersionRow) -> bool {
-    named(head, version).is_some()
+/// What stands behind the last `/` of its path.
+fn file_name(row: &FileRow) -> String {
+    row.path.as_str().rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 /// What its publisher adds to the command line of a version.
 async fn append(head: &Head, version: &VersionRow, new: &[Object], mirrors: &[OpenMirror]) -> Result<String, Error> {
-    let path = RepoPath::boot_file(&head.image, version.version, BootFile::Cmdline);
-    let Some(row) = head.files.iter().find(|row| row.path == path) else { return Ok(String::new()) };
-    let file = match new.iter().find(|object| object.path == path) {
+    let Some(row) = head.boot_file(version.version, BootFile::Cmdline) else { return Ok(String::new()) };
+    let path = &row.path;
+    let file = match new.iter().find(|object| object.path == *path) {
         Some(object) => object.bytes.clone(),
         None => mirror::file(mirrors, row, CMDLINE_MAX_BYTES).await?,
     };

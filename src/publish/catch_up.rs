@@ -174,21 +174,19 @@ impl Session<'_> {
     /// The file and its signature, where this store has both right.
     async fn right(&self, store: &dyn Fetch, file: &OlderFile) -> Option<(Bytes, Option<Bytes>)> {
         let bytes = store.get(&file.path, file.bytes).await.ok().filter(|bytes| Sha256::of(bytes) == file.sha256)?;
-        if !self.is_signed() {
+        if !self.is_signed() || file.path.is_client() {
+            // A client's signatures are files that the head names.
             return Some((bytes, None));
         }
         let signature = store.get(&file.path.signature(), SIGNATURE_MAX_BYTES as u64).await.ok()?;
         self.signs(&signature, &bytes, file).then_some((bytes, Some(signature)))
     }
 
-    /// Whether a signature is one of this file. That of a client may be by another image's key: then its form is all that
-    /// can be looked at.
+    /// Whether a signature is one of this file, made with this image's key.
     fn signs(&self, text: &[u8], bytes: &[u8], file: &OlderFile) -> bool {
         let signature: Option<Signature> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
         match (&self.trust, signature) {
-            (Trust::Key(key), Some(signature)) => {
-                key.verify(bytes, &signature, &file.comment).is_ok() || file.path.as_str().starts_with("client/")
-            }
+            (Trust::Key(key), Some(signature)) => key.verify(bytes, &signature, &file.comment).is_ok(),
             _ => false,
         }
     }

@@ -1,13 +1,17 @@
-//! The client that is shipped with the images: `client/hfl-mount-<version>-<arch>-linux`, static, signed.
+//! The client that is shipped with the images: `client/hfl-mount-<version>-<arch>-linux-<digits>`, static, signed.
 //!
-//! Version and architecture are read out of the program itself, so a client for another machine can be published too.
+//! Version and architecture are read out of the program itself, so a client for another machine can be published too. Images
+//! of one repository may ship the same client and have different keys: program and signatures each carry digits of their own
+//! digest in their names, so no publisher replaces another's, and the head names both.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::release::{Object, file_comment};
+use crate::digest::Sha256;
 use crate::elf;
+use crate::head::{FileRow, Head};
 use crate::layout::RepoPath;
 use crate::sign::SecretKey;
 
@@ -23,6 +27,24 @@ pub struct Client {
     pub program: Object,
     /// Its signature, where the repository is signed.
     pub signature: Option<Object>,
+}
+
+impl Client {
+    /// Whether the head names a client of this version for this machine. It stays, so that clients that are built anew every
+    /// night do not add up in heads.
+    pub fn is_in(&self, head: &Head) -> bool {
+        head.files.iter().any(|file| file.path.is_same_client(&self.program.path))
+    }
+
+    /// The program and its signature.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        std::iter::once(&self.program).chain(&self.signature)
+    }
+
+    /// By which a head names them.
+    pub fn rows(&self) -> impl Iterator<Item = FileRow> + '_ {
+        self.objects().map(Object::row)
+    }
 }
 
 /// The clients to publish: those that were named, else a static hfl-mount beside this program, if there is one.
@@ -52,12 +74,15 @@ fn load(path: &Path, key: Option<&SecretKey>) -> Result<Client, Error> {
             .hint("build it with RUSTFLAGS='-C target-feature=+crt-static', as the README says"));
     }
     let version = version(&bytes).ok_or_else(|| refused("not an hfl-mount"))?;
-    let name = format!("hfl-mount-{version}-{arch}-linux");
-    let path: RepoPath = format!("client/{name}").parse().map_err(|_| refused("its version cannot be a file name"))?;
-    let program = Object::new(path, bytes);
-    let signature = key.map(|key| program.signature(key, &file_comment(&program.path))).transpose()?;
-    let signature = signature.map(|signature| Object { keep: true, ..signature });
+    let path = RepoPath::client(&version, arch, &Sha256::of(&bytes));
+    let program = Object::new(path.map_err(|_| refused("its version cannot be a file name"))?, bytes);
+    let signature = key.map(|key| sign(&program, key)).transpose()?;
     Ok(Client { program, signature })
+}
+
+fn sign(program: &Object, key: &SecretKey) -> Result<Object, Error> {
+    let Object { bytes, .. } = program.signature(key, &file_comment(&program.path))?;
+    Ok(Object::new(program.path.client_signature(&Sha256::of(&bytes)), bytes))
 }
 
 /// The version that stands behind the mark, up to the next `;`.

@@ -334,12 +334,7 @@ impl Planner<'_> {
     /// The files of the head before, and the clients of this run.
     fn files(&self) -> Vec<FileRow> {
         let mut files: Vec<FileRow> = self.base.head.iter().flat_map(|head| head.files.clone()).collect();
-        for client in self.clients {
-            let program = &client.program;
-            if !files.iter().any(|f| f.path == program.path) {
-                files.push(program.row());
-            }
-        }
+        files.extend(self.new_clients().flat_map(Client::rows));
         files.sort_by(|a, b| a.path.cmp(&b.path));
         files
     }
@@ -351,11 +346,13 @@ impl Planner<'_> {
         new.map_or(Ok(Vec::new()), |shipped| shipped.objects(self.key))
     }
 
-    /// The clients that are not published yet under their name and version: those that are stay as they are.
+    /// The clients that are not published yet with this image in their version: those that are stay as they are.
+    fn new_clients(&self) -> impl Iterator<Item = &Client> {
+        self.clients.iter().filter(|client| !self.base.head.iter().any(|head| client.is_in(head)))
+    }
+
     fn client_objects(&self) -> Vec<Object> {
-        let published = |path: &RepoPath| self.base.head.iter().flat_map(|h| &h.files).any(|f| f.path == *path);
-        let new = self.clients.iter().filter(|c| !published(&c.program.path));
-        new.flat_map(|c| std::iter::once(c.program.clone()).chain(c.signature.clone())).collect()
+        self.new_clients().flat_map(Client::objects).cloned().collect()
     }
 
     fn index_objects(&self, row: &VersionRow, path: &RepoPath, file: &Bytes) -> Result<Vec<Object>, Error> {

@@ -16,7 +16,7 @@ use crate::digest::{BlockId, Sha256};
 use crate::head::FileRow;
 use crate::image_list;
 use crate::index::{BlockRow, Index};
-use crate::keys::{SIGNATURE_MAX_BYTES, Signature};
+use crate::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use crate::layout::RepoPath;
 use crate::name::Name;
 use crate::read;
@@ -35,9 +35,9 @@ pub struct Object {
     pub path: RepoPath,
     /// Its bytes.
     pub bytes: Bytes,
-    /// Whether one that is there already stays, though its bytes are others: the signature of a client that was shipped
-    /// with another image, for another key.
-    pub keep: bool,
+    /// Whose signature it is and of which bytes, where it is one. Two signatures of the same bytes differ: one that is there
+    /// already and verifies stays.
+    signs: Option<(PublicKey, Bytes)>,
 }
 
 /// The trusted comment of the signature beside a further file that a head names.
@@ -93,7 +93,7 @@ impl Release {
         let mut files = Files::default();
         for object in &self.objects {
             let bytes = object.bytes.len() as u64;
-            if store.size(&object.path).await?.is_none_or(|there| there != bytes && !object.keep) {
+            if store.size(&object.path).await?.is_none_or(|there| there != bytes) {
                 files.add(bytes);
             }
         }
@@ -209,7 +209,7 @@ async fn swap(mirror: &OpenMirror, path: &RepoPath, old: Option<&[u8]>, new: Byt
 impl Object {
     /// An object that has these bytes and no others.
     pub fn new(path: RepoPath, bytes: impl Into<Bytes>) -> Self {
-        Self { path, bytes: bytes.into(), keep: false }
+        Self { path, bytes: bytes.into(), signs: None }
     }
 
     /// The signature of this object; `comment` is its trusted comment.
@@ -218,7 +218,8 @@ impl Object {
     /// A key that cannot sign.
     pub fn signature(&self, key: &SecretKey, comment: &str) -> Result<Self, Error> {
         let signature = key.sign(&self.bytes, comment).map_err(|e| Error::local(e.to_string()))?;
-        Ok(Self::new(self.path.signature(), signature.text().to_owned()))
+        let signs = Some((key.public().clone(), self.bytes.clone()));
+        Ok(Self { signs, ..Self::new(self.path.signature(), signature.text().to_owned()) })
     }
 
     /// By which a head names it.
@@ -239,15 +240,19 @@ impl Object {
     }
 
     async fn check(&self, reader: &dyn Fetch) -> Result<(), Error> {
-        let found = match self.keep {
-            true => reader.get(&self.path, SIGNATURE_MAX_BYTES as u64).await?,
-            false => reader.get(&self.path, self.bytes.len() as u64).await?,
-        };
-        let is_signature = || std::str::from_utf8(&found).is_ok_and(|text| text.parse::<Signature>().is_ok());
-        if found == self.bytes || self.keep && is_signature() {
+        let most = if self.signs.is_some() { SIGNATURE_MAX_BYTES } else { self.bytes.len() };
+        let found = reader.get(&self.path, most as u64).await?;
+        if found == self.bytes || self.is_as_good(&found) {
             return Ok(());
         }
         let message = format!("{}/{}: reads back with other bytes than were written", reader.location(), self.path);
         Err(Error::new(ErrorKind::Unverified, message))
+    }
+
+    /// Whether this is another signature of the same bytes by the same key.
+    fn is_as_good(&self, found: &[u8]) -> bool {
+        let Some((key, signed)) = &self.signs else { return false };
+        let signature = std::str::from_utf8(found).ok().and_then(|text| text.parse::<Signature>().ok());
+        signature.is_some_and(|signature| key.verify(signed, &signature, "").is_ok())
     }
 }

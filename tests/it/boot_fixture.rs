@@ -7,6 +7,8 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use hfl::digest::Sha256;
+
 use crate::lab::{Lab, Random};
 
 pub const KERNEL: &str = "6.1.0-9-test";
@@ -111,6 +113,17 @@ pub fn make_packed(lab: &Lab, (program, options): (&str, &[&str]), image: &str) 
     };
     let made = command.stdin(Stdio::null()).output().expect("it runs");
     made.status.success().then_some(image)
+}
+
+/// A file that a version is booted with, in the directory `boot/NAME/VERSION` of a mirror: its name has digits of its digest.
+pub fn booted_with(directory: &Path, file: &str) -> PathBuf {
+    let entries = fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+    let mut paths = entries.map(|entry| entry.expect("an entry").path());
+    let is_it = |path: &PathBuf| {
+        let digits = Sha256::of(&fs::read(path).expect("a file")).to_string();
+        path.file_name().is_some_and(|name| name.to_str() == Some(&format!("{file}-{}", &digits[..12])))
+    };
+    paths.find(is_it).unwrap_or_else(|| panic!("no {file} in {}", directory.display()))
 }
 
 /// A busybox and a client of the right form, as `busybox` and `client` of the lab.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
+use crate::boot_fixture::booted_with;
 use crate::boot_published::{KERNEL_WORDS, as_drive};
 use crate::lab::Lab;
 use crate::machine::Machine;
@@ -40,12 +41,12 @@ exec /bin/busybox switch_root /root /sbin/init
 
 /// One that boots `image` from a disk; version 1 of it is published in the lab's mirror `a` as `small`.
 pub fn machine(lab: &Lab, image: &Path) -> Machine {
-    let miniroot = fs::read(lab.path("a/boot/small/1/initrd.img")).unwrap();
+    let miniroot = fs::read(booted_with(&lab.path("a/boot/small/1"), "initrd.img")).unwrap();
     let mut both = miniroot;
     both.resize(both.len().next_multiple_of(4), 0);
     both.extend(archive_with_init(LOCAL_INIT));
     let initrd = lab.write("local.img", both);
-    let kernel = lab.path("a/boot/small/1/vmlinuz");
+    let kernel = booted_with(&lab.path("a/boot/small/1"), "vmlinuz");
     let drive = format!("{},snapshot=on", as_drive(image));
     let options = ["-kernel", kernel.to_str().unwrap(), "-initrd", initrd.to_str().unwrap(), "-append", KERNEL_WORDS];
     Machine::start(1024, &[&options[..], &["-drive", &drive]].concat())

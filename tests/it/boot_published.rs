@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::boot_fixture::booted_with;
 use crate::lab::{Lab, or_skip, real_image};
 use crate::machine::{HOST, Machine, is_there};
 use crate::servers::program;
@@ -89,7 +90,7 @@ impl Published {
 
     /// A file of version 1's boot files.
     pub fn file(&self, name: &str) -> String {
-        self.lab.path(&format!("a/boot/small/1/{name}")).display().to_string()
+        booted_with(&self.lab.path("a/boot/small/1"), name).display().to_string()
     }
 
     /// The blocks that machines asked both hosts for so far.

@@ -69,6 +69,45 @@ fn a_disk_keeps_blocks_and_writes() {
     assert!(again * 20 < before, "{again} of {before}");
 }
 
+/// A disk with nothing on it is used as a whole. A number that is none does not keep a machine from booting.
+#[test]
+fn an_empty_disk_keeps_writes() {
+    let Some(published) = Published::new() else { return };
+    let disk = published.lab.path("empty");
+    fs::File::create(&disk).unwrap().set_len(1 << 30).unwrap();
+    let drive = as_drive(&disk);
+    let boot = || published.machine("hfl.cow=/dev/vda hfl.timeout=5m", &["-drive", &drive]);
+    let mut machine = boot();
+    machine.wait_for("warning: hfl.timeout=5m: not a number", BOOT_WAIT);
+    machine.wait_for("login:", BOOT_WAIT);
+    machine.log_in();
+    machine.run("echo kept >/root/kept");
+    end(machine, "poweroff");
+    assert!(fs::read(&disk).unwrap().starts_with(b"HFL-COW 1 small 1 "));
+    let mut machine = boot();
+    machine.wait_for("login:", BOOT_WAIT);
+    use_it(&mut machine, &published.bash);
+    assert_eq!(machine.run("cat /root/kept"), "kept");
+    end(machine, "poweroff");
+}
+
+/// A disk that holds anything else is not touched; the machine says so and does not boot.
+#[test]
+fn a_disk_with_something_on_it_is_not_touched() {
+    let Some(published) = Published::new() else { return };
+    let Some(mkfs) = program("mkfs.btrfs") else { return crate::lab::skipped("no mkfs.btrfs") };
+    let disk = published.lab.path("btrfs");
+    fs::File::create(&disk).unwrap().set_len(128 << 20).unwrap();
+    assert!(std::process::Command::new(mkfs).args(["-q", "-L", "keep"]).arg(&disk).status().unwrap().success());
+    let before = fs::read(&disk).unwrap();
+    let mut machine = published.machine("hfl.cow=LABEL=keep panic=1", &["-drive", &as_drive(&disk)]);
+    machine
+        .wait_for("cannot boot: hfl.cow=LABEL=keep: on /dev/vda is btrfs, which this miniroot cannot mount", BOOT_WAIT);
+    machine.wait_for("what to do: make a file system there", Duration::from_secs(10));
+    machine.ended(END_WAIT);
+    assert!(fs::read(&disk).unwrap() == before);
+}
+
 /// A system that writes more than there is room for is refused, can be read, and ends when it is told to.
 #[test]
 fn a_full_store_does_not_keep_it_from_ending() {

@@ -1,7 +1,7 @@
 //! Every path of a repository, both ways.
 
 use hfl::digest::{BlockId, Sha256};
-use hfl::layout::{Kind, RepoPath};
+use hfl::layout::{BootFile, Kind, RepoPath};
 use hfl::name::{Name, Version};
 use proptest::prelude::*;
 
@@ -137,12 +137,14 @@ fn what_caches_may_keep_for_ever() {
         block.as_str(),
         "index/debian/42-1f3a9c2b7d10.idx",
         "index/debian/42-1f3a9c2b7d10.idx.minisig",
-        "client/hfl-mount-1.0.0-x86_64-linux",
-        "client/hfl-mount-1.0.0-x86_64-linux.minisig",
+        "index/debian/42-1f3a9c2b7d10.idx.minisig",
+        "client/hfl-mount-1.0.0-x86_64-linux-1f3a9c2b7d10",
+        "client/hfl-mount-1.0.0-x86_64-linux-1f3a9c2b7d10.0a1b2c3d4e5f.minisig",
         "profile/debian/42-0a1b2c3d4e5f.profile",
-        "boot/debian/42/vmlinuz",
-        "boot/debian/42/a/b",
-        "boot/42/42/vmlinuz",
+        "profile/debian/42-0a1b2c3d4e5f.profile.minisig",
+        "boot/debian/42/vmlinuz-1f3a9c2b7d10",
+        "boot/debian/42/initrd.img-1f3a9c2b7d10.minisig",
+        "boot/42/42/cmdline-1f3a9c2b7d10",
     ];
     let mutable = [
         "debian.head",
@@ -152,10 +154,17 @@ fn what_caches_may_keep_for_ever() {
         "boot/debian/boot.ipxe",
         "boot/debian/kboot.conf",
         "boot/debian/pxelinux.cfg/default",
-        "boot/debian/042/vmlinuz",
+        "boot/debian/042/vmlinuz-1f3a9c2b7d10",
+        "boot/debian/42/vmlinuz",
+        "boot/debian/42/vmlinuz-1f3a9c2b7d1",
+        "boot/debian/42/vmlinuz-1f3a9c2b7d1X",
+        "boot/debian/42/a/vmlinuz-1f3a9c2b7d10",
         "boot/42/boot.ipxe",
         "boot/debian/42",
-        "boot/Debian/42/vmlinuz",
+        "boot/Debian/42/vmlinuz-1f3a9c2b7d10",
+        "client/hfl-mount-1.0.0-x86_64-linux",
+        "client/hfl-mount-1.0.0-x86_64-linux.minisig",
+        "profile/debian/42.profile",
         "client",
         "profile",
         "lock/publisher",
@@ -166,6 +175,29 @@ fn what_caches_may_keep_for_ever() {
     for (text, expected) in immutable.iter().map(|p| (p, true)).chain(mutable.iter().map(|p| (p, false))) {
         assert_eq!(text.parse::<RepoPath>().expect("a path").is_immutable(), expected, "{text}");
     }
+}
+
+#[test]
+fn clients_and_boot_files_carry_digits_of_their_digest() {
+    let (image, version): (Name, _) = ("debian".parse().expect("a name"), Version::FIRST);
+    let (one, two) = (Sha256([0x1f; 32]), Sha256([0xa0; 32]));
+    let kernel = RepoPath::boot_file(&image, version, BootFile::Kernel, &one);
+    assert_eq!(kernel.as_str(), "boot/debian/1/vmlinuz-1f1f1f1f1f1f");
+    assert!(kernel.is_boot_file_of(&image, version, BootFile::Kernel) && kernel.belongs_to(&image, version));
+    assert!(!kernel.is_boot_file_of(&image, version, BootFile::Miniroot));
+    assert!(!kernel.signature().is_boot_file_of(&image, version, BootFile::Kernel));
+    let client = |version: &str, digest| RepoPath::client(version, "x86_64", digest).expect("a path");
+    let program = client("1.0.0", &one);
+    assert_eq!(program.as_str(), "client/hfl-mount-1.0.0-x86_64-linux-1f1f1f1f1f1f");
+    assert!(program.is_same_client(&client("1.0.0", &two)) && !program.is_same_client(&client("1.0.1", &one)));
+    let signature = program.client_signature(&two);
+    assert_eq!(signature.as_str(), "client/hfl-mount-1.0.0-x86_64-linux-1f1f1f1f1f1f.a0a0a0a0a0a0.minisig");
+    assert!(program.is_client_signature(&signature) && !program.is_same_client(&signature));
+    assert!(!client("1.0.0", &two).is_client_signature(&signature) && !program.is_client_signature(&program));
+    for path in [&kernel, &kernel.signature(), &program, &signature] {
+        assert!(path.is_immutable() && path.kind() == Kind::File, "{path}");
+    }
+    assert!(RepoPath::client("1.0/..", "x86_64", &one).is_err());
 }
 
 #[test]

@@ -4,9 +4,11 @@
 //! long one (`tests/all.sh --full`) it runs alone.
 
 mod boot_build;
+mod boot_cow;
 mod boot_cross;
 mod boot_fixture;
 mod boot_hostile;
+mod boot_init;
 mod boot_kinds;
 mod boot_local;
 mod boot_publish;

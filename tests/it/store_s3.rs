@@ -82,13 +82,13 @@ async fn headers_are_stored(server: &Server) {
         (block.as_str(), "application/octet-stream", FOR_EVER),
         ("index/debian/42-1f3a9c2b7d10.idx", "text/plain; charset=utf-8", FOR_EVER),
         ("index/debian/42-1f3a9c2b7d10.idx.minisig", "text/plain; charset=utf-8", FOR_EVER),
-        ("client/hfl-mount-1.0.0-x86_64-linux", "application/octet-stream", FOR_EVER),
+        ("client/hfl-mount-1.0.0-x86_64-linux-1f3a9c2b7d10", "application/octet-stream", FOR_EVER),
         ("debian.head", "text/plain; charset=utf-8", SHORTLY),
         ("images", "text/plain; charset=utf-8", SHORTLY),
         ("index.html", "text/html; charset=utf-8", SHORTLY),
         ("hfl.css", "text/css; charset=utf-8", SHORTLY),
         ("boot/debian/boot.ipxe", "text/plain; charset=utf-8", SHORTLY),
-        ("boot/debian/42/vmlinuz", "application/octet-stream", FOR_EVER),
+        ("boot/debian/42/vmlinuz-1f3a9c2b7d10", "application/octet-stream", FOR_EVER),
     ] {
         store.put_new(&path(at), Bytes::from_static(b"x")).await.unwrap();
         let key = format!("headers/{at}");

@@ -39,6 +39,9 @@ enum Wanted {
         /// Where in the file it begins, in bytes
         #[arg(long, value_name = "BYTES", default_value_t = 0)]
         offset: u64,
+        /// How many bytes of it, a multiple of 512 [default: all up to the end]
+        #[arg(long, value_name = "BYTES", default_value_t = 0, hide_default_value = true)]
+        size: u64,
     },
     /// A writable snapshot of a device; what is written goes to STORE, and is found there again
     Snapshot {
@@ -62,8 +65,8 @@ enum Wanted {
 pub fn run(args: &DeviceArgs) -> Result<(), Failure> {
     let path = |path: PathBuf| Some(path.display().to_string());
     let said = match &args.wanted {
-        &Wanted::Loop { ref file, write, direct, offset } => {
-            loops::attach(file, LoopOptions { write, direct, offset }).map(path)
+        &Wanted::Loop { ref file, write, direct, offset, size } => {
+            loops::attach(file, LoopOptions { write, direct, offset, size }).map(path)
         }
         Wanted::Snapshot { name, origin, store } => mapper::snapshot(name, origin, store).map(path),
         Wanted::Status { name } => mapper::status(name).map(Some),

@@ -34,6 +34,8 @@ pub struct LoopOptions {
     pub direct: bool,
     /// Where in the file it begins, in bytes; a multiple of 512.
     pub offset: u64,
+    /// How many bytes of the file it has, a multiple of 512; 0 for all up to the end.
+    pub size: u64,
 }
 
 /// `struct loop_info64`.
@@ -78,7 +80,7 @@ impl Info {
             inode: 0,
             rdevice: 0,
             offset: options.offset,
-            size_limit: 0,
+            size_limit: options.size,
             number: 0,
             encrypt_type: 0,
             encrypt_key_size: 0,

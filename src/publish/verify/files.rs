@@ -33,10 +33,10 @@ pub struct Piece {
     sha256: Sha256,
     /// The version, where it is an index.
     index: Option<(Name, VersionRow)>,
-    /// Whether it has a signature.
+    /// Whether its signature lies beside it.
     signed: bool,
-    /// Whose that may be: a client is shipped with several images, and signed for the one that shipped it first.
-    keys: Vec<PublicKey>,
+    /// Whose that is, where a key is known.
+    key: Option<PublicKey>,
 }
 
 /// All files that these heads name, each once.
@@ -44,8 +44,7 @@ pub fn pieces(duty: &[Arc<VerifiedHead>]) -> Vec<Piece> {
     let mut pieces: BTreeMap<_, Piece> = BTreeMap::new();
     for believed in duty {
         for piece in named(believed) {
-            let same = pieces.entry((piece.path.clone(), piece.sha256.0));
-            same.and_modify(|old| old.keys.extend(piece.keys.clone())).or_insert(piece);
+            pieces.entry((piece.path.clone(), piece.sha256.0)).or_insert(piece);
         }
     }
     pieces.into_values().collect()
@@ -53,13 +52,14 @@ pub fn pieces(duty: &[Arc<VerifiedHead>]) -> Vec<Piece> {
 
 fn named(believed: &VerifiedHead) -> impl Iterator<Item = Piece> {
     let head = &believed.head;
-    let piece = |path, bytes, sha256, index| Piece {
+    let piece = |path: RepoPath, bytes, sha256, index| Piece {
+        // A client's signatures are files that heads name, like itself.
+        signed: believed.signed && !path.is_client(),
         path,
         bytes,
         sha256,
         index,
-        signed: believed.signed,
-        keys: believed.key.iter().cloned().collect(),
+        key: believed.key.clone(),
     };
     let indexes = head.versions.iter().map(move |row| {
         piece(row.index_path(&head.image), row.index_bytes, row.index_sha256, Some((head.image.clone(), row.clone())))
@@ -103,13 +103,12 @@ async fn check_piece(run: &Run, mirror: usize, piece: &Piece, shelf: &Shelf) -> 
     let mut both = vec![(read, flaw.map(|flaw| Finding::stored(piece.path.clone(), flaw, Some(object))))];
     if piece.signed {
         let path = piece.path.signature();
-        let keys = piece.keys(run.sees_all());
-        let (read, flaw) = match signature(store, &path, piece, keys, good.as_deref()).await? {
+        let (read, flaw) = match signature(store, &path, piece, good.as_deref()).await? {
             Ok(signature) => (signature.len() as u64, None),
             Err(flaw) => (0, Some(flaw)),
         };
         let (of, bytes, sha256) = (piece.path.clone(), piece.bytes, piece.sha256);
-        let object = Object::Signature { of, bytes, sha256, keys: keys.to_vec() };
+        let object = Object::Signature { of, bytes, sha256, keys: piece.key.iter().cloned().collect() };
         both.push((read, flaw.map(|flaw| Finding::stored(path, flaw, Some(object)))));
     }
     Ok(both)
@@ -138,13 +137,7 @@ async fn from(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
     run.good(mirror, examine::file(source, &piece.path, piece.bytes, &piece.sha256).await)
 }
 
-async fn signature(
-    store: &dyn Fetch,
-    path: &RepoPath,
-    piece: &Piece,
-    keys: &[PublicKey],
-    good: Option<&[u8]>,
-) -> Examined<Bytes> {
+async fn signature(store: &dyn Fetch, path: &RepoPath, piece: &Piece, good: Option<&[u8]>) -> Examined<Bytes> {
     let file = match store.get(path, SIGNATURE_MAX_BYTES as u64).await {
         Ok(file) => file,
         Err(e) => return Ok(Err(Flaw::of(e)?)),
@@ -153,14 +146,7 @@ async fn signature(
         Some((image, row)) => crate::index::trusted_comment(image, row.version, &row.index_sha256),
         None => file_comment(&piece.path),
     };
-    Ok(check_signature(&file, &expected, keys, good).map(|()| file))
-}
-
-impl Piece {
-    /// Whose its signature may be: none is known where a file may be signed for an image that is not checked.
-    fn keys(&self, sees_all: bool) -> &[PublicKey] {
-        if sees_all || self.index.is_some() { &self.keys } else { &[] }
-    }
+    Ok(check_signature(&file, &expected, piece.key.as_slice(), good).map(|()| file))
 }
 
 /// Checks a signature as far as it can be: without a key, or without the file, only its form. `expected` is its trusted

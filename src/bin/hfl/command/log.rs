@@ -78,17 +78,29 @@ fn write_log(head: &Head, source: &Source, trust: &Trust, out: &mut String) -> s
     // A profile is for clients, and stands beside its version.
     let for_people =
         |file: &&FileRow| !head.versions.iter().any(|row| file.path.is_profile_of(&head.image, row.version));
-    for file in head.files.iter().filter(for_people) {
+    for file in head.files.iter().filter(for_people).filter(|file| !is_signature(head, file)) {
         let url = match &source.base {
             read::source::Base::Url(url) => url.join(&file.path),
             read::source::Base::Directory(path) => format!("file://{}", path.join(file.path.as_str()).display()),
         };
         writeln!(out, "\n{} ({} bytes, SHA-256 {})", file.path, count(file.bytes), file.sha256)?;
         let name = file.path.as_str().rsplit('/').next().unwrap_or_default();
-        writeln!(out, "  curl -fO {url} && curl -fO {url}.minisig")?;
+        let signature = signature_end(head, file);
+        writeln!(out, "  curl -fO {url} && curl -fO {url}{signature}")?;
         if let Trust::Key(key) = trust {
-            writeln!(out, "  minisign -Vm {name} -P {key}")?;
+            writeln!(out, "  minisign -Vm {name} -x {name}{signature} -P {key}")?;
         }
     }
     Ok(())
+}
+
+/// Whether this is the signature of a client that the head names, too.
+fn is_signature(head: &Head, file: &FileRow) -> bool {
+    head.files.iter().any(|client| client.path.is_client_signature(&file.path))
+}
+
+/// What stands behind a file's path in that of its signature.
+fn signature_end<'a>(head: &'a Head, file: &FileRow) -> &'a str {
+    let signature = head.files.iter().find(|other| file.path.is_client_signature(&other.path));
+    signature.and_then(|other| other.path.as_str().strip_prefix(file.path.as_str())).unwrap_or(".minisig")
 }
