@@ -12,7 +12,6 @@ use suppaftp::{FtpError, Status};
 use tokio::time::{Instant, timeout};
 
 use super::answer::{Answer, Failure};
-use crate::store::StoreErrorKind;
 
 pub(super) type Control = ImplAsyncFtpStream<AsyncRustlsStream>;
 
