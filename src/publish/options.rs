@@ -46,6 +46,7 @@ impl Work {
 
     /// The repository of `mirrors`, worked on as mirrors.toml and the defaults have it.
     pub fn new(mirrors: Mirrors, relative_to: PathBuf, keyring: Option<Keyring>) -> Self {
+        super::connect::keep_secrets_back(&mirrors);
         let expires_days = mirrors.publish.expires_days;
         let (min_mirrors, patience, check, dry_run) = (1, Self::PATIENCE, Check::default(), false);
         Self { mirrors, relative_to, keyring, expires_days, min_mirrors, patience, check, dry_run }

@@ -190,7 +190,7 @@ mod tests {
         let started = Instant::now();
         let mut waiting = tokio::task::JoinSet::new();
         let its = Arc::clone(&workers);
-        waiting.spawn(async move { its.run(PATIENCE, move || drop(hang.recv())).await });
+        waiting.spawn(async move { its.run(PATIENCE, move || hang.recv().is_ok()).await });
         tokio::time::sleep(PATIENCE / 2).await;
         assert_eq!(workers.run(PATIENCE, || 7).await, Ok(7), "the other thread works");
         assert_eq!(waiting.join_next().await.expect("one").expect("no panic"), Err(Overdue));
@@ -211,10 +211,9 @@ mod tests {
         assert_eq!(workers.run(PATIENCE, || 1).await, Ok(1));
         let its = Arc::clone(&workers);
         // Its caller goes away, as one does who was answered by another mirror.
-        tokio::spawn(async move { its.run(PATIENCE, move || drop(hang.recv())).await }).abort();
-        let its = Arc::clone(&workers);
-        tokio::spawn(async move { its.run(PATIENCE, || std::thread::sleep(PATIENCE * 10)).await });
+        let gone = tokio::spawn(async move { its.run(PATIENCE, move || hang.recv().is_ok()).await });
         tokio::time::sleep(PATIENCE / 4).await;
+        gone.abort();
         let started = Instant::now();
         assert_eq!(workers.run(PATIENCE, || 2).await, Err(Overdue));
         assert!(started.elapsed() < PATIENCE * 3, "{:?}", started.elapsed());
