@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -129,15 +130,15 @@ impl Pool {
     }
 
     /// What each thread does until there is nothing more to do.
-    fn serve(self: Arc<Self>) {
-        let _leaves = Thread(&self);
+    fn serve(&self) {
         while let Some(Job { number, work, .. }) = self.next() {
-            let _ends = Running(&self, number);
-            work();
+            // A panic is the caller's affair, who gets no answer; the thread goes on with the next job.
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(work));
+            self.lock().running.remove(&number);
         }
     }
 
-    /// The next job, noted as running; `None` where the thread may end.
+    /// The next job, noted as running; `None` where the thread is counted out and ends.
     fn next(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
@@ -146,6 +147,7 @@ impl Pool {
                 return Some(job);
             }
             if state.closed {
+                state.threads -= 1;
                 return None;
             }
             state.idle += 1;
@@ -153,27 +155,10 @@ impl Pool {
             state = woken;
             state.idle -= 1;
             if waited.timed_out() && state.queue.is_empty() {
+                state.threads -= 1;
                 return None;
             }
         }
-    }
-}
-
-/// Counts a thread out, also one that panicked.
-struct Thread<'a>(&'a Pool);
-
-impl Drop for Thread<'_> {
-    fn drop(&mut self) {
-        self.0.lock().threads -= 1;
-    }
-}
-
-/// Notes the end of a job, also of one that panicked.
-struct Running<'a>(&'a Pool, u64);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.lock().running.remove(&self.1);
     }
 }
 
@@ -181,7 +166,7 @@ impl Drop for Running<'_> {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_millis(200);
+    const PATIENCE: Duration = Duration::from_secs(1);
 
     #[tokio::test]
     async fn what_hangs_is_left_and_comes_back() {
@@ -207,7 +192,10 @@ mod tests {
     async fn those_behind_what_hangs_do_not_wait_longer_and_a_panic_costs_one_answer() {
         let workers = Arc::new(Workers::new(1));
         let (_release, hang) = std::sync::mpsc::channel::<()>();
-        assert_eq!(workers.run(PATIENCE, || panic!("a mistake in the code")).await, Err::<(), _>(Overdue));
+        assert_eq!(
+            workers.run(PATIENCE, || std::panic::resume_unwind(Box::new("a mistake in the code"))).await,
+            Err::<(), _>(Overdue)
+        );
         assert_eq!(workers.run(PATIENCE, || 1).await, Ok(1));
         let its = Arc::clone(&workers);
         // Its caller goes away, as one does who was answered by another mirror.

@@ -368,3 +368,17 @@ fn programs_get_no_secrets() {
         }
     }
 }
+
+/// What lies in an object's place and is no file, or cannot be read, is not absent.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_file_is_not_absent() {
+    let Some(host) = Host::start() else { return };
+    let store = host.store();
+    store.put_new(&path("images"), body(1, 10)).await.expect("put");
+    std::os::unix::fs::symlink("/nowhere", host.path("root/os.head")).expect("a link");
+    let error = store.get(&path("os.head"), 100).await.expect_err("it leads nowhere");
+    assert_ne!(error.kind(), StoreErrorKind::NotFound, "{error}");
+    store.swap(&path("os.head"), None, body(2, 10)).await.expect_err("it is there");
+    assert!(host.path("root/os.head").is_symlink(), "it is left as it is");
+    assert_eq!(store.get(&path("other.head"), 100).await.expect_err("nothing").kind(), StoreErrorKind::NotFound);
+}
