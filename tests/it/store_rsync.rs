@@ -218,7 +218,7 @@ async fn links_are_no_objects_and_lead_nowhere() {
     store.get(&path("link"), 100).await.expect_err("a link is not followed");
     fs::create_dir(host.path("root/directory")).expect("a directory");
     let error = store.get(&path("directory"), 100).await.expect_err("a directory is no object");
-    assert_eq!(error.kind(), StoreErrorKind::NotFound, "{error}");
+    assert_eq!(error.kind(), StoreErrorKind::Protocol, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
