@@ -25,7 +25,7 @@ pub(super) struct Failure {
     pub(super) why: String,
     /// The HTTP status, 0 where there was none.
     pub(super) status: u16,
-    /// The store gave the error a name.
+    /// The store gave the error a name. `NotFound` is what the AWS library makes of an answer without one.
     pub(super) named: bool,
 }
 
@@ -57,7 +57,7 @@ impl Failure {
         if let Some(region) = region.filter(|_| kind == StoreErrorKind::Other) {
             why = format!("{why}; it is in {region}");
         }
-        Self { kind, why, status, named: !code.is_empty() }
+        Self { kind, why, status, named: !matches!(code, "" | "NotFound") }
     }
 }
 
