@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -12,6 +12,7 @@ use super::Options;
 use super::console::Console;
 use super::version::Bootable;
 use crate::boot;
+use crate::child;
 use crate::publish::Error;
 
 /// Bytes of QEMU's own words that are kept.
@@ -124,7 +125,7 @@ impl Machine {
             std::fs::write(&path, bytes).map_err(|e| Error::io(&path, &e)).map(|()| path)
         };
         let (kernel, miniroot) = (write("kernel", &version.kernel)?, write("miniroot", &version.miniroot)?);
-        let mut qemu = Command::new(model.program);
+        let mut qemu = child::command(model.program);
         qemu.args(match accelerator {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
             Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", model.processor],

@@ -4,10 +4,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
+
+use crate::child;
 
 /// Why nothing can be mounted on a directory.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +136,7 @@ impl MountPoint {
 
     fn ask_helper(&self) -> io::Result<()> {
         let helper = |how: &str| {
-            let mut command = Command::new("fusermount3");
+            let mut command = child::command("fusermount3");
             command.args([how, "--"]).arg(&self.0).stderr(Stdio::null()).stdout(Stdio::null()).status()
         };
         if helper("-u")?.success() || helper("-uz")?.success() {

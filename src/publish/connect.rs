@@ -15,13 +15,25 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 
 use super::error::{Error, ErrorKind};
-use crate::mirrors::{Access, Mirror, Remote, Scheme, Secret, WritePlace};
+use crate::child;
+use crate::mirrors::{Access, Mirror, Mirrors, Remote, Scheme, Secret, WritePlace};
 use crate::store::directory::Directory;
 use crate::store::http::{Http, HttpClient};
 use crate::store::{Fetch, Store};
 
 /// The largest password file, in bytes.
 const PASSWORD_MAX_BYTES: u64 = 4096;
+
+/// Keeps the variables that mirrors.toml names from the programs that are started: the secrets of one mirror are no business
+/// of another one's.
+pub fn keep_secrets_back(mirrors: &Mirrors) {
+    for Access { access_key_env, secret_key_env, session_token_env, password_env, .. } in
+        mirrors.mirrors.iter().map(|mirror| &mirror.access)
+    {
+        let named = [access_key_env, secret_key_env, session_token_env, password_env];
+        named.into_iter().flatten().for_each(|name| child::keep_back(name));
+    }
+}
 
 /// Opens the places that mirrors.toml names. A simulation has its own.
 #[async_trait]

@@ -58,6 +58,7 @@ impl Work {
 
     /// The repository of `mirrors`, worked on as mirrors.toml and the defaults have it.
     pub fn new(mirrors: Mirrors, relative_to: PathBuf, keyring: Option<Keyring>) -> Self {
+        super::connect::keep_secrets_back(&mirrors);
         let expires_days = mirrors.publish.expires_days;
         Self {
             mirrors,

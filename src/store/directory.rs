@@ -2,24 +2,50 @@
 //!
 //! Objects are written under `.hfl-tmp/` and moved into place, so a reader or a crash sees all of an object or nothing.
 //! The data reaches the disk at the barrier, by one `syncfs`, not object by object. The lock is `flock` on the base
-//! directory itself: it leaves no file behind and ends with its holder.
+//! directory itself: it leaves no file behind and ends with its holder. On a network file system, where `flock` may hold on
+//! this machine alone, there is no such lock, and a lock object takes its place.
+//!
+//! Files and directories that are made are readable for everyone, whatever the umask is: a web server serves them. What
+//! replaces a file takes over its mode.
+//!
+//! Every call runs on a few threads of this store's own and ends after a limited time, also where the disk or the file server
+//! hangs. That a file is missing is said only where it is certain: not where the file system of the mirror is not mounted, or
+//! a symbolic link leads nowhere.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+mod lock;
+mod medium;
+mod read;
+mod write;
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::{FlockOperation, RenameFlags};
 
+use super::workers::{Overdue, Workers};
 use super::{Entry, Exclusive, Fetch, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
 
-/// Where objects are written before they are moved into place; hidden, and swept by whoever holds the lock.
+use medium::{Medium, MountPoints};
+
+/// Where objects are written before they are moved into place.
 const TEMPORARY: &str = ".hfl-tmp";
+/// Calls that one directory has under way at once; the others wait for their turn.
+const THREADS: usize = 4;
+/// How long a read may take: a disk that has to start turning needs about 10 s.
+const READ_PATIENCE: Duration = Duration::from_secs(15);
+/// How long writing one object may take. The kernel holds writers up for long where a slow disk has much to write.
+const WRITE_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a listing may take: millions of names, on a share.
+const LIST_PATIENCE: Duration = Duration::from_secs(600);
+/// How long it may take until all that was written is on the disk: gigabytes, on a slow one.
+const BARRIER_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// A directory as a store.
 #[derive(Debug, Clone)]
@@ -29,29 +55,47 @@ pub struct Directory(Arc<Inner>);
 struct Inner {
     base: PathBuf,
     location: String,
+    workers: Workers,
+    medium: OnceLock<Medium>,
+    mount_points: OnceLock<MountPoints>,
+    /// Set once a new object could only be moved into place after a look whether the place is free.
+    looks: AtomicBool,
+    /// Tells the temporaries of this store from those of others.
+    token: u64,
     temporaries: AtomicU64,
-    /// The directory that was made last: blocks come in no order, but most directories exist soon.
-    made: Mutex<std::collections::HashSet<PathBuf>>,
+    /// The directories that are there: blocks come in no order, but most directories exist soon.
+    made: Mutex<HashSet<PathBuf>>,
 }
 
 impl Directory {
     /// The directory at `base`; it need not exist before something is written.
     pub fn new(base: impl Into<PathBuf>) -> Self {
         let base = base.into();
-        let location = base.display().to_string();
-        let (temporaries, made) = (AtomicU64::new(0), Mutex::default());
-        Self(Arc::new(Inner { base, location, temporaries, made }))
+        Self(Arc::new(Inner {
+            location: base.display().to_string(),
+            base,
+            workers: Workers::new(THREADS),
+            medium: OnceLock::new(),
+            mount_points: OnceLock::new(),
+            looks: AtomicBool::new(false),
+            token: RandomState::new().hash_one(std::process::id()),
+            temporaries: AtomicU64::new(0),
+            made: Mutex::default(),
+        }))
     }
 
-    /// Runs blocking work where it does not hold up anybody.
-    async fn blocking<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// Runs blocking work on this store's threads.
+    async fn blocking<T, F>(&self, patience: Duration, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
-        done.unwrap_or_else(|e| Err(StoreError::whole(&self.0.location, StoreErrorKind::Other, e.to_string())))
+        let done = self.0.workers.run(patience, move || work(&inner)).await;
+        done.unwrap_or_else(|Overdue| {
+            let why = format!("no answer within {} s: the disk or the file server hangs", patience.as_secs());
+            Err(StoreError::whole(&self.0.location, StoreErrorKind::Unreachable, why))
+        })
     }
 }
 
@@ -64,191 +108,9 @@ impl Inner {
         StoreError::io(path.display().to_string(), error)
     }
 
-    fn read(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
-        let file_path = self.path(path);
-        let fail = |e: io::Error| self.error(&file_path, &e);
-        let file = File::open(&file_path).map_err(fail)?;
-        let meta = file.metadata().map_err(fail)?;
-        if !meta.is_file() {
-            return Err(StoreError::at(&self.location, path, StoreErrorKind::Protocol, "not a regular file"));
-        }
-        if meta.len() > max_bytes {
-            let why = format!("{} bytes, expected at most {max_bytes}", meta.len());
-            return Err(StoreError::at(&self.location, path, StoreErrorKind::TooLong, why));
-        }
-        let mut bytes = Vec::with_capacity(meta.len() as usize);
-        file.take(max_bytes).read_to_end(&mut bytes).map_err(fail)?;
-        Ok(bytes.into())
-    }
-
-    /// Makes a directory and its parents, once for each.
-    fn make(&self, directory: &Path) -> Result<(), StoreError> {
-        let known = |m: &Mutex<std::collections::HashSet<PathBuf>>| m.lock().is_ok_and(|m| m.contains(directory));
-        if known(&self.made) {
-            return Ok(());
-        }
-        fs::create_dir_all(directory).map_err(|e| self.error(directory, &e))?;
-        if let Ok(mut made) = self.made.lock() {
-            made.insert(directory.to_owned());
-        }
-        Ok(())
-    }
-
-    /// Writes `bytes` to a file of its own and has `place` move it to its path. Directories that somebody else has removed
-    /// meanwhile are made again, once.
-    fn write<T>(
-        &self,
-        path: &RepoPath,
-        bytes: &[u8],
-        place: impl Fn(&Path, &Path) -> io::Result<T>,
-    ) -> Result<T, StoreError> {
-        match self.write_once(path, bytes, &place) {
-            Err(e) if e.kind() == StoreErrorKind::NotFound => {
-                if let Ok(mut made) = self.made.lock() {
-                    made.clear();
-                }
-                self.write_once(path, bytes, &place)
-            }
-            written => written,
-        }
-    }
-
-    fn write_once<T>(
-        &self,
-        path: &RepoPath,
-        bytes: &[u8],
-        place: impl Fn(&Path, &Path) -> io::Result<T>,
-    ) -> Result<T, StoreError> {
-        let target = self.path(path);
-        let temporary = self.base.join(TEMPORARY);
-        self.make(&temporary)?;
-        self.make(target.parent().unwrap_or(&self.base))?;
-        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        let temporary = temporary.join(format!("{}-{number}", std::process::id()));
-        let done = write_file(&temporary, bytes).and_then(|()| place(&temporary, &target));
-        if done.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        done.map_err(|e| self.error(&target, &e))
-    }
-
-    fn put_new(&self, path: &RepoPath, bytes: &[u8]) -> Result<Put, StoreError> {
-        if self.path(path).symlink_metadata().is_ok() {
-            return Ok(Put::Exists);
-        }
-        self.write(path, bytes, |from, to| match move_new(from, to) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                fs::remove_file(from)?;
-                Ok(Put::Exists)
-            }
-            other => other.map(|()| Put::Created),
-        })
-    }
-
-    /// Replaces a file that must survive a power cut at once: the head.
-    fn replace(&self, path: &RepoPath, bytes: &[u8]) -> Result<(), StoreError> {
-        self.write(path, bytes, |from, to| {
-            File::open(from)?.sync_all()?;
-            fs::rename(from, to)?;
-            File::open(to.parent().unwrap_or(to))?.sync_all()
-        })
-    }
-
-    fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: &[u8]) -> Result<Swap, StoreError> {
-        let found = match self.read(path, 64 << 20) {
-            Ok(bytes) => Some(bytes),
-            Err(e) if e.kind() == StoreErrorKind::NotFound => None,
-            Err(e) => return Err(e),
-        };
-        if found.as_deref() != old {
-            return Ok(Swap::Changed);
-        }
-        self.replace(path, new).map(|()| Swap::Done)
-    }
-
-    fn sync(&self) -> Result<(), StoreError> {
-        let fail = |e: io::Error| self.error(&self.base, &e);
-        let base = File::open(&self.base).map_err(fail)?;
-        rustix::fs::syncfs(&base).map_err(|e| fail(e.into()))
-    }
-
-    fn lock(&self) -> Result<Arc<dyn Lock>, StoreError> {
-        let fail = |e: io::Error| self.error(&self.base, &e);
-        fs::create_dir_all(&self.base).map_err(fail)?;
-        let base = OwnedFd::from(File::open(&self.base).map_err(fail)?);
-        match rustix::fs::flock(&base, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let why = "another publisher is at work here";
-                return Err(StoreError::whole(&self.location, StoreErrorKind::Locked, why));
-            }
-            Err(e) => return Err(fail(e.into())),
-        }
-        let _ = fs::remove_dir_all(self.base.join(TEMPORARY));
-        if let Ok(mut made) = self.made.lock() {
-            made.clear();
-        }
-        Ok(Arc::new(DirectoryLock { base, temporary: self.base.join(TEMPORARY) }))
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
-        let mut entries = Vec::new();
-        let mut pending = vec![self.base.join(prefix)];
-        while let Some(directory) = pending.pop() {
-            let read = match fs::read_dir(&directory) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                read => read.map_err(|e| self.error(&directory, &e))?,
-            };
-            for entry in read {
-                let entry = entry.map_err(|e| self.error(&directory, &e))?;
-                let meta = entry.metadata().map_err(|e| self.error(&entry.path(), &e))?;
-                if meta.is_dir() {
-                    pending.push(entry.path());
-                } else if let Some(path) = self.repo_path(&entry.path()) {
-                    entries.push(Entry { path, bytes: meta.len() });
-                }
-            }
-        }
-        Ok(entries)
-    }
-
-    fn repo_path(&self, path: &Path) -> Option<RepoPath> {
-        path.strip_prefix(&self.base).ok()?.to_str()?.parse().ok()
-    }
-}
-
-/// Writes a file and has the kernel begin to bring it to the disk, so that the barrier has less to wait for.
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    // Only a hint; a file system that does not take it writes at the barrier.
-    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-    Ok(())
-}
-
-/// Moves a file to a name that must not exist yet.
-fn move_new(from: &Path, to: &Path) -> io::Result<()> {
-    match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, RenameFlags::NOREPLACE) {
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            fs::hard_link(from, to)?;
-            fs::remove_file(from)
-        }
-        done => Ok(done?),
-    }
-}
-
-#[derive(Debug)]
-struct DirectoryLock {
-    base: OwnedFd,
-    temporary: PathBuf,
-}
-
-#[async_trait]
-impl Lock for DirectoryLock {
-    async fn release(&self, _finished: bool) {
-        let _ = fs::remove_dir(&self.temporary);
-        // Whoever holds the store may hold this, too: it ends here and not when the last of them is dropped.
-        let _ = rustix::fs::flock(&self.base, FlockOperation::Unlock);
+    /// What the directory lies on, looked up once it or a directory above it can be.
+    fn medium(&self) -> Medium {
+        *self.medium.get_or_init(|| Medium::of(&self.base))
     }
 }
 
@@ -256,7 +118,7 @@ impl Lock for DirectoryLock {
 impl Fetch for Directory {
     async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
         let path = path.clone();
-        self.blocking(move |inner| inner.read(&path, max_bytes)).await
+        self.blocking(READ_PATIENCE, move |inner| inner.read(&path, max_bytes)).await
     }
 
     fn location(&self) -> &str {
@@ -268,53 +130,51 @@ impl Fetch for Directory {
 impl Store for Directory {
     async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError> {
         let path = path.clone();
-        self.blocking(move |inner| inner.put_new(&path, &bytes)).await
+        self.blocking(WRITE_PATIENCE, move |inner| inner.put_new(&path, &bytes)).await
     }
 
     async fn put_replace(&self, path: &RepoPath, bytes: Bytes) -> Result<(), StoreError> {
         let path = path.clone();
-        self.blocking(move |inner| inner.replace(&path, &bytes)).await
+        self.blocking(WRITE_PATIENCE, move |inner| inner.replace(&path, &bytes)).await
     }
 
     async fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<Swap, StoreError> {
         let (path, old) = (path.clone(), old.map(<[u8]>::to_vec));
-        self.blocking(move |inner| inner.swap(&path, old.as_deref(), &new)).await
+        self.blocking(WRITE_PATIENCE, move |inner| inner.swap(&path, old.as_deref(), &new)).await
     }
 
     async fn size(&self, path: &RepoPath) -> Result<Option<u64>, StoreError> {
         let path = path.clone();
-        self.blocking(move |inner| match inner.path(&path).metadata() {
-            Ok(meta) => Ok(meta.is_file().then_some(meta.len())),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(inner.error(&inner.path(&path), &e)),
-        })
-        .await
+        self.blocking(READ_PATIENCE, move |inner| inner.size(&path)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
         let prefix = prefix.to_owned();
-        self.blocking(move |inner| inner.list(&prefix)).await
+        self.blocking(LIST_PATIENCE, move |inner| inner.list(&prefix)).await
     }
 
     async fn delete(&self, path: &RepoPath) -> Result<(), StoreError> {
         let path = path.clone();
-        self.blocking(move |inner| match fs::remove_file(inner.path(&path)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(inner.error(&inner.path(&path), &e)),
-            _ => Ok(()),
-        })
-        .await
+        self.blocking(WRITE_PATIENCE, move |inner| inner.delete(&path)).await
     }
 
     async fn barrier(&self) -> Result<(), StoreError> {
-        self.blocking(Inner::sync).await
+        self.blocking(BARRIER_PATIENCE, Inner::sync).await
+    }
+
+    async fn sweep(&self) -> Result<(), StoreError> {
+        self.blocking(LIST_PATIENCE, Inner::sweep).await
     }
 
     async fn own_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {
-        self.blocking(Inner::lock).await.map(Some)
+        let store = self.clone();
+        self.blocking(WRITE_PATIENCE, move |inner| inner.lock(store)).await
     }
 
+    /// On a network file system other machines may see a file later than it is there.
     fn exclusive(&self) -> Exclusive {
-        Exclusive::Always
+        let looks = self.0.looks.load(Ordering::Relaxed) || self.0.medium.get() == Some(&Medium::Network);
+        if looks { Exclusive::Looked } else { Exclusive::Always }
     }
 
     /// More than two would only wait for the directory's lock.

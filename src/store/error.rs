@@ -54,6 +54,13 @@ impl StoreError {
             io::ErrorKind::NotFound => StoreErrorKind::NotFound,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::Denied,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
+            // A file server that is gone, as the file system in front of it says so.
+            io::ErrorKind::StaleNetworkFileHandle
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown => StoreErrorKind::Unreachable,
             _ => StoreErrorKind::Other,
         };
         Self { kind, place: place.into(), why: plain(error), retry_after: None }

@@ -10,6 +10,7 @@ mod config;
 mod connect;
 mod listing;
 mod pool;
+mod presence;
 mod session;
 mod tls;
 mod transfer;
@@ -97,7 +98,7 @@ impl Inner {
 
     async fn put_new(&self, path: &RepoPath, bytes: &[u8]) -> Result<Put, Failure> {
         let mut session = self.lease().await?;
-        if session.size(&self.path(path.as_str())).await?.is_some() {
+        if !session.is_free(&self.path(path.as_str())).await? {
             return Ok(Put::Exists);
         }
         self.write(&mut session, path, bytes).await.map(|()| Put::Created)
@@ -113,12 +114,23 @@ impl Inner {
         if found.as_deref() != old {
             return Ok(Swap::Changed);
         }
+        // What could not be read is asked for once more, in another way, before it is taken for absent.
+        if old.is_none() && session.size(&self.path(path.as_str())).await?.is_some() {
+            return Err(Failure::new(StoreErrorKind::Denied, "it is there and cannot be read"));
+        }
         self.write(&mut session, path, new).await.map(|()| Swap::Done)
     }
 
     async fn delete(&self, path: &str) -> Result<(), Failure> {
-        let answer = self.lease().await?.ask(&format!("DELE {path}")).await?;
-        if answer.is_done() || answer.kind() == StoreErrorKind::NotFound { Ok(()) } else { Err(answer.refusal()) }
+        let mut session = self.lease().await?;
+        let answer = session.ask(&format!("DELE {path}")).await?;
+        if answer.is_done() {
+            return Ok(());
+        }
+        match session.explained(path, answer.refusal()).await? {
+            failure if failure.kind == StoreErrorKind::NotFound => Ok(()),
+            _ => Err(answer.refusal()),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ pub mod s3;
 pub mod sftp;
 #[cfg(feature = "webdav")]
 pub mod webdav;
+pub mod workers;
 
 use std::fmt;
 

@@ -133,8 +133,15 @@ impl Inner {
     async fn swap(&self, target: &str, old: Option<&[u8]>, new: &Bytes) -> Result<Swap, Failure> {
         let Some(old) = old else {
             // Asked first, as the rename of a lax server replaces what is there.
-            let free = self.stat(target).await?.is_none() && self.create(target, new, true).await? == Put::Created;
-            return Ok(if free { Swap::Done } else { Swap::Changed });
+            if self.stat(target).await?.is_some() {
+                return Ok(Swap::Changed);
+            }
+            let missing = Failure::Status { code: NO_SUCH_FILE, text: String::new() };
+            if let failure @ Failure::Nonsense(_) = self.explained(target, missing).await? {
+                return Err(failure);
+            }
+            let created = self.create(target, new, true).await? == Put::Created;
+            return Ok(if created { Swap::Done } else { Swap::Changed });
         };
         match self.download(target, old.len() as u64).await {
             Ok(found) if found == old => self.replace(target, new).await.map(|()| Swap::Done),
@@ -172,7 +179,14 @@ fn location(config: &SftpConfig, user: &str, path: &str) -> String {
 #[async_trait]
 impl Fetch for Sftp {
     async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
-        self.0.download(&self.path(path), max_bytes).await.map_err(self.at(path))
+        let at = self.path(path);
+        let failure = match self.0.download(&at, max_bytes).await {
+            Ok(bytes) => return Ok(bytes),
+            // What never changes needs no second question: whoever misses it asks elsewhere.
+            Err(failure) if path.is_immutable() => failure,
+            Err(failure) => self.0.explained(&at, failure).await.map_err(self.at(path))?,
+        };
+        Err(self.at(path)(failure))
     }
 
     fn location(&self) -> &str {

@@ -61,15 +61,31 @@ impl WebDav {
     }
 }
 
+impl WebDav {
+    /// Whether HEAD or PROPFIND finds anything at `at`.
+    async fn looks_taken(&self, at: &str) -> Result<bool, StoreError> {
+        Ok(listing::size(&self.server, at).await?.is_some() || listing::is_there(&self.server, at).await?)
+    }
+}
+
 #[async_trait]
 impl Fetch for WebDav {
     async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
         let at = path.as_str();
         let answer = self.server.send(self.server.request("GET", at)?, at, 0).await?;
-        match answer.status() {
-            StatusCode::OK => self.server.body(at, answer, max_bytes).await,
-            _ => Err(self.server.refused("GET", at, &answer)),
+        let refused = match answer.status() {
+            StatusCode::OK => return self.server.body(at, answer, max_bytes).await,
+            _ => self.server.refused("GET", at, &answer),
+        };
+        // A proxy's "not found" is no word of the store. What decides how a repository goes on is asked for in another way.
+        if refused.kind() == StoreErrorKind::NotFound
+            && !path.is_immutable()
+            && listing::is_there(&self.server, at).await?
+        {
+            let why = "GET does not find it, but PROPFIND does";
+            return Err(self.server.error(at, StoreErrorKind::Denied, why));
         }
+        Err(refused)
     }
 
     fn location(&self) -> &str {
@@ -79,7 +95,11 @@ impl Fetch for WebDav {
 
 #[async_trait]
 impl Store for WebDav {
+    /// Some servers do not know `Overwrite: F`: where more than the same bytes could be overwritten, they are asked first.
     async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError> {
+        if !path.is_immutable() && self.looks_taken(path.as_str()).await? {
+            return Ok(Put::Exists);
+        }
         self.write(path, bytes, Overwrite::No).await
     }
 

@@ -64,6 +64,7 @@ mod mount_profile;
 mod mount_root;
 mod mount_rules;
 mod mount_seen;
+mod mount_source_hang;
 mod mount_sources;
 mod mount_speed;
 mod mount_standing;

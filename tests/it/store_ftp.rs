@@ -1,6 +1,7 @@
 //! The FTP driver, on real servers.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -9,12 +10,13 @@ use std::time::{Duration, Instant};
 use hfl::layout::RepoPath;
 use hfl::mirrors::Secret;
 use hfl::store::ftp::{Ftp, FtpConfig, Tls};
-use hfl::store::{Put, Store, StoreErrorKind};
+use hfl::store::{Put, Store, StoreErrorKind, Swap};
 
 use crate::conformance;
 use crate::lab::{Random, skipped};
 use crate::servers::proftpd::{PASSWORD, ProFtpd, USER};
 use crate::servers::vsftpd::VsFtpd;
+use crate::servers::{Daemon, free_ports, local, program};
 
 const NO_PROFTPD: &str = "proftpd-core and proftpd-mod-crypto are not installed";
 const NO_VSFTPD: &str = "vsftpd is not installed";
@@ -317,4 +319,91 @@ async fn small_objects_take_their_time() {
             println!("proftpd, TLS {tls}: {OBJECTS} objects of 2 kB, {jobs} at once: {:.2?}", started.elapsed());
         }
     }
+}
+
+/// To vsftpd, a file that it cannot open and one that is missing are the same: `550 Failed to open file.`
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_opened_is_neither_absent_nor_overwritten() {
+    let Some(server) = VsFtpd::start_as_nobody() else { return skipped("needs root and vsftpd") };
+    let store = open(on_vsftpd(&server, Tls::None));
+    let absent = async |name: &str| store.get(&path(name), 100).await.expect_err("nothing is there").kind();
+    assert_eq!(absent("os.head").await, StoreErrorKind::NotFound, "no base yet");
+    fs::create_dir(server.root.join("pub")).expect("a directory");
+    chown(server.root.join("pub"), Some(65534), Some(65534)).expect("an owner");
+    assert_eq!(absent("os.head").await, StoreErrorKind::NotFound, "half of a base");
+    store.put_replace(&path("os.head"), "one".into()).await.expect("a head");
+    store.put_replace(&path("index/os/a"), "one".into()).await.expect("an object");
+    for name in ["images", "other.head", "retired/os/7-a", "index/os/b"] {
+        assert_eq!(absent(name).await, StoreErrorKind::NotFound, "{name}");
+        assert_eq!(store.size(&path(name)).await.expect("an answer"), None, "{name}");
+        store.delete(&path(name)).await.expect("nothing to remove");
+    }
+    let (head, index) = (server.root.join("pub/hfl/os.head"), server.root.join("pub/hfl/index/os"));
+    let allow = |at: &Path, mode| fs::set_permissions(at, fs::Permissions::from_mode(mode)).expect("a mode");
+    allow(&head, 0o000);
+    allow(&index, 0o000);
+    for name in ["os.head", "index/os/a", "index/os/b"] {
+        let error = store.get(&path(name), 100).await.expect_err("out of reach");
+        assert_eq!(error.kind(), StoreErrorKind::Denied, "{error}");
+        println!("{error}");
+        store.swap(&path(name), None, "two".into()).await.expect_err("out of reach");
+    }
+    assert_eq!(store.size(&path("os.head")).await.expect("its size shows"), Some(3));
+    store.size(&path("index/os/a")).await.expect_err("out of reach");
+    store.delete(&path("index/os/a")).await.expect_err("out of reach");
+    assert_eq!(store.put_new(&path("os.head"), "two".into()).await.expect("an answer"), Put::Exists);
+    allow(&head, 0o644);
+    allow(&index, 0o755);
+    assert_eq!(store.get(&path("os.head"), 100).await.expect("it is there"), "one");
+    assert_eq!(fs::read(index.join("a")).expect("it is there"), b"one");
+    // The way back to the server's own directory was found each time.
+    assert_eq!(store.list("").await.expect("a listing").len(), 2);
+}
+
+/// proftpd says which of the two it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn words_that_are_clear_are_believed() {
+    let Some(server) = ProFtpd::start(false, "") else { return skipped(NO_PROFTPD) };
+    let store = open(on_proftpd(&server, ""));
+    store.put_replace(&path("denied.head"), "one".into()).await.expect("a head");
+    let head = server.root.join("denied.head");
+    fs::set_permissions(&head, fs::Permissions::from_mode(0o000)).expect("a mode");
+    let error = store.get(&path("denied.head"), 100).await.expect_err("out of reach");
+    assert_eq!(error.kind(), StoreErrorKind::Denied, "{error}");
+    store.swap(&path("denied.head"), None, "two".into()).await.expect_err("out of reach");
+    fs::set_permissions(&head, fs::Permissions::from_mode(0o644)).expect("a mode");
+    assert_eq!(store.get(&path("denied.head"), 100).await.expect("it is there"), "one");
+    fs::remove_file(&head).expect("removed");
+    let error = store.get(&path("denied.head"), 100).await.expect_err("nothing is there");
+    assert_eq!(error.kind(), StoreErrorKind::NotFound, "{error}");
+}
+
+/// rclone's server has a code of its own for what is missing: `551 File not available`.
+#[tokio::test(flavor = "multi_thread")]
+async fn rclone_can_be_written_to() {
+    let Some(rclone) = program("rclone") else { return skipped("needs rclone") };
+    let home = tempfile::tempdir().expect("a directory");
+    let (root, ports) = (home.path().join("root"), free_ports(20));
+    fs::create_dir(&root).expect("a directory");
+    let mut command = Command::new(rclone);
+    command.args(["serve", "ftp"]).arg(&root).args(["--addr", &format!("127.0.0.1:{ports}")]);
+    command.args(["--passive-port", &format!("{}-{}", ports + 1, ports + 19), "--user", USER, "--pass", PASSWORD]);
+    command.args(["--config", "/dev/null"]);
+    let _daemon = Daemon::start(command, &home.path().join("log"), local(ports));
+    let store = open(FtpConfig {
+        host: "127.0.0.1".into(),
+        port: Some(ports),
+        user: Some(USER.into()),
+        path: "m".into(),
+        password: Some(Secret::new(PASSWORD)),
+        tls: Tls::None,
+        ca_file: None,
+    });
+    for name in ["images", "publish.lock"] {
+        let error = store.get(&path(name), 100).await.expect_err("nothing is there");
+        assert_eq!(error.kind(), StoreErrorKind::NotFound, "{error}");
+        assert_eq!(store.put_new(&path(name), "one".into()).await.expect("a new object"), Put::Created);
+        assert_eq!(store.get(&path(name), 100).await.expect("it is there"), "one");
+    }
+    assert_eq!(store.swap(&path("os.head"), None, "head".into()).await.expect("a head"), Swap::Done);
 }

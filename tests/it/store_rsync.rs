@@ -1,6 +1,7 @@
 //! The rsync driver, against a real sshd and the real rsync.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use hfl::store::rsync::{Rsync, RsyncConfig};
 use hfl::store::{Fetch, Put, Store, StoreErrorKind};
 
 use crate::conformance;
-use crate::lab::{Random, skipped};
+use crate::lab::{Lab, Random, code, skipped, stderr};
 use crate::servers::sshd::{Sshd, make_key};
 use crate::servers::{free_port, program};
 
@@ -217,7 +218,7 @@ async fn links_are_no_objects_and_lead_nowhere() {
     store.get(&path("link"), 100).await.expect_err("a link is not followed");
     fs::create_dir(host.path("root/directory")).expect("a directory");
     let error = store.get(&path("directory"), 100).await.expect_err("a directory is no object");
-    assert_eq!(error.kind(), StoreErrorKind::NotFound, "{error}");
+    assert_eq!(error.kind(), StoreErrorKind::Protocol, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,4 +331,54 @@ async fn two_thousand_small_objects() {
     running.join_all().await;
     println!("2000 objects read and deleted: {:.2?}", started.elapsed());
     assert_eq!(store.list("blocks").await.expect("a listing"), []);
+}
+
+/// Neither rsync nor ssh gets hfl's key, its password, or the secrets of other mirrors.
+#[test]
+fn programs_get_no_secrets() {
+    let Some(host) = Host::start() else { return };
+    let mut lab = Lab::new();
+    lab.write("image", Random(1).bytes(1 << 20));
+    lab.write("first.toml", "[[mirror]]\nname = \"first\"\nwrite = \"./first\"\n");
+    lab.ok(&["publish", "image", "--name", "os", "--to", "first.toml"]);
+    let key = fs::read_to_string(lab.path("home/.config/hfl/keys/os.key")).expect("a key");
+    let other = "[[mirror]]\nname = \"other\"\nwrite = \"ftp://u@127.0.0.1:1/x\"\npassword-env = \"OF_ANOTHER\"\n";
+    lab.write("mirrors.toml", host.0.table("rsync", "own") + other);
+    for name in ["rsync", "ssh"] {
+        let real = program(name).expect("it is there").display().to_string();
+        let dump = lab.path(&format!("env-{name}")).display().to_string();
+        let wrapper = lab.write(&format!("bin/{name}"), format!("#!/bin/sh\nenv >> {dump}\nexec {real} \"$@\"\n"));
+        fs::set_permissions(wrapper, fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    lab.set("PATH", &format!("{}:{path}", lab.path("bin").display()));
+    lab.set("HFL_KEY", &key);
+    for name in ["HFL_KEY_PASSWORD", "OF_ANOTHER", "AWS_SECRET_ACCESS_KEY", "SOME_TOKEN"] {
+        lab.set(name, "swordfish");
+    }
+    lab.set("HARMLESS", "told");
+    let output = lab.run(&["publish", "image", "--name", "os", "--to", "mirrors.toml"]);
+    assert_eq!(code(&output), 6, "one mirror does not answer: {}", stderr(&output));
+    let secret = key.lines().nth(1).expect("the secret half");
+    for name in ["rsync", "ssh"] {
+        let environment = fs::read_to_string(lab.path(&format!("env-{name}"))).expect("it ran");
+        assert!(environment.contains("HARMLESS=told") && environment.contains("PATH="), "the rest is handed on");
+        for told in ["HFL_KEY", "AWS_", "OF_ANOTHER", "swordfish", secret] {
+            assert!(!environment.contains(told), "{name} is told {told}");
+        }
+    }
+}
+
+/// What lies in an object's place and is no file, or cannot be read, is not absent.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_file_is_not_absent() {
+    let Some(host) = Host::start() else { return };
+    let store = host.store();
+    store.put_new(&path("images"), body(1, 10)).await.expect("put");
+    std::os::unix::fs::symlink("/nowhere", host.path("root/os.head")).expect("a link");
+    let error = store.get(&path("os.head"), 100).await.expect_err("it leads nowhere");
+    assert_ne!(error.kind(), StoreErrorKind::NotFound, "{error}");
+    store.swap(&path("os.head"), None, body(2, 10)).await.expect_err("it is there");
+    assert!(host.path("root/os.head").is_symlink(), "it is left as it is");
+    assert_eq!(store.get(&path("other.head"), 100).await.expect_err("nothing").kind(), StoreErrorKind::NotFound);
 }

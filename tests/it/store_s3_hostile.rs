@@ -1,5 +1,6 @@
 //! The S3 driver against servers that lie, stall and babble.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +19,9 @@ fn path() -> RepoPath {
 fn body() -> Bytes {
     Bytes::from_static(b"twelve bytes")
 }
+
+/// The tag of that body: its MD5.
+const TAG: &str = "etag: \"c91fa94e14cf2fa5474beceff788c0dc\"\r\n";
 
 /// What a server says to a request, by its head.
 type Answer = fn(&str) -> Vec<u8>;
@@ -112,7 +116,7 @@ async fn every_refusal_has_its_kind() {
 async fn a_store_without_conditions_is_looked_at_first() {
     let store = store(|head| match head.split(' ').next() {
         Some("PUT") if head.contains("\r\nif-") => error("501 Not Implemented", "NotImplemented"),
-        Some("PUT") => says("200 OK", "etag: \"x\"\r\n", ""),
+        Some("PUT") => says("200 OK", TAG, ""),
         _ if head.contains("/images") => b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\netag: \"x\"\r\n\r\n".to_vec(),
         _ => error("404 Not Found", "NoSuchKey"),
     })
@@ -127,12 +131,55 @@ async fn a_store_without_conditions_is_looked_at_first() {
 #[tokio::test]
 async fn every_upload_carries_its_digest() {
     let store = store(|head| match head.to_lowercase().contains("content-md5: yr+pthtpl6vhs+zv94ja3a==") {
-        true => says("200 OK", "", ""),
+        true => says("200 OK", TAG, ""),
         false => error("400 Bad Request", "InvalidRequest"),
     })
     .await;
     store.put_replace(&path(), body()).await.expect("the digest is there");
     assert_eq!(store.put_new(&path(), body()).await.expect("the digest is there"), Put::Created);
+}
+
+/// A store that neither looks at the digest nor keeps all: what it has is looked at, and does not stay where it is new.
+#[tokio::test]
+async fn an_object_that_was_cut_is_told_and_removed() {
+    static DELETED: AtomicUsize = AtomicUsize::new(0);
+    let half = store(|head| match head.split(' ').next() {
+        Some("PUT") => says("200 OK", "etag: \"another\"\r\n", ""),
+        Some("HEAD") => b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n".to_vec(),
+        Some("DELETE") => {
+            DELETED.fetch_add(1, Ordering::Relaxed);
+            says("204 No Content", "", "")
+        }
+        _ => error("404 Not Found", "NoSuchKey"),
+    })
+    .await;
+    let error = half.put_new(&path(), body()).await.expect_err("half of it");
+    assert!(error.to_string().contains("6 of 12 bytes arrived"), "{error}");
+    assert_eq!(DELETED.load(Ordering::Relaxed), 1, "it does not stay");
+    half.put_replace(&path(), body()).await.expect_err("half of it");
+    assert_eq!(DELETED.load(Ordering::Relaxed), 1, "what replaces a head is not removed: nothing would be there");
+    let encrypted = store(|head| match head.split(' ').next() {
+        Some("HEAD") => b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n".to_vec(),
+        _ => says("200 OK", "etag: \"another\"\r\n", ""),
+    })
+    .await;
+    assert_eq!(encrypted.put_new(&path(), body()).await.expect("all of it"), Put::Created);
+}
+
+/// Whatever else answers 404 at the store's address is not the store.
+#[tokio::test]
+async fn only_the_store_says_that_an_object_is_missing() {
+    for not_found in ["", "<html>no such page</html>"] {
+        let elsewhere: Answer = match not_found {
+            "" => |_| says("404 Not Found", "", ""),
+            _ => |_| says("404 Not Found", "", "<html>no such page</html>"),
+        };
+        let error = store(elsewhere).await.get(&path(), 100).await.expect_err("no store");
+        assert_eq!(error.kind(), StoreErrorKind::Protocol, "{error}");
+        store(elsewhere).await.swap(&path(), None, body()).await.expect_err("no store");
+    }
+    let error = store(|_| error("404 Not Found", "NoSuchKey")).await.get(&path(), 100).await.expect_err("nothing");
+    assert_eq!(error.kind(), StoreErrorKind::NotFound, "{error}");
 }
 
 #[tokio::test]

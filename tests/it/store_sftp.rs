@@ -3,6 +3,7 @@
 mod login;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -236,4 +237,38 @@ async fn ssh_keygen_hashes_are_understood() {
     assert!(fs::read_to_string(&server.known_hosts).expect("a file").starts_with("|1|"), "hashed");
     let store = Sftp::open(config(&server, "hashed")).expect("a store");
     assert_eq!(store.size(&path("a")).await.expect("a known host"), None);
+}
+
+/// A server with a strict umask: a web server can read what is made all the same, and what was there stays as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_umask_of_the_server_does_not_decide() {
+    let subsystem = "Subsystem sftp internal-sftp -u 077\n";
+    let Some(server) = Sshd::start_with(&["ed25519"], subsystem) else { return skipped(NO_SSHD) };
+    let store = Sftp::open(config(&server, "deep/er")).expect("a store");
+    store.put_new(&path("blocks/ab/abcd"), body(1, 5000)).await.expect("a new object");
+    store.put_replace(&path("os.head"), body(2, 10)).await.expect("a new object");
+    let mode = |at: &str| fs::metadata(server.root.join(at)).expect("it is there").permissions().mode() & 0o7777;
+    let made = ["deep", "deep/er", "deep/er/blocks", "deep/er/blocks/ab"].map(mode);
+    assert_eq!((made, mode("deep/er/blocks/ab/abcd"), mode("deep/er/os.head")), ([0o755; 4], 0o644, 0o644));
+    let closed = fs::Permissions::from_mode(0o640);
+    fs::set_permissions(server.root.join("deep/er/os.head"), closed).expect("a mode");
+    store.put_replace(&path("os.head"), body(3, 10)).await.expect("replaced");
+    assert_eq!(mode("deep/er/os.head"), 0o640);
+}
+
+/// OpenSSH says "no such file" of a link that leads nowhere and of what is below a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_such_file_is_looked_into() {
+    let Some(server) = Sshd::start() else { return skipped(NO_SSHD) };
+    let store = Sftp::open(config(&server, "m")).expect("a store");
+    store.put_new(&path("a"), body(1, 10)).await.expect("a new object");
+    std::os::unix::fs::symlink("/nowhere", server.root.join("m/os.head")).expect("a link");
+    let error = store.get(&path("os.head"), 100).await.expect_err("it leads nowhere");
+    assert_ne!(error.kind(), StoreErrorKind::NotFound, "{error}");
+    store.swap(&path("os.head"), None, body(2, 10)).await.expect_err("it is there");
+    assert!(server.root.join("m/os.head").is_symlink(), "it is left as it is");
+    let below = Sftp::open(config(&server, "m/a")).expect("a store");
+    let error = below.get(&path("os.head"), 100).await.expect_err("a file is no base");
+    assert_ne!(error.kind(), StoreErrorKind::NotFound, "{error}");
+    assert_eq!(store.get(&path("b"), 100).await.expect_err("nothing is there").kind(), StoreErrorKind::NotFound);
 }

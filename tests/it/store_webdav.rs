@@ -1,6 +1,7 @@
 //! The WebDAV driver, on nginx, Apache and rclone, and on servers that mean harm.
 
 mod hostile;
+mod lossy;
 mod measured;
 
 use std::collections::HashSet;

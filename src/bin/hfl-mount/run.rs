@@ -196,8 +196,7 @@ pub fn runtime() -> Result<Runtime, Failure> {
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
     let built = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))
-        // Decoding, and files that may block: more would only hold memory. Where a disk hangs, the cache takes half of
-        // them at most.
+        // Decoding: more would only hold memory. What reads directories and the cache has threads of its own.
         .max_blocking_threads(2 * cores + 4)
         .thread_name("hfl")
         .enable_all()

@@ -26,6 +26,8 @@ pub(super) struct Failure {
     pub code: u32,
     /// The server has no room for one more connection.
     pub crowded: bool,
+    /// What it was about may be missing, or there and out of reach: the server's words fit both.
+    pub unclear: bool,
 }
 
 impl From<&Response> for Answer {
@@ -54,8 +56,22 @@ impl Answer {
 
     /// True where the words of the answer say that something is there already.
     pub fn says_exists(&self) -> bool {
-        let text = self.text.to_lowercase();
+        let text = self.words();
         text.contains("exist") && !says_missing(&text)
+    }
+
+    /// What the server said, in lower case and without paths: an object may be called `denied.head`.
+    fn words(&self) -> String {
+        let is_path = |word: &&str| word.trim_end_matches(['.', ':', ',', ';', '\'', '"']).contains(['.', '/']);
+        let words: Vec<&str> = self.text.split_whitespace().filter(|word| !is_path(word)).collect();
+        words.join(" ").to_lowercase()
+    }
+
+    /// True where the answer fits something that is missing and something that is there and cannot be opened. Nothing may be
+    /// taken for missing by such words: vsftpd says `550 Failed to open file.` to both.
+    fn is_unclear(&self) -> bool {
+        let words = self.words();
+        matches!(self.code, 450 | 550 | 551) && !says_missing(&words) && !says_full(&words) && !says_denied(&words)
     }
 
     /// True where a login failed because there are too many already.
@@ -65,22 +81,19 @@ impl Answer {
         self.code == 421 || (self.code == 530 && crowd.iter().any(|word| text.contains(word)))
     }
 
-    /// What a refusal means. The digits alone leave much open: 550 is "not there" and "not allowed".
+    /// What a refusal means. The digits leave much open: 550 is "not there" and "not allowed". That something is missing is
+    /// believed only of words that say so.
     pub fn kind(&self) -> StoreErrorKind {
-        let text = self.text.to_lowercase();
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let words = self.words();
         match self.code {
             421 | 425 => StoreErrorKind::Unreachable,
             452 | 552 => StoreErrorKind::Full,
             430 | 530 | 532 => StoreErrorKind::Denied,
-            400..600 if says(&["no space", "disk full", "quota"]) => StoreErrorKind::Full,
-            400..600 if says(&["denied", "permission", "not allowed", "not permitted", "prohibited", "read-only"]) => {
-                StoreErrorKind::Denied
-            }
-            400..600 if says_missing(&text) => StoreErrorKind::NotFound,
+            400..600 if says_full(&words) => StoreErrorKind::Full,
+            400..600 if says_denied(&words) => StoreErrorKind::Denied,
+            400..600 if says_missing(&words) => StoreErrorKind::NotFound,
             400..500 => StoreErrorKind::Unreachable,
-            550 => StoreErrorKind::NotFound,
-            553 => StoreErrorKind::Denied,
+            550 | 551 | 553 => StoreErrorKind::Denied,
             _ => StoreErrorKind::Protocol,
         }
     }
@@ -88,7 +101,7 @@ impl Answer {
     /// This refusal as the end of a step.
     pub fn refusal(&self) -> Failure {
         let why = format!("the server answered {} {}", self.code, self.text);
-        Failure { kind: self.kind(), why, code: self.code, crowded: false }
+        Failure { kind: self.kind(), why, code: self.code, crowded: false, unclear: self.is_unclear() }
     }
 
     /// This refusal as the end of an attempt to connect.
@@ -101,13 +114,27 @@ impl Answer {
     }
 }
 
-fn says_missing(lower_case: &str) -> bool {
-    ["no such", "not found", "not exist", "doesn't exist", "cannot find"].iter().any(|words| lower_case.contains(words))
+fn says(words: &str, any: &[&str]) -> bool {
+    any.iter().any(|part| words.contains(part))
+}
+
+/// Words that say nothing else. RFC 959's own sentence, "file unavailable (e.g., file not found, no access)", says both.
+fn says_missing(words: &str) -> bool {
+    let missing = ["no such", "not found", "not exist", "doesn't exist", "cannot find", "enoent"];
+    says(words, &missing) && !words.contains("access")
+}
+
+fn says_full(words: &str) -> bool {
+    says(words, &["no space", "disk full", "quota"])
+}
+
+fn says_denied(words: &str) -> bool {
+    says(words, &["denied", "permission", "not allowed", "not permitted", "prohibited", "read-only"])
 }
 
 impl Failure {
     pub fn new(kind: StoreErrorKind, why: impl Into<String>) -> Self {
-        Self { kind, why: why.into(), code: 0, crowded: false }
+        Self { kind, why: why.into(), code: 0, crowded: false, unclear: false }
     }
 
     /// A deadline that went by.
@@ -148,5 +175,40 @@ fn secure(text: &str) -> Failure {
             Failure::new(StoreErrorKind::Denied, format!("the server's certificate is not trusted: {reason}"))
         }
         None => Failure::new(StoreErrorKind::Protocol, format!("TLS: {text}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_clear_words_say_that_something_is_missing() {
+        let answer = |code, text: &str| Answer { code, text: text.to_owned() };
+        let clear = [
+            (550, "x.head: No such file or directory"),
+            (550, "denied.head: No such file or directory"),
+            (550, "/quota/images: No such file or directory."),
+            (450, "file not found"),
+            (551, "ENOENT: no such file or directory, open 'x'"),
+            (550, "The system cannot find the file specified. "),
+        ];
+        for (code, text) in clear {
+            let answer = answer(code, text);
+            assert_eq!((answer.kind(), answer.is_unclear()), (StoreErrorKind::NotFound, false), "{text}");
+        }
+        let unclear = [
+            (550, "Failed to open file."),
+            (550, "Could not get file size."),
+            (551, "File not available"),
+            (550, "Requested action not taken. File unavailable (e.g., file not found, no access)."),
+        ];
+        for (code, text) in unclear {
+            let answer = answer(code, text);
+            assert!(answer.is_unclear() && answer.kind() == StoreErrorKind::Denied, "{text}");
+        }
+        let denied = answer(550, "x.head: Permission denied");
+        assert_eq!((denied.kind(), denied.is_unclear()), (StoreErrorKind::Denied, false));
+        assert_eq!(answer(553, "not.found: Could not create file.").kind(), StoreErrorKind::Denied);
     }
 }

@@ -12,8 +12,6 @@ use suppaftp::{FtpError, Status};
 use tokio::time::{Instant, timeout};
 
 use super::answer::{Answer, Failure};
-use super::listing::{self, Listed};
-use crate::store::StoreErrorKind;
 
 pub(super) type Control = ImplAsyncFtpStream<AsyncRustlsStream>;
 
@@ -27,6 +25,8 @@ pub(super) struct Session {
     pub(super) used: Instant,
     /// The server knows MLSD and MLST.
     pub(super) machine: bool,
+    /// Left in a directory where paths mean something else: of no use any more.
+    pub(super) astray: bool,
 }
 
 impl std::fmt::Debug for Session {
@@ -38,12 +38,12 @@ impl std::fmt::Debug for Session {
 impl Session {
     /// Takes over a control connection on which nothing was said but the greeting.
     pub fn new(control: Control) -> Self {
-        Self { control, settled: true, used: Instant::now(), machine: false }
+        Self { control, settled: true, used: Instant::now(), machine: false, astray: false }
     }
 
-    /// True where the last step came to its end.
+    /// True where the last step came to its end, so that another one can follow.
     pub fn is_settled(&self) -> bool {
-        self.settled
+        self.settled && !self.astray
     }
 
     /// How long nothing was asked.
@@ -56,7 +56,7 @@ impl Session {
         self.response(command).await.map(|response| Answer::from(&response))
     }
 
-    async fn response(&mut self, command: &str) -> Result<Response, Failure> {
+    pub(super) async fn response(&mut self, command: &str) -> Result<Response, Failure> {
         self.settled = false;
         let verb = command.split(' ').next().unwrap_or_default();
         // No answer is the expected one, so that each comes back as it is.
@@ -98,39 +98,4 @@ impl Session {
         let names = body.lines().filter_map(|line| line.strip_prefix(' ')?.split_whitespace().next());
         Ok(names.map(str::to_owned).collect())
     }
-
-    /// Bytes of a file, `None` where there is none.
-    pub async fn size(&mut self, path: &str) -> Result<Option<u64>, Failure> {
-        let answer = self.ask(&format!("SIZE {path}")).await?;
-        match answer.code {
-            213 => answer.text.parse().map(Some).map_err(|_| nonsense("SIZE", &answer.text)),
-            _ if answer.is_unknown_command() && self.machine => self.machine_size(path).await,
-            _ => absent(answer.refusal()),
-        }
-    }
-
-    /// The same of a server that has switched SIZE off.
-    async fn machine_size(&mut self, path: &str) -> Result<Option<u64>, Failure> {
-        let response = self.response(&format!("MLST {path}")).await?;
-        let answer = Answer::from(&response);
-        if !answer.is_done() {
-            return absent(answer.refusal());
-        }
-        let body = String::from_utf8_lossy(&response.body);
-        let facts = body.lines().nth(1).map(str::trim_start).unwrap_or_default();
-        match listing::machine_line(facts) {
-            Some(Listed::File(_, bytes)) => Ok(Some(bytes)),
-            Some(_) => Ok(None),
-            None => Err(nonsense("MLST", &answer.text)),
-        }
-    }
-}
-
-/// What is not there has no size.
-fn absent(refusal: Failure) -> Result<Option<u64>, Failure> {
-    if refusal.kind == StoreErrorKind::NotFound { Ok(None) } else { Err(refusal) }
-}
-
-fn nonsense(verb: &str, text: &str) -> Failure {
-    Failure::new(StoreErrorKind::Protocol, format!("{verb} was answered with {text}"))
 }

@@ -37,8 +37,15 @@ impl Session {
         Ok(())
     }
 
-    /// The whole file at `path`.
+    /// The whole file at `path`. A failure of the kind "not found" is certain.
     pub async fn retrieve(&mut self, path: &str, max_bytes: u64) -> Result<Bytes, Failure> {
+        match self.receive(path, max_bytes).await {
+            Err(refusal) => Err(self.explained(path, refusal).await?),
+            received => received,
+        }
+    }
+
+    async fn receive(&mut self, path: &str, max_bytes: u64) -> Result<Bytes, Failure> {
         let mut transfer = self.open(&format!("RETR {path}")).await?;
         let (started, mut body) = (Instant::now(), BytesMut::new());
         loop {

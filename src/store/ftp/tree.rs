@@ -32,7 +32,7 @@ impl Inner {
             check_entries(files.len() + directories.len())
         });
         match listed.await {
-            Err(failure) if failure.kind != StoreErrorKind::NotFound => Err(failure),
+            Err(failure) if !session.is_missing_directory(&directory, &failure).await? => Err(failure),
             _ => Ok((files, directories)),
         }
     }
@@ -69,7 +69,7 @@ impl Inner {
             check_entries(names.len())
         });
         match listed.await {
-            Err(failure) if failure.kind != StoreErrorKind::NotFound => return Err(failure),
+            Err(failure) if !session.is_missing_directory(&directory, &failure).await? => return Err(failure),
             _ => drop(session),
         }
         for name in names.iter().filter(|name| !name.contains('/')) {

@@ -17,6 +17,12 @@ const SWEEP_OBJECTS: usize = 512;
 /// The name and the bytes of a regular file in a line of a listing:
 /// `-rw-r--r--          5,000 2026/11/24 11:00:00 blocks/1f/1f3a`.
 pub(super) fn row(line: &[u8]) -> Option<(&str, u64)> {
+    let (name, bytes) = any_row(line)?;
+    Some((name, bytes?))
+}
+
+/// The same of anything that a listing shows; only regular files have bytes.
+pub(super) fn any_row(line: &[u8]) -> Option<(&str, Option<u64>)> {
     let line = std::str::from_utf8(line).ok()?;
     let (mode, rest) = line.split_once(' ')?;
     let (bytes, rest) = rest.trim_start().split_once(' ')?;
@@ -25,7 +31,7 @@ pub(super) fn row(line: &[u8]) -> Option<(&str, u64)> {
     let (_time, name) = rest.split_once(' ')?;
     let digits: String = bytes.chars().filter(|c| *c != ',').collect();
     let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
-    mode.starts_with('-').then_some((name, number))
+    Some((name, Some(number).filter(|_| mode.starts_with('-'))))
 }
 
 /// Every object below `prefix`.

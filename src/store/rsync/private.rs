@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::child;
 
 /// The longest path of a socket everywhere is 103 bytes; ssh adds 17 to it while it makes one.
 const DIRECTORY_MAX_BYTES: usize = 103 - 17 - "/hfl-XXXXXX/ssh".len();
@@ -60,7 +62,7 @@ impl Drop for Private {
         if !socket.exists() {
             return;
         }
-        let mut ssh = Command::new("ssh");
+        let mut ssh = child::command("ssh");
         ssh.arg("-S").arg(&socket).args(["-O", "exit", &self.host]);
         let Ok(mut child) = ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
             return;

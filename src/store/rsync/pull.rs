@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::failure::{Failure, Hint};
 use super::host::Host;
 use super::lane::Batch;
-use super::listing::row;
+use super::listing::any_row;
 use super::run::{Run, local};
 use crate::layout::RepoPath;
 use crate::store::StoreErrorKind;
@@ -47,7 +47,8 @@ impl Batch for Get {
         let sizes = if absent.is_empty() || no_base { HashMap::new() } else { sizes(host, &absent).await? };
         let why = |path: &RepoPath, max: u64| match (sizes.get(path.as_str()), &failure) {
             (None, _) => Failure::new(StoreErrorKind::NotFound, "no such object"),
-            (Some(&bytes), _) if bytes > max => {
+            (Some(None), _) => Failure::new(StoreErrorKind::Protocol, "something is there that is not a regular file"),
+            (Some(&Some(bytes)), _) if bytes > max => {
                 Failure::new(StoreErrorKind::TooLong, format!("{bytes} bytes, expected at most {max}"))
             }
             (Some(_), Err(failure)) => failure.clone(),
@@ -76,7 +77,7 @@ impl Batch for Size {
     async fn run(host: &Host, requests: &[(RepoPath, ())]) -> Result<Vec<Result<Option<u64>, Failure>>, Failure> {
         let paths: Vec<&RepoPath> = requests.iter().map(|(path, ())| path).collect();
         let sizes = sizes(host, &paths).await?;
-        Ok(paths.iter().map(|path| Ok(sizes.get(path.as_str()).copied())).collect())
+        Ok(paths.iter().map(|path| Ok(sizes.get(path.as_str()).copied().flatten())).collect())
     }
 }
 
@@ -127,15 +128,15 @@ fn take(path: &Path, max: u64) -> io::Result<Option<Bytes>> {
     Ok(Some(bytes.into()))
 }
 
-/// The sizes of those objects that are there.
-async fn sizes(host: &Host, paths: &[&RepoPath]) -> Result<HashMap<String, u64>, Failure> {
+/// The sizes of those objects that are there; what is not a regular file has none.
+async fn sizes(host: &Host, paths: &[&RepoPath]) -> Result<HashMap<String, Option<u64>>, Failure> {
     let options = ["--list-only", "--no-implied-dirs", "--ignore-missing-args"];
     let mut run = Run::about(&options, paths.iter().map(|path| path.as_str()));
     let nowhere = host.private.empty().map_err(|e| local("the private directory", &e))?;
     run.arguments.extend([(&host.base).into(), nowhere.path().into()]);
-    let mut sizes: HashMap<String, u64> = HashMap::new();
+    let mut sizes: HashMap<String, Option<u64>> = HashMap::new();
     let mut collect = |line: &[u8]| {
-        if let Some((name, bytes)) = row(line).filter(|_| sizes.len() < paths.len()) {
+        if let Some((name, bytes)) = any_row(line).filter(|_| sizes.len() < paths.len()) {
             sizes.insert(name.to_owned(), bytes);
         }
         Ok(())

@@ -1,6 +1,10 @@
 //! What goes to the host: new objects, replacements, removals.
 //!
 //! Bodies become files in a tree of their own, named as they will be there; one rsync carries the tree.
+//!
+//! Nothing more is asked about what arrived: the rsync on the host compares a checksum of all that it has written to its
+//! temporary with the sender's before it renames it, and ends with an error (23) where they differ, or where a write fails
+//! (11). A file that was cut can so never get its name.
 
 use std::collections::BTreeSet;
 use std::collections::HashSet;
@@ -18,7 +22,8 @@ use super::run::{Run, local};
 use crate::layout::RepoPath;
 use crate::store::{Put, StoreErrorKind};
 
-/// Whole files, readable for a web server; directories that exist are left as they are.
+/// Whole files, readable for a web server whatever the umask of the host is. Directories are left as they are: those that are made
+/// have the mode that the host gives them, as rsync knows no way to set it without touching those that were there.
 const PUSH: [&str; 5] = ["--relative", "--no-implied-dirs", "--whole-file", "--perms", "--chmod=F644"];
 
 /// [`crate::store::Store::put_new`].

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::failure::{Failure, Hint};
 use super::host::Host;
+use crate::child;
 use crate::store::StoreErrorKind;
 
 /// What every run is given beside the bytes that it moves.
@@ -90,7 +91,7 @@ impl Run {
     }
 
     fn spawn(&self, host: &Host) -> Result<Child, Failure> {
-        let mut command = Command::new("rsync");
+        let mut command = Command::from(child::command("rsync"));
         command.args(&self.arguments).env("RSYNC_RSH", &host.shell).env("LC_ALL", "C");
         for variable in VARIABLES {
             command.env_remove(variable);

@@ -25,11 +25,13 @@ pub(super) struct Failure {
     pub(super) why: String,
     /// The HTTP status, 0 where there was none.
     pub(super) status: u16,
+    /// The store gave the error a name. `NotFound` is what the AWS library makes of an answer without one.
+    pub(super) named: bool,
 }
 
 impl Failure {
     pub(super) fn new(kind: StoreErrorKind, why: impl Into<String>) -> Self {
-        Self { kind, why: why.into(), status: 0 }
+        Self { kind, why: why.into(), status: 0, named: false }
     }
 
     /// As an error about one object.
@@ -55,7 +57,7 @@ impl Failure {
         if let Some(region) = region.filter(|_| kind == StoreErrorKind::Other) {
             why = format!("{why}; it is in {region}");
         }
-        Self { kind, why, status }
+        Self { kind, why, status, named: !matches!(code, "" | "NotFound") }
     }
 }
 

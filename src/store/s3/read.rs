@@ -22,7 +22,7 @@ impl Inner {
         // One byte more than wanted, so that it is seen here that there is more.
         let request = request.interceptor(Cap(max_bytes.saturating_add(1).max(SMALL))).send();
         let answer = async {
-            let answer = self.answer(0, request).await?;
+            let answer = self.answer(0, request).await.map_err(by_the_store)?;
             let announced = answer.content_length.and_then(|length| u64::try_from(length).ok());
             if announced.is_some_and(|length| length > max_bytes) {
                 return Err(too_long());
@@ -88,4 +88,14 @@ impl Inner {
             _ => Ok(()),
         }
     }
+}
+
+/// That an object is missing is believed of the store alone, which names that error, and not of whatever else answers 404 at
+/// its address. (The answer to HEAD has no room for a name.)
+fn by_the_store(failure: Failure) -> Failure {
+    if failure.kind != StoreErrorKind::NotFound || failure.named {
+        return failure;
+    }
+    let why = format!("{}, but not in the words of S3; does the endpoint lead to the store?", failure.why);
+    Failure { kind: StoreErrorKind::Protocol, why, ..failure }
 }

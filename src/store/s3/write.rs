@@ -1,4 +1,7 @@
 //! Writing: whole objects, on conditions that the store itself decides.
+//!
+//! A store checks what arrives against the MD5 that is sent with it, and answers with a tag that is that MD5. Where it is
+//! not, the size of the object is asked for.
 
 use std::sync::atomic::Ordering;
 
@@ -35,9 +38,10 @@ impl Inner {
     /// Sends an object, with a digest, so that the store refuses it if it was damaged on its way.
     async fn put(&self, path: &RepoPath, bytes: Bytes, condition: Condition<'_>) -> Result<Written, StoreError> {
         let length = bytes.len() as u64;
+        let digest = Md5::digest(&bytes);
         let request = self.client.put_object().bucket(&self.bucket).key(self.key(path));
         let request = request
-            .content_md5(base64::encode(Md5::digest(&bytes)))
+            .content_md5(base64::encode(digest))
             .content_type(headers::content_type(path))
             .cache_control(self.headers.cache_control(path))
             .set_storage_class(self.headers.storage_class(path).map(Into::into))
@@ -48,7 +52,14 @@ impl Inner {
             Condition::Same(tag) => request.if_match(tag),
         };
         let failure = match self.answer(length, request.customize().interceptor(Cap(SMALL)).send()).await {
-            Ok(_) => return Ok(Written::Done),
+            Ok(answer) => {
+                let tag = answer.e_tag.unwrap_or_default();
+                let same = tag.trim_matches('"').eq_ignore_ascii_case(&hex(&digest));
+                if !same {
+                    self.look_at(path, length, condition).await?;
+                }
+                return Ok(Written::Done);
+            }
             Err(failure) => failure,
         };
         let gone = failure.kind == StoreErrorKind::NotFound && matches!(condition, Condition::Same(_));
@@ -58,6 +69,20 @@ impl Inner {
             _ if gone => Ok(Written::Refused),
             _ => Err(failure.at(&self.location, path)),
         }
+    }
+
+    /// Whether all of an object is there, of which the store has not given the MD5 as its tag (encrypted ones have another): by
+    /// its size. What is not whole must not stay for an object that was made.
+    async fn look_at(&self, path: &RepoPath, bytes: u64, condition: Condition<'_>) -> Result<(), StoreError> {
+        let there = self.size(path).await?.unwrap_or(0);
+        if there == bytes {
+            return Ok(());
+        }
+        if condition == Condition::New {
+            self.delete(path).await?;
+        }
+        let why = format!("{there} of {bytes} bytes arrived, though the store said that all did");
+        Err(StoreError::at(&self.location, path, StoreErrorKind::Unreachable, why))
     }
 
     pub(super) async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError> {
@@ -71,7 +96,17 @@ impl Inner {
         if self.size(path).await?.is_some() {
             return Ok(Put::Exists);
         }
-        self.put_replace(path, bytes).await.map(|()| Put::Created)
+        let length = bytes.len() as u64;
+        match self.put_replace(path, bytes).await {
+            Err(error) => {
+                // The next try must not take a part of it for all of it.
+                if self.size(path).await?.is_some_and(|there| there != length) {
+                    self.delete(path).await?;
+                }
+                Err(error)
+            }
+            Ok(()) => Ok(Put::Created),
+        }
     }
 
     pub(super) async fn put_replace(&self, path: &RepoPath, bytes: Bytes) -> Result<(), StoreError> {
@@ -108,4 +143,8 @@ impl Inner {
             Written::Unable => self.put_replace(path, new).await.map(|()| Swap::Done),
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

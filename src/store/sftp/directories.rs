@@ -1,7 +1,7 @@
 //! Directories on the server: made when something is to lie in them, and remembered.
 //!
 //! Nothing waits for them: they are asked for in the same breath as the first file, and whether they are there shows
-//! when that file is put into its place.
+//! when that file is put into its place. Those that are made are open to a web server, whatever the umask of the server is.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use super::failure::Failure;
 use super::pending::Pending;
 use super::session::Session;
-use super::wire::{MKDIR, Request, STAT};
+use super::wire::{MKDIR, Reply, Request, SETSTAT, STAT};
+
+/// What everyone may do with a directory that is made: read and enter it.
+const MODE: u32 = 0o755;
 
 /// What is known to exist.
 #[derive(Debug, Default)]
@@ -29,9 +32,11 @@ impl Directories {
     }
 
     /// Takes note of what was asked for. A refusal is no failure yet: most often the directory is there already.
-    pub async fn note(&self, asked: Asked) -> Result<(), Failure> {
+    pub async fn note(&self, session: &Session, asked: Asked) -> Result<(), Failure> {
         for (path, pending) in asked {
-            pending.reply().await?;
+            if let Reply::Status { code: 0, .. } = pending.reply().await? {
+                open_to_all(session, &path).await?;
+            }
             self.lock().insert(path);
         }
         Ok(())
@@ -41,9 +46,12 @@ impl Directories {
     pub async fn make(&self, session: &Session, directory: &str) -> Result<(), Failure> {
         self.lock().clear();
         for path in parents(directory) {
-            if let Err(failure) = session.send(mkdir(path)).await?.done().await {
-                let there = session.send(Request::new(STAT).bytes(path.as_bytes())).await?.attributes().await;
-                there.map_err(|_| no_directory(path, failure))?;
+            match session.send(mkdir(path)).await?.done().await {
+                Ok(()) => open_to_all(session, path).await?,
+                Err(failure) => {
+                    let there = session.send(Request::new(STAT).bytes(path.as_bytes())).await?.attributes().await;
+                    there.map_err(|_| no_directory(path, failure))?;
+                }
             }
             self.lock().insert(path.to_owned());
         }
@@ -60,7 +68,18 @@ impl Directories {
 }
 
 fn mkdir(path: &str) -> Request {
-    Request::new(MKDIR).bytes(path.as_bytes()).number(0)
+    Request::new(MKDIR).bytes(path.as_bytes()).mode(MODE)
+}
+
+/// Adds what the server's umask took from the mode of a directory that was just made. A server that does not let its mode be
+/// set has its reasons.
+async fn open_to_all(session: &Session, path: &str) -> Result<(), Failure> {
+    let about = session.send(Request::new(STAT).bytes(path.as_bytes())).await?.attributes().await;
+    let mode = about.ok().and_then(|about| about.mode).filter(|mode| mode & MODE != MODE);
+    if let Some(mode) = mode {
+        session.send(Request::new(SETSTAT).bytes(path.as_bytes()).mode(mode & 0o7777 | MODE)).await?.reply().await?;
+    }
+    Ok(())
 }
 
 /// Says which directory it was.

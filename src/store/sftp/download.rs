@@ -6,7 +6,7 @@ use super::Inner;
 use super::failure::{EOF, Failure, NO_SUCH_FILE};
 use super::pending::Pending;
 use super::session::Session;
-use super::wire::{Attributes, CLOSE, FLAG_READ, FSTAT, OPEN, READ, Reply, Request, STAT};
+use super::wire::{Attributes, CLOSE, FLAG_READ, FSTAT, LSTAT, OPEN, READ, Reply, Request, STAT};
 
 /// What a length that a server claims may have allocated before its bytes are there.
 const TRUST_BYTES: u64 = 64 << 10;
@@ -42,6 +42,26 @@ impl Inner {
             file.read_on(&mut body, length).await?;
         }
         Ok(body.freeze())
+    }
+
+    /// The failure to open `path`, which is left as "no such file" only where that is certain: servers say the same of a link
+    /// that leads nowhere, and where the base is no directory.
+    pub async fn explained(&self, path: &str, failure: Failure) -> Result<Failure, Failure> {
+        if !failure.is_status(NO_SUCH_FILE) {
+            return Ok(failure);
+        }
+        let lease = self.pool.lease().await?;
+        let link = lease.send(Request::new(LSTAT).bytes(path.as_bytes())).await?;
+        let base = lease.send(Request::new(STAT).bytes(self.base.as_bytes())).await?;
+        if link.attributes().await.is_ok() {
+            return Ok(Failure::Nonsense(
+                "something is there that cannot be opened, a link that leads nowhere?".into(),
+            ));
+        }
+        if base.attributes().await.is_ok_and(|base| base.mode.is_some() && !base.is_directory()) {
+            return Ok(Failure::Nonsense("the path of this mirror is not a directory".into()));
+        }
+        Ok(failure)
     }
 
     /// What is known of the file at `path`; `None` where there is none.

@@ -92,6 +92,8 @@ impl Inner {
                     }
                     Ok(some) => names.extend(some),
                     Err(failure) if failure.is_status(EOF) => ended = true,
+                    // Some servers open a directory that is missing, and say so only now.
+                    Err(failure) if failure.is_status(NO_SUCH_FILE) && names.is_empty() => ended = true,
                     Err(failure) => return Err(failure),
                 }
             }

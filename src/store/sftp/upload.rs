@@ -7,14 +7,17 @@ use bytes::Bytes;
 
 use super::Inner;
 use super::failure::{FAILURE, Failure, NO_SUCH_FILE};
+use super::pending::Pending;
 use super::pool::Lease;
 use super::session::Session;
-use super::wire::{self, CLOSE, FLAGS_NEW, OPEN, REMOVE, RENAME, Reply, Request, STAT, WRITE};
+use super::wire::{self, CLOSE, FLAGS_NEW, FSETSTAT, FSTAT, OPEN, REMOVE, RENAME, Reply, Request, STAT, WRITE};
 use crate::store::Put;
 
 /// The replacement that OpenSSH's servers, and many others, have beside the plain rename.
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
 const FSYNC: &str = "fsync@openssh.com";
+/// What a web server, which is another user, may do with a file whatever the server's umask is: read it.
+const MODE: u32 = 0o644;
 const STATVFS: &str = "statvfs@openssh.com";
 
 /// A file that holds an object's bytes and is not yet in its place.
@@ -41,11 +44,12 @@ impl Inner {
     pub async fn upload(&self, target: &str, bytes: &Bytes, durable: bool) -> Result<Temporary<'_>, Failure> {
         let lease = self.pool.lease().await?;
         let path = self.temporary();
-        let open = || Request::new(OPEN).bytes(path.as_bytes()).number(FLAGS_NEW).number(0);
+        let open = || Request::new(OPEN).bytes(path.as_bytes()).number(FLAGS_NEW).mode(MODE);
+        let before = lease.send(Request::new(STAT).bytes(target.as_bytes())).await?;
         let mut asked = self.directories.ask(&lease, parent(&path)).await?;
         asked.extend(self.directories.ask(&lease, parent(target)).await?);
         let opened = lease.send(open()).await?;
-        self.directories.note(asked).await?;
+        self.directories.note(&lease, asked).await?;
         let opened = match opened.handle().await {
             Err(failure) if failure.is_status(NO_SUCH_FILE) => {
                 self.directories.make(&lease, parent(&path)).await?;
@@ -57,8 +61,10 @@ impl Inner {
             Ok(handle) => handle,
             Err(failure) => return Err(self.full(&lease, bytes.len(), failure).await),
         };
+        // What replaces a file is as open as that was.
+        let mode = before.attributes().await.ok().and_then(|before| before.mode).map_or(MODE, |mode| mode & 0o777);
         let mut temporary = Temporary { lease, path, handle: Some(handle), placed: false };
-        match write(&mut temporary, bytes, durable).await {
+        match write(&mut temporary, bytes, durable, mode).await {
             Ok(()) => Ok(temporary),
             Err(failure) => Err(self.full(&temporary.lease, bytes.len(), failure).await),
         }
@@ -119,7 +125,7 @@ impl Inner {
     }
 }
 
-async fn write(temporary: &mut Temporary<'_>, bytes: &Bytes, durable: bool) -> Result<(), Failure> {
+async fn write(temporary: &mut Temporary<'_>, bytes: &Bytes, durable: bool, mode: u32) -> Result<(), Failure> {
     let (session, Some(handle)) = (&temporary.lease, temporary.handle.clone()) else { return Ok(()) };
     let chunk_bytes = session.write_chunk_bytes();
     let mut pending = Vec::new();
@@ -130,12 +136,32 @@ async fn write(temporary: &mut Temporary<'_>, bytes: &Bytes, durable: bool) -> R
     if durable && session.has(FSYNC) {
         pending.push(session.send(Request::extended(FSYNC).bytes(&handle)).await?);
     }
+    let allowed = session.send(Request::new(FSETSTAT).bytes(&handle).mode(mode)).await?;
+    let about = session.send(Request::new(FSTAT).bytes(&handle)).await?;
     pending.push(session.send(Request::new(CLOSE).bytes(&handle)).await?);
     temporary.handle = None;
     for pending in pending {
         pending.done().await?;
     }
-    Ok(())
+    // A server that does not let modes be set has its reasons.
+    allowed.reply().await?;
+    check_size(session, &temporary.path, about, bytes.len() as u64).await
+}
+
+/// Whether all of a file is there. The question about its size went out with its last bytes and costs no time; a server that
+/// answers it before it has written them is asked again.
+async fn check_size(session: &Session, path: &str, about: Pending, bytes: u64) -> Result<(), Failure> {
+    if about.attributes().await.is_ok_and(|about| about.bytes == Some(bytes)) {
+        return Ok(());
+    }
+    let about = session.send(Request::new(STAT).bytes(path.as_bytes())).await?.attributes().await?;
+    match about.bytes {
+        Some(there) if there == bytes => Ok(()),
+        Some(there) => Err(Failure::Lost(format!(
+            "{there} of {bytes} bytes arrived, though the server said that all were written"
+        ))),
+        None => Err(Failure::Nonsense("the server does not say how long a file is".into())),
+    }
 }
 
 async fn is_there(session: &Session, path: &str) -> Result<bool, Failure> {

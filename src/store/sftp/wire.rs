@@ -15,7 +15,10 @@ pub const OPEN: u8 = 3;
 pub const CLOSE: u8 = 4;
 pub const READ: u8 = 5;
 pub const WRITE: u8 = 6;
+pub const LSTAT: u8 = 7;
 pub const FSTAT: u8 = 8;
+pub const SETSTAT: u8 = 9;
+pub const FSETSTAT: u8 = 10;
 pub const OPENDIR: u8 = 11;
 pub const READDIR: u8 = 12;
 pub const REMOVE: u8 = 13;
@@ -59,6 +62,11 @@ impl Request {
     pub fn long(mut self, number: u64) -> Self {
         self.0.put_u64(number);
         self
+    }
+
+    /// The attributes of a file of which only the mode is told.
+    pub fn mode(self, mode: u32) -> Self {
+        self.number(4).number(mode)
     }
 
     pub fn len(&self) -> usize {

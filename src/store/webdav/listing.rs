@@ -92,6 +92,14 @@ pub(super) async fn size(server: &Server, at: &str) -> Result<Option<u64>, Store
     }
 }
 
+/// Whether PROPFIND finds anything at `at`; not on a server that does not know it.
+pub(super) async fn is_there(server: &Server, at: &str) -> Result<bool, StoreError> {
+    match propfind(server, at, "0").await {
+        Err(e) if e.kind() == StoreErrorKind::Protocol => Ok(false),
+        found => found.map(|found| found.is_some()),
+    }
+}
+
 /// The names of the objects directly in a collection, which need not be names that a repository has.
 pub(super) async fn names(server: &Server, collection: &str) -> Result<Vec<String>, StoreError> {
     let resources = propfind(server, &format!("{collection}/"), "1").await?.unwrap_or_default();

@@ -1,4 +1,7 @@
-//! How an object comes to its place, whole.
+//! How an object comes to its place, whole: sent, looked at, moved.
+//!
+//! That a server answers 201 to a PUT does not say that it has kept all of it. Its size is asked for before the object gets its
+//! name: one HEAD each.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -8,9 +11,9 @@ use futures_util::stream;
 use reqwest::header::HeaderMap;
 use reqwest::{Body, StatusCode};
 
-use super::{TEMPORARY, WebDav, collections};
+use super::{TEMPORARY, WebDav, collections, listing};
 use crate::layout::RepoPath;
-use crate::store::{Put, StoreError};
+use crate::store::{Put, StoreError, StoreErrorKind};
 
 /// Apache names this in `DAV` where mod_dav_fs keeps the files.
 const MOD_DAV_FS: &str = "http://apache.org/dav/propset/fs/1";
@@ -48,13 +51,17 @@ impl WebDav {
         let temporary = format!("{TEMPORARY}/{}-{}", self.token, self.temporaries.fetch_add(1, Ordering::Relaxed));
         // The collection that it will lie in is made while it is sent.
         let made = self.collections.make(&self.server, parent);
-        let (sent, made) = tokio::join!(self.upload(&temporary, bytes), made);
+        let (sent, made) = tokio::join!(self.upload(&temporary, bytes.clone()), made);
         if let Written::Displaced(error) = sent? {
             return Ok(Written::Displaced(error));
         }
-        let moved = match made {
-            Ok(()) => self.move_temporary(&temporary, path, overwrite).await,
+        let arrived = match made {
+            Ok(()) => self.look_at(&temporary, &bytes).await,
             Err(error) => Err(error),
+        };
+        let moved = match arrived {
+            Ok(Written::Done(_)) => self.move_temporary(&temporary, path, overwrite).await,
+            not_arrived => not_arrived,
         };
         if !matches!(moved, Ok(Written::Done(Put::Created))) {
             // Where this fails too, the next one to sweep finds it.
@@ -73,15 +80,47 @@ impl WebDav {
         }
         let (at, parent) = (path.as_str(), collections::parent(path.as_str()));
         self.collections.make(&self.server, parent).await?;
-        if let Written::Done(_) = self.upload(at, bytes.clone()).await? {
-            return Ok(());
+        if let Written::Displaced(_) = self.upload(at, bytes.clone()).await? {
+            self.collections.forget();
+            self.collections.make(&self.server, parent).await?;
+            if let Written::Displaced(error) = self.upload(at, bytes.clone()).await? {
+                return Err(error);
+            }
         }
-        self.collections.forget();
-        self.collections.make(&self.server, parent).await?;
-        match self.upload(at, bytes).await? {
+        match self.look_at(at, &bytes).await? {
             Written::Done(_) => Ok(()),
             Written::Displaced(error) => Err(error),
         }
+    }
+
+    /// Whether all of what was sent to `at` is there. By its size, where the server tells the right one; else it is read back.
+    async fn look_at(&self, at: &str, bytes: &Bytes) -> Result<Written, StoreError> {
+        let size = match listing::size(&self.server, at).await {
+            Ok(None) => {
+                let why = "it is not there any more, though the server answered that it was stored";
+                return Ok(Written::Displaced(self.server.error(at, StoreErrorKind::Unreachable, why)));
+            }
+            // A server that tells no size.
+            Err(e) if e.kind() == StoreErrorKind::Protocol => None,
+            size => size?,
+        };
+        if size == Some(bytes.len() as u64) {
+            return Ok(Written::Done(Put::Created));
+        }
+        let answer = self.server.send(self.server.request("GET", at)?, at, 0).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(self.server.refused("GET", at, &answer));
+        }
+        let found = match self.server.body(at, answer, bytes.len() as u64).await {
+            Err(e) if e.kind() == StoreErrorKind::TooLong => None,
+            found => Some(found?),
+        };
+        if found.as_ref() == Some(bytes) {
+            return Ok(Written::Done(Put::Created));
+        }
+        let there = found.map_or("more than all".to_owned(), |found| found.len().to_string());
+        let why = format!("{there} of {} bytes arrived, though the server answered that it was stored", bytes.len());
+        Err(self.server.error(at, StoreErrorKind::Unreachable, why))
     }
 
     async fn is_mod_dav_fs(&self) -> Result<bool, StoreError> {
@@ -117,16 +156,23 @@ impl WebDav {
         let request = request.header("overwrite", if overwrite == Overwrite::Yes { "T" } else { "F" });
         let answer = self.server.send(request, path.as_str(), 0).await?;
         let refused = || self.server.refused("MOVE", path.as_str(), &answer);
+        // A multi-status says that some of it went wrong.
+        let is_done = answer.status().is_success() && answer.status() != StatusCode::MULTI_STATUS;
         match answer.status() {
+            _ if is_done => Ok(Written::Done(Put::Created)),
             StatusCode::PRECONDITION_FAILED if overwrite == Overwrite::No => Ok(Written::Done(Put::Exists)),
+            // Not every server says 412 where something is in the way: 400, 409 and a multi-status with 412 inside were seen.
+            _ if overwrite == Overwrite::No && self.is_there(path).await => Ok(Written::Done(Put::Exists)),
             // A missing collection or temporary object is 404 or 409 by the book, 500 of Apache, 403 of rclone.
             StatusCode::NOT_FOUND
             | StatusCode::CONFLICT
             | StatusCode::INTERNAL_SERVER_ERROR
             | StatusCode::FORBIDDEN => Ok(Written::Displaced(refused())),
-            // A multi-status says that some of it went wrong.
-            status if status.is_success() && status != StatusCode::MULTI_STATUS => Ok(Written::Done(Put::Created)),
             _ => Err(refused()),
         }
+    }
+
+    async fn is_there(&self, path: &RepoPath) -> bool {
+        listing::size(&self.server, path.as_str()).await.is_ok_and(|size| size.is_some())
     }
 }

@@ -4,6 +4,7 @@
 //! everybody who calls himself anonymous, as whoever runs the test.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -26,6 +27,16 @@ pub struct VsFtpd {
 impl VsFtpd {
     /// Starts one; `tls` is `Some(true)` where it is TLS from the first byte. `None` where the program is absent.
     pub fn start(tls: Option<bool>, more: &str) -> Option<Self> {
+        Self::start_by(&[], tls, more)
+    }
+
+    /// One whose files may be out of its reach: it runs as nobody. Only root can have that.
+    pub fn start_as_nobody() -> Option<Self> {
+        rustix::process::geteuid().is_root().then_some(())?;
+        Self::start_by(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], None, "")
+    }
+
+    fn start_by(starter: &[&str], tls: Option<bool>, more: &str) -> Option<Self> {
         let vsftpd = program("vsftpd")?;
         let (directory, port) = (tempfile::tempdir().expect("a directory"), free_port());
         let root = directory.path().join("root");
@@ -52,8 +63,16 @@ impl VsFtpd {
             root.display()
         );
         fs::write(&configuration, text).expect("a file");
-        let mut command = Command::new(vsftpd);
-        command.arg(&configuration);
+        let words = starter.iter().map(Into::into).chain([vsftpd, configuration]);
+        let words: Vec<PathBuf> = words.collect();
+        if !starter.is_empty() {
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+            for own in [&root, &words[words.len() - 1]] {
+                chown(own, Some(65534), Some(65534)).expect("an owner");
+            }
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         let daemon = Daemon::start(command, &directory.path().join("log"), local(port));
         let ca_file = authority.map(|authority| authority.ca_file);
         Some(Self { daemon, port, root, ca_file, _directory: directory })

@@ -27,11 +27,11 @@ fn multistatus(body: &str) -> WebDav {
     answering((head + body).into_bytes())
 }
 
-fn resource(href: &str, properties: &str) -> String {
+pub fn resource(href: &str, properties: &str) -> String {
     format!("<d:response><d:href>{href}</d:href><d:propstat><d:prop>{properties}</d:prop></d:propstat></d:response>")
 }
 
-fn in_multistatus(inner: &str) -> String {
+pub fn in_multistatus(inner: &str) -> String {
     format!("<?xml version=\"1.0\"?><d:multistatus xmlns:d=\"DAV:\" xmlns:x=\"other\">{inner}</d:multistatus>")
 }
 

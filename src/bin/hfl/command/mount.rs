@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
+use hfl::child;
 use hfl::publish::Error;
 
 /// Mount an image: runs hfl-mount with the same arguments.
@@ -22,6 +23,6 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("hfl-mount")).filter(|exe| exe.is_file());
     let program = beside.unwrap_or_else(|| "hfl-mount".into());
-    let error = Command::new(&program).args(args.arguments).exec();
+    let error = child::command(&program).args(args.arguments).exec();
     Err(Error::io(&program, &error).hint("hfl-mount belongs beside hfl or into the PATH").into())
 }

@@ -1,0 +1,115 @@
+//! The lock on a directory of this machine, and the temporaries of those who died.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::medium::Medium;
+use super::write::make_all;
+use super::{Directory, Inner, TEMPORARY, WRITE_PATIENCE};
+use crate::store::{Lock, StoreError, StoreErrorKind};
+
+/// On a file server a temporary of this age belongs to no writer any more; its locks do not tell.
+const STALE: Duration = Duration::from_secs(3600);
+
+impl Inner {
+    /// Locks the directory for `store`; `None` on a file server, whose other machines need not see that.
+    pub(super) fn lock(&self, store: Directory) -> Result<Option<Arc<dyn Lock>>, StoreError> {
+        if let Some(error) = self.unmounted() {
+            return Err(error);
+        }
+        if self.medium() == Medium::Network {
+            return Ok(None);
+        }
+        let fail = |e: io::Error| self.error(&self.base, &e);
+        make_all(&self.base).map_err(fail)?;
+        let base = File::open(&self.base).map_err(fail)?;
+        match rustix::fs::flock(&base, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let why = "another publisher is at work here";
+                return Err(StoreError::whole(&self.location, StoreErrorKind::Locked, why));
+            }
+            // A file system without locks.
+            Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => return Ok(None),
+            Err(e) => return Err(fail(e.into())),
+        }
+        self.made().clear();
+        self.sweep()?;
+        Ok(Some(Arc::new(DirectoryLock { base: Mutex::new(Some(base)), store })))
+    }
+
+    /// Removes the temporaries of writers that are gone, and their directory where it is empty then.
+    pub(super) fn sweep(&self) -> Result<(), StoreError> {
+        let directory = self.base.join(TEMPORARY);
+        let names = match fs::read_dir(&directory) {
+            Ok(names) => names,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(self.error(&directory, &e)),
+        };
+        for entry in names {
+            let path = entry.map_err(|e| self.error(&directory, &e))?.path();
+            if self.is_left_over(&path) {
+                match fs::remove_file(&path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(self.error(&path, &e)),
+                    _ => {}
+                }
+            }
+        }
+        let _ = fs::remove_dir(&directory);
+        Ok(())
+    }
+
+    /// Whether no one writes this file any more. Its writer holds a lock on it until it is in its place; behind a file server
+    /// only its age can tell.
+    fn is_left_over(&self, path: &Path) -> bool {
+        let Ok(meta) = fs::symlink_metadata(path) else { return false };
+        if meta.is_dir() {
+            return false;
+        }
+        if self.medium() == Medium::Network || !meta.is_file() {
+            let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+            return !meta.is_file() || age.is_some_and(|age| age > STALE);
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(file) => rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK),
+            Err(_) => true,
+        }
+    }
+}
+
+/// The base, open and locked until it is released.
+#[derive(Debug)]
+struct DirectoryLock {
+    base: Mutex<Option<File>>,
+    store: Directory,
+}
+
+#[async_trait]
+impl Lock for DirectoryLock {
+    async fn release(&self, _finished: bool) {
+        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let released = self.store.blocking(WRITE_PATIENCE, move |inner| {
+            let _ = fs::remove_dir(inner.base.join(TEMPORARY));
+            drop(base);
+            Ok(())
+        });
+        // A directory that hangs is let go when this program ends.
+        let _ = released.await;
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        if self.base.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
+            let _ = fs::remove_dir(self.store.0.base.join(TEMPORARY));
+        }
+    }
+}
