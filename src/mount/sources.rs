@@ -85,7 +85,7 @@ impl Sources {
         &self.stores
     }
 
-    /// The names of the places, as [`super::seen`] remembers them.
+    /// The names of the places, as [`crate::read::rollback`] remembers them.
     pub fn places(&self) -> Vec<String> {
         self.stores.iter().map(|store| store.location().to_owned()).collect()
     }

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, RenameFlags};
 
-use super::{Entry, Exclusive, Fetch, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
+use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
 
 /// Where objects are written before they are moved into place; hidden, and swept by whoever holds the lock.
@@ -256,7 +256,7 @@ impl Drop for DirectoryLock {
 
 #[async_trait]
 impl Fetch for Directory {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, _: Freshness) -> Result<Bytes, StoreError> {
         let path = path.clone();
         self.blocking(move |inner| inner.read(&path, max_bytes)).await
     }

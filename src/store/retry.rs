@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::limit::Pace;
-use super::{Entry, Exclusive, Fetch, Lock, Put, Store, StoreError, StoreErrorKind, Swap, backoff};
+use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, StoreErrorKind, Swap, backoff};
 use crate::layout::RepoPath;
 
 /// Failures in a row after which a store that never answered is given up: 0.5 s of waiting.
@@ -69,8 +69,8 @@ impl<S: Fetch + ?Sized> Retried<S> {
 
 #[async_trait]
 impl<S: Fetch + ?Sized> Fetch for Retried<S> {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
-        self.again(|| self.inner.get(path, max_bytes)).await
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
+        self.again(|| self.inner.get_with(path, max_bytes, freshness)).await
     }
 
     fn location(&self) -> &str {

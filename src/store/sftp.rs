@@ -30,7 +30,7 @@ use self::directories::Directories;
 use self::failure::{Failure, NO_SUCH_FILE};
 use self::pool::Pool;
 use self::wire::{REMOVE, Reply, Request};
-use super::{Entry, Exclusive, Fetch, Put, Store, StoreError, StoreErrorKind, Swap};
+use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
 use crate::mirrors::Secret;
 
@@ -171,7 +171,7 @@ fn location(config: &SftpConfig, user: &str, path: &str) -> String {
 
 #[async_trait]
 impl Fetch for Sftp {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, _: Freshness) -> Result<Bytes, StoreError> {
         self.0.download(&self.path(path), max_bytes).await.map_err(self.at(path))
     }
 

@@ -50,7 +50,10 @@ impl Lab {
         command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
         command.env_remove("HFL_KEY").env("HOME", self.path("home"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_CACHE_HOME").env_remove("XDG_STATE_HOME");
+        command
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_CACHE_HOME")
+            .env("XDG_STATE_HOME", self.path("home/state"));
         command
     }
 

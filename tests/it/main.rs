@@ -60,7 +60,6 @@ mod mount_panic;
 mod mount_profile;
 mod mount_root;
 mod mount_rules;
-mod mount_seen;
 mod mount_sources;
 mod mount_speed;
 mod mount_standing;
@@ -94,6 +93,8 @@ mod publish_sync;
 mod publish_verify;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_verify_kinds;
+mod read_rollback;
+mod read_rules;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod relay;
 #[allow(dead_code, reason = "each driver's tests use some of it")]

@@ -19,7 +19,7 @@ use crate::opening::cache_directory;
 /// How long the disk is waited for, each time that something needs it before the mount works.
 const DISK_MAX: Duration = Duration::from_secs(5);
 /// How long the signature of the index may take to come; the image can be read without it.
-const SIGNATURE_MAX: Duration = Duration::from_secs(5);
+pub const SIGNATURE_MAX: Duration = Duration::from_secs(5);
 
 /// The disk cache, unless it is not wanted or cannot be had.
 pub async fn open(args: &Args, log: &Arc<Log>) -> Option<(Arc<DiskStore>, Kept)> {

@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let trust = args.trust.of(&args.source.image)?;
+    let opening = args.trust.options(&args.source.image)?.version(args.version);
     let store = args.source.fetch()?;
     let cancel = super::cancel_on_signal()?;
     let show = Arc::new(Show::new(Verbosity::of(args.quiet || args.json, false)));
@@ -50,7 +50,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = RestoreOptions { out: args.out.clone(), seeds: args.seed, force: args.force, jobs };
     let progress = show.clone();
     let report = super::runtime()?.block_on(async {
-        let opened = read::open(std::slice::from_ref(&store), &args.source.image, &trust, args.version).await?;
+        let opened = read::open(std::slice::from_ref(&store), &opening).await?;
+        super::warn_of(&args.source.image, &opened.warnings);
         let source: Arc<dyn BlockSource> = Arc::new(Mirror(store));
         anyhow::Ok(publish::restore(&opened, source, options, progress, cancel).await?)
     });
