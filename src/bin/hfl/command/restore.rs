@@ -20,7 +20,7 @@ use crate::show::{Show, Verbosity, bytes, count};
 pub struct Args {
     /// http(s)://HOST/PATH/NAME or DIRECTORY/NAME
     source: Source,
-    /// A new file, or a block device
+    /// A new file, or a block device that is not in use
     out: PathBuf,
     /// An image that may have some of the blocks; can be given several times
     #[arg(long, value_name = "OLD.img")]
@@ -30,7 +30,7 @@ pub struct Args {
     version: Option<Version>,
     #[command(flatten)]
     trust: super::TrustArgs,
-    /// Replace a file that exists
+    /// Replace a file that exists, or what is on the device
     #[arg(long)]
     force: bool,
     /// Report as JSON
