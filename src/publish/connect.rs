@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use super::error::{Error, ErrorKind};
 use crate::mirrors::{Access, Mirror, Remote, Scheme, Secret, WritePlace};
-use crate::store::Store;
 use crate::store::directory::Directory;
 use crate::store::limit::Pace;
 use crate::store::retry::Retried;
+use crate::store::{Store, cache_mark};
 
 /// The largest password file, in bytes.
 const PASSWORD_MAX_BYTES: u64 = 4096;
@@ -28,7 +28,16 @@ const PASSWORD_MAX_BYTES: u64 = 4096;
 /// A protocol that was left out of this hfl; a secret that is not where it should be.
 pub async fn store(config: &Mirror, relative_to: &Path) -> Result<Arc<dyn Store>, Error> {
     let store: Arc<dyn Store> = match &config.write {
-        WritePlace::Directory(path) => Arc::new(Directory::new(relative_to.join(path))),
+        WritePlace::Directory(path) => {
+            let path = relative_to.join(path);
+            if cache_mark::is_marked(&path).map_err(|e| Error::io(&path, &e))? {
+                let why = format!("mirror {}: {} is a cache of hfl-mount, no mirror", config.name, path.display());
+                return Err(
+                    Error::local(why).hint("its files are removed at any time (CACHEDIR.TAG); name another directory")
+                );
+            }
+            Arc::new(Directory::new(path))
+        }
         WritePlace::Remote(remote) => Place { config, remote, access: &config.access, relative_to }.driver().await?,
     };
     Ok(Arc::new(Retried::new(store).paced(config.rate.map(Pace::new))))

@@ -6,6 +6,7 @@
 pub mod atomic_file;
 #[cfg(feature = "publish")]
 mod backoff;
+pub mod cache_mark;
 pub mod directory;
 mod error;
 #[cfg(feature = "ftp")]

@@ -59,7 +59,7 @@ pub fn ready(args: &Args) -> Result<Ready, Failure> {
     let runtime = runtime()?;
     let mut sources = sources(origin)?;
     let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
-    let (disk, kept) = runtime.block_on(cache::open(args, &log)).unzip();
+    let (disk, kept) = runtime.block_on(cache::open(args, &log))?.unzip();
     let opened = runtime.block_on(open_or_kept(origin, &mut sources, &options, kept.as_ref(), &log))?;
     if args.root {
         runtime.block_on(sources.look_up());
