@@ -93,10 +93,12 @@ mod publish_sync;
 mod publish_verify;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_verify_kinds;
+mod read_proxy;
 mod read_rollback;
 mod read_rules;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod relay;
+mod restore_outputs;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 mod servers;
 mod split;
