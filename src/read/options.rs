@@ -78,10 +78,9 @@ impl OpenOptions {
         places: &[String],
         now: Timestamp,
     ) -> Result<Option<Warning>, Refused> {
-        if let (Trust::Anyone, Some(from)) = (&self.trust, &self.cached_from) {
-            if !history.is_newest_seen(head, &self.trust, from) {
-                return Err(Refused::NotTheNewestSeen(head.newest().version));
-            }
+        let unsigned_from = self.cached_from.as_ref().filter(|_| self.trust == Trust::Anyone);
+        if unsigned_from.is_some_and(|from| !history.is_newest_seen(head, &self.trust, from)) {
+            return Err(Refused::NotTheNewestSeen(head.newest().version));
         }
         match history.judge(head, &self.trust, &self.places(head, places), now) {
             Ok(Verdict::Good) => Ok(None),
