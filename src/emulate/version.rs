@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::boot::{CMDLINE_MAX_BYTES, FILE_MAX_BYTES, Menu};
-use crate::head::Trust;
 use crate::layout::BootFile;
 use crate::name::{Name, Version};
 use crate::publish::Error;
@@ -26,18 +25,12 @@ pub struct Bootable {
 }
 
 impl Bootable {
-    /// Opens `version`, the newest where `None`.
+    /// Fetches what a version that was opened is booted with.
     ///
     /// # Errors
-    /// An image that cannot be opened, a version without a kernel, files that no store has right.
-    pub async fn open(
-        stores: &[Arc<dyn Fetch>],
-        image: &Name,
-        trust: &Trust,
-        version: Option<Version>,
-    ) -> Result<Self, Error> {
-        let opened = read::open(stores, image, trust, version).await?;
-        let number = opened.row.version;
+    /// A version without a kernel, files that no store has right.
+    pub async fn load(stores: &[Arc<dyn Fetch>], opened: Opened) -> Result<Self, Error> {
+        let (image, number) = (&opened.head.image, opened.row.version);
         let row = |file| opened.head.boot_file(number, file);
         let (Some(kernel), Some(miniroot)) = (row(BootFile::Kernel), row(BootFile::Miniroot)) else {
             return Err(Error::local(format!("version {number} of {image} was published without a kernel"))

@@ -20,6 +20,8 @@ use super::notice::{Notice, Observer};
 use crate::block::{Block, zlib_max_bytes};
 use crate::index::BlockRow;
 use crate::read::{BlockSource, Fetched, ReadError};
+use crate::store::cache_mark;
+pub use crate::store::cache_mark::CacheError;
 
 use evict::Evictor;
 use files::{Files, Found};
@@ -42,8 +44,9 @@ impl DiskStore {
     /// The cache in `directory`, which is made where it is missing, for `limit` bytes of files.
     ///
     /// # Errors
-    /// When the directory cannot be made or opened.
-    pub fn open(directory: &Path, limit: u64, observer: Arc<dyn Observer>) -> std::io::Result<Arc<Self>> {
+    /// When the directory cannot be made or opened, or has files and no mark that says that they may be removed.
+    pub fn open(directory: &Path, limit: u64, observer: Arc<dyn Observer>) -> Result<Arc<Self>, CacheError> {
+        cache_mark::claim(directory)?;
         let files = Files::open(directory)?;
         let writer = Writer::start(files.clone(), Evictor::start(files.clone(), limit), Arc::clone(&observer));
         let (heals, hits, hit_bytes) = Default::default();

@@ -12,14 +12,14 @@ use std::time::SystemTime;
 
 use sha2::Digest as _;
 
-use super::replace::replace;
 use crate::digest::Sha256;
 use crate::head::Trust;
 use crate::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::layout::RepoPath;
-use crate::name::{Name, Version};
-use crate::read::{Opened, ReadError};
+use crate::name::Name;
+use crate::read::{OpenOptions, Opened, ReadError};
 use crate::store::Fetch;
+use crate::store::atomic_file::replace;
 use crate::store::directory::Directory;
 
 /// Indexes of one image that are kept.
@@ -125,12 +125,13 @@ impl Kept {
         }
     }
 
-    /// Opens the image from what is kept.
+    /// Opens the image from what is kept of that from `places`.
     ///
     /// # Errors
-    /// When it is not kept, or not believed.
-    pub async fn open(&self, image: &Name, trust: &Trust, version: Option<Version>) -> Result<Opened, ReadError> {
-        crate::read::open(&[self.store()], image, trust, version).await
+    /// When it is not kept, or not accepted.
+    pub async fn open(&self, options: &OpenOptions, places: Vec<String>) -> Result<Opened, ReadError> {
+        let options = OpenOptions { cached_from: Some(places), ..options.clone() };
+        crate::read::open(&[self.store()], &options).await
     }
 }
 

@@ -15,12 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::image::Image;
 use super::mounted::{PREFETCH_JOBS, PREFETCH_SLOW};
 use super::notice::Observer;
 use super::prefetch::Prefetch;
 use super::status::{Status, Waiting};
+use crate::index::BlockRow;
 use crate::name::Name;
 use crate::read::ReadError;
 
@@ -42,6 +44,29 @@ pub struct Export {
     pub status: Arc<Status>,
     /// Who hears of failed reads.
     pub observer: Arc<dyn Observer>,
+    /// The room for blocks on their way into the caches because clients said that they will want them.
+    pub hints: Hints,
+}
+
+/// Bytes of blocks and of their files that all clients together may have fetched in advance at the same time.
+const HINTS_MAX_BYTES: u32 = 8 << 20;
+
+/// Gives room to blocks that clients have fetched in advance.
+#[derive(Debug, Clone)]
+pub struct Hints(Arc<Semaphore>);
+
+impl Default for Hints {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(HINTS_MAX_BYTES as usize)))
+    }
+}
+
+impl Hints {
+    /// Waits until there is room for a block and its file; it is given back when this is dropped. `None` never happens.
+    async fn room(&self, row: &BlockRow) -> Option<OwnedSemaphorePermit> {
+        let bytes = row.bytes.saturating_add(row.zlib_bytes).min(HINTS_MAX_BYTES);
+        Arc::clone(&self.0).acquire_many_owned(bytes).await.ok()
+    }
 }
 
 impl Export {

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::map::{Map, Segment};
-use super::replace::Place;
 use crate::index::Index;
 use crate::profile::{BLOCKS_MAX, FirstRead, MS_MAX, Profile};
+use crate::store::atomic_file::{Place, check_output};
 
 /// How often a record is written while it grows.
 const WRITE_PAUSE: Duration = Duration::from_secs(10);
@@ -123,6 +123,7 @@ impl Recording {
     /// # Errors
     /// When it cannot be written.
     pub fn start(reads: Arc<FirstReads>, index: Arc<Index>, path: &Path) -> io::Result<Arc<Self>> {
+        check_output(path)?;
         let recording = Self { reads, index, place: Place::open(path)?, written: AtomicUsize::new(usize::MAX) };
         recording.write()?;
         Ok(Arc::new(recording))

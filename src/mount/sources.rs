@@ -85,7 +85,7 @@ impl Sources {
         &self.stores
     }
 
-    /// The names of the places, as [`super::seen`] remembers them.
+    /// The names of the places, as [`crate::read::rollback`] remembers them.
     pub fn places(&self) -> Vec<String> {
         self.stores.iter().map(|store| store.location().to_owned()).collect()
     }
@@ -134,13 +134,10 @@ impl Sources {
         }
         let cache = Arc::new(BlockCache::new(reading.memory_bytes));
         let shared: Arc<dyn BlockSource> = Arc::new(Coalesce::new(Decoded::new(Arc::clone(&cache), source)));
-        // Every reader has a patience of its own; what is fetched ahead needs none. Where everything is on this machine
-        // there is nothing to wait for.
-        let is_remote = self.bases.iter().any(|base| matches!(base, Base::Url(_)));
-        let source: Arc<dyn BlockSource> = match is_remote {
-            true => Arc::new(Patient::new(Arc::clone(&shared), reading.mode, Arc::clone(observer))),
-            false => Arc::clone(&shared),
-        };
+        // Every reader has a patience of its own; what is fetched ahead needs none. Directories need it as well: they may
+        // lie on a server that is started again, or be filled at this moment.
+        let patient = Patient::new(Arc::clone(&shared), reading.mode, Arc::clone(observer));
+        let source: Arc<dyn BlockSource> = Arc::new(patient);
         let map = Map::new(Arc::clone(&opened.index));
         let image = Image::new(map, Arc::clone(&cache), source).fetching_ahead(shared);
         Readable { image, cache, network, gate }

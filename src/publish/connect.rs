@@ -19,7 +19,7 @@ use crate::child;
 use crate::mirrors::{Access, Mirror, Mirrors, Remote, Scheme, Secret, WritePlace};
 use crate::store::directory::Directory;
 use crate::store::http::{Http, HttpClient};
-use crate::store::{Fetch, Store};
+use crate::store::{Fetch, Store, cache_mark};
 
 /// The largest password file, in bytes.
 const PASSWORD_MAX_BYTES: u64 = 4096;
@@ -61,7 +61,11 @@ pub struct Drivers {
 impl Connect for Drivers {
     async fn store(&self, config: &Mirror, relative_to: &Path) -> Result<Arc<dyn Store>, Error> {
         Ok(match &config.write {
-            WritePlace::Directory(path) => Arc::new(Directory::new(relative_to.join(path))),
+            WritePlace::Directory(path) => {
+                let path = relative_to.join(path);
+                refuse_cache(config, &path)?;
+                Arc::new(Directory::new(path))
+            }
             WritePlace::Remote(remote) => {
                 Place { config, remote, access: &config.access, relative_to }.driver().await?
             }
@@ -79,6 +83,15 @@ impl Connect for Drivers {
         };
         Ok(Some(Arc::new(Http::new(client, url))))
     }
+}
+
+/// The files of a cache are removed at any time: it is no place to publish to.
+fn refuse_cache(config: &Mirror, path: &Path) -> Result<(), Error> {
+    if !cache_mark::is_marked(path).map_err(|e| Error::io(path, &e))? {
+        return Ok(());
+    }
+    let why = format!("mirror {}: {} is a cache of hfl-mount, no mirror", config.name, path.display());
+    Err(Error::local(why).hint("its files are removed at any time (CACHEDIR.TAG); name another directory"))
 }
 
 /// A place on another machine, and all that mirrors.toml says of it.

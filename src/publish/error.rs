@@ -104,6 +104,6 @@ impl From<ReadError> for Error {
             ReadErrorKind::Store(StoreErrorKind::Unreachable) => ErrorKind::Unreachable,
             _ => ErrorKind::Local,
         };
-        Self::new(kind, error.to_string())
+        Self { kind, message: error.to_string(), hint: error.advice().map(str::to_owned) }
     }
 }

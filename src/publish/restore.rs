@@ -1,14 +1,13 @@
 //! `restore`: an image back out of a repository, sparse and checked; what a seed image has is not downloaded.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
+mod output;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::fs::FallocateFlags;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -22,9 +21,12 @@ use crate::digest::BlockId;
 use crate::index::{From, Index};
 use crate::read::{BlockSource, Opened};
 use crate::split::{Rule, RuleError};
+use output::Output;
 
 /// Blocks fetched at once.
 const FETCHES: usize = 16;
+/// How often it is looked whether the user wants to stop.
+const CANCEL_PAUSE: Duration = Duration::from_millis(50);
 
 /// What is to be restored, and to where.
 #[derive(Debug, Clone)]
@@ -33,7 +35,7 @@ pub struct RestoreOptions {
     pub out: PathBuf,
     /// Images whose blocks need not be downloaded.
     pub seeds: Vec<PathBuf>,
-    /// Replaces a file that is there already.
+    /// Replaces a file that is there already, or what is on the device.
     pub force: bool,
     /// Cores to use.
     pub jobs: usize,
@@ -76,13 +78,17 @@ pub async fn restore(
     let started = Instant::now();
     let index = Arc::clone(&opened.index);
     let out = Arc::new(Output::create(&options, index.size())?);
-    out.zero_holes(&index)?;
-    progress.event(Event::Start { image_bytes: Some(index.size()) });
-    progress.event(Event::Restored { bytes: index.hole_bytes() });
-    let work = Arc::new(Work { places: Places::of(&index), index, out, done: Mutex::default(), progress, cancel });
-    let seed_bytes = take_seeds(&work, options.seeds, options.jobs).await?;
-    let (fetched_blocks, fetched_zlib_bytes) = fetch_rest(&work, source).await?;
-    work.out.finish()?;
+    let places = Places::of(&index);
+    let work = Arc::new(Work { places, index, out, done: Mutex::default(), progress, cancel });
+    let filled = tokio::select! {
+        filled = fill(&work, source, options) => filled,
+        // A source may take long to answer.
+        () = work.wait_for_cancel() => Err(Error::interrupted()),
+    };
+    if filled.is_err() {
+        work.out.discard();
+    }
+    let (seed_bytes, fetched_blocks, fetched_zlib_bytes) = filled?;
     Ok(RestoreReport {
         image: opened.head.image.to_string(),
         version: opened.row.version.number(),
@@ -93,6 +99,21 @@ pub async fn restore(
         hole_bytes: work.index.hole_bytes(),
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Writes everything; the bytes that came from seeds, the blocks that were fetched, and the bytes of their files.
+async fn fill(
+    work: &Arc<Work>,
+    source: Arc<dyn BlockSource>,
+    options: RestoreOptions,
+) -> Result<(u64, u64, u64), Error> {
+    work.out.zero_holes(&work.index)?;
+    work.progress.event(Event::Start { image_bytes: Some(work.index.size()) });
+    work.progress.event(Event::Restored { bytes: work.index.hole_bytes() });
+    let seed_bytes = take_seeds(work, options.seeds, options.jobs).await?;
+    let (fetched_blocks, fetched_zlib_bytes) = fetch_rest(work, source).await?;
+    work.out.finish()?;
+    Ok((seed_bytes, fetched_blocks, fetched_zlib_bytes))
 }
 
 struct Work {
@@ -149,6 +170,12 @@ impl Work {
         }
         self.progress.event(Event::Restored { bytes: written });
         Ok(written)
+    }
+
+    async fn wait_for_cancel(&self) {
+        while !self.cancel.load(Ordering::Relaxed) {
+            tokio::time::sleep(CANCEL_PAUSE).await;
+        }
     }
 
     fn cancelled(&self) -> Result<(), Error> {
@@ -224,94 +251,4 @@ async fn fetch_rest(work: &Arc<Work>, source: Arc<dyn BlockSource>) -> Result<(u
         finished.map_err(|e| Error::local(e.to_string()))??;
     }
     Ok((blocks, zlib_bytes))
-}
-
-/// The file or device that is written.
-struct Output {
-    file: File,
-    path: PathBuf,
-    /// The name it gets when it is complete; none for a device.
-    rename_to: Option<PathBuf>,
-    finished: AtomicBool,
-}
-
-impl Output {
-    fn create(options: &RestoreOptions, size: u64) -> Result<Self, Error> {
-        let path = options.out.clone();
-        let existing = std::fs::metadata(&path).ok();
-        if existing.as_ref().is_some_and(|m| m.file_type().is_block_device()) {
-            return Self::device(path, size);
-        }
-        if existing.as_ref().is_some_and(|m| !m.is_file()) {
-            return Err(Error::local(format!("{}: neither a file nor a block device", path.display())));
-        }
-        if existing.is_some() && !options.force {
-            return Err(Error::local(format!("{}: exists already", path.display())).hint("replace it with --force"));
-        }
-        let mut partial = path.clone().into_os_string();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let file = File::options().write(true).create(true).truncate(true).open(&partial);
-        let file = file.map_err(|e| Error::io(&partial, &e))?;
-        file.set_len(size).map_err(|e| Error::io(&partial, &e))?;
-        Ok(Self { file, path: partial, rename_to: Some(path), finished: false.into() })
-    }
-
-    fn device(path: PathBuf, size: u64) -> Result<Self, Error> {
-        use std::io::{Seek as _, SeekFrom};
-        let file = File::options().write(true).open(&path);
-        let mut file = file.map_err(|e| Error::io(&path, &e))?;
-        let room = file.seek(SeekFrom::End(0)).map_err(|e| Error::io(&path, &e))?;
-        if room < size {
-            return Err(Error::local(format!("{}: has {room} bytes, the image needs {size}", path.display())));
-        }
-        Ok(Self { file, path, rename_to: None, finished: false.into() })
-    }
-
-    /// A new file is all holes; on a device they must be written.
-    fn zero_holes(&self, index: &Index) -> Result<(), Error> {
-        let mut at = 0;
-        for extent in index.extents() {
-            if extent.from == From::Hole && self.rename_to.is_none() {
-                self.zero(at, extent.bytes)?;
-            }
-            at += extent.bytes;
-        }
-        Ok(())
-    }
-
-    fn zero(&self, at: u64, bytes: u64) -> Result<(), Error> {
-        if rustix::fs::fallocate(&self.file, FallocateFlags::ZERO_RANGE, at, bytes).is_ok() {
-            return Ok(());
-        }
-        let zeros = vec![0; 1 << 20];
-        let mut done = 0;
-        while done < bytes {
-            let length = (bytes - done).min(zeros.len() as u64) as usize;
-            self.write(&zeros[..length], at + done)?;
-            done += length as u64;
-        }
-        Ok(())
-    }
-
-    fn write(&self, bytes: &[u8], at: u64) -> Result<(), Error> {
-        self.file.write_all_at(bytes, at).map_err(|e| Error::io(&self.path, &e))
-    }
-
-    fn finish(&self) -> Result<(), Error> {
-        self.file.sync_all().map_err(|e| Error::io(&self.path, &e))?;
-        if let Some(name) = &self.rename_to {
-            std::fs::rename(&self.path, name).map_err(|e| Error::io(name, &e))?;
-        }
-        self.finished.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if self.rename_to.is_some() && !*self.finished.get_mut() {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
 }

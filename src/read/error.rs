@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::rollback::Refused;
+use super::{OpenOptions, StateError};
 use crate::head::Head;
 use crate::layout::RepoPath;
 use crate::name::{Name, Version};
@@ -25,12 +27,14 @@ pub enum ReadErrorKind {
 pub struct ReadError {
     kind: ReadErrorKind,
     message: String,
+    hint: Option<String>,
     wait: Option<Duration>,
+    may_pass: bool,
 }
 
 impl ReadError {
     fn new(kind: ReadErrorKind, message: String) -> Self {
-        Self { kind, message, wait: None }
+        Self { kind, message, hint: None, wait: None, may_pass: false }
     }
 
     /// The object at `path` is not what it should be.
@@ -39,10 +43,35 @@ impl ReadError {
         Self::new(ReadErrorKind::Unverified, place.to_string())
     }
 
+    /// The same, of an object that a signed one vouches for, or of an answer that is no object at all: this mirror, or the
+    /// way to it, does not work at the moment.
+    pub(super) fn passing(mut self) -> Self {
+        self.may_pass = true;
+        self
+    }
+
     /// The store has no such image.
     pub fn no_image(store: &dyn Fetch, image: &Name) -> Self {
         let message = format!("{}: there is no image {image} here (no {image}.head)", store.location());
-        Self::new(ReadErrorKind::Missing, message)
+        Self::new(ReadErrorKind::Missing, message).passing()
+    }
+
+    /// A head that is believed and yet not accepted.
+    pub(super) fn not_accepted(store: &dyn Fetch, options: &OpenOptions, error: StateError) -> Self {
+        let StateError::Refused(refused) = error else { return error.into() };
+        let message = format!("{}: {}: {refused}", store.location(), options.image);
+        let hint = match (&refused, &options.state) {
+            (Refused::Expired(_), _) => {
+                Some("check this machine's clock, and ask the publisher for a new head".to_owned())
+            }
+            (refused, Some(state)) if refused.is_rollback() => Some(format!(
+                "the mirror is behind, or lies; if the publisher did start anew, --allow-rollback accepts it, and so does \
+                 removing {}",
+                state.file(&options.image).display()
+            )),
+            _ => None,
+        };
+        Self { hint, ..Self::new(ReadErrorKind::Unverified, message) }
     }
 
     /// The head does not hold this version.
@@ -68,6 +97,17 @@ impl ReadError {
         self.kind
     }
 
+    /// What to do about it.
+    pub fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Whether the same request may succeed later, or from a copy: something does not work at the moment, and nothing was
+    /// proven. Of several sources, one is enough.
+    pub fn may_pass(&self) -> bool {
+        self.may_pass
+    }
+
     /// When the store wants to be asked again, if it said so.
     pub fn wait(&self) -> Option<Duration> {
         self.wait
@@ -81,14 +121,34 @@ impl ReadError {
             ReadErrorKind::Store(_) => 1,
             ReadErrorKind::Missing => 2,
         };
+        let may_pass = self.may_pass || failed.as_ref().is_some_and(|before| before.may_pass);
         if failed.as_ref().is_none_or(|before| rank(&self) < rank(before)) {
             *failed = Some(self);
+        }
+        if let Some(failed) = failed {
+            failed.may_pass = may_pass;
         }
     }
 }
 
 impl From<StoreError> for ReadError {
     fn from(error: StoreError) -> Self {
-        Self { kind: ReadErrorKind::Store(error.kind()), message: error.to_string(), wait: error.wait() }
+        use StoreErrorKind::{Denied, NotFound, Protocol, TooLong, Unreachable};
+        let may_pass = matches!(error.kind(), Unreachable | Denied | NotFound | Protocol | TooLong);
+        let kind = ReadErrorKind::Store(error.kind());
+        Self { kind, message: error.to_string(), hint: None, wait: error.wait(), may_pass }
+    }
+}
+
+impl From<StateError> for ReadError {
+    fn from(error: StateError) -> Self {
+        let hint = match &error {
+            StateError::Unreadable { file, .. } => Some(format!(
+                "restore {0} from a copy; without {0}, this machine forgets what it has seen",
+                file.display()
+            )),
+            _ => None,
+        };
+        Self { hint, ..Self::new(ReadErrorKind::Store(StoreErrorKind::Other), error.to_string()) }
     }
 }

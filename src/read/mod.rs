@@ -5,8 +5,13 @@
 
 mod error;
 mod file;
+mod key;
 mod open;
+mod options;
+pub mod rollback;
 pub mod source;
+mod staggered;
+mod state;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +25,14 @@ use crate::head::{HEAD_MAX_BYTES, Head, SealedHead, Trust, VersionRow};
 use crate::index::{BlockRow, Index};
 use crate::layout::RepoPath;
 use crate::name::Name;
-use crate::store::{Fetch, StoreErrorKind};
+use crate::store::{Fetch, Freshness, StoreErrorKind};
 
 pub use error::{ReadError, ReadErrorKind};
 pub use file::{file, file_from};
-pub use open::{Opened, open};
+pub use key::{GivenKeyError, given_key};
+pub use open::{AcceptedHead, Opened, open, open_head};
+pub use options::{OpenOptions, Warning};
+pub use state::{StateDirectory, StateError, user_directory};
 
 /// What a server may wrap around a block makes it longer by this part of it at most.
 const WRAPPER_PART: u64 = 16;
@@ -57,7 +65,7 @@ pub async fn head(store: &dyn Fetch, image: &Name, trust: &Trust) -> Result<Opti
         }
         (sealed, _) => (file, sealed),
     };
-    let sealed = sealed.map_err(|e| ReadError::unverified(store, &path, e))?;
+    let sealed = sealed.map_err(|e| ReadError::unverified(store, &path, e).passing())?;
     let signed = sealed.is_signed();
     let head = sealed.verify(trust).map_err(|e| ReadError::unverified(store, &path, e))?;
     if head.image != *image {
@@ -72,21 +80,51 @@ pub async fn head(store: &dyn Fetch, image: &Name, trust: &Trust) -> Result<Opti
 /// A store that fails; a file with another digest, or another image's or version's index.
 pub async fn index(store: &dyn Fetch, image: &Name, row: &VersionRow) -> Result<Index, ReadError> {
     let path = row.index_path(image);
-    let mut file = store.get(&path, row.index_bytes).await?;
-    let wrong = |why: String| ReadError::unverified(store, &path, why);
+    let checked = get_checked(store, &path, row.index_bytes, |file| {
+        let checked = checked_index(file, image, row);
+        async move { checked }
+    });
+    checked.await.map_err(ReadError::passing)
+}
+
+fn checked_index(mut file: Bytes, image: &Name, row: &VersionRow) -> Result<Index, String> {
     if let Some(plain) = unwrapped(&file, row.index_bytes) {
         file = plain.into();
     }
     if Sha256::of(&file) != row.index_sha256 {
-        return Err(wrong("not the index that the head names (its SHA-256 differs)".into()));
+        return Err("not the index that the head names (its SHA-256 differs)".into());
     }
-    let index = Index::parse(&file).map_err(|e| wrong(e.to_string()))?;
+    let index = Index::parse(&file).map_err(|e| e.to_string())?;
     let header = index.header();
     if header.image != *image || header.version != row.version || header.size != row.size {
-        let why = format!("this is the index of {} version {}", header.image, header.version);
-        return Err(wrong(why));
+        return Err(format!("this is the index of {} version {}", header.image, header.version));
     }
     Ok(index)
+}
+
+/// An object that passes its check. One that does not is fetched once more, with caches on the way told not to answer: it
+/// may have been damaged in one of them, which would give it out for ever.
+async fn get_checked<T, F>(
+    store: &dyn Fetch,
+    path: &RepoPath,
+    max_bytes: u64,
+    check: impl Fn(Bytes) -> F,
+) -> Result<T, ReadError>
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let first = match store.get_with(path, max_bytes, Freshness::Cached).await {
+        Ok(file) => match check(file).await {
+            Ok(checked) => return Ok(checked),
+            Err(why) => ReadError::unverified(store, path, why),
+        },
+        Err(e) if e.kind() == StoreErrorKind::TooLong => e.into(),
+        Err(e) => return Err(e.into()),
+    };
+    match store.get_with(path, max_bytes, Freshness::Confirmed).await {
+        Ok(file) => check(file).await.map_err(|why| ReadError::unverified(store, path, why)),
+        Err(_) => Err(first),
+    }
 }
 
 /// Where blocks come from: a mirror, several, or a cache in front of them.
@@ -150,12 +188,13 @@ impl BlockSource for Mirror {
 pub async fn block(store: &dyn Fetch, row: &BlockRow) -> Result<(Block, Bytes), ReadError> {
     let path = RepoPath::block(&row.id);
     let max_bytes = zlib_max_bytes(row.bytes);
-    let file = store.get(&path, max_bytes + max_bytes / WRAPPER_PART).await?;
     let row = *row;
-    // On a thread that may be busy for a while.
-    let opened = tokio::task::spawn_blocking(move || open_block(&row, file)).await;
-    let opened = opened.map_err(|e| e.to_string()).and_then(|opened| opened.map_err(|e| e.to_string()));
-    opened.map_err(|why| ReadError::unverified(store, &path, why))
+    let checked = get_checked(store, &path, max_bytes + max_bytes / WRAPPER_PART, |file| async move {
+        // On a thread that may be busy for a while.
+        let opened = tokio::task::spawn_blocking(move || open_block(&row, file)).await;
+        opened.map_err(|e| e.to_string()).and_then(|opened| opened.map_err(|e| e.to_string()))
+    });
+    checked.await
 }
 
 /// Checks a block's file, first as it was received, then without what the server may have wrapped around it.

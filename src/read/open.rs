@@ -1,22 +1,42 @@
-//! Opens an image from several stores: the newest head that any of them has and that is believed, and its index.
+//! Opens an image from several stores. The one place that decides what a reader accepts: a head that is believed, not
+//! older than what was seen before, and not expired; and the index that it names.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{FoundHead, ReadError, head, index};
-use crate::head::{Head, Trust, VersionRow};
+use super::options::{OpenOptions, Warning};
+use super::rollback::VersionHistory;
+use super::staggered::Staggered;
+use super::{FoundHead, ReadError, StateError, head, index};
+use crate::head::{Head, VersionRow};
 use crate::index::Index;
-use crate::name::{Name, Version};
 use crate::store::Fetch;
+use crate::time::Timestamp;
 
-/// How many stores are asked for a head at the same time.
+/// How many stores are asked for a head at the same time, and how many more each time that none of them had a good one
+/// after this time.
 const HEADS_AT_ONCE: usize = 3;
-/// How long the others of these may still answer once one head is there: a newer one is worth no more.
-const SECOND_HEAD_WAIT: Duration = Duration::from_secs(2);
+/// See [`HEADS_AT_ONCE`]. Once there is a good head, the others may still answer for so long: a newer one is worth no more.
+const HEAD_WAIT: Duration = Duration::from_secs(2);
+/// How long the index may take until another store is asked for it as well. On a slow connection two are slower than one.
+const INDEX_WAIT: Duration = Duration::from_secs(5);
+/// How often an image is opened again because another reader on this machine has seen a newer version meanwhile.
+const OVERTAKEN_MAX: usize = 3;
 
-/// An image as a reader opened it: one version, believed.
+/// A head that was accepted.
+#[derive(Debug, Clone)]
+pub struct AcceptedHead {
+    /// What it says.
+    pub head: Head,
+    /// Its file.
+    pub head_file: Bytes,
+    /// What the user should know of it.
+    pub warnings: Vec<Warning>,
+}
+
+/// An image as a reader opened it: one version, accepted.
 #[derive(Debug, Clone)]
 pub struct Opened {
     /// The head that vouches for it.
@@ -27,74 +47,169 @@ pub struct Opened {
     pub row: VersionRow,
     /// Its index.
     pub index: Arc<Index>,
+    /// What the user should know of it.
+    pub warnings: Vec<Warning>,
 }
 
-/// Opens `version` (the newest where `None`) of `image` from the stores: the highest believed head of all of them wins,
-/// and the index comes from any that has it.
+/// Opens an image from the stores: the newest acceptable head of them counts, and the index comes from any that has it.
+/// What was accepted is remembered.
 ///
 /// # Errors
-/// When no store has a head that is believed, or none the index; the last reason is given.
-pub async fn open(
-    stores: &[Arc<dyn Fetch>],
-    image: &Name,
-    trust: &Trust,
-    version: Option<Version>,
-) -> Result<Opened, ReadError> {
-    let (FoundHead { head, file: head_file, .. }, from) = newest_head(stores, image, trust).await?;
-    let row = match version {
-        None => head.newest(),
-        Some(version) => head.version(version).ok_or_else(|| ReadError::no_version(&head, version))?,
-    };
-    let mut last = None;
-    // Where the head came from works; the others may take their time to show that they do not.
-    let others = stores.iter().filter(|store| !Arc::ptr_eq(store, &from));
-    for store in std::iter::once(&from).chain(others) {
-        match index(&**store, image, row).await {
-            Ok(index) => return Ok(Opened { row: row.clone(), index: Arc::new(index), head, head_file }),
-            Err(e) => last = Some(e),
+/// When no store has a head that is acceptable, or none the index; the most telling reason is given.
+pub async fn open(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<Opened, ReadError> {
+    let mut overtaken = 0;
+    loop {
+        let Chosen { found: FoundHead { head, file: head_file, .. }, from, .. } = choose(stores, options).await?;
+        let row = match options.version {
+            None => head.newest(),
+            Some(version) => head.version(version).ok_or_else(|| ReadError::no_version(&head, version))?,
+        };
+        let (row, index) = (row.clone(), Arc::new(index_from(stores, &from, &head, row).await?));
+        match remember(options, stores, &head).await {
+            Ok(warnings) => return Ok(Opened { head, head_file, row, index, warnings }),
+            Err(StateError::Refused(_)) if overtaken < OVERTAKEN_MAX => overtaken += 1,
+            Err(e) => return Err(ReadError::not_accepted(&*from, options, e)),
         }
     }
-    Err(last.unwrap_or_else(ReadError::no_source))
 }
 
-/// A head, and the store that it came from.
-type HeadFrom = (FoundHead, Arc<dyn Fetch>);
+/// The newest acceptable head of an image, which is remembered, without an index.
+///
+/// # Errors
+/// When no store has a head that is acceptable; the most telling reason is given.
+pub async fn open_head(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<AcceptedHead, ReadError> {
+    let mut overtaken = 0;
+    loop {
+        let Chosen { found: FoundHead { head, file: head_file, .. }, from, .. } = choose(stores, options).await?;
+        match remember(options, stores, &head).await {
+            Ok(warnings) => return Ok(AcceptedHead { head, head_file, warnings }),
+            Err(StateError::Refused(_)) if overtaken < OVERTAKEN_MAX => overtaken += 1,
+            Err(e) => return Err(ReadError::not_accepted(&*from, options, e)),
+        }
+    }
+}
 
-/// The believed head with the highest version of all stores that answered; a few are asked at once, the next few only
-/// where none of those had one.
-async fn newest_head(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Result<HeadFrom, ReadError> {
-    let mut failed: Option<ReadError> = None;
-    for few in stores.chunks(HEADS_AT_ONCE) {
-        match newest_of(few, image, trust).await {
-            Ok(found) => return Ok(found),
+async fn remember(options: &OpenOptions, stores: &[Arc<dyn Fetch>], head: &Head) -> Result<Vec<Warning>, StateError> {
+    let (options, places, head) = (options.clone(), places(stores), head.clone());
+    blocking(move || options.remember(&head, &places, now())).await
+}
+
+fn places(stores: &[Arc<dyn Fetch>]) -> Vec<String> {
+    stores.iter().map(|store| store.location().to_owned()).collect()
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system(SystemTime::now())
+}
+
+/// Does `work` on a thread that may wait for a disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        // The runtime is being shut down, and nobody waits for this any more.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// An acceptable head, and the store that it came from.
+struct Chosen {
+    found: FoundHead,
+    warning: Option<Warning>,
+    from: Arc<dyn Fetch>,
+}
+
+impl Chosen {
+    /// Whether nothing is better but a newer one.
+    fn is_good(&self) -> bool {
+        self.warning.is_none()
+    }
+
+    /// What makes one better than another: not to need a permission, its newest version, its age.
+    fn worth(&self) -> impl Ord + use<> {
+        let allowed = matches!(self.warning, Some(Warning::Allowed(_)));
+        (!allowed, self.found.head.newest().version, self.found.head.created)
+    }
+}
+
+/// The best acceptable head. A few stores are asked at first, and more until one has a good head; one that has none, or
+/// one that must not be accepted, does not count.
+async fn choose(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<Chosen, ReadError> {
+    let options = Arc::new(options.clone());
+    let history = {
+        let options = Arc::clone(&options);
+        Arc::new(blocking(move || options.history()).await?)
+    };
+    let places = Arc::new(places(stores));
+    let ask = |store: &Arc<dyn Fetch>| {
+        let (options, history, places) = (Arc::clone(&options), Arc::clone(&history), Arc::clone(&places));
+        acceptable(Arc::clone(store), options, history, places)
+    };
+    let mut asked = Staggered::new(stores.iter().map(ask), HEADS_AT_ONCE, HEAD_WAIT);
+    let (mut best, mut failed): (Option<Chosen>, Option<ReadError>) = (None, None);
+    loop {
+        let good = best.as_ref().is_some_and(Chosen::is_good);
+        let patience = if good { HEAD_WAIT } else { Duration::MAX };
+        match tokio::time::timeout(patience, asked.next()).await {
+            Err(_) | Ok(None) => break,
+            Ok(Some(Err(e))) => e.add_to(&mut failed),
+            Ok(Some(Ok(chosen))) => {
+                if chosen.is_good() {
+                    asked.start_no_more();
+                }
+                if best.as_ref().is_none_or(|best| best.worth() < chosen.worth()) {
+                    best = Some(chosen);
+                }
+            }
+        }
+    }
+    best.ok_or_else(|| failed.unwrap_or_else(ReadError::no_source))
+}
+
+/// The head of one store, judged.
+async fn acceptable(
+    store: Arc<dyn Fetch>,
+    options: Arc<OpenOptions>,
+    history: Arc<VersionHistory>,
+    places: Arc<Vec<String>>,
+) -> Result<Chosen, ReadError> {
+    let found = head(&*store, &options.image, &options.trust).await?;
+    let found = found.ok_or_else(|| ReadError::no_image(&*store, &options.image))?;
+    match options.judge(&history, &found.head, &places, now()) {
+        Ok(warning) => Ok(Chosen { found, warning, from: store }),
+        Err(refused) => Err(ReadError::not_accepted(&*store, &options, refused.into())),
+    }
+}
+
+/// The index of a version, from the first store that gives it. The one that the head came from works, and is asked
+/// first; the others may take their time to show that they do not.
+async fn index_from(
+    stores: &[Arc<dyn Fetch>],
+    from: &Arc<dyn Fetch>,
+    head: &Head,
+    row: &VersionRow,
+) -> Result<Index, ReadError> {
+    let others = stores.iter().filter(|store| !Arc::ptr_eq(store, from));
+    let ask = |store: &Arc<dyn Fetch>| {
+        let (store, image, row) = (Arc::clone(store), head.image.clone(), row.clone());
+        async move { index(&*store, &image, &row).await }
+    };
+    first_of(std::iter::once(from).chain(others).map(ask), INDEX_WAIT).await
+}
+
+/// The first good answer: one request at a time, and another one besides whenever none was good after a pause.
+pub(super) async fn first_of<T, F>(requests: impl IntoIterator<Item = F>, pause: Duration) -> Result<T, ReadError>
+where
+    F: Future<Output = Result<T, ReadError>> + Send + 'static,
+    T: Send + 'static,
+{
+    let mut asked = Staggered::new(requests, 1, pause);
+    let mut failed = None;
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(good) => return Ok(good),
             Err(e) => e.add_to(&mut failed),
         }
     }
     Err(failed.unwrap_or_else(ReadError::no_source))
-}
-
-async fn newest_of(stores: &[Arc<dyn Fetch>], image: &Name, trust: &Trust) -> Result<HeadFrom, ReadError> {
-    let mut asked = tokio::task::JoinSet::new();
-    for store in stores {
-        let (store, image, trust) = (Arc::clone(store), image.clone(), trust.clone());
-        asked.spawn(async move {
-            let found = head(&*store, &image, &trust).await?;
-            let found = found.ok_or_else(|| ReadError::no_image(&*store, &image))?;
-            Ok::<_, ReadError>((found, store))
-        });
-    }
-    let (mut best, mut failed): (Option<HeadFrom>, Option<ReadError>) = (None, None);
-    loop {
-        let patience = if best.is_some() { SECOND_HEAD_WAIT } else { Duration::MAX };
-        match tokio::time::timeout(patience, asked.join_next()).await {
-            Err(_) | Ok(None) => break,
-            Ok(Some(Err(panicked))) => std::panic::resume_unwind(panicked.into_panic()),
-            Ok(Some(Ok(Ok(found)))) => {
-                let newer = best.as_ref().is_none_or(|(b, _)| b.head.newest().version < found.0.head.newest().version);
-                best = if newer { Some(found) } else { best };
-            }
-            Ok(Some(Ok(Err(e)))) => e.add_to(&mut failed),
-        }
-    }
-    best.ok_or_else(|| failed.unwrap_or_else(ReadError::no_source))
 }

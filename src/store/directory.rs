@@ -29,7 +29,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::workers::{Overdue, Workers};
-use super::{Entry, Exclusive, Fetch, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
+use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
 
 use medium::{Medium, MountPoints};
@@ -116,7 +116,7 @@ impl Inner {
 
 #[async_trait]
 impl Fetch for Directory {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, _: Freshness) -> Result<Bytes, StoreError> {
         let path = path.clone();
         self.blocking(READ_PATIENCE, move |inner| inner.read(&path, max_bytes)).await
     }

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Entry, Exclusive, Fetch, Put, Store, StoreError, StoreErrorKind, Swap};
+use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
 
 pub use config::{FtpConfig, Tls};
@@ -136,7 +136,7 @@ impl Inner {
 
 #[async_trait]
 impl Fetch for Ftp {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, _: Freshness) -> Result<Bytes, StoreError> {
         let fail = |failure| self.0.error(path, failure);
         let mut session = self.0.lease().await.map_err(fail)?;
         session.retrieve(&self.0.path(path.as_str()), max_bytes).await.map_err(fail)

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_ENCODING, RETRY_AFTER};
+use reqwest::header::{CACHE_CONTROL, CONTENT_ENCODING, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
-use super::{Fetch, StoreError, StoreErrorKind};
+use super::{Fetch, Freshness, StoreError, StoreErrorKind};
 use crate::layout::RepoPath;
 use crate::url::BaseUrl;
 
@@ -110,9 +110,12 @@ impl Http {
         Ok(body.freeze())
     }
 
-    async fn answer(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
-        let request = self.client.0.get(self.base.join(path)).send();
-        let answer = request.await.map_err(|e| self.transport_error(path, &e))?;
+    async fn answer(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
+        let mut request = self.client.0.get(self.base.join(path));
+        if freshness == Freshness::Confirmed {
+            request = request.header(CACHE_CONTROL, "no-cache");
+        }
+        let answer = request.send().await.map_err(|e| self.transport_error(path, &e))?;
         self.check_status(path, &answer)?;
         self.check_encoding(path, &answer)?;
         self.body(path, answer, max_bytes).await
@@ -140,10 +143,10 @@ pub(super) fn sentence(error: &reqwest::Error) -> String {
 
 #[async_trait]
 impl Fetch for Http {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
         let time = ANSWER_TIME + Duration::from_secs(max_bytes / SLOWEST_BYTES_PER_S);
         let late = |_| self.error(path, StoreErrorKind::Unreachable, format!("no answer within {} s", time.as_secs()));
-        tokio::time::timeout(time, self.answer(path, max_bytes)).await.unwrap_or_else(|e| Err(late(e)))
+        tokio::time::timeout(time, self.answer(path, max_bytes, freshness)).await.unwrap_or_else(|e| Err(late(e)))
     }
 
     fn location(&self) -> &str {

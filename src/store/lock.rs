@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::host::Host;
-use super::{Entry, Exclusive, Fetch, Lock, Put, Store, StoreError, Swap, lease};
+use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, Swap, lease};
 use crate::layout::RepoPath;
 
 /// Locks `store`: with the store's own kind of lock where it has one, else with a lock object.
@@ -40,10 +40,9 @@ impl Guarded {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
 impl Fetch for Guarded {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
-        self.inner.get(path, max_bytes).await
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
+        self.inner.get_with(path, max_bytes, freshness).await
     }
 
     fn location(&self) -> &str {

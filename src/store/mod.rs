@@ -3,8 +3,10 @@
 //! A store knows no block, index or head. [`Fetch`] is what readers need, [`Store`] what a mirror needs to be written
 //! to; every protocol is one driver behind them, and retry, limits and faults are wrappers around them.
 
+pub mod atomic_file;
 #[cfg(feature = "publish")]
 mod backoff;
+pub mod cache_mark;
 pub mod directory;
 mod error;
 #[cfg(feature = "ftp")]
@@ -41,14 +43,38 @@ use crate::layout::RepoPath;
 
 pub use error::{StoreError, StoreErrorKind};
 
-/// Reads whole objects.
+/// Whether a cache between a reader and the server may answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// It may, with whatever it keeps.
+    Cached,
+    /// It may not, unless the server has just confirmed what it keeps: HTTP's `Cache-Control: no-cache`.
+    Confirmed,
+}
+
+impl Freshness {
+    /// What the first request for an object asks for: what may be replaced must never come out of a cache.
+    pub fn of(path: &RepoPath) -> Self {
+        if path.is_immutable() { Self::Cached } else { Self::Confirmed }
+    }
+}
+
+/// Reads whole objects. Stores and wrappers implement [`Fetch::get_with`] alone; [`Fetch::get`] is made of it.
 #[async_trait]
 pub trait Fetch: Send + Sync + fmt::Debug {
-    /// The object at `path`.
+    /// The object at `path`. Stores without caches on the way ignore `freshness`.
     ///
     /// # Errors
     /// [`StoreErrorKind::TooLong`] for an object of more than `max_bytes`, of which no more than that is ever read.
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError>;
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError>;
+
+    /// The object at `path`, as fresh as its kind requires.
+    ///
+    /// # Errors
+    /// Those of [`Fetch::get_with`].
+    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+        self.get_with(path, max_bytes, Freshness::of(path)).await
+    }
 
     /// The store's base for messages, without secrets.
     fn location(&self) -> &str;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::host::{Host, ThisHost, chance};
 use super::limit::Pace;
 use super::lock::Guarded;
-use super::{Entry, Exclusive, Fetch, Lock, Put, Store, StoreError, StoreErrorKind, Swap, backoff};
+use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, StoreErrorKind, Swap, backoff};
 use crate::layout::RepoPath;
 
 /// Failures in a row after which a store that never answered is given up: 0.5 s of waiting.
@@ -89,10 +89,9 @@ impl Retried<dyn Store> {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
 impl<S: Fetch + ?Sized> Fetch for Retried<S> {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
-        self.again(|| self.inner.get(path, max_bytes)).await
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
+        self.again(|| self.inner.get_with(path, max_bytes, freshness)).await
     }
 
     fn location(&self) -> &str {

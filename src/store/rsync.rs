@@ -29,7 +29,7 @@ use self::host::Host;
 use self::lane::{Batch, Lane};
 use self::pull::{Get, Size};
 use self::push::{Delete, New, Replace};
-use super::{Entry, Exclusive, Fetch, Put, Store, StoreError, StoreErrorKind, Swap};
+use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
 
 /// The largest object that is compared before it is replaced.
@@ -97,7 +97,7 @@ impl Rsync {
 
 #[async_trait]
 impl Fetch for Rsync {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, _: Freshness) -> Result<Bytes, StoreError> {
         self.ask(&self.get, path, max_bytes).await
     }
 

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use self::deadline::Traffic;
 use self::error::Failure;
 use self::headers::Headers;
-use super::{Entry, Exclusive, Fetch, Put, Store, StoreError, StoreErrorKind, Swap};
+use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
 use crate::mirrors::Secret;
 
@@ -143,7 +143,7 @@ impl Inner {
 
 #[async_trait]
 impl Fetch for S3 {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, _: Freshness) -> Result<Bytes, StoreError> {
         self.0.get(path, max_bytes).await.map(|(bytes, _)| bytes)
     }
 

@@ -30,7 +30,7 @@ use self::directories::Directories;
 use self::failure::{Failure, NO_SUCH_FILE};
 use self::pool::Pool;
 use self::wire::{REMOVE, Reply, Request};
-use super::{Entry, Exclusive, Fetch, Put, Store, StoreError, StoreErrorKind, Swap};
+use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
 use crate::mirrors::Secret;
 
@@ -178,7 +178,7 @@ fn location(config: &SftpConfig, user: &str, path: &str) -> String {
 
 #[async_trait]
 impl Fetch for Sftp {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, _: Freshness) -> Result<Bytes, StoreError> {
         let at = self.path(path);
         let failure = match self.0.download(&at, max_bytes).await {
             Ok(bytes) => return Ok(bytes),

@@ -17,12 +17,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use reqwest::StatusCode;
+use reqwest::header::CACHE_CONTROL;
 use tokio::sync::OnceCell;
 
 use self::collections::Collections;
 use self::server::Server;
 use self::write::Overwrite;
-use super::{Entry, Exclusive, Fetch, Put, Store, StoreError, StoreErrorKind, Swap};
+use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
 
 pub use config::WebDavConfig;
@@ -70,9 +71,13 @@ impl WebDav {
 
 #[async_trait]
 impl Fetch for WebDav {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
         let at = path.as_str();
-        let answer = self.server.send(self.server.request("GET", at)?, at, 0).await?;
+        let mut request = self.server.request("GET", at)?;
+        if freshness == Freshness::Confirmed {
+            request = request.header(CACHE_CONTROL, "no-cache");
+        }
+        let answer = self.server.send(request, at, 0).await?;
         let refused = match answer.status() {
             StatusCode::OK => return self.server.body(at, answer, max_bytes).await,
             _ => self.server.refused("GET", at, &answer),

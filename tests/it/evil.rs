@@ -1,5 +1,6 @@
 //! A web server that does everything wrong: the first component of a path says how. Only blocks are treated like that,
-//! so that a client comes as far as wanting blocks; with `all-` before the name, heads and indexes are, too.
+//! so that a client comes as far as wanting blocks; with `all-` before the name, heads and indexes are, too, and with
+//! `index-` indexes alone.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -196,8 +197,12 @@ impl Server {
                 client.write_all(&answer("404 Not Found", "", b"")).await.ok()?;
                 continue;
             };
-            let (behaviour, all) = behaviour.strip_prefix("all-").map_or((behaviour, false), |all| (all, true));
-            let behaviour = match (behaviour, all || path.starts_with("blocks/")) {
+            let (behaviour, bad) = match (behaviour.strip_prefix("all-"), behaviour.strip_prefix("index-")) {
+                (Some(behaviour), _) => (behaviour, true),
+                (_, Some(behaviour)) => (behaviour, path.starts_with("index/")),
+                _ => (behaviour, path.starts_with("blocks/")),
+            };
+            let behaviour = match (behaviour, bad) {
                 (SOMETIMES, true) if random.below(20) == 0 => FAULTS[random.below(FAULTS.len() as u64) as usize],
                 (SOMETIMES, _) | (_, false) => "good",
                 (behaviour, true) => behaviour,

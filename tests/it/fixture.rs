@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use hfl::block::{Sealer, digests};
 use hfl::digest::Sha256;
-use hfl::head::{FileRow, Head, Seal, SealedHead, VersionRow};
+use hfl::head::{FileRow, Head, Seal, SealedHead, Trust, VersionRow};
 use hfl::index::{BlockRow, Extent, From, Header, Index};
 use hfl::layout::RepoPath;
 use hfl::name::{Name, Version};
+use hfl::read::OpenOptions;
 use hfl::sign::SecretKey;
 use hfl::split::Rule;
 use hfl::time::Timestamp;
@@ -103,7 +104,7 @@ impl Publish<'_> {
 
 fn held(base: &Path, image: &Name) -> Vec<VersionRow> {
     let Ok(file) = fs::read(base.join(RepoPath::head(image).as_str())) else { return Vec::new() };
-    let head = SealedHead::parse(&file).unwrap().verify(&hfl::head::Trust::Anyone).unwrap();
+    let head = SealedHead::parse(&file).unwrap().verify(&Trust::Anyone).unwrap();
     head.versions
 }
 
@@ -146,6 +147,11 @@ impl Cutter {
         put(&self.base, &RepoPath::block(&id), &sealed.into_file());
         From::Block { block, offset: 0 }
     }
+}
+
+/// What a reader without a memory asks for: the newest version of the image `test`.
+pub fn newest(trust: Trust) -> OpenOptions {
+    OpenOptions::new("test".parse().unwrap(), trust)
 }
 
 /// `bytes` bytes that look like an image: text, noise, repeated blocks and holes.

@@ -50,7 +50,10 @@ impl Lab {
         command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
         command.env_remove("HFL_KEY").env("HOME", self.path("home"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_CACHE_HOME").env_remove("XDG_STATE_HOME");
+        command
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_CACHE_HOME")
+            .env("XDG_STATE_HOME", self.path("home/state"));
         command
     }
 
@@ -89,7 +92,7 @@ impl Lab {
 
     /// Forgets what this lab's machine remembers of what it published, as where its mirrors are put back to an older state.
     pub fn forget(&self) {
-        let _ = fs::remove_dir_all(self.path("home/.local/state/hfl/published"));
+        let _ = fs::remove_dir_all(self.path("home/state/hfl/published"));
     }
 
     /// Files below a directory of the lab, sorted.

@@ -63,7 +63,6 @@ mod mount_panic;
 mod mount_profile;
 mod mount_root;
 mod mount_rules;
-mod mount_seen;
 mod mount_source_hang;
 mod mount_sources;
 mod mount_speed;
@@ -101,8 +100,12 @@ mod publish_trust;
 mod publish_verify;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_verify_kinds;
+mod read_proxy;
+mod read_rollback;
+mod read_rules;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod relay;
+mod restore_outputs;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 mod servers;
 mod split;

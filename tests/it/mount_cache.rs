@@ -322,3 +322,91 @@ fn a_cache_of_very_many_files_is_mounted_as_fast_as_an_empty_one() {
     assert!(took < empty * 3 + Duration::from_millis(500), "{took:?} instead of {empty:?}");
     assert!(left * 4096 <= files * 2048 && left > files / 4, "{left} of {files} files");
 }
+
+/// The files below a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().flatten();
+    entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
+}
+
+#[test]
+fn a_mirror_that_is_named_as_the_cache_keeps_all_it_has() {
+    let home = tempfile::tempdir().unwrap();
+    let base = home.path().join("a");
+    for version in 1..=6 {
+        let bytes = crate::fixture::Random(version).bytes(2 << 20);
+        Publish { version, ..Publish::default() }.write(&base, &bytes);
+    }
+    let (before, point) = (files(&base), home.path().join("point"));
+    fs::create_dir(&point).unwrap();
+    let (source, cache) = (format!("{}/test", base.display()), base.display().to_string());
+    let options = ["--unsigned", "--cache", &cache, "--cache-size", "3M", &source];
+    let socket = home.path().join("socket").display().to_string();
+    let runs = [
+        [&["fetch"][..], &options].concat(),
+        [&options[..], &[point.to_str().unwrap()]].concat(),
+        [&["nbd"][..], &options, &["--socket", &socket]].concat(),
+    ];
+    for words in runs {
+        let output = run(home.path(), &words);
+        let said = crate::lab::stderr(&output);
+        assert!(output.status.code() == Some(1) && said.contains("no cache of hfl"), "{words:?}: {said}");
+        assert!(said.contains("an empty or new directory"), "{said}");
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(files(&base), before, "{words:?}");
+    }
+}
+
+#[test]
+fn a_cache_carries_a_mark_and_nothing_is_published_there() {
+    let lab = crate::lab::Lab::new();
+    let (base, cache) = (lab.path("a"), lab.path("cache"));
+    Publish::default().write(&base, &image(2 << 20));
+    let fetch = |cache: &Path| {
+        let (source, cache) = (format!("{}/test", base.display()), cache.display().to_string());
+        run(&lab.path("home"), &["fetch", "--unsigned", "--cache", &cache, &source])
+    };
+    // A new one, the same again, and an empty file system.
+    assert!(fetch(&cache).status.success());
+    let mark = fs::read_to_string(cache.join("CACHEDIR.TAG")).unwrap();
+    assert!(mark.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n") && mark.contains("hfl"), "{mark}");
+    assert!(fetch(&cache).status.success());
+    fs::create_dir_all(lab.path("disk/lost+found")).unwrap();
+    assert!(fetch(&lab.path("disk")).status.success());
+    // Somebody else's cache, one without a mark, and a link in the place of one.
+    let others =
+        "Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag created by cargo.\n";
+    lab.write("target/CACHEDIR.TAG", others);
+    lab.write("thesis/chapter1", "mine");
+    fs::create_dir(lab.path("linked")).unwrap();
+    std::os::unix::fs::symlink(cache.join("CACHEDIR.TAG"), lab.path("linked/CACHEDIR.TAG")).unwrap();
+    for other in ["target", "thesis", "linked"] {
+        let (before, output) = (lab.files(other), fetch(&lab.path(other)));
+        assert_eq!(output.status.code(), Some(1), "{other}: {}", crate::lab::stderr(&output));
+        assert_eq!(lab.files(other), before);
+    }
+    lab.write("mirrors.toml", "[[mirror]]\nname = \"c\"\nwrite = \"./cache\"\n");
+    lab.write("one.img", image(1 << 20));
+    for words in [&["publish", "one.img", "--name", "other"][..], &["sync"], &["gc"]] {
+        let before = lab.files("cache");
+        let said = lab.fails(1, &[words, &["--to", "mirrors.toml"]].concat());
+        assert!(said.contains("is a cache of hfl-mount, no mirror"), "{words:?}: {said}");
+        assert_eq!(lab.files("cache"), before);
+    }
+}
+
+#[test]
+fn a_machine_starts_without_a_cache_rather_than_not_at_all() {
+    if cannot_mount() {
+        return;
+    }
+    let lab = Lab::new(2 << 20);
+    let other = lab.home.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("mine"), "mine").unwrap();
+    let mut mounted = lab.mount(&["--root", "--cache", other.to_str().unwrap()]);
+    lab.read(&mounted);
+    assert_eq!(files(&other), [other.join("mine")]);
+    assert!(Command::new("umount").arg(mounted.point()).status().unwrap().success());
+    assert!(mounted.status().success());
+}

@@ -147,7 +147,7 @@ async fn the_oldest_files_go_when_there_are_too_many() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cache_that_cannot_be_written_only_caches_nothing() {
     let lab = Lab::new(2 << 20, 1 << 30);
-    fs::create_dir_all(lab.cache()).unwrap();
+    drop(lab.open());
     fs::write(lab.cache().join("blocks"), "in the way").unwrap();
     let all = lab.index.blocks().len();
     assert_eq!(lab.read_all().await.0, all);

@@ -103,7 +103,7 @@ fn what_was_seen_before_is_remembered() {
         Mounted::new(home, &["--key", key_file.to_str().unwrap()], &[base.to_str().unwrap()], "test")
     };
     mount("b").end();
-    assert!(mount("a").end().contains("warning: the head of test expired"), "used before");
+    assert!(mount("a").end().contains("warning: test: the head expired"), "used before");
     fs::write(base.join("test.head"), first).unwrap();
     expect(home, &signed, 3, &["rollback", "version 2 was seen"]);
     expect(home, &["--unsigned", "HOME/a/test", "HOME/point"], 3, &["pinned key"]);

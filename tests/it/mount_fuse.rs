@@ -111,7 +111,7 @@ fn a_bad_block_is_an_error_of_its_own_reads_alone() {
     let base = home.path().join("a");
     let bad = index.blocks().len() / 2;
     flip(&base, &index, bad);
-    let mounted = Mounted::new(home.path(), &["--unsigned"], &[&text(&base)], "test");
+    let mounted = Mounted::new(home.path(), &["--unsigned", "--timeout", "1"], &[&text(&base)], "test");
     let file = fs::File::open(mounted.file()).unwrap();
     let broken = uses(&index, bad);
     let mut page = [0; 4096];

@@ -305,6 +305,84 @@ fn without_a_network_soft_fails_hard_waits_and_both_recover() {
     exported.end();
 }
 
+/// The most memory that `exported` has had in use while `work` ran, in bytes.
+fn peak_rss(exported: &Exported, work: impl FnOnce()) -> u64 {
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut peak = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                peak = peak.max(exported.rss());
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            peak
+        });
+        work();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        watch.join().unwrap()
+    })
+}
+
+#[test]
+fn what_clients_have_cached_takes_no_more_memory_than_what_they_read() {
+    const CONNECTIONS: usize = 8;
+    const REQUESTS: u64 = 16;
+    const CACHE: u16 = 5;
+    let home = tempfile::tempdir().unwrap();
+    let bytes = Random(7).bytes(96 << 20);
+    Publish { block_bytes: 1 << 20, ..Publish::default() }.write(&home.path().join("a"), &bytes);
+    let server = WebServer::new(&home.path().join("a"));
+    let source = format!("{}/test", server.url());
+    let piece = (bytes.len() as u64 / REQUESTS) as u32;
+    let all = |command: u16| {
+        let exported = Exported::new(home.path(), &["--memory", "20M"], &source);
+        let peak = peak_rss(&exported, || {
+            let mut clients: Vec<Plain> =
+                (0..CONNECTIONS).map(|_| Plain::open(exported.socket(), Speech::Structured).0).collect();
+            for client in &mut clients {
+                for n in 0..REQUESTS {
+                    client.ask(0, command, n * u64::from(piece), piece);
+                }
+            }
+            for client in &mut clients {
+                (0..REQUESTS).for_each(|_| assert_eq!(client.reply().1.error, 0));
+            }
+        });
+        exported.end();
+        peak >> 20
+    };
+    let cached = all(CACHE);
+    println!("{cached} MiB of memory for {CONNECTIONS} clients with {REQUESTS} CACHE requests each");
+    assert!(cached < 64, "{cached} MiB");
+}
+
+#[test]
+fn a_directory_that_is_away_for_a_while_is_waited_for() {
+    let (home, bytes, _) = repository();
+    let (blocks, away) = (home.path().join("a/blocks"), home.path().join("away"));
+    let exported = exported(home.path(), &["--memory", "1M"]);
+    fs::rename(&blocks, &away).unwrap();
+    let at = 12 << 20;
+    let (waited, reply) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let start = Instant::now();
+            (Plain::open(exported.socket(), Speech::Structured).0.read(at, 4 << 20), start.elapsed())
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        fs::rename(&away, &blocks).unwrap();
+        let (reply, waited) = reader.join().unwrap();
+        (waited, reply)
+    });
+    println!("waited {waited:?}");
+    assert!(reply.error == 0 && reply.data == bytes[at as usize..][..4 << 20]);
+    exported.end();
+    // And not for ever.
+    let exported = self::exported(home.path(), &["--memory", "1M", "--timeout", "1"]);
+    fs::rename(&blocks, &away).unwrap();
+    assert_eq!(Plain::open(exported.socket(), Speech::Structured).0.read(at, 4 << 20).error, EIO);
+    exported.end();
+}
+
 #[test]
 fn sockets_come_and_go() {
     let (home, _, _) = repository();

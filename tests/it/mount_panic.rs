@@ -25,7 +25,7 @@ use hfl::read::{BlockSource, Opened, ReadError};
 use hfl::store::http::HttpClient;
 use tokio::runtime::Runtime;
 
-use crate::fixture::{BLOCK_BYTES, Publish, Random};
+use crate::fixture::{BLOCK_BYTES, Publish, Random, newest};
 use crate::mounting::cannot_mount;
 
 const BLOCKS: usize = 12;
@@ -73,9 +73,7 @@ impl Lab {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let source: Source = format!("{}/test", home.path().display()).parse().unwrap();
         let sources = Sources::new(HttpClient::new().unwrap(), &[source]);
-        let image = "test".parse().unwrap();
-        let opening = hfl::read::open(sources.stores(), &image, &Trust::Anyone, None);
-        let opened = runtime.block_on(opening).unwrap();
+        let opened = runtime.block_on(hfl::read::open(sources.stores(), &newest(Trust::Anyone))).unwrap();
         let (panics, panicked) = (Arc::new(AtomicBool::new(true)), Arc::default());
         let mut lab = Self {
             runtime,

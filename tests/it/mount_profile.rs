@@ -22,7 +22,7 @@ use hfl::profile::{FirstRead, Profile};
 use hfl::store::Fetch as _;
 use hfl::store::http::{Http, HttpClient, HttpOptions};
 
-use crate::fixture::{Publish, Random, image};
+use crate::fixture::{Publish, Random, image, newest};
 use crate::lab::full;
 use crate::mounting::{Mounted, WebServer, cannot_mount};
 use crate::proxy::Proxy;
@@ -40,7 +40,7 @@ impl Client {
         let options = HttpOptions { silence_max: Duration::from_secs(5), ..HttpOptions::default() };
         let source = format!("{base}/test").parse().unwrap();
         let sources = Sources::new(HttpClient::with(&options).unwrap(), &[source]);
-        let opened = hfl::read::open(sources.stores(), &"test".parse().unwrap(), &Trust::Anyone, None).await.unwrap();
+        let opened = hfl::read::open(sources.stores(), &newest(Trust::Anyone)).await.unwrap();
         let mode = Mode::Soft(Duration::from_secs(60));
         let reading = Reading { memory_bytes, disk: None, parallel, mode, pace: Pace::default() };
         let Readable { image, gate, .. } = sources.image(&opened, reading, &(Arc::new(Silent) as Arc<dyn Observer>));

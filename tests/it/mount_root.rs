@@ -76,6 +76,33 @@ fn it_is_out_of_everybodys_reach() {
     assert_eq!(clash.status.code(), Some(2));
 }
 
+/// Everything that can be sent, but for the two that cannot be ignored and the two by which the standard library finds an
+/// overflow of a stack. 32 and 33 are the C library's own.
+fn signals() -> impl Iterator<Item = u32> {
+    let spared = [Signal::KILL, Signal::STOP, Signal::SEGV, Signal::BUS].map(|signal| signal.as_raw() as u32);
+    (1..=31).chain(34..=64).filter(move |signal| !spared.contains(signal))
+}
+
+#[test]
+fn no_signal_ends_or_stops_it() {
+    if cannot_mount() {
+        return;
+    }
+    let (home, bytes) = repository();
+    let source = [format!("{}/test", home.path().join("a").display())];
+    let mut mounted = Mounted::named(home.path(), &["--unsigned", "--no-cache", "--root"], &source, "test");
+    let pid = mounted.pid().to_string();
+    for signal in signals() {
+        assert!(Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap().success());
+        std::thread::sleep(Duration::from_millis(20));
+        let state = status(mounted.pid(), "State");
+        assert!(!state.starts_with(['T', 'Z', 'X']), "after signal {signal}: {state}");
+    }
+    assert!(mounted.is_mounted() && fs::read(mounted.file()).unwrap() == bytes);
+    assert!(Command::new("umount").arg(mounted.point()).status().unwrap().success());
+    assert!(mounted.status().success(), "unmounting ends it");
+}
+
 /// A client with mounts of its own: what is mounted over its files is mounted for nobody else.
 struct Apart {
     child: Child,

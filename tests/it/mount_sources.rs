@@ -17,7 +17,7 @@ use hfl::read::{BlockSource, ReadError, ReadErrorKind};
 use hfl::store::Fetch;
 use hfl::store::directory::Directory;
 
-use crate::fixture::{Publish, image};
+use crate::fixture::{Publish, image, newest};
 
 /// Takes its time and counts.
 #[derive(Debug, Default)]
@@ -196,8 +196,8 @@ async fn the_newest_head_of_several_sources_wins() {
     publish("new", 7);
     std::fs::create_dir(at("none")).unwrap();
     let stores = ["old", "none", "new", "old"].map(|name| Arc::new(Directory::new(at(name))) as Arc<dyn Fetch>);
-    let opened = hfl::read::open(&stores, &"test".parse().unwrap(), &Trust::Anyone, None).await.unwrap();
+    let opened = hfl::read::open(&stores, &newest(Trust::Anyone)).await.unwrap();
     assert_eq!(opened.row.version.number(), 7);
-    let none = hfl::read::open(&stores[1..2], &"test".parse().unwrap(), &Trust::Anyone, None).await;
+    let none = hfl::read::open(&stores[1..2], &newest(Trust::Anyone)).await;
     assert_eq!(none.unwrap_err().kind(), ReadErrorKind::Missing);
 }

@@ -188,7 +188,7 @@ fn a_block_device_is_an_image_and_takes_one_back() {
     lab.publish(&[&from.0, "--name", "device"]);
     let file = lab.publish(&["one.img", "--name", "device"]);
     assert_eq!(file["outcome"], "no-change", "a device is cut like a file");
-    lab.ok(&["restore", "public/device", &to.0, "-q"]);
+    lab.ok(&["restore", "public/device", &to.0, "-q", "--force"]);
     drop(to);
     assert!(fs::read(lab.path("target.img")).unwrap() == fs::read(lab.path("one.img")).unwrap());
 }

@@ -4,6 +4,7 @@
 #[cfg(feature = "webdav")]
 pub mod apache;
 pub mod authority;
+pub mod caching;
 #[cfg(feature = "webdav")]
 pub mod nginx;
 #[cfg(feature = "ftp")]

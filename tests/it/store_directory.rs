@@ -204,7 +204,8 @@ async fn a_share_is_told_from_a_disk() {
     assert_eq!(store.swap(&path("os.head"), Some(&one), two.clone().into()).await.unwrap(), Swap::Done);
     assert_eq!(store.get(&path("os.head"), 1 << 20).await.unwrap(), two);
     let store: Arc<dyn Store> = Arc::new(store);
-    let lock = hfl::store::lock::lock(&store).await.unwrap();
+    let host: Arc<dyn hfl::store::host::Host> = Arc::new(hfl::store::host::ThisHost);
+    let lock = hfl::store::lock::lock(&store, &host).await.unwrap();
     assert!(share.home.path().join("share/publish.lock").is_file());
     lock.release(true).await;
     store.sweep().await.unwrap();

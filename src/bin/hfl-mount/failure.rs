@@ -1,6 +1,6 @@
 //! What a user hears when it did not work, and the exit code.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use hfl::mount::point::PointError;
 use hfl::read::{ReadError, ReadErrorKind};
@@ -21,18 +21,24 @@ pub struct Failure {
     code: u8,
     message: String,
     hint: Option<String>,
+    may_pass: bool,
 }
 
 impl Failure {
     /// An error of this exit code.
     pub fn new(code: u8, message: impl Display) -> Self {
-        Self { code, message: message.to_string(), hint: None }
+        Self { code, message: message.to_string(), hint: None, may_pass: false }
     }
 
     /// The same, with something to do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Whether it may be over soon: see [`ReadError::may_pass`].
+    pub fn may_pass(&self) -> bool {
+        self.may_pass
     }
 
     /// The exit code.
@@ -56,16 +62,25 @@ impl Failure {
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        match error.kind() {
-            ReadErrorKind::Unverified => Self::new(UNVERIFIED, error),
-            ReadErrorKind::Store(StoreErrorKind::Unreachable) => {
-                let private = error.to_string().contains("invalid peer certificate: unknownissuer");
-                let authority = "name the mirror's certificate authority with --ca-file";
-                let other = "name a further mirror, or check the network";
-                Self::new(UNREACHABLE, error).hint(if private { authority } else { other })
-            }
-            _ => Self::new(LOCAL, error),
-        }
+        let code = match error.kind() {
+            ReadErrorKind::Unverified => UNVERIFIED,
+            ReadErrorKind::Store(StoreErrorKind::Unreachable) => UNREACHABLE,
+            _ => LOCAL,
+        };
+        let private = error.to_string().contains("invalid peer certificate: unknownissuer");
+        let hint = match error.advice() {
+            Some(advice) => Some(advice),
+            None if code != UNREACHABLE => None,
+            None if private => Some("name the mirror's certificate authority with --ca-file"),
+            None => Some("name a further mirror, or check the network"),
+        };
+        Self { hint: hint.map(str::to_owned), may_pass: error.may_pass(), ..Self::new(code, &error) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

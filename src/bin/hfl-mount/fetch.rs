@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use hfl::mount::disk::DiskStore;
+use hfl::mount::disk::{CacheError, DiskStore};
 use hfl::mount::download::{Download, DownloadError};
 use hfl::mount::kept::Kept;
 use hfl::mount::network::Pace;
@@ -17,9 +17,10 @@ use hfl::read::Opened;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::boot::own_profile;
+use crate::cache::{SIGNATURE_MAX, refused};
 use crate::failure::{Failure, LOCAL, USAGE};
 use crate::log::Log;
-use crate::opening::{cache_directory, check_seen, open, sources, trust};
+use crate::opening::{cache_directory, open, options, sources};
 use crate::origin::Origin;
 use crate::run::runtime;
 
@@ -82,18 +83,18 @@ async fn fetch(args: &FetchArgs, log: &Arc<Log>) -> Result<(), Failure> {
     if origin.caches_nothing() {
         return Err(Failure::new(USAGE, "--cache none: there is nowhere to put what is fetched"));
     }
-    let trust = trust(origin)?;
+    let options = options(origin)?;
     let mut sources = sources(origin)?;
-    let opened = open(origin, &sources, &trust, log).await?;
-    check_seen(origin, &opened, &trust, &mut sources, log)?;
+    let opened = open(origin, &mut sources, &options, log).await?;
     let directory = cache_directory(origin)
         .ok_or_else(|| Failure::new(LOCAL, "no place for a cache").hint("name one with --cache"))?;
-    let cannot = |e| Failure::new(LOCAL, format!("cache {}: {e}", directory.display()));
+    let cannot = |e: CacheError| refused(&directory, e);
     let observer: Arc<dyn Observer> = Arc::clone(log) as _;
     let disk = DiskStore::open(&directory, origin.cache_size, Arc::clone(&observer)).map_err(cannot)?;
     let kept = Kept::new(&directory);
-    kept.keep(&opened).map_err(cannot)?;
-    kept.keep_signature(sources.stores(), &opened, &trust).await;
+    kept.keep(&opened).map_err(|e| cannot(e.into()))?;
+    let signature = kept.keep_signature(sources.stores(), &opened, &options.trust);
+    let _ = tokio::time::timeout(SIGNATURE_MAX, signature).await;
     let blocks = blocks(args, &opened, &sources, &kept, log).await?;
     fits(&blocks, &opened, origin)?;
     let (started, total) = (Instant::now(), bytes_of(&blocks, &opened));

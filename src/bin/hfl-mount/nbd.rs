@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Arg, ArgGroup, ArgMatches, CommandFactory as _, FromArgMatches as _, value_parser};
-use hfl::mount::nbd::Export;
 use hfl::mount::nbd::listen::Listener;
+use hfl::mount::nbd::{Export, Hints};
 
 use crate::args::Args;
 use crate::daemon::Daemon;
@@ -89,6 +89,7 @@ pub fn run(args: &Args, place: &Place, daemon: &mut Daemon) -> Result<(), Failur
         prefetch: None,
         status: Arc::clone(&ready.status),
         observer: Arc::clone(&ready.log) as _,
+        hints: Hints::default(),
     };
     export.read_ahead(ready.readahead_bytes, ready.runtime.handle());
     // For whoever starts it from a script: the one line on the standard output.

@@ -23,6 +23,9 @@ pub struct Origin {
     /// Accept whatever the mirrors say, signed or not
     #[arg(long, conflicts_with = "key")]
     pub unsigned: bool,
+    /// Accept a version below the newest that was seen before, and remember it in its place
+    #[arg(long)]
+    pub allow_rollback: bool,
     /// Take this version instead of the newest
     #[arg(long = "version", value_name = "N", id = "image-version")]
     pub version: Option<Version>,

@@ -1,8 +1,8 @@
 //! `--root`: what becomes of a process that a root file system hangs on.
 //!
 //! It must not need what it provides. So its memory stays in RAM; the kernel does not ask it to write in order to get it
-//! more; it is not killed for want of memory, nor at shutdown together with everybody else; no signal that is sent to
-//! all ends it; and it holds on to no terminal. Sources: "Storage Daemons for the Root File System" (systemd.io),
+//! more; it is not killed for want of memory, nor at shutdown together with everybody else; no signal but SIGKILL
+//! ends it; and it holds on to no terminal. Sources: "Storage Daemons for the Root File System" (systemd.io),
 //! mlockall(2), PR_SET_IO_FLUSHER(2const), proc_pid_oom_score_adj(5).
 //!
 //! Where the system refuses one of these, a warning says so, and the rest is done.
@@ -66,10 +66,17 @@ fn lock_memory() -> rustix::io::Result<()> {
     rustix::mm::mlockall(MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
 }
 
-/// Ignores the signals that are sent to everybody at shutdown or when a terminal goes. It ends when it is unmounted, or by
-/// SIGKILL.
+/// The signals that stay as they are: two that cannot be ignored, those by which the standard library knows an overflow of
+/// a stack, and one whose default is to be ignored and which decides what becomes of children.
+const NOT_IGNORED: [i32; 5] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGBUS, libc::SIGCHLD];
+
+/// Ignores every signal that would end or stop it. A real fault in the program ends it all the same: the kernel does not
+/// ask then. It ends when it is unmounted, or by SIGKILL.
 pub fn ignore_signals() {
-    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+    // Between the ordinary ones and the first for programs, the C library has some of its own.
+    let ordinary = 1..=libc::SIGSYS;
+    let for_programs = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    for signal in ordinary.chain(for_programs).filter(|signal| !NOT_IGNORED.contains(signal)) {
         // SAFETY: no handler is installed, so nothing runs in a signal's context.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }

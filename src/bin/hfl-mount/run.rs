@@ -24,7 +24,7 @@ use crate::daemon::Daemon;
 use crate::failure::{Failure, LOCAL};
 use crate::log::Log;
 use crate::notify;
-use crate::opening::{check_seen, open_or_kept, sources, trust};
+use crate::opening::{open_or_kept, options, sources};
 use crate::origin::Origin;
 use crate::root;
 
@@ -55,18 +55,18 @@ pub struct Ready {
 pub fn ready(args: &Args) -> Result<Ready, Failure> {
     let origin = &args.origin;
     let log = Arc::new(Log::new(origin.level()));
-    let trust = trust(origin)?;
+    let options = options(origin)?;
     let runtime = runtime()?;
     let mut sources = sources(origin)?;
     let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
-    let (disk, kept) = runtime.block_on(cache::open(args, &log)).unzip();
-    let opened = runtime.block_on(open_or_kept(origin, &sources, &trust, kept.as_ref(), &log))?;
-    check_seen(origin, &opened, &trust, &mut sources, &log)?;
+    let (disk, kept) = runtime.block_on(cache::open(args, &log))?.unzip();
+    let opened = runtime.block_on(open_or_kept(origin, &mut sources, &options, kept.as_ref(), &log))?;
     if args.root {
         runtime.block_on(sources.look_up());
     }
     if let Some(kept) = &kept {
-        let keep = cache::keep(kept.clone(), opened.clone(), sources.stores().to_vec(), trust, Arc::clone(&log));
+        let keep =
+            cache::keep(kept.clone(), opened.clone(), sources.stores().to_vec(), options.trust, Arc::clone(&log));
         match args.root {
             // What holds a root file system opens nothing by a path later on: the path may lead through itself.
             true => runtime.block_on(keep),

@@ -81,10 +81,11 @@ fn classify(error: &anyhow::Error) -> (u8, Option<&str>) {
         };
         return (code, error.advice());
     }
-    let code = match error.downcast_ref::<ReadError>().map(ReadError::kind) {
+    let read = error.downcast_ref::<ReadError>();
+    let code = match read.map(ReadError::kind) {
         Some(ReadErrorKind::Unverified) => UNVERIFIED,
         Some(ReadErrorKind::Store(StoreErrorKind::Unreachable)) => UNREACHABLE,
         _ => LOCAL,
     };
-    (code, None)
+    (code, read.and_then(ReadError::advice))
 }

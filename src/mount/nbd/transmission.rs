@@ -219,12 +219,17 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Connection<W> {
         Ok(self.write(&reply).await)
     }
 
-    /// Fetches blocks into the caches. It is a hint: what does not work is found out by whoever reads.
+    /// Fetches blocks into the caches, as many at the same time as there is room for. It is a hint: what does not work is found out by whoever reads.
     async fn cache(&self, request: &Request, range: Range<u64>) -> io::Result<()> {
         let mut fetches = JoinSet::new();
         for block in self.export.image.map().blocks(range, CACHE_BLOCKS_MAX) {
             let image = Arc::clone(&self.export.image);
-            fetches.spawn(async move { image.prefetch(block).await });
+            let room = self.export.hints.room(image.map().row(block)).await;
+            fetches.spawn(async move {
+                let _room = room;
+                image.prefetch(block).await
+            });
+            while fetches.try_join_next().is_some() {}
         }
         while fetches.join_next().await.is_some() {}
         self.done(request).await

@@ -10,7 +10,7 @@ use crate::digest::Sha256;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
 use crate::publish::error::Error;
-use crate::store::{Fetch, StoreError, StoreErrorKind};
+use crate::store::{Fetch, Freshness, StoreError, StoreErrorKind};
 use crate::survey::{Flaw, ProblemKind};
 
 /// Bytes of objects under way at the same time, on all mirrors together: many mirrors must not need much memory.
@@ -88,11 +88,11 @@ pub struct Twice<'a>(pub &'a dyn Fetch);
 
 #[async_trait::async_trait]
 impl Fetch for Twice<'_> {
-    async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<Bytes, StoreError> {
-        match self.0.get(path, max_bytes).await {
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
+        match self.0.get_with(path, max_bytes, freshness).await {
             Err(e) if e.kind() == StoreErrorKind::Unreachable => {
                 tokio::time::sleep(SECOND_TRY).await;
-                self.0.get(path, max_bytes).await
+                self.0.get_with(path, max_bytes, freshness).await
             }
             done => done,
         }

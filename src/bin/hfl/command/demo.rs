@@ -16,7 +16,7 @@ use hfl::mirrors::Mirrors;
 use hfl::name::{Name, Version};
 use hfl::publish::{self, Error, Keyring, Options, Report, RestoreOptions, Silent, Work};
 use hfl::read::source::Source;
-use hfl::read::{self, Mirror};
+use hfl::read::{self, Mirror, OpenOptions};
 use hfl::split::Choice;
 
 use crate::exit;
@@ -133,8 +133,11 @@ impl Demo {
     }
 
     fn tell_cost(&self, runtime: &tokio::runtime::Runtime, first: &Report, second: &Report) -> anyhow::Result<()> {
-        let (stores, trust) = ([self.source()?.fetch()?], self.trust()?);
-        let open = |version| runtime.block_on(read::open(&stores, &self.name, &trust, Version::new(version)));
+        let (stores, opening) = ([self.source()?.fetch()?], OpenOptions::new(self.name.clone(), self.trust()?));
+        let open = |version| {
+            let opening = opening.clone().version(Version::new(version));
+            runtime.block_on(async { read::open(&stores, &opening).await })
+        };
         let (old, new) = (open(u64::from(first.version))?, open(u64::from(second.version))?);
         let delta = Delta::between(&old.index, &new.index);
         let (added, all) = (delta.added.zlib_bytes, first.new.zlib_bytes.max(1));
@@ -164,7 +167,7 @@ impl Demo {
     async fn restore(&self, url: &str, image: &Path) -> anyhow::Result<()> {
         let source: Source = url.parse()?;
         let store = source.fetch()?;
-        let opened = read::open(&[Arc::clone(&store)], &self.name, &self.trust()?, None).await?;
+        let opened = read::open(&[Arc::clone(&store)], &OpenOptions::new(self.name.clone(), self.trust()?)).await?;
         let options = RestoreOptions {
             out: self.path("restored.img"),
             seeds: vec![self.path("one.img")],

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hfl::delta::{Cell, Delta, Tally};
-use hfl::head::Trust;
 use hfl::index::{FILE_MAX_BYTES, Index};
 use hfl::name::{Name, Version};
 use hfl::publish::{Error, ErrorKind};
@@ -106,11 +105,12 @@ fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Re
     let name: Name = name.parse().map_err(|e| usage(format!("`{name}`: {e}")))?;
     let version: Version = version.parse().map_err(|e| usage(format!("`{version}`: {e}")))?;
     let mirrors = super::read_mirrors(to)?;
-    let trust: Trust = args.trust.of(&name)?;
+    let opening = args.trust.options(&name)?.version(Some(version));
     let opened = super::runtime()?.block_on(async {
         let stores = hfl::publish::readers(&super::reading(mirrors, to)).await?;
-        anyhow::Ok(read::open(&stores, &name, &trust, Some(version)).await?)
+        anyhow::Ok(read::open(&stores, &opening).await?)
     })?;
+    super::warn_of(&name, &opened.warnings);
     Ok(Loaded { file_bytes: opened.row.index_bytes, index: opened.index })
 }
 

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use hfl::head::{FileRow, Head, Trust};
 use hfl::profile::Profile;
+use hfl::read;
 use hfl::read::source::Source;
-use hfl::read::{self, ReadError};
 
 use crate::exit;
 use crate::show::{bytes, count};
@@ -27,14 +27,15 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let trust = args.trust.of(&args.source.image)?;
-    let store = args.source.fetch()?;
-    let found = super::runtime()?.block_on(read::head(&*store, &args.source.image, &trust))?;
-    let head = found.ok_or_else(|| ReadError::no_image(&*store, &args.source.image))?.head;
+    let opening = args.trust.options(&args.source.image)?;
+    let stores = [args.source.fetch()?];
+    let accepted = super::runtime()?.block_on(read::open_head(&stores, &opening))?;
+    super::warn_of(&args.source.image, &accepted.warnings);
+    let head = accepted.head;
     if args.json {
         exit::print_json(&json(&head))?;
     } else {
-        exit::print_with(|out| write_log(&head, &args.source, &trust, out))?;
+        exit::print_with(|out| write_log(&head, &args.source, &opening.trust, out))?;
     }
     Ok(ExitCode::SUCCESS)
 }

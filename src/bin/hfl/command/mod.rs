@@ -27,6 +27,7 @@ use hfl::keys::PublicKey;
 use hfl::mirrors::{FILE_MAX_BYTES, Mirrors};
 use hfl::name::Name;
 use hfl::publish::{Check, Error, ErrorKind, Keyring, Memory, Work};
+use hfl::read::{OpenOptions, StateDirectory, Warning, given_key};
 use hfl::survey::TrustPolicy;
 
 use crate::show::Verbosity;
@@ -253,6 +254,9 @@ pub struct TrustArgs {
     /// Trust whatever is there
     #[arg(long, conflicts_with = "key")]
     unsigned: bool,
+    /// Accept a version below the newest that was seen before, and remember it in its place
+    #[arg(long)]
+    allow_rollback: bool,
 }
 
 impl TrustArgs {
@@ -262,9 +266,13 @@ impl TrustArgs {
             return Ok(TrustPolicy::Anyone);
         }
         let Some(given) = &self.key else { return Ok(known_keys(work)) };
-        let text = if Path::new(given).is_file() { std::fs::read_to_string(given)? } else { given.clone() };
-        let key = text.parse().map_err(|e| Error::new(ErrorKind::Usage, format!("--key: {e}")))?;
-        Ok(TrustPolicy::Key(key))
+        Ok(TrustPolicy::Key(given_key(given)?))
+    }
+
+    /// The newest version of `image`, as this reader accepts it.
+    fn options(&self, image: &Name) -> anyhow::Result<OpenOptions> {
+        let options = OpenOptions::new(image.clone(), self.of(image)?);
+        Ok(options.state(StateDirectory::of_user()).allow_rollback(self.allow_rollback))
     }
 
     /// What is believed of `image`; without options, the public key that publishing kept for it.
@@ -288,11 +296,18 @@ fn kept_key(given: Option<&str>, image: &Name) -> anyhow::Result<Option<PublicKe
         let directory = keyring(None).directory?;
         std::fs::read_to_string(directory.join(format!("{image}.pub"))).ok()
     };
-    let text = match given {
-        Some(key) if Path::new(key).is_file() => Some(std::fs::read_to_string(key)?),
-        Some(key) => Some(key.to_owned()),
-        None => kept(),
-    };
-    let key = text.map(|text| text.parse::<PublicKey>()).transpose();
-    key.map_err(|e| Error::new(ErrorKind::Usage, format!("--key: {e}")).into())
+    let usage = |why: &dyn std::fmt::Display| Error::new(ErrorKind::Usage, format!("--key: {why}"));
+    if let Some(given) = given {
+        return Ok(Some(given_key(given).map_err(|e| usage(&e))?));
+    }
+    let key = kept().map(|text| text.parse::<PublicKey>()).transpose();
+    Ok(key.map_err(|e| usage(&e))?)
+}
+
+/// Prints what the user should know of an image that was accepted.
+fn warn_of(image: &Name, warnings: &[Warning]) {
+    for warning in warnings {
+        // Nothing can be done about a standard error that cannot be written to.
+        let _ = writeln!(std::io::stderr(), "hfl: warning: {image}: {warning}");
+    }
 }

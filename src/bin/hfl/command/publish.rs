@@ -12,6 +12,7 @@ use hfl::head::Trust;
 use hfl::name::{Label, Name};
 use hfl::profile::Profile;
 use hfl::publish::{self, BootOptions, Error, ErrorKind, MirrorReport, Options, Outcome, Report};
+use hfl::read::{self, OpenOptions};
 use hfl::split::Choice;
 
 use crate::exit;
@@ -163,7 +164,8 @@ async fn record(
         None => Trust::Anyone,
     };
     let stores = publish::readers(&options.work).await?;
-    let version = Bootable::open(&stores, &options.name, &trust, None).await?;
+    let opened = read::open(&stores, &OpenOptions::new(options.name.clone(), trust)).await?;
+    let version = Bootable::load(&stores, opened).await?;
     let has_profile = Profile::row_in(&version.opened.head, version.number()).is_some();
     if report.outcome == Outcome::NoChange && has_profile {
         return Ok(None);

@@ -20,7 +20,7 @@ use crate::show::{Show, Verbosity, bytes, count};
 pub struct Args {
     /// http(s)://HOST/PATH/NAME or DIRECTORY/NAME
     source: Source,
-    /// A new file, or a block device
+    /// A new file, or a block device that is not in use
     out: PathBuf,
     /// An image that may have some of the blocks; can be given several times
     #[arg(long, value_name = "OLD.img")]
@@ -30,7 +30,7 @@ pub struct Args {
     version: Option<Version>,
     #[command(flatten)]
     trust: super::TrustArgs,
-    /// Replace a file that exists
+    /// Replace a file that exists, or what is on the device
     #[arg(long)]
     force: bool,
     /// Report as JSON
@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let trust = args.trust.of(&args.source.image)?;
+    let opening = args.trust.options(&args.source.image)?.version(args.version);
     let store = args.source.fetch()?;
     let cancel = super::cancel_on_signal()?;
     let show = Arc::new(Show::new(Verbosity::of(args.quiet || args.json, false)));
@@ -50,7 +50,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = RestoreOptions { out: args.out.clone(), seeds: args.seed, force: args.force, jobs };
     let progress = show.clone();
     let report = super::runtime()?.block_on(async {
-        let opened = read::open(std::slice::from_ref(&store), &args.source.image, &trust, args.version).await?;
+        let opened = read::open(std::slice::from_ref(&store), &opening).await?;
+        super::warn_of(&args.source.image, &opened.warnings);
         let source: Arc<dyn BlockSource> = Arc::new(Mirror(store));
         anyhow::Ok(publish::restore(&opened, source, options, progress, cancel).await?)
     });

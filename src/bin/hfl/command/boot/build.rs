@@ -10,6 +10,7 @@ use hfl::layout::BootFile;
 use hfl::mirrors::Mirrors;
 use hfl::name::{Name, Version};
 use hfl::publish::Error;
+use hfl::store::atomic_file;
 use serde::Serialize;
 
 use super::super as command;
@@ -134,7 +135,8 @@ fn write(out: &Path, built: &Built) -> Result<(PathBuf, PathBuf), Error> {
     std::fs::create_dir_all(out).map_err(|e| Error::io(out, &e))?;
     let write = |name: &str, bytes: &[u8]| {
         let path = out.join(name);
-        std::fs::write(&path, bytes).map_err(|e| Error::io(&path, &e)).map(|()| path)
+        let written = atomic_file::check_output(&path).and_then(|()| atomic_file::replace(&path, bytes));
+        written.map_err(|e| Error::io(&path, &e)).map(|()| path)
     };
     Ok((write(BootFile::Kernel.name(), &built.kernel)?, write(BootFile::Miniroot.name(), &built.miniroot)?))
 }

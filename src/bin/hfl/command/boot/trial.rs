@@ -13,8 +13,9 @@ use hfl::emulate::{self, Accelerator, Bootable, Observer, Options, Report, Wire}
 use hfl::name::{Name, Version};
 use hfl::profile::Profile;
 use hfl::publish::{Error, ErrorKind};
+use hfl::read;
 use hfl::read::source::Source;
-use hfl::store::Fetch;
+use hfl::store::{Fetch, atomic_file};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super as command;
@@ -93,18 +94,22 @@ const MEMORY_MIB: u32 = 1024;
 const PROCESSORS: u32 = 2;
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &args.record {
+        atomic_file::check_output(path).map_err(|e| Error::io(path, &e))?;
+    }
     let cancel = command::cancel_on_signal()?;
     let options = args.options();
     let view = View::new(args.serial, args.quiet);
     let (report, profile) = command::runtime()?.block_on(async {
         let (stores, name, version) = args.places().await?;
-        let trust = args.trust.of(&name)?;
-        let version = Bootable::open(&stores, &name, &trust, version).await?;
+        let opened = read::open(&stores, &args.trust.options(&name)?.version(version)).await?;
+        command::warn_of(&name, &opened.warnings);
+        let version = Bootable::load(&stores, opened).await?;
         anyhow::Ok(emulate::boot(&version, &stores, &options, &view, &cancel).await?)
     })?;
     drop(view);
     if let (Some(path), Some(profile), true) = (&args.record, &profile, report.reached) {
-        std::fs::write(path, profile.to_bytes()).map_err(|e| Error::io(path, &e))?;
+        atomic_file::replace(path, &profile.to_bytes()).map_err(|e| Error::io(path, &e))?;
     }
     if args.json {
         exit::print_json(&report)?;

@@ -2,8 +2,9 @@
 
 use hfl::digest::Sha256;
 use hfl::head::{Head, Trust, VersionRow};
-use hfl::mount::seen::{self, Refused, Seen, Verdict};
 use hfl::name::Version;
+use hfl::read::rollback::{Refused, Verdict, VersionHistory};
+use hfl::read::{StateDirectory, StateError};
 use hfl::sign::SecretKey;
 use hfl::time::Timestamp;
 
@@ -40,8 +41,8 @@ fn places(names: &[&str]) -> Vec<String> {
     names.iter().map(|&n| n.to_owned()).collect()
 }
 
-fn seen(newest: u32, trust: &Trust, at: &[&str]) -> Seen {
-    let mut seen = Seen::default();
+fn seen(newest: u32, trust: &Trust, at: &[&str]) -> VersionHistory {
+    let mut seen = VersionHistory::default();
     seen.remember(&head(newest, "", None), trust, &places(at));
     seen
 }
@@ -81,7 +82,7 @@ fn an_image_that_was_signed_is_not_accepted_unsigned() {
 fn an_expired_head_is_refused_at_first_and_a_warning_later() {
     let expired = head(5, "", Some(1_000_000));
     let at = places(&["a"]);
-    let refused = Seen::default().judge(&expired, &Trust::Anyone, &at, now());
+    let refused = VersionHistory::default().judge(&expired, &Trust::Anyone, &at, now());
     assert_eq!(refused, Err(Refused::Expired(Timestamp::from_unix(1_000_000))));
     let verdict = seen(5, &Trust::Anyone, &["a"]).judge(&expired, &Trust::Anyone, &at, now());
     assert_eq!(verdict, Ok(Verdict::Expired(Timestamp::from_unix(1_000_000))));
@@ -89,14 +90,74 @@ fn an_expired_head_is_refused_at_first_and_a_warning_later() {
 
 #[test]
 fn what_is_remembered_survives_on_disk() {
-    let state = tempfile::tempdir().unwrap();
-    let image = "test".parse().unwrap();
-    assert_eq!(seen::load(state.path(), &image).unwrap(), Seen::default());
+    let directory = tempfile::tempdir().unwrap();
+    let (state, image) = (StateDirectory::new(directory.path()), "test".parse().unwrap());
+    assert_eq!(state.load(&image).unwrap(), VersionHistory::default());
     let key = Trust::Key(SecretKey::generate().unwrap().0.public().clone());
     let mut seen = seen(5, &key, &["https://a.example/hfl/", "/with a space/x"]);
     seen.remember(&head(3, "", None), &Trust::Anyone, &places(&["/with a space/y"]));
-    seen::store(state.path(), &image, &seen).unwrap();
-    assert_eq!(seen::load(state.path(), &image).unwrap(), seen);
-    std::fs::write(state.path().join("seen/test"), "HFL-SEEN 1\nnewest what\n").unwrap();
-    assert!(seen::load(state.path(), &image).is_err());
+    let set = |history: &mut VersionHistory| {
+        *history = seen.clone();
+        Ok(())
+    };
+    state.update(&image, set).unwrap();
+    assert_eq!(state.load(&image).unwrap(), seen);
+}
+
+#[test]
+fn a_memory_that_is_damaged_is_an_error_and_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, image) = (StateDirectory::new(directory.path()), "test".parse().unwrap());
+    std::fs::create_dir_all(directory.path().join("seen")).unwrap();
+    for damaged in ["HFL-SEEN 1\nnewest what\n", "", "\0\0\0"] {
+        std::fs::write(state.file(&image), damaged).unwrap();
+        assert!(matches!(state.load(&image), Err(StateError::Unreadable { .. })));
+        assert!(matches!(state.update(&image, |_| Ok(())), Err(StateError::Unreadable { .. })));
+        assert_eq!(std::fs::read(state.file(&image)).unwrap(), damaged.as_bytes());
+    }
+}
+
+/// Each of many readers remembers a place of its own, all at once: without a lock around loading and storing, most of
+/// them would be lost.
+#[test]
+fn readers_that_remember_at_the_same_time_lose_nothing() {
+    const READERS: usize = 8;
+    const EACH: usize = 10;
+    let directory = tempfile::tempdir().unwrap();
+    let (state, image) = (StateDirectory::new(directory.path()), "test".parse().unwrap());
+    std::thread::scope(|scope| {
+        for reader in 0..READERS {
+            let (state, image) = (&state, &image);
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let place = places(&[&format!("/{reader}/{number}")]);
+                    let remember = |history: &mut VersionHistory| {
+                        history.remember(&head(5, "", None), &Trust::Anyone, &place);
+                        Ok(())
+                    };
+                    state.update(image, remember).unwrap();
+                }
+            });
+        }
+    });
+    let history = state.load(&image).unwrap();
+    for reader in 0..READERS {
+        for number in 0..EACH {
+            let place = places(&[&format!("/{reader}/{number}")]);
+            assert!(history.is_newest_seen(&head(5, "", None), &Trust::Anyone, &place), "{place:?} is forgotten");
+        }
+    }
+}
+
+#[test]
+fn unsigned_heads_cannot_make_the_memory_grow_for_ever_and_keys_are_kept() {
+    let key = Trust::Key(SecretKey::generate().unwrap().0.public().clone());
+    let mut history = seen(5, &key, &["a"]);
+    for round in 0..100 {
+        let many: Vec<String> = (0..256).map(|n| format!("https://{round}-{n}.example/{}/", "x".repeat(100))).collect();
+        history.remember(&head(9, "", None), &Trust::Anyone, &many);
+    }
+    println!("{} bytes", history.text().len());
+    assert!(history.text().len() < 1 << 20 && VersionHistory::parse(&history.text()).as_ref() == Some(&history));
+    assert!(history.judge(&head(4, "", None), &key, &places(&["b"]), now()).is_err());
 }

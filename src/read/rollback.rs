@@ -1,4 +1,5 @@
-//! What a client remembers of an image between runs, so that nobody can take it back to an older version.
+//! Rollback protection: what a reader remembers of an image between runs, so that no mirror can take it back to an older
+//! version.
 //!
 //! One small file for each image name:
 //!
@@ -9,23 +10,22 @@
 //! signed https://a.example/                 this place had the image signed by a key that was pinned
 //! ```
 //!
-//! [`Seen`] decides purely; [`load`] and [`store`] are the only functions here that touch a disk.
+//! [`VersionHistory`] decides purely; [`StateDirectory`](super::StateDirectory) keeps it on a disk.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
 
 use crate::digest::Sha256;
 use crate::head::{Head, Trust};
-use crate::name::{Name, Version};
+use crate::keys::PublicKey;
+use crate::name::Version;
 use crate::time::Timestamp;
 
 const FIRST_LINE: &str = "HFL-SEEN 1";
-/// More is no state of ours.
-const FILE_MAX_BYTES: u64 = 1 << 20;
+/// The most that is remembered of unsigned images by their places, in bytes of text. Unsigned heads can name as many places
+/// as they like; what was seen by a key is never dropped for them.
+const PLACES_MAX_BYTES: usize = 256 << 10;
 
-/// The newest version that somebody vouched for.
+/// The newest version that a key or a place vouched for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Newest {
     version: Version,
@@ -36,7 +36,7 @@ struct Newest {
 
 /// Everything remembered of one image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct VersionHistory {
     newest: Vec<Newest>,
     signed: Vec<String>,
 }
@@ -56,11 +56,21 @@ pub enum Refused {
     #[error("equivocation: version {0} is not the one that was seen before under this number")]
     Equivocation(Version),
     /// No proof is asked for where there was one.
-    #[error("this image was mounted with a pinned key before, so it is not accepted unsigned")]
+    #[error("this image was read with a pinned key before, so it is not accepted unsigned")]
     WasSigned,
+    /// An unsigned copy in a cache, of which nothing proves that it is this image.
+    #[error("the cache has an unsigned version {0} that is not the one that was seen last")]
+    NotTheNewestSeen(Version),
     /// Out of date, and nothing is known of the image.
     #[error("the head expired at {0}, and this image was never used here before")]
     Expired(Timestamp),
+}
+
+impl Refused {
+    /// Whether it is what a publisher who started anew looks like, too: a person may know better and accept it.
+    pub fn is_rollback(&self) -> bool {
+        matches!(self, Self::Rollback { .. } | Self::Equivocation(_))
+    }
 }
 
 /// A head that passes, and what its user should know.
@@ -72,7 +82,7 @@ pub enum Verdict {
     Expired(Timestamp),
 }
 
-impl Seen {
+impl VersionHistory {
     /// Judges a believed head of an image from `places`, at the time `now`.
     ///
     /// # Errors
@@ -95,7 +105,7 @@ impl Seen {
 
     /// Whether exactly this head's newest version was the newest seen from one of these places, or by this key: what an
     /// unsigned head from anywhere else has to show.
-    pub fn knows(&self, head: &Head, trust: &Trust, places: &[String]) -> bool {
+    pub fn is_newest_seen(&self, head: &Head, trust: &Trust, places: &[String]) -> bool {
         let (vouchers, row) = (vouchers(trust, places), head.newest());
         let is_it = |n: &Newest| n.version == row.version && n.index == row.index_sha256;
         self.newest.iter().any(|n| vouchers.contains(&n.voucher) && is_it(n))
@@ -113,12 +123,31 @@ impl Seen {
             let new: Vec<String> = new.cloned().collect();
             self.signed.extend(new);
         }
+        self.drop_oldest_places();
+    }
+
+    /// Keeps the memory of places within its limit.
+    fn drop_oldest_places(&mut self) {
+        let is_place = |n: &Newest| n.voucher.parse::<PublicKey>().is_err();
+        let bytes = |n: &Newest| format!("newest {} {} {}\n", n.version, n.index, n.voucher).len();
+        let mut held: usize = self.newest.iter().filter(|n| is_place(n)).map(bytes).sum();
+        self.newest.retain(|n| {
+            let goes = held > PLACES_MAX_BYTES && is_place(n);
+            held -= if goes { bytes(n) } else { 0 };
+            !goes
+        });
+        let mut held: usize = self.signed.iter().map(String::len).sum();
+        self.signed.retain(|place| {
+            let goes = held > PLACES_MAX_BYTES;
+            held -= if goes { place.len() } else { 0 };
+            !goes
+        });
     }
 
     /// Reads the text form; `None` for anything else.
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
-        let mut seen = Seen::default();
+        let mut seen = Self::default();
         lines.next().filter(|&line| line == FIRST_LINE)?;
         for line in lines {
             match line.split_once(' ')? {
@@ -134,7 +163,8 @@ impl Seen {
         Some(seen)
     }
 
-    fn text(&self) -> String {
+    /// The text form.
+    pub fn text(&self) -> String {
         let mut text = format!("{FIRST_LINE}\n");
         for Newest { version, index, voucher } in &self.newest {
             let _ = writeln!(text, "newest {version} {index} {voucher}");
@@ -165,43 +195,4 @@ fn vouchers(trust: &Trust, places: &[String]) -> Vec<String> {
         Trust::Key(key) => vec![key.to_string()],
         Trust::Anyone => places.to_vec(),
     }
-}
-
-fn path(state: &Path, image: &Name) -> PathBuf {
-    state.join("seen").join(image.as_str())
-}
-
-/// What is remembered of `image` in the directory `state`; nothing where there is no file.
-///
-/// # Errors
-/// When there is one that cannot be read.
-pub fn load(state: &Path, image: &Name) -> io::Result<Seen> {
-    let path = path(state, image);
-    let file = match File::open(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Seen::default()),
-        file => file?,
-    };
-    let mut text = String::new();
-    file.take(FILE_MAX_BYTES).read_to_string(&mut text)?;
-    Seen::parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a record of a seen image"))
-}
-
-/// Replaces what is remembered of `image`, so that a power cut leaves the old or the new.
-///
-/// # Errors
-/// Those of the file system.
-pub fn store(state: &Path, image: &Name, seen: &Seen) -> io::Result<()> {
-    let path = path(state, image);
-    let directory = path.parent().unwrap_or(state);
-    std::fs::create_dir_all(directory)?;
-    let temporary = directory.join(format!(".{image}.{}", std::process::id()));
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(seen.text().as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, &path)
-    });
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
 }

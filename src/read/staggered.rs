@@ -1,0 +1,63 @@
+//! Asks several stores, a few at first and more the longer no good answer comes, so that one that hangs or trickles delays
+//! nothing while others answer.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Requests of which some run and the others wait for their turn. Dropping it ends those that run.
+pub(super) struct Staggered<F: Future> {
+    waiting: VecDeque<F>,
+    running: JoinSet<F::Output>,
+    /// How many may run at this moment, and how many more at the end of each pause.
+    at_once: usize,
+    step: usize,
+    pause: Duration,
+    more_at: Instant,
+}
+
+impl<F> Staggered<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    /// Has `at_once` of them run, so many more after `pause`, and again after pauses that double each time. One that has
+    /// ended makes room for the next at once.
+    pub fn new(requests: impl IntoIterator<Item = F>, at_once: usize, pause: Duration) -> Self {
+        let waiting = requests.into_iter().collect();
+        Self { waiting, running: JoinSet::new(), at_once, step: at_once, pause, more_at: Instant::now() + pause }
+    }
+
+    /// Starts no further requests; those that run go on.
+    pub fn start_no_more(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// The next answer; `None` when all have answered.
+    pub async fn next(&mut self) -> Option<F::Output> {
+        loop {
+            self.start();
+            tokio::select! {
+                ended = self.running.join_next() => match ended? {
+                    Ok(answer) => return Some(answer),
+                    Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+                    Err(_) => {}
+                },
+                () = tokio::time::sleep_until(self.more_at), if !self.waiting.is_empty() => {
+                    self.at_once += self.step;
+                    self.pause *= 2;
+                    self.more_at += self.pause;
+                }
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        while self.running.len() < self.at_once {
+            let Some(request) = self.waiting.pop_front() else { return };
+            self.running.spawn(request);
+        }
+    }
+}
