@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -21,6 +21,7 @@ use super::error::Error;
 use crate::digest::Sha256;
 use crate::head::Trust;
 use crate::name::{Name, Version};
+use crate::store::atomic_file;
 
 const FIRST_LINE: &str = "HFL-PUBLISHED 1";
 /// A longer file is not one of these.
@@ -137,7 +138,7 @@ impl Memory {
         if lines == before {
             return Ok(());
         }
-        write(directory, &file, &text(&lines)).map_err(|e| Error::io(&file, &e))
+        atomic_file::replace(&file, text(&lines).as_bytes()).map_err(|e| Error::io(&file, &e))
     }
 }
 
@@ -146,14 +147,6 @@ fn voucher(trust: &Trust) -> String {
         Trust::Key(key) => key.to_string(),
         Trust::Anyone => UNSIGNED.to_owned(),
     }
-}
-
-fn write(directory: &Path, file: &Path, text: &str) -> io::Result<()> {
-    let mut new = tempfile::NamedTempFile::new_in(directory)?;
-    new.write_all(text.as_bytes())?;
-    new.as_file().sync_all()?;
-    new.persist(file).map_err(|e| e.error)?;
-    File::open(directory)?.sync_all()
 }
 
 fn load(file: &Path) -> Result<Vec<Line>, Error> {

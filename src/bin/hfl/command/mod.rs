@@ -27,7 +27,7 @@ use hfl::keys::PublicKey;
 use hfl::mirrors::{FILE_MAX_BYTES, Mirrors};
 use hfl::name::Name;
 use hfl::publish::{Check, Error, ErrorKind, Keyring, Memory, Work};
-use hfl::read::{OpenOptions, StateDirectory, Warning, given_key};
+use hfl::read::{OpenOptions, StateDirectory, Warning, given_key, user_directory};
 use hfl::survey::TrustPolicy;
 
 use crate::show::Verbosity;
@@ -226,7 +226,7 @@ fn work(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Work {
     let mut work = Work::new(mirrors, relative_to, keyring);
     work.dry_run = change.dry_run;
     work.first = change.first;
-    work.memory = Memory::below(xdg("XDG_STATE_HOME", ".local/state").map(|state| state.join("hfl")).as_deref());
+    work.memory = Memory::below(user_directory("XDG_STATE_HOME", ".local/state", "/var/lib/hfl").as_deref());
     work.min_mirrors = delivery.min_mirrors;
     work.patience = delivery.patience.into();
     work.check = if delivery.check == "list" { Check::List } else { Check::Head };
