@@ -5,7 +5,7 @@
 //!
 //! - layer 0, the vocabulary: [`block`], [`index`], [`head`], [`profile`], [`layout`], [`delta`], [`split`], [`mirrors`], [`keys`] and
 //!   the words they are made of. Pure: no files, sockets, clocks or threads; it fails on bad bytes and nothing else.
-//! - layer 1, [`child`]: programs that are started; [`store`]: bytes at relative paths; [`read`] on top of it: verified
+//! - layer 1, [`child`]: programs that are started; `bridge`: work that blocks; [`store`]: bytes at relative paths; [`read`] on top of it: verified
 //!   objects from a store, and nothing else; [`survey`]: what all mirrors of a repository hold, and whom to trust.
 //! - layer 2, [`boot`], what a machine starts from, made out of an image, and the templates that it and others render; above
 //!   them [`publish`], and beside them [`mount`]: the operations. What publishes and what mounts do not know each other.
@@ -15,6 +15,7 @@
 #![warn(missing_docs)]
 
 pub mod block;
+mod bridge;
 pub mod child;
 pub mod delta;
 pub mod digest;

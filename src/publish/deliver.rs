@@ -18,6 +18,7 @@ use super::remake::Remake;
 use super::report::MirrorReport;
 use super::session::{Session, Uploads};
 use super::upload::{Job, Sent, Stop, Uploader};
+use crate::bridge;
 use crate::head::Trust;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
@@ -134,6 +135,7 @@ impl Session<'_> {
                     }
                 };
                 tokio::select! {
+                    biased;
                     Some((i, outcome)) = running.next() => {
                         lagging.remove(&i);
                         ready += usize::from(outcome.is_ok());
@@ -211,12 +213,11 @@ impl Session<'_> {
     async fn remake(&self, mirror: &OpenMirror, remake: Remake, rows: Vec<BlockRow>) -> Result<Sent, Error> {
         let upload = Uploader::start(mirror, Arc::clone(&self.repository.watch.progress));
         let cancel = Arc::clone(&self.repository.watch.cancel);
-        let pass = tokio::task::spawn_blocking(move || {
+        let pass = bridge::blocking(move || {
             let made = remake.run(&rows, &cancel, &|spooled| upload.send(Job::New(Arc::new(spooled))));
             made.map(|()| upload)
         });
-        let upload = pass.await.unwrap_or_else(|e| Err(Error::local(format!("the second pass failed: {e}"))))?;
-        upload.finish().await
+        pass.await?.finish().await
     }
 
     async fn switch(&self, plan: &Plan, pages: &[Object], i: usize) -> Result<Files, Error> {

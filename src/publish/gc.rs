@@ -67,6 +67,7 @@ pub async fn gc(options: GcOptions, progress: Arc<dyn Progress>, cancel: Arc<Ato
     let watch = Watch { progress, cancel: Arc::clone(&cancel) };
     let mut repository = Repository::open(options.work.clone(), policy, look, watch).await?;
     let report = tokio::select! {
+        biased;
         report = run(&options, &mut repository) => report,
         () = cancelled(&cancel) => Err(Error::interrupted()),
     };

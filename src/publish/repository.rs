@@ -82,6 +82,7 @@ impl Repository {
         let cancel = Arc::clone(&watch.cancel);
         let mut repository = Self { work, mirrors, views: Vec::new(), policy, watch };
         let entered = tokio::select! {
+            biased;
             entered = repository.enter(&look) => entered,
             () = cancelled(&cancel) => Err(Error::interrupted()),
         };

@@ -22,6 +22,7 @@ use super::spool::{Spool, Spooled};
 use super::sync::Planned;
 use super::upload::{Job, Uploader};
 use crate::block::LEVEL_DEFAULT;
+use crate::bridge;
 use crate::split::{Choice, Rule};
 
 /// Publishes an image.
@@ -52,8 +53,7 @@ pub async fn publish(options: Options, progress: Arc<dyn Progress>, cancel: Arc<
 async fn gather(options: &Options) -> Result<Option<BootFiles>, Error> {
     let Some(boot) = options.boot.clone() else { return Ok(None) };
     let (image, clients, templates) = (options.image.clone(), options.work.clients(), options.work.templates());
-    let gathered = tokio::task::spawn_blocking(move || BootFiles::gather(&boot, &image, clients, templates));
-    gathered.await.unwrap_or_else(|e| Err(Error::local(format!("taking the kernel out failed: {e}")))).map(Some)
+    bridge::blocking(move || BootFiles::gather(&boot, &image, clients, templates)).await.map(Some)
 }
 
 async fn steps(
@@ -102,7 +102,7 @@ async fn pass(
     let up = session.mirrors().iter().enumerate().filter(|(_, m)| m.is_up());
     let mirrors: MirrorSet = up.map(|(i, _)| i).collect();
     let shared = (Arc::clone(&known), Arc::clone(&uploads));
-    let pass = tokio::task::spawn_blocking(move || {
+    let pass = bridge::blocking(move || {
         let (known, uploads) = shared;
         let deliver = |spooled: Spooled| send_to_all(Arc::new(spooled), &uploads, &known);
         let (cancel, progress) = (&*watch.cancel, &*watch.progress);
@@ -111,7 +111,7 @@ async fn pass(
             cut::Options { rule, level, jobs, known: &known, mirrors, spool: &spool, full: &full, cancel, progress };
         cut::cut(&image, &options, &deliver)
     });
-    let cut = pass.await.unwrap_or_else(|e| Err(Error::local(format!("the pass over the image failed: {e}"))));
+    let cut = pass.await;
     session.base.known = Arc::try_unwrap(known).unwrap_or_default();
     let uploads = Arc::try_unwrap(uploads).map_err(|_| Error::local("the uploads are still shared"))?;
     match cut {

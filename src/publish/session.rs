@@ -23,6 +23,7 @@ use super::report::{MirrorReport, Report};
 use super::repository::Repository;
 use super::sync::Planned;
 use super::upload::{Sent, Uploader};
+use crate::bridge;
 use crate::head::{Head, Trust};
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
@@ -283,15 +284,14 @@ impl<'a> Session<'a> {
         let next = self.base.next_version()?;
         let (image, head) = (self.name.clone(), self.base.head.clone());
         let key = self.key.as_ref().map(|found| found.key.public().clone());
-        let made = tokio::task::spawn_blocking(move || {
+        let made = bridge::blocking(move || {
             let same = match &head {
                 None => false,
                 Some(head) => boot_files::are_named(head, &files.of(&image, head.newest().version, key.as_ref())?),
             };
-            Ok((files.of(&image, next, key.as_ref())?, !same))
+            Ok::<_, Error>((files.of(&image, next, key.as_ref())?, !same))
         });
-        let made = made.await.unwrap_or_else(|e| Err(Error::local(format!("making the miniroot failed: {e}"))));
-        let (boot, changed) = made?;
+        let (boot, changed) = made.await?;
         self.boot = boot;
         Ok(changed)
     }

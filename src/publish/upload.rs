@@ -17,6 +17,7 @@ use super::mirror::OpenMirror;
 use super::presence::{Presence, is_right};
 use super::progress::{Event, Progress};
 use super::spool::Spooled;
+use crate::bridge;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
 use crate::read;
@@ -285,8 +286,7 @@ impl Sender {
 
 async fn read_spooled(spooled: &Arc<Spooled>) -> Result<Bytes, Error> {
     let spooled = Arc::clone(spooled);
-    let read = tokio::task::spawn_blocking(move || spooled.read()).await;
-    let read = read.map_err(|e| Error::local(e.to_string()))?;
+    let read = bridge::blocking(move || spooled.read()).await;
     read.map_err(|e| Error::local(format!("the spool file: {e}")))
 }
 

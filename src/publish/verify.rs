@@ -65,6 +65,7 @@ pub async fn verify(
 ) -> Result<VerifyReport, Error> {
     let mut run = Run::open(options, Watch { progress, cancel: Arc::clone(&cancel) }).await?;
     let done = tokio::select! {
+        biased;
         report = run.work() => report,
         () = cancelled(&cancel) => Err(Error::interrupted()),
     };

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::block::{BadBlock, Block, unwrapped, zlib_max_bytes};
+use crate::bridge;
 use crate::digest::Sha256;
 use crate::head::{HEAD_MAX_BYTES, Head, SealedHead, Trust, VersionRow};
 use crate::index::{BlockRow, Index};
@@ -190,9 +191,7 @@ pub async fn block(store: &dyn Fetch, row: &BlockRow) -> Result<(Block, Bytes), 
     let max_bytes = zlib_max_bytes(row.bytes);
     let row = *row;
     let checked = get_checked(store, &path, max_bytes + max_bytes / WRAPPER_PART, |file| async move {
-        // On a thread that may be busy for a while.
-        let opened = tokio::task::spawn_blocking(move || open_block(&row, file)).await;
-        opened.map_err(|e| e.to_string()).and_then(|opened| opened.map_err(|e| e.to_string()))
+        bridge::blocking(move || open_block(&row, file)).await.map_err(|e| e.to_string())
     });
     checked.await
 }

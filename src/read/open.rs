@@ -10,6 +10,7 @@ use super::options::{OpenOptions, Warning};
 use super::rollback::VersionHistory;
 use super::staggered::Staggered;
 use super::{FoundHead, ReadError, StateError, head, index};
+use crate::bridge::blocking;
 use crate::head::{Head, VersionRow};
 use crate::index::Index;
 use crate::store::Fetch;
@@ -100,16 +101,6 @@ fn places(stores: &[Arc<dyn Fetch>]) -> Vec<String> {
 
 fn now() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
-}
-
-/// Does `work` on a thread that may wait for a disk.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-        // The runtime is being shut down, and nobody waits for this any more.
-        Err(_) => std::future::pending().await,
-    }
 }
 
 /// An acceptable head, and the store that it came from.

@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 7] = [
         "time",
         "url",
     ],
-    &["child", "store"],
+    &["bridge", "child", "store"],
     &["read"],
     &["survey"],
     &["boot", "template"],

@@ -2,7 +2,6 @@
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use rand::seq::SliceRandom as _;
 
 use super::examine;
 use super::ledger::{Finding, Ledger, Object};
@@ -60,7 +59,8 @@ pub async fn check(
     let rows = sorted.likely.len() + sorted.odd.len() + sorted.unlisted.len();
     ledger.checked.objects += rows as u64;
     ask(run, mirror, &mut sorted, ledger).await?;
-    sorted.likely.shuffle(&mut rand::rng());
+    let host = &run.options.work.host;
+    sorted.likely.sort_by_cached_key(|_| host.random());
     let sample = run.options.sample;
     let likely = if run.options.deep { &sorted.likely[..] } else { &sorted.likely[..sample.min(sorted.likely.len())] };
     let mut right = read(run, mirror, likely, ledger).await?;

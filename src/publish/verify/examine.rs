@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::block::{BadBlock, Block, zlib_max_bytes};
+use crate::bridge;
 use crate::digest::Sha256;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
@@ -67,8 +68,7 @@ pub async fn block(reader: &dyn Fetch, row: &BlockRow) -> Examined<Bytes> {
         Err(e) => return Ok(Err(Flaw::of(e)?)),
     };
     let (row, copy) = (*row, file.clone());
-    let opened = tokio::task::spawn_blocking(move || Block::open(&row, &copy).map(drop)).await;
-    let opened = opened.map_err(|e| Error::local(e.to_string()))?;
+    let opened = bridge::blocking(move || Block::open(&row, &copy).map(drop)).await;
     Ok(opened.map(|()| file.clone()).map_err(|why| bad_block(&row, file.len() as u64, &why)))
 }
 

@@ -8,6 +8,7 @@ use super::ledger::{Ledger, Object};
 use super::run::Run;
 use super::shelf::Shelf;
 use crate::block::LEVEL_DEFAULT;
+use crate::bridge;
 use crate::digest::BlockId;
 use crate::index::BlockRow;
 use crate::publish::error::Error;
@@ -51,12 +52,12 @@ async fn make(run: &Run, rules: &[Rule], rows: Vec<BlockRow>) -> Result<HashMap<
         let (image, spool) = (seed.clone(), Arc::clone(&spool));
         let remake = Remake { image, rule, level: LEVEL_DEFAULT, jobs, spool };
         let (made, rows, cancel) = (Arc::clone(&made), Arc::clone(&rows), run.cancel());
-        let pass = tokio::task::spawn_blocking(move || {
+        let pass = bridge::blocking(move || {
             remake.run(&rows, &cancel, &|block: Spooled| {
                 made.lock().unwrap_or_else(PoisonError::into_inner).insert(block.row().id, block);
             })
         });
-        pass.await.map_err(|e| Error::local(e.to_string()))??;
+        pass.await?;
     }
     let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(std::mem::take(&mut *made))
