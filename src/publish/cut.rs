@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::cores;
 use super::error::Error;
 use super::image::Image;
-use super::known::{Known, MirrorSet, collision};
+use super::known::{Known, KnownBlock, MirrorSet, collision};
 use super::progress::{Event, Fate, Progress};
 use super::spool::{Spool, Spooled};
 use crate::block::{Sealer, digests};
@@ -17,6 +17,7 @@ use crate::delta::Tally;
 use crate::digest::BlockId;
 use crate::index::{BlockRow, Extent, From, Index};
 use crate::split::{Cut, Rule};
+use crate::weaken::{self, Weakness};
 
 /// How the pass is done.
 pub struct Options<'a> {
@@ -115,7 +116,7 @@ impl Ledger<'_> {
         let (place, first) = self.enter(row, &cut)?;
         let fate = match (first, found) {
             (false, _) => Fate::Again,
-            (true, Some(known)) if known.holders.contains_all(self.options.mirrors) => Fate::Known,
+            (true, Some(known)) if self.is_held(known) => Fate::Known,
             (true, _) => {
                 self.seal(place, &cut, row, sealer)?;
                 Fate::New
@@ -123,6 +124,12 @@ impl Ledger<'_> {
         };
         self.options.progress.event(Event::Block { bytes, fate });
         Ok(())
+    }
+
+    /// Whether every mirror holds a block, so that it need not be made again.
+    fn is_held(&self, known: &KnownBlock) -> bool {
+        let some = weaken::is(Weakness::Remake) && known.holders != MirrorSet::default();
+        some || known.holders.contains_all(self.options.mirrors)
     }
 
     /// Notes where the block lies; returns its place among the blocks, and whether it is met for the first time.

@@ -23,6 +23,7 @@ use crate::head::Trust;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
 use crate::survey::{HeadState, VerifiedHead, head};
+use crate::weaken::{self, Weakness};
 
 /// How long what is under way may take to end once the user wants to stop.
 const STOP_WAIT: Duration = Duration::from_secs(3);
@@ -193,8 +194,9 @@ impl Session<'_> {
         let (mirror, mut sent) = (&self.mirrors()[i], Sent::default());
         for _ in 0..REMAKES_MAX {
             let lacking = plan.release.lacking(mirror, &self.base.known, i).await?;
-            let (Some(first), remake) = (lacking.first(), &self.remake) else { return Ok(sent) };
-            let Some(remake) = remake.clone() else { return Err(not_right(mirror, first)) };
+            let Some(first) = lacking.first() else { return Ok(sent) };
+            let remake = self.remake.clone().filter(|_| !weaken::is(Weakness::Remake));
+            let Some(remake) = remake else { return Err(not_right(mirror, first)) };
             let warning = format!(
                 "mirror {}: {} blocks are missing or damaged, {} first; they are made again",
                 mirror.name(),

@@ -25,6 +25,7 @@ use crate::profile::ship::put_row;
 use crate::retirement::Retirement;
 use crate::sign::SecretKey;
 use crate::time::Timestamp;
+use crate::weaken::{self, Weakness};
 
 /// From how many per cent of its limit on a head is said to be nearly full.
 const NEARLY_FULL_PERCENT: usize = 80;
@@ -283,7 +284,8 @@ impl Planner<'_> {
         // Of two heads it can always be told which one is newer.
         let created = old.map_or(self.now, |head| head.created.next().max(self.now));
         let is_new = row.is_some();
-        let versions = row.into_iter().chain(old.iter().flat_map(|head| head.versions.iter().cloned())).collect();
+        let held = old.iter().flat_map(|head| head.versions.iter().cloned()).filter(|row| self.stays(row));
+        let versions = row.into_iter().chain(held).collect();
         let mut mirrors: Vec<_> = self.work.mirrors.mirrors.iter().filter_map(|m| m.read.clone()).collect();
         mirrors.dedup();
         let mut head = Head {
@@ -306,6 +308,11 @@ impl Planner<'_> {
         let dropped = head.drop_oldest_beyond_limit();
         let warnings = self.warnings(&head, &dropped);
         Draft { head, dropped, warnings }
+    }
+
+    /// Whether a version that was in the history stays in it: always.
+    fn stays(&self, row: &VersionRow) -> bool {
+        !weaken::is(Weakness::History) || self.base.indexes.iter().any(|(read, _)| read == row)
     }
 
     fn warnings(&self, head: &Head, dropped: &[(VersionRow, Vec<FileRow>)]) -> Vec<String> {

@@ -6,6 +6,7 @@ use super::trust::TrustPolicy;
 use crate::layout::{Kind, RepoPath};
 use crate::retirement::{FILE_MAX_BYTES, Retirement};
 use crate::store::{Fetch, StoreErrorKind};
+use crate::weaken::{self, Weakness};
 
 /// The most records that are read of one mirror in one run; the others wait for the next one.
 const RECORDS_MAX: usize = 4096;
@@ -65,7 +66,9 @@ pub fn latest<'a>(
     let mut latest: BTreeMap<RepoPath, FoundRecord> = BTreeMap::new();
     for (path, state) in mirrors.flatten() {
         let RecordState::Verified(found) = state else { continue };
-        let is_later = |before: &FoundRecord| before.retirement.marked < found.retirement.marked;
+        let is_later = |before: &FoundRecord| {
+            before.retirement.marked < found.retirement.marked && !weaken::is(Weakness::LatestRecord)
+        };
         if latest.get(path).is_none_or(is_later) {
             latest.insert(path.clone(), (**found).clone());
         }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::medium::Medium;
 use super::{Inner, TEMPORARY};
 use crate::layout::RepoPath;
+use crate::store::arrival::all_arrived;
 use crate::store::{Put, StoreError, StoreErrorKind, Swap};
 
 /// What a web server, which is another user, may do with a file and a directory: read, and enter.
@@ -186,10 +187,7 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 fn check_size(there: u64, bytes: &[u8]) -> io::Result<()> {
-    if there == bytes.len() as u64 {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("{there} of {} bytes arrived, though the file system said that all did", bytes.len())))
+    all_arrived(there, bytes.len() as u64).map_err(io::Error::other)
 }
 
 /// Makes a directory and those above it, open to everyone whatever the umask is. Those that exist are left as they are.

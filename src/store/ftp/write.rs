@@ -7,6 +7,7 @@ use super::session::Session;
 use super::{Inner, TEMPORARY};
 use crate::layout::RepoPath;
 use crate::store::StoreErrorKind;
+use crate::store::arrival::all_arrived;
 
 /// "Requested action aborted: local error in processing."
 const LOCAL_ERROR: u32 = 451;
@@ -65,12 +66,8 @@ impl Inner {
         if let Err(failure) = session.store(temporary, bytes).await {
             return Err(why_not_stored(session, temporary, failure).await);
         }
-        let arrived = session.size(temporary).await?;
-        if arrived != Some(bytes.len() as u64) {
-            let arrived = arrived.unwrap_or(0);
-            let why = format!("{arrived} of {} bytes arrived, though the server said that all did", bytes.len());
-            return Err(Failure::new(StoreErrorKind::Unreachable, why));
-        }
+        let there = session.size(temporary).await?.unwrap_or(0);
+        all_arrived(there, bytes.len() as u64).map_err(|why| Failure::new(StoreErrorKind::Unreachable, why))?;
         let parent = path.as_str().rsplit_once('/').map_or("", |(parent, _)| parent);
         self.make(session, parent).await?;
         let answer = session.ask(&format!("RNFR {temporary}")).await?;

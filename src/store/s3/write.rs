@@ -13,6 +13,7 @@ use md5::{Digest as _, Md5};
 use super::cap::{Cap, SMALL};
 use super::{Inner, headers};
 use crate::layout::RepoPath;
+use crate::store::arrival::all_arrived;
 use crate::store::{Put, StoreError, StoreErrorKind, Swap};
 
 /// What must be so for an object to be written.
@@ -75,13 +76,10 @@ impl Inner {
     /// its size. What is not whole must not stay for an object that was made.
     async fn look_at(&self, path: &RepoPath, bytes: u64, condition: Condition<'_>) -> Result<(), StoreError> {
         let there = self.size(path).await?.unwrap_or(0);
-        if there == bytes {
-            return Ok(());
-        }
+        let Err(why) = all_arrived(there, bytes) else { return Ok(()) };
         if condition == Condition::New {
             self.delete(path).await?;
         }
-        let why = format!("{there} of {bytes} bytes arrived, though the store said that all did");
         Err(StoreError::at(&self.location, path, StoreErrorKind::Unreachable, why))
     }
 

@@ -12,6 +12,7 @@ use super::pool::Lease;
 use super::session::Session;
 use super::wire::{self, CLOSE, FLAGS_NEW, FSETSTAT, FSTAT, OPEN, REMOVE, RENAME, Reply, Request, STAT, WRITE};
 use crate::store::Put;
+use crate::store::arrival::all_arrived;
 
 /// The replacement that OpenSSH's servers, and many others, have beside the plain rename.
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
@@ -156,10 +157,7 @@ async fn check_size(session: &Session, path: &str, about: Pending, bytes: u64) -
     }
     let about = session.send(Request::new(STAT).bytes(path.as_bytes())).await?.attributes().await?;
     match about.bytes {
-        Some(there) if there == bytes => Ok(()),
-        Some(there) => Err(Failure::Lost(format!(
-            "{there} of {bytes} bytes arrived, though the server said that all were written"
-        ))),
+        Some(there) => all_arrived(there, bytes).map_err(Failure::Lost),
         None => Err(Failure::Nonsense("the server does not say how long a file is".into())),
     }
 }

@@ -1,0 +1,238 @@
+//! What must hold on every honest mirror after each thing that happens to it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hfl::block::Block;
+use hfl::digest::Sha256;
+use hfl::head::{Head, SealedHead, Trust};
+use hfl::index::Index;
+use hfl::layout::{Kind, RepoPath};
+use hfl::name::{Name, Version};
+use hfl::retirement::Retirement;
+use tokio::time::Instant;
+
+use crate::world::{Machine, Mirror, Object, World};
+
+/// A head that is in force, or was.
+type Versions = BTreeMap<Version, Sha256>;
+
+#[derive(Debug)]
+pub struct Checker {
+    trust: Trust,
+    /// Indexes that were parsed, and objects that were found right, by their numbers.
+    indexes: HashMap<Sha256, Arc<Index>>,
+    right: HashSet<(RepoPath, u64)>,
+    heads: HashMap<u64, Arc<Head>>,
+    /// What was damaged or lost without hfl's doing, by mirror.
+    pub excused: BTreeSet<(usize, RepoPath)>,
+    /// The newest version that each mirror ever had of an image, and its digest.
+    newest: BTreeMap<(usize, Name), (Version, Sha256)>,
+    /// The digest that each number stands for.
+    numbers: BTreeMap<(Name, Version), Sha256>,
+    /// When a version was dropped from a mirror's head.
+    dropped: BTreeMap<(usize, Sha256), Instant>,
+    /// Whether all calendars are right.
+    pub clocks_are_right: bool,
+    pub violations: Vec<String>,
+    pub checks: u64,
+}
+
+impl Checker {
+    pub fn new(trust: Trust) -> Self {
+        Self {
+            trust,
+            indexes: HashMap::new(),
+            right: HashSet::new(),
+            heads: HashMap::new(),
+            excused: BTreeSet::new(),
+            newest: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+            clocks_are_right: true,
+            violations: Vec::new(),
+            checks: 0,
+        }
+    }
+
+    fn violated(&mut self, world: &World, what: String) {
+        world.note(format_args!("VIOLATED {what}"));
+        self.violations.push(what);
+    }
+
+    /// An object was made or replaced.
+    pub fn put(&mut self, world: &World, _: &Machine, mirror: &Mirror, path: &RepoPath) {
+        if mirror.is_hostile {
+            return;
+        }
+        self.excused.remove(&(mirror.place, path.clone()));
+        if matches!(path.kind(), Kind::Block(_) | Kind::Index(..) | Kind::Head(_)) {
+            self.promises(world, mirror);
+        }
+    }
+
+    /// A head or the list of images was replaced.
+    pub fn swapped(&mut self, world: &World, machine: &Machine, mirror: &Mirror, path: &RepoPath, old: Option<&[u8]>) {
+        if mirror.is_hostile {
+            return;
+        }
+        self.excused.remove(&(mirror.place, path.clone()));
+        let Kind::Head(image) = path.kind() else { return };
+        self.promises(world, mirror);
+        let Some(new) = mirror.get(path).and_then(|object| self.head(&object)) else { return };
+        self.numbers(world, machine, mirror, &image, &new);
+        if let Some(old) = old.and_then(|old| self.parse(old)) {
+            self.history(world, mirror, &old, &new);
+        }
+    }
+
+    /// An object was removed.
+    pub fn deleted(&mut self, world: &World, machine: &Machine, mirror: &Mirror, path: &RepoPath) {
+        if mirror.is_hostile {
+            return;
+        }
+        if matches!(path.kind(), Kind::Head(_) | Kind::Images) {
+            self.violated(world, format!("{path} was removed from m{}", mirror.place));
+        }
+        self.promises(world, mirror);
+        let grace = *machine.grace_days.lock().unwrap();
+        if let (Kind::Block(_), Some(days), true) = (path.kind(), grace, self.clocks_are_right) {
+            self.grace(world, mirror, path, Duration::from_secs(u64::from(days) * 86_400));
+        }
+    }
+
+    fn parse(&self, file: &[u8]) -> Option<Head> {
+        SealedHead::parse(file).ok()?.verify(&self.trust).ok()
+    }
+
+    fn head(&mut self, object: &Object) -> Option<Arc<Head>> {
+        if let Some(head) = self.heads.get(&object.number) {
+            return Some(Arc::clone(head));
+        }
+        let head = Arc::new(self.parse(&object.bytes)?);
+        self.heads.insert(object.number, Arc::clone(&head));
+        Some(head)
+    }
+
+    /// The head is absent or verifies; all that it names is there and right.
+    pub fn promises(&mut self, world: &World, mirror: &Mirror) {
+        self.checks += 1;
+        let objects = mirror.objects.lock().unwrap().clone();
+        let heads: Vec<(Name, &Object, &RepoPath)> = objects
+            .iter()
+            .filter_map(|(path, object)| match path.kind() {
+                Kind::Head(name) => Some((name, object, path)),
+                _ => None,
+            })
+            .collect();
+        for (name, object, path) in heads {
+            if self.excused.contains(&(mirror.place, path.clone())) {
+                continue;
+            }
+            let Some(head) = self.head(object) else {
+                return self.violated(world, format!("the head of {name} on m{} does not verify", mirror.place));
+            };
+            if let Some(what) = self.first_broken(mirror.place, &head, &objects) {
+                return self.violated(world, format!("m{}, {name} {}: {what}", mirror.place, head.newest().version));
+            }
+        }
+    }
+
+    fn first_broken(&mut self, place: usize, head: &Head, objects: &BTreeMap<RepoPath, Object>) -> Option<String> {
+        for row in &head.versions {
+            let path = row.index_path(&head.image);
+            let index = match self.indexes.get(&row.index_sha256) {
+                Some(index) => Arc::clone(index),
+                None => {
+                    let file: Bytes = match objects.get(&path) {
+                        Some(object) if Sha256::of(&object.bytes) == row.index_sha256 => object.bytes.clone(),
+                        _ if self.excused.contains(&(place, path.clone())) => continue,
+                        _ => return Some(format!("{path} is missing or wrong")),
+                    };
+                    let index = Arc::new(Index::parse(&file).expect("an index"));
+                    self.indexes.insert(row.index_sha256, Arc::clone(&index));
+                    index
+                }
+            };
+            if !self.is_right(place, objects, &path, |bytes| Sha256::of(bytes) == row.index_sha256) {
+                return Some(format!("{path} is missing or wrong"));
+            }
+            for block in index.blocks() {
+                let path = RepoPath::block(&block.id);
+                if !self.is_right(place, objects, &path, |bytes| Block::open(block, bytes).is_ok()) {
+                    return Some(format!("{path} of version {} is missing or wrong", row.version));
+                }
+            }
+        }
+        None
+    }
+
+    fn is_right(
+        &mut self,
+        place: usize,
+        objects: &BTreeMap<RepoPath, Object>,
+        path: &RepoPath,
+        right: impl Fn(&[u8]) -> bool,
+    ) -> bool {
+        if self.excused.contains(&(place, path.clone())) {
+            return true;
+        }
+        let Some(object) = objects.get(path) else { return false };
+        let key = (path.clone(), object.number);
+        if self.right.contains(&key) {
+            return true;
+        }
+        let is_right = right(&object.bytes);
+        if is_right {
+            self.right.insert(key);
+        }
+        is_right
+    }
+
+    /// Version numbers never repeat and never go back.
+    fn numbers(&mut self, world: &World, machine: &Machine, mirror: &Mirror, image: &Name, new: &Head) {
+        let row = new.newest();
+        let now = (row.version, row.index_sha256);
+        let before = self.newest.insert((mirror.place, image.clone()), now);
+        if let Some(before) = before.filter(|before| before.0 > now.0 || (before.0 == now.0 && before.1 != now.1)) {
+            self.violated(world, format!("{image} on m{} went from {} to {}", mirror.place, before.0, now.0));
+        }
+        let known = *self.numbers.entry((image.clone(), row.version)).or_insert(row.index_sha256);
+        if known != row.index_sha256 && !machine.was_blind.load(Relaxed) {
+            let what = format!("{image} {} was used twice by m{}, who saw everything", row.version, machine.number);
+            self.violated(world, what);
+        }
+    }
+
+    /// A version that is in the history no more has a record.
+    fn history(&mut self, world: &World, mirror: &Mirror, old: &Head, new: &Head) {
+        let versions = |head: &Head| head.versions.iter().map(|r| (r.version, r.index_sha256)).collect::<Versions>();
+        let kept = versions(new);
+        for (version, digest) in versions(old) {
+            if kept.get(&version) == Some(&digest) {
+                continue;
+            }
+            self.dropped.entry((mirror.place, digest)).or_insert_with(Instant::now);
+            let path = RepoPath::retirement(&old.image, version, &digest);
+            let record = mirror.get(&path).map(|object| Retirement::read(&object.bytes, &path, &self.trust));
+            if !matches!(record, Some(Ok(_))) {
+                let what = format!("{} {version} left the history of m{} without a record", old.image, mirror.place);
+                self.violated(world, what);
+            }
+        }
+    }
+
+    /// Nothing goes before the grace period of every version that named it is over.
+    fn grace(&mut self, world: &World, mirror: &Mirror, path: &RepoPath, grace: Duration) {
+        let Kind::Block(id) = path.kind() else { return };
+        for ((place, digest), at) in self.dropped.clone() {
+            let named = self.indexes.get(&digest).is_some_and(|index| index.blocks().iter().any(|row| row.id == id));
+            if place == mirror.place && named && at.elapsed() + Duration::from_secs(60) < grace {
+                self.violated(world, format!("{path} went from m{place} {:?} after it was retired", at.elapsed()));
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A mirror whose owner shows whatever he likes: older states, other heads, forged records, lists without an end, a lock that
+//! is never given up. He has no key.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hfl::digest::Sha256;
+use hfl::layout::{Kind, RepoPath};
+
+use crate::world::{Mirror, Object, Objects, World};
+
+/// What is read there.
+pub fn get(world: &World, mirror: &Mirror, path: &RepoPath) -> Option<Bytes> {
+    let real = || mirror.get(path).map(|object| object.bytes);
+    match path.kind() {
+        Kind::Lock if world.chance.once_in(4) => Some(beating(world)),
+        Kind::Lock => real(),
+        Kind::Images if world.chance.once_in(6) => Some(names(world)),
+        Kind::Retirement(..) if world.chance.once_in(2) => forged_record(world, mirror, path).or_else(real),
+        _ => match world.chance.below(8) {
+            0 => None,
+            1 => real().map(|bytes| bytes.slice(..bytes.len() / 2)),
+            2 => older(world, mirror, path),
+            3 if matches!(path.kind(), Kind::Head(_)) => other_head(world, mirror),
+            _ => real(),
+        },
+    }
+}
+
+/// What is listed there.
+pub fn list(world: &World, mirror: &Mirror) -> Vec<(RepoPath, u64)> {
+    let objects = match world.chance.below(4) {
+        0 => past(world, mirror).unwrap_or_default(),
+        _ => mirror.objects.lock().unwrap().clone(),
+    };
+    let mut listed: BTreeMap<RepoPath, u64> = objects.into_iter().map(|(p, o)| (p, o.bytes.len() as u64)).collect();
+    if world.chance.once_in(2) {
+        listed.extend(records_to_forge(world, mirror).into_iter().map(|path| (path, 400)));
+    }
+    if world.chance.once_in(4) {
+        listed.extend((1..5).filter_map(|i| Some((format!("nothing{i}.head").parse().ok()?, 500))));
+    }
+    if world.chance.once_in(4) {
+        let path = format!("index/os/{}-{:012x}.idx", u32::MAX - world.chance.below(9) as u32, world.chance.next() >> 16);
+        listed.extend(path.parse().ok().map(|path| (path, 700)));
+    }
+    listed.into_iter().collect()
+}
+
+fn past(world: &World, mirror: &Mirror) -> Option<Objects> {
+    let past = mirror.past.lock().unwrap();
+    (!past.is_empty()).then(|| past[world.chance.below(past.len() as u64) as usize].clone())
+}
+
+fn older(world: &World, mirror: &Mirror, path: &RepoPath) -> Option<Bytes> {
+    past(world, mirror)?.get(path).map(|object| object.bytes.clone())
+}
+
+fn other_head(world: &World, mirror: &Mirror) -> Option<Bytes> {
+    let objects = mirror.objects.lock().unwrap();
+    let heads: Vec<&Object> =
+        objects.iter().filter(|(path, _)| matches!(path.kind(), Kind::Head(_))).map(|(_, object)| object).collect();
+    (!heads.is_empty()).then(|| heads[world.chance.below(heads.len() as u64) as usize].bytes.clone())
+}
+
+fn names(world: &World) -> Bytes {
+    let count = [3, 5000, 60_000][world.chance.below(3) as usize];
+    (0..count).map(|i| format!("n{i}\n")).collect::<String>().into()
+}
+
+fn beating(world: &World) -> Bytes {
+    let token = format!("{:032x}", 7);
+    format!("HFL-LOCK 1\ntoken {token}\nprocess far away 7 1\nbeat {}\nstate held\n", world.chance.next() >> 40).into()
+}
+
+/// Places of records that would do the most harm: of versions whose index is at hand.
+fn records_to_forge(world: &World, mirror: &Mirror) -> Vec<RepoPath> {
+    let objects = mirror.objects.lock().unwrap();
+    let mut records = Vec::new();
+    for (path, object) in objects.iter() {
+        if let Kind::Index(image, version, _) = path.kind() {
+            let number = if world.chance.once_in(2) { version.to_string() } else { "4000000000".to_owned() };
+            let digits = &Sha256::of(&object.bytes).to_string()[..12];
+            records.extend(format!("retired/{image}/{number}-{digits}").parse().ok());
+        }
+    }
+    records
+}
+
+/// A record that names everything, long over.
+fn forged_record(world: &World, mirror: &Mirror, path: &RepoPath) -> Option<Bytes> {
+    let Kind::Retirement(image, version, digits) = path.kind() else { return None };
+    let objects = mirror.objects.lock().unwrap();
+    let mut indexes = objects.iter().filter(|(path, _)| matches!(path.kind(), Kind::Index(..)));
+    let index = indexes.find(|(path, _)| path.as_str().contains(&digits))?.1;
+    let digest = Sha256::of(&index.bytes);
+    let mut text = format!("HFL-RETIRED 1\nimage {image}\nmarked 2000-01-01T00:00:00Z\n");
+    text += &format!("version {version} {} {digest} 2000-01-01T00:00:00Z 4096\n", index.bytes.len());
+    for path in objects.keys().filter(|path| path.kind() != Kind::Lock) {
+        text += &format!("file {path} 1 {digest}\n");
+    }
+    let seal = if world.chance.once_in(2) { "--\nunsigned\n" } else { "" };
+    Some((text + seal).into())
+}

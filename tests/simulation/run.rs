@@ -1,0 +1,355 @@
+//! One simulation, from its seed.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use hfl::head::Trust;
+use hfl::layout::{Kind, RepoPath};
+use hfl::mirrors::Mirrors;
+use hfl::name::{Name, Version};
+use hfl::publish::{
+    self, Error, GcOptions, Keyring, Memory, Options, Silent, VerifyOptions, Watch, Work,
+};
+use hfl::sign::SecretKey;
+use hfl::split::Choice;
+use hfl::store::host::Host;
+use hfl::survey::TrustPolicy;
+
+use crate::check::Checker;
+use crate::store::Network;
+use crate::world::{Chance, Machine, Mirror, Weather, World};
+
+/// What a simulation came to.
+pub struct Outcome {
+    pub violations: Vec<String>,
+    pub operations: u64,
+    pub calls: u64,
+    pub faults: u64,
+    pub checks: u64,
+    pub trace: Vec<String>,
+}
+
+/// One key for all simulations: making one takes longer than a simulation.
+static KEY: LazyLock<(String, Trust)> = LazyLock::new(|| {
+    let (key, text) = SecretKey::generate().expect("a key");
+    (text, Trust::Key(key.public().clone()))
+});
+
+/// A machine's place in the real file system: its images, its state.
+struct Home {
+    directory: tempfile::TempDir,
+    has_state: bool,
+}
+
+struct Simulation {
+    world: Arc<World>,
+    machines: Vec<Arc<Machine>>,
+    homes: Vec<Home>,
+    operations: AtomicU64,
+    images: Vec<Name>,
+    toml: String,
+}
+
+/// Runs the simulation of a seed.
+pub fn seed(seed: u64) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(async {
+        let simulation = Simulation::draw(seed);
+        simulation.live().await;
+        simulation.end().await;
+        simulation.outcome()
+    })
+}
+
+fn weather(chance: &Chance) -> Weather {
+    let often = |of: u64| if chance.once_in(3) { 0 } else { of * (1 + chance.below(8)) };
+    if chance.once_in(5) {
+        return Weather { rot: often(3), lost_head: often(3), ..Weather::default() };
+    }
+    Weather {
+        fails: often(30),
+        answer_lost: often(60),
+        late: often(80),
+        hangs: often(150),
+        half_written: often(40),
+        cut_listing: often(8),
+        crash: often(150),
+        sleep: often(120),
+        rot: often(4),
+        lost_head: often(6),
+        away: often(4),
+    }
+}
+
+impl Simulation {
+    fn draw(seed: u64) -> Self {
+        let chance = Chance::new(seed);
+        let count = 1 + chance.below(4) as usize;
+        let hostile = (count > 1 && chance.once_in(2)).then(|| chance.below(count as u64) as usize);
+        let mirrors = (0..count).map(|i| Arc::new(Mirror::new(i, hostile == Some(i)))).collect();
+        let mut checker = Checker::new(KEY.1.clone());
+        let weather = weather(&chance);
+        let machines = 1 + chance.below(3) as usize;
+        let off = |chance: &Chance| match chance.below(6) {
+            0 => chance.below(20 * 365 * 86_400) as i64,
+            1 => -(chance.below(20 * 365 * 86_400) as i64),
+            _ => 0,
+        };
+        let clocks: Vec<i64> = (0..machines).map(|_| off(&chance)).collect();
+        checker.clocks_are_right = clocks.iter().all(|off| *off == 0);
+        let homes = (0..machines).map(|_| Home {
+            directory: tempfile::tempdir().expect("a directory"),
+            has_state: !chance.once_in(3),
+        });
+        let homes = homes.collect();
+        let images = ["os", "web"].iter().take(1 + chance.below(2) as usize);
+        let images = images.map(|name| name.parse().expect("a name")).collect();
+        let toml = (0..count).map(|i| format!("[[mirror]]\nname = \"m{i}\"\nwrite = \"./m{i}\"\n")).collect();
+        let world = Arc::new(World::new(chance, mirrors, checker, weather));
+        let machine = |(i, off): (usize, &i64)| Arc::new(Machine::new(i, Arc::clone(&world), *off));
+        let machines = clocks.iter().enumerate().map(machine).collect();
+        Self { world, machines, homes, operations: AtomicU64::new(0), images, toml }
+    }
+
+    /// Everybody works, and things go wrong.
+    async fn live(&self) {
+        let lives = self.machines.iter().map(|machine| self.live_on(machine));
+        futures_util::future::join_all(lives).await;
+    }
+
+    async fn live_on(&self, machine: &Arc<Machine>) {
+        let chance = &self.world.chance;
+        for _ in 0..2 + chance.below(5) {
+            let pause = match chance.below(3) {
+                0 => chance.below(30),
+                1 => chance.below(4000),
+                _ => chance.below(12 * 86_400),
+            };
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            self.befall();
+            self.operate(machine).await;
+            if !self.world.checker.lock().unwrap().violations.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// What happens to mirrors without anybody's doing.
+    fn befall(&self) {
+        let (world, chance, weather) = (&self.world, &self.world.chance, self.world.weather());
+        for mirror in world.mirrors.iter().filter(|mirror| !mirror.is_hostile) {
+            mirror.is_away.store(chance.once_in(weather.away), Relaxed);
+            if chance.once_in(weather.rot) {
+                damage(world, mirror, |kind| matches!(kind, Kind::Block(_) | Kind::Index(..)));
+            }
+            if chance.once_in(weather.lost_head) {
+                lose_head(world, mirror);
+            }
+        }
+    }
+
+    /// One operation of one machine, in a process of its own.
+    async fn operate(&self, machine: &Arc<Machine>) {
+        machine.process.fetch_add(1, Relaxed);
+        machine.was_blind.store(false, Relaxed);
+        self.operations.fetch_add(1, Relaxed);
+        let chance = &self.world.chance;
+        let image = self.images[chance.below(self.images.len() as u64) as usize].clone();
+        let what = chance.below(12);
+        *machine.grace_days.lock().unwrap() = None;
+        let operation = async {
+            match what {
+                0..=4 => self.publish(machine, &image, 1 + chance.below(4), false).await,
+                5 | 6 => self.sync(machine).await,
+                7 => self.rollback(machine, &image).await,
+                8..=10 => self.gc(machine).await,
+                _ => self.verify(machine, None).await,
+            }
+        };
+        self.world.note(format_args!("m{} begins {what} of {image}", machine.number));
+        tokio::select! {
+            biased;
+            () = machine.crashed.notified() => {}
+            done = operation => self.world.note(format_args!("m{} ends: {done:?}", machine.number)),
+        }
+        machine.process.fetch_add(1, Relaxed);
+    }
+
+    fn work(&self, machine: &Arc<Machine>) -> Work {
+        let home = &self.homes[machine.number];
+        let keyring = Keyring { text: Some(KEY.0.clone()), ..Keyring::default() };
+        let mirrors = Mirrors::parse(&self.toml).expect("mirrors");
+        let mut work = Work::new(mirrors, home.directory.path().to_owned(), Some(keyring));
+        work.memory = if home.has_state { Memory::below(Some(home.directory.path())) } else { Memory::default() };
+        work.patience = Duration::from_secs(600);
+        work.host = Arc::clone(machine) as Arc<dyn Host>;
+        work.connect = Arc::new(Network(Arc::clone(machine)));
+        work
+    }
+
+    fn watch(&self) -> Watch {
+        Watch { progress: Arc::new(Silent), cancel: Arc::new(AtomicBool::new(false)) }
+    }
+
+    /// Publishes contents number `contents` of an image.
+    async fn publish(&self, machine: &Arc<Machine>, image: &Name, contents: u64, first: bool) -> Result<String, Error> {
+        let mut work = self.work(machine);
+        work.first = first;
+        let path = self.homes[machine.number].directory.path().join(format!("{image}-{contents}.img"));
+        if !path.exists() {
+            write_image(&path, image, contents);
+        }
+        let options = Options {
+            work,
+            image: path,
+            name: image.clone(),
+            profile: None,
+            split: "fixed:4096".parse::<Choice>().expect("a rule"),
+            level: Some(1),
+            label: None,
+            boot: None,
+            jobs: 1,
+            force: false,
+            as_it_is: true,
+            spool_directory: self.homes[machine.number].directory.path().to_owned(),
+            spool_max_bytes: 1 << 20,
+        };
+        let Watch { progress, cancel } = self.watch();
+        let report = publish::publish(options, progress, cancel).await?;
+        Ok(format!("{image} {} {:?}", report.version, report.outcome))
+    }
+
+    async fn sync(&self, machine: &Arc<Machine>) -> Result<String, Error> {
+        let work = self.work(machine);
+        let policy = self.policy(&work);
+        let report = publish::sync(work, Vec::new(), policy, self.watch()).await?;
+        Ok(format!("{} images", report.images.len()))
+    }
+
+    fn policy(&self, work: &Work) -> TrustPolicy {
+        TrustPolicy::Known(work.keyring.as_ref().map(Keyring::known_keys).unwrap_or_default())
+    }
+
+    async fn rollback(&self, machine: &Arc<Machine>, image: &Name) -> Result<String, Error> {
+        let version = Version::new(1 + self.world.chance.below(4)).expect("a version");
+        let Watch { progress, cancel } = self.watch();
+        let report =
+            publish::rollback(self.work(machine), image.clone(), version, None, progress, cancel).await?;
+        Ok(format!("{image} {}", report.version))
+    }
+
+    async fn gc(&self, machine: &Arc<Machine>) -> Result<String, Error> {
+        let grace_days = if self.world.chance.once_in(2) { 0 } else { 7 };
+        *machine.grace_days.lock().unwrap() = Some(grace_days);
+        let options = GcOptions {
+            work: self.work(machine),
+            images: Vec::new(),
+            keep: 1 + self.world.chance.below(2) as usize,
+            keep_days: 0,
+            retire: Vec::new(),
+            grace_days,
+            more_than_half: true,
+        };
+        let Watch { progress, cancel } = self.watch();
+        let report = publish::gc(options, progress, cancel).await?;
+        Ok(format!("removed {:?}, {} blocks", report.swept.versions, report.swept.blocks))
+    }
+
+    async fn verify(&self, machine: &Arc<Machine>, seeds: Option<Vec<std::path::PathBuf>>) -> Result<String, Error> {
+        let work = self.work(machine);
+        let policy = self.policy(&work);
+        let options = VerifyOptions {
+            work,
+            only: Vec::new(),
+            images: Vec::new(),
+            policy,
+            deep: true,
+            sample: 4,
+            repair: true,
+            seeds: seeds.unwrap_or_default(),
+        };
+        let Watch { progress, cancel } = self.watch();
+        let report = publish::verify(options, progress, cancel).await?;
+        let left: Vec<String> =
+            report.remaining().map(|p| format!("{} {:?} {}: {}", p.mirror, p.kind, p.path, p.what)).collect();
+        Ok(format!("{} problems, left {left:?}", report.problems.len()))
+    }
+
+    /// Nothing goes wrong any more: a rerun ends in one state.
+    async fn end(&self) {
+        if !self.world.checker.lock().unwrap().violations.is_empty() {
+            return;
+        }
+        self.world.note("the weather clears up");
+        *self.world.weather.lock().unwrap() = Weather::default();
+        self.world.mirrors.iter().for_each(|mirror| mirror.is_away.store(false, Relaxed));
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let machine = &self.machines[0];
+        for image in &self.images {
+            for _ in 0..3 {
+                machine.process.fetch_add(1, Relaxed);
+                machine.was_blind.store(false, Relaxed);
+                let done = self.publish(machine, image, 9, true).await;
+                self.world.note(format_args!("m{} at the end: {done:?}", machine.number));
+            }
+        }
+        let honest: Vec<_> = self.world.mirrors.iter().filter(|mirror| !mirror.is_hostile).collect();
+        for image in &self.images {
+            let heads: Vec<_> = honest.iter().map(|m| m.get(&RepoPath::head(image)).map(|o| o.bytes)).collect();
+            if heads.iter().any(|head| head.is_none() || *head != heads[0]) {
+                let what = format!("{image}: the honest mirrors do not end in one state");
+                self.world.checker.lock().unwrap().violations.push(what);
+            }
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let checker = self.world.checker.lock().unwrap();
+        Outcome {
+            violations: checker.violations.clone(),
+            operations: self.operations.load(Relaxed),
+            calls: self.world.calls.load(Relaxed),
+            faults: self.world.faults.load(Relaxed),
+            checks: checker.checks,
+            trace: self.world.trace(),
+        }
+    }
+}
+
+/// Three blocks, of which some are shared by contents and images.
+fn write_image(path: &Path, image: &Name, contents: u64) {
+    let block = |seed: u64| {
+        let chance = Chance::new(seed);
+        (0..512).flat_map(|_| chance.next().to_le_bytes()).collect::<Vec<u8>>()
+    };
+    let own = contents * 1000 + image.as_str().len() as u64;
+    let bytes = [block(1), block(contents % 3), block(own)].concat();
+    std::fs::write(path, bytes).expect("an image");
+}
+
+fn damage(world: &World, mirror: &Mirror, wanted: impl Fn(Kind) -> bool) {
+    let paths: Vec<RepoPath> = mirror.paths().into_iter().filter(|path| wanted(path.kind())).collect();
+    if paths.is_empty() {
+        return;
+    }
+    let path = &paths[world.chance.below(paths.len() as u64) as usize];
+    let Some(object) = mirror.get(path) else { return };
+    let mut bytes = object.bytes.to_vec();
+    let at = world.chance.below(bytes.len() as u64) as usize;
+    bytes[at] ^= 1 << world.chance.below(8);
+    world.fault(format_args!("{path} rots on m{}", mirror.place));
+    world.checker.lock().unwrap().excused.insert((mirror.place, path.clone()));
+    let object = world.object(bytes.into());
+    mirror.objects.lock().unwrap().insert(path.clone(), object);
+}
+
+fn lose_head(world: &World, mirror: &Mirror) {
+    let heads: Vec<RepoPath> =
+        mirror.paths().into_iter().filter(|path| matches!(path.kind(), Kind::Head(_))).collect();
+    if let Some(path) = heads.first() {
+        world.fault(format_args!("{path} is lost on m{}", mirror.place));
+        mirror.objects.lock().unwrap().remove(path);
+    }
+}

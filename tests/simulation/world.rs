@@ -1,0 +1,219 @@
+//! The world of the simulation: mirrors in memory, machines with clocks of their own, and what befalls them. Everything is
+//! drawn from one seed, on one thread, in virtual time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hfl::layout::RepoPath;
+use hfl::store::host::Host;
+use hfl::time::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::check::Checker;
+
+/// The time of the calendar at which every simulation starts.
+pub const EPOCH: u64 = 1_790_000_000;
+
+/// A small source of pseudo-random numbers (splitmix64).
+#[derive(Debug)]
+pub struct Chance(AtomicU64);
+
+impl Chance {
+    pub fn new(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+
+    pub fn next(&self) -> u64 {
+        let state = self.0.load(Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.store(state, Relaxed);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// True once in `of`; never for 0.
+    pub fn once_in(&self, of: u64) -> bool {
+        of > 0 && self.below(of) == 0
+    }
+}
+
+/// An object, and a number that no other one ever had.
+#[derive(Debug, Clone)]
+pub struct Object {
+    pub bytes: Bytes,
+    pub number: u64,
+}
+
+pub type Objects = BTreeMap<RepoPath, Object>;
+
+/// One mirror.
+#[derive(Debug)]
+pub struct Mirror {
+    pub place: usize,
+    pub objects: Mutex<Objects>,
+    /// What lay there at some moments before.
+    pub past: Mutex<Vec<Objects>>,
+    /// Whether its owner makes up what it shows.
+    pub is_hostile: bool,
+    /// Whether it cannot be reached at all.
+    pub is_away: AtomicBool,
+}
+
+impl Mirror {
+    pub fn new(place: usize, is_hostile: bool) -> Self {
+        let (objects, past, is_away) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self { place, objects, past, is_hostile, is_away }
+    }
+
+    pub fn get(&self, path: &RepoPath) -> Option<Object> {
+        self.objects.lock().unwrap().get(path).cloned()
+    }
+
+    pub fn paths(&self) -> BTreeSet<RepoPath> {
+        self.objects.lock().unwrap().keys().cloned().collect()
+    }
+}
+
+/// How often what goes wrong: once in so many calls, 0 for never.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Weather {
+    pub fails: u64,
+    pub answer_lost: u64,
+    pub late: u64,
+    pub hangs: u64,
+    pub half_written: u64,
+    pub cut_listing: u64,
+    pub crash: u64,
+    pub sleep: u64,
+    /// Once in so many pauses between operations.
+    pub rot: u64,
+    pub lost_head: u64,
+    pub away: u64,
+}
+
+/// Everything that all machines share.
+#[derive(Debug)]
+pub struct World {
+    pub chance: Chance,
+    pub mirrors: Vec<Arc<Mirror>>,
+    pub checker: Mutex<Checker>,
+    pub weather: Mutex<Weather>,
+    pub calls: AtomicU64,
+    pub faults: AtomicU64,
+    numbers: AtomicU64,
+    trace: Mutex<Vec<String>>,
+    pub started: Instant,
+}
+
+impl World {
+    pub fn new(chance: Chance, mirrors: Vec<Arc<Mirror>>, checker: Checker, weather: Weather) -> Self {
+        Self {
+            chance,
+            mirrors,
+            checker: Mutex::new(checker),
+            weather: Mutex::new(weather),
+            calls: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            numbers: AtomicU64::new(0),
+            trace: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    pub fn note(&self, what: impl std::fmt::Display) {
+        let at = self.started.elapsed().as_secs_f64();
+        self.trace.lock().unwrap().push(format!("{at:12.3} {what}"));
+    }
+
+    /// All that happened, as text.
+    pub fn trace(&self) -> Vec<String> {
+        self.trace.lock().unwrap().clone()
+    }
+
+    pub fn object(&self, bytes: Bytes) -> Object {
+        Object { bytes, number: self.numbers.fetch_add(1, Relaxed) }
+    }
+
+    pub fn weather(&self) -> Weather {
+        *self.weather.lock().unwrap()
+    }
+
+    pub fn fault(&self, what: impl std::fmt::Display) {
+        self.faults.fetch_add(1, Relaxed);
+        self.note(format_args!("FAULT {what}"));
+    }
+}
+
+/// A machine on which hfl runs.
+#[derive(Debug)]
+pub struct Machine {
+    pub number: usize,
+    pub world: Arc<World>,
+    /// How far its calendar is off, in seconds.
+    pub clock_off: i64,
+    /// Until when it sleeps.
+    asleep: Mutex<Option<Instant>>,
+    /// The process that runs; a call of one that has ended never returns.
+    pub process: AtomicU64,
+    pub crashed: Notify,
+    /// Whether something kept this process from seeing a mirror as it is.
+    pub was_blind: AtomicBool,
+    /// Days that the collection that runs waits.
+    pub grace_days: Mutex<Option<u32>>,
+}
+
+impl Machine {
+    pub fn new(number: usize, world: Arc<World>, clock_off: i64) -> Self {
+        Self {
+            number,
+            world,
+            clock_off,
+            asleep: Mutex::default(),
+            process: AtomicU64::new(0),
+            crashed: Notify::new(),
+            was_blind: AtomicBool::new(false),
+            grace_days: Mutex::default(),
+        }
+    }
+
+    /// Returns when the machine is awake.
+    pub async fn awake(&self) {
+        loop {
+            let until = *self.asleep.lock().unwrap();
+            match until {
+                Some(at) if at > Instant::now() => tokio::time::sleep_until(at).await,
+                _ => return,
+            }
+        }
+    }
+
+    pub fn fall_asleep(&self) {
+        let seconds = 5 + self.world.chance.below(600);
+        self.world.fault(format_args!("m{} sleeps {seconds} s", self.number));
+        *self.asleep.lock().unwrap() = Some(Instant::now() + Duration::from_secs(seconds));
+    }
+}
+
+impl Host for Machine {
+    fn boot(&self) -> Duration {
+        Duration::from_secs(1000) + self.world.started.elapsed()
+    }
+
+    fn now(&self) -> Timestamp {
+        let elapsed = self.world.started.elapsed().as_secs();
+        Timestamp::from_unix((EPOCH + elapsed).saturating_add_signed(self.clock_off))
+    }
+
+    fn random(&self) -> u64 {
+        self.world.chance.next()
+    }
+}
