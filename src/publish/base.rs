@@ -80,7 +80,7 @@ pub struct Vouched {
 /// Finds the base of `image` among the heads that were read, and all that can be reused.
 ///
 /// # Errors
-/// A newest index that no mirror has; a SHA-1 collision.
+/// A SHA-1 collision.
 pub async fn find(repository: &Repository, image: &Name) -> Result<Base, Error> {
     let (mirrors, progress) = (&repository.mirrors, &*repository.watch.progress);
     let own: Vec<(usize, &Head)> =
@@ -94,13 +94,11 @@ pub async fn find(repository: &Repository, image: &Name) -> Result<Base, Error> 
     let Some(head) = head else { return Ok(base) };
     let rows = head.versions.iter();
     base.indexes = rows.map_while(|row| loaded.remove(&row.index_sha256).map(|index| (row.clone(), index))).collect();
-    if base.indexes.is_empty() {
-        return Err(no_good_index(&head.image, head.newest()));
-    }
     Ok(base)
 }
 
-fn no_good_index(image: &Name, row: &VersionRow) -> Error {
+/// The error of a version whose index no mirror has right.
+pub fn no_good_index(image: &Name, row: &VersionRow) -> Error {
     let message = format!("no mirror has a good index of {image} version {}", row.version);
     let path = row.index_path(image);
     Error::new(ErrorKind::Unverified, message).hint(format!("restore {path} from a copy of the repository"))
@@ -179,13 +177,16 @@ async fn load_all(
     Ok(loaded)
 }
 
-/// The index from the first mirror that has it, and the mirrors that should have had it.
+/// The index from the first mirror that has it, and the mirrors that should have had it. Those that do not vouch for it are
+/// asked last: they may have it all the same.
 pub async fn load(mirrors: &[OpenMirror], vouched: &Vouched) -> (Option<Arc<Index>>, Vec<(usize, ReadError)>) {
     let mut failed = Vec::new();
-    for mirror in vouched.mirrors.iter() {
+    let others = (0..mirrors.len()).filter(|i| mirrors[*i].is_up() && !vouched.mirrors.contains(*i));
+    for mirror in vouched.mirrors.iter().chain(others) {
         match read::index(&*mirrors[mirror].store, &vouched.image, &vouched.row).await {
             Ok(index) => return (Some(Arc::new(index)), failed),
-            Err(e) => failed.push((mirror, e)),
+            Err(e) if vouched.mirrors.contains(mirror) => failed.push((mirror, e)),
+            Err(_) => {}
         }
     }
     (None, failed)

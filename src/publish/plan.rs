@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::base::Base;
+use super::base::{Base, no_good_index};
 use super::boot_files;
 use super::client::Client;
 use super::cut::CutImage;
@@ -232,8 +232,11 @@ impl Planner<'_> {
     }
 
     fn newest_index(&self) -> Result<Arc<Index>, Error> {
-        let newest = self.base.indexes.first().map(|(_, index)| Arc::clone(index));
-        newest.ok_or_else(|| Error::local("there is no version to keep"))
+        match (self.base.indexes.first(), &self.base.head) {
+            (Some((_, index)), _) => Ok(Arc::clone(index)),
+            (None, Some(head)) => Err(no_good_index(&head.image, head.newest())),
+            (None, None) => Err(Error::local("there is no version to keep")),
+        }
     }
 
     /// The records of versions that `head` is the first one not to name.

@@ -61,12 +61,20 @@ async fn all(repository: &mut Repository, images: Vec<Name>) -> Result<SyncRepor
     for (name, why) in &report.skipped {
         repository.watch.progress.event(Event::Warning(&format!("{name} is left alone: {why}")));
     }
-    let mut planned = Planned::new();
+    let (mut planned, is_alone) = (Planned::new(), names.len() == 1);
     for name in names {
         if repository.watch.cancel.load(Ordering::Relaxed) {
             return Err(Error::interrupted());
         }
-        report.images.push(one(repository, name, &mut planned).await?);
+        match one(repository, name.clone(), &mut planned).await {
+            Ok(done) => report.images.push(done),
+            Err(e) if is_alone || e.kind() == ErrorKind::Interrupted => return Err(e),
+            // The other images do not wait for this one.
+            Err(e) => {
+                repository.watch.progress.event(Event::Warning(&format!("{name} is left alone: {e}")));
+                report.skipped.insert(name.to_string(), e.to_string());
+            }
+        }
     }
     Ok(report)
 }

@@ -133,6 +133,7 @@ fn no_publisher_overwrites_what_another_ones_version_is_booted_with() {
         if lab.path("home").exists() {
             lab.write("two/.config/hfl/keys/os.key", fs::read(lab.path("home/.config/hfl/keys/os.key")).unwrap());
             lab.set("HOME", "two");
+            lab.forget();
         }
         lab.write(&format!("boot-{kernel}/vmlinuz"), format!("kernel {kernel}"));
         lab.write(&format!("boot-{kernel}/initrd.img"), format!("miniroot {kernel}"));

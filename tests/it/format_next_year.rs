@@ -94,7 +94,7 @@ fn it_is_read_restored_verified_and_carried_on() {
     );
     lab.ok(&["sync", "--to", "mirrors.toml"]);
     assert_eq!(notes(&lab, "new"), NOTES);
-    lab.ok(&["gc", "--keep", "1", "--image", "test", "--to", "mirrors.toml"]);
+    lab.ok(&["gc", "--keep", "1", "--image", "test", "--to", "mirrors.toml", "--more-than-half"]);
     assert_eq!(notes(&lab, "new"), NOTES, "versions are retired, notes are not");
     assert_eq!(check_mirror(&lab.path("public"), "test", &lab.trust("test")), [3]);
 }

@@ -41,7 +41,8 @@ pub fn list(world: &World, mirror: &Mirror) -> Vec<(RepoPath, u64)> {
         listed.extend((1..5).filter_map(|i| Some((format!("nothing{i}.head").parse().ok()?, 500))));
     }
     if world.chance.once_in(4) {
-        let path = format!("index/os/{}-{:012x}.idx", u32::MAX - world.chance.below(9) as u32, world.chance.next() >> 16);
+        let path =
+            format!("index/os/{}-{:012x}.idx", u32::MAX - world.chance.below(9) as u32, world.chance.next() >> 16);
         listed.extend(path.parse().ok().map(|path| (path, 700)));
     }
     listed.into_iter().collect()

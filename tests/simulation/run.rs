@@ -9,9 +9,7 @@ use hfl::head::Trust;
 use hfl::layout::{Kind, RepoPath};
 use hfl::mirrors::Mirrors;
 use hfl::name::{Name, Version};
-use hfl::publish::{
-    self, Error, GcOptions, Keyring, Memory, Options, Silent, VerifyOptions, Watch, Work,
-};
+use hfl::publish::{self, Error, GcOptions, Keyring, Memory, Options, Silent, VerifyOptions, Watch, Work};
 use hfl::sign::SecretKey;
 use hfl::split::Choice;
 use hfl::store::host::Host;
@@ -99,10 +97,8 @@ impl Simulation {
         };
         let clocks: Vec<i64> = (0..machines).map(|_| off(&chance)).collect();
         checker.clocks_are_right = clocks.iter().all(|off| *off == 0);
-        let homes = (0..machines).map(|_| Home {
-            directory: tempfile::tempdir().expect("a directory"),
-            has_state: !chance.once_in(3),
-        });
+        let homes = (0..machines)
+            .map(|_| Home { directory: tempfile::tempdir().expect("a directory"), has_state: !chance.once_in(3) });
         let homes = homes.collect();
         let images = ["os", "web"].iter().take(1 + chance.below(2) as usize);
         let images = images.map(|name| name.parse().expect("a name")).collect();
@@ -235,8 +231,7 @@ impl Simulation {
     async fn rollback(&self, machine: &Arc<Machine>, image: &Name) -> Result<String, Error> {
         let version = Version::new(1 + self.world.chance.below(4)).expect("a version");
         let Watch { progress, cancel } = self.watch();
-        let report =
-            publish::rollback(self.work(machine), image.clone(), version, None, progress, cancel).await?;
+        let report = publish::rollback(self.work(machine), image.clone(), version, None, progress, cancel).await?;
         Ok(format!("{image} {}", report.version))
     }
 
@@ -346,8 +341,7 @@ fn damage(world: &World, mirror: &Mirror, wanted: impl Fn(Kind) -> bool) {
 }
 
 fn lose_head(world: &World, mirror: &Mirror) {
-    let heads: Vec<RepoPath> =
-        mirror.paths().into_iter().filter(|path| matches!(path.kind(), Kind::Head(_))).collect();
+    let heads: Vec<RepoPath> = mirror.paths().into_iter().filter(|path| matches!(path.kind(), Kind::Head(_))).collect();
     if let Some(path) = heads.first() {
         world.fault(format_args!("{path} is lost on m{}", mirror.place));
         mirror.objects.lock().unwrap().remove(path);

@@ -186,9 +186,7 @@ impl Fetch for Reached {
         };
         match found {
             None => Err(self.error(path, StoreErrorKind::NotFound, "not there")),
-            Some(bytes) if bytes.len() as u64 > max_bytes => {
-                Err(self.error(path, StoreErrorKind::TooLong, "too long"))
-            }
+            Some(bytes) if bytes.len() as u64 > max_bytes => Err(self.error(path, StoreErrorKind::TooLong, "too long")),
             Some(bytes) => Ok(bytes),
         }
     }
@@ -265,7 +263,9 @@ impl Store for Reached {
         let world = self.world();
         let shown = match self.mirror.is_hostile {
             true => hostile::list(world, &self.mirror),
-            false => self.mirror.objects.lock().unwrap().iter().map(|(p, o)| (p.clone(), o.bytes.len() as u64)).collect(),
+            false => {
+                self.mirror.objects.lock().unwrap().iter().map(|(p, o)| (p.clone(), o.bytes.len() as u64)).collect()
+            }
         };
         let is_cut = world.chance.once_in(world.weather().cut_listing);
         if is_cut {

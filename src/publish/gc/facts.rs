@@ -22,10 +22,15 @@ use crate::survey::records::{self, RecordState};
 use crate::survey::{HeadState, MirrorView};
 use crate::time::Timestamp;
 
+/// How long a repository may have been left alone before this machine's clock is doubted, in days.
+const IDLE_DAYS_MAX: u32 = 366;
+
 /// All that [`Plan::compute`](super::Plan::compute) needs.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub now: Timestamp,
+    /// The latest time that any verified head was made.
+    pub newest_signed: Timestamp,
     pub grace_days: u32,
     /// Versions that were retired, the records of which verify, by the path of the record.
     pub retirements: BTreeMap<RepoPath, Retirement>,
@@ -60,6 +65,7 @@ pub(super) async fn gather(options: &GcOptions, repository: &Repository, retired
     let mirrors = repository.mirrors.iter().zip(&repository.views).zip(&found);
     let mut facts = Facts {
         now: repository.work.host.now(),
+        newest_signed: Timestamp::from_unix(0),
         grace_days: options.grace_days,
         retirements: latest.into_iter().map(|(path, found)| (path, found.retirement)).collect(),
         blocks: BTreeMap::new(),
@@ -130,8 +136,10 @@ fn doubt(mirror: &OpenMirror, view: &MirrorView) -> Option<Failure> {
     let names: BTreeSet<&Name> = view.list.names.iter().chain(&view.inventory.heads).collect();
     names.into_iter().find_map(|name| match view.heads.get(name) {
         Some(HeadState::Verified(found)) => found.head.binding_note().and_then(|note| {
-            let why = format!("{name}.head has the note `{note}`, which this hfl does not know");
-            unverified(why, "update hfl: a newer one publishes this image".into())
+            let why =
+                format!("{name}.head has the note `{note}`, which this hfl does not know, so nothing can be removed");
+            let advice = Some("update hfl: a newer one publishes this image".to_owned());
+            Some(Failure { kind: ErrorKind::Local, why, advice })
         }),
         None | Some(HeadState::Absent) => {
             unverified(format!("the head of {name} is missing"), "bring it up to date with hfl sync".into())
@@ -150,6 +158,7 @@ fn doubt(mirror: &OpenMirror, view: &MirrorView) -> Option<Failure> {
 impl Facts {
     fn take_heads(&mut self, repository: &Repository) {
         for (_, _, head) in repository.verified_heads() {
+            self.newest_signed = self.newest_signed.max(head.created);
             self.living_versions.extend(head.versions.iter().map(|row| row.index_sha256));
             self.living_paths.extend(paths_of(head));
         }
@@ -175,8 +184,14 @@ impl Facts {
 
     /// Whether the grace period of a version is over that no head names any more.
     pub fn is_due(&self, retirement: &Retirement) -> bool {
-        let is_over = retirement.marked.plus_days(self.grace_days) <= self.now;
-        is_over && !self.living_versions.contains(&retirement.row.index_sha256)
+        let is_over = retirement.marked.plus_days(self.grace_days) <= self.now && !self.clock_is_ahead();
+        (is_over || self.grace_days == 0) && !self.living_versions.contains(&retirement.row.index_sha256)
+    }
+
+    /// Whether this machine's clock is further ahead of all that was ever signed than a repository is left alone: then no
+    /// grace period can be measured by it.
+    pub fn clock_is_ahead(&self) -> bool {
+        self.newest_signed.plus_days(IDLE_DAYS_MAX) < self.now
     }
 
     /// Finds out which of the blocks that may go a verified head still names. The indexes are read one after the other, and

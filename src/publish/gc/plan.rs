@@ -129,7 +129,14 @@ fn warnings(facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> Vec<String
     });
     let gone = due.iter().filter(|(path, _)| facts.blocks.get(**path).is_some_and(Option::is_none));
     let gone = gone.map(|(_, retirement)| format!("no mirror has the index of {}; its blocks stay", name(retirement)));
-    refused.chain(gone).collect()
+    let is_ahead = facts.clock_is_ahead() && facts.grace_days > 0 && !facts.retirements.is_empty();
+    let clock = is_ahead.then(|| {
+        format!(
+            "this machine's clock says {}, all heads were made by {}: no grace period is measured by it; is it right?",
+            facts.now, facts.newest_signed
+        )
+    });
+    refused.chain(gone).chain(clock).collect()
 }
 
 fn mirror_plan(mirror: &MirrorFacts, facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> MirrorPlan {
