@@ -8,10 +8,13 @@ use super::memory::Remembered;
 use super::mirror::OpenMirror;
 use super::session::Session;
 use crate::layout::RepoPath;
-use crate::name::Name;
+use crate::name::{Name, Version};
 use crate::survey::MirrorView;
 use crate::survey::numbers::{self, Witness};
 use crate::weaken::{self, Weakness};
+
+/// The highest number that an unproven name is taken to have used: half of all.
+const HINT_MAX: u32 = u32::MAX / 2;
 
 impl Session<'_> {
     /// Takes the highest number that was ever used from what this machine remembers and from the indexes on the mirrors;
@@ -34,7 +37,18 @@ impl Session<'_> {
         }
         let proven = witnesses.iter().flatten().map(|(version, _)| *version).max();
         self.base.highest = self.base.highest.max(proven);
+        if self.base.head.is_none() {
+            self.base.highest = self.base.highest.max(self.hinted());
+        }
         Ok(())
+    }
+
+    /// The highest number that any listed index has in its name, proven or not: an image that is begun anew can afford to
+    /// leave numbers out, but not all of them.
+    fn hinted(&self) -> Option<Version> {
+        let views = self.repository.views.iter();
+        let listed = views.filter_map(|view| view.inventory.indexes.get(&self.name)).flat_map(|listed| listed.values());
+        listed.copied().filter(|version| version.number() <= HINT_MAX).max()
     }
 
     /// Leaves out a directory in which nothing is any more, though this machine published there: its disk is probably not

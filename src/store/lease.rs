@@ -41,6 +41,9 @@ const LOOK: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_secs(2);
 /// How long releasing a lock may take.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
+/// How often a lock object is read that cannot be read, and the pause between.
+const LOOKS_MAX: u32 = 4;
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// The largest lock object that is read.
 const TEXT_MAX_BYTES: u64 = 4096;
 
@@ -107,11 +110,18 @@ impl Claim {
         Err(self.locked(None))
     }
 
+    /// What the lock object says. It comes and goes while it is read: a driver that finds it in one way and not in another
+    /// is asked again.
     async fn look(&self) -> Result<Option<Bytes>, StoreError> {
-        match self.store.get(&self.path, TEXT_MAX_BYTES).await {
-            Ok(text) => Ok(Some(text)),
-            Err(e) if e.kind() == StoreErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            match self.store.get(&self.path, TEXT_MAX_BYTES).await {
+                Ok(text) => return Ok(Some(text)),
+                Err(e) if e.kind() == StoreErrorKind::NotFound => return Ok(None),
+                Err(e) if e.kind() == StoreErrorKind::Unreachable || looks >= LOOKS_MAX => return Err(e),
+                Err(_) => tokio::time::sleep(LOOK_PAUSE).await,
+            }
         }
     }
 

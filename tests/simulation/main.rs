@@ -10,8 +10,6 @@ mod world;
 
 use std::time::Instant;
 
-use hfl::weaken::{Weakness, switch_off};
-
 /// True where the long form of the proof was asked for.
 fn full() -> bool {
     std::env::var_os("HFL_FULL").is_some()
