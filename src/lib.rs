@@ -46,7 +46,6 @@ mod template;
 mod text;
 pub mod time;
 pub mod url;
-#[cfg(feature = "publish")]
 pub mod weaken;
 
 pub use text::FormatError;

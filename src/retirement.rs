@@ -17,12 +17,10 @@
 
 use std::fmt::Write as _;
 
-use crate::digest::Sha256;
-use crate::head::{FileRow, NotTrusted, Seal, Trust, VersionRow, file_row, parse_seal};
-use crate::index;
+use crate::head::{FileRow, NotTrusted, Seal, Trust, VersionRow, file_row, parse_seal, version_start};
 use crate::layout::{Kind, RepoPath};
 use crate::name::Name;
-use crate::text::{FormatError, Line, Lines};
+use crate::text::{FormatError, Lines};
 use crate::time::Timestamp;
 use crate::weaken::{self, Weakness};
 
@@ -100,7 +98,9 @@ impl Retirement {
         let mut lines = Lines::open(file, MAGIC, LINE_MAX_BYTES)?;
         let image: Name = lines.header("image")?.parse()?;
         let marked = lines.header("marked")?.parse()?;
-        let row = version_row(&mut lines.header("version")?)?;
+        let mut line = lines.header("version")?;
+        let row = version_start(&mut line)?;
+        line.end()?;
         let mut files: Vec<FileRow> = Vec::new();
         while lines.peek("file") {
             let mut line = lines.header("file")?;
@@ -120,20 +120,6 @@ impl Retirement {
     }
 }
 
-fn version_row(line: &mut Line<'_>) -> Result<VersionRow, FormatError> {
-    let version = line.parse_field()?;
-    line.space()?;
-    let index_bytes = line.number("the bytes of the index", 1, index::FILE_MAX_BYTES)?;
-    line.space()?;
-    let index_sha256 = Sha256(line.hex("the SHA-256 of the index")?);
-    line.space()?;
-    let created = line.parse_field()?;
-    line.space()?;
-    let size = line.number("the image's size", 1, index::IMAGE_MAX_BYTES)?;
-    line.end()?;
-    Ok(VersionRow { version, index_bytes, index_sha256, created, size, new_bytes: 0, label: None })
-}
-
 /// Why something is not the record of a retired version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
@@ -151,6 +137,7 @@ pub enum BadRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Sha256;
 
     fn record(file: &str) -> Retirement {
         let row = VersionRow {

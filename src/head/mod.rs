@@ -17,7 +17,8 @@ use crate::time::Timestamp;
 use crate::url::BaseUrl;
 
 pub use note::{NOTE_KEY_MAX_BYTES, NOTE_VALUE_MAX_BYTES, NOTES_MAX, Note, NoteError};
-pub(crate) use parse::{file_row, seal as parse_seal};
+#[cfg(feature = "publish")]
+pub(crate) use parse::{file_row, seal as parse_seal, version_start};
 
 /// The largest head, in bytes.
 pub const HEAD_MAX_BYTES: u64 = 256 << 10;

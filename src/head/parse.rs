@@ -68,6 +68,16 @@ fn versions(lines: &mut Lines<'_>) -> Result<Vec<VersionRow>, FormatError> {
 }
 
 fn version_row(line: &mut Line<'_>) -> Result<VersionRow, FormatError> {
+    let row = version_start(line)?;
+    line.space()?;
+    let new_bytes = line.number("the bytes added", 0, index::IMAGE_MAX_BYTES)?;
+    line.space()?;
+    let label = if line.rest() == b"-" { None } else { Some(line.parse()?) };
+    Ok(VersionRow { new_bytes, label, ..row })
+}
+
+/// A version without what it added and its label: number, bytes and SHA-256 of its index, time, bytes of the image.
+pub(crate) fn version_start(line: &mut Line<'_>) -> Result<VersionRow, FormatError> {
     let version: Version = line.parse_field()?;
     line.space()?;
     let index_bytes = line.number("the bytes of the index", 1, index::FILE_MAX_BYTES)?;
@@ -77,11 +87,7 @@ fn version_row(line: &mut Line<'_>) -> Result<VersionRow, FormatError> {
     let created = line.parse_field()?;
     line.space()?;
     let size = line.number("the image's size", 1, index::IMAGE_MAX_BYTES)?;
-    line.space()?;
-    let new_bytes = line.number("the bytes added", 0, index::IMAGE_MAX_BYTES)?;
-    line.space()?;
-    let label = if line.rest() == b"-" { None } else { Some(line.parse()?) };
-    Ok(VersionRow { version, index_bytes, index_sha256, created, size, new_bytes, label })
+    Ok(VersionRow { version, index_bytes, index_sha256, created, size, new_bytes: 0, label: None })
 }
 
 /// The seal at the end of a text.

@@ -3,7 +3,6 @@
 //! A store knows no block, index or head. [`Fetch`] is what readers need, [`Store`] what a mirror needs to be written
 //! to; every protocol is one driver behind them, and retry, limits and faults are wrappers around them.
 
-#[cfg(feature = "publish")]
 pub mod arrival;
 pub mod atomic_file;
 #[cfg(feature = "publish")]

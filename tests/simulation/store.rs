@@ -293,7 +293,7 @@ impl Store for Reached {
     }
 
     fn exclusive(&self) -> Exclusive {
-        if self.mirror.place % 2 == 0 { Exclusive::Always } else { Exclusive::Claimed }
+        if self.mirror.place.is_multiple_of(2) { Exclusive::Always } else { Exclusive::Claimed }
     }
 
     fn jobs(&self) -> usize {

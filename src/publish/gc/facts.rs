@@ -135,11 +135,11 @@ fn doubt(mirror: &OpenMirror, view: &MirrorView) -> Option<Failure> {
     }
     let names: BTreeSet<&Name> = view.list.names.iter().chain(&view.inventory.heads).collect();
     names.into_iter().find_map(|name| match view.heads.get(name) {
-        Some(HeadState::Verified(found)) => found.head.binding_note().and_then(|note| {
+        Some(HeadState::Verified(found)) => found.head.binding_note().map(|note| {
             let why =
                 format!("{name}.head has the note `{note}`, which this hfl does not know, so nothing can be removed");
             let advice = Some("update hfl: a newer one publishes this image".to_owned());
-            Some(Failure { kind: ErrorKind::Local, why, advice })
+            Failure { kind: ErrorKind::Local, why, advice }
         }),
         None | Some(HeadState::Absent) => {
             unverified(format!("the head of {name} is missing"), "bring it up to date with hfl sync".into())
