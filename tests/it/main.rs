@@ -77,6 +77,7 @@ mod proxy_itself;
 mod publish_access;
 mod publish_basics;
 mod publish_client;
+mod publish_costs;
 mod publish_damage;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_everywhere;
@@ -88,6 +89,8 @@ mod publish_keys;
 mod publish_kill;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_kill_kinds;
+#[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
+mod publish_leases;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_listings;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]

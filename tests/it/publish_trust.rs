@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use hfl::digest::Sha256;
 use hfl::head::{Head, Seal, SealedHead, VersionRow};
 use hfl::layout::RepoPath;
+use hfl::mirrors::Mirrors;
 use hfl::name::Version;
+use hfl::publish::{GcOptions, Keyring, Silent, Work};
 use hfl::retirement::Retirement;
 use hfl::sign::SecretKey;
+use hfl::store::host::{Host, ThisHost};
 use hfl::time::Timestamp;
 
 use crate::lab::{Lab, Random, check_mirror, code, stderr};
@@ -259,6 +263,42 @@ fn a_clock_that_was_ahead_once_does_not_keep_heads_fresh_for_years() {
     let (file, path): (_, RepoPath) = (fs::read(lab.path("a").join(&path)).unwrap(), path.parse().unwrap());
     let record = Retirement::read(&file, &path, &lab.trust("os")).unwrap();
     assert!(record.marked >= head(&lab, "a").created, "{} {}", record.marked, head(&lab, "a").created);
+}
+
+/// A machine whose calendar is three years behind.
+#[derive(Debug)]
+struct Behind;
+
+impl Host for Behind {
+    fn boot(&self) -> std::time::Duration {
+        ThisHost.boot()
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix(ThisHost.now().unix() - 3 * 365 * 86_400)
+    }
+
+    fn random(&self) -> u64 {
+        ThisHost.random()
+    }
+}
+
+#[test]
+fn a_clock_that_is_behind_does_not_shorten_the_grace_period() {
+    let lab = versions(&["a"], 2);
+    let mirrors = Mirrors::parse(&fs::read_to_string(lab.path("mirrors.toml")).unwrap()).unwrap();
+    let keyring = Keyring { directory: Some(lab.path("home/.config/hfl/keys")), ..Keyring::default() };
+    let mut work = Work::new(mirrors, lab.path("."), Some(keyring));
+    work.host = Arc::new(Behind);
+    let (images, retire) = (Vec::new(), Vec::new());
+    let options = GcOptions { work, images, keep: 1, keep_days: 0, retire, grace_days: 7, more_than_half: true };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let report = runtime.block_on(hfl::publish::gc(options, Arc::new(Silent), Arc::default())).unwrap();
+    assert_eq!(report.marked[0].retired, [1]);
+    let before = contents(&lab, "a");
+    let (code, said) = gc(&lab, &["--keep", "1"]);
+    assert!(code == 0 && said.contains("os 1 is retired and goes after"), "{said}");
+    assert_eq!(contents(&lab, "a"), before);
 }
 
 #[test]

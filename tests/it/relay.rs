@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// What listings show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Relay {
 struct State {
     shown: AtomicU8,
     left_out: AtomicU64,
+    /// Milliseconds that each removal takes longer.
+    removal_ms: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -55,6 +58,11 @@ impl Relay {
         self.state.shown.store(shown as u8, Relaxed);
     }
 
+    /// Has each removal take so much longer.
+    pub fn delay_removals(&self, milliseconds: u64) {
+        self.state.removal_ms.store(milliseconds, Relaxed);
+    }
+
     /// Entries left out of listings so far.
     pub fn left_out(&self) -> u64 {
         self.state.left_out.load(Relaxed)
@@ -82,6 +90,9 @@ fn exchange(mut client: TcpStream, upstream: SocketAddr, state: &State) -> std::
     };
     let head = String::from_utf8_lossy(&asked[..end]).into_owned();
     let entry = entry(&head);
+    if head.starts_with("DELETE ") {
+        std::thread::sleep(Duration::from_millis(state.removal_ms.load(Relaxed)));
+    }
     let mut server = TcpStream::connect(upstream)?;
     // An answer to HTTP 1.0 comes in one piece.
     let head = if entry.is_some() { head.replacen(" HTTP/1.1\r\n", " HTTP/1.0\r\n", 1) } else { head };

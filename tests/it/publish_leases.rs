@@ -1,0 +1,167 @@
+//! Locks of objects: certain until a time, and held up by nobody for ever.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hfl::head::Trust;
+use hfl::layout::RepoPath;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::runtime::Runtime;
+
+use crate::kinds::{Kind, blocks, check_store, use_kinds};
+use crate::lab::{Lab, Random, code, skipped, stderr};
+use crate::relay::Relay;
+
+const SPLIT: &str = "fixed:4K";
+
+/// Two versions on a WebDAV server behind a relay, with nothing in common.
+struct Server {
+    lab: Lab,
+    runtime: Runtime,
+    kinds: Vec<Kind>,
+    relay: Relay,
+    trust: Trust,
+}
+
+impl Server {
+    fn start(others: impl FnOnce(&Lab) -> Vec<Kind>) -> Option<Self> {
+        let Some(mut kind) = Kind::nginx() else {
+            skipped("nginx with WebDAV is not installed");
+            return None;
+        };
+        let mut relay = None;
+        kind.behind(|server| relay.insert(Relay::start(server)).address());
+        let (relay, mut lab) = (relay?, Lab::new());
+        let mut kinds = vec![kind];
+        kinds.extend(others(&lab));
+        use_kinds(&mut lab, &kinds);
+        for version in 1..=2 {
+            lab.write("os.img", Random(version).bytes(400 << 12));
+            lab.publish(&["os.img", "--split", SPLIT]);
+        }
+        let trust = lab.trust("os");
+        Some(Self { lab, runtime: Runtime::new().unwrap(), kinds, relay, trust })
+    }
+
+    fn versions(&self, kind: usize) -> Vec<u32> {
+        check_store(&self.runtime, &*self.kinds[kind].store, "os", &self.trust)
+    }
+
+    fn put_lock(&self, beat: u64) {
+        let text = format!("HFL-LOCK 1\ntoken {:032x}\nprocess far away boot 7 1\nbeat {beat}\nstate held\n", 5);
+        self.write_lock(text);
+    }
+
+    fn write_lock(&self, text: String) {
+        let path = RepoPath::lock();
+        self.runtime.block_on(self.kinds[0].store.put_replace(&path, Bytes::from(text))).unwrap();
+    }
+
+    fn read_lock(&self) -> Option<String> {
+        let text = self.runtime.block_on(self.kinds[0].store.get(&RepoPath::lock(), 4096)).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// A collector is stopped in the middle, as when a machine is suspended; its lock is taken over, and what it was about to
+/// remove is published again. When it wakes up, it removes nothing more.
+#[test]
+fn a_collector_that_slept_removes_nothing_more() {
+    let Some(server) = Server::start(|_| Vec::new()) else { return };
+    let lab = &server.lab;
+    let gc = ["gc", "--to", "mirrors.toml", "--keep", "1", "--grace-days", "0", "--more-than-half"];
+    server.relay.delay_removals(400);
+    let before = blocks(&server.runtime, &server.kinds[0].store).len();
+    let child = lab.command(&gc).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while blocks(&server.runtime, &server.kinds[0].store).len() + 30 > before {
+        assert!(started.elapsed() < Duration::from_secs(60), "nothing is removed");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::STOP).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let left = blocks(&server.runtime, &server.kinds[0].store).len();
+    lab.write("os.img", Random(1).bytes(400 << 12));
+    let publish = lab.run(&["publish", "os.img", "--to", "mirrors.toml", "--split", SPLIT]);
+    assert_eq!(code(&publish), 0, "{}", stderr(&publish));
+    assert_eq!(server.versions(0), [3, 2], "whole after {:.0?}", started.elapsed());
+    kill_process(pid, Signal::CONT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+    assert_ne!(code(&output), 0, "{said}");
+    assert!(said.contains("another publisher") || said.contains("not certain any more"), "{said}");
+    assert_eq!(server.versions(0), [3, 2], "nothing that was published meanwhile is gone");
+    println!("of {before} blocks {left} were left when it stopped; all of version 3 are there after it went on");
+}
+
+/// A lock that beats for ever on the first mirror: the second one gets the version all the same.
+#[test]
+fn a_mirror_that_never_gives_up_its_lock_is_left_behind() {
+    let Some(server) = Server::start(|lab| vec![Kind::directory(lab, "honest")]) else { return };
+    let (ended, mut beat) = (Arc::new(AtomicBool::new(false)), 0);
+    server.lab.write("os.img", Random(3).bytes(400 << 12));
+    server.put_lock(beat);
+    let arguments = ["publish", "os.img", "--to", "mirrors.toml", "--split", SPLIT];
+    let started = Instant::now();
+    let output = std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            let output = server.lab.run(&arguments);
+            ended.store(true, Relaxed);
+            output
+        });
+        while !ended.load(Relaxed) {
+            beat += 1;
+            server.put_lock(beat);
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        run.join().unwrap()
+    });
+    assert_eq!(code(&output), 6, "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("another publisher"), "{output:?}");
+    assert_eq!(server.versions(1), [3, 2, 1]);
+    assert_eq!(server.versions(0), [2, 1]);
+    println!("left behind after {:.1?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+/// A publisher that waits for a lock can be stopped, and what another one left undone stays so.
+#[test]
+fn waiting_for_a_lock_can_be_stopped() {
+    let Some(server) = Server::start(|_| Vec::new()) else { return };
+    server.put_lock(1);
+    let arguments = ["publish", "os.img", "--to", "mirrors.toml", "--split", SPLIT];
+    let child = server.lab.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    let started = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 130, "{}", stderr(&output));
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    let undone = format!("HFL-LOCK 1\ntoken {:032x}\nprocess far away boot 7 1\nbeat 1\nstate unfinished\n", 5);
+    server.write_lock(undone);
+    server.lab.ok(&["verify", "--to", "mirrors.toml", "--repair"]);
+    assert!(server.read_lock().is_some_and(|lock| lock.contains("state unfinished")), "{:?}", server.read_lock());
+    server.lab.ok(&["publish", "os.img", "--to", "mirrors.toml", "--split", SPLIT, "--force"]);
+    assert_eq!(server.read_lock(), None);
+}
+
+/// A collection that is told to stop ends soon, whatever it is doing.
+#[test]
+fn a_collection_can_be_stopped() {
+    let Some(server) = Server::start(|_| Vec::new()) else { return };
+    server.relay.delay_removals(1000);
+    let gc = ["gc", "--to", "mirrors.toml", "--keep", "1", "--grace-days", "0", "--more-than-half"];
+    let child = server.lab.command(&gc).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let started = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    println!("ended {:.1?} after SIGTERM", started.elapsed());
+    assert_eq!(code(&output), 130, "{}", stderr(&output));
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(server.versions(0), [2]);
+}
