@@ -243,7 +243,8 @@ fn a_collection_killed_at_any_moment() {
         }
     }
     println!("{} kills in {whole:.2?}: not marked {unmarked}, marked {marked}, half swept {part} times", kills(200));
-    assert!(unmarked > 0 && marked > 0);
+    // A few kills may all come before or after the switch.
+    assert!(!full() || (unmarked > 0 && marked > 0));
 }
 
 fn count_blocks(held: &Held) -> usize {

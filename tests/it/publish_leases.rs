@@ -50,6 +50,19 @@ impl Server {
         check_store(&self.runtime, &*self.kinds[kind].store, "os", &self.trust)
     }
 
+    fn blocks(&self) -> usize {
+        blocks(&self.runtime, &self.kinds[0].store).len()
+    }
+
+    /// Waits until blocks are being removed.
+    fn until_fewer_than(&self, count: usize) {
+        let started = Instant::now();
+        while self.blocks() >= count {
+            assert!(started.elapsed() < Duration::from_secs(60), "nothing is removed");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn put_lock(&self, beat: u64) {
         let text = format!("HFL-LOCK 1\ntoken {:032x}\nprocess far away boot 7 1\nbeat {beat}\nstate held\n", 5);
         self.write_lock(text);
@@ -74,17 +87,14 @@ fn a_collector_that_slept_removes_nothing_more() {
     let lab = &server.lab;
     let gc = ["gc", "--to", "mirrors.toml", "--keep", "1", "--grace-days", "0", "--more-than-half"];
     server.relay.delay_removals(400);
-    let before = blocks(&server.runtime, &server.kinds[0].store).len();
+    let before = server.blocks();
     let child = lab.command(&gc).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
-    while blocks(&server.runtime, &server.kinds[0].store).len() + 30 > before {
-        assert!(started.elapsed() < Duration::from_secs(60), "nothing is removed");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    server.until_fewer_than(before - 30);
     let pid = Pid::from_child(&child);
     kill_process(pid, Signal::STOP).unwrap();
     std::thread::sleep(Duration::from_secs(1));
-    let left = blocks(&server.runtime, &server.kinds[0].store).len();
+    let left = server.blocks();
     lab.write("os.img", Random(1).bytes(400 << 12));
     let publish = lab.run(&["publish", "os.img", "--to", "mirrors.toml", "--split", SPLIT]);
     assert_eq!(code(&publish), 0, "{}", stderr(&publish));
@@ -155,8 +165,9 @@ fn a_collection_can_be_stopped() {
     let Some(server) = Server::start(|_| Vec::new()) else { return };
     server.relay.delay_removals(1000);
     let gc = ["gc", "--to", "mirrors.toml", "--keep", "1", "--grace-days", "0", "--more-than-half"];
+    let before = server.blocks();
     let child = server.lab.command(&gc).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(3));
+    server.until_fewer_than(before);
     let started = Instant::now();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let output = child.wait_with_output().unwrap();
