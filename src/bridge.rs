@@ -1,6 +1,7 @@
-//! The bridge from asynchronous code to work that computes for a while or waits for a disk.
+//! The bridge from asynchronous code to work that computes for a while or waits for a disk; and waiting itself.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::time::{Instant, sleep_until};
 
 /// Does `work` where it holds up nobody: on a thread for it. A runtime of one thread does it at once, so that what happens
 /// on it happens in the same order each time.
@@ -13,5 +14,13 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
         // The runtime is being shut down, and nobody waits for this any more.
         Err(_) => std::future::pending().await,
+    }
+}
+
+/// Ends at `deadline`; never, where none is set yet.
+pub async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

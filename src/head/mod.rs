@@ -168,6 +168,16 @@ pub enum Trust {
     Anyone,
 }
 
+impl Trust {
+    /// The key that must have signed; `None` where anything is accepted.
+    pub fn key(&self) -> Option<&PublicKey> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Anyone => None,
+        }
+    }
+}
+
 /// A head as it was read: well-formed, not yet believed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SealedHead {

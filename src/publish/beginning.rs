@@ -22,18 +22,17 @@ impl Session<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] where there is no head, and something says that there was one.
-    pub(super) async fn take_numbers(&mut self) -> Result<(), Error> {
+    pub(super) async fn take_numbers(&mut self, remembered: &Remembered) -> Result<(), Error> {
         if weaken::is(Weakness::Numbers) {
             return Ok(());
         }
-        let remembered = self.repository.work.memory.recall(&self.name, &self.trust)?;
-        let is_here = self.is_here(&remembered);
+        let is_here = self.is_here(remembered);
         if self.is_signed() || is_here {
             self.base.highest = self.base.highest.max(remembered.highest());
         }
         let witnesses = self.witnesses().await;
         if self.base.head.is_none() && !self.repository.work.first {
-            self.refuse_beginning(&remembered, is_here, &witnesses)?;
+            self.refuse_beginning(remembered, is_here, &witnesses)?;
         }
         let proven = witnesses.iter().flatten().map(|(version, _)| *version).max();
         self.base.highest = self.base.highest.max(proven);
@@ -53,15 +52,11 @@ impl Session<'_> {
 
     /// Leaves out a directory in which nothing is any more, though this machine published there: its disk is probably not
     /// mounted, and what would be written would lie below the place where it is mounted.
-    ///
-    /// # Errors
-    /// What is remembered cannot be read.
-    pub(super) fn leave_unmounted(&mut self) -> Result<(), Error> {
+    pub(super) fn leave_unmounted(&mut self, remembered: &Remembered) {
         if self.repository.work.first {
-            return Ok(());
+            return;
         }
-        let remembered = self.repository.work.memory.recall(&self.name, &self.trust)?;
-        let Some((version, _)) = remembered.published else { return Ok(()) };
+        let Some((version, _)) = remembered.published else { return };
         let relative_to = self.repository.work.relative_to.clone();
         for (mirror, view) in self.repository.mirrors.iter_mut().zip(&self.repository.views) {
             let is_empty = mirror.is_up() && mirror.head.is_none() && view.is_empty();
@@ -75,7 +70,6 @@ impl Session<'_> {
                 mirror.fail(Error::new(ErrorKind::Unreachable, message).hint(hint));
             }
         }
-        Ok(())
     }
 
     /// Whether one of the mirrors had what is remembered.

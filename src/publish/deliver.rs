@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::error::{Error, ErrorKind};
 use super::mirror::OpenMirror;
@@ -19,7 +19,6 @@ use super::report::MirrorReport;
 use super::session::{Session, Uploads};
 use super::upload::{Job, Sent, Stop, Uploader};
 use crate::bridge;
-use crate::head::Trust;
 use crate::index::BlockRow;
 use crate::layout::RepoPath;
 use crate::survey::{HeadState, VerifiedHead, head};
@@ -100,10 +99,7 @@ impl Session<'_> {
 
     /// Takes note of the head that a mirror has now.
     fn show(&mut self, plan: &Plan, mirror: usize) {
-        let key = match &self.trust {
-            Trust::Key(key) => Some(key.clone()),
-            Trust::Anyone => None,
-        };
+        let key = self.trust.key().cloned();
         let (head, file) = (plan.head.clone(), plan.release.head.clone());
         let head = Arc::new(VerifiedHead { head, file, signed: self.is_signed(), key });
         let view = &mut self.repository.views[mirror];
@@ -129,12 +125,6 @@ impl Session<'_> {
             }
             let (mut ready, mut deadline) = (0, None);
             while !lagging.is_empty() {
-                let late = async {
-                    match deadline {
-                        Some(at) => sleep_until(at).await,
-                        None => std::future::pending().await,
-                    }
-                };
                 tokio::select! {
                     biased;
                     Some((i, outcome)) = running.next() => {
@@ -145,7 +135,7 @@ impl Session<'_> {
                             deadline.get_or_insert_with(|| Instant::now() + patience);
                         }
                     }
-                    () = late => break,
+                    () = bridge::until(deadline) => break,
                     () = cancelled(&self.repository.watch.cancel) => {
                         stoppers.iter().for_each(Stop::stop);
                         let ended = running.by_ref().for_each(|_| async {});

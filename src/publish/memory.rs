@@ -143,10 +143,7 @@ impl Memory {
 }
 
 fn voucher(trust: &Trust) -> String {
-    match trust {
-        Trust::Key(key) => key.to_string(),
-        Trust::Anyone => UNSIGNED.to_owned(),
-    }
+    trust.key().map_or_else(|| UNSIGNED.to_owned(), ToString::to_string)
 }
 
 fn load(file: &Path) -> Result<Vec<Line>, Error> {

@@ -135,9 +135,10 @@ impl<'a> Session<'a> {
             let message = format!("{} is signed on these mirrors; it cannot go on unsigned", self.name);
             return Err(Error::new(ErrorKind::Unverified, message).hint("give its key with --key or HFL_KEY"));
         }
-        self.leave_unmounted()?;
+        let remembered = self.repository.work.memory.recall(&self.name, &self.trust)?;
+        self.leave_unmounted(&remembered);
         self.base = base::find(self.repository, &self.name).await?;
-        self.take_numbers().await?;
+        self.take_numbers(&remembered).await?;
         self.look_at_presence().await?;
         if self.can_sign() {
             let clients = self.repository.work.clients();
@@ -404,11 +405,7 @@ impl<'a> Session<'a> {
         names.insert(self.name.clone());
         let names: Vec<Name> = names.into_iter().collect();
         let templates = self.repository.work.templates();
-        let key = match &self.trust {
-            Trust::Key(key) => Some(key),
-            Trust::Anyone => None,
-        };
-        let mut pages = pages::render(templates.as_deref(), &plan.head, key, &names)?;
+        let mut pages = pages::render(templates.as_deref(), &plan.head, self.trust.key(), &names)?;
         let (new, progress) = (&plan.release.objects, &*self.repository.watch.progress);
         pages.extend(boot_menu::render(templates.as_deref(), &plan.head, new, self.mirrors(), progress).await?);
         Ok(pages)
@@ -417,9 +414,7 @@ impl<'a> Session<'a> {
     fn report(&self, plan: &Plan) -> Report {
         let previous = self.base.head.as_ref().map(Head::newest).map(|row| row.version.number());
         let mut report = Report::of(plan, previous, self.started);
-        if let Trust::Key(key) = &self.trust {
-            report.public_key = Some(key.to_string());
-        }
+        report.public_key = self.trust.key().map(ToString::to_string);
         report.new_key_file = self.new_key_file.as_ref().map(|file| file.display().to_string());
         report
     }

@@ -27,6 +27,7 @@ use crate::index::{BlockRow, Index};
 use crate::layout::RepoPath;
 use crate::name::Name;
 use crate::store::{Fetch, Freshness, StoreErrorKind};
+use crate::text::FormatError;
 
 pub use error::{ReadError, ReadErrorKind};
 pub use file::{file, file_from};
@@ -59,13 +60,7 @@ pub async fn head(store: &dyn Fetch, image: &Name, trust: &Trust) -> Result<Opti
         Err(e) if e.kind() == StoreErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    let (file, sealed) = match (SealedHead::parse(&file), unwrapped(&file, HEAD_MAX_BYTES)) {
-        (Err(_), Some(plain)) => {
-            let sealed = SealedHead::parse(&plain);
-            (plain.into(), sealed)
-        }
-        (sealed, _) => (file, sealed),
-    };
+    let (file, sealed) = parse_head(file);
     let sealed = sealed.map_err(|e| ReadError::unverified(store, &path, e).passing())?;
     let signed = sealed.is_signed();
     let head = sealed.verify(trust).map_err(|e| ReadError::unverified(store, &path, e))?;
@@ -73,6 +68,17 @@ pub async fn head(store: &dyn Fetch, image: &Name, trust: &Trust) -> Result<Opti
         return Err(ReadError::unverified(store, &path, format!("this is the head of image {}", head.image)));
     }
     Ok(Some(FoundHead { head, file, signed }))
+}
+
+/// Reads a head, not yet believed, and its file without what a server may have wrapped around it.
+pub fn parse_head(file: Bytes) -> (Bytes, Result<SealedHead, FormatError>) {
+    match (SealedHead::parse(&file), unwrapped(&file, HEAD_MAX_BYTES)) {
+        (Err(_), Some(plain)) => {
+            let sealed = SealedHead::parse(&plain);
+            (plain.into(), sealed)
+        }
+        (sealed, _) => (file, sealed),
+    }
 }
 
 /// The index of one version, exactly the one the head names.

@@ -6,13 +6,12 @@ use bytes::Bytes;
 
 use super::flaw::{Flaw, ProblemKind};
 use super::trust::Accepted;
-use crate::block::unwrapped;
-use crate::head::{HEAD_MAX_BYTES, Head, SealedHead, Trust, VersionRow};
+use crate::head::{HEAD_MAX_BYTES, Head, VersionRow};
 use crate::keys::PublicKey;
 use crate::layout::RepoPath;
 use crate::name::{Name, Version};
+use crate::read;
 use crate::store::{Fetch, StoreError, StoreErrorKind};
-use crate::text::FormatError;
 use crate::time::Timestamp;
 
 /// A head that an accepted key signed, or that needs none.
@@ -76,7 +75,7 @@ pub(super) fn judge(answer: Result<Bytes, StoreError>, image: &Name, accepted: &
 }
 
 fn judge_file(file: Bytes, image: &Name, accepted: &Accepted) -> HeadState {
-    let (file, sealed) = parse(file);
+    let (file, sealed) = read::parse_head(file);
     let sealed = match sealed {
         Ok(sealed) => sealed,
         Err(_) if file.is_empty() => {
@@ -91,24 +90,10 @@ fn judge_file(file: Bytes, image: &Name, accepted: &Accepted) -> HeadState {
     let head = head.clone();
     match sealed.verify_any(&accepted.any) {
         Ok(trust) => {
-            let key = match trust {
-                Trust::Key(key) => Some(key.clone()),
-                Trust::Anyone => None,
-            };
+            let key = trust.key().cloned();
             HeadState::Verified(Arc::new(VerifiedHead { head, file, signed: sealed.is_signed(), key }))
         }
         Err(e) => HeadState::Foreign(Arc::new(head), wrong(e.to_string()), file),
-    }
-}
-
-/// Reads a head, without what a server may have wrapped around it.
-fn parse(file: Bytes) -> (Bytes, Result<SealedHead, FormatError>) {
-    match (SealedHead::parse(&file), unwrapped(&file, HEAD_MAX_BYTES)) {
-        (Err(_), Some(plain)) => {
-            let sealed = SealedHead::parse(&plain);
-            (plain.into(), sealed)
-        }
-        (sealed, _) => (file, sealed),
     }
 }
 

@@ -18,8 +18,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt as _, stream};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use crate::bridge;
 use crate::digest::Sha256;
 use crate::name::Name;
 use crate::store::{Store, StoreError, StoreErrorKind};
@@ -87,12 +88,6 @@ pub async fn look(
         .collect();
     let mut deadline: Option<Instant> = None;
     while !looks.is_empty() {
-        let late = async {
-            match deadline {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             Some((i, view)) = looks.next() => {
@@ -101,7 +96,7 @@ pub async fn look(
                 }
                 views[i] = Some(view);
             }
-            () = late => break,
+            () = bridge::until(deadline) => break,
         }
     }
     drop(looks);

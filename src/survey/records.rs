@@ -33,9 +33,8 @@ pub enum RecordState {
 pub async fn read(store: &dyn Fetch, paths: &[RepoPath], policy: &TrustPolicy) -> BTreeMap<RepoPath, RecordState> {
     let mut records = BTreeMap::new();
     for path in paths.iter().take(RECORDS_MAX) {
-        match read_one(store, path, policy).await {
-            Some(state) => drop(records.insert(path.clone(), state)),
-            None => continue,
+        if let Some(state) = read_one(store, path, policy).await {
+            records.insert(path.clone(), state);
         }
     }
     records

@@ -14,10 +14,10 @@ use crate::layout::{Kind, RepoPath};
 use crate::name::{Name, Version};
 use crate::publish::error::{Error, ErrorKind};
 use crate::publish::mirror::{Failure, OpenMirror};
+use crate::publish::presence;
 use crate::publish::repository::Repository;
 use crate::read;
 use crate::retirement::Retirement;
-use crate::store::StoreErrorKind;
 use crate::survey::records::{self, RecordState};
 use crate::survey::{HeadState, MirrorView};
 use crate::time::Timestamp;
@@ -321,15 +321,8 @@ async fn any_index(repository: &Repository, image: &Name, row: &VersionRow) -> F
         }
         match read::index(&*mirror.store, image, row).await {
             Ok(index) => return Found::Index(Box::new(index)),
-            Err(e) => {
-                use StoreErrorKind::{NotFound, TooLong};
-                let kind = e.kind();
-                let is_answer =
-                    matches!(kind, read::ReadErrorKind::Unverified | read::ReadErrorKind::Store(NotFound | TooLong));
-                if !is_answer {
-                    unreadable.get_or_insert_with(|| e.to_string());
-                }
-            }
+            Err(e) if presence::is_damage(&e) => {}
+            Err(e) => drop(unreadable.get_or_insert_with(|| e.to_string())),
         }
     }
     unreadable.map_or(Found::Gone, Found::Unreadable)
