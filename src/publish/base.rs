@@ -42,9 +42,9 @@ pub struct Base {
     pub damaged: MirrorSet,
     /// The highest version number that was ever used, as far as anything bears witness to it.
     pub highest: Option<Version>,
-    /// Whether two mirrors have different newest versions of one number: two publishers, each of whom could not see the
-    /// other's mirror.
-    pub is_split: bool,
+    /// What only a further version ends, if anything: two mirrors have different newest versions of one number, or a mirror
+    /// that has no head had a later version than any head names.
+    pub conflict: Option<String>,
 }
 
 impl Base {
@@ -86,7 +86,10 @@ pub async fn find(repository: &Repository, image: &Name) -> Result<Base, Error> 
     let own: Vec<(usize, &Head)> =
         mirrors.iter().enumerate().filter_map(|(i, m)| Some((i, &m.head.as_ref()?.head))).collect();
     let head = own.iter().map(|(_, head)| *head).max_by_key(|head| crate::survey::head::age(head));
-    let mut base = Base { head: head.cloned(), is_split: is_split(&own), ..Base::default() };
+    let mut base = Base { head: head.cloned(), ..Base::default() };
+    // Two publishers, each of whom could not see the other's mirror.
+    let split = || format!("two mirrors have different newest versions of {image} under one number");
+    base.conflict = is_split(&own).then(split);
     base.highest = own.iter().map(|(_, head)| head.newest().version).max();
     let mut wanted = newest_within(head, &own, OWN_INDEXES_BYTES);
     wanted.extend(others(repository, image));

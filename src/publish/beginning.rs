@@ -9,8 +9,9 @@ use super::mirror::OpenMirror;
 use super::session::Session;
 use crate::layout::RepoPath;
 use crate::name::{Name, Version};
-use crate::survey::MirrorView;
+use crate::store::StoreErrorKind;
 use crate::survey::numbers::{self, Witness};
+use crate::survey::{Inventory, MirrorView};
 use crate::weaken::{self, Weakness};
 
 /// The highest number that an unproven name is taken to have used: half of all.
@@ -26,11 +27,13 @@ impl Session<'_> {
         if weaken::is(Weakness::Numbers) {
             return Ok(());
         }
+        self.list_indexes().await;
+        let witnesses = self.witnesses().await;
+        self.refuse_older(remembered, &witnesses);
         let is_here = self.is_here(remembered);
         if self.is_signed() || is_here {
             self.base.highest = self.base.highest.max(remembered.highest());
         }
-        let witnesses = self.witnesses().await;
         if self.base.head.is_none() && !self.repository.work.first {
             self.refuse_beginning(remembered, is_here, &witnesses)?;
         }
@@ -87,6 +90,60 @@ impl Session<'_> {
             numbers::highest(&*mirror.store, &self.name, listed, above, &accepted).await
         });
         futures_util::future::join_all(looks).await
+    }
+
+    /// Lists the indexes where a head is about to be put though none is there, if that was not done yet.
+    async fn list_indexes(&mut self) {
+        if self.base.head.is_none() {
+            return;
+        }
+        let (name, mirrors) = (&self.name, &self.repository.mirrors);
+        let is_wanted = |mirror: &OpenMirror, view: &MirrorView| {
+            mirror.is_up() && mirror.head.is_none() && !view.inventory.indexes.contains_key(name)
+        };
+        let lists = mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| async {
+            if is_wanted(mirror, view) { Some(Inventory::of_indexes(&*mirror.store, name).await) } else { None }
+        });
+        let lists = futures_util::future::join_all(lists).await;
+        for (i, listed) in lists.into_iter().enumerate() {
+            match listed {
+                Some(Ok(listed)) => self.repository.views[i].inventory.indexes.extend(listed.indexes),
+                // Where nothing may be listed, nothing bears witness.
+                Some(Err(e)) if e.kind() == StoreErrorKind::Unreachable => self.repository.mirrors[i].fail(e.into()),
+                Some(Err(_)) | None => {}
+            }
+        }
+    }
+
+    /// A mirror that lost the head of a later version than any head names gets no older one: clients that saw the later one
+    /// would refuse it. The next version ends it, where it can be made; else that mirror is left behind.
+    fn refuse_older(&mut self, remembered: &Remembered, witnesses: &[Option<Witness>]) {
+        let Some(newest) = self.base.head.as_ref().map(|head| head.newest().version) else { return };
+        let (name, can_sign, relative_to) = (&self.name, self.can_sign(), &self.repository.work.relative_to);
+        for (mirror, witness) in self.repository.mirrors.iter_mut().zip(witnesses) {
+            if !mirror.is_up() || mirror.head.is_some() {
+                continue;
+            }
+            let location = mirror.store.location();
+            let had = remembered.published.filter(|_| remembered.places.contains(&mirror.place(relative_to)));
+            let what = match (witness, had) {
+                (Some((version, digest)), _) if *version > newest => {
+                    format!("there is {location}/{}", RepoPath::index(name, *version, digest))
+                }
+                (_, Some((version, _))) if version > newest => {
+                    format!("version {version} of {name} was published from this machine to {location}")
+                }
+                _ => continue,
+            };
+            let what = format!("{what}, and no mirror has a head that names it");
+            if can_sign {
+                self.base.conflict.get_or_insert(what);
+            } else {
+                let hint =
+                    "wait for the mirror that has it; or publish where the secret key is: the next version ends it";
+                mirror.fail(Error::new(ErrorKind::Conflict, what).hint(hint));
+            }
+        }
     }
 
     fn refuse_beginning(

@@ -192,7 +192,8 @@ impl Session<'_> {
     }
 
     /// Records of the versions that a mirror's own head names and the plan's head does not: once the head is switched,
-    /// nothing else would name what is theirs. Where a mirror has the record of such a version already, that one is copied.
+    /// nothing else would name what is theirs. They are marked now, since clients of this mirror saw those versions until
+    /// now; without a key, the record that another mirror has is copied.
     ///
     /// # Errors
     /// A version without a record, and nobody to sign one.
@@ -204,9 +205,9 @@ impl Session<'_> {
             if plan.release.objects.iter().any(|object| object.path == path) {
                 continue;
             }
-            records.push(match self.found_record(&path).await {
-                Some(file) => Object::new(path, file),
-                None => self.new_record(plan, &own.head, row)?,
+            records.push(match self.can_sign() {
+                true => self.new_record(plan, &own.head, row)?,
+                false => Object::new(path.clone(), self.found_record(&path).await.ok_or_else(|| self.unrecorded(row))?),
             });
         }
         Ok(records)
@@ -225,13 +226,15 @@ impl Session<'_> {
         latest.map(|found| found.file)
     }
 
+    fn unrecorded(&self, row: &VersionRow) -> Error {
+        let message = format!("version {} of {} was retired, and no record of it is left", row.version, self.name);
+        Error::new(ErrorKind::Usage, message).hint("give its secret key with --key FILE or HFL_KEY")
+    }
+
     fn new_record(&self, plan: &Plan, own: &Head, row: &VersionRow) -> Result<Object, Error> {
-        if !self.can_sign() {
-            let message = format!("version {} of {} was retired, and no record of it is left", row.version, self.name);
-            return Err(Error::new(ErrorKind::Usage, message).hint("give its secret key with --key FILE or HFL_KEY"));
-        }
         let files = own.files.iter().filter(|file| file.path.belongs_to(&self.name, row.version)).cloned().collect();
-        let made = self.planner(None, false).records(&plan.head, &[(row.clone(), files)])?;
+        let marked = self.now.max(plan.head.created);
+        let made = self.planner(None, false).records(marked, &[(row.clone(), files)])?;
         made.into_iter().next().ok_or_else(|| Error::local("no record was made"))
     }
 }

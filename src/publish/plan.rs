@@ -135,7 +135,7 @@ impl Planner<'_> {
         objects.splice(0..0, self.profile_objects(profile)?);
         objects.splice(0..0, boot_files::signed(self.boot, self.key)?);
         objects.splice(0..0, self.client_objects());
-        objects.splice(0..0, self.records(&draft.head, &draft.dropped)?);
+        objects.splice(0..0, self.records(draft.head.created, &draft.dropped)?);
         let index_bytes = file.len() as u64;
         self.finish_plan(Plan {
             outcome: Outcome::Published,
@@ -181,7 +181,7 @@ impl Planner<'_> {
         let switch = self.can_sign && (!draft.head.says_the_same(old) || self.work.expires_days.is_some());
         let mut objects = [self.client_objects(), self.profile_objects(profile)?].concat();
         if switch {
-            objects.splice(0..0, self.records(&draft.head, &draft.dropped)?);
+            objects.splice(0..0, self.records(draft.head.created, &draft.dropped)?);
         }
         self.finish_plan(Plan {
             outcome: Outcome::NoChange,
@@ -221,7 +221,7 @@ impl Planner<'_> {
             release: Release {
                 image: self.name.clone(),
                 newest,
-                objects: self.records(&draft.head, &dropped)?,
+                objects: self.records(draft.head.created, &dropped)?,
                 head: Bytes::new(),
             },
             head: draft.head,
@@ -239,15 +239,15 @@ impl Planner<'_> {
         }
     }
 
-    /// The records of versions that `head` is the first one not to name.
+    /// The records of versions that a head of the time `marked` is the first one not to name.
     ///
     /// # Errors
     /// A key that cannot sign.
-    pub fn records(&self, head: &Head, dropped: &[(VersionRow, Vec<FileRow>)]) -> Result<Vec<Object>, Error> {
+    pub fn records(&self, marked: Timestamp, dropped: &[(VersionRow, Vec<FileRow>)]) -> Result<Vec<Object>, Error> {
         let record = |(row, files): &(VersionRow, Vec<FileRow>)| {
             let retirement = Retirement {
                 image: self.name.clone(),
-                marked: head.created,
+                marked,
                 row: VersionRow { new_bytes: 0, label: None, ..row.clone() },
                 files: files.clone(),
             };

@@ -312,8 +312,7 @@ impl<'a> Session<'a> {
             work: &self.repository.work,
             name: &self.name,
             label,
-            // Where two mirrors have different newest versions of one number, only the next one ends it.
-            force: force || self.base.is_split,
+            force: force || self.base.conflict.is_some(),
             base: &self.base,
             key: self.key.as_ref().map(|found| &found.key),
             can_sign: self.can_sign(),

@@ -116,11 +116,11 @@ async fn one(repository: &mut Repository, name: Name, planned: &mut Planned) -> 
     };
     let signer = Signer::for_copies(repository.work.keyring.as_ref(), &name, trust);
     let mut session = Session::begin(repository, name, signer).await?;
-    let plan = match session.base.is_split {
-        false => session.planner(None, false).plan_standing()?,
+    let plan = match &session.base.conflict {
+        None => session.planner(None, false).plan_standing()?,
         // Only a further version ends it.
-        true if session.can_sign() => session.planner(None, true).plan_again()?,
-        true => return Err(split(&session.name)),
+        Some(_) if session.can_sign() => session.planner(None, true).plan_again()?,
+        Some(conflict) => return Err(unsettled(conflict)),
     };
     if session.repository.work.dry_run {
         return session.preview(&plan, planned).await;
@@ -129,8 +129,7 @@ async fn one(repository: &mut Repository, name: Name, planned: &mut Planned) -> 
     session.carry_out(&plan, uploads).await
 }
 
-fn split(name: &Name) -> Error {
-    let message = format!("two mirrors have different newest versions of {name} under one number");
-    Error::new(ErrorKind::Conflict, message)
+fn unsettled(conflict: &str) -> Error {
+    Error::new(ErrorKind::Conflict, conflict)
         .hint("publish or sync where its secret key is: the next version goes to all mirrors and ends it")
 }

@@ -23,10 +23,10 @@ type Versions = BTreeMap<Version, Sha256>;
 #[derive(Debug)]
 pub struct Checker {
     trust: Trust,
-    /// Indexes that were parsed, and objects that were found right, by their numbers.
+    /// Indexes that were parsed, heads that were verified or were none, and objects that were found right, by their numbers.
     indexes: HashMap<Sha256, Arc<Index>>,
     right: HashSet<(RepoPath, u64)>,
-    heads: HashMap<u64, Arc<Head>>,
+    heads: HashMap<Sha256, Option<Arc<Head>>>,
     /// What was damaged or lost without hfl's doing, by mirror.
     pub excused: BTreeSet<(usize, RepoPath)>,
     /// The newest version that each mirror ever had of an image, and its digest.
@@ -82,9 +82,9 @@ impl Checker {
         self.excused.remove(&(mirror.place, path.clone()));
         let Kind::Head(image) = path.kind() else { return };
         self.promises(world, mirror);
-        let Some(new) = mirror.get(path).and_then(|object| self.head(&object)) else { return };
+        let Some(new) = mirror.get(path).and_then(|object| self.head(&object.bytes)) else { return };
         self.numbers(world, machine, mirror, &image, &new);
-        if let Some(old) = old.and_then(|old| self.parse(old)) {
+        if let Some(old) = old.and_then(|old| self.head(old)) {
             self.history(world, mirror, &old, &new);
         }
     }
@@ -104,17 +104,10 @@ impl Checker {
         }
     }
 
-    fn parse(&self, file: &[u8]) -> Option<Head> {
-        SealedHead::parse(file).ok()?.verify(&self.trust).ok()
-    }
-
-    fn head(&mut self, object: &Object) -> Option<Arc<Head>> {
-        if let Some(head) = self.heads.get(&object.number) {
-            return Some(Arc::clone(head));
-        }
-        let head = Arc::new(self.parse(&object.bytes)?);
-        self.heads.insert(object.number, Arc::clone(&head));
-        Some(head)
+    fn head(&mut self, file: &[u8]) -> Option<Arc<Head>> {
+        let trust = &self.trust;
+        let verified = || SealedHead::parse(file).ok()?.verify(trust).ok().map(Arc::new);
+        self.heads.entry(Sha256::of(file)).or_insert_with(verified).clone()
     }
 
     /// The head is absent or verifies; all that it names is there and right.
@@ -132,7 +125,7 @@ impl Checker {
             if self.excused.contains(&(mirror.place, path.clone())) {
                 continue;
             }
-            let Some(head) = self.head(object) else {
+            let Some(head) = self.head(&object.bytes) else {
                 return self.violated(world, format!("the head of {name} on m{} does not verify", mirror.place));
             };
             if let Some(what) = self.first_broken(mirror.place, &head, &objects) {
@@ -197,6 +190,12 @@ impl Checker {
         let row = new.newest();
         let now = (row.version, row.index_sha256);
         let before = self.newest.insert((mirror.place, image.clone()), now);
+        // Where the index rotted that bore witness to a head that was lost, or was not listed, nothing said that there was one.
+        let is_hidden = machine.cut_listings.lock().unwrap().contains(&mirror.place);
+        let is_proven = |before: &(Version, Sha256)| {
+            !is_hidden && !self.excused.contains(&(mirror.place, RepoPath::index(image, before.0, &before.1)))
+        };
+        let before = before.filter(is_proven);
         if let Some(before) = before.filter(|before| before.0 > now.0 || (before.0 == now.0 && before.1 != now.1)) {
             self.violated(world, format!("{image} on m{} went from {} to {}", mirror.place, before.0, now.0));
         }

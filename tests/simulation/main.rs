@@ -8,7 +8,14 @@ mod run;
 mod store;
 mod world;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+use hfl::weaken::{self, Weakness};
+
+/// Seeds within which a protection that is taken out must be noticed.
+const NOTICED_WITHIN: u64 = 20_000;
 
 /// True where the long form of the proof was asked for.
 fn full() -> bool {
@@ -23,33 +30,63 @@ struct Sum {
     calls: u64,
     faults: u64,
     checks: u64,
+    /// The smallest seed that broke a promise, and which.
+    broken: Option<(u64, String)>,
 }
 
 impl Sum {
-    fn add(&mut self, outcome: &run::Outcome) {
+    fn add(&mut self, seed: u64, outcome: &run::Outcome) {
         self.seeds += 1;
         self.operations += outcome.operations;
         self.calls += outcome.calls;
         self.faults += outcome.faults;
         self.checks += outcome.checks;
+        if let Some(what) = outcome.violations.first()
+            && self.broken.as_ref().is_none_or(|(before, _)| seed < *before)
+        {
+            self.broken = Some((seed, what.clone()));
+        }
     }
+}
+
+/// What is switched off is switched off for all: whoever runs seeds has the turn.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs seeds from 0 on until one breaks a promise, each on one thread and as many at once as there are processors.
+fn seeds(count: u64, weakness: Option<Weakness>) -> Sum {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    weaken::switch_off(weakness);
+    let (next, sum) = (AtomicU64::new(0), Mutex::new(Sum::default()));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= count || sum.lock().unwrap().broken.is_some() {
+                return;
+            }
+            let outcome = run::seed(seed);
+            sum.lock().unwrap().add(seed, &outcome);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    weaken::switch_off(None);
+    sum.into_inner().unwrap()
 }
 
 #[test]
 fn every_seed_keeps_the_promises() {
     if let Some(seed) = std::env::var("HFL_SIMULATE").ok().and_then(|seed| seed.parse().ok()) {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = run::seed(seed);
         outcome.trace.iter().for_each(|line| println!("{line}"));
         assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
         return;
     }
-    let seeds = std::env::var("HFL_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
-    let seeds = seeds.unwrap_or(if full() { 500_000 } else { 5000 });
-    let (started, mut sum) = (Instant::now(), Sum::default());
-    for seed in 0..seeds {
-        let outcome = run::seed(seed);
-        assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}: HFL_SIMULATE={seed} shows it");
-        sum.add(&outcome);
+    let count = std::env::var("HFL_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    let started = Instant::now();
+    let sum = seeds(count.unwrap_or(if full() { 500_000 } else { 5000 }), None);
+    if let Some((seed, what)) = sum.broken {
+        panic!("seed {seed}: {what}; HFL_SIMULATE={seed} shows it");
     }
     println!(
         "{} seeds in {:.0?}: {} operations, {} calls of stores, {} faults, {} checks of a mirror",
@@ -62,8 +99,51 @@ fn every_seed_keeps_the_promises() {
     );
 }
 
+/// The simulation is no proof of what it would not notice.
+fn is_noticed(weakness: Weakness) {
+    let sum = seeds(NOTICED_WITHIN, Some(weakness));
+    let (seed, what) = sum.broken.unwrap_or_else(|| panic!("{NOTICED_WITHIN} seeds do not miss {weakness:?}"));
+    println!("without {weakness:?}: seed {seed}: {what}");
+}
+
+#[test]
+fn records_that_nobody_signed_would_be_noticed() {
+    is_noticed(Weakness::Records);
+}
+
+#[test]
+fn an_older_record_that_counts_would_be_noticed() {
+    is_noticed(Weakness::LatestRecord);
+}
+
+#[test]
+fn a_lock_that_is_not_certain_would_be_noticed() {
+    is_noticed(Weakness::Certainty);
+}
+
+#[test]
+fn numbers_that_are_used_twice_would_be_noticed() {
+    is_noticed(Weakness::Numbers);
+}
+
+#[test]
+fn versions_that_leave_the_history_would_be_noticed() {
+    is_noticed(Weakness::History);
+}
+
+#[test]
+fn damaged_blocks_that_stay_would_be_noticed() {
+    is_noticed(Weakness::Remake);
+}
+
+#[test]
+fn half_an_object_under_its_name_would_be_noticed() {
+    is_noticed(Weakness::Arrivals);
+}
+
 #[test]
 fn a_seed_replays_exactly() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     for seed in [1, 2, 3, 77, 1234] {
         let (one, two) = (run::seed(seed), run::seed(seed));
         assert_eq!(one.trace.len(), two.trace.len(), "seed {seed}");

@@ -1,15 +1,17 @@
 //! One simulation, from its seed.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use hfl::block::digests;
 use hfl::head::Trust;
 use hfl::layout::{Kind, RepoPath};
 use hfl::mirrors::Mirrors;
 use hfl::name::{Name, Version};
-use hfl::publish::{self, Error, GcOptions, Keyring, Memory, Options, Silent, VerifyOptions, Watch, Work};
+use hfl::publish::{self, Error, GcOptions, Keyring, Memory, Options, Report, Silent, VerifyOptions, Watch, Work};
 use hfl::sign::SecretKey;
 use hfl::split::Choice;
 use hfl::store::host::Host;
@@ -148,8 +150,7 @@ impl Simulation {
 
     /// One operation of one machine, in a process of its own.
     async fn operate(&self, machine: &Arc<Machine>) {
-        machine.process.fetch_add(1, Relaxed);
-        machine.was_blind.store(false, Relaxed);
+        machine.begin();
         self.operations.fetch_add(1, Relaxed);
         let chance = &self.world.chance;
         let image = self.images[chance.below(self.images.len() as u64) as usize].clone();
@@ -160,7 +161,7 @@ impl Simulation {
                 0..=4 => self.publish(machine, &image, 1 + chance.below(4), false).await,
                 5 | 6 => self.sync(machine).await,
                 7 => self.rollback(machine, &image).await,
-                8..=10 => self.gc(machine).await,
+                8..=10 => self.gc(machine, Vec::new(), Vec::new()).await,
                 _ => self.verify(machine, None).await,
             }
         };
@@ -193,10 +194,7 @@ impl Simulation {
     async fn publish(&self, machine: &Arc<Machine>, image: &Name, contents: u64, first: bool) -> Result<String, Error> {
         let mut work = self.work(machine);
         work.first = first;
-        let path = self.homes[machine.number].directory.path().join(format!("{image}-{contents}.img"));
-        if !path.exists() {
-            write_image(&path, image, contents);
-        }
+        let path = self.image(machine, image, contents);
         let options = Options {
             work,
             image: path,
@@ -214,14 +212,14 @@ impl Simulation {
         };
         let Watch { progress, cancel } = self.watch();
         let report = publish::publish(options, progress, cancel).await?;
-        Ok(format!("{image} {} {:?}", report.version, report.outcome))
+        Ok(summary(&report))
     }
 
     async fn sync(&self, machine: &Arc<Machine>) -> Result<String, Error> {
         let work = self.work(machine);
         let policy = self.policy(&work);
         let report = publish::sync(work, Vec::new(), policy, self.watch()).await?;
-        Ok(format!("{} images", report.images.len()))
+        Ok(format!("{:?}, skipped {:?}", report.images.iter().map(summary).collect::<Vec<_>>(), report.skipped))
     }
 
     fn policy(&self, work: &Work) -> TrustPolicy {
@@ -235,24 +233,28 @@ impl Simulation {
         Ok(format!("{image} {}", report.version))
     }
 
-    async fn gc(&self, machine: &Arc<Machine>) -> Result<String, Error> {
-        let grace_days = if self.world.chance.once_in(2) { 0 } else { 7 };
+    async fn gc(&self, machine: &Arc<Machine>, images: Vec<Name>, retire: Vec<Version>) -> Result<String, Error> {
+        let chance = &self.world.chance;
+        let grace_days = if chance.once_in(2) { 0 } else { 7 };
+        let keep = if retire.is_empty() { 1 + chance.below(2) as usize } else { usize::MAX };
         *machine.grace_days.lock().unwrap() = Some(grace_days);
         let options = GcOptions {
             work: self.work(machine),
-            images: Vec::new(),
-            keep: 1 + self.world.chance.below(2) as usize,
+            images,
+            keep,
             keep_days: 0,
-            retire: Vec::new(),
+            retire,
             grace_days,
             more_than_half: true,
         };
         let Watch { progress, cancel } = self.watch();
         let report = publish::gc(options, progress, cancel).await?;
-        Ok(format!("removed {:?}, {} blocks", report.swept.versions, report.swept.blocks))
+        let retired: Vec<String> =
+            report.marked.iter().map(|r| format!("{} {:?} {:?}", r.image, r.retired, r.skipped)).collect();
+        Ok(format!("retired {retired:?}, removed {:?}, {} blocks", report.swept.versions, report.swept.blocks))
     }
 
-    async fn verify(&self, machine: &Arc<Machine>, seeds: Option<Vec<std::path::PathBuf>>) -> Result<String, Error> {
+    async fn verify(&self, machine: &Arc<Machine>, seeds: Option<Vec<PathBuf>>) -> Result<String, Error> {
         let work = self.work(machine);
         let policy = self.policy(&work);
         let options = VerifyOptions {
@@ -282,12 +284,10 @@ impl Simulation {
         self.world.mirrors.iter().for_each(|mirror| mirror.is_away.store(false, Relaxed));
         tokio::time::sleep(Duration::from_secs(3600)).await;
         let machine = &self.machines[0];
+        self.mend(machine).await;
         for image in &self.images {
-            for _ in 0..3 {
-                machine.process.fetch_add(1, Relaxed);
-                machine.was_blind.store(false, Relaxed);
-                let done = self.publish(machine, image, 9, true).await;
-                self.world.note(format_args!("m{} at the end: {done:?}", machine.number));
+            for _ in 0..2 {
+                self.at_the_end(machine, self.publish(machine, image, 9, true)).await;
             }
         }
         let honest: Vec<_> = self.world.mirrors.iter().filter(|mirror| !mirror.is_hostile).collect();
@@ -298,6 +298,54 @@ impl Simulation {
                 self.world.checker.lock().unwrap().violations.push(what);
             }
         }
+    }
+
+    /// What rotted is made right again: by publishing the images that have it once more, or with them as seeds. A version of
+    /// which no index is left is retired.
+    async fn mend(&self, machine: &Arc<Machine>) {
+        let rotten = self.world.checker.lock().unwrap().excused.clone();
+        let rotten: BTreeSet<RepoPath> = rotten.into_iter().map(|(_, path)| path).collect();
+        if rotten.is_empty() {
+            return;
+        }
+        for image in &self.images {
+            let of_image = |kind| match kind {
+                Kind::Index(of, version, _) if of == *image => Some(version),
+                _ => None,
+            };
+            let retire: Vec<Version> = rotten.iter().filter_map(|path| of_image(path.kind())).collect();
+            if !retire.is_empty() {
+                self.at_the_end(machine, self.publish(machine, image, 8, true)).await;
+                self.at_the_end(machine, self.gc(machine, vec![image.clone()], retire)).await;
+            }
+        }
+        let all = self.images.iter().flat_map(|image| (1..=4).map(move |contents| (image, contents)));
+        let with_rotten = all.filter(|(image, contents)| {
+            blocks(image, *contents).iter().any(|block| rotten.contains(&RepoPath::block(&digests(block).0)))
+        });
+        if self.world.chance.once_in(2) {
+            let seeds = with_rotten.map(|(image, contents)| self.image(machine, image, contents)).collect();
+            self.at_the_end(machine, self.verify(machine, Some(seeds))).await;
+        } else {
+            for (image, contents) in with_rotten {
+                self.at_the_end(machine, self.publish(machine, image, contents, true)).await;
+            }
+        }
+    }
+
+    async fn at_the_end(&self, machine: &Machine, operation: impl Future<Output = Result<String, Error>>) {
+        machine.begin();
+        let done = operation.await;
+        self.world.note(format_args!("m{} at the end: {done:?}", machine.number));
+    }
+
+    /// The file of contents number `contents` of an image.
+    fn image(&self, machine: &Machine, image: &Name, contents: u64) -> PathBuf {
+        let path = self.homes[machine.number].directory.path().join(format!("{image}-{contents}.img"));
+        if !path.exists() {
+            std::fs::write(&path, blocks(image, contents).concat()).expect("an image");
+        }
+        path
     }
 
     fn outcome(&self) -> Outcome {
@@ -313,15 +361,19 @@ impl Simulation {
     }
 }
 
+fn summary(report: &Report) -> String {
+    let behind: Vec<String> =
+        report.behind().map(|m| format!("{}: {}", m.name, m.why.as_deref().unwrap_or(""))).collect();
+    format!("{} {} {:?}, behind {behind:?}", report.image, report.version, report.outcome)
+}
+
 /// Three blocks, of which some are shared by contents and images.
-fn write_image(path: &Path, image: &Name, contents: u64) {
-    let block = |seed: u64| {
-        let chance = Chance::new(seed);
-        (0..512).flat_map(|_| chance.next().to_le_bytes()).collect::<Vec<u8>>()
-    };
+fn blocks(image: &Name, contents: u64) -> [Vec<u8>; 3] {
     let own = contents * 1000 + image.as_str().len() as u64;
-    let bytes = [block(1), block(contents % 3), block(own)].concat();
-    std::fs::write(path, bytes).expect("an image");
+    [1, contents % 3, own].map(|seed| {
+        let chance = Chance::new(seed);
+        (0..512).flat_map(|_| chance.next().to_le_bytes()).collect()
+    })
 }
 
 fn damage(world: &World, mirror: &Mirror, wanted: impl Fn(Kind) -> bool) {

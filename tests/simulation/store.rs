@@ -270,6 +270,7 @@ impl Store for Reached {
         let is_cut = world.chance.once_in(world.weather().cut_listing);
         if is_cut {
             self.machine.was_blind.store(true, Relaxed);
+            self.machine.cut_listings.lock().unwrap().insert(self.mirror.place);
             world.fault(format_args!("m{} a cut listing", self.machine.number));
         }
         let is_below = |path: &RepoPath| {

@@ -167,6 +167,8 @@ pub struct Machine {
     pub crashed: Notify,
     /// Whether something kept this process from seeing a mirror as it is.
     pub was_blind: AtomicBool,
+    /// Mirrors of which a listing lacked something for this process.
+    pub cut_listings: Mutex<BTreeSet<usize>>,
     /// Days that the collection that runs waits.
     pub grace_days: Mutex<Option<u32>>,
 }
@@ -181,6 +183,7 @@ impl Machine {
             process: AtomicU64::new(0),
             crashed: Notify::new(),
             was_blind: AtomicBool::new(false),
+            cut_listings: Mutex::default(),
             grace_days: Mutex::default(),
         }
     }
@@ -194,6 +197,13 @@ impl Machine {
                 _ => return,
             }
         }
+    }
+
+    /// Another process begins, and what still runs of the one before ends.
+    pub fn begin(&self) {
+        self.process.fetch_add(1, Relaxed);
+        self.was_blind.store(false, Relaxed);
+        self.cut_listings.lock().unwrap().clear();
     }
 
     pub fn fall_asleep(&self) {

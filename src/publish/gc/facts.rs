@@ -37,7 +37,7 @@ pub(super) struct Facts {
     /// The blocks of those versions whose grace period is over, with the bytes of their files; none where no mirror has the
     /// index any more.
     pub blocks: BTreeMap<RepoPath, Option<Vec<(BlockId, u32)>>>,
-    /// Those of these blocks that a verified head names.
+    /// Those of these blocks that a verified head names, or a version whose grace period is not over.
     pub living_blocks: HashSet<BlockId>,
     /// Indexes and files that a verified head names.
     pub living_paths: HashSet<RepoPath>,
@@ -194,20 +194,29 @@ impl Facts {
         self.newest_signed.plus_days(IDLE_DAYS_MAX) < self.now
     }
 
-    /// Finds out which of the blocks that may go a verified head still names. The indexes are read one after the other, and
-    /// none of them is kept.
+    /// Finds out which of the blocks that may go are still named. The indexes are read one after the other, and none of them
+    /// is kept.
     async fn find_living(&mut self, repository: &Repository) {
         let candidates: HashSet<BlockId> = self.blocks.values().flatten().flatten().map(|(id, _)| *id).collect();
-        for (row, image, mirrors) in living_rows(repository) {
+        for (row, image, mirrors) in living_rows(repository).into_iter().chain(self.pending_rows()) {
             match any_index(repository, &image, &row).await {
                 Found::Index(index) => {
                     let living = index.blocks().iter().map(|row| row.id).filter(|id| candidates.contains(id));
                     self.living_blocks.extend(living);
                 }
+                // A retired version that nobody can open any more is not waited for.
+                Found::Gone if !self.living_versions.contains(&row.index_sha256) => {}
                 Found::Gone => self.doubt_all(&mirrors, &image, &row, "no mirror has a good index of it"),
                 Found::Unreadable(why) => self.doubt_all(&mirrors, &image, &row, &why),
             }
         }
+    }
+
+    /// Every version that is retired and not yet due: whoever has it open may still read it, from any mirror.
+    fn pending_rows(&self) -> Vec<LivingRow> {
+        let is_living = |r: &Retirement| self.living_versions.contains(&r.row.index_sha256);
+        let pending = self.retirements.values().filter(|r| !self.is_due(r) && !is_living(r));
+        pending.map(|r| (r.row.clone(), r.image.clone(), (0..self.mirrors.len()).collect())).collect()
     }
 
     fn doubt_all(&mut self, mirrors: &[usize], image: &Name, row: &VersionRow, why: &str) {
@@ -242,7 +251,7 @@ fn paths_of(head: &Head) -> impl Iterator<Item = RepoPath> {
     paths.flat_map(|path| [path.signature(), path])
 }
 
-/// A version that a verified head names, its image, and the mirrors on which one does.
+/// A version whose blocks live, its image, and the mirrors on which it is read.
 type LivingRow = (VersionRow, Name, Vec<usize>);
 
 /// Every version that a verified head names.

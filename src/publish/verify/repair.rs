@@ -19,6 +19,7 @@ use crate::keys::SIGNATURE_MAX_BYTES;
 use crate::layout::RepoPath;
 use crate::publish::error::{Error, ErrorKind};
 use crate::store::{Fetch, Swap};
+use crate::survey::numbers;
 use crate::survey::{Flaw, ProblemKind};
 
 /// Mends what can be mended on `mirror`; what cannot says why.
@@ -112,6 +113,14 @@ async fn mend_head(run: &Run, mirror: usize, finding: &mut Finding, promise_brok
         return Ok(());
     }
     let newest = Arc::clone(newest);
+    let accepted = run.repository.policy.of(&image);
+    let (store, version) = (&*run.mirrors()[mirror].store, newest.head.newest().version);
+    let listed = run.repository.views[mirror].inventory.indexes.get(&image).cloned().unwrap_or_default();
+    if let Some((later, digest)) = numbers::highest(store, &image, &listed, Some(version), &accepted).await {
+        let path = RepoPath::index(&image, later, &digest);
+        not_repaired(finding, &format!("there is {path}, later than any head that is known; publish once more first"));
+        return Ok(());
+    }
     swap(run, mirror, finding, old.as_deref(), newest.file.clone()).await
 }
 
