@@ -104,7 +104,10 @@ pub async fn find(repository: &Repository, image: &Name) -> Result<Base, Error> 
 pub fn no_good_index(image: &Name, row: &VersionRow) -> Error {
     let message = format!("no mirror has a good index of {image} version {}", row.version);
     let path = row.index_path(image);
-    Error::new(ErrorKind::Unverified, message).hint(format!("restore {path} from a copy of the repository"))
+    Error::new(ErrorKind::Unverified, message).hint(format!(
+        "restore {path} from a copy of the repository, or retire its version with hfl gc --retire {}",
+        row.version
+    ))
 }
 
 /// Whether two heads have different newest versions of the same number.

@@ -9,6 +9,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::base;
 use super::error::{Error, ErrorKind};
 use super::known::MirrorSet;
+use super::mirror::OpenMirror;
 use super::options::Check;
 use super::plan::Plan;
 use super::progress::Event;
@@ -118,8 +119,10 @@ impl Session<'_> {
     /// An object of which no mirror has a good copy.
     pub(super) async fn copy_files(&self, plan: &Plan, mirror: usize) -> Result<Files, Error> {
         let target = &self.mirrors()[mirror];
-        let with_heads = self.mirrors().iter().filter(|m| m.head.is_some() && m.is_up());
-        let sources: Vec<&dyn Store> = with_heads.map(|m| &*m.store).collect();
+        let mut sources: Vec<&OpenMirror> = self.mirrors().iter().filter(|m| m.is_up()).collect();
+        // A mirror that lost its head may have what it named all the same.
+        sources.sort_by_key(|m| (m.head.is_none(), std::ptr::eq(*m, target)));
+        let sources: Vec<&dyn Store> = sources.into_iter().map(|m| &*m.store).collect();
         let is_new = target.head.is_none();
         let copies = self.older_files(plan, mirror).into_iter().map(|file| {
             let sources = &sources;

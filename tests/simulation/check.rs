@@ -104,6 +104,14 @@ impl Checker {
         }
     }
 
+    /// The versions that any honest mirror's head names.
+    pub fn named(&mut self, world: &World, image: &Name) -> BTreeSet<Version> {
+        let honest = world.mirrors.iter().filter(|mirror| !mirror.is_hostile);
+        let files = honest.filter_map(|mirror| mirror.get(&RepoPath::head(image)));
+        let heads: Vec<_> = files.filter_map(|file| self.head(&file.bytes)).collect();
+        heads.iter().flat_map(|head| head.versions.iter().map(|row| row.version)).collect()
+    }
+
     fn head(&mut self, file: &[u8]) -> Option<Arc<Head>> {
         let trust = &self.trust;
         let verified = || SealedHead::parse(file).ok()?.verify(trust).ok().map(Arc::new);

@@ -53,7 +53,8 @@ fn past(world: &World, mirror: &Mirror) -> Option<Objects> {
     (!past.is_empty()).then(|| past[world.chance.below(past.len() as u64) as usize].clone())
 }
 
-fn older(world: &World, mirror: &Mirror, path: &RepoPath) -> Option<Bytes> {
+/// What lay there once.
+pub fn older(world: &World, mirror: &Mirror, path: &RepoPath) -> Option<Bytes> {
     past(world, mirror)?.get(path).map(|object| object.bytes.clone())
 }
 

@@ -49,7 +49,8 @@ struct Simulation {
     homes: Vec<Home>,
     operations: AtomicU64,
     images: Vec<Name>,
-    toml: String,
+    /// Whether the hostile mirror was taken out of mirrors.toml.
+    hostile_is_out: AtomicBool,
 }
 
 /// Runs the simulation of a seed.
@@ -75,6 +76,8 @@ fn weather(chance: &Chance) -> Weather {
         hangs: often(150),
         half_written: often(40),
         cut_listing: often(8),
+        old_answer: often(100),
+        old_public: often(4),
         crash: often(150),
         sleep: often(120),
         rot: often(4),
@@ -88,7 +91,7 @@ impl Simulation {
         let chance = Chance::new(seed);
         let count = 1 + chance.below(4) as usize;
         let hostile = (count > 1 && chance.once_in(2)).then(|| chance.below(count as u64) as usize);
-        let mirrors = (0..count).map(|i| Arc::new(Mirror::new(i, hostile == Some(i)))).collect();
+        let mirrors = (0..count).map(|i| Arc::new(Mirror::new(i, hostile == Some(i), chance.once_in(3)))).collect();
         let mut checker = Checker::new(KEY.1.clone());
         let weather = weather(&chance);
         let machines = 1 + chance.below(3) as usize;
@@ -104,11 +107,10 @@ impl Simulation {
         let homes = homes.collect();
         let images = ["os", "web"].iter().take(1 + chance.below(2) as usize);
         let images = images.map(|name| name.parse().expect("a name")).collect();
-        let toml = (0..count).map(|i| format!("[[mirror]]\nname = \"m{i}\"\nwrite = \"./m{i}\"\n")).collect();
         let world = Arc::new(World::new(chance, mirrors, checker, weather));
         let machine = |(i, off): (usize, &i64)| Arc::new(Machine::new(i, Arc::clone(&world), *off));
         let machines = clocks.iter().enumerate().map(machine).collect();
-        Self { world, machines, homes, operations: AtomicU64::new(0), images, toml }
+        Self { world, machines, homes, operations: AtomicU64::new(0), images, hostile_is_out: AtomicBool::new(false) }
     }
 
     /// Everybody works, and things go wrong.
@@ -177,7 +179,9 @@ impl Simulation {
     fn work(&self, machine: &Arc<Machine>) -> Work {
         let home = &self.homes[machine.number];
         let keyring = Keyring { text: Some(KEY.0.clone()), ..Keyring::default() };
-        let mirrors = Mirrors::parse(&self.toml).expect("mirrors");
+        let listed = self.world.mirrors.iter().filter(|m| !m.is_hostile || !self.hostile_is_out.load(Relaxed));
+        let toml = listed.map(|m| format!("[[mirror]]\nname = \"m{0}\"\nwrite = \"./m{0}\"\n", m.place));
+        let mirrors = Mirrors::parse(&toml.collect::<String>()).expect("mirrors");
         let mut work = Work::new(mirrors, home.directory.path().to_owned(), Some(keyring));
         work.memory = if home.has_state { Memory::below(Some(home.directory.path())) } else { Memory::default() };
         work.patience = Duration::from_secs(600);
@@ -287,7 +291,9 @@ impl Simulation {
         self.mend(machine).await;
         for image in &self.images {
             for _ in 0..2 {
-                self.at_the_end(machine, self.publish(machine, image, 9, true)).await;
+                let is_done = self.at_the_end(machine, self.publish(machine, image, 9, true)).await;
+                // Where nobody but a hostile mirror has a head, and that is damaged, nothing goes until it is out.
+                self.hostile_is_out.store(!is_done, Relaxed);
             }
         }
         let honest: Vec<_> = self.world.mirrors.iter().filter(|mirror| !mirror.is_hostile).collect();
@@ -313,7 +319,9 @@ impl Simulation {
                 Kind::Index(of, version, _) if of == *image => Some(version),
                 _ => None,
             };
-            let retire: Vec<Version> = rotten.iter().filter_map(|path| of_image(path.kind())).collect();
+            let named = self.world.checker.lock().unwrap().named(&self.world, image);
+            let retire = rotten.iter().filter_map(|path| of_image(path.kind()));
+            let retire: Vec<Version> = retire.filter(|version| named.contains(version)).collect();
             if !retire.is_empty() {
                 self.at_the_end(machine, self.publish(machine, image, 8, true)).await;
                 self.at_the_end(machine, self.gc(machine, vec![image.clone()], retire)).await;
@@ -333,10 +341,11 @@ impl Simulation {
         }
     }
 
-    async fn at_the_end(&self, machine: &Machine, operation: impl Future<Output = Result<String, Error>>) {
+    async fn at_the_end(&self, machine: &Machine, operation: impl Future<Output = Result<String, Error>>) -> bool {
         machine.begin();
         let done = operation.await;
         self.world.note(format_args!("m{} at the end: {done:?}", machine.number));
+        done.is_ok()
     }
 
     /// The file of contents number `contents` of an image.

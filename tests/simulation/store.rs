@@ -26,6 +26,8 @@ pub struct Reached {
     machine: Arc<Machine>,
     process: u64,
     location: String,
+    /// Whether it is read at its public URL.
+    is_public: bool,
 }
 
 /// What becomes of a call that changes something.
@@ -46,15 +48,22 @@ pub struct Network(pub Arc<Machine>);
 #[async_trait]
 impl Connect for Network {
     async fn store(&self, config: &hfl::mirrors::Mirror, _: &Path) -> Result<Arc<dyn Store>, Error> {
+        Ok(Arc::new(self.reach(config, false)))
+    }
+
+    fn public(&self, config: &hfl::mirrors::Mirror) -> Result<Option<Arc<dyn Fetch>>, Error> {
+        let reached = self.reach(config, true);
+        Ok(reached.mirror.is_public.then(|| Arc::new(reached) as Arc<dyn Fetch>))
+    }
+}
+
+impl Network {
+    fn reach(&self, config: &hfl::mirrors::Mirror, is_public: bool) -> Reached {
         let place: usize = config.name.as_str()[1..].parse().expect("mN");
         let machine = Arc::clone(&self.0);
         let mirror = Arc::clone(&machine.world.mirrors[place]);
         let (process, location) = (machine.process.load(Relaxed), format!("sim://{place}"));
-        Ok(Arc::new(Reached { mirror, machine, process, location }))
-    }
-
-    fn public(&self, _: &hfl::mirrors::Mirror) -> Result<Option<Arc<dyn Fetch>>, Error> {
-        Ok(None)
+        Reached { mirror, machine, process, location, is_public }
     }
 }
 
@@ -106,6 +115,18 @@ impl Reached {
         if self.machine.process.load(Relaxed) != self.process {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether an older state is shown of what may change; a lock is no lock where that happens.
+    fn is_old(&self, path: &RepoPath) -> bool {
+        let (world, weather) = (self.world(), self.world().weather());
+        let often = if self.is_public { weather.old_public } else { weather.old_answer };
+        let is_old = !path.is_immutable() && path.kind() != Kind::Lock && world.chance.once_in(often);
+        if is_old {
+            self.machine.was_blind.store(true, Relaxed);
+            world.fault(format_args!("m{} sees an older {path}", self.machine.number));
+        }
+        is_old
     }
 
     fn fate(&self, what: &str) -> Fate {
@@ -182,6 +203,7 @@ impl Fetch for Reached {
         }
         let found = match self.mirror.is_hostile {
             true => hostile::get(self.world(), &self.mirror, path),
+            false if self.is_old(path) => hostile::older(self.world(), &self.mirror, path),
             false => self.mirror.get(path).map(|object| object.bytes),
         };
         match found {

@@ -64,14 +64,16 @@ pub struct Mirror {
     pub past: Mutex<Vec<Objects>>,
     /// Whether its owner makes up what it shows.
     pub is_hostile: bool,
+    /// Whether it can be read at a public URL.
+    pub is_public: bool,
     /// Whether it cannot be reached at all.
     pub is_away: AtomicBool,
 }
 
 impl Mirror {
-    pub fn new(place: usize, is_hostile: bool) -> Self {
+    pub fn new(place: usize, is_hostile: bool, is_public: bool) -> Self {
         let (objects, past, is_away) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        Self { place, objects, past, is_hostile, is_away }
+        Self { place, objects, past, is_hostile, is_public, is_away }
     }
 
     pub fn get(&self, path: &RepoPath) -> Option<Object> {
@@ -92,6 +94,9 @@ pub struct Weather {
     pub hangs: u64,
     pub half_written: u64,
     pub cut_listing: u64,
+    /// An older state is shown: by the mirror, and by a cache between its public URL and the reader.
+    pub old_answer: u64,
+    pub old_public: u64,
     pub crash: u64,
     pub sleep: u64,
     /// Once in so many pauses between operations.
