@@ -33,6 +33,8 @@ pub struct Checker {
     newest: BTreeMap<(usize, Name), (Version, Sha256)>,
     /// The digest that each number stands for.
     numbers: BTreeMap<(Name, Version), Sha256>,
+    /// Versions that a collection retired.
+    retired: BTreeSet<Sha256>,
     /// When a version was dropped from a mirror's head.
     dropped: BTreeMap<(usize, Sha256), Instant>,
     /// Whether all calendars are right.
@@ -51,6 +53,7 @@ impl Checker {
             excused: BTreeSet::new(),
             newest: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            retired: BTreeSet::new(),
             dropped: BTreeMap::new(),
             clocks_are_right: true,
             violations: Vec::new(),
@@ -76,13 +79,16 @@ impl Checker {
 
     /// A head or the list of images was replaced.
     pub fn swapped(&mut self, world: &World, machine: &Machine, mirror: &Mirror, path: &RepoPath, old: Option<&[u8]>) {
+        self.excused.remove(&(mirror.place, path.clone()));
+        let Kind::Head(image) = path.kind() else { return };
+        let Some(new) = mirror.get(path).and_then(|object| self.head(&object.bytes)) else { return };
+        if machine.grace_days.lock().unwrap().is_some() {
+            self.retire(&new);
+        }
         if mirror.is_hostile {
             return;
         }
-        self.excused.remove(&(mirror.place, path.clone()));
-        let Kind::Head(image) = path.kind() else { return };
         self.promises(world, mirror);
-        let Some(new) = mirror.get(path).and_then(|object| self.head(&object.bytes)) else { return };
         self.numbers(world, machine, mirror, &image, &new);
         if let Some(old) = old.and_then(|old| self.head(old)) {
             self.history(world, mirror, &old, &new);
@@ -214,13 +220,27 @@ impl Checker {
         }
     }
 
-    /// A version that is in the history no more has a record.
+    /// A collection names these versions and no others any more.
+    fn retire(&mut self, new: &Head) {
+        let kept: BTreeSet<Sha256> = new.versions.iter().map(|row| row.index_sha256).collect();
+        let heads = self.heads.values().flatten().filter(|head| head.image == new.image);
+        self.retired.extend(heads.flat_map(|head| &head.versions).map(|row| row.index_sha256));
+        self.retired.retain(|digest| !kept.contains(digest));
+    }
+
+    /// A version leaves the history by a collection, or because another one has its number; it has a record then.
     fn history(&mut self, world: &World, mirror: &Mirror, old: &Head, new: &Head) {
         let versions = |head: &Head| head.versions.iter().map(|r| (r.version, r.index_sha256)).collect::<Versions>();
         let kept = versions(new);
+        let is_fork =
+            versions(old).iter().any(|(version, digest)| kept.get(version).is_some_and(|other| other != digest));
         for (version, digest) in versions(old) {
             if kept.get(&version) == Some(&digest) {
                 continue;
+            }
+            if !is_fork && !self.retired.contains(&digest) {
+                let what = format!("{} {version} left the history of m{} by no collection", old.image, mirror.place);
+                self.violated(world, what);
             }
             self.dropped.entry((mirror.place, digest)).or_insert_with(Instant::now);
             let path = RepoPath::retirement(&old.image, version, &digest);

@@ -78,7 +78,9 @@ fn beating(world: &World) -> Bytes {
 /// Places of records that would do the most harm: of versions whose index is at hand.
 fn records_to_forge(world: &World, mirror: &Mirror) -> Vec<RepoPath> {
     let objects = mirror.objects.lock().unwrap();
-    let mut records = Vec::new();
+    // One of a version that never was, so that nothing speaks for it.
+    let mut records: Vec<RepoPath> =
+        Vec::from_iter(format!("retired/os/4000000001-{:012x}", world.chance.next() >> 16).parse());
     for (path, object) in objects.iter() {
         if let Kind::Index(image, version, _) = path.kind() {
             let number = if world.chance.once_in(2) { version.to_string() } else { "4000000000".to_owned() };
@@ -94,10 +96,11 @@ fn forged_record(world: &World, mirror: &Mirror, path: &RepoPath) -> Option<Byte
     let Kind::Retirement(image, version, digits) = path.kind() else { return None };
     let objects = mirror.objects.lock().unwrap();
     let mut indexes = objects.iter().filter(|(path, _)| matches!(path.kind(), Kind::Index(..)));
-    let index = indexes.find(|(path, _)| path.as_str().contains(&digits))?.1;
-    let digest = Sha256::of(&index.bytes);
+    let index = indexes.find(|(path, _)| path.as_str().contains(&digits)).map(|(_, index)| index);
+    let digest = index.map_or_else(|| format!("{digits:0<64}"), |index| Sha256::of(&index.bytes).to_string());
+    let bytes = index.map_or(700, |index| index.bytes.len());
     let mut text = format!("HFL-RETIRED 1\nimage {image}\nmarked 2000-01-01T00:00:00Z\n");
-    text += &format!("version {version} {} {digest} 2000-01-01T00:00:00Z 4096\n", index.bytes.len());
+    text += &format!("version {version} {bytes} {digest} 2000-01-01T00:00:00Z 4096\n");
     for path in objects.keys().filter(|path| path.kind() != Kind::Lock) {
         text += &format!("file {path} 1 {digest}\n");
     }

@@ -79,7 +79,7 @@ fn weather(chance: &Chance) -> Weather {
         old_answer: often(100),
         old_public: often(4),
         crash: often(150),
-        sleep: often(120),
+        sleep: often(60),
         rot: often(4),
         lost_head: often(6),
         away: often(4),
@@ -239,7 +239,7 @@ impl Simulation {
 
     async fn gc(&self, machine: &Arc<Machine>, images: Vec<Name>, retire: Vec<Version>) -> Result<String, Error> {
         let chance = &self.world.chance;
-        let grace_days = if chance.once_in(2) { 0 } else { 7 };
+        let grace_days = if chance.once_in(4) { 0 } else { 7 };
         let keep = if retire.is_empty() { 1 + chance.below(2) as usize } else { usize::MAX };
         *machine.grace_days.lock().unwrap() = Some(grace_days);
         let options = GcOptions {
