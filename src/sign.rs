@@ -6,7 +6,7 @@ use std::io::Cursor;
 
 use minisign::{KeyPair, SecretKeyBox};
 
-use crate::keys::{PublicKey, Signature};
+use crate::keys::{PublicKey, SIGNATURE_COMMENT, Signature};
 
 /// A minisign secret key, ready to sign.
 pub struct SecretKey {
@@ -70,7 +70,7 @@ impl SecretKey {
     /// When the signature made does not verify.
     pub fn sign(&self, bytes: &[u8], trusted_comment: &str) -> Result<Signature, SignError> {
         let made =
-            minisign::sign(None, &self.secret, Cursor::new(bytes), Some(trusted_comment), Some("signature of hfl"));
+            minisign::sign(None, &self.secret, Cursor::new(bytes), Some(trusted_comment), Some(SIGNATURE_COMMENT));
         let text = made.map_err(|e| SignError::Sign(e.to_string()))?.into_string();
         let signature: Signature = text.parse().map_err(|_| SignError::Sign("unreadable".into()))?;
         self.public.verify(bytes, &signature, trusted_comment).map_err(|e| SignError::Sign(e.to_string()))?;

@@ -61,11 +61,7 @@ pub struct Drivers {
 impl Connect for Drivers {
     async fn store(&self, config: &Mirror, relative_to: &Path) -> Result<Arc<dyn Store>, Error> {
         Ok(match &config.write {
-            WritePlace::Directory(path) => {
-                let path = relative_to.join(path);
-                refuse_cache(config, &path)?;
-                Arc::new(Directory::new(path))
-            }
+            WritePlace::Directory(path) => Arc::new(Directory::new(relative_to.join(path))),
             WritePlace::Remote(remote) => {
                 Place { config, remote, access: &config.access, relative_to }.driver().await?
             }
@@ -86,7 +82,12 @@ impl Connect for Drivers {
 }
 
 /// The files of a cache are removed at any time: it is no place to publish to.
-fn refuse_cache(config: &Mirror, path: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// A directory that carries the mark of a cache.
+pub fn refuse_cache(config: &Mirror, relative_to: &Path) -> Result<(), Error> {
+    let WritePlace::Directory(path) = &config.write else { return Ok(()) };
+    let path = &relative_to.join(path);
     if !cache_mark::is_marked(path).map_err(|e| Error::io(path, &e))? {
         return Ok(());
     }

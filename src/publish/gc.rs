@@ -1,9 +1,10 @@
 //! `gc`: old versions go, in two steps. Retiring: the heads stop naming them, a signed record of each is kept. Removing: once
 //! a record is older than the grace period, the blocks go that only such versions named.
 //!
-//! Only what a trusted key signed decides what is removed. What lives is what any verified head of any image on any mirror
-//! names; what may go is what a signed record names, and of that only what belonged to its own version. A mirror on which
-//! anything is in doubt is left alone, and the others go on: nothing that is removed there is missed by its heads.
+//! Only what a trusted key signed decides what is removed. What lives is what the newest verified heads of all images name;
+//! what may go is what a signed record names, and of that only what belonged to its own version. A mirror on which anything is
+//! in doubt, or that has an older head than another one, is left alone, and the others go on: nothing that is removed there is
+//! missed by its heads.
 
 mod apply;
 mod facts;

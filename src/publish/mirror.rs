@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 
+use super::connect::refuse_cache;
 use super::error::{Error, ErrorKind};
 use super::options::Work;
 use super::presence::Presence;
@@ -72,7 +73,7 @@ impl OpenMirror {
         let retried = Retried::new(driver).paced(config.rate.map(Pace::new)).on(Arc::clone(&work.host));
         let unguarded = Arc::new(retried);
         let store = Arc::clone(&unguarded) as Arc<dyn Store>;
-        Ok(Self {
+        let mut mirror = Self {
             config: config.clone(),
             store,
             unguarded,
@@ -85,7 +86,12 @@ impl OpenMirror {
             undone: false,
             is_resumed: false,
             lock: None,
-        })
+        };
+        // Its owner can put that mark there: it costs this mirror its part and not the others theirs.
+        if let Err(e) = refuse_cache(config, &work.relative_to) {
+            mirror.fail(e);
+        }
+        Ok(mirror)
     }
 
     /// Its name.
@@ -193,7 +199,7 @@ pub async fn readers(work: &Work) -> Result<Vec<Arc<dyn Fetch>>, Error> {
 pub async fn lock_all(mirrors: &mut [OpenMirror], host: &Arc<dyn Host>) -> Result<(), Error> {
     let mut held = Vec::new();
     let mut is_free = false;
-    for (i, mirror) in mirrors.iter_mut().enumerate() {
+    for (i, mirror) in mirrors.iter_mut().enumerate().filter(|(_, mirror)| mirror.is_up()) {
         let mut taken = mirror.take_lock(host).await;
         if taken.as_ref().is_err_and(is_held) && held.is_empty() {
             tokio::time::sleep(SECOND_LOOK).await;

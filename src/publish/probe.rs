@@ -124,6 +124,10 @@ async fn ask(mirror: &OpenMirror, options: &ProbeOptions, cancel: &AtomicBool) -
         bytes: None,
         capabilities: None,
     };
+    if let Some(failure) = &mirror.failed {
+        state.why = Some(failure.why.clone());
+        return (state, Heads::default());
+    }
     match ask_all(mirror, options, &mut state, cancel).await {
         Ok(heads) => (state, heads),
         Err(e) => {

@@ -15,7 +15,7 @@ use super::progress::{Event, Progress, cancelled};
 use crate::head::Head;
 use crate::name::Name;
 use crate::store::Store;
-use crate::survey::head::newest;
+use crate::survey::head::{age, newest};
 use crate::survey::{self, HeadState, Listing, MirrorView, Scope, TrustPolicy, VerifiedHead};
 
 /// How long a mirror may take to show its heads once another one has.
@@ -164,6 +164,17 @@ impl Repository {
         self.views.iter().enumerate().flat_map(|(i, view)| {
             view.heads.iter().filter_map(move |(name, state)| Some((i, name, &state.verified()?.head)))
         })
+    }
+
+    /// The same without heads that are older than another mirror's: what an older one names is no reason to keep anything on
+    /// the mirrors that have a newer one.
+    pub fn current_heads(&self) -> impl Iterator<Item = (usize, &Name, &Head)> {
+        self.verified_heads().filter(|(_, name, head)| !self.is_superseded(name, head))
+    }
+
+    /// Whether some mirror has a newer head of this image.
+    pub fn is_superseded(&self, image: &Name, head: &Head) -> bool {
+        self.newest_head(image).is_some_and(|newest| age(head) < age(&newest.head))
     }
 
     /// Whether all mirrors that take part have the same head of an image, and no work of another publisher was left undone.

@@ -178,9 +178,11 @@ impl<'a> Session<'a> {
             }
         }
         match refused {
-            Some(e) if self.mirrors().iter().all(|m| m.head.is_none()) => {
+            // Whoever begins it anew has seen that; else one mirror could keep a name for itself on all of them.
+            Some(e) if !self.repository.work.first && self.mirrors().iter().all(|m| m.head.is_none()) => {
                 let advice = format!(
-                    "{name} is published here with another key, or its head is damaged; give its key with --key or HFL_KEY"
+                    "{name} is published here with another key, or its head is damaged; give its key with --key or HFL_KEY, or \
+                     say --first to begin it on the mirrors that have none"
                 );
                 Err(e.hint(advice))
             }

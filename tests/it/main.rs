@@ -84,6 +84,7 @@ mod publish_everywhere;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_faults;
 mod publish_gc;
+mod publish_hostile;
 mod publish_inputs;
 mod publish_keys;
 mod publish_kill;

@@ -37,11 +37,12 @@ pub(super) struct Facts {
     /// The blocks of those versions whose grace period is over, with the bytes of their files; none where no mirror has the
     /// index any more.
     pub blocks: BTreeMap<RepoPath, Option<Vec<(BlockId, u32)>>>,
-    /// Those of these blocks that a verified head names, or a version whose grace period is not over.
+    /// Those of these blocks that a verified head names, unless another mirror has a newer one; or a version whose grace
+    /// period is not over.
     pub living_blocks: HashSet<BlockId>,
-    /// Indexes and files that a verified head names.
+    /// Indexes and files that such a head names.
     pub living_paths: HashSet<RepoPath>,
-    /// Versions that a verified head names, by the digest of their index.
+    /// Versions that such a head names, by the digest of their index.
     pub living_versions: HashSet<Sha256>,
     pub mirrors: Vec<MirrorFacts>,
 }
@@ -72,7 +73,7 @@ pub(super) async fn gather(options: &GcOptions, repository: &Repository, retired
         living_blocks: HashSet::new(),
         living_paths: HashSet::new(),
         living_versions: HashSet::new(),
-        mirrors: mirrors.map(|((mirror, view), found)| mirror_facts(mirror, view, found)).collect(),
+        mirrors: mirrors.map(|((mirror, view), found)| mirror_facts(mirror, view, found, repository)).collect(),
     };
     facts.take_heads(repository);
     facts.read_due(repository).await;
@@ -100,7 +101,12 @@ async fn read_records(repository: &Repository, new: &[RepoPath]) -> Vec<BTreeMap
     join_all(reads).await
 }
 
-fn mirror_facts(mirror: &OpenMirror, view: &MirrorView, found: &BTreeMap<RepoPath, RecordState>) -> MirrorFacts {
+fn mirror_facts(
+    mirror: &OpenMirror,
+    view: &MirrorView,
+    found: &BTreeMap<RepoPath, RecordState>,
+    repository: &Repository,
+) -> MirrorFacts {
     let mut files: HashMap<(Name, Version), Vec<RepoPath>> = HashMap::new();
     for entry in &view.inventory.files {
         if let Some(owner) = entry.path.owner() {
@@ -111,7 +117,8 @@ fn mirror_facts(mirror: &OpenMirror, view: &MirrorView, found: &BTreeMap<RepoPat
         RecordState::Refused(why) => Some((path.clone(), why.clone())),
         RecordState::Verified(_) => None,
     });
-    MirrorFacts { name: mirror.name().to_owned(), doubt: doubt(mirror, view), files, refused: refused.collect() }
+    let doubt = doubt(mirror, view).or_else(|| lag(view, repository));
+    MirrorFacts { name: mirror.name().to_owned(), doubt, files, refused: refused.collect() }
 }
 
 /// Why nothing may be removed from a mirror: an image of which it is not certain what its head names.
@@ -155,9 +162,21 @@ fn doubt(mirror: &OpenMirror, view: &MirrorView) -> Option<Failure> {
     })
 }
 
+/// An image of which a mirror has an older head than another one. What that head names lives on this mirror alone, so it is
+/// left alone. A dry run has brought no mirror up to date that the real one would.
+fn lag(view: &MirrorView, repository: &Repository) -> Option<Failure> {
+    if repository.work.dry_run {
+        return None;
+    }
+    let heads = view.heads.iter().filter_map(|(name, state)| Some((name, state.verified()?)));
+    let (name, _) = heads.into_iter().find(|(name, found)| repository.is_superseded(name, &found.head))?;
+    let why = format!("{name}.head is older than on other mirrors, so nothing can be removed");
+    Some(Failure { kind: ErrorKind::Unverified, why, advice: Some("bring it up to date with hfl sync".to_owned()) })
+}
+
 impl Facts {
     fn take_heads(&mut self, repository: &Repository) {
-        for (_, _, head) in repository.verified_heads() {
+        for (_, _, head) in repository.current_heads() {
             self.newest_signed = self.newest_signed.max(head.created);
             self.living_versions.extend(head.versions.iter().map(|row| row.index_sha256));
             self.living_paths.extend(paths_of(head));
@@ -254,10 +273,10 @@ fn paths_of(head: &Head) -> impl Iterator<Item = RepoPath> {
 /// A version whose blocks live, its image, and the mirrors on which it is read.
 type LivingRow = (VersionRow, Name, Vec<usize>);
 
-/// Every version that a verified head names.
+/// Every version that a verified head names, older heads of lagging mirrors left out.
 fn living_rows(repository: &Repository) -> Vec<LivingRow> {
     let mut rows: BTreeMap<Sha256, LivingRow> = BTreeMap::new();
-    for (mirror, name, head) in repository.verified_heads() {
+    for (mirror, name, head) in repository.current_heads() {
         for row in &head.versions {
             let living = rows.entry(row.index_sha256).or_insert_with(|| (row.clone(), name.clone(), Vec::new()));
             living.2.push(mirror);
@@ -291,7 +310,7 @@ pub(super) async fn count_objects(
             }
         }
     }
-    for (_, name, head) in repository.verified_heads() {
+    for (_, name, head) in repository.current_heads() {
         let goes = |path: &RepoPath| {
             let of_index = |kind| match kind {
                 Kind::Index(image, version, _) => Some((image, version)),

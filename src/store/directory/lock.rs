@@ -48,6 +48,10 @@ impl Inner {
     /// Removes the temporaries of writers that are gone, and their directory where it is empty then.
     pub(super) fn sweep(&self) -> Result<(), StoreError> {
         let directory = self.base.join(TEMPORARY);
+        // A link would have the files of another directory removed.
+        if fs::symlink_metadata(&directory).is_ok_and(|meta| !meta.is_dir()) {
+            return fs::remove_file(&directory).map_err(|e| self.error(&directory, &e));
+        }
         let names = match fs::read_dir(&directory) {
             Ok(names) => names,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
