@@ -66,6 +66,15 @@ impl Base {
     }
 }
 
+/// How much is read of what the mirrors hold, so that it need not be sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// The newest index of the image: all mirrors have the same head, and nothing is to be sent.
+    Newest,
+    /// The newest indexes of all images, as far as the budgets go.
+    All,
+}
+
 /// A version of an image, and the mirrors whose heads name it.
 #[derive(Debug, Clone)]
 pub struct Vouched {
@@ -77,11 +86,11 @@ pub struct Vouched {
     pub mirrors: MirrorSet,
 }
 
-/// Finds the base of `image` among the heads that were read, and all that can be reused.
+/// Finds the base of `image` among the heads that were read, and what can be reused.
 ///
 /// # Errors
 /// A SHA-1 collision.
-pub async fn find(repository: &Repository, image: &Name) -> Result<Base, Error> {
+pub async fn find(repository: &Repository, image: &Name, reuse: Reuse) -> Result<Base, Error> {
     let (mirrors, progress) = (&repository.mirrors, &*repository.watch.progress);
     let own: Vec<(usize, &Head)> =
         mirrors.iter().enumerate().filter_map(|(i, m)| Some((i, &m.head.as_ref()?.head))).collect();
@@ -91,8 +100,10 @@ pub async fn find(repository: &Repository, image: &Name) -> Result<Base, Error> 
     let split = || format!("two mirrors have different newest versions of {image} under one number");
     base.conflict = is_split(&own).then(split);
     base.highest = own.iter().map(|(_, head)| head.newest().version).max();
-    let mut wanted = newest_within(head, &own, OWN_INDEXES_BYTES);
-    wanted.extend(others(repository, image));
+    let wanted = match reuse {
+        Reuse::Newest => newest_within(head, &own, 0),
+        Reuse::All => [newest_within(head, &own, OWN_INDEXES_BYTES), others(repository, image)].concat(),
+    };
     let mut loaded = load_all(mirrors, wanted, &mut base, progress).await?;
     let Some(head) = head else { return Ok(base) };
     let rows = head.versions.iter();

@@ -30,12 +30,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// Whether the head names a client of this version for this machine. It stays, so that clients that are built anew every
-    /// night do not add up in heads.
-    pub fn is_in(&self, head: &Head) -> bool {
-        head.files.iter().any(|file| file.path.is_same_client(&self.program.path))
-    }
-
     /// The program and its signature.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
         std::iter::once(&self.program).chain(&self.signature)
@@ -47,21 +41,36 @@ impl Client {
     }
 }
 
-/// The clients to publish: those that were named, else a static hfl-mount beside this program, if there is one.
+/// The clients that are not published yet in their version with the image of this head: those that are stay as they are, so
+/// that clients that are built anew every night do not add up in heads.
+///
+/// # Errors
+/// A key that cannot sign.
+pub fn new(programs: &[Object], head: Option<&Head>, key: Option<&SecretKey>) -> Result<Vec<Client>, Error> {
+    let names = |head: &Head, program: &Object| head.files.iter().any(|file| file.path.is_same_client(&program.path));
+    let new = programs.iter().filter(|program| !head.is_some_and(|head| names(head, program)));
+    let signed = |program: &Object| {
+        let signature = key.map(|key| sign(program, key)).transpose()?;
+        Ok(Client { program: program.clone(), signature })
+    };
+    new.map(signed).collect()
+}
+
+/// The programs to publish: those that were named, else a static hfl-mount beside this program, if there is one.
 ///
 /// # Errors
 /// A file that was named and is no static hfl-mount.
-pub fn find(named: &[PathBuf], key: Option<&SecretKey>) -> Result<Vec<Client>, Error> {
+pub fn programs(named: &[PathBuf]) -> Result<Vec<Object>, Error> {
     if named.is_empty() {
         let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("hfl-mount"));
-        let found = beside.filter(|path| path.is_file()).map(|path| load(&path, key));
+        let found = beside.filter(|path| path.is_file()).map(|path| load(&path));
         // The one beside this program was not asked for: a dynamic one is simply not shipped.
         return Ok(found.and_then(Result::ok).into_iter().collect());
     }
-    named.iter().map(|path| load(path, key)).collect()
+    named.iter().map(|path| load(path)).collect()
 }
 
-fn load(path: &Path, key: Option<&SecretKey>) -> Result<Client, Error> {
+fn load(path: &Path) -> Result<Object, Error> {
     let refused = |why: &str| Error::local(format!("{}: {why}", path.display()));
     let meta = fs::metadata(path).map_err(|e| Error::io(path, &e))?;
     if meta.len() > CLIENT_MAX_BYTES {
@@ -75,9 +84,7 @@ fn load(path: &Path, key: Option<&SecretKey>) -> Result<Client, Error> {
     }
     let version = version(&bytes).ok_or_else(|| refused("not an hfl-mount"))?;
     let path = RepoPath::client(&version, arch, &Sha256::of(&bytes));
-    let program = Object::new(path.map_err(|_| refused("its version cannot be a file name"))?, bytes);
-    let signature = key.map(|key| sign(&program, key)).transpose()?;
-    Ok(Client { program, signature })
+    Ok(Object::new(path.map_err(|_| refused("its version cannot be a file name"))?, bytes))
 }
 
 fn sign(program: &Object, key: &SecretKey) -> Result<Object, Error> {

@@ -98,10 +98,10 @@ impl Memory {
     /// # Errors
     /// A directory that cannot be written.
     pub fn intend(&self, image: &Name, trust: &Trust, numbered: Numbered) -> Result<(), Error> {
+        let known = [Line::Published, Line::Intended].map(|line| line(numbered, voucher(trust)));
         self.change(image, |lines| {
-            let line = Line::Intended(numbered, voucher(trust));
-            if !lines.contains(&line) {
-                lines.push(line);
+            if !known.iter().any(|line| lines.contains(line)) {
+                lines.extend(known.into_iter().skip(1));
             }
         })
     }

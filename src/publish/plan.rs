@@ -77,7 +77,7 @@ pub struct Planner<'a> {
     pub key: Option<&'a SecretKey>,
     /// Whether a new head can be made at all.
     pub can_sign: bool,
-    /// The clients that are to be shipped.
+    /// The clients that the head before does not name in their version.
     pub clients: &'a [Client],
     /// The profiles there are to ship.
     pub profiles: &'a Profiles,
@@ -344,7 +344,7 @@ impl Planner<'_> {
     /// The files of the head before, and the clients of this run.
     fn files(&self) -> Vec<FileRow> {
         let mut files: Vec<FileRow> = self.base.head.iter().flat_map(|head| head.files.clone()).collect();
-        files.extend(self.new_clients().flat_map(Client::rows));
+        files.extend(self.clients.iter().flat_map(Client::rows));
         files.sort_by(|a, b| a.path.cmp(&b.path));
         files
     }
@@ -356,13 +356,8 @@ impl Planner<'_> {
         new.map_or(Ok(Vec::new()), |shipped| shipped.objects(self.key))
     }
 
-    /// The clients that are not published yet with this image in their version: those that are stay as they are.
-    fn new_clients(&self) -> impl Iterator<Item = &Client> {
-        self.clients.iter().filter(|client| !self.base.head.iter().any(|head| client.is_in(head)))
-    }
-
     fn client_objects(&self) -> Vec<Object> {
-        self.new_clients().flat_map(Client::objects).cloned().collect()
+        self.clients.iter().flat_map(Client::objects).cloned().collect()
     }
 
     fn index_objects(&self, row: &VersionRow, path: &RepoPath, file: &Bytes) -> Result<Vec<Object>, Error> {

@@ -8,10 +8,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+use super::client;
 use super::error::{Error, ErrorKind};
 use super::mirror::{self, OpenMirror};
 use super::options::Work;
 use super::progress::{Event, Progress, cancelled};
+use super::release::Object;
 use crate::head::Head;
 use crate::name::Name;
 use crate::store::Store;
@@ -46,6 +48,8 @@ pub struct Repository {
     pub policy: TrustPolicy,
     /// Who is told.
     pub watch: Watch,
+    /// The clients to ship, once they were asked for.
+    programs: Option<Vec<Object>>,
 }
 
 /// Which images of a repository are to be looked at, and how.
@@ -80,7 +84,7 @@ impl Repository {
         watch.progress.event(Event::Step("reading the mirrors"));
         let mirrors = mirror::open_all(&work).await?;
         let cancel = Arc::clone(&watch.cancel);
-        let mut repository = Self { work, mirrors, views: Vec::new(), policy, watch };
+        let mut repository = Self { work, mirrors, views: Vec::new(), policy, watch, programs: None };
         let entered = tokio::select! {
             biased;
             entered = repository.enter(&look) => entered,
@@ -185,6 +189,18 @@ impl Repository {
             let own = view.heads.get(image).and_then(HeadState::verified);
             !mirror.is_unfinished() && own.map(|own| &own.file) == newest
         })
+    }
+
+    /// The clients to ship with each image; read once.
+    ///
+    /// # Errors
+    /// A file that mirrors.toml names and is no client.
+    pub fn programs(&mut self) -> Result<&[Object], Error> {
+        let programs = match self.programs.take() {
+            Some(programs) => programs,
+            None => client::programs(&self.work.clients())?,
+        };
+        Ok(self.programs.insert(programs))
     }
 
     /// What was wrong with one image is not held against a mirror where the next one is worked on; that it cannot be reached

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::base::{self, Base};
+use super::base::{self, Base, Reuse};
 use super::boot_files::{self, BootFiles};
 use super::boot_menu;
 use super::client::{self, Client};
@@ -100,11 +100,26 @@ impl Signer {
 }
 
 impl<'a> Session<'a> {
-    /// Begins to work on image `name`.
+    /// Begins to work on image `name`, of which a new version may be made.
     ///
     /// # Errors
     /// A repository that cannot be built upon; no mirror that can be used.
     pub async fn begin(repository: &'a mut Repository, name: Name, signer: Signer) -> Result<Self, Error> {
+        Self::open(repository, name, signer, Reuse::All).await
+    }
+
+    /// The same where the newest version stays. Of an image that all mirrors have alike next to nothing is read: otherwise
+    /// work on all images would read all images for each of them.
+    ///
+    /// # Errors
+    /// Those of [`Session::begin`].
+    pub async fn begin_standing(repository: &'a mut Repository, name: Name, signer: Signer) -> Result<Self, Error> {
+        let is_alike = repository.work.check != Check::List && repository.agrees_on(&name);
+        let reuse = if is_alike { Reuse::Newest } else { Reuse::All };
+        Self::open(repository, name, signer, reuse).await
+    }
+
+    async fn open(repository: &'a mut Repository, name: Name, signer: Signer, reuse: Reuse) -> Result<Self, Error> {
         if let Some(warning) = signer.key.as_ref().and_then(|k| k.warning.as_deref()) {
             repository.watch.progress.event(Event::Warning(warning));
         }
@@ -124,11 +139,11 @@ impl<'a> Session<'a> {
             now,
             started: Instant::now(),
         };
-        session.read().await?;
+        session.read(reuse).await?;
         Ok(session)
     }
 
-    async fn read(&mut self) -> Result<(), Error> {
+    async fn read(&mut self, reuse: Reuse) -> Result<(), Error> {
         self.take_heads()?;
         self.all_failed().map_or(Ok(()), Err)?;
         if self.trust == Trust::Anyone && self.mirrors().iter().any(|m| m.head.as_ref().is_some_and(|f| f.signed)) {
@@ -137,12 +152,12 @@ impl<'a> Session<'a> {
         }
         let remembered = self.repository.work.memory.recall(&self.name, &self.trust)?;
         self.leave_unmounted(&remembered);
-        self.base = base::find(self.repository, &self.name).await?;
+        self.base = base::find(self.repository, &self.name, reuse).await?;
         self.take_numbers(&remembered).await?;
         self.look_at_presence().await?;
         if self.can_sign() {
-            let clients = self.repository.work.clients();
-            self.clients = client::find(&clients, self.key.as_ref().map(|k| &k.key))?;
+            let programs = self.repository.programs()?;
+            self.clients = client::new(programs, self.base.head.as_ref(), self.key.as_ref().map(|k| &k.key))?;
         }
         self.save_key()?;
         self.all_failed().map_or(Ok(()), Err)

@@ -115,7 +115,7 @@ async fn one(repository: &mut Repository, name: Name, planned: &mut Planned) -> 
         None => Trust::Anyone,
     };
     let signer = Signer::for_copies(repository.work.keyring.as_ref(), &name, trust);
-    let mut session = Session::begin(repository, name, signer).await?;
+    let mut session = Session::begin_standing(repository, name, signer).await?;
     let plan = match &session.base.conflict {
         None => session.planner(None, false).plan_standing()?,
         // Only a further version ends it.

@@ -170,6 +170,8 @@ struct Lease {
     /// What the lock object says; locked while it is being changed.
     shown: Arc<Mutex<Holder>>,
     unfinished: bool,
+    /// When the store had answered that the lock was taken.
+    taken: Instant,
     standing: Arc<Standing>,
     heart: JoinHandle<()>,
 }
@@ -211,13 +213,13 @@ impl Lease {
         let (claim, standing) = (Arc::new(claim), Arc::new(standing));
         let shown = Arc::new(Mutex::new(claim.me.clone()));
         let heart = tokio::spawn(beat_on(Arc::clone(&claim), Arc::clone(&shown), Arc::clone(&standing)));
-        Self { claim, shown, unfinished: staked.unfinished, standing, heart }
+        Self { claim, shown, unfinished: staked.unfinished, taken: Instant::now(), standing, heart }
     }
 
-    /// Waits until two that took the lock within one request would both see whose it is.
+    /// Waits until two that took the lock within one request would both see whose it is: what was done meanwhile counts.
     async fn settle(&self) -> Result<(), StoreError> {
         if self.standing.from_ms.load(Relaxed) == milliseconds(Duration::MAX) {
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep_until(self.taken + SETTLE).await;
             let found = self.claim.look().await?;
             if !self.claim.is_mine(&found) {
                 self.standing.lost.store(true, Relaxed);

@@ -83,6 +83,7 @@ mod publish_damage;
 mod publish_everywhere;
 #[cfg(all(feature = "s3", feature = "webdav", feature = "sftp", feature = "ftp", feature = "rsync"))]
 mod publish_faults;
+mod publish_full_head;
 mod publish_gc;
 mod publish_hostile;
 mod publish_inputs;

@@ -1,6 +1,6 @@
 //! Locks of objects: certain until a time, and held up by nobody for ever.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -175,4 +175,67 @@ fn a_collection_can_be_stopped() {
     assert_eq!(code(&output), 130, "{}", stderr(&output));
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!(server.versions(0), [2]);
+}
+
+/// In a process namespace of its own: the first publisher is another user's and cannot be seen in /proc by the second one.
+/// It is stopped for longer than the lock of a dead process of this machine is respected, and goes on before a lock ends.
+const UNSEEN: &str = r#"
+mount -t proc -o hidepid=2 proc /proc || exit 77
+"$HFL" publish os.img --to mirrors.toml --split fixed:4K >first 2>&1 &
+first=$!
+read -r _
+kill -STOP $first
+cd "$OTHER"
+export HOME="$OTHER/home" XDG_STATE_HOME="$OTHER/home/state"
+setpriv --reuid 65534 --regid 65534 --clear-groups "$HFL" publish os.img --to mirrors.toml --split fixed:4K >second 2>&1 &
+second=$!
+sleep 14
+kill -CONT $first
+wait $first; echo "first $?"
+wait $second; echo "second $?"
+"#;
+
+/// A user who can do the same as `server`'s, in a directory of its own.
+fn another_user(server: &Server) -> Option<Lab> {
+    let other = Lab::new();
+    for file in ["mirrors.toml", "home/.config/hfl/keys/os.key", "home/.config/hfl/keys/os.pub"] {
+        other.write(file, std::fs::read(server.lab.path(file)).unwrap());
+    }
+    other.write("os.img", Random(4).bytes(400 << 12));
+    let owned = Command::new("chown").args(["-R", "65534:65534"]).arg(other.path(".")).status();
+    let mut probe = Command::new("setpriv");
+    probe.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", env!("CARGO_BIN_EXE_hfl"), "--version"]);
+    let ran = probe.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    (owned.is_ok_and(|s| s.success()) && ran.is_ok_and(|s| s.success())).then_some(other)
+}
+
+/// As where /proc has the mount option hidepid: that a process cannot be seen does not say that it is gone.
+#[test]
+fn a_publisher_that_cannot_be_seen_keeps_its_lock() {
+    let Some(server) = Server::start(|_| Vec::new()) else { return };
+    let Some(other) = another_user(&server) else { return skipped("hfl cannot be run as another user here") };
+    server.lab.write("os.img", Random(3).bytes(1600 << 12));
+    let mut shell = Command::new("unshare");
+    shell.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", UNSEEN]);
+    let plain = server.lab.command(&[]);
+    shell.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("HFL", env!("CARGO_BIN_EXE_hfl")).env("OTHER", other.path("."));
+    shell.current_dir(server.lab.path(".")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = shell.spawn().unwrap();
+    while server.read_lock().is_none() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    if [Some(1), Some(77)].contains(&output.status.code()) {
+        return skipped("no namespaces of mounts and processes, or no /proc with hidepid, can be made here");
+    }
+    let said = |lab: &Lab, file: &str| std::fs::read_to_string(lab.path(file)).unwrap_or_default();
+    let (first, second) = (said(&server.lab, "first"), said(&other, "second"));
+    let ended = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(ended, "first 0\nsecond 5\n", "{first}{second}");
+    assert!(second.contains("another publisher"), "{second}");
+    assert_eq!(server.versions(0), [3, 2, 1]);
+    let head = server.runtime.block_on(hfl::read::head(&*server.kinds[0].store, &"os".parse().unwrap(), &server.trust));
+    assert_eq!(head.unwrap().unwrap().head.newest().size, 1600 << 12, "the first one's");
 }

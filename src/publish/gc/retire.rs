@@ -122,7 +122,7 @@ async fn carry_out(choice: &Choice, repository: &mut Repository) -> Result<Vec<M
     }
     repository.forgive();
     let signer = Signer::for_change(repository.work.keyring.as_ref(), &choice.image)?;
-    let mut session = Session::begin(repository, choice.image.clone(), signer).await?;
+    let mut session = Session::begin_standing(repository, choice.image.clone(), signer).await?;
     if let Some(conflict) = &session.base.conflict {
         return Err(Error::new(ErrorKind::Conflict, conflict).hint("run hfl sync first: the next version ends it"));
     }
