@@ -232,8 +232,8 @@ impl Checker {
     fn history(&mut self, world: &World, mirror: &Mirror, old: &Head, new: &Head) {
         let versions = |head: &Head| head.versions.iter().map(|r| (r.version, r.index_sha256)).collect::<Versions>();
         let kept = versions(new);
-        let is_fork =
-            versions(old).iter().any(|(version, digest)| kept.get(version).is_some_and(|other| other != digest));
+        // The new head comes from a publisher who could not see the old one: two heads of one number, or a lost one.
+        let is_fork = kept.get(&old.newest().version) != Some(&old.newest().index_sha256);
         for (version, digest) in versions(old) {
             if kept.get(&version) == Some(&digest) {
                 continue;

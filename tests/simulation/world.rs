@@ -213,6 +213,8 @@ impl Machine {
 
     pub fn fall_asleep(&self) {
         let seconds = 5 + self.world.chance.below(600);
+        // Mirrors that take that long longer than others are left behind.
+        self.was_blind.store(true, Relaxed);
         self.world.fault(format_args!("m{} sleeps {seconds} s", self.number));
         *self.asleep.lock().unwrap() = Some(Instant::now() + Duration::from_secs(seconds));
     }
