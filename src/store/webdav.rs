@@ -153,4 +153,9 @@ impl Store for WebDav {
     fn exclusive(&self) -> Exclusive {
         Exclusive::Looked
     }
+
+    /// An object takes three round trips: it is sent, looked at, and moved.
+    fn jobs(&self) -> usize {
+        48
+    }
 }
