@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::trust::TrustPolicy;
 use crate::layout::{Kind, RepoPath};
 use crate::retirement::{FILE_MAX_BYTES, Retirement};
-use crate::store::{Fetch, StoreErrorKind};
+use crate::store::{Fetch, StoreError, StoreErrorKind};
 use crate::weaken::{self, Weakness};
 
 /// The most records that are read of one mirror in one run; the others wait for the next one.
@@ -27,6 +27,8 @@ pub enum RecordState {
     Verified(Box<FoundRecord>),
     /// Something that is none: it decides nothing. Why it is none.
     Refused(String),
+    /// Something that could not be read.
+    Unreadable(StoreError),
 }
 
 /// The records of one mirror that it lists at these paths.
@@ -46,7 +48,8 @@ pub async fn read_one(store: &dyn Fetch, path: &RepoPath, policy: &TrustPolicy) 
     let file = match store.get(path, FILE_MAX_BYTES).await {
         Ok(file) => file,
         Err(e) if e.kind() == StoreErrorKind::NotFound => return None,
-        Err(e) => return Some(RecordState::Refused(e.to_string())),
+        Err(e) if e.kind() == StoreErrorKind::TooLong => return Some(RecordState::Refused(e.to_string())),
+        Err(e) => return Some(RecordState::Unreadable(e)),
     };
     let mut why = String::from("no key is known for it");
     for trust in policy.of(&image).any {

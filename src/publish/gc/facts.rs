@@ -89,14 +89,29 @@ fn records_of(retired: &[Choice]) -> Vec<RepoPath> {
     rows.map(|(image, row)| RepoPath::retirement(image, row.version, &row.index_sha256)).collect()
 }
 
+/// The records on each mirror: those that it lists, and of those that any mirror has the ones that are there all the same. A
+/// mirror that this run brought up to date got records after it was listed.
 async fn read_records(repository: &Repository, new: &[RepoPath]) -> Vec<BTreeMap<RepoPath, RecordState>> {
-    let reads = repository.mirrors.iter().zip(&repository.views).map(|(mirror, view)| async {
-        if !mirror.is_up() {
-            return BTreeMap::new();
-        }
-        let listed = view.inventory.retirements.iter().filter(|path| !new.contains(path));
-        let paths: Vec<RepoPath> = new.iter().chain(listed).cloned().collect();
-        records::read(&*mirror.store, &paths, &repository.policy).await
+    let listed = |i: usize| repository.views[i].inventory.retirements.iter().filter(|path| !new.contains(path));
+    let mut found = read_each(repository, |i| new.iter().chain(listed(i)).cloned().collect()).await;
+    let is_verified = |state: &RecordState| matches!(state, RecordState::Verified(_));
+    let verified = found.iter().flatten().filter(|(_, state)| is_verified(state)).map(|(path, _)| path.clone());
+    let verified: BTreeSet<RepoPath> = verified.collect();
+    let unlisted = |i: usize| verified.iter().filter(|path| !found[i].contains_key(*path)).cloned().collect();
+    let more = read_each(repository, unlisted).await;
+    for (found, more) in found.iter_mut().zip(more) {
+        found.extend(more);
+    }
+    found
+}
+
+async fn read_each(
+    repository: &Repository,
+    paths: impl Fn(usize) -> Vec<RepoPath>,
+) -> Vec<BTreeMap<RepoPath, RecordState>> {
+    let reads = repository.mirrors.iter().enumerate().map(|(i, mirror)| {
+        let paths = if mirror.is_up() { paths(i) } else { Vec::new() };
+        async move { records::read(&*mirror.store, &paths, &repository.policy).await }
     });
     join_all(reads).await
 }
@@ -115,9 +130,9 @@ fn mirror_facts(
     }
     let refused = found.iter().filter_map(|(path, state)| match state {
         RecordState::Refused(why) => Some((path.clone(), why.clone())),
-        RecordState::Verified(_) => None,
+        RecordState::Verified(_) | RecordState::Unreadable(_) => None,
     });
-    let doubt = doubt(mirror, view).or_else(|| lag(view, repository));
+    let doubt = doubt(mirror, view).or_else(|| lag(view, repository)).or_else(|| unread(found));
     MirrorFacts { name: mirror.name().to_owned(), doubt, files, refused: refused.collect() }
 }
 
@@ -172,6 +187,18 @@ fn lag(view: &MirrorView, repository: &Repository) -> Option<Failure> {
     let (name, _) = heads.into_iter().find(|(name, found)| repository.is_superseded(name, &found.head))?;
     let why = format!("{name}.head is older than on other mirrors, so nothing can be removed");
     Some(Failure { kind: ErrorKind::Unverified, why, advice: Some("bring it up to date with hfl sync".to_owned()) })
+}
+
+/// A record that cannot be read: it may have been marked later than those of other mirrors.
+fn unread(found: &BTreeMap<RepoPath, RecordState>) -> Option<Failure> {
+    found.iter().find_map(|(path, state)| match state {
+        RecordState::Unreadable(e) => Some(Failure {
+            kind: ErrorKind::Unverified,
+            why: format!("{path}: {e}; so nothing can be removed"),
+            advice: Some("wait for it, or remove it by hand".to_owned()),
+        }),
+        RecordState::Verified(_) | RecordState::Refused(_) => None,
+    })
 }
 
 impl Facts {
