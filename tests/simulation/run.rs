@@ -1,7 +1,7 @@
 //! One simulation, from its seed.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -53,11 +53,11 @@ struct Simulation {
     hostile_is_out: AtomicBool,
 }
 
-/// Runs the simulation of a seed.
-pub fn seed(seed: u64) -> Outcome {
+/// Runs the simulation of a seed, and notes all that happens if it is to be `traced`.
+pub fn seed(seed: u64, traced: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(async {
-        let simulation = Simulation::draw(seed);
+        let simulation = Simulation::draw(seed, traced);
         simulation.live().await;
         simulation.end().await;
         simulation.outcome()
@@ -86,8 +86,15 @@ fn weather(chance: &Chance) -> Weather {
     }
 }
 
+/// A directory in memory where there is such a place: what a simulation waits for is not the disk.
+fn home() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("a directory")
+}
+
 impl Simulation {
-    fn draw(seed: u64) -> Self {
+    fn draw(seed: u64, traced: bool) -> Self {
         let chance = Chance::new(seed);
         let count = 1 + chance.below(4) as usize;
         let hostile = (count > 1 && chance.once_in(2)).then(|| chance.below(count as u64) as usize);
@@ -102,12 +109,11 @@ impl Simulation {
         };
         let clocks: Vec<i64> = (0..machines).map(|_| off(&chance)).collect();
         checker.clocks_are_right = clocks.iter().all(|off| *off == 0);
-        let homes = (0..machines)
-            .map(|_| Home { directory: tempfile::tempdir().expect("a directory"), has_state: !chance.once_in(3) });
+        let homes = (0..machines).map(|_| Home { directory: home(), has_state: !chance.once_in(3) });
         let homes = homes.collect();
         let images = ["os", "web"].iter().take(1 + chance.below(2) as usize);
         let images = images.map(|name| name.parse().expect("a name")).collect();
-        let world = Arc::new(World::new(chance, mirrors, checker, weather));
+        let world = Arc::new(World::new(chance, mirrors, checker, weather, traced));
         let machine = |(i, off): (usize, &i64)| Arc::new(Machine::new(i, Arc::clone(&world), *off));
         let machines = clocks.iter().enumerate().map(machine).collect();
         Self { world, machines, homes, operations: AtomicU64::new(0), images, hostile_is_out: AtomicBool::new(false) }
@@ -121,7 +127,7 @@ impl Simulation {
 
     async fn live_on(&self, machine: &Arc<Machine>) {
         let chance = &self.world.chance;
-        for _ in 0..2 + chance.below(5) {
+        for _ in 0..2 + chance.below(4) {
             let pause = match chance.below(3) {
                 0 => chance.below(30),
                 1 => chance.below(4000),

@@ -115,12 +115,13 @@ pub struct World {
     pub calls: AtomicU64,
     pub faults: AtomicU64,
     numbers: AtomicU64,
-    trace: Mutex<Vec<String>>,
+    /// What happened, where that was asked for.
+    trace: Option<Mutex<Vec<String>>>,
     pub started: Instant,
 }
 
 impl World {
-    pub fn new(chance: Chance, mirrors: Vec<Arc<Mirror>>, checker: Checker, weather: Weather) -> Self {
+    pub fn new(chance: Chance, mirrors: Vec<Arc<Mirror>>, checker: Checker, weather: Weather, is_traced: bool) -> Self {
         Self {
             chance,
             mirrors,
@@ -129,19 +130,21 @@ impl World {
             calls: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             numbers: AtomicU64::new(0),
-            trace: Mutex::default(),
+            trace: is_traced.then(Mutex::default),
             started: Instant::now(),
         }
     }
 
     pub fn note(&self, what: impl std::fmt::Display) {
-        let at = self.started.elapsed().as_secs_f64();
-        self.trace.lock().unwrap().push(format!("{at:12.3} {what}"));
+        if let Some(trace) = &self.trace {
+            let at = self.started.elapsed().as_secs_f64();
+            trace.lock().unwrap().push(format!("{at:12.3} {what}"));
+        }
     }
 
-    /// All that happened, as text.
+    /// All that happened, as text, where that was asked for.
     pub fn trace(&self) -> Vec<String> {
-        self.trace.lock().unwrap().clone()
+        self.trace.as_ref().map(|trace| trace.lock().unwrap().clone()).unwrap_or_default()
     }
 
     pub fn object(&self, bytes: Bytes) -> Object {
