@@ -70,7 +70,12 @@ fn put_record(lab: &Lab, mirror: &str, row: &VersionRow, marked: Timestamp) {
 
 fn gc(lab: &Lab, options: &[&str]) -> (i32, String) {
     let all: Vec<&str> = ["gc", "--to", "mirrors.toml", "--more-than-half"].iter().chain(options).copied().collect();
-    let output = lab.run(&all);
+    all_said(lab, &all)
+}
+
+/// The exit code, and what was written to both outputs.
+fn all_said(lab: &Lab, arguments: &[&str]) -> (i32, String) {
+    let output = lab.run(arguments);
     (code(&output), String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output))
 }
 
@@ -134,6 +139,75 @@ fn of_several_records_the_latest_counts() {
     let (code, said) = gc(&lab, &["--keep", "1"]);
     assert!(code == 0 && said.contains("removed 8 blocks"), "{said}");
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [2]);
+}
+
+/// Two retired versions share blocks that no head names: they go with the last of the two.
+#[test]
+fn what_a_version_in_its_grace_period_shares_stays() {
+    let lab = versions(&["a", "b"], 2);
+    lab.write("os.img", Random(50).bytes(1 << 20));
+    lab.publish(&["os.img", "--split", "fixed:65536"]);
+    let old = head(&lab, "a").versions[2].clone();
+    gc(&lab, &["--keep", "1"]);
+    for mirror in ["a", "b"] {
+        put_record(&lab, mirror, &old, Timestamp::from_unix(1_000_000_000));
+    }
+    let (code, said) = gc(&lab, &["--keep", "1"]);
+    assert!(code == 0 && said.contains("removed 8 blocks"), "{said}");
+    let (code, said) = gc(&lab, &["--keep", "1", "--grace-days", "0"]);
+    assert!(code == 0 && said.contains("removed 16 blocks"), "{said}");
+    for mirror in ["a", "b"] {
+        assert_eq!(check_mirror(&lab.path(mirror), "os", &lab.trust("os")), [3]);
+    }
+}
+
+/// A mirror that was away gets the head that retires a version days later: its clients saw that version until then.
+#[test]
+fn the_grace_period_begins_when_the_last_mirror_retires_a_version() {
+    let lab = versions(&["a", "b"], 2);
+    let old = head(&lab, "a").versions[1].clone();
+    let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
+    lab.write("mirrors.toml", toml.replace("\"./b\"", "\"./b\"\nenabled = false"));
+    gc(&lab, &["--keep", "1"]);
+    put_record(&lab, "a", &old, Timestamp::from_unix(1_000_000_000));
+    lab.write("mirrors.toml", &toml);
+    let before = contents(&lab, "a");
+    let (code, said) = gc(&lab, &["--keep", "1"]);
+    assert!(code == 0 && said.contains("os 1 is retired and goes after 20"), "{said}");
+    assert_eq!(contents(&lab, "a"), before);
+    assert_eq!(head(&lab, "b"), head(&lab, "a"));
+}
+
+/// Clients that saw the later version would refuse the older one.
+#[test]
+fn a_mirror_that_lost_its_head_gets_no_older_one() {
+    let lab = versions(&["a", "b"], 1);
+    let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
+    lab.write("mirrors.toml", toml.replace("\"./b\"", "\"./b\"\nenabled = false"));
+    publish(&lab, 2);
+    lab.write("mirrors.toml", &toml);
+    fs::remove_file(lab.path("a/os.head")).unwrap();
+    for state in ["known", "unknown"] {
+        if state == "unknown" {
+            lab.forget();
+        }
+        let keys = lab.path("home/.config/hfl/keys");
+        let public = fs::read_to_string(keys.join("os.pub")).unwrap();
+        fs::rename(keys.join("os.key"), lab.path("os.key")).unwrap();
+        let (status, said) = all_said(&lab, &["sync", "--to", "mirrors.toml", "--key", public.lines().nth(1).unwrap()]);
+        fs::rename(lab.path("os.key"), keys.join("os.key")).unwrap();
+        assert!(status == 6 && said.contains("no mirror has a head that names it"), "{state}: {said}");
+        assert!(!lab.path("a/os.head").exists() && head(&lab, "b").newest().version.number() == 1, "{state}");
+    }
+    // A damaged one is not repaired with it either.
+    lab.write("a/os.head", "damaged");
+    let (status, said) = all_said(&lab, &["verify", "--to", "mirrors.toml", "--repair"]);
+    assert!(status != 0 && said.contains("later than any head that is known"), "{said}");
+    fs::remove_file(lab.path("a/os.head")).unwrap();
+    lab.ok(&["sync", "--to", "mirrors.toml"]);
+    for mirror in ["a", "b"] {
+        assert_eq!(check_mirror(&lab.path(mirror), "os", &lab.trust("os")), [3, 1]);
+    }
 }
 
 #[test]
