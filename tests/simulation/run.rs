@@ -127,7 +127,7 @@ impl Simulation {
 
     async fn live_on(&self, machine: &Arc<Machine>) {
         let chance = &self.world.chance;
-        for _ in 0..2 + chance.below(4) {
+        for _ in 0..2 + chance.below(5) {
             let pause = match chance.below(3) {
                 0 => chance.below(30),
                 1 => chance.below(4000),
