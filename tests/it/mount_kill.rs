@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use hfl::block::Block;
@@ -34,16 +35,18 @@ fn thin_out(cache: &Path, index: &Index, random: &mut Random) {
     }
 }
 
-/// Reads here and there until the client is gone; how many reads were right.
-fn read_until_it_dies(file: &Path, original: &[u8], seed: u64) -> usize {
+/// Reads here and there until the client is gone; how many reads were right. What the kernel has cached of the image can be read
+/// all the same then, so that a failing read is not the only end.
+fn read_until_it_dies(file: &Path, original: &[u8], seed: u64, is_killed: &AtomicBool) -> usize {
     let (file, mut random, mut reads) = (fs::File::open(file).unwrap(), Random(seed), 0);
-    loop {
+    while !is_killed.load(Relaxed) {
         let start = random.below(IMAGE_BYTES as u64);
         let mut read = vec![0; 1 + random.below(300_000) as usize];
         let Ok(got) = file.read_at(&mut read, start) else { return reads };
         assert!(read[..got] == original[start as usize..][..got], "wrong bytes at {start}");
         reads += 1;
     }
+    reads
 }
 
 #[test]
@@ -64,14 +67,16 @@ fn a_client_that_is_killed_leaves_a_cache_that_is_right() {
         let held = whole(&cache, &index);
         let mounted = mount();
         let (file, sleep) = (mounted.file(), Duration::from_millis(random.below(400)));
+        let is_killed = AtomicBool::new(false);
         reads += std::thread::scope(|scope| {
             let reader = |n| {
-                let (file, original) = (&file, &original);
-                scope.spawn(move || read_until_it_dies(file, original, round * READERS + n + 1))
+                let (file, original, is_killed) = (&file, &original, &is_killed);
+                scope.spawn(move || read_until_it_dies(file, original, round * READERS + n + 1, is_killed))
             };
             let readers: Vec<_> = (0..READERS).map(reader).collect();
             std::thread::sleep(sleep);
             mounted.signal(Signal::KILL);
+            is_killed.store(true, Relaxed);
             readers.into_iter().map(|reader| reader.join().unwrap()).sum::<usize>()
         });
         drop(mounted);
