@@ -34,9 +34,10 @@ pub(super) struct Facts {
     pub grace_days: u32,
     /// Versions that were retired, the records of which verify, by the path of the record.
     pub retirements: BTreeMap<RepoPath, Retirement>,
-    /// The blocks of those versions whose grace period is over, with the bytes of their files; none where no mirror has the
-    /// index any more.
-    pub blocks: BTreeMap<RepoPath, Option<Vec<(BlockId, u32)>>>,
+    /// Those versions whose grace period is over, by the path of the record; whether a mirror still has the index.
+    pub due: BTreeMap<RepoPath, bool>,
+    /// The blocks of all versions that are due, with the bytes of their files.
+    pub blocks: HashMap<BlockId, u32>,
     /// Those of these blocks that a verified head names, unless another mirror has a newer one; or a version whose grace
     /// period is not over.
     pub living_blocks: HashSet<BlockId>,
@@ -69,7 +70,8 @@ pub(super) async fn gather(options: &GcOptions, repository: &Repository, retired
         newest_signed: Timestamp::from_unix(0),
         grace_days: options.grace_days,
         retirements: latest.into_iter().map(|(path, found)| (path, found.retirement)).collect(),
-        blocks: BTreeMap::new(),
+        due: BTreeMap::new(),
+        blocks: HashMap::new(),
         living_blocks: HashSet::new(),
         living_paths: HashSet::new(),
         living_versions: HashSet::new(),
@@ -77,7 +79,7 @@ pub(super) async fn gather(options: &GcOptions, repository: &Repository, retired
     };
     facts.take_heads(repository);
     facts.read_due(repository).await;
-    if facts.blocks.values().flatten().flatten().next().is_some() {
+    if !facts.blocks.is_empty() {
         facts.find_living(repository).await;
     }
     Ok(facts)
@@ -210,22 +212,21 @@ impl Facts {
         }
     }
 
-    /// Reads the indexes of the versions whose grace period is over.
+    /// Reads the indexes of the versions whose grace period is over, one after the other: many versions share most blocks.
     async fn read_due(&mut self, repository: &Repository) {
-        let due: Vec<_> = self.retirements.iter().filter(|(_, r)| self.is_due(r)).collect();
-        let mut read = BTreeMap::new();
-        for (path, retirement) in due {
+        let (mut due, mut blocks) = (BTreeMap::new(), HashMap::new());
+        for (path, retirement) in self.retirements.iter().filter(|(_, r)| self.is_due(r)) {
             match any_index(repository, &retirement.image, &retirement.row).await {
                 Found::Index(index) => {
-                    let blocks = index.blocks().iter().map(|row| (row.id, row.zlib_bytes)).collect();
-                    read.insert(path.clone(), Some(blocks));
+                    blocks.extend(index.blocks().iter().map(|row| (row.id, row.zlib_bytes)));
+                    due.insert(path.clone(), true);
                 }
-                Found::Gone => drop(read.insert(path.clone(), None)),
+                Found::Gone => drop(due.insert(path.clone(), false)),
                 // It may come back: what it named is left for another time.
                 Found::Unreadable(_) => {}
             }
         }
-        self.blocks = read;
+        (self.due, self.blocks) = (due, blocks);
     }
 
     /// Whether the grace period of a version is over that no head names any more.
@@ -243,11 +244,10 @@ impl Facts {
     /// Finds out which of the blocks that may go are still named. The indexes are read one after the other, and none of them
     /// is kept.
     async fn find_living(&mut self, repository: &Repository) {
-        let candidates: HashSet<BlockId> = self.blocks.values().flatten().flatten().map(|(id, _)| *id).collect();
         for (row, image, mirrors) in living_rows(repository).into_iter().chain(self.pending_rows()) {
             match any_index(repository, &image, &row).await {
                 Found::Index(index) => {
-                    let living = index.blocks().iter().map(|row| row.id).filter(|id| candidates.contains(id));
+                    let living = index.blocks().iter().map(|row| row.id).filter(|id| self.blocks.contains_key(id));
                     self.living_blocks.extend(living);
                 }
                 // A retired version that nobody can open any more is not waited for.

@@ -65,7 +65,7 @@ impl Plan {
         let mut plan = Self::default();
         let mut due: BTreeMap<&RepoPath, &Retirement> = BTreeMap::new();
         for (path, retirement) in &facts.retirements {
-            if facts.is_due(retirement) && facts.blocks.contains_key(path) {
+            if facts.due.contains_key(path) {
                 due.insert(path, retirement);
             } else if !facts.living_versions.contains(&retirement.row.index_sha256) {
                 plan.pending.push(pending(retirement, facts.grace_days));
@@ -87,10 +87,9 @@ impl Plan {
     }
 
     fn take_blocks(&mut self, facts: &Facts) {
-        for (id, zlib_bytes) in facts.blocks.values().flatten().flatten() {
-            if !facts.living_blocks.contains(id) && self.dead.insert(*id) {
-                self.zlib_bytes += u64::from(*zlib_bytes);
-            }
+        for (id, zlib_bytes) in facts.blocks.iter().filter(|(id, _)| !facts.living_blocks.contains(id)) {
+            self.dead.insert(*id);
+            self.zlib_bytes += u64::from(*zlib_bytes);
         }
         self.blocks = self.dead.len() as u64;
     }
@@ -127,7 +126,7 @@ fn warnings(facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> Vec<String
     let refused = refused.map(|(mirror, (path, why))| {
         format!("mirror {}: {path} is not the record of a retired version ({why}); it decides nothing", mirror.name)
     });
-    let gone = due.iter().filter(|(path, _)| facts.blocks.get(**path).is_some_and(Option::is_none));
+    let gone = due.iter().filter(|(path, _)| facts.due.get(**path) == Some(&false));
     let gone = gone.map(|(_, retirement)| format!("no mirror has the index of {}; its blocks stay", name(retirement)));
     let is_ahead = facts.clock_is_ahead() && facts.grace_days > 0 && !facts.retirements.is_empty();
     let clock = is_ahead.then(|| {
