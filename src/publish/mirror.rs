@@ -36,6 +36,7 @@ pub struct OpenMirror {
     /// Where it is written to; under its lock, once that was taken.
     pub store: Arc<dyn Store>,
     unguarded: Arc<Retried<dyn Store>>,
+    host: Arc<dyn Host>,
     /// Where clients read it, if the publisher can read there too.
     pub public: Option<Arc<dyn Fetch>>,
     /// The head of the image in question that it had when the work began.
@@ -70,13 +71,14 @@ pub struct Failure {
 impl OpenMirror {
     async fn open(config: &Mirror, work: &Work) -> Result<Self, Error> {
         let driver = work.connect.store(config, &work.relative_to).await?;
-        let retried = Retried::new(driver).paced(config.rate.map(Pace::new)).on(Arc::clone(&work.host));
+        let retried = Retried::new(driver, Arc::clone(&work.host)).paced(config.rate.map(Pace::new));
         let unguarded = Arc::new(retried);
         let store = Arc::clone(&unguarded) as Arc<dyn Store>;
         let mut mirror = Self {
             config: config.clone(),
             store,
             unguarded,
+            host: Arc::clone(&work.host),
             public: work.connect.public(config)?,
             head: None,
             failed: None,
@@ -92,6 +94,11 @@ impl OpenMirror {
             mirror.fail(e);
         }
         Ok(mirror)
+    }
+
+    /// Where clients read it, asked again where it cannot be reached.
+    pub fn public_retried(&self) -> Option<Retried<dyn Fetch>> {
+        Some(Retried::new(Arc::clone(self.public.as_ref()?), Arc::clone(&self.host)))
     }
 
     /// Its name.

@@ -21,7 +21,6 @@ use crate::layout::RepoPath;
 use crate::name::Name;
 use crate::read;
 use crate::sign::SecretKey;
-use crate::store::retry::Retried;
 use crate::store::{Fetch, Put, Store, Swap};
 use crate::survey::{BlockListing, ListState};
 
@@ -127,7 +126,7 @@ impl Release {
     /// Anything that is not what it should be.
     pub async fn put_objects(&self, mirror: &OpenMirror, more: &[Object]) -> Result<Files, Error> {
         let (store, mut files) = (&*mirror.store, Files::default());
-        let public = public_of(mirror);
+        let public = mirror.public_retried();
         let reader: &dyn Fetch = public.as_ref().map_or(store, |public| public);
         for object in more.iter().chain(&self.objects) {
             if object.write(store).await? {
@@ -146,7 +145,7 @@ impl Release {
         mirror: &OpenMirror,
         vouched: impl Fn(&BlockRow) -> bool,
     ) -> Result<Vec<BlockId>, Error> {
-        let public = public_of(mirror);
+        let public = mirror.public_retried();
         let reader: &dyn Fetch = public.as_ref().map_or(&*mirror.store, |public| public);
         let (old, new): (Vec<&BlockRow>, Vec<&BlockRow>) = self.newest.blocks().iter().partition(|row| vouched(row));
         let some = |rows: &[&BlockRow]| {
@@ -188,11 +187,6 @@ impl Release {
         let mut names = list.names.clone();
         names.insert(self.image.clone()).then(|| image_list::to_text(&names).into())
     }
-}
-
-/// Where clients read a mirror, asked again where it cannot be reached.
-fn public_of(mirror: &OpenMirror) -> Option<Retried<dyn Fetch>> {
-    mirror.public.clone().map(Retried::new)
 }
 
 /// Replaces what nobody else has replaced meanwhile.

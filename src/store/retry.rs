@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::host::{Host, ThisHost, chance};
+use super::host::{Host, chance};
 use super::limit::Pace;
 use super::lock::Guarded;
 use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, StoreErrorKind, Swap, backoff};
@@ -30,20 +30,14 @@ pub struct Retried<S: ?Sized> {
 }
 
 impl<S: Fetch + ?Sized> Retried<S> {
-    /// Wraps a store.
-    pub fn new(inner: Arc<S>) -> Self {
-        Self { inner, answered: Arc::default(), pace: None, host: Arc::new(ThisHost) }
+    /// Wraps a store; the chance of the waits comes from `host`.
+    pub fn new(inner: Arc<S>, host: Arc<dyn Host>) -> Self {
+        Self { inner, answered: Arc::default(), pace: None, host }
     }
 
     /// Has what is written wait for its turn.
     pub fn paced(mut self, pace: Option<Pace>) -> Self {
         self.pace = pace.map(Arc::new);
-        self
-    }
-
-    /// Takes the chance of its waits from this machine.
-    pub fn on(mut self, host: Arc<dyn Host>) -> Self {
-        self.host = host;
         self
     }
 

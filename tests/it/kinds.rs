@@ -12,6 +12,7 @@ use hfl::head::Trust;
 use hfl::layout::RepoPath;
 use hfl::read;
 use hfl::store::directory::Directory;
+use hfl::store::host::ThisHost;
 use hfl::store::retry::Retried;
 use hfl::store::{Fetch, Store};
 use tokio::runtime::Runtime;
@@ -45,7 +46,13 @@ impl Kind {
         let environment = environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         // A busy machine keeps who looks waiting, too.
         let store: Arc<dyn Store> = Arc::new(store);
-        Self { name, table, store: Arc::new(Retried::new(store)), environment, _server: Box::new(server) }
+        Self {
+            name,
+            table,
+            store: Arc::new(Retried::new(store, Arc::new(ThisHost))),
+            environment,
+            _server: Box::new(server),
+        }
     }
 
     /// A directory of the lab.
