@@ -13,11 +13,8 @@ pub const SIGNATURE_MAX_BYTES: usize = 2048;
 /// What the first line of a key's or a signature's file begins with.
 const COMMENT: &str = "untrusted comment: ";
 
-/// The first line of a signature. It is signed by nobody, so there is one text for it: else anybody on the way could have his
-/// own handed on to all mirrors.
-const SIGNATURE_FIRST_LINE: &str = "untrusted comment: signature of hfl";
-/// What it says.
-#[cfg(feature = "publish")]
+/// What the first line of a signature says. It is signed by nobody, so there is one text for it: else anybody on the way could
+/// have his own handed on to all mirrors.
 pub(crate) const SIGNATURE_COMMENT: &str = "signature of hfl";
 
 /// A minisign public key.
@@ -117,7 +114,7 @@ impl FromStr for Signature {
         if !text.ends_with('\n') || text.lines().count() != 4 {
             return Err(SignatureError::Lines(text.lines().count()));
         }
-        if text.lines().next() != Some(SIGNATURE_FIRST_LINE) {
+        if text.lines().next().and_then(|line| line.strip_prefix(COMMENT)) != Some(SIGNATURE_COMMENT) {
             return Err(SignatureError::Form);
         }
         let parsed = minisign_verify::Signature::decode(text).map_err(|e| match e {
