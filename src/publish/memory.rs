@@ -98,10 +98,11 @@ impl Memory {
     /// # Errors
     /// A directory that cannot be written.
     pub fn intend(&self, image: &Name, trust: &Trust, numbered: Numbered) -> Result<(), Error> {
-        let known = [Line::Published, Line::Intended].map(|line| line(numbered, voucher(trust)));
+        let published = Line::Published(numbered, voucher(trust));
+        let intended = Line::Intended(numbered, voucher(trust));
         self.change(image, |lines| {
-            if !known.iter().any(|line| lines.contains(line)) {
-                lines.extend(known.into_iter().skip(1));
+            if !lines.contains(&published) && !lines.contains(&intended) {
+                lines.push(intended);
             }
         })
     }

@@ -115,8 +115,9 @@ async fn mend_head(run: &Run, mirror: usize, finding: &mut Finding, promise_brok
     let newest = Arc::clone(newest);
     let accepted = run.repository.policy.of(&image);
     let (store, version) = (&*run.mirrors()[mirror].store, newest.head.newest().version);
-    let listed = run.repository.views[mirror].inventory.indexes.get(&image).cloned().unwrap_or_default();
-    if let Some((later, digest)) = numbers::highest(store, &image, &listed, Some(version), &accepted).await {
+    if let Some(listed) = run.repository.views[mirror].inventory.indexes.get(&image)
+        && let Some((later, digest)) = numbers::highest(store, &image, listed, Some(version), &accepted).await
+    {
         let path = RepoPath::index(&image, later, &digest);
         not_repaired(finding, &format!("there is {path}, later than any head that is known; publish once more first"));
         return Ok(());
