@@ -1,58 +1,18 @@
 //! The first version of an image: only where nothing says that there was one before.
 //!
 //! A head that is not there is no proof that there never was one: a disk may not be mounted, a file may have been lost, a
-//! mirror that has it may be away. Version numbers that are used again make clients refuse what is published.
+//! mirror that has it may be away.
 
 use super::error::{Error, ErrorKind};
 use super::memory::Remembered;
 use super::mirror::OpenMirror;
 use super::session::Session;
 use crate::layout::RepoPath;
-use crate::name::{Name, Version};
-use crate::store::StoreErrorKind;
-use crate::survey::numbers::{self, Witness};
-use crate::survey::{Inventory, MirrorView};
-use crate::weaken::{self, Weakness};
-
-/// The highest number that an unproven name is taken to have used: half of all.
-const HINT_MAX: u32 = u32::MAX / 2;
+use crate::name::Name;
+use crate::survey::MirrorView;
+use crate::survey::numbers::Witness;
 
 impl Session<'_> {
-    /// Takes the highest number that was ever used from what this machine remembers and from the indexes on the mirrors;
-    /// refuses to begin an image anew.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Conflict`] where there is no head, and something says that there was one.
-    pub(super) async fn take_numbers(&mut self, remembered: &Remembered) -> Result<(), Error> {
-        if weaken::is(Weakness::Numbers) {
-            return Ok(());
-        }
-        self.list_indexes().await;
-        let witnesses = self.witnesses().await;
-        self.refuse_older(remembered, &witnesses);
-        let is_here = self.is_here(remembered);
-        if self.is_signed() || is_here {
-            self.base.highest = self.base.highest.max(remembered.highest());
-        }
-        if self.base.head.is_none() && !self.repository.work.first {
-            self.refuse_beginning(remembered, is_here, &witnesses)?;
-        }
-        let proven = witnesses.iter().flatten().map(|(version, _)| *version).max();
-        self.base.highest = self.base.highest.max(proven);
-        if self.base.head.is_none() {
-            self.base.highest = self.base.highest.max(self.hinted());
-        }
-        Ok(())
-    }
-
-    /// The highest number that any listed index has in its name, proven or not: an image that is begun anew can afford to
-    /// leave numbers out, but not all of them.
-    fn hinted(&self) -> Option<Version> {
-        let views = self.repository.views.iter();
-        let listed = views.filter_map(|view| view.inventory.indexes.get(&self.name)).flat_map(|listed| listed.values());
-        listed.copied().filter(|version| version.number() <= HINT_MAX).max()
-    }
-
     /// Leaves out a directory in which nothing is any more, though this machine published there: its disk is probably not
     /// mounted, and what would be written would lie below the place where it is mounted.
     pub(super) fn leave_unmounted(&mut self, remembered: &Remembered) {
@@ -76,77 +36,16 @@ impl Session<'_> {
     }
 
     /// Whether one of the mirrors had what is remembered.
-    fn is_here(&self, remembered: &Remembered) -> bool {
+    pub(super) fn is_here(&self, remembered: &Remembered) -> bool {
         let relative_to = &self.repository.work.relative_to;
         self.repository.mirrors.iter().any(|m| remembered.places.contains(&m.place(relative_to)))
     }
 
-    /// For each mirror, the highest index above the number that is known already.
-    async fn witnesses(&self) -> Vec<Option<Witness>> {
-        let accepted = self.repository.policy.of(&self.name);
-        let above = self.base.highest;
-        let looks = self.repository.mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| async {
-            let listed = view.inventory.indexes.get(&self.name).filter(|_| mirror.is_up())?;
-            numbers::highest(&*mirror.store, &self.name, listed, above, &accepted).await
-        });
-        futures_util::future::join_all(looks).await
-    }
-
-    /// Lists the indexes where a head is about to be put though none is there, if that was not done yet.
-    async fn list_indexes(&mut self) {
-        if self.base.head.is_none() {
-            return;
-        }
-        let (name, mirrors) = (&self.name, &self.repository.mirrors);
-        let is_wanted = |mirror: &OpenMirror, view: &MirrorView| {
-            mirror.is_up() && mirror.head.is_none() && !view.inventory.indexes.contains_key(name)
-        };
-        let lists = mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| async {
-            if is_wanted(mirror, view) { Some(Inventory::of_indexes(&*mirror.store, name).await) } else { None }
-        });
-        let lists = futures_util::future::join_all(lists).await;
-        for (i, listed) in lists.into_iter().enumerate() {
-            match listed {
-                Some(Ok(listed)) => self.repository.views[i].inventory.indexes.extend(listed.indexes),
-                // Where nothing may be listed, nothing bears witness.
-                Some(Err(e)) if e.kind() == StoreErrorKind::Unreachable => self.repository.mirrors[i].fail(e.into()),
-                Some(Err(_)) | None => {}
-            }
-        }
-    }
-
-    /// A mirror that lost the head of a later version than any head names gets no older one: clients that saw the later one
-    /// would refuse it. The next version ends it, where it can be made; else that mirror is left behind.
-    fn refuse_older(&mut self, remembered: &Remembered, witnesses: &[Option<Witness>]) {
-        let Some(newest) = self.base.head.as_ref().map(|head| head.newest().version) else { return };
-        let (name, can_sign, relative_to) = (&self.name, self.can_sign(), &self.repository.work.relative_to);
-        for (mirror, witness) in self.repository.mirrors.iter_mut().zip(witnesses) {
-            if !mirror.is_up() || mirror.head.is_some() {
-                continue;
-            }
-            let location = mirror.store.location();
-            let had = remembered.published.filter(|_| remembered.places.contains(&mirror.place(relative_to)));
-            let what = match (witness, had) {
-                (Some((version, digest)), _) if *version > newest => {
-                    format!("there is {location}/{}", RepoPath::index(name, *version, digest))
-                }
-                (_, Some((version, _))) if version > newest => {
-                    format!("version {version} of {name} was published from this machine to {location}")
-                }
-                _ => continue,
-            };
-            let what = format!("{what}, and no mirror has a head that names it");
-            if can_sign {
-                self.base.conflict.get_or_insert(what);
-            } else {
-                let hint =
-                    "wait for the mirror that has it; or publish where the secret key is: the next version ends it";
-                mirror.fail(Error::new(ErrorKind::Conflict, what).hint(hint));
-            }
-        }
-    }
-
-    fn refuse_beginning(
+    /// Refuses a first version where anything says that there was one before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`], with what says so.
+    pub(super) fn refuse_beginning(
         &self,
         remembered: &Remembered,
         is_here: bool,

@@ -23,6 +23,7 @@ mod keyring;
 mod known;
 mod memory;
 mod mirror;
+mod numbering;
 mod options;
 mod pages;
 mod plan;
