@@ -1,19 +1,22 @@
 //! Locking a store against other publishers, and what may only be done while that is certain.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::host::Host;
-use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, Swap, lease};
+use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, StoreErrorKind, Swap, lease};
 use crate::layout::RepoPath;
 use crate::weaken::{self, Weakness};
 
 /// Locks `store`: with the store's own kind of lock where it has one, else with a lock object.
 ///
 /// # Errors
-/// [`StoreErrorKind::Locked`](super::StoreErrorKind::Locked) where another publisher holds it.
+/// [`StoreErrorKind::Locked`] where another publisher holds it.
 pub async fn lock(store: &Arc<dyn Store>, host: &Arc<dyn Host>) -> Result<Arc<dyn Lock>, StoreError> {
     match store.own_lock().await? {
         Some(lock) => Ok(lock),
@@ -22,7 +25,7 @@ pub async fn lock(store: &Arc<dyn Store>, host: &Arc<dyn Host>) -> Result<Arc<dy
 }
 
 /// A store under a lock: nothing is replaced, switched or deleted at a moment at which it is not certain that the lock is
-/// held. Where it is not, the lock is confirmed first.
+/// held. Where it is not, the lock is confirmed first; a call during which that ends is given up.
 #[derive(Debug)]
 pub struct Guarded {
     inner: Arc<dyn Store>,
@@ -35,9 +38,24 @@ impl Guarded {
         Self { inner, lock }
     }
 
-    async fn certain(&self) -> Result<(), StoreError> {
-        let is_certain = self.lock.is_certain() || weaken::is(Weakness::Certainty);
-        if is_certain { Ok(()) } else { self.lock.confirm().await }
+    fn is_certain(&self) -> bool {
+        self.lock.is_certain() || weaken::is(Weakness::Certainty)
+    }
+
+    /// Does it while the lock is certain, and no step of it afterwards: a machine may have slept in the middle of a call.
+    async fn while_certain<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        if !self.is_certain() {
+            self.lock.confirm().await?;
+        }
+        let mut call = pin!(call);
+        poll_fn(|context| match self.is_certain() {
+            true => call.as_mut().poll(context),
+            false => {
+                let why = "its lock may have been lost meanwhile";
+                Poll::Ready(Err(StoreError::whole(self.location(), StoreErrorKind::Unreachable, why)))
+            }
+        })
+        .await
     }
 }
 
@@ -60,13 +78,11 @@ impl Store for Guarded {
     }
 
     async fn put_replace(&self, path: &RepoPath, bytes: Bytes) -> Result<(), StoreError> {
-        self.certain().await?;
-        self.inner.put_replace(path, bytes).await
+        self.while_certain(self.inner.put_replace(path, bytes)).await
     }
 
     async fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<Swap, StoreError> {
-        self.certain().await?;
-        self.inner.swap(path, old, new).await
+        self.while_certain(self.inner.swap(path, old, new)).await
     }
 
     async fn size(&self, path: &RepoPath) -> Result<Option<u64>, StoreError> {
@@ -78,8 +94,7 @@ impl Store for Guarded {
     }
 
     async fn delete(&self, path: &RepoPath) -> Result<(), StoreError> {
-        self.certain().await?;
-        self.inner.delete(path).await
+        self.while_certain(self.inner.delete(path)).await
     }
 
     async fn barrier(&self) -> Result<(), StoreError> {
@@ -87,8 +102,7 @@ impl Store for Guarded {
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {
-        self.certain().await?;
-        self.inner.sweep().await
+        self.while_certain(self.inner.sweep()).await
     }
 
     async fn own_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {
@@ -105,5 +119,45 @@ impl Store for Guarded {
 
     fn is_local(&self) -> bool {
         self.inner.is_local()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use super::*;
+    use crate::store::directory::Directory;
+
+    /// A lock that is certain until it is told otherwise.
+    #[derive(Debug, Default)]
+    struct Ending(AtomicBool);
+
+    #[async_trait]
+    impl Lock for Ending {
+        fn is_certain(&self) -> bool {
+            !self.0.load(Relaxed)
+        }
+
+        async fn release(&self, _: bool) {}
+    }
+
+    /// As when a machine sleeps while a request waits for its turn.
+    #[tokio::test]
+    async fn no_call_goes_on_when_the_lock_is_no_longer_certain() {
+        let (directory, lock) = (tempfile::tempdir().unwrap(), Arc::new(Ending::default()));
+        let store = Arc::new(Directory::new(directory.path()));
+        let guarded = Guarded::new(store, Arc::clone(&lock) as Arc<dyn Lock>);
+        let (began, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        let call = async {
+            began.store(true, Relaxed);
+            lock.0.store(true, Relaxed);
+            tokio::task::yield_now().await;
+            ended.store(true, Relaxed);
+            Ok(())
+        };
+        let error = guarded.while_certain(call).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unreachable, "so that it is tried again, with a lock that is confirmed");
+        assert!(began.load(Relaxed) && !ended.load(Relaxed));
     }
 }
