@@ -1,7 +1,6 @@
 //! The bridge from asynchronous code to work that computes for a while or waits for a disk; and waiting itself.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::time::{Instant, sleep_until};
 
 /// Does `work` where it holds up nobody: on a thread for it. A runtime of one thread does it at once, so that what happens
 /// on it happens in the same order each time.
@@ -18,9 +17,10 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 }
 
 /// Ends at `deadline`; never, where none is set yet.
-pub async fn until(deadline: Option<Instant>) {
+#[cfg(feature = "publish")]
+pub async fn until(deadline: Option<tokio::time::Instant>) {
     match deadline {
-        Some(at) => sleep_until(at).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }
