@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,9 +15,6 @@ use hfl::retirement::Retirement;
 use tokio::time::Instant;
 
 use crate::world::{Machine, Mirror, Object, World};
-
-/// A head that is in force, or was.
-type Versions = BTreeMap<Version, Sha256>;
 
 #[derive(Debug)]
 pub struct Checker {
@@ -67,7 +63,10 @@ impl Checker {
     }
 
     /// An object was made or replaced.
-    pub fn put(&mut self, world: &World, _: &Machine, mirror: &Mirror, path: &RepoPath) {
+    pub fn put(&mut self, world: &World, machine: &Machine, mirror: &Mirror, path: &RepoPath) {
+        if path.kind() == Kind::Lock {
+            machine.locked.lock().unwrap().insert(mirror.place);
+        }
         if mirror.is_hostile {
             return;
         }
@@ -80,6 +79,9 @@ impl Checker {
     /// A head or the list of images was replaced.
     pub fn swapped(&mut self, world: &World, machine: &Machine, mirror: &Mirror, path: &RepoPath, old: Option<&[u8]>) {
         self.excused.remove(&(mirror.place, path.clone()));
+        if path.kind() == Kind::Lock {
+            machine.locked.lock().unwrap().insert(mirror.place);
+        }
         let Kind::Head(image) = path.kind() else { return };
         let Some(new) = mirror.get(path).and_then(|object| self.head(&object.bytes)) else { return };
         if machine.grace_days.lock().unwrap().is_some() {
@@ -214,28 +216,25 @@ impl Checker {
             self.violated(world, format!("{image} on m{} went from {} to {}", mirror.place, before.0, now.0));
         }
         let known = *self.numbers.entry((image.clone(), row.version)).or_insert(row.index_sha256);
-        if known != row.index_sha256 && !machine.was_blind.load(Relaxed) {
+        if known != row.index_sha256 && machine.saw_everything() {
             let what = format!("{image} {} was used twice by m{}, who saw everything", row.version, machine.number);
             self.violated(world, what);
         }
     }
 
-    /// A collection names these versions and no others any more.
+    /// A collection makes a head of the same newest version, which names no others any more than it keeps.
     fn retire(&mut self, new: &Head) {
-        let kept: BTreeSet<Sha256> = new.versions.iter().map(|row| row.index_sha256).collect();
-        let heads = self.heads.values().flatten().filter(|head| head.image == new.image);
-        self.retired.extend(heads.flat_map(|head| &head.versions).map(|row| row.index_sha256));
-        self.retired.retain(|digest| !kept.contains(digest));
+        let heads = self.heads.values().flatten().filter(|head| head.newest() == new.newest());
+        let dropped = heads.flat_map(|head| &head.versions).map(|row| row.index_sha256);
+        self.retired.extend(dropped.filter(|digest| !names(new, digest)));
     }
 
     /// A version leaves the history by a collection, or because another one has its number; it has a record then.
     fn history(&mut self, world: &World, mirror: &Mirror, old: &Head, new: &Head) {
-        let versions = |head: &Head| head.versions.iter().map(|r| (r.version, r.index_sha256)).collect::<Versions>();
-        let kept = versions(new);
         // The new head comes from a publisher who could not see the old one: two heads of one number, or a lost one.
-        let is_fork = kept.get(&old.newest().version) != Some(&old.newest().index_sha256);
-        for (version, digest) in versions(old) {
-            if kept.get(&version) == Some(&digest) {
+        let is_fork = !names(new, &old.newest().index_sha256);
+        for (version, digest) in old.versions.iter().map(|row| (row.version, row.index_sha256)) {
+            if names(new, &digest) {
                 continue;
             }
             if !is_fork && !self.retired.contains(&digest) {
@@ -262,4 +261,8 @@ impl Checker {
             }
         }
     }
+}
+
+fn names(head: &Head, digest: &Sha256) -> bool {
+    head.versions.iter().any(|row| row.index_sha256 == *digest)
 }

@@ -16,6 +16,7 @@ use hfl::sign::SecretKey;
 use hfl::split::Choice;
 use hfl::store::host::Host;
 use hfl::survey::TrustPolicy;
+use tokio::time::Instant;
 
 use crate::check::Checker;
 use crate::store::Network;
@@ -80,6 +81,7 @@ fn weather(chance: &Chance) -> Weather {
         old_public: often(4),
         crash: often(150),
         sleep: often(60),
+        sleep_at_removal: often(4),
         rot: often(4),
         lost_head: often(6),
         away: often(4),
@@ -133,11 +135,28 @@ impl Simulation {
                 1 => chance.below(4000),
                 _ => chance.below(12 * 86_400),
             };
-            tokio::time::sleep(Duration::from_secs(pause)).await;
+            self.pause(Duration::from_secs(pause)).await;
             self.befall();
             self.operate(machine).await;
             if !self.world.checker.lock().unwrap().violations.is_empty() {
                 return;
+            }
+        }
+    }
+
+    /// Waits between two operations. Often no longer than until a while after another machine has fallen asleep at work: what
+    /// it does when it wakes up is to meet what was done meanwhile.
+    async fn pause(&self, pause: Duration) {
+        let (chance, mut until) = (&self.world.chance, Instant::now() + pause);
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(until) => return,
+                () = self.world.slept.notified() => {
+                    if chance.once_in(2) {
+                        until = until.min(Instant::now() + Duration::from_secs(chance.below(60)));
+                    }
+                }
             }
         }
     }

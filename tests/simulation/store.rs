@@ -306,6 +306,9 @@ impl Store for Reached {
     async fn delete(&self, path: &RepoPath) -> Result<(), StoreError> {
         let path = path.clone();
         let what = format!("delete {path}");
+        if path.kind() != Kind::Lock && self.world().chance.once_in(self.world().weather().sleep_at_removal) {
+            self.machine.fall_asleep();
+        }
         let delete = move |world: &World, machine: &Machine, mirror: &Mirror| {
             let gone = mirror.objects.lock().unwrap().remove(&path);
             if gone.is_some() && path.kind() != Kind::Lock {

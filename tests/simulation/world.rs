@@ -99,6 +99,8 @@ pub struct Weather {
     pub old_public: u64,
     pub crash: u64,
     pub sleep: u64,
+    /// A machine falls asleep right before it removes something.
+    pub sleep_at_removal: u64,
     /// Once in so many pauses between operations.
     pub rot: u64,
     pub lost_head: u64,
@@ -114,6 +116,8 @@ pub struct World {
     pub weather: Mutex<Weather>,
     pub calls: AtomicU64,
     pub faults: AtomicU64,
+    /// A machine fell asleep in the middle of its work.
+    pub slept: Notify,
     numbers: AtomicU64,
     /// What happened, where that was asked for.
     trace: Option<Mutex<Vec<String>>>,
@@ -129,6 +133,7 @@ impl World {
             weather: Mutex::new(weather),
             calls: AtomicU64::new(0),
             faults: AtomicU64::new(0),
+            slept: Notify::new(),
             numbers: AtomicU64::new(0),
             trace: is_traced.then(Mutex::default),
             started: Instant::now(),
@@ -175,6 +180,8 @@ pub struct Machine {
     pub crashed: Notify,
     /// Whether something kept this process from seeing a mirror as it is.
     pub was_blind: AtomicBool,
+    /// Mirrors of which this process took the lock.
+    pub locked: Mutex<BTreeSet<usize>>,
     /// Mirrors of which a listing lacked something for this process.
     pub cut_listings: Mutex<BTreeSet<usize>>,
     /// Days that the collection that runs waits.
@@ -191,6 +198,7 @@ impl Machine {
             process: AtomicU64::new(0),
             crashed: Notify::new(),
             was_blind: AtomicBool::new(false),
+            locked: Mutex::default(),
             cut_listings: Mutex::default(),
             grace_days: Mutex::default(),
         }
@@ -211,7 +219,15 @@ impl Machine {
     pub fn begin(&self) {
         self.process.fetch_add(1, Relaxed);
         self.was_blind.store(false, Relaxed);
+        self.locked.lock().unwrap().clear();
         self.cut_listings.lock().unwrap().clear();
+    }
+
+    /// Whether this process could see all there is to see: nobody else was at work on any mirror.
+    pub fn saw_everything(&self) -> bool {
+        let locked = self.locked.lock().unwrap();
+        let honest = self.world.mirrors.iter().filter(|mirror| !mirror.is_hostile);
+        !self.was_blind.load(Relaxed) && honest.map(|mirror| mirror.place).all(|place| locked.contains(&place))
     }
 
     pub fn fall_asleep(&self) {
@@ -220,6 +236,7 @@ impl Machine {
         self.was_blind.store(true, Relaxed);
         self.world.fault(format_args!("m{} sleeps {seconds} s", self.number));
         *self.asleep.lock().unwrap() = Some(Instant::now() + Duration::from_secs(seconds));
+        self.world.slept.notify_waiters();
     }
 }
 
