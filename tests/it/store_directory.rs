@@ -1,6 +1,7 @@
 //! The directory driver.
 
 use std::fs::{self, File};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -130,6 +131,22 @@ async fn only_what_the_dead_left_is_swept() {
     assert_eq!(other.kind(), StoreErrorKind::Locked, "{other}");
     lock.release(true).await;
     Directory::new(home.path()).own_lock().await.unwrap().expect("free again").release(true).await;
+}
+
+/// A child that is being started has everything open that this process has, until it executes its program.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_unlocked_is_free_though_a_child_has_it_open() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Directory::new(home.path());
+    let lock = store.own_lock().await.unwrap().expect("a lock of its own");
+    let is_base = |entry: &fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|to| to.as_path() == home.path());
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten().find(is_base).expect("the lock");
+    let number = open.file_name().to_str().unwrap().parse().unwrap();
+    // SAFETY: it stays open until the lock is released, later than this.
+    let childs = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().unwrap();
+    lock.release(true).await;
+    store.own_lock().await.unwrap().expect("free again").release(true).await;
+    drop(childs);
 }
 
 /// Names of temporaries cannot be foreseen, so nothing can be planted in their place.

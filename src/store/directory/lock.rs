@@ -45,6 +45,13 @@ impl Inner {
         Ok(Some(Arc::new(DirectoryLock { base: Mutex::new(Some(base)), store })))
     }
 
+    /// Lets the next one in. To close the directory would not be enough: a child of this process has it open, too, until it
+    /// has become another program.
+    fn unlock(&self, base: &File) {
+        let _ = fs::remove_dir(self.base.join(TEMPORARY));
+        let _ = rustix::fs::flock(base, FlockOperation::Unlock);
+    }
+
     /// Removes the temporaries of writers that are gone, and their directory where it is empty then.
     pub(super) fn sweep(&self) -> Result<(), StoreError> {
         let directory = self.base.join(TEMPORARY);
@@ -101,8 +108,9 @@ impl Lock for DirectoryLock {
     async fn release(&self, _finished: bool) {
         let base = self.base.lock().unwrap_or_else(PoisonError::into_inner).take();
         let released = self.store.blocking(WRITE_PATIENCE, move |inner| {
-            let _ = fs::remove_dir(inner.base.join(TEMPORARY));
-            drop(base);
+            if let Some(base) = base {
+                inner.unlock(&base);
+            }
             Ok(())
         });
         // A directory that hangs is let go when this program ends.
@@ -112,8 +120,8 @@ impl Lock for DirectoryLock {
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
-        if self.base.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
-            let _ = fs::remove_dir(self.store.0.base.join(TEMPORARY));
+        if let Some(base) = self.base.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            self.store.0.unlock(base);
         }
     }
 }
