@@ -2,6 +2,7 @@
 //! out of verified heads, signed records and the indexes that these name; a listing only says where to look.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Display;
 
 use futures_util::future::join_all;
 
@@ -140,43 +141,43 @@ fn mirror_facts(
 
 /// Why nothing may be removed from a mirror: an image of which it is not certain what its head names.
 fn doubt(mirror: &OpenMirror, view: &MirrorView) -> Option<Failure> {
-    let unverified = |why: String, advice: String| {
-        Some(Failure {
-            kind: ErrorKind::Unverified,
-            why: format!("{why}, so nothing can be removed"),
-            advice: Some(advice),
-        })
-    };
     if let Some(failure) = &mirror.failed {
-        let why = format!("{}; so nothing can be removed", failure.why);
+        let why = format!("{}, so nothing can be removed", failure.why);
         return Some(Failure { why, ..failure.clone() });
     }
     if let Some(e) = &view.unlisted {
-        return unverified(format!("it cannot be listed: {e}"), "let the publisher list it".into());
+        return Some(uncertain(format!("it cannot be listed: {e}"), "let the publisher list it"));
     }
     if let Some(flaw) = &view.list.flaw {
-        return unverified(format!("its list of images: {}", flaw.what), "correct the list by hand".into());
+        return Some(uncertain(format!("its list of images: {}", flaw.what), "correct the list by hand"));
     }
     let names: BTreeSet<&Name> = view.list.names.iter().chain(&view.inventory.heads).collect();
     names.into_iter().find_map(|name| match view.heads.get(name) {
         Some(HeadState::Verified(found)) => found.head.binding_note().map(|note| {
-            let why =
-                format!("{name}.head has the note `{note}`, which this hfl does not know, so nothing can be removed");
-            let advice = Some("update hfl: a newer one publishes this image".to_owned());
-            Failure { kind: ErrorKind::Local, why, advice }
+            let why = format!("{name}.head has the note `{note}`, which this hfl does not know");
+            Failure { kind: ErrorKind::Local, ..uncertain(why, "update hfl: a newer one publishes this image") }
         }),
         None | Some(HeadState::Absent) => {
-            unverified(format!("the head of {name} is missing"), "bring it up to date with hfl sync".into())
+            Some(uncertain(format!("the head of {name} is missing"), "bring it up to date with hfl sync"))
         }
         Some(HeadState::Damaged(flaw, _)) => {
-            unverified(format!("{name}.head: {}", flaw.what), "repair it with hfl verify --repair".into())
+            Some(uncertain(format!("{name}.head: {}", flaw.what), "repair it with hfl verify --repair"))
         }
-        Some(HeadState::Foreign(_, flaw, _)) => unverified(
-            format!("{name}.head: {}", flaw.what),
-            format!("put the public key of {name} as {name}.pub beside the other keys, or repair its head"),
-        ),
-        Some(HeadState::Unreadable(e)) => unverified(format!("{name}.head: {e}"), "wait for it, or repair it".into()),
+        Some(HeadState::Foreign(_, flaw, _)) => {
+            let advice =
+                format!("put the public key of {name} as {name}.pub beside the other keys, or repair its head");
+            Some(uncertain(format!("{name}.head: {}", flaw.what), advice))
+        }
+        Some(HeadState::Unreadable(e)) => Some(uncertain(format!("{name}.head: {e}"), "wait for it, or repair it")),
     })
+}
+
+fn uncertain(why: impl Display, advice: impl Into<String>) -> Failure {
+    Failure {
+        kind: ErrorKind::Unverified,
+        why: format!("{why}, so nothing can be removed"),
+        advice: Some(advice.into()),
+    }
 }
 
 /// An image of which a mirror has an older head than another one. What that head names lives on this mirror alone, so it is
@@ -187,18 +188,13 @@ fn lag(view: &MirrorView, repository: &Repository) -> Option<Failure> {
     }
     let heads = view.heads.iter().filter_map(|(name, state)| Some((name, state.verified()?)));
     let (name, _) = heads.into_iter().find(|(name, found)| repository.is_superseded(name, &found.head))?;
-    let why = format!("{name}.head is older than on other mirrors, so nothing can be removed");
-    Some(Failure { kind: ErrorKind::Unverified, why, advice: Some("bring it up to date with hfl sync".to_owned()) })
+    Some(uncertain(format!("{name}.head is older than on other mirrors"), "bring it up to date with hfl sync"))
 }
 
 /// A record that cannot be read: it may have been marked later than those of other mirrors.
 fn unread(found: &BTreeMap<RepoPath, RecordState>) -> Option<Failure> {
     found.iter().find_map(|(path, state)| match state {
-        RecordState::Unreadable(e) => Some(Failure {
-            kind: ErrorKind::Unverified,
-            why: format!("{path}: {e}; so nothing can be removed"),
-            advice: Some("wait for it, or remove it by hand".to_owned()),
-        }),
+        RecordState::Unreadable(e) => Some(uncertain(format!("{path}: {e}"), "wait for it, or remove it by hand")),
         RecordState::Verified(_) | RecordState::Refused(_) => None,
     })
 }
@@ -267,9 +263,9 @@ impl Facts {
 
     fn doubt_all(&mut self, mirrors: &[usize], image: &Name, row: &VersionRow, why: &str) {
         for &mirror in mirrors {
-            let why = format!("{image} version {}: {why}, so nothing can be removed", row.version);
-            let advice = Some(format!("restore {} from a copy of the repository", row.index_path(image)));
-            self.mirrors[mirror].doubt.get_or_insert(Failure { kind: ErrorKind::Unverified, why, advice });
+            let why = format!("{image} version {}: {why}", row.version);
+            let advice = format!("restore {} from a copy of the repository", row.index_path(image));
+            self.mirrors[mirror].doubt.get_or_insert_with(|| uncertain(why, advice));
         }
     }
 
