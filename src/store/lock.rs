@@ -157,7 +157,11 @@ mod tests {
             Ok(())
         };
         let error = guarded.while_certain(call).await.unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::Unreachable, "so that it is tried again, with a lock that is confirmed");
+        assert_eq!(
+            error.kind(),
+            StoreErrorKind::Unreachable,
+            "so that it is tried again, with a lock that is confirmed"
+        );
         assert!(began.load(Relaxed) && !ended.load(Relaxed));
     }
 }
