@@ -102,9 +102,10 @@ impl Reached {
         }
         if world.chance.once_in(weather.hangs) {
             world.fault(format_args!("m{} hangs in {what}", self.machine.number));
+            let error = self.unreachable("timed out");
             tokio::time::sleep(HANG).await;
             self.live().await;
-            return Err(self.unreachable("timed out"));
+            return Err(error);
         }
         Ok(())
     }
