@@ -1,6 +1,6 @@
 //! A simulation that tries everything: the real publish, sync, rollback, gc and verify over mirrors in memory, with faults,
 //! crashes, machines that sleep, clocks that are wrong and a mirror whose owner is hostile. Each run is drawn from a seed and
-//! replays exactly: `HFL_SIMULATE=SEED` shows one.
+//! replays exactly: `HFL_SIMULATE=SEED` shows one; `HFL_SEEDS=FROM..TO` runs these and no others.
 
 mod check;
 mod hostile;
@@ -8,6 +8,7 @@ mod run;
 mod store;
 mod world;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -52,15 +53,23 @@ impl Sum {
 /// What is switched off is switched off for all: whoever runs seeds has the turn.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Runs seeds from 0 on until one breaks a promise, each on one thread and as many at once as there are processors.
-fn seeds(count: u64, weakness: Option<Weakness>) -> Sum {
+/// The seeds to run: those that were asked for, or the first ones.
+fn wanted(count: u64) -> Range<u64> {
+    let Ok(text) = std::env::var("HFL_SEEDS") else { return 0..count };
+    let range = text.split_once("..").unwrap_or(("0", &text));
+    let number = |text: &str| text.parse().expect("HFL_SEEDS=TO or HFL_SEEDS=FROM..TO");
+    number(range.0)..number(range.1)
+}
+
+/// Runs seeds in turn until one breaks a promise, each on one thread and as many at once as there are processors.
+fn seeds(range: Range<u64>, weakness: Option<Weakness>) -> Sum {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     weaken::switch_off(weakness);
-    let (next, sum) = (AtomicU64::new(0), Mutex::new(Sum::default()));
+    let (next, sum) = (AtomicU64::new(range.start), Mutex::new(Sum::default()));
     let work = || {
         loop {
             let seed = next.fetch_add(1, Relaxed);
-            if seed >= count || sum.lock().unwrap().broken.is_some() {
+            if seed >= range.end || sum.lock().unwrap().broken.is_some() {
                 return;
             }
             let outcome = run::seed(seed, false);
@@ -82,9 +91,8 @@ fn every_seed_keeps_the_promises() {
         assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
         return;
     }
-    let count = std::env::var("HFL_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
     let started = Instant::now();
-    let sum = seeds(count.unwrap_or(if full() { 500_000 } else { 5000 }), None);
+    let sum = seeds(wanted(if full() { 500_000 } else { 5000 }), None);
     if let Some((seed, what)) = sum.broken {
         panic!("seed {seed}: {what}; HFL_SIMULATE={seed} shows it");
     }
@@ -109,7 +117,7 @@ fn is_long() -> bool {
 
 /// The simulation is no proof of what it would not notice.
 fn is_noticed(weakness: Weakness) {
-    let sum = seeds(NOTICED_WITHIN, Some(weakness));
+    let sum = seeds(0..NOTICED_WITHIN, Some(weakness));
     let (seed, what) = sum.broken.unwrap_or_else(|| panic!("{NOTICED_WITHIN} seeds do not miss {weakness:?}"));
     println!("without {weakness:?}: seed {seed}: {what}");
 }
