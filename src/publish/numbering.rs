@@ -51,13 +51,13 @@ impl Session<'_> {
         listed.copied().filter(|version| version.number() <= HINT_MAX).max()
     }
 
-    /// For each mirror, the highest index above the number that is known already.
+    /// For each mirror, the highest index that is later than what any head names.
     async fn witnesses(&self) -> Vec<Option<Witness>> {
         let accepted = self.repository.policy.of(&self.name);
-        let above = self.base.highest;
+        let head = self.base.head.as_ref();
         let looks = self.repository.mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| async {
             let listed = view.inventory.indexes.get(&self.name).filter(|_| mirror.is_up())?;
-            numbers::highest(&*mirror.store, &self.name, listed, above, &accepted).await
+            numbers::highest(&*mirror.store, &self.name, listed, head, &accepted).await
         });
         futures_util::future::join_all(looks).await
     }
@@ -85,10 +85,14 @@ impl Session<'_> {
         }
     }
 
-    /// A mirror that lost the head of a later version than any head names gets no older one: clients that saw the later one
-    /// would refuse it. The next version ends it, where it can be made; else that mirror is left behind.
+    /// A mirror that lost the head of a later version than any head names, or of another one of the same number, gets none of
+    /// these: clients that saw what was lost would refuse it. The next version ends it, where it can be made; else that mirror
+    /// is left behind.
     fn refuse_older(&mut self, remembered: &Remembered, witnesses: &[Option<Witness>]) {
-        let Some(newest) = self.base.head.as_ref().map(|head| head.newest().version) else { return };
+        let Some(newest) = self.base.head.as_ref().map(|head| head.newest()) else { return };
+        let is_newer = |(version, digest): &Witness| {
+            *version > newest.version || (*version == newest.version && *digest != newest.index_sha256)
+        };
         let (name, can_sign, relative_to) = (&self.name, self.can_sign(), &self.repository.work.relative_to);
         for (mirror, witness) in self.repository.mirrors.iter_mut().zip(witnesses) {
             if !mirror.is_up() || mirror.head.is_some() {
@@ -96,11 +100,11 @@ impl Session<'_> {
             }
             let location = mirror.store.location();
             let had = remembered.published.filter(|_| remembered.places.contains(&mirror.place(relative_to)));
-            let what = match (witness, had) {
-                (Some((version, digest)), _) if *version > newest => {
+            let what = match (witness, had.filter(is_newer)) {
+                (Some((version, digest)), _) => {
                     format!("there is {location}/{}", RepoPath::index(name, *version, digest))
                 }
-                (_, Some((version, _))) if version > newest => {
+                (_, Some((version, _))) => {
                     format!("version {version} of {name} was published from this machine to {location}")
                 }
                 _ => continue,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::trust::Accepted;
 use crate::digest::Sha256;
-use crate::head::Trust;
+use crate::head::{Head, Trust};
 use crate::index::Index;
 use crate::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::layout::RepoPath;
@@ -24,16 +24,20 @@ const INDEX_MAX_BYTES: u64 = 64 << 20;
 /// A number that an index proves, and the digest of that index.
 pub type Witness = (Version, Sha256);
 
-/// The highest number above `above` among the indexes that a mirror lists, if any of them proves one.
+/// The highest number among the indexes that a mirror lists, if any of them proves one: later than the newest version of
+/// `head`, or another version of the same number.
 pub async fn highest(
     store: &dyn Fetch,
     image: &Name,
     listed: &BTreeMap<RepoPath, Version>,
-    above: Option<Version>,
+    head: Option<&Head>,
     accepted: &Accepted,
 ) -> Option<Witness> {
+    let newest = head.map(Head::newest);
     let mut candidates: Vec<(&RepoPath, Version)> = listed.iter().map(|(path, version)| (path, *version)).collect();
-    candidates.retain(|(_, version)| above.is_none_or(|above| *version > above));
+    candidates.retain(|(path, version)| {
+        newest.is_none_or(|newest| *version >= newest.version && **path != newest.index_path(image))
+    });
     candidates.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     for (path, version) in candidates.into_iter().take(LOOKS_MAX) {
         if let Some(digest) = proves(store, image, path, version, accepted).await {

@@ -182,10 +182,31 @@ fn the_grace_period_begins_when_the_last_mirror_retires_a_version() {
 #[test]
 fn a_mirror_that_lost_its_head_gets_no_older_one() {
     let lab = versions(&["a", "b"], 1);
+    publish_to(&lab, "a", 2);
+    gets_no_other_head(&lab, 1, &[3, 1]);
+}
+
+/// Clients that saw one of the two would refuse the other.
+#[test]
+fn a_mirror_that_lost_its_head_gets_no_other_one_of_that_number() {
+    let lab = versions(&["a", "b"], 1);
+    publish_to(&lab, "a", 2);
+    lab.forget();
+    publish_to(&lab, "b", 3);
+    gets_no_other_head(&lab, 2, &[3, 2, 1]);
+}
+
+/// Publishes to one of the mirrors a and b alone.
+fn publish_to(lab: &Lab, mirror: &str, contents: u64) {
     let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
-    lab.write("mirrors.toml", toml.replace("\"./b\"", "\"./b\"\nenabled = false"));
-    publish(&lab, 2);
+    let other = if mirror == "a" { "\"./b\"" } else { "\"./a\"" };
+    lab.write("mirrors.toml", toml.replace(other, &format!("{other}\nenabled = false")));
+    publish(lab, contents);
     lab.write("mirrors.toml", &toml);
+}
+
+/// Mirror a has a version 2 and loses its head; b has version `of_b`. In the end both have these versions.
+fn gets_no_other_head(lab: &Lab, of_b: u32, versions: &[u32]) {
     fs::remove_file(lab.path("a/os.head")).unwrap();
     for state in ["known", "unknown"] {
         if state == "unknown" {
@@ -194,19 +215,19 @@ fn a_mirror_that_lost_its_head_gets_no_older_one() {
         let keys = lab.path("home/.config/hfl/keys");
         let public = fs::read_to_string(keys.join("os.pub")).unwrap();
         fs::rename(keys.join("os.key"), lab.path("os.key")).unwrap();
-        let (status, said) = all_said(&lab, &["sync", "--to", "mirrors.toml", "--key", public.lines().nth(1).unwrap()]);
+        let (status, said) = all_said(lab, &["sync", "--to", "mirrors.toml", "--key", public.lines().nth(1).unwrap()]);
         fs::rename(lab.path("os.key"), keys.join("os.key")).unwrap();
         assert!(status == 6 && said.contains("no mirror has a head that names it"), "{state}: {said}");
-        assert!(!lab.path("a/os.head").exists() && head(&lab, "b").newest().version.number() == 1, "{state}");
+        assert!(!lab.path("a/os.head").exists() && head(lab, "b").newest().version.number() == of_b, "{state}");
     }
     // A damaged one is not repaired with it either.
     lab.write("a/os.head", "damaged");
-    let (status, said) = all_said(&lab, &["verify", "--to", "mirrors.toml", "--repair"]);
-    assert!(status != 0 && said.contains("later than any head that is known"), "{said}");
+    let (status, said) = all_said(lab, &["verify", "--to", "mirrors.toml", "--repair"]);
+    assert!(status != 0 && said.contains("which no head that is known names"), "{said}");
     fs::remove_file(lab.path("a/os.head")).unwrap();
     lab.ok(&["sync", "--to", "mirrors.toml"]);
     for mirror in ["a", "b"] {
-        assert_eq!(check_mirror(&lab.path(mirror), "os", &lab.trust("os")), [3, 1]);
+        assert_eq!(check_mirror(&lab.path(mirror), "os", &lab.trust("os")), versions);
     }
 }
 

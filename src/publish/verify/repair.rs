@@ -114,12 +114,12 @@ async fn mend_head(run: &Run, mirror: usize, finding: &mut Finding, promise_brok
     }
     let newest = Arc::clone(newest);
     let accepted = run.repository.policy.of(&image);
-    let (store, version) = (&*run.mirrors()[mirror].store, newest.head.newest().version);
+    let store = &*run.mirrors()[mirror].store;
     if let Some(listed) = run.repository.views[mirror].inventory.indexes.get(&image)
-        && let Some((later, digest)) = numbers::highest(store, &image, listed, Some(version), &accepted).await
+        && let Some((later, digest)) = numbers::highest(store, &image, listed, Some(&newest.head), &accepted).await
     {
         let path = RepoPath::index(&image, later, &digest);
-        not_repaired(finding, &format!("there is {path}, later than any head that is known; publish once more first"));
+        not_repaired(finding, &format!("there is {path}, which no head that is known names; publish once more first"));
         return Ok(());
     }
     swap(run, mirror, finding, old.as_deref(), newest.file.clone()).await
