@@ -213,10 +213,8 @@ fn members_of_raids_pools_and_volume_groups_are_left_alone() {
     let raid = [0xfc, 0x4e, 0x2b, 0xa9, 1, 0, 0, 0];
     let end = 32 * MIB;
     let pool = b"\x01\x01\0\0\0\0\0\0\0\0\0\x01\0\0\0\x24";
-    let cases: [(&str, u64, &[u8]); 12] = [
+    let cases: [(&str, u64, &[u8]); 10] = [
         ("a member of a RAID", 4096, &raid),
-        ("data of an unknown kind", end - 8192, &raid),
-        ("data of an unknown kind", end - 65536, &raid),
         ("a member of a ZFS pool", 16384, pool),
         ("data of an unknown kind", 131_072, b"\x0c\xb1\xba\x00"),
         ("data of an unknown kind", end - 262_144 + 16384, pool),
@@ -232,6 +230,42 @@ fn members_of_raids_pools_and_volume_groups_are_left_alone() {
         let Some(disk) = Disk::new(end) else { return };
         disk.write(at, bytes);
         disk.is_left_alone(what);
+    }
+}
+
+/// A file system that can be mounted, with a superblock behind it that makes it part of something larger.
+#[test]
+fn a_file_system_on_a_member_of_a_raid_is_left_alone() {
+    let (raid, end) = ([0xfc, 0x4e, 0x2b, 0xa9], 32 * MIB);
+    let cases: [(&str, u64, &[u8]); 5] = [
+        ("md 1.0", end - 8192, &raid),
+        ("md 0.90", end - 65536, &raid),
+        ("Intel's", end - 1024, b"Intel Raid ISM Cfg Sig. "),
+        ("DDF", end - 512, &[0xde, 0x11, 0xde, 0x11]),
+        ("DRBD", end - 4096 + 60, &[0x83, 0x74, 0x02, 0x6d]),
+    ];
+    for (what, at, bytes) in cases {
+        let Some(disk) = Disk::new(end) else { return };
+        if !made(&disk, "mke2fs", &["-q", "-F", "-t", "ext4"], &disk.device) {
+            return;
+        }
+        disk.write(at, bytes);
+        let before = disk.bytes();
+        for mount in [WITH_EXT4, WITHOUT] {
+            let (text, taken) = disk.take(mount);
+            assert!(!taken && text.contains(" is a member of a RAID or of DRBD"), "{what}: {text}");
+            assert!(disk.bytes() == before, "{what}");
+        }
+    }
+}
+
+/// Who zeroed both ends of a disk may still want what is in the middle.
+#[test]
+fn a_copy_of_a_superblock_in_the_middle_is_respected() {
+    for (at, bytes) in [(64 * MIB + 64, b"_BHRfS_M".as_slice()), (8193 * 1024 + 56, b"\x53\xef")] {
+        let Some(disk) = Disk::new(96 * MIB) else { return };
+        disk.write(at, bytes);
+        disk.is_left_alone("data of an unknown kind");
     }
 }
 
