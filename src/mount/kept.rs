@@ -70,9 +70,9 @@ impl Kept {
         self.drop_old_indexes(&index);
         self.add_image(image)?;
         let head = self.path(&RepoPath::head(image));
-        match std::fs::read(&head) {
-            Ok(file) if *file == *opened.head_file => Ok(()),
-            _ => replace(&head, &opened.head_file),
+        match is_there(&head, opened.head_file.len() as u64, &Sha256::of(&opened.head_file)) {
+            true => Ok(()),
+            false => replace(&head, &opened.head_file),
         }
     }
 
@@ -96,7 +96,7 @@ impl Kept {
     /// The list of images with this one in it, as a mirror has it.
     fn add_image(&self, image: &Name) -> io::Result<()> {
         let place = self.path(&RepoPath::images());
-        let text = match std::fs::metadata(&place).is_ok_and(|m| m.len() <= IMAGES_MAX_BYTES) {
+        let text = match std::fs::symlink_metadata(&place).is_ok_and(|m| m.is_file() && m.len() <= IMAGES_MAX_BYTES) {
             true => std::fs::read_to_string(&place).unwrap_or_default(),
             false => String::new(),
         };

@@ -128,7 +128,8 @@ fn accepted(origin: &Origin, opened: Opened, sources: &mut Sources, log: &Log) -
 fn absolute(sources: &[Source]) -> Vec<Source> {
     let absolute = |source: &Source| match &source.base {
         Base::Directory(path) => {
-            let path = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+            // Without looking: what is there may hang.
+            let path = std::path::absolute(path);
             Source { base: path.map_or_else(|_| source.base.clone(), Base::Directory), image: source.image.clone() }
         }
         Base::Url(_) => source.clone(),
