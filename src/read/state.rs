@@ -6,19 +6,15 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{Mode, OFlags, open};
 
 use super::rollback::{Refused, VersionHistory};
 use crate::name::Name;
-use crate::store::atomic_file;
+use crate::store::{atomic_file, file_lock};
 
 /// More is no file of ours.
 const FILE_MAX_BYTES: u64 = 1 << 20;
-/// How long another reader's update is waited for; it takes milliseconds.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A directory that keeps what was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,14 +96,10 @@ impl StateDirectory {
         let directory = self.0.join("seen");
         std::fs::create_dir_all(&directory)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(open(directory.join(".lock"), flags, Mode::from_raw_mode(0o666))?);
-        let started = Instant::now();
-        while let Err(e) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            if e != rustix::io::Errno::WOULDBLOCK || started.elapsed() > LOCK_WAIT {
-                return Err(e.into());
-            }
-            std::thread::sleep(LOCK_PAUSE);
-        }
+        // Whoever can open it can hold it.
+        let file = File::from(open(directory.join(".lock"), flags, Mode::RUSR | Mode::WUSR)?);
+        let _ = rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR);
+        file_lock::lock(&file)?;
         Ok(file)
     }
 }

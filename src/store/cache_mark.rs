@@ -8,9 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{Mode, OFlags, open};
 
-use super::atomic_file;
+use super::{atomic_file, file_lock};
 
 const FILE: &str = "CACHEDIR.TAG";
 const TEXT: &str = "\
@@ -45,7 +45,7 @@ pub fn claim(directory: &Path) -> Result<(), CacheError> {
     fs::create_dir_all(directory)?;
     let lock = File::open(directory)?;
     // Of two that begin at the same time, one finds the other's mark. Not every file system can do that.
-    let _ = flock(&lock, FlockOperation::LockExclusive);
+    let _ = file_lock::lock(&lock);
     if is_marked(directory)? {
         return Ok(());
     }

@@ -10,6 +10,7 @@ mod backoff;
 pub mod cache_mark;
 pub mod directory;
 mod error;
+pub mod file_lock;
 #[cfg(feature = "ftp")]
 pub mod ftp;
 #[cfg(feature = "publish")]
