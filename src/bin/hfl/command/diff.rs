@@ -78,14 +78,14 @@ fn load(what: &str, args: &Args) -> anyhow::Result<Loaded> {
         let file = super::runtime()?.block_on(async { HttpClient::new()?.get_url(what, FILE_MAX_BYTES).await })?;
         return parse(what, &file);
     }
-    if !Path::new(what).exists() {
-        if let (Some((name, version)), Some(to)) = (what.split_once('@'), &args.to) {
-            return load_version(name, version, to, args);
-        }
-        if what.contains('@') {
-            let error = Error::new(ErrorKind::Usage, format!("{what}: no such file"));
-            return Err(error.hint("NAME@VERSION needs --to mirrors.toml").into());
-        }
+    // Where mirrors are named, a file of this name that somebody put here is not what is meant: its path is `./NAME@VERSION`.
+    let versioned = what.split_once('@').filter(|(name, _)| name.parse::<Name>().is_ok());
+    if let (Some((name, version)), Some(to)) = (versioned, &args.to) {
+        return load_version(name, version, to, args);
+    }
+    if what.contains('@') && !Path::new(what).exists() {
+        let error = Error::new(ErrorKind::Usage, format!("{what}: no such file"));
+        return Err(error.hint("NAME@VERSION needs --to mirrors.toml").into());
     }
     let path = Path::new(what);
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
