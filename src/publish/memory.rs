@@ -15,13 +15,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
-
 use super::error::Error;
 use crate::digest::Sha256;
 use crate::head::Trust;
 use crate::name::{Name, Version};
-use crate::store::atomic_file;
+use crate::store::{atomic_file, file_lock};
 
 const FIRST_LINE: &str = "HFL-PUBLISHED 1";
 /// A longer file is not one of these.
@@ -107,19 +105,23 @@ impl Memory {
         })
     }
 
-    /// Remembers that a version has reached these mirrors.
+    /// Remembers that a version has reached these mirrors. A mirror that gets what others had before does not take back the
+    /// number of a later one.
     ///
     /// # Errors
     /// A directory that cannot be written.
     pub fn publish(&self, image: &Name, trust: &Trust, numbered: Numbered, places: &[String]) -> Result<(), Error> {
         let voucher = voucher(trust);
         self.change(image, |lines| {
-            lines.retain(|line| match line {
-                Line::Published(_, other) => *other != voucher,
-                Line::Intended((version, _), other) => *other != voucher || *version > numbered.0,
-                Line::Place(..) => true,
-            });
-            lines.insert(0, Line::Published(numbered, voucher.clone()));
+            let is_later = |line: &Line| matches!(line, Line::Published((version, _), _) if *version > numbered.0);
+            if !lines.iter().any(|line| line.voucher() == voucher && is_later(line)) {
+                lines.retain(|line| match line {
+                    Line::Published(_, other) => *other != voucher,
+                    Line::Intended((version, _), other) => *other != voucher || *version > numbered.0,
+                    Line::Place(..) => true,
+                });
+                lines.insert(0, Line::Published(numbered, voucher.clone()));
+            }
             let new = places.iter().map(|place| Line::Place(voucher.clone(), place.clone()));
             let new: Vec<Line> = new.filter(|line| !lines.contains(line)).collect();
             lines.extend(new);
@@ -132,7 +134,7 @@ impl Memory {
         fs::create_dir_all(directory).map_err(fail)?;
         // Two publishers of this machine may be at work on two repositories.
         let locked = File::open(directory).map_err(fail)?;
-        rustix::fs::flock(&locked, FlockOperation::LockExclusive).map_err(|e| fail(e.into()))?;
+        file_lock::lock(&locked).map_err(fail)?;
         let before = load(&file)?;
         let mut lines = before.clone();
         change(&mut lines);
@@ -215,6 +217,11 @@ mod tests {
         let remembered = memory.recall(&image, &Trust::Anyone).expect("read");
         assert_eq!((remembered.published, remembered.highest()), (Some((one, digest)), Some(two)));
         assert_eq!(remembered.places, BTreeSet::from(["./a b".to_owned()]));
+        memory.publish(&image, &Trust::Anyone, (two, digest), &["./a b".to_owned()]).expect("written");
+        memory.publish(&image, &Trust::Anyone, (one, digest), &["./c".to_owned()]).expect("written");
+        let remembered = memory.recall(&image, &Trust::Anyone).expect("read");
+        assert_eq!(remembered.published, Some((two, digest)), "a mirror that gets an older one takes nothing back");
+        assert_eq!(remembered.places.len(), 2);
         fs::write(directory.path().join("published/os"), "HFL-PUBLISHED 1\nwhat\n").expect("a file");
         assert!(memory.recall(&image, &Trust::Anyone).is_err(), "a damaged memory is not an empty one");
     }
