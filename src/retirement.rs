@@ -49,6 +49,13 @@ impl Retirement {
         RepoPath::retirement(&self.image, self.row.version, &self.row.index_sha256)
     }
 
+    /// Its index and the files that it names, each with its signature.
+    #[cfg(feature = "publish")]
+    pub fn files_and_signatures(&self) -> impl Iterator<Item = RepoPath> {
+        let files = self.files.iter().map(|file| file.path.clone());
+        files.chain([self.row.index_path(&self.image)]).flat_map(|path| [path.signature(), path])
+    }
+
     /// The trusted comment of its signature.
     pub fn trusted_comment(&self) -> String {
         format!("hfl retired {} {} {}", self.image, self.row.version, self.marked)

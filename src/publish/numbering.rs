@@ -52,14 +52,25 @@ impl Session<'_> {
     }
 
     /// For each mirror, the highest index that is later than what any head names.
-    async fn witnesses(&self) -> Vec<Option<Witness>> {
+    async fn witnesses(&mut self) -> Vec<Option<Witness>> {
         let accepted = self.repository.policy.of(&self.name);
         let head = self.base.head.as_ref();
         let looks = self.repository.mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| async {
-            let listed = view.inventory.indexes.get(&self.name).filter(|_| mirror.is_up())?;
-            numbers::highest(&*mirror.store, &self.name, listed, head, &accepted).await
+            match view.inventory.indexes.get(&self.name).filter(|_| mirror.is_up()) {
+                Some(listed) => numbers::highest(&*mirror.store, &self.name, listed, head, &accepted).await,
+                None => Ok(None),
+            }
         });
-        futures_util::future::join_all(looks).await
+        let found = futures_util::future::join_all(looks).await;
+        let mirrors = self.repository.mirrors.iter_mut().zip(found);
+        mirrors
+            .map(|(mirror, found)| {
+                found.unwrap_or_else(|e| {
+                    mirror.fail(e.into());
+                    None
+                })
+            })
+            .collect()
     }
 
     /// Lists the indexes where a head is about to be put though none is there, if that was not done yet.

@@ -237,6 +237,10 @@ impl Lease {
         if self.standing.lost.swap(true, Relaxed) || !claim.is_mine(&claim.look().await.ok().flatten()) {
             return;
         }
+        // Who slept meanwhile may find another publisher's: the next one waits until this one is old.
+        if milliseconds(claim.host.boot()) >= self.standing.until_ms.load(Relaxed) {
+            return;
+        }
         let _ = if finished {
             claim.store.delete(&claim.path).await
         } else {

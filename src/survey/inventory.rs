@@ -12,6 +12,8 @@ use crate::store::{Entry, Store, StoreError, StoreErrorKind};
 /// The directory of the blocks, and that of the indexes.
 const BLOCKS: &str = "blocks";
 const INDEX: &str = "index";
+/// All directories in which something of a repository lies.
+const DIRECTORIES: [&str; 6] = [BLOCKS, INDEX, "retired", "boot", "profile", "client"];
 
 /// The blocks of a mirror and the bytes of their files, as a listing has them.
 #[derive(Debug, Default, Clone)]
@@ -32,6 +34,8 @@ pub struct Inventory {
     pub files: Vec<Entry>,
     /// How many objects are listed.
     pub objects: u64,
+    /// Whether the base could not be listed, and so no heads are.
+    pub lacks_heads: bool,
 }
 
 impl FromIterator<(BlockId, u64)> for BlockListing {
@@ -71,11 +75,19 @@ impl Inventory {
     /// # Errors
     /// A mirror that cannot be listed.
     pub async fn of_all(store: &dyn Store) -> Result<Self, StoreError> {
-        // Something else beside the repository may be closed to us; what matters most lies in one directory.
         match store.list("").await {
-            Err(e) if e.kind() != StoreErrorKind::Unreachable => Ok(Self::sort(store.list(BLOCKS).await?)),
+            Err(e) if e.kind() != StoreErrorKind::Unreachable => Self::of_directories(store).await,
             entries => Ok(Self::sort(entries?)),
         }
+    }
+
+    /// Lists what lies in the directories of a repository. Something beside them may be closed to us.
+    async fn of_directories(store: &dyn Store) -> Result<Self, StoreError> {
+        let mut entries = Vec::new();
+        for directory in DIRECTORIES {
+            entries.extend(store.list(directory).await?);
+        }
+        Ok(Self { lacks_heads: true, ..Self::sort(entries) })
     }
 
     /// Lists the indexes of one image.

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::trust::Accepted;
 use crate::digest::Sha256;
 use crate::head::{Head, Trust};
@@ -13,7 +15,7 @@ use crate::index::Index;
 use crate::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::layout::RepoPath;
 use crate::name::{Name, Version};
-use crate::store::Fetch;
+use crate::store::{Fetch, StoreError, StoreErrorKind};
 
 /// Names that are looked into on one mirror, highest first. More of them lose nothing: a mirror that shows many that are
 /// wrong could as well have shown none.
@@ -26,13 +28,16 @@ pub type Witness = (Version, Sha256);
 
 /// The highest number among the indexes that a mirror lists, if any of them proves one: later than the newest version of
 /// `head`, or another version of the same number.
+///
+/// # Errors
+/// An index or a signature that is there and cannot be read: it may be such a proof.
 pub async fn highest(
     store: &dyn Fetch,
     image: &Name,
     listed: &BTreeMap<RepoPath, Version>,
     head: Option<&Head>,
     accepted: &Accepted,
-) -> Option<Witness> {
+) -> Result<Option<Witness>, StoreError> {
     let newest = head.map(Head::newest);
     let mut candidates: Vec<(&RepoPath, Version)> = listed.iter().map(|(path, version)| (path, *version)).collect();
     candidates.retain(|(path, version)| {
@@ -40,11 +45,11 @@ pub async fn highest(
     });
     candidates.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     for (path, version) in candidates.into_iter().take(LOOKS_MAX) {
-        if let Some(digest) = proves(store, image, path, version, accepted).await {
-            return Some((version, digest));
+        if let Some(digest) = proves(store, image, path, version, accepted).await? {
+            return Ok(Some((version, digest)));
         }
     }
-    None
+    Ok(None)
 }
 
 /// The digest of the index at `path`, where it is that of this image and version, made by the one who is trusted.
@@ -54,26 +59,47 @@ async fn proves(
     path: &RepoPath,
     version: Version,
     accepted: &Accepted,
-) -> Option<Sha256> {
-    let signature = match accepted.any.contains(&Trust::Anyone) {
-        true => None,
-        false => Some(read_signature(store, path).await?),
+) -> Result<Option<Sha256>, StoreError> {
+    let is_unsigned = accepted.any.contains(&Trust::Anyone);
+    let Some(signature) = (if is_unsigned { Some(None) } else { read_signature(store, path).await?.map(Some) }) else {
+        return Ok(None);
     };
-    let file = store.get(path, INDEX_MAX_BYTES).await.ok()?;
-    let digest = Sha256::of(&file);
+    let Some(file) = there(store.get(path, INDEX_MAX_BYTES).await)? else { return Ok(None) };
+    Ok(digest_of(&file, signature.as_ref(), image, path, version, accepted))
+}
+
+/// The digest of an index file, where it is that of this image and version, and signed so.
+fn digest_of(
+    file: &[u8],
+    signature: Option<&Signature>,
+    image: &Name,
+    path: &RepoPath,
+    version: Version,
+    accepted: &Accepted,
+) -> Option<Sha256> {
+    let digest = Sha256::of(file);
     if RepoPath::index(image, version, &digest) != *path {
         return None;
     }
     let Some(signature) = signature else {
-        let index = Index::parse(&file).ok()?;
+        let index = Index::parse(file).ok()?;
         return (index.header().image == *image && index.header().version == version).then_some(digest);
     };
     let comment = crate::index::trusted_comment(image, version, &digest);
-    let signed = |trust: &Trust| matches!(trust, Trust::Key(key) if key.verify(&file, &signature, &comment).is_ok());
+    let signed = |trust: &Trust| matches!(trust, Trust::Key(key) if key.verify(file, signature, &comment).is_ok());
     (accepted.any.iter().any(signed) && signature.trusted_comment() == comment).then_some(digest)
 }
 
-async fn read_signature(store: &dyn Fetch, path: &RepoPath) -> Option<Signature> {
-    let text = store.get(&path.signature(), SIGNATURE_MAX_BYTES as u64).await.ok()?;
-    std::str::from_utf8(&text).ok()?.parse().ok()
+async fn read_signature(store: &dyn Fetch, path: &RepoPath) -> Result<Option<Signature>, StoreError> {
+    let text = there(store.get(&path.signature(), SIGNATURE_MAX_BYTES as u64).await)?;
+    Ok(text.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()))
+}
+
+/// What was read; nothing where there is nothing, or something that is too long to be what it should.
+fn there(read: Result<Bytes, StoreError>) -> Result<Option<Bytes>, StoreError> {
+    match read {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if matches!(e.kind(), StoreErrorKind::NotFound | StoreErrorKind::TooLong) => Ok(None),
+        Err(e) => Err(e),
+    }
 }

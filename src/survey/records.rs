@@ -1,6 +1,10 @@
 //! The records of retired versions on all mirrors: those that verify, and of several the one that was marked last.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, timeout_at};
 
 use super::trust::TrustPolicy;
 use crate::layout::{Kind, RepoPath};
@@ -10,6 +14,9 @@ use crate::weaken::{self, Weakness};
 
 /// The most records that are read of one mirror in one run; the others wait for the next one.
 const RECORDS_MAX: usize = 4096;
+/// How many are read at once, and how long all of one mirror may take.
+const READS_AT_ONCE: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// A record, and its file.
 #[derive(Debug, Clone)]
@@ -31,15 +38,19 @@ pub enum RecordState {
     Unreadable(StoreError),
 }
 
-/// The records of one mirror that it lists at these paths.
+/// The records of one mirror that it lists at these paths. Those that it does not show in time count as unreadable.
 pub async fn read(store: &dyn Fetch, paths: &[RepoPath], policy: &TrustPolicy) -> BTreeMap<RepoPath, RecordState> {
-    let mut records = BTreeMap::new();
-    for path in paths.iter().take(RECORDS_MAX) {
-        if let Some(state) = read_one(store, path, policy).await {
-            records.insert(path.clone(), state);
-        }
-    }
-    records
+    let deadline = Instant::now() + PATIENCE;
+    let reads = stream::iter(paths.iter().take(RECORDS_MAX)).map(|path| async move {
+        let state = timeout_at(deadline, read_one(store, path, policy)).await;
+        Some((path.clone(), state.unwrap_or_else(|_| Some(RecordState::Unreadable(too_slow(store, path))))?))
+    });
+    reads.buffered(READS_AT_ONCE).filter_map(std::future::ready).collect().await
+}
+
+fn too_slow(store: &dyn Fetch, path: &RepoPath) -> StoreError {
+    let why = format!("the records did not arrive within {} minutes", PATIENCE.as_secs() / 60);
+    StoreError::at(store.location(), path, StoreErrorKind::Unreachable, why)
 }
 
 /// The record at `path`; `None` where there is none.

@@ -42,7 +42,7 @@ pub(super) struct Facts {
     /// Those of these blocks that a verified head names, unless another mirror has a newer one; or a version whose grace
     /// period is not over.
     pub living_blocks: HashSet<BlockId>,
-    /// Indexes and files that such a head names.
+    /// Indexes and files that such a head names, or such a version.
     pub living_paths: HashSet<RepoPath>,
     /// Versions that such a head names, by the digest of their index.
     pub living_versions: HashSet<Sha256>,
@@ -79,6 +79,7 @@ pub(super) async fn gather(options: &GcOptions, repository: &Repository, retired
         mirrors: mirrors.map(|((mirror, view), found)| mirror_facts(mirror, view, found, repository)).collect(),
     };
     facts.take_heads(repository);
+    facts.take_pending();
     facts.read_due(repository).await;
     if !facts.blocks.is_empty() {
         facts.find_living(repository).await;
@@ -151,6 +152,10 @@ fn doubt(mirror: &OpenMirror, view: &MirrorView) -> Option<Failure> {
     if let Some(flaw) = &view.list.flaw {
         return Some(uncertain(format!("its list of images: {}", flaw.what), "correct the list by hand"));
     }
+    if view.inventory.lacks_heads && view.list.is_absent() {
+        let why = format!("it has no list of images, and which heads there are cannot be listed");
+        return Some(uncertain(why, "let the publisher list the base of the mirror"));
+    }
     let names: BTreeSet<&Name> = view.list.names.iter().chain(&view.inventory.heads).collect();
     names.into_iter().find_map(|name| match view.heads.get(name) {
         Some(HeadState::Verified(found)) => found.head.binding_note().map(|note| {
@@ -206,6 +211,13 @@ impl Facts {
             self.living_versions.extend(head.versions.iter().map(|row| row.index_sha256));
             self.living_paths.extend(paths_of(head));
         }
+    }
+
+    /// Files of a version whose grace period is not over live, too: those of another version of the same number may go.
+    fn take_pending(&mut self) {
+        let pending: Vec<RepoPath> =
+            self.retirements.values().filter(|r| !self.is_due(r)).flat_map(Retirement::files_and_signatures).collect();
+        self.living_paths.extend(pending);
     }
 
     /// Reads the indexes of the versions whose grace period is over, one after the other: many versions share most blocks.

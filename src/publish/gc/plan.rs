@@ -157,11 +157,8 @@ fn mirror_plan(mirror: &MirrorFacts, facts: &Facts, due: &BTreeMap<&RepoPath, &R
 /// What was published for a version and no other: what its record names, and what else lies there in its places, such as a
 /// profile that was replaced.
 fn files_of<'a>(retirement: &'a Retirement, mirror: &'a MirrorFacts) -> impl Iterator<Item = RepoPath> + 'a {
-    let index = retirement.row.index_path(&retirement.image);
-    let named = retirement.files.iter().map(|file| file.path.clone()).chain([index]);
-    let named = named.flat_map(|path| [path.signature(), path]);
     let listed = mirror.files.get(&(retirement.image.clone(), retirement.row.version));
-    named.chain(listed.into_iter().flatten().cloned())
+    retirement.files_and_signatures().chain(listed.into_iter().flatten().cloned())
 }
 
 /// Whether a head names this file, or what it is the signature of.

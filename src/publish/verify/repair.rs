@@ -115,9 +115,12 @@ async fn mend_head(run: &Run, mirror: usize, finding: &mut Finding, promise_brok
     let newest = Arc::clone(newest);
     let accepted = run.repository.policy.of(&image);
     let store = &*run.mirrors()[mirror].store;
-    if let Some(listed) = run.repository.views[mirror].inventory.indexes.get(&image)
-        && let Some((later, digest)) = numbers::highest(store, &image, listed, Some(&newest.head), &accepted).await
-    {
+    let listed = run.repository.views[mirror].inventory.indexes.get(&image);
+    let witness = match listed {
+        Some(listed) => numbers::highest(store, &image, listed, Some(&newest.head), &accepted).await?,
+        None => None,
+    };
+    if let Some((later, digest)) = witness {
         let path = RepoPath::index(&image, later, &digest);
         not_repaired(finding, &format!("there is {path}, which no head that is known names; publish once more first"));
         return Ok(());
