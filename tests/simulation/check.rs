@@ -29,6 +29,9 @@ pub struct Checker {
     newest: BTreeMap<(usize, Name), (Version, Sha256)>,
     /// The digest that each number stands for.
     numbers: BTreeMap<(Name, Version), Sha256>,
+    /// The numbers that each machine that remembers has brought to a mirror, and all versions that were brought to one.
+    remembered: BTreeSet<(usize, Name, Version)>,
+    made: HashSet<Sha256>,
     /// Versions that a collection retired.
     retired: BTreeSet<Sha256>,
     /// When a version was dropped from a mirror's head.
@@ -49,6 +52,8 @@ impl Checker {
             excused: BTreeSet::new(),
             newest: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            remembered: BTreeSet::new(),
+            made: HashSet::new(),
             retired: BTreeSet::new(),
             dropped: BTreeMap::new(),
             clocks_are_right: true,
@@ -216,6 +221,13 @@ impl Checker {
             self.violated(world, format!("{image} on m{} went from {} to {}", mirror.place, before.0, now.0));
         }
         let known = *self.numbers.entry((image.clone(), row.version)).or_insert(row.index_sha256);
+        let is_new = self.made.insert(row.index_sha256);
+        if machine.has_state && !self.remembered.insert((machine.number, image.clone(), row.version)) && is_new {
+            self.violated(
+                world,
+                format!("{image} {} was used twice by m{}, who remembers", row.version, machine.number),
+            );
+        }
         if known != row.index_sha256 && machine.saw_everything() {
             let what = format!("{image} {} was used twice by m{}, who saw everything", row.version, machine.number);
             self.violated(world, what);

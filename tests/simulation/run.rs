@@ -38,16 +38,11 @@ static KEY: LazyLock<(String, Trust)> = LazyLock::new(|| {
     (text, Trust::Key(key.public().clone()))
 });
 
-/// A machine's place in the real file system: its images, its state.
-struct Home {
-    directory: tempfile::TempDir,
-    has_state: bool,
-}
-
 struct Simulation {
     world: Arc<World>,
     machines: Vec<Arc<Machine>>,
-    homes: Vec<Home>,
+    /// The machines' places in the real file system: their images, their state.
+    homes: Vec<tempfile::TempDir>,
     operations: AtomicU64,
     images: Vec<Name>,
     /// Whether the hostile mirror was taken out of mirrors.toml.
@@ -111,12 +106,12 @@ impl Simulation {
         };
         let clocks: Vec<i64> = (0..machines).map(|_| off(&chance)).collect();
         checker.clocks_are_right = clocks.iter().all(|off| *off == 0);
-        let homes = (0..machines).map(|_| Home { directory: home(), has_state: !chance.once_in(3) });
-        let homes = homes.collect();
+        let homes = (0..machines).map(|_| home()).collect();
+        let have_state: Vec<bool> = (0..machines).map(|_| !chance.once_in(3)).collect();
         let images = ["os", "web"].iter().take(1 + chance.below(2) as usize);
         let images = images.map(|name| name.parse().expect("a name")).collect();
         let world = Arc::new(World::new(chance, mirrors, checker, weather, traced));
-        let machine = |(i, off): (usize, &i64)| Arc::new(Machine::new(i, Arc::clone(&world), *off));
+        let machine = |(i, off): (usize, &i64)| Arc::new(Machine::new(i, Arc::clone(&world), *off, have_state[i]));
         let machines = clocks.iter().enumerate().map(machine).collect();
         Self { world, machines, homes, operations: AtomicU64::new(0), images, hostile_is_out: AtomicBool::new(false) }
     }
@@ -202,13 +197,13 @@ impl Simulation {
     }
 
     fn work(&self, machine: &Arc<Machine>) -> Work {
-        let home = &self.homes[machine.number];
+        let home = self.homes[machine.number].path();
         let keyring = Keyring { text: Some(KEY.0.clone()), ..Keyring::default() };
         let listed = self.world.mirrors.iter().filter(|m| !m.is_hostile || !self.hostile_is_out.load(Relaxed));
         let toml = listed.map(|m| format!("[[mirror]]\nname = \"m{0}\"\nwrite = \"./m{0}\"\n", m.place));
         let mirrors = Mirrors::parse(&toml.collect::<String>()).expect("mirrors");
-        let mut work = Work::new(mirrors, home.directory.path().to_owned(), Some(keyring));
-        work.memory = if home.has_state { Memory::below(Some(home.directory.path())) } else { Memory::default() };
+        let mut work = Work::new(mirrors, home.to_owned(), Some(keyring));
+        work.memory = if machine.has_state { Memory::below(Some(home)) } else { Memory::default() };
         work.patience = Duration::from_secs(600);
         work.host = Arc::clone(machine) as Arc<dyn Host>;
         work.connect = Arc::new(Network(Arc::clone(machine)));
@@ -236,7 +231,7 @@ impl Simulation {
             jobs: 1,
             force: false,
             as_it_is: true,
-            spool_directory: self.homes[machine.number].directory.path().to_owned(),
+            spool_directory: self.homes[machine.number].path().to_owned(),
             spool_max_bytes: 1 << 20,
         };
         let Watch { progress, cancel } = self.watch();
@@ -375,7 +370,7 @@ impl Simulation {
 
     /// The file of contents number `contents` of an image.
     fn image(&self, machine: &Machine, image: &Name, contents: u64) -> PathBuf {
-        let path = self.homes[machine.number].directory.path().join(format!("{image}-{contents}.img"));
+        let path = self.homes[machine.number].path().join(format!("{image}-{contents}.img"));
         if !path.exists() {
             std::fs::write(&path, blocks(image, contents).concat()).expect("an image");
         }

@@ -173,6 +173,8 @@ pub struct Machine {
     pub world: Arc<World>,
     /// How far its calendar is off, in seconds.
     pub clock_off: i64,
+    /// Whether it remembers what it published.
+    pub has_state: bool,
     /// Until when it sleeps.
     asleep: Mutex<Option<Instant>>,
     /// The process that runs; a call of one that has ended never returns.
@@ -189,11 +191,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new(number: usize, world: Arc<World>, clock_off: i64) -> Self {
+    pub fn new(number: usize, world: Arc<World>, clock_off: i64, has_state: bool) -> Self {
         Self {
             number,
             world,
             clock_off,
+            has_state,
             asleep: Mutex::default(),
             process: AtomicU64::new(0),
             crashed: Notify::new(),
