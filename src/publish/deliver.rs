@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::error::{Error, ErrorKind};
 use super::mirror::OpenMirror;
 use super::plan::Plan;
+use super::presence::Presence;
 use super::progress::{Event, cancelled};
 use super::release::{Files, Object};
 use super::remake::Remake;
@@ -203,7 +204,8 @@ impl Session<'_> {
     }
 
     async fn remake(&self, mirror: &OpenMirror, remake: Remake, rows: Vec<BlockRow>) -> Result<Sent, Error> {
-        let upload = Uploader::start(mirror, Arc::clone(&self.repository.watch.progress));
+        // Each of them was read and is not right, whatever a listing says of it.
+        let upload = Uploader::start(mirror, Presence::Likely, Arc::clone(&self.repository.watch.progress));
         let cancel = Arc::clone(&self.repository.watch.cancel);
         let pass = bridge::blocking(move || {
             let made = remake.run(&rows, &cancel, &|spooled| upload.send(Job::New(Arc::new(spooled))));

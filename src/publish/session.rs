@@ -278,7 +278,10 @@ impl<'a> Session<'a> {
     pub fn start_uploads(&mut self) -> Uploads {
         self.touch();
         let progress = &self.repository.watch.progress;
-        self.mirrors().iter().map(|m| m.is_up().then(|| Uploader::start(m, Arc::clone(progress)))).collect()
+        self.mirrors()
+            .iter()
+            .map(|m| m.is_up().then(|| Uploader::start(m, m.presence.clone(), Arc::clone(progress))))
+            .collect()
     }
 
     /// A new version will be shipped with the profile that was `given`, or else with that of the first of `versions` that

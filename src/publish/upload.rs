@@ -139,7 +139,7 @@ impl<T> Drop for Ending<T> {
 
 impl Uploader {
     /// Starts sending to a mirror; must be called inside a runtime.
-    pub fn start(mirror: &OpenMirror, progress: Arc<dyn Progress>) -> Self {
+    pub fn start(mirror: &OpenMirror, presence: Presence, progress: Arc<dyn Progress>) -> Self {
         let (queue, jobs_queue) = mpsc::unbounded_channel();
         let (name, store) = (mirror.name().to_owned(), Arc::clone(&mirror.store));
         let jobs = mirror.jobs();
@@ -147,7 +147,7 @@ impl Uploader {
         let sender = Sender {
             mirror: name.clone(),
             store,
-            presence: mirror.presence.clone(),
+            presence,
             progress: Arc::clone(&progress),
             waiting: Arc::clone(&waiting),
         };

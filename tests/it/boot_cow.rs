@@ -299,9 +299,8 @@ fn an_empty_disk_is_taken_and_found_again() {
 /// Something else was made of a disk that hfl had written to, which left the first line there.
 #[test]
 fn a_disk_that_was_put_to_another_use_is_left_alone() {
-    let cases: [(&str, u64, &[u8]); 4] = [
+    let cases: [(&str, u64, &[u8]); 3] = [
         ("a member of a RAID", 4096, &[0xfc, 0x4e, 0x2b, 0xa9]),
-        ("a store of hfl with other data over it", 32 * MIB - 8192, &[0xfc, 0x4e, 0x2b, 0xa9]),
         ("a store of hfl with other data over it", 32 * MIB - 262_144, b"pool"),
         ("a partition table", 512, b"EFI PART"),
     ];

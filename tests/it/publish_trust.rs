@@ -481,6 +481,17 @@ fn a_truncated_block_is_not_taken_for_a_good_one_because_it_is_listed() {
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [1]);
 }
 
+/// Its size is right, so that a listing says nothing against it.
+#[test]
+fn a_damaged_block_is_made_again_though_a_listing_has_it() {
+    let lab = versions(&["a"], 1);
+    let block = lab.files("a").into_iter().find(|f| f.starts_with("blocks/")).unwrap();
+    flip(&lab.path("a").join(&block));
+    let report = lab.publish(&["os.img", "--split", "fixed:65536", "--check", "list", "--force"]);
+    assert_eq!(report["mirrors"][0]["repaired"], 1, "{report}");
+    assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [2, 1]);
+}
+
 /// Whatever a hostile mirror shows as old heads of ours, what is on the others is not changed by it.
 #[test]
 fn an_old_head_shown_again_changes_nothing_elsewhere() {

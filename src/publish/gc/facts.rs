@@ -153,7 +153,7 @@ fn doubt(mirror: &OpenMirror, view: &MirrorView) -> Option<Failure> {
         return Some(uncertain(format!("its list of images: {}", flaw.what), "correct the list by hand"));
     }
     if view.inventory.lacks_heads && view.list.is_absent() {
-        let why = format!("it has no list of images, and which heads there are cannot be listed");
+        let why = "it has no list of images, and which heads there are cannot be listed";
         return Some(uncertain(why, "let the publisher list the base of the mirror"));
     }
     let names: BTreeSet<&Name> = view.list.names.iter().chain(&view.inventory.heads).collect();
