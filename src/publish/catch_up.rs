@@ -137,7 +137,8 @@ impl Session<'_> {
             .await
     }
 
-    /// Copies one file and its signature from the first source that has both right; what was written.
+    /// Copies one file and its signature from the first source that has both right; what was written. A signature that no
+    /// source has right any more is made once more where the key is at hand: the signed head names the file.
     async fn copy(
         &self,
         target: &dyn Store,
@@ -148,19 +149,22 @@ impl Session<'_> {
         if !is_new && self.has_right(target, file).await {
             return Ok(Files::default());
         }
+        let mut unsigned = None;
         for source in sources {
-            let Some((bytes, signature)) = self.right(*source, file).await else { continue };
-            let mut files = Files::default();
-            for (path, bytes) in
-                signature.map(|s| (file.path.signature(), s)).into_iter().chain([(file.path.clone(), bytes)])
-            {
-                if put(target, &path, bytes.clone()).await? {
-                    files.add(bytes.len() as u64);
-                }
+            let Some(bytes) = right_bytes(*source, file).await else { continue };
+            match self.right_signature(*source, file, &bytes).await {
+                Some(signature) => return put_both(target, file, bytes, signature).await,
+                None => unsigned = Some(bytes),
             }
-            return Ok(files);
         }
-        let why = format!("no mirror has a good copy of {}", file.path);
+        let why = match (unsigned, &self.key) {
+            (Some(bytes), Some(found)) => {
+                let signature = Object::new(file.path.clone(), bytes.clone()).signature(&found.key, &file.comment)?;
+                return put_both(target, file, bytes, Some(signature.bytes)).await;
+            }
+            (Some(_), None) => format!("no mirror has a good signature of {}", file.path),
+            (None, _) => format!("no mirror has a good copy of {}", file.path),
+        };
         if file.is_named {
             // It was so before, and nothing here makes it worse.
             self.repository.watch.progress.event(Event::Warning(&format!("{}: {why}", target.location())));
@@ -171,18 +175,20 @@ impl Session<'_> {
     }
 
     async fn has_right(&self, store: &dyn Store, file: &OlderFile) -> bool {
-        self.right(store, file).await.is_some()
+        match right_bytes(store, file).await {
+            Some(bytes) => self.right_signature(store, file, &bytes).await.is_some(),
+            None => false,
+        }
     }
 
-    /// The file and its signature, where this store has both right.
-    async fn right(&self, store: &dyn Fetch, file: &OlderFile) -> Option<(Bytes, Option<Bytes>)> {
-        let bytes = store.get(&file.path, file.bytes).await.ok().filter(|bytes| Sha256::of(bytes) == file.sha256)?;
+    /// The signature of a file, where this store has it right; `Some(None)` where there is none to be had.
+    async fn right_signature(&self, store: &dyn Fetch, file: &OlderFile, bytes: &[u8]) -> Option<Option<Bytes>> {
         if !self.is_signed() || file.path.is_client() {
             // A client's signatures are files that the head names.
-            return Some((bytes, None));
+            return Some(None);
         }
         let signature = store.get(&file.path.signature(), SIGNATURE_MAX_BYTES as u64).await.ok()?;
-        self.signs(&signature, &bytes, file).then_some((bytes, Some(signature)))
+        self.signs(&signature, bytes, file).then_some(Some(signature))
     }
 
     /// Whether a signature is one of this file, made with this image's key.
@@ -240,6 +246,27 @@ impl Session<'_> {
         let made = self.planner(None, false).records(marked, &[(row.clone(), files)])?;
         made.into_iter().next().ok_or_else(|| Error::local("no record was made"))
     }
+}
+
+/// The file, where this store has it right.
+async fn right_bytes(store: &dyn Fetch, file: &OlderFile) -> Option<Bytes> {
+    store.get(&file.path, file.bytes).await.ok().filter(|bytes| Sha256::of(bytes) == file.sha256)
+}
+
+/// Puts a file to a mirror, its signature first; what was written.
+async fn put_both(
+    target: &dyn Store,
+    file: &OlderFile,
+    bytes: Bytes,
+    signature: Option<Bytes>,
+) -> Result<Files, Error> {
+    let mut files = Files::default();
+    for (path, bytes) in signature.map(|s| (file.path.signature(), s)).into_iter().chain([(file.path.clone(), bytes)]) {
+        if put(target, &path, bytes.clone()).await? {
+            files.add(bytes.len() as u64);
+        }
+    }
+    Ok(files)
 }
 
 fn is_named(head: &Head, row: &VersionRow) -> bool {

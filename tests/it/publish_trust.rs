@@ -481,6 +481,23 @@ fn a_truncated_block_is_not_taken_for_a_good_one_because_it_is_listed() {
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [1]);
 }
 
+/// The head is signed and names the index, whose own signature can be made once more.
+#[test]
+fn a_signature_that_was_lost_keeps_no_mirror_out() {
+    let lab = versions(&["a"], 2);
+    let signature = lab.files("a").into_iter().find(|f| f.starts_with("index/os/1-") && f.ends_with(".minisig"));
+    fs::remove_file(lab.path("a").join(signature.unwrap())).unwrap();
+    let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
+    lab.write("mirrors.toml", format!("{toml}[[mirror]]\nname = \"b\"\nwrite = \"./b\"\n"));
+    let key = lab.path("home/.config/hfl/keys/os.key");
+    fs::rename(&key, lab.path("os.key")).unwrap();
+    let (status, said) = all_said(&lab, &["sync", "--to", "mirrors.toml"]);
+    assert!(status == 6 && said.contains("no mirror has a good signature of index/os/1-"), "{said}");
+    fs::rename(lab.path("os.key"), &key).unwrap();
+    lab.ok(&["sync", "--to", "mirrors.toml"]);
+    assert_eq!(check_mirror(&lab.path("b"), "os", &lab.trust("os")), [2, 1]);
+}
+
 /// Its size is right, so that a listing says nothing against it.
 #[test]
 fn a_damaged_block_is_made_again_though_a_listing_has_it() {
