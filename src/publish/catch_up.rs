@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::base;
 use super::error::{Error, ErrorKind};
+use super::holders::Unreliable;
 use super::known::MirrorSet;
 use super::mirror::OpenMirror;
 use super::options::Check;
@@ -123,10 +124,12 @@ impl Session<'_> {
         // A mirror that lost its head may have what it named all the same.
         sources.sort_by_key(|m| (m.head.is_none(), std::ptr::eq(*m, target)));
         let sources: Vec<&dyn Store> = sources.into_iter().map(|m| &*m.store).collect();
-        let is_new = target.head.is_none();
+        let (is_new, unreliable) = (target.head.is_none(), Unreliable::default());
         let copies = self.older_files(plan, mirror).into_iter().map(|file| {
-            let sources = &sources;
-            async move { self.copy(&*target.store, sources, &file, is_new).await }
+            let (sources, unreliable) = (&sources, &unreliable);
+            async move {
+                self.copy(&*target.store, &unreliable.order(sources.iter().copied()), unreliable, &file, is_new).await
+            }
         });
         let copies = stream::iter(copies).buffer_unordered(target.jobs());
         copies
@@ -143,6 +146,7 @@ impl Session<'_> {
         &self,
         target: &dyn Store,
         sources: &[&dyn Store],
+        unreliable: &Unreliable,
         file: &OlderFile,
         is_new: bool,
     ) -> Result<Files, Error> {
@@ -151,7 +155,10 @@ impl Session<'_> {
         }
         let mut unsigned = None;
         for source in sources {
-            let Some(bytes) = right_bytes(*source, file).await else { continue };
+            let Some(bytes) = right_bytes(*source, file).await else {
+                unreliable.note(*source);
+                continue;
+            };
             match self.right_signature(*source, file, &bytes).await {
                 Some(signature) => return put_both(target, file, bytes, signature).await,
                 None => unsigned = Some(bytes),

@@ -17,6 +17,7 @@ mod deliver;
 mod error;
 mod foreign;
 mod gc;
+mod holders;
 mod image;
 mod input_check;
 mod keyring;

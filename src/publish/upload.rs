@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::error::{Error, ErrorKind};
+use super::holders::Unreliable;
 use super::mirror::OpenMirror;
 use super::presence::{Presence, is_right};
 use super::progress::{Event, Progress};
@@ -150,6 +151,7 @@ impl Uploader {
             presence,
             progress: Arc::clone(&progress),
             waiting: Arc::clone(&waiting),
+            unreliable: Unreliable::default(),
         };
         let stop = Stop::default();
         let task = tokio::spawn(sender.run(jobs_queue, jobs, stop.clone()));
@@ -195,6 +197,7 @@ struct Sender {
     presence: Presence,
     progress: Arc<dyn Progress>,
     waiting: Arc<AtomicU64>,
+    unreliable: Unreliable,
 }
 
 impl Sender {
@@ -273,11 +276,12 @@ impl Sender {
     /// The block's file from the first holder that has it right.
     async fn copy_of(&self, row: &BlockRow, holders: &[Arc<dyn Store>]) -> Result<Bytes, Error> {
         let mut why = format!("no mirror holds block {}", row.id);
-        for holder in holders {
-            match read::block(&**holder, row).await {
+        for holder in self.unreliable.order(holders.iter().map(|holder| &**holder)) {
+            match read::block(holder, row).await {
                 Ok((_, file)) => return Ok(file),
                 Err(e) => why = e.to_string(),
             }
+            self.unreliable.note(holder);
         }
         Err(Error::new(ErrorKind::Unverified, why)
             .hint("hfl verify --repair --seed IMAGE puts it back from an image that has it; or retire its version"))
