@@ -116,7 +116,8 @@ pub fn no_good_index(image: &Name, row: &VersionRow) -> Error {
     let message = format!("no mirror has a good index of {image} version {}", row.version);
     let path = row.index_path(image);
     Error::new(ErrorKind::Unverified, message).hint(format!(
-        "restore {path} from a copy of the repository, or retire its version with hfl gc --retire {}",
+        "restore {path} from a copy of the repository; or retire its version with hfl gc --image {image} --retire {}; or, \
+         where it is the newest, leave out the mirrors whose head names it (enabled = false) until they have it",
         row.version
     ))
 }

@@ -481,6 +481,24 @@ fn a_truncated_block_is_not_taken_for_a_good_one_because_it_is_listed() {
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [1]);
 }
 
+/// Only one mirror has the head of the newest version, and its index is gone: the advice that is given helps.
+#[test]
+fn a_newest_version_without_its_index_can_be_left_behind() {
+    let lab = versions(&["a", "b"], 1);
+    publish_to(&lab, "b", 2);
+    let index = lab.files("b").into_iter().find(|f| f.starts_with("index/os/2-") && f.ends_with(".idx")).unwrap();
+    fs::remove_file(lab.path("b").join(index)).unwrap();
+    lab.write("os.img", image(3));
+    let (status, said) = all_said(&lab, &["publish", "os.img", "--to", "mirrors.toml", "--split", "fixed:65536"]);
+    assert!(status == 6 && said.contains("leave out the mirrors whose head names it (enabled = false)"), "{said}");
+    assert_eq!(head(&lab, "a").newest().version.number(), 1);
+    publish_to(&lab, "a", 4);
+    lab.ok(&["sync", "--to", "mirrors.toml"]);
+    for mirror in ["a", "b"] {
+        assert_eq!(check_mirror(&lab.path(mirror), "os", &lab.trust("os")), [4, 1]);
+    }
+}
+
 /// The head is signed and names the index, whose own signature can be made once more.
 #[test]
 fn a_signature_that_was_lost_keeps_no_mirror_out() {
