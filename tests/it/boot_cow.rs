@@ -233,9 +233,10 @@ fn members_of_raids_pools_and_volume_groups_are_left_alone() {
     }
 }
 
-/// A file system that can be mounted, with a superblock behind it that makes it part of something larger.
+/// A superblock at the end makes a disk part of something larger, whether nothing else is on it, a store of hfl or a file system
+/// that can be mounted.
 #[test]
-fn a_file_system_on_a_member_of_a_raid_is_left_alone() {
+fn a_member_of_a_raid_is_left_alone_whatever_else_is_on_it() {
     let (raid, end) = ([0xfc, 0x4e, 0x2b, 0xa9], 32 * MIB);
     let cases: [(&str, u64, &[u8]); 5] = [
         ("md 1.0", end - 8192, &raid),
@@ -245,16 +246,21 @@ fn a_file_system_on_a_member_of_a_raid_is_left_alone() {
         ("DRBD", end - 4096 + 60, &[0x83, 0x74, 0x02, 0x6d]),
     ];
     for (what, at, bytes) in cases {
-        let Some(disk) = Disk::new(end) else { return };
-        if !made(&disk, "mke2fs", &["-q", "-F", "-t", "ext4"], &disk.device) {
-            return;
-        }
-        disk.write(at, bytes);
-        let before = disk.bytes();
-        for mount in [WITH_EXT4, WITHOUT] {
-            let (text, taken) = disk.take(mount);
-            assert!(!taken && text.contains(" is a member of a RAID or of DRBD"), "{what}: {text}");
-            assert!(disk.bytes() == before, "{what}");
+        for below in ["nothing", "a store", "ext4"] {
+            let Some(disk) = Disk::new(end) else { return };
+            match below {
+                "ext4" if !made(&disk, "mke2fs", &["-q", "-F", "-t", "ext4"], &disk.device) => return,
+                "a store" => disk.is_taken().fill(),
+                _ => {}
+            }
+            disk.write(at, bytes);
+            let before = disk.bytes();
+            for mount in [WITH_EXT4, WITHOUT] {
+                let (text, taken) = disk.take(mount);
+                assert!(!taken && text.contains("FAILED: hfl.cow=/dev/loop"), "{what}, {below}: {text}");
+                assert!(text.contains(" is a member of a RAID or of DRBD"), "{what}, {below}: {text}");
+                assert!(disk.bytes() == before, "{what}, {below}");
+            }
         }
     }
 }
