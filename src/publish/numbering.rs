@@ -56,10 +56,8 @@ impl Session<'_> {
         let accepted = self.repository.policy.of(&self.name);
         let head = self.base.head.as_ref();
         let looks = self.repository.mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| async {
-            match view.inventory.indexes.get(&self.name).filter(|_| mirror.is_up()) {
-                Some(listed) => numbers::highest(&*mirror.store, &self.name, listed, head, &accepted).await,
-                None => Ok(None),
-            }
+            let listed = view.inventory.indexes.get(&self.name).filter(|_| mirror.is_up());
+            numbers::highest(&*mirror.store, &self.name, listed, head, &accepted).await
         });
         let found = futures_util::future::join_all(looks).await;
         let mirrors = self.repository.mirrors.iter_mut().zip(found);

@@ -27,19 +27,20 @@ const INDEX_MAX_BYTES: u64 = 64 << 20;
 pub type Witness = (Version, Sha256);
 
 /// The highest number among the indexes that a mirror lists, if any of them proves one: later than the newest version of
-/// `head`, or another version of the same number.
+/// `head`, or another version of the same number. Where nothing was listed, nothing is proven.
 ///
 /// # Errors
 /// An index or a signature that is there and cannot be read: it may be such a proof.
 pub async fn highest(
     store: &dyn Fetch,
     image: &Name,
-    listed: &BTreeMap<RepoPath, Version>,
+    listed: Option<&BTreeMap<RepoPath, Version>>,
     head: Option<&Head>,
     accepted: &Accepted,
 ) -> Result<Option<Witness>, StoreError> {
     let newest = head.map(Head::newest);
-    let mut candidates: Vec<(&RepoPath, Version)> = listed.iter().map(|(path, version)| (path, *version)).collect();
+    let mut candidates: Vec<(&RepoPath, Version)> =
+        listed.into_iter().flatten().map(|(path, version)| (path, *version)).collect();
     candidates.retain(|(path, version)| {
         newest.is_none_or(|newest| *version >= newest.version && **path != newest.index_path(image))
     });
@@ -60,10 +61,13 @@ async fn proves(
     version: Version,
     accepted: &Accepted,
 ) -> Result<Option<Sha256>, StoreError> {
-    let is_unsigned = accepted.any.contains(&Trust::Anyone);
-    let Some(signature) = (if is_unsigned { Some(None) } else { read_signature(store, path).await?.map(Some) }) else {
-        return Ok(None);
-    };
+    let mut signature = None;
+    if !accepted.any.contains(&Trust::Anyone) {
+        signature = read_signature(store, path).await?;
+        if signature.is_none() {
+            return Ok(None);
+        }
+    }
     let Some(file) = there(store.get(path, INDEX_MAX_BYTES).await)? else { return Ok(None) };
     Ok(digest_of(&file, signature.as_ref(), image, path, version, accepted))
 }

@@ -116,16 +116,16 @@ async fn mend_head(run: &Run, mirror: usize, finding: &mut Finding, promise_brok
     let accepted = run.repository.policy.of(&image);
     let store = &*run.mirrors()[mirror].store;
     let listed = run.repository.views[mirror].inventory.indexes.get(&image);
-    let witness = match listed {
-        Some(listed) => numbers::highest(store, &image, listed, Some(&newest.head), &accepted).await?,
-        None => None,
-    };
-    if let Some((later, digest)) = witness {
-        let path = RepoPath::index(&image, later, &digest);
-        not_repaired(finding, &format!("there is {path}, which no head that is known names; publish once more first"));
-        return Ok(());
+    match numbers::highest(store, &image, listed, Some(&newest.head), &accepted).await {
+        Ok(None) => swap(run, mirror, finding, old.as_deref(), newest.file.clone()).await,
+        Ok(Some((later, digest))) => {
+            let path = RepoPath::index(&image, later, &digest);
+            let why = format!("there is {path}, which no head that is known names; publish once more first");
+            not_repaired(finding, &why);
+            Ok(())
+        }
+        Err(e) => settle(finding, e.into()),
     }
-    swap(run, mirror, finding, old.as_deref(), newest.file.clone()).await
 }
 
 async fn swap(run: &Run, mirror: usize, finding: &mut Finding, old: Option<&[u8]>, new: Bytes) -> Result<(), Error> {
