@@ -2,8 +2,8 @@
 //!
 //! Objects are written under `.hfl-tmp/` and moved into place, so a reader or a crash sees all of an object or nothing.
 //! The data reaches the disk at the barrier, by one `syncfs`, not object by object. The lock is `flock` on the base
-//! directory itself: it leaves no file behind and ends with its holder. On a network file system, where `flock` may hold on
-//! this machine alone, there is no such lock, and a lock object takes its place.
+//! directory itself, which ends with its holder. On a network file system, where `flock` may hold on this machine alone, there
+//! is no such lock.
 //!
 //! Files and directories that are made are readable for everyone, whatever the umask is: a web server serves them. What
 //! replaces a file takes over its mode.
@@ -28,6 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::caller::{self, Caller};
 use super::workers::{Overdue, Workers};
 use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
@@ -99,6 +100,38 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// [`Directory::blocking`] for what cannot be undone.
+    async fn asking<T, F>(&self, patience: Duration, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Inner, &Caller) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (caller, answering) = caller::caller();
+        answering.during(self.blocking(patience, move |inner| work(inner, &caller))).await
+    }
+}
+
+#[cfg(test)]
+impl Directory {
+    /// Makes all threads hang until what it returns is dropped.
+    pub async fn hang(&self) -> std::sync::mpsc::Sender<()> {
+        let (release, hang) = std::sync::mpsc::channel::<()>();
+        let (hang, begun) = (Arc::new(Mutex::new(hang)), Arc::new(tokio::sync::Barrier::new(THREADS + 1)));
+        for _ in 0..THREADS {
+            let (store, hang, begun) = (self.clone(), Arc::clone(&hang), Arc::clone(&begun));
+            let runtime = tokio::runtime::Handle::current();
+            let wait = move |_: &Inner| {
+                runtime.block_on(begun.wait());
+                Ok(drop(hang.lock().map(|hang| hang.recv())))
+            };
+            tokio::spawn(async move { store.blocking(WRITE_PATIENCE, wait).await });
+        }
+        begun.wait().await;
+        release
+    }
+}
+
 impl Inner {
     fn path(&self, path: &RepoPath) -> PathBuf {
         self.base.join(path.as_str())
@@ -135,12 +168,12 @@ impl Store for Directory {
 
     async fn put_replace(&self, path: &RepoPath, bytes: Bytes) -> Result<(), StoreError> {
         let path = path.clone();
-        self.blocking(WRITE_PATIENCE, move |inner| inner.replace(&path, &bytes)).await
+        self.asking(WRITE_PATIENCE, move |inner, caller| inner.replace(&path, &bytes, caller)).await
     }
 
     async fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<Swap, StoreError> {
         let (path, old) = (path.clone(), old.map(<[u8]>::to_vec));
-        self.blocking(WRITE_PATIENCE, move |inner| inner.swap(&path, old.as_deref(), &new)).await
+        self.asking(WRITE_PATIENCE, move |inner, caller| inner.swap(&path, old.as_deref(), &new, caller)).await
     }
 
     async fn size(&self, path: &RepoPath) -> Result<Option<u64>, StoreError> {
@@ -155,7 +188,7 @@ impl Store for Directory {
 
     async fn delete(&self, path: &RepoPath) -> Result<(), StoreError> {
         let path = path.clone();
-        self.blocking(WRITE_PATIENCE, move |inner| inner.delete(&path)).await
+        self.asking(WRITE_PATIENCE, move |inner, caller| inner.delete(&path, caller)).await
     }
 
     async fn barrier(&self) -> Result<(), StoreError> {
@@ -163,7 +196,7 @@ impl Store for Directory {
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {
-        self.blocking(LIST_PATIENCE, Inner::sweep).await
+        self.asking(LIST_PATIENCE, Inner::sweep).await
     }
 
     async fn own_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {

@@ -18,21 +18,45 @@ pub(super) struct Holder {
     pub process: String,
     /// Counts up while the holder lives.
     pub beat: u64,
+    /// What becomes of it.
+    pub state: State,
+}
+
+/// The state of a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It is held for as long as it changes.
+    Held,
+    /// The same, by one who has the store's own lock as well ([`super::Store::own_lock`]): whoever gets that may take it at
+    /// once.
+    Owned,
     /// The holder went away and left work undone; whoever comes next may take it at once.
-    pub unfinished: bool,
+    Unfinished,
+}
+
+impl State {
+    const WORDS: [(Self, &str); 3] = [(Self::Held, "held"), (Self::Owned, "owned"), (Self::Unfinished, "unfinished")];
+
+    fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(state, _)| *state == self).map_or("", |(_, word)| word)
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(_, w)| *w == word).map(|(state, _)| *state)
+    }
 }
 
 impl Holder {
     /// This process, with a new token.
-    pub fn me(host: &dyn Host) -> Self {
+    pub fn me(host: &dyn Host, state: State) -> Self {
         let token = format!("{:016x}{:016x}", host.random(), host.random());
-        Self { token, process: process(), beat: 0, unfinished: false }
+        Self { token, process: process(), beat: 0, state }
     }
 
     /// As bytes of a lock object.
     pub fn text(&self) -> Bytes {
-        let state = if self.unfinished { "unfinished" } else { "held" };
-        format!("{MAGIC}\ntoken {}\nprocess {}\nbeat {}\nstate {state}\n", self.token, self.process, self.beat).into()
+        let Self { token, process, beat, state } = self;
+        format!("{MAGIC}\ntoken {token}\nprocess {process}\nbeat {beat}\nstate {}\n", state.word()).into()
     }
 
     /// Reads a lock object; one that hfl did not write is `None`.
@@ -42,12 +66,8 @@ impl Holder {
         let token = lines.next()?.strip_prefix("token ")?.to_owned();
         let process = lines.next()?.strip_prefix("process ")?.to_owned();
         let beat = lines.next()?.strip_prefix("beat ")?.parse().ok()?;
-        let unfinished = match lines.next()? {
-            "state held" => false,
-            "state unfinished" => true,
-            _ => return None,
-        };
-        Some(Self { token, process, beat, unfinished })
+        let state = State::parse(lines.next()?.strip_prefix("state ")?)?;
+        Some(Self { token, process, beat, state })
     }
 
     /// The machine, for messages: nothing that a terminal would obey.
@@ -109,8 +129,11 @@ mod tests {
 
     #[test]
     fn a_lock_says_who_holds_it() {
-        let me = Holder::me(&ThisHost);
-        assert_eq!(Holder::parse(&me.text()), Some(me.clone()));
+        let me = Holder::me(&ThisHost, State::Held);
+        for state in [State::Held, State::Owned, State::Unfinished] {
+            let holder = Holder { state, ..me.clone() };
+            assert_eq!(Holder::parse(&holder.text()), Some(holder));
+        }
         assert!(!me.is_gone_here());
         assert_eq!(Holder::parse(b"HFL-LOCK 2\n"), None);
         assert_eq!(Holder::parse(b"<html>"), None);
@@ -120,11 +143,13 @@ mod tests {
     fn a_dead_process_is_known_on_its_own_machine_alone() {
         let mut child = std::process::Command::new("true").spawn().expect("true runs");
         let (pid, mine) = (child.id(), std::process::id().to_string());
-        let ended =
-            Holder { process: process().replace(&format!(" {mine} "), &format!(" {pid} ")), ..Holder::me(&ThisHost) };
+        let ended = Holder {
+            process: process().replace(&format!(" {mine} "), &format!(" {pid} ")),
+            ..Holder::me(&ThisHost, State::Held)
+        };
         child.wait().expect("it ends");
         assert!(ended.is_gone_here());
-        let elsewhere = Holder { process: format!("x{}", ended.process), ..Holder::me(&ThisHost) };
+        let elsewhere = Holder { process: format!("x{}", ended.process), ..Holder::me(&ThisHost, State::Held) };
         assert!(!elsewhere.is_gone_here());
     }
 }

@@ -1,4 +1,5 @@
-//! A lock for stores that have none of their own: an object that names its holder and changes while the holder lives.
+//! A lock for all stores: an object that names its holder and changes while the holder lives. Stores that have a lock of
+//! their own are locked with that before, and unlocked with it afterwards; it tells at once whether its last holder lives.
 //!
 //! No clock is compared with another machine's. A publisher that finds the lock taken watches it: one that changes is
 //! held, one that stays the same for [`LEASE`] belongs to a dead process and is taken over; [`LEASE_HERE`] is enough where
@@ -21,7 +22,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::holder::Holder;
+use super::holder::{Holder, State};
 use super::host::Host;
 use super::{Exclusive, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::layout::RepoPath;
@@ -47,15 +48,24 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// The largest lock object that is read.
 const TEXT_MAX_BYTES: u64 = 4096;
 
-/// Takes the lock of `store`.
+/// Takes the lock of `store`, of which `own` is the store's own lock.
 ///
 /// # Errors
 /// [`StoreErrorKind::Locked`] where a living publisher holds it.
-pub(super) async fn take(store: &Arc<dyn Store>, host: &Arc<dyn Host>) -> Result<Arc<dyn Lock>, StoreError> {
-    let claim =
-        Claim { store: Arc::clone(store), host: Arc::clone(host), path: RepoPath::lock(), me: Holder::me(&**host) };
-    let staked = claim.stake().await?;
-    Ok(Arc::new(Lease::hold(claim, &staked)))
+pub(super) async fn take(
+    store: &Arc<dyn Store>,
+    host: &Arc<dyn Host>,
+    own: Option<Arc<dyn Lock>>,
+) -> Result<Arc<dyn Lock>, StoreError> {
+    let me = Holder::me(&**host, if own.is_some() { State::Owned } else { State::Held });
+    let claim = Claim { store: Arc::clone(store), host: Arc::clone(host), path: RepoPath::lock(), me, own };
+    match claim.stake().await {
+        Ok(staked) => Ok(Arc::new(Lease::hold(claim, &staked))),
+        Err(e) => {
+            claim.release_own(true).await;
+            Err(e)
+        }
+    }
 }
 
 /// A lock that is wanted, or held.
@@ -65,6 +75,7 @@ struct Claim {
     host: Arc<dyn Host>,
     path: RepoPath,
     me: Holder,
+    own: Option<Arc<dyn Lock>>,
 }
 
 /// How a lock was taken.
@@ -94,7 +105,8 @@ impl Claim {
                 Some(holder) if holder.token == self.me.token => {
                     return Ok(Staked { unfinished, exclusive: false, at });
                 }
-                Some(holder) if holder.unfinished => Duration::ZERO,
+                Some(holder) if holder.state == State::Unfinished => Duration::ZERO,
+                Some(holder) if holder.state == State::Owned && self.own.is_some() => Duration::ZERO,
                 Some(holder) if holder.is_gone_here() => LEASE_HERE,
                 _ => LEASE,
             };
@@ -155,6 +167,12 @@ impl Claim {
             Exclusive::Always => Ok(true),
             Exclusive::Looked => Ok(false),
             Exclusive::Claimed => Ok(self.store.put_new(&self.path, self.me.text()).await? == Put::Exists),
+        }
+    }
+
+    async fn release_own(&self, finished: bool) {
+        if let Some(own) = &self.own {
+            own.release(finished).await;
         }
     }
 
@@ -244,7 +262,7 @@ impl Lease {
         let _ = if finished {
             claim.store.delete(&claim.path).await
         } else {
-            let left = Holder { unfinished: true, ..shown.clone() };
+            let left = Holder { state: State::Unfinished, ..shown.clone() };
             claim.store.put_replace(&claim.path, left.text()).await
         };
     }
@@ -301,6 +319,7 @@ impl Lock for Lease {
     async fn release(&self, finished: bool) {
         let _ = timeout(RELEASE_WAIT, self.give_up(finished)).await;
         self.heart.abort();
+        self.claim.release_own(finished).await;
     }
 }
 

@@ -13,15 +13,20 @@ use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, St
 use crate::layout::RepoPath;
 use crate::weaken::{self, Weakness};
 
-/// Locks `store`: with the store's own kind of lock where it has one, else with a lock object.
+/// Locks `store`: with a lock object, and before that with the store's own kind of lock where it has one. The object is seen
+/// by those, too, who reach the same place in another way.
 ///
 /// # Errors
 /// [`StoreErrorKind::Locked`] where another publisher holds it.
 pub async fn lock(store: &Arc<dyn Store>, host: &Arc<dyn Host>) -> Result<Arc<dyn Lock>, StoreError> {
-    match store.own_lock().await? {
-        Some(lock) => Ok(lock),
-        None => lease::take(store, host).await,
+    let own = store.own_lock().await?;
+    let is_owner = own.is_some();
+    let lock = lease::take(store, host, own).await?;
+    if is_owner && let Err(e) = store.sweep().await {
+        lock.release(false).await;
+        return Err(e);
     }
+    Ok(lock)
 }
 
 /// A store under a lock: nothing is replaced, switched or deleted at a moment at which it is not certain that the lock is
@@ -140,6 +145,34 @@ mod tests {
         }
 
         async fn release(&self, _: bool) {}
+    }
+
+    /// A share that hangs for a while, and a machine that sleeps meanwhile.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_for_a_thread_is_not_done_when_the_lock_ends_meanwhile() {
+        let (directory, lock) = (tempfile::tempdir().unwrap(), Arc::new(Ending::default()));
+        std::fs::write(directory.path().join("os.head"), "old").unwrap();
+        let store = Arc::new(Directory::new(directory.path()));
+        let guarded = Guarded::new(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&lock) as Arc<dyn Lock>);
+        let head: RepoPath = "os.head".parse().unwrap();
+        let release = store.hang().await;
+        let calls = futures_util::future::join3(
+            guarded.delete(&head),
+            guarded.put_replace(&head, Bytes::from_static(b"new")),
+            guarded.swap(&head, Some(b"old"), Bytes::from_static(b"new")),
+        );
+        let ending = async {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            lock.0.store(true, Relaxed);
+            drop(release);
+        };
+        let ((deleted, replaced, swapped), ()) = futures_util::future::join(calls, ending).await;
+        assert!(deleted.is_err() && replaced.is_err() && swapped.is_err(), "{deleted:?} {replaced:?} {swapped:?}");
+        // What runs on the threads of the store runs to its end before this does.
+        assert_eq!(store.get(&head, 16).await.unwrap(), "old");
+        lock.0.store(false, Relaxed);
+        guarded.delete(&head).await.unwrap();
+        assert!(!directory.path().join("os.head").exists());
     }
 
     /// As when a machine sleeps while a request waits for its turn.

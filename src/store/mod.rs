@@ -8,6 +8,7 @@ pub mod atomic_file;
 #[cfg(feature = "publish")]
 mod backoff;
 pub mod cache_mark;
+mod caller;
 pub mod directory;
 mod error;
 pub mod file_lock;
@@ -180,8 +181,8 @@ pub trait Store: Fetch {
         Ok(())
     }
 
-    /// A lock of the store's own kind, which ends with its holder; `None` where a lock object must do
-    /// ([`lock::lock`] chooses).
+    /// A lock of the store's own kind, which ends with its holder and is always certain; `None` where there is none, and a
+    /// lock object has to do alone ([`lock::lock`] takes both).
     ///
     /// # Errors
     /// [`StoreErrorKind::Locked`] at once where another one holds it.

@@ -85,13 +85,13 @@ impl Rsync {
 
     /// Puts a request into its lane, sees to it that somebody works there, and waits for the answer.
     async fn ask<B: Batch>(&self, lane: &Arc<Lane<B>>, path: &RepoPath, input: B::In) -> Result<B::Out, StoreError> {
-        let (answer, wanted) = lane.push(path.clone(), input);
+        let (pending, wanted) = lane.push(path.clone(), input);
         if wanted && let Ok(mut tasks) = self.tasks.lock() {
             while tasks.try_join_next().is_some() {}
             tasks.spawn(Lane::work(Arc::clone(lane), Arc::clone(&self.host)));
         }
-        let stopped = |_| StoreError::at(self.location(), path, StoreErrorKind::Other, "the transfer was given up");
-        answer.await.map_err(stopped)?
+        let stopped = || StoreError::at(self.location(), path, StoreErrorKind::Other, "the transfer was given up");
+        pending.answer().await.ok_or_else(stopped)?
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::process::{Child, Output, Stdio};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hfl::head::Trust;
 use hfl::layout::RepoPath;
+use hfl::store::StoreErrorKind;
+use hfl::store::host::{Host, ThisHost};
 use tokio::runtime::Runtime;
 
 use crate::kinds::{Kind, blocks, check_store, use_kinds};
@@ -227,4 +231,46 @@ fn beside_a_living_one(alone: &Alone) -> (Output, Duration) {
         std::thread::sleep(Duration::from_millis(50));
     }
     (child.wait_with_output().unwrap(), started.elapsed())
+}
+
+/// A directory that an SFTP server shows as well: whoever comes through the server and whoever is on its machine keep each
+/// other out.
+#[test]
+fn a_directory_and_its_server_show_one_lock() {
+    let Some(alone) = Alone::start(Kind::sftp()) else { return };
+    let host: Arc<dyn Host> = Arc::new(ThisHost);
+    let lock = || alone.runtime.block_on(hfl::store::lock::lock(&alone.kind.store, &host));
+    let held = lock().unwrap();
+    assert!(alone.lock().is_some_and(|lock| lock.contains("state owned")), "{:?}", alone.lock());
+    let (output, took) = alone.publish("two.img");
+    let said = stderr(&output);
+    assert_eq!(code(&output), 5, "{said}");
+    assert!(said.contains("another publisher on ") && took < Duration::from_secs(20), "after {took:.1?}: {said}");
+
+    // As if it had been killed.
+    drop(held);
+    let started = Instant::now();
+    let held = lock().expect("the lock of the directory tells that its holder is gone");
+    assert!(held.unfinished() && started.elapsed() < Duration::from_secs(2), "after {:.1?}", started.elapsed());
+    alone.runtime.block_on(held.release(true));
+    assert_eq!(alone.lock(), None);
+
+    alone.set_lock(&elsewhere(1, "held"));
+    let beating = thread::spawn({
+        let (store, runtime) = (Arc::clone(&alone.kind.store), Runtime::new().unwrap());
+        move || {
+            for beat in 2..8 {
+                thread::sleep(Duration::from_secs(1));
+                runtime.block_on(store.put_replace(&lock_path(), elsewhere(beat, "held").into())).unwrap();
+            }
+        }
+    });
+    let error = lock().unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Locked, "{error}");
+    assert!(error.to_string().contains("another publisher on far-away"), "{error}");
+    beating.join().unwrap();
+    alone.set_lock(&elsewhere(9, "unfinished"));
+    let held = lock().expect("neither is held any more");
+    alone.runtime.block_on(held.release(true));
+    assert_eq!(alone.versions(), [1]);
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hfl::layout::RepoPath;
 use hfl::store::directory::Directory;
+use hfl::store::host::{Host, ThisHost};
 use hfl::store::{Exclusive, Fetch as _, Put, Store, StoreErrorKind, Swap};
 
 use crate::conformance;
@@ -123,8 +124,8 @@ async fn only_what_the_dead_left_is_swept() {
     rustix::fs::flock(&living, rustix::fs::FlockOperation::LockExclusive).unwrap();
     fs::write(temporaries.join("dead-1"), "half").unwrap();
     mkfifo(&temporaries.join("pipe"));
-    let store = Directory::new(home.path());
-    let lock = store.own_lock().await.unwrap().expect("a lock of its own");
+    let store: Arc<dyn Store> = Arc::new(Directory::new(home.path()));
+    let lock = hfl::store::lock::lock(&store, &(Arc::new(ThisHost) as Arc<dyn Host>)).await.unwrap();
     let left: Vec<_> = fs::read_dir(&temporaries).unwrap().flatten().map(|e| e.file_name()).collect();
     assert_eq!(left, ["living-1"]);
     let other = Directory::new(home.path()).own_lock().await.unwrap_err();
@@ -221,7 +222,7 @@ async fn a_share_is_told_from_a_disk() {
     assert_eq!(store.swap(&path("os.head"), Some(&one), two.clone().into()).await.unwrap(), Swap::Done);
     assert_eq!(store.get(&path("os.head"), 1 << 20).await.unwrap(), two);
     let store: Arc<dyn Store> = Arc::new(store);
-    let host: Arc<dyn hfl::store::host::Host> = Arc::new(hfl::store::host::ThisHost);
+    let host: Arc<dyn Host> = Arc::new(ThisHost);
     let lock = hfl::store::lock::lock(&store, &host).await.unwrap();
     assert!(share.home.path().join("share/publish.lock").is_file());
     lock.release(true).await;

@@ -11,8 +11,9 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::medium::Medium;
-use super::write::make_all;
+use super::write::{make_all, still_wanted};
 use super::{Directory, Inner, TEMPORARY, WRITE_PATIENCE};
+use crate::store::caller::Caller;
 use crate::store::{Lock, StoreError, StoreErrorKind};
 
 /// On a file server a temporary of this age belongs to no writer any more; its locks do not tell.
@@ -41,7 +42,6 @@ impl Inner {
             Err(e) => return Err(fail(e.into())),
         }
         self.made().clear();
-        self.sweep()?;
         Ok(Some(Arc::new(DirectoryLock { base: Mutex::new(Some(base)), store })))
     }
 
@@ -53,7 +53,7 @@ impl Inner {
     }
 
     /// Removes the temporaries of writers that are gone, and their directory where it is empty then.
-    pub(super) fn sweep(&self) -> Result<(), StoreError> {
+    pub(super) fn sweep(&self, caller: &Caller) -> Result<(), StoreError> {
         let directory = self.base.join(TEMPORARY);
         // A link would have the files of another directory removed.
         if fs::symlink_metadata(&directory).is_ok_and(|meta| !meta.is_dir()) {
@@ -67,7 +67,7 @@ impl Inner {
         for entry in names {
             let path = entry.map_err(|e| self.error(&directory, &e))?.path();
             if self.is_left_over(&path) {
-                match fs::remove_file(&path) {
+                match still_wanted(caller).and_then(|()| fs::remove_file(&path)) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(self.error(&path, &e)),
                     _ => {}
                 }

@@ -15,6 +15,7 @@ use super::medium::Medium;
 use super::{Inner, TEMPORARY};
 use crate::layout::RepoPath;
 use crate::store::arrival::all_arrived;
+use crate::store::caller::Caller;
 use crate::store::{Put, StoreError, StoreErrorKind, Swap};
 
 /// What a web server, which is another user, may do with a file and a directory: read, and enter.
@@ -38,18 +39,25 @@ impl Inner {
     }
 
     /// Replaces a file that must survive a power cut at once: the head.
-    pub(super) fn replace(&self, path: &RepoPath, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn replace(&self, path: &RepoPath, bytes: &[u8], caller: &Caller) -> Result<(), StoreError> {
         self.write(path, bytes, |from, to| {
             if let Some(mode) = fs::symlink_metadata(to).ok().filter(fs::Metadata::is_file).map(|meta| meta.mode()) {
                 fs::set_permissions(from, fs::Permissions::from_mode(mode & 0o777))?;
             }
             File::open(from)?.sync_all()?;
+            still_wanted(caller)?;
             fs::rename(from, to)?;
             File::open(to.parent().unwrap_or(to))?.sync_all()
         })
     }
 
-    pub(super) fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: &[u8]) -> Result<Swap, StoreError> {
+    pub(super) fn swap(
+        &self,
+        path: &RepoPath,
+        old: Option<&[u8]>,
+        new: &[u8],
+        caller: &Caller,
+    ) -> Result<Swap, StoreError> {
         let found = match self.read(path, SWAP_MAX_BYTES) {
             Ok(bytes) => Some(bytes),
             Err(e) if e.kind() == StoreErrorKind::NotFound => None,
@@ -58,11 +66,11 @@ impl Inner {
         if found.as_deref() != old {
             return Ok(Swap::Changed);
         }
-        self.replace(path, new).map(|()| Swap::Done)
+        self.replace(path, new, caller).map(|()| Swap::Done)
     }
 
-    pub(super) fn delete(&self, path: &RepoPath) -> Result<(), StoreError> {
-        match fs::remove_file(self.path(path)) {
+    pub(super) fn delete(&self, path: &RepoPath, caller: &Caller) -> Result<(), StoreError> {
+        match still_wanted(caller).and_then(|()| fs::remove_file(self.path(path))) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.error(&self.path(path), &e)),
             _ => Ok(()),
         }
@@ -201,6 +209,11 @@ pub(super) fn make_all(directory: &Path) -> io::Result<()> {
         Err(_) if directory.is_dir() => Ok(()),
         Err(e) => Err(e),
     }
+}
+
+/// Refuses what its caller no longer waits for, or may no longer do.
+pub(super) fn still_wanted(caller: &Caller) -> io::Result<()> {
+    if caller.still_wants_blocking() { Ok(()) } else { Err(io::Error::other("it was given up meanwhile")) }
 }
 
 /// Keeps what the directory above has handed down: the group's bit.

@@ -8,18 +8,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::failure::Failure;
 use super::host::{Host, TURNS};
 use crate::layout::RepoPath;
 use crate::store::StoreError;
+use crate::store::caller::{Answering, Caller, caller};
 
 /// Objects of one batch: more of them make its start no cheaper.
 pub(super) const BATCH_OBJECTS: usize = 256;
 /// How long the first request waits for its companions: little beside the start of two programs.
 const GATHER: Duration = Duration::from_millis(5);
+/// For how long an answer counts of one who was asked whether its request is still wanted.
+const ANSWER_AGE_MAX: Duration = Duration::from_millis(100);
 
 /// Requests of one kind, and how they are carried together.
 #[async_trait]
@@ -34,6 +38,9 @@ pub(super) trait Batch: Sized + Send + Sync + 'static {
 
     /// Of two requests for one path in a batch, whether the later one is carried.
     const LAST_WINS: bool = false;
+
+    /// Whether those who wait are asked once more before their requests are carried.
+    const ASKS: bool = false;
 
     /// Bytes that a request moves at most.
     fn bytes(input: &Self::In) -> u64;
@@ -54,10 +61,24 @@ pub(super) trait Batch: Sized + Send + Sync + 'static {
 
 type Answer<B> = oneshot::Sender<Result<<B as Batch>::Out, StoreError>>;
 
+/// What comes to whoever waits for a request.
+pub(super) struct Pending<T> {
+    receiver: oneshot::Receiver<Result<T, StoreError>>,
+    answering: Answering,
+}
+
+impl<T> Pending<T> {
+    /// The answer; `None` where the request was given up.
+    pub(super) async fn answer(self) -> Option<Result<T, StoreError>> {
+        self.answering.during(self.receiver).await.ok()
+    }
+}
+
 struct Request<B: Batch> {
     path: RepoPath,
     input: B::In,
     answer: Answer<B>,
+    caller: Caller,
 }
 
 /// The requests of one kind.
@@ -86,13 +107,13 @@ impl<B: Batch> Lane<B> {
     }
 
     /// Adds a request; true where [`Lane::work`] has to be started for it.
-    pub(super) fn push(&self, path: RepoPath, input: B::In) -> (oneshot::Receiver<Result<B::Out, StoreError>>, bool) {
-        let (answer, receiver) = oneshot::channel();
+    pub(super) fn push(&self, path: RepoPath, input: B::In) -> (Pending<B::Out>, bool) {
+        let ((answer, receiver), (caller, answering)) = (oneshot::channel(), caller());
         let mut state = self.state();
-        state.waiting.push_back(Request { path, input, answer });
+        state.waiting.push_back(Request { path, input, answer, caller });
         let wanted = state.workers < TURNS;
         state.workers += usize::from(wanted);
-        (receiver, wanted)
+        (Pending { receiver, answering }, wanted)
     }
 
     /// Carries batches until none is waiting.
@@ -102,7 +123,10 @@ impl<B: Batch> Lane<B> {
             sleep(GATHER).await;
             let Some(_turn) = host.turn().await else { return };
             let Some(batch) = lane.take() else { return std::mem::forget(worker) };
-            carry(&host, batch).await;
+            let batch = if B::ASKS { still_wanted(batch).await } else { batch };
+            if !batch.is_empty() {
+                carry(&host, batch).await;
+            }
         }
     }
 
@@ -137,13 +161,25 @@ impl<B: Batch> Drop for Worker<'_, B> {
     }
 }
 
-/// Carries a batch and answers all of it.
+/// The requests of a batch whose callers want them at this moment: all of them are asked again where one took its time.
+async fn still_wanted<B: Batch>(mut batch: Vec<Request<B>>) -> Vec<Request<B>> {
+    loop {
+        let asked = Instant::now();
+        let wanted = join_all(batch.iter().map(|request| request.caller.still_wants())).await;
+        batch = batch.into_iter().zip(wanted).filter_map(|(request, wanted)| wanted.then_some(request)).collect();
+        if asked.elapsed() < ANSWER_AGE_MAX {
+            return batch;
+        }
+    }
+}
+
+/// Carries a batch and answers all of it; not to its end where nobody waits for any of it any more.
 async fn carry<B: Batch>(host: &Host, batch: Vec<Request<B>>) {
     let mut carried: Vec<(RepoPath, B::In)> = Vec::with_capacity(batch.len());
     let mut places = std::collections::HashMap::new();
     // Who waits for the answer of each path; the first is the one whose request is carried.
     let mut answers: Vec<Vec<Answer<B>>> = Vec::with_capacity(batch.len());
-    for Request { path, input, answer } in batch {
+    for Request { path, input, answer, .. } in batch {
         let place = *places.entry(path.clone()).or_insert(carried.len());
         if place == carried.len() {
             carried.push((path, input));
@@ -155,7 +191,11 @@ async fn carry<B: Batch>(host: &Host, batch: Vec<Request<B>>) {
             answers[place].push(answer);
         }
     }
-    let mut outcomes = match B::run(host, &carried).await {
+    let ran = tokio::select! {
+        ran = B::run(host, &carried) => ran,
+        _ = join_all(answers.iter_mut().flatten().map(Answer::<B>::closed)) => return,
+    };
+    let mut outcomes = match ran {
         Ok(outcomes) => outcomes,
         Err(failure) => carried.iter().map(|_| Err(failure.clone())).collect(),
     };
@@ -166,5 +206,59 @@ async fn carry<B: Batch>(host: &Host, batch: Vec<Request<B>>) {
             // Whoever has gone away meanwhile needs no answer.
             let _ = answer.send(if i == 0 { outcome } else { outcome.map(B::others) });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+    use crate::store::rsync::RsyncConfig;
+
+    static CARRIED: AtomicUsize = AtomicUsize::new(0);
+
+    /// Counts what it carries.
+    struct Counted;
+
+    #[async_trait]
+    impl Batch for Counted {
+        type In = ();
+        type Out = ();
+
+        const ASKS: bool = true;
+
+        fn bytes(_input: &()) -> u64 {
+            0
+        }
+
+        async fn run(_: &Host, requests: &[(RepoPath, ())]) -> Result<Vec<Result<(), Failure>>, Failure> {
+            CARRIED.fetch_add(requests.len(), Relaxed);
+            Ok(requests.iter().map(|_| Ok(())).collect())
+        }
+    }
+
+    /// As when the lock of one of them ended while they waited.
+    #[tokio::test]
+    async fn of_those_who_wait_only_who_still_wants_it_is_carried() {
+        let config = RsyncConfig { host: "localhost".into(), path: "/".into(), ..RsyncConfig::default() };
+        let Ok(host) = Host::new(&config) else { return println!("skipped: rsync or ssh is not installed") };
+        let lane: Arc<Lane<Counted>> = Arc::default();
+        let push = |name: &str| lane.push(name.parse().expect("a path"), ()).0;
+        let (one, two, three) = (push("one"), push("two"), push("three"));
+        let work = tokio::spawn(Lane::work(Arc::clone(&lane), Arc::new(host)));
+        let answers = join_all([one.answer(), three.answer()]);
+        // The second one is not polled: nothing is done as long as it may be.
+        assert!(tokio::time::timeout(Duration::from_millis(300), answers).await.is_err());
+        assert_eq!(CARRIED.load(Relaxed), 0);
+        drop(two);
+        work.await.expect("no panic");
+        assert_eq!(CARRIED.load(Relaxed), 0, "the others have gone away meanwhile");
+        let (four, wanted) = lane.push("four".parse().expect("a path"), ());
+        assert!(wanted);
+        let config = RsyncConfig { host: "localhost".into(), path: "/".into(), ..RsyncConfig::default() };
+        tokio::spawn(Lane::work(Arc::clone(&lane), Arc::new(Host::new(&config).expect("as before"))));
+        assert!(four.answer().await.is_some_and(|answer| answer.is_ok()));
+        assert_eq!(CARRIED.load(Relaxed), 1);
     }
 }

@@ -64,6 +64,7 @@ impl Batch for Replace {
     type Out = ();
 
     const LAST_WINS: bool = true;
+    const ASKS: bool = true;
 
     fn bytes(input: &Bytes) -> u64 {
         input.len() as u64
@@ -79,6 +80,8 @@ impl Batch for Replace {
 impl Batch for Delete {
     type In = ();
     type Out = ();
+
+    const ASKS: bool = true;
 
     fn bytes(_input: &()) -> u64 {
         0
