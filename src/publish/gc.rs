@@ -95,7 +95,7 @@ async fn run(options: &GcOptions, repository: &mut Repository) -> Result<GcRepor
     }
     if !options.work.dry_run && !plan.is_empty() {
         watch.progress.event(Event::Step("removing what nothing names any more"));
-        apply::apply(&mut plan, repository).await;
+        apply::apply(&mut plan, repository).await?;
     }
     Ok(GcReport { marked: marked.into_iter().map(|retired| retired.report).collect(), swept: plan })
 }

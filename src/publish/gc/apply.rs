@@ -14,15 +14,20 @@ use crate::publish::repository::{Repository, Watch};
 use crate::survey::MirrorView;
 
 /// Removes what the plan names; notes what became of each mirror.
-pub(super) async fn apply(plan: &mut Plan, repository: &Repository) {
+///
+/// # Errors
+/// The user stopped it.
+pub(super) async fn apply(plan: &mut Plan, repository: &Repository) -> Result<(), Error> {
     let (blocks, watch) = (plan.dead.iter().map(RepoPath::block).collect::<Vec<_>>(), &repository.watch);
     let mirrors = plan.mirrors.iter_mut().zip(repository.mirrors.iter().zip(&repository.views));
     let removals = mirrors.filter(|(plan, _)| plan.is_clear).map(|(plan, (mirror, view))| async {
-        if let Err(e) = remove(plan, mirror, view, &blocks, watch).await {
-            plan.why = Some(e.to_string());
+        match remove(plan, mirror, view, &blocks, watch).await {
+            Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+            done => plan.why = done.err().map(|e| e.to_string()),
         }
+        Ok(())
     });
-    join_all(removals).await;
+    join_all(removals).await.into_iter().collect()
 }
 
 /// Removes it all from one mirror: blocks first, so that what is left after a crash is still named by a record.
