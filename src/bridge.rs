@@ -16,6 +16,33 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
 }
 
+/// What each of `works` comes to; `None` for those that are not done `patience` after the first good one.
+#[cfg(feature = "publish")]
+pub async fn in_time<F: Future>(
+    works: impl IntoIterator<Item = F>,
+    patience: std::time::Duration,
+    is_good: impl Fn(&F::Output) -> bool,
+) -> Vec<Option<F::Output>> {
+    use futures_util::StreamExt as _;
+    let numbered = works.into_iter().enumerate().map(|(i, work)| async move { (i, work.await) });
+    let mut running: futures_util::stream::FuturesUnordered<_> = numbered.collect();
+    let mut done: Vec<Option<F::Output>> = (0..running.len()).map(|_| None).collect();
+    let mut deadline = None;
+    loop {
+        tokio::select! {
+            biased;
+            ended = running.next() => {
+                let Some((i, output)) = ended else { return done };
+                if is_good(&output) {
+                    deadline.get_or_insert_with(|| tokio::time::Instant::now() + patience);
+                }
+                done[i] = Some(output);
+            }
+            () = until(deadline) => return done,
+        }
+    }
+}
+
 /// Ends at `deadline`; never, where none is set yet.
 #[cfg(feature = "publish")]
 pub async fn until(deadline: Option<tokio::time::Instant>) {

@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::error::{Error, ErrorKind};
+use super::indexes;
 use super::known::{Known, MirrorSet};
 use super::mirror::OpenMirror;
 use super::progress::{Event, Progress};
@@ -195,19 +196,14 @@ async fn load_all(
     Ok(loaded)
 }
 
-/// The index from the first mirror that has it, and the mirrors that should have had it. Those that do not vouch for it are
+/// The index from the first mirror that has it, and the mirrors that should have had it and have not. Those that do not vouch for it are
 /// asked last: they may have it all the same.
 pub async fn load(mirrors: &[OpenMirror], vouched: &Vouched) -> (Option<Arc<Index>>, Vec<(usize, ReadError)>) {
-    let mut failed = Vec::new();
     let others = (0..mirrors.len()).filter(|i| mirrors[*i].is_up() && !vouched.mirrors.contains(*i));
-    for mirror in vouched.mirrors.iter().chain(others) {
-        match read::index(&*mirrors[mirror].store, &vouched.image, &vouched.row).await {
-            Ok(index) => return (Some(Arc::new(index)), failed),
-            Err(e) if vouched.mirrors.contains(mirror) => failed.push((mirror, e)),
-            Err(_) => {}
-        }
-    }
-    (None, failed)
+    let which = vouched.mirrors.iter().chain(others);
+    let mut found = indexes::find(mirrors, which, &vouched.image, &vouched.row).await;
+    found.failed.retain(|(mirror, _)| vouched.mirrors.contains(*mirror));
+    (found.index.map(Arc::new), found.failed)
 }
 
 /// The index of one version of an image, from any mirror whose head names it, and who these are.

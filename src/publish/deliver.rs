@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout};
 
 use super::error::{Error, ErrorKind};
-use super::mirror::OpenMirror;
+use super::mirror::{self, OpenMirror};
 use super::plan::Plan;
 use super::presence::Presence;
 use super::progress::{Event, cancelled};
@@ -27,6 +27,8 @@ use crate::weaken::{self, Weakness};
 
 /// How long what is under way may take to end once the user wants to stop.
 const STOP_WAIT: Duration = Duration::from_secs(3);
+/// How long a mirror may take to switch its head once another one has: there is a page for each image beside it.
+const SWITCH_PATIENCE: Duration = Duration::from_secs(120);
 /// How often blocks of one mirror are made once more.
 const REMAKES_MAX: usize = 2;
 /// The first wait for the public URL to show a new head, and the one that is the last.
@@ -57,15 +59,14 @@ impl Session<'_> {
         let to_switch = |i: &usize| self.is_behind(plan, *i) || self.mirrors()[*i].is_unfinished();
         let behind: Vec<usize> =
             (0..self.mirrors().len()).filter(|i| self.mirrors()[*i].is_up() && to_switch(i)).collect();
-        let switched = join_all(behind.iter().map(|&i| self.switch(plan, pages, i))).await;
-        for (&i, switched) in behind.iter().zip(switched) {
-            match switched {
-                Ok(files) => {
-                    delivered[i].1.merge(files);
-                    self.show(plan, i);
-                }
-                Err(e) => self.repository.mirrors[i].fail(e),
-            }
+        let patience = self.repository.patience(SWITCH_PATIENCE);
+        let switches = behind.iter().map(|&i| self.switch(plan, pages, i));
+        let switched = bridge::in_time(switches, patience, Result::is_ok).await;
+        let switching = self.repository.mirrors.iter_mut().enumerate().filter(|(i, _)| behind.contains(i));
+        let switched = mirror::settle(switching.map(|(_, mirror)| mirror), switched, patience);
+        for (i, files) in behind.into_iter().zip(switched).filter_map(|(i, files)| Some((i, files?))) {
+            delivered[i].1.merge(files);
+            self.show(plan, i);
         }
         self.settle();
         self.remember(plan);
@@ -147,7 +148,7 @@ impl Session<'_> {
             }
         }
         for mirror in lagging {
-            outcomes[mirror] = Some(Err(lags(&self.mirrors()[mirror], patience)));
+            outcomes[mirror] = Some(Err(mirror::lags(&self.mirrors()[mirror], patience)));
         }
         Ok(self.take_in(outcomes))
     }
@@ -284,10 +285,4 @@ pub(super) async fn stop_all(uploads: Uploads) {
 fn too_few(ready: usize, needed: usize) -> Error {
     let message = format!("only {ready} mirrors are ready, {needed} are needed");
     Error::new(ErrorKind::Unreachable, message).hint("nothing was switched; run it again")
-}
-
-fn lags(mirror: &OpenMirror, patience: Duration) -> Error {
-    let waited = humantime::format_duration(patience);
-    let message = format!("{}: not ready {waited} after the others", mirror.store.location());
-    Error::new(ErrorKind::Unreachable, message).hint("run the same command again, or give it longer with --patience")
 }

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
+use tokio::time::timeout;
 
 use super::connect::refuse_cache;
 use super::error::{Error, ErrorKind};
@@ -17,13 +19,16 @@ use crate::read;
 use crate::store::host::Host;
 use crate::store::limit::Pace;
 use crate::store::retry::Retried;
-use crate::store::{Fetch, Lock, Store, lock};
+use crate::store::{Fetch, Lock, Store, StoreError, StoreErrorKind, lock};
 use crate::survey::VerifiedHead;
 use crate::weaken::{self, Weakness};
 
 /// How long a publisher that met another one on the first mirror waits before it looks whether the others are free: a
 /// publisher that is at work everywhere has locked them by then.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// How long taking a lock may last: to watch one until it is old takes 35 s, and a mirror may be slow to answer.
+const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Mirrors that may be held one after the other before it is clear that a publisher is at work on all of them.
 const HELD_MAX: usize = 3;
@@ -53,6 +58,8 @@ pub struct OpenMirror {
     pub undone: bool,
     /// Whether what another publisher left undone was looked through.
     pub is_resumed: bool,
+    /// Whether it kept others waiting for what another one had at once.
+    slow: AtomicBool,
     /// Held while it is worked on.
     pub lock: Option<Arc<dyn Lock>>,
 }
@@ -87,6 +94,7 @@ impl OpenMirror {
             is_current: false,
             undone: false,
             is_resumed: false,
+            slow: AtomicBool::new(false),
             lock: None,
         };
         // Its owner can put that mark there: it costs this mirror its part and not the others theirs.
@@ -150,6 +158,16 @@ impl OpenMirror {
         self.failed.is_none()
     }
 
+    /// Takes note that it kept others waiting for what another one had at once.
+    pub fn note_slow(&self) {
+        self.slow.store(true, Relaxed);
+    }
+
+    /// Whether it did so: then it is asked last.
+    pub fn is_slow(&self) -> bool {
+        self.slow.load(Relaxed)
+    }
+
     /// How many objects are best under way at the same time.
     pub fn jobs(&self) -> usize {
         self.config.jobs.map_or(self.store.jobs(), |jobs| jobs as usize)
@@ -157,7 +175,11 @@ impl OpenMirror {
 
     async fn take_lock(&mut self, host: &Arc<dyn Host>) -> Result<(), Error> {
         let store = Arc::clone(&self.unguarded) as Arc<dyn Store>;
-        let lock = lock::lock(&store, host).await?;
+        let taken = timeout(LOCK_PATIENCE, lock::lock(&store, host)).await;
+        let lock = taken.unwrap_or_else(|_| {
+            let why = format!("it could not be locked within {} s", LOCK_PATIENCE.as_secs());
+            Err(StoreError::whole(store.location(), StoreErrorKind::Unreachable, why))
+        })?;
         self.store = Arc::new(self.unguarded.guarded(Arc::clone(&lock)));
         self.lock = Some(lock);
         Ok(())
@@ -236,6 +258,27 @@ fn is_held(error: &Error) -> bool {
 /// Lets the next publisher in.
 pub async fn unlock_all(mirrors: &mut [OpenMirror]) {
     join_all(mirrors.iter_mut().map(OpenMirror::unlock)).await;
+}
+
+/// What came of work on `mirrors`, of which each had `patience` once the first one was done: one that failed or took longer
+/// takes no further part.
+pub fn settle<'a, T, E: Into<Error>>(
+    mirrors: impl Iterator<Item = &'a mut OpenMirror>,
+    done: Vec<Option<Result<T, E>>>,
+    patience: Duration,
+) -> Vec<Option<T>> {
+    let settle = |(mirror, done): (&mut OpenMirror, Option<Result<T, E>>)| {
+        let done = done.map_or_else(|| Err(lags(mirror, patience)), |done| done.map_err(Into::into));
+        done.map_err(|e| mirror.fail(e)).ok()
+    };
+    mirrors.zip(done).map(settle).collect()
+}
+
+/// Why a mirror is left behind that the others have waited for.
+pub fn lags(mirror: &OpenMirror, patience: Duration) -> Error {
+    let waited = humantime::format_duration(patience);
+    let message = format!("{}: not ready {waited} after the others", mirror.store.location());
+    Error::new(ErrorKind::Unreachable, message).hint("run the same command again, or give it longer with --patience")
 }
 
 /// The reason why no mirror is left, if none is.

@@ -19,6 +19,7 @@ mod foreign;
 mod gc;
 mod holders;
 mod image;
+mod indexes;
 mod input_check;
 mod keyring;
 mod known;

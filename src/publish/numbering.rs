@@ -3,8 +3,10 @@
 
 use super::error::{Error, ErrorKind};
 use super::memory::Remembered;
-use super::mirror::OpenMirror;
+use super::mirror::{self, OpenMirror};
+use super::repository::{HEADS_PATIENCE, LISTING_PATIENCE};
 use super::session::Session;
+use crate::bridge;
 use crate::layout::RepoPath;
 use crate::name::Version;
 use crate::store::StoreErrorKind;
@@ -55,20 +57,14 @@ impl Session<'_> {
     async fn witnesses(&mut self) -> Vec<Option<Witness>> {
         let accepted = self.repository.policy.of(&self.name);
         let head = self.base.head.as_ref();
-        let looks = self.repository.mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| async {
+        let looks = self.repository.mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| {
             let listed = view.inventory.indexes.get(&self.name).filter(|_| mirror.is_up());
-            numbers::highest(&*mirror.store, &self.name, listed, head, &accepted).await
+            numbers::highest(&*mirror.store, &self.name, listed, head, &accepted)
         });
-        let found = futures_util::future::join_all(looks).await;
-        let mirrors = self.repository.mirrors.iter_mut().zip(found);
-        mirrors
-            .map(|(mirror, found)| {
-                found.unwrap_or_else(|e| {
-                    mirror.fail(e.into());
-                    None
-                })
-            })
-            .collect()
+        let patience = self.repository.patience(HEADS_PATIENCE);
+        let found = bridge::in_time(looks, patience, Result::is_ok).await;
+        let found = mirror::settle(self.repository.mirrors.iter_mut(), found, patience);
+        found.into_iter().map(Option::flatten).collect()
     }
 
     /// Lists the indexes where a head is about to be put though none is there, if that was not done yet.
@@ -80,17 +76,21 @@ impl Session<'_> {
         let is_wanted = |mirror: &OpenMirror, view: &MirrorView| {
             mirror.is_up() && mirror.head.is_none() && !view.inventory.indexes.contains_key(name)
         };
-        let lists = mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| async {
-            if is_wanted(mirror, view) { Some(Inventory::of_indexes(&*mirror.store, name).await) } else { None }
-        });
-        let lists = futures_util::future::join_all(lists).await;
-        for (i, listed) in lists.into_iter().enumerate() {
-            match listed {
-                Some(Ok(listed)) => self.repository.views[i].inventory.indexes.extend(listed.indexes),
+        let wanted: Vec<usize> =
+            (0..mirrors.len()).filter(|&i| is_wanted(&mirrors[i], &self.repository.views[i])).collect();
+        let lists = wanted.iter().map(|&i| async move {
+            match Inventory::of_indexes(&*mirrors[i].store, name).await {
                 // Where nothing may be listed, nothing bears witness.
-                Some(Err(e)) if e.kind() == StoreErrorKind::Unreachable => self.repository.mirrors[i].fail(e.into()),
-                Some(Err(_)) | None => {}
+                Err(e) if e.kind() != StoreErrorKind::Unreachable => Ok(Inventory::default()),
+                listed => listed,
             }
+        });
+        let patience = self.repository.patience(LISTING_PATIENCE);
+        let lists = bridge::in_time(lists, patience, Result::is_ok).await;
+        let listing = self.repository.mirrors.iter_mut().enumerate().filter(|(i, _)| wanted.contains(i));
+        let lists = mirror::settle(listing.map(|(_, mirror)| mirror), lists, patience);
+        for (i, listed) in wanted.into_iter().zip(lists) {
+            self.repository.views[i].inventory.indexes.extend(listed.unwrap_or_default().indexes);
         }
     }
 

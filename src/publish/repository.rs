@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::client;
@@ -14,6 +13,7 @@ use super::mirror::{self, OpenMirror};
 use super::options::Work;
 use super::progress::{Event, Progress, cancelled};
 use super::release::Object;
+use crate::bridge;
 use crate::head::Head;
 use crate::name::Name;
 use crate::store::Store;
@@ -21,9 +21,9 @@ use crate::survey::head::{age, newest};
 use crate::survey::{self, HeadState, Listing, MirrorView, Scope, TrustPolicy, VerifiedHead};
 
 /// How long a mirror may take to show its heads once another one has.
-const HEADS_PATIENCE: Duration = Duration::from_secs(60);
+pub const HEADS_PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take where everything on it is listed.
-const LISTING_PATIENCE: Duration = Duration::from_secs(15 * 60);
+pub const LISTING_PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// How long unlocking may take once the user wants to stop.
 const STOP_WAIT: Duration = Duration::from_millis(1500);
 
@@ -110,12 +110,8 @@ impl Repository {
     /// Reads what the mirrors hold. One that cannot be read takes no further part.
     async fn look(&mut self, look: &Look) -> Result<(), Error> {
         let patience = if look.listing == Listing::Everything { LISTING_PATIENCE } else { HEADS_PATIENCE };
-        let scope = Scope {
-            images: look.images.clone(),
-            all_heads: true,
-            listing: look.listing,
-            patience: patience.min(self.work.patience.max(Duration::from_secs(1))),
-        };
+        let patience = self.patience(patience);
+        let scope = Scope { images: look.images.clone(), all_heads: true, listing: look.listing, patience };
         let stores: Vec<Option<&dyn Store>> = self.mirrors.iter().map(|m| m.is_up().then(|| &*m.store)).collect();
         let views = survey::look(&stores, &scope, &self.policy).await;
         self.views = Vec::new();
@@ -136,21 +132,19 @@ impl Repository {
         Ok(())
     }
 
+    /// How long a mirror may take for something once another one has done it: `limit`, or less where the user says so.
+    pub fn patience(&self, limit: Duration) -> Duration {
+        limit.min(self.work.patience.max(Duration::from_secs(1)))
+    }
+
     /// Reads on every mirror the heads of the images that verify on another one, though its list does not name them.
     async fn look_for_others(&mut self) {
         let names = self.verified_images();
-        let asked = self.mirrors.iter().zip(&mut self.views).map(|(mirror, view)| async {
-            match mirror.is_up() {
-                true => view.add_heads(&*mirror.store, &names, &self.policy).await,
-                false => Ok(()),
-            }
-        });
-        let asked = join_all(asked).await;
-        for (mirror, asked) in self.mirrors.iter_mut().zip(asked) {
-            if let Err(e) = asked {
-                mirror.fail(e.into());
-            }
-        }
+        let (patience, policy) = (self.patience(HEADS_PATIENCE), &self.policy);
+        let up = self.mirrors.iter().zip(&mut self.views).filter(|(mirror, _)| mirror.is_up());
+        let asked = up.map(|(mirror, view)| view.add_heads(&*mirror.store, &names, policy));
+        let asked = bridge::in_time(asked, patience, Result::is_ok).await;
+        mirror::settle(self.mirrors.iter_mut().filter(|mirror| mirror.is_up()), asked, patience);
     }
 
     /// The images of which some mirror has a verified head.

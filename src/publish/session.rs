@@ -10,7 +10,7 @@ use super::boot_menu;
 use super::client::{self, Client};
 use super::error::{Error, ErrorKind};
 use super::keyring::{FoundKey, Keyring};
-use super::mirror::OpenMirror;
+use super::mirror::{self, OpenMirror};
 use super::options::Check;
 use super::pages;
 use super::plan::{Plan, Planner};
@@ -20,7 +20,7 @@ use super::progress::Event;
 use super::release::{Files, Object};
 use super::remake::Remake;
 use super::report::{MirrorReport, Report};
-use super::repository::Repository;
+use super::repository::{LISTING_PATIENCE, Repository};
 use super::sync::Planned;
 use super::upload::{Sent, Uploader};
 use crate::bridge;
@@ -154,7 +154,7 @@ impl<'a> Session<'a> {
         self.leave_unmounted(&remembered);
         self.base = base::find(self.repository, &self.name, reuse).await?;
         self.take_numbers(&remembered).await?;
-        self.look_at_presence().await?;
+        self.look_at_presence().await;
         if self.can_sign() {
             let programs = self.repository.programs()?;
             self.clients = client::new(programs, self.base.head.as_ref(), self.key.as_ref().map(|k| &k.key))?;
@@ -206,32 +206,31 @@ impl<'a> Session<'a> {
     }
 
     /// Finds out what each mirror holds beyond what its head vouches for.
-    async fn look_at_presence(&mut self) -> Result<(), Error> {
-        let list = self.repository.work.check == Check::List;
-        for i in 0..self.mirrors().len() {
-            let mirror = &mut self.repository.mirrors[i];
-            if !mirror.is_up() {
-                continue;
-            }
-            if mirror.is_unfinished() {
-                mirror.presence = Presence::Likely;
-            }
-            if list && let Err(e) = self.keep_listed(i).await {
-                self.repository.mirrors[i].fail(e);
-            }
+    async fn look_at_presence(&mut self) {
+        let left_undone = self.repository.mirrors.iter_mut().filter(|mirror| mirror.is_up() && mirror.is_unfinished());
+        left_undone.for_each(|mirror| mirror.presence = Presence::Likely);
+        if self.repository.work.check == Check::List {
+            self.keep_listed().await;
         }
-        Ok(())
     }
 
     /// Relies on no block of a mirror that it does not list with the right size.
-    async fn keep_listed(&mut self, i: usize) -> Result<(), Error> {
-        let mirror = &mut self.repository.mirrors[i];
-        let listing = Arc::new(BlockListing::of(&*mirror.store).await?);
-        mirror.presence = Presence::Listed(Arc::clone(&listing));
-        let held = self.base.known.iter().filter(|known| known.holders.contains(i)).map(|known| &known.row);
-        let wrong = presence::not_right(&self.repository.mirrors[i], &listing, held).await?;
-        self.base.known.keep(i, |row| !wrong.contains(&row.id));
-        Ok(())
+    async fn keep_listed(&mut self) {
+        let up: Vec<usize> = (0..self.mirrors().len()).filter(|i| self.mirrors()[*i].is_up()).collect();
+        let (mirrors, known) = (&self.repository.mirrors, &self.base.known);
+        let lists = up.iter().map(|&i| async move {
+            let listing = Arc::new(BlockListing::of(&*mirrors[i].store).await?);
+            let held = known.iter().filter(|known| known.holders.contains(i)).map(|known| &known.row);
+            let wrong = presence::not_right(&mirrors[i], &listing, held).await?;
+            Ok::<_, Error>((listing, wrong))
+        });
+        let patience = self.repository.patience(LISTING_PATIENCE);
+        let lists = bridge::in_time(lists, patience, Result::is_ok).await;
+        let listed = mirror::settle(self.repository.mirrors.iter_mut().filter(|m| m.is_up()), lists, patience);
+        for (i, (listing, wrong)) in up.into_iter().zip(listed).filter_map(|(i, listed)| Some((i, listed?))) {
+            self.repository.mirrors[i].presence = Presence::Listed(listing);
+            self.base.known.keep(i, |row| !wrong.contains(&row.id));
+        }
     }
 
     /// Whether new heads can be made.

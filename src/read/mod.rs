@@ -34,6 +34,8 @@ pub use file::{file, file_from};
 pub use key::{GivenKeyError, given_key};
 pub use open::{AcceptedHead, Opened, open, open_head};
 pub use options::{OpenOptions, Warning};
+#[cfg(feature = "publish")]
+pub(crate) use staggered::Staggered;
 pub use state::{StateDirectory, StateError, user_directory};
 
 /// What a server may wrap around a block makes it longer by this part of it at most.

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Requests of which some run and the others wait for their turn. Dropping it ends those that run.
-pub(super) struct Staggered<F: Future> {
+pub(crate) struct Staggered<F: Future> {
     waiting: VecDeque<F>,
     running: JoinSet<F::Output>,
     /// How many may run at this moment, and how many more at the end of each pause.

@@ -16,9 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt as _, stream};
-use tokio::time::Instant;
 
 use crate::bridge;
 use crate::digest::Sha256;
@@ -80,35 +78,17 @@ pub async fn look(
     scope: &Scope,
     policy: &TrustPolicy,
 ) -> Vec<Option<Result<MirrorView, StoreError>>> {
-    let mut views: Vec<Option<Result<(MirrorView, Answers), StoreError>>> = stores.iter().map(|_| None).collect();
-    let mut looks: FuturesUnordered<_> = stores
-        .iter()
-        .enumerate()
-        .filter_map(|(i, store)| store.map(|store| async move { (i, look_at(store, scope).await) }))
-        .collect();
-    let mut deadline: Option<Instant> = None;
-    while !looks.is_empty() {
-        tokio::select! {
-            biased;
-            Some((i, view)) = looks.next() => {
-                if view.is_ok() {
-                    deadline.get_or_insert_with(|| Instant::now() + scope.patience);
-                }
-                views[i] = Some(view);
-            }
-            () = bridge::until(deadline) => break,
-        }
-    }
-    drop(looks);
+    let looks = stores.iter().flatten().map(|store| look_at(*store, scope));
+    let mut looked = bridge::in_time(looks, scope.patience, Result::is_ok).await.into_iter();
     let mut known = HashMap::new();
-    let view = |(store, view): (&Option<&dyn Store>, Option<_>)| {
-        store.map(|store| match view {
+    let view = |store: &Option<&dyn Store>| {
+        store.map(|store| match looked.next().flatten() {
             Some(Ok((view, answers))) => Ok(judge_all(view, answers, policy, &mut known)),
             Some(Err(e)) => Err(e),
             None => Err(too_slow(store, scope.patience)),
         })
     };
-    stores.iter().zip(views).map(view).collect()
+    stores.iter().map(view).collect()
 }
 
 fn too_slow(store: &dyn Store, patience: Duration) -> StoreError {

@@ -246,3 +246,21 @@ fn a_publisher_that_cannot_be_seen_keeps_its_lock() {
     let third = head.versions.iter().find(|row| row.version.number() == 3).unwrap();
     assert_eq!(third.size, 1600 << 12, "the first one's");
 }
+
+/// A mirror that lets everybody wait for its indexes costs that wait once, where another one has them.
+#[test]
+fn who_keeps_others_waiting_is_asked_last() {
+    let Some(server) = Server::start(|lab| vec![Kind::directory(lab, "good")]) else { return };
+    let lab = &server.lab;
+    server.relay.delay_indexes(40_000);
+    let started = Instant::now();
+    lab.write("os.img", Random(3).bytes(400 << 12));
+    lab.publish(&["os.img", "--split", SPLIT]);
+    let published = started.elapsed();
+    lab.ok(&["gc", "--to", "mirrors.toml", "--keep", "1", "--more-than-half"]);
+    println!("published in {published:.1?}, collected in {:.1?}", started.elapsed() - published);
+    assert!(published < Duration::from_secs(20), "{published:?}");
+    assert!(started.elapsed() - published < Duration::from_secs(20), "{:?}", started.elapsed() - published);
+    server.relay.delay_indexes(0);
+    assert_eq!([server.versions(0), server.versions(1)], [vec![3], vec![3]]);
+}

@@ -1,4 +1,5 @@
-//! An HTTP relay in front of a mirror that leaves things out of its listings: some, or all, and says nothing of it.
+//! An HTTP relay in front of a mirror that leaves things out of its listings: some, or all, and says nothing of it. Or it takes
+//! its time.
 //!
 //! Each connection carries one request. All but listings pass as they are.
 
@@ -27,8 +28,9 @@ pub struct Relay {
 struct State {
     shown: AtomicU8,
     left_out: AtomicU64,
-    /// Milliseconds that each removal takes longer.
+    /// Milliseconds that each removal takes longer, and each answer with an index.
     removal_ms: AtomicU64,
+    index_ms: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -63,6 +65,11 @@ impl Relay {
         self.state.removal_ms.store(milliseconds, Relaxed);
     }
 
+    /// Has each index come so much later.
+    pub fn delay_indexes(&self, milliseconds: u64) {
+        self.state.index_ms.store(milliseconds, Relaxed);
+    }
+
     /// Entries left out of listings so far.
     pub fn left_out(&self) -> u64 {
         self.state.left_out.load(Relaxed)
@@ -92,6 +99,9 @@ fn exchange(mut client: TcpStream, upstream: SocketAddr, state: &State) -> std::
     let entry = entry(&head);
     if head.starts_with("DELETE ") {
         std::thread::sleep(Duration::from_millis(state.removal_ms.load(Relaxed)));
+    }
+    if head.starts_with("GET ") && head.lines().next().is_some_and(|line| line.contains(".idx ")) {
+        std::thread::sleep(Duration::from_millis(state.index_ms.load(Relaxed)));
     }
     let mut server = TcpStream::connect(upstream)?;
     // An answer to HTTP 1.0 comes in one piece.

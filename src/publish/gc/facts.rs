@@ -14,10 +14,10 @@ use crate::index::Index;
 use crate::layout::{Kind, RepoPath};
 use crate::name::{Name, Version};
 use crate::publish::error::{Error, ErrorKind};
+use crate::publish::indexes;
 use crate::publish::mirror::{Failure, OpenMirror};
 use crate::publish::presence;
 use crate::publish::repository::Repository;
-use crate::read;
 use crate::retirement::Retirement;
 use crate::survey::records::{self, RecordState};
 use crate::survey::{HeadState, MirrorView};
@@ -376,17 +376,13 @@ enum Found {
 
 /// An index from any mirror that has it.
 async fn any_index(repository: &Repository, image: &Name, row: &VersionRow) -> Found {
-    let mut unreadable = None;
-    for mirror in &repository.mirrors {
-        if let Some(failure) = &mirror.failed {
-            unreadable.get_or_insert_with(|| failure.why.clone());
-            continue;
-        }
-        match read::index(&*mirror.store, image, row).await {
-            Ok(index) => return Found::Index(Box::new(index)),
-            Err(e) if presence::is_damage(&e) => {}
-            Err(e) => drop(unreadable.get_or_insert_with(|| e.to_string())),
-        }
+    let mirrors = &repository.mirrors;
+    let up = (0..mirrors.len()).filter(|&i| mirrors[i].is_up());
+    let found = indexes::find(mirrors, up, image, row).await;
+    if let Some(index) = found.index {
+        return Found::Index(Box::new(index));
     }
-    unreadable.map_or(Found::Gone, Found::Unreadable)
+    let away = mirrors.iter().find_map(|mirror| Some(mirror.failed.as_ref()?.why.clone()));
+    let failed = || found.failed.iter().find(|(_, e)| !presence::is_damage(e)).map(|(_, e)| e.to_string());
+    away.or_else(failed).map_or(Found::Gone, Found::Unreadable)
 }

@@ -5,26 +5,33 @@ use std::collections::BTreeSet;
 use super::examine;
 use super::run::Run;
 use super::shelf::Shelf;
+use crate::bridge;
 use crate::layout::RepoPath;
+use crate::publish::repository::LISTING_PATIENCE;
 use crate::survey::MirrorView;
 use crate::survey::records::{self, RecordState};
 
 /// Reads the records of all mirrors and puts the blocks of their versions on the shelf; returns the paths of their
-/// indexes. A record that does not verify, or an index that cannot be read, says nothing.
+/// indexes. A record that does not verify, or an index that cannot be read, says nothing; nor does a mirror that takes much
+/// longer than the others.
 pub async fn find(run: &Run, views: &[Option<&MirrorView>], shelf: &Shelf) -> BTreeSet<RepoPath> {
-    let mut paths = BTreeSet::new();
-    for (mirror, view) in views.iter().enumerate().filter_map(|(i, view)| Some((i, (*view)?))) {
-        let store = &*run.mirrors()[mirror].store;
-        for state in records::read(store, &view.inventory.retirements, &run.options.policy).await.into_values() {
-            let RecordState::Verified(found) = state else { continue };
-            let (row, image) = (&found.retirement.row, &found.retirement.image);
-            let path = row.index_path(image);
-            let _room = run.budget.room(row.index_bytes).await;
-            if let Ok(Ok(file)) = examine::file(store, &path, row.index_bytes, &row.index_sha256).await {
-                shelf.set_aside(&file);
-            }
-            paths.extend([path.signature(), path]);
+    let shown = views.iter().enumerate().filter_map(|(i, view)| Some((i, (*view)?)));
+    let looks = shown.map(|(mirror, view)| of_mirror(run, mirror, view, shelf));
+    let found = bridge::in_time(looks, LISTING_PATIENCE, |_| true).await;
+    found.into_iter().flatten().flatten().collect()
+}
+
+async fn of_mirror(run: &Run, mirror: usize, view: &MirrorView, shelf: &Shelf) -> BTreeSet<RepoPath> {
+    let (mut paths, store) = (BTreeSet::new(), &*run.mirrors()[mirror].store);
+    for state in records::read(store, &view.inventory.retirements, &run.options.policy).await.into_values() {
+        let RecordState::Verified(found) = state else { continue };
+        let (row, image) = (&found.retirement.row, &found.retirement.image);
+        let path = row.index_path(image);
+        let _room = run.budget.room(row.index_bytes).await;
+        if let Ok(Ok(file)) = examine::file(store, &path, row.index_bytes, &row.index_sha256).await {
+            shelf.set_aside(&file);
         }
+        paths.extend([path.signature(), path]);
     }
     paths
 }
