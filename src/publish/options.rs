@@ -8,6 +8,7 @@ use super::boot_files::BootOptions;
 use super::connect::{Connect, Drivers};
 use super::keyring::Keyring;
 use super::memory::Memory;
+use super::reader::Reader;
 use crate::mirrors::Mirrors;
 use crate::name::{Label, Name};
 use crate::split::Choice;
@@ -36,6 +37,8 @@ pub struct Work {
     pub first: bool,
     /// What this machine remembers of what it published.
     pub memory: Memory,
+    /// What it remembers of what it read.
+    pub reader: Reader,
     /// The machine that publishes.
     pub host: Arc<dyn Host>,
     /// How mirrors are reached.
@@ -71,6 +74,7 @@ impl Work {
             dry_run: false,
             first: false,
             memory: Memory::default(),
+            reader: Reader::default(),
             host: Arc::new(ThisHost),
             connect: Arc::new(Drivers::default()),
         }

@@ -55,7 +55,7 @@ async fn all(repository: &mut Repository, images: Vec<Name>) -> Result<SyncRepor
     if names.is_empty() {
         return Err(match report.skipped.keys().next().and_then(|name| name.parse().ok()) {
             Some(name) => refused(repository, &name),
-            None => Error::local("there is no image on these mirrors").hint("hfl publish puts one there"),
+            None => nothing(repository),
         });
     }
     for (name, why) in &report.skipped {
@@ -79,6 +79,21 @@ async fn all(repository: &mut Repository, images: Vec<Name>) -> Result<SyncRepor
     Ok(report)
 }
 
+/// Why there is nothing to bring anywhere.
+fn nothing(repository: &Repository) -> Error {
+    match repository.views.iter().flat_map(|view| &view.list.names).next() {
+        None => Error::local("there is no image on these mirrors").hint("hfl publish puts one there"),
+        Some(name) => lost(name),
+    }
+}
+
+/// An image that a mirror lists, and of which no mirror has a head.
+fn lost(name: &Name) -> Error {
+    let message = format!("{name}: the mirrors list this image, and none of them has a head of it");
+    Error::new(ErrorKind::Unverified, message)
+        .hint(format!("restore {name}.head from a copy, or publish the image where its secret key is"))
+}
+
 /// The images of which there are heads, and none that is accepted; why not.
 fn skipped(repository: &Repository) -> BTreeMap<String, String> {
     let mut skipped = BTreeMap::new();
@@ -99,6 +114,7 @@ fn skipped(repository: &Repository) -> BTreeMap<String, String> {
 fn refused(repository: &Repository, name: &Name) -> Error {
     let is_own = repository.policy.of(name).own;
     match skipped(repository).remove(name.as_str()) {
+        None if repository.views.iter().any(|view| view.list.names.contains(name)) => lost(name),
         None => Error::new(ErrorKind::Usage, format!("{name}: there is no such image on these mirrors")),
         Some(why) if is_own => Error::new(ErrorKind::Unverified, format!("{name}.head: {why}")).hint(format!(
             "{name} is published here with another key, or its head is damaged; give its key with --key or HFL_KEY"
@@ -110,10 +126,11 @@ fn refused(repository: &Repository, name: &Name) -> Error {
 
 async fn one(repository: &mut Repository, name: Name, planned: &mut Planned) -> Result<Report, Error> {
     repository.forgive();
-    let trust = match repository.newest_head(&name).and_then(|head| head.key.clone()) {
-        Some(key) => Trust::Key(key),
-        None => Trust::Anyone,
-    };
+    let newest = repository.newest_head(&name).cloned();
+    if let Some(newest) = &newest {
+        repository.accept(&name, newest).await?;
+    }
+    let trust = newest.and_then(|head| head.key.clone()).map_or(Trust::Anyone, Trust::Key);
     let signer = Signer::for_copies(repository.work.keyring.as_ref(), &name, trust);
     let mut session = Session::begin_standing(repository, name, signer).await?;
     let plan = match &session.base.conflict {

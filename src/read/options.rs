@@ -126,6 +126,30 @@ impl OpenOptions {
     }
 }
 
+#[cfg(feature = "publish")]
+impl OpenOptions {
+    /// Judges a head that was read and believed elsewhere, from one of `places`, and remembers it where that is wanted. Blocks
+    /// the thread.
+    ///
+    /// # Errors
+    /// It is refused for what was seen before, or has expired; what was seen cannot be read.
+    pub fn accept(
+        &self,
+        head: &Head,
+        places: &[String],
+        now: Timestamp,
+        remember: bool,
+    ) -> Result<Vec<Warning>, StateError> {
+        match (&self.state, remember) {
+            (Some(state), false) => {
+                let history = state.load(&self.image)?;
+                Ok(self.judge(&history, head, places, now)?.into_iter().collect())
+            }
+            _ => self.remember(head, places, now),
+        }
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -14,6 +14,8 @@ pub enum ProblemKind {
     Truncated,
     /// Other bytes are there, or bytes that prove nothing.
     Wrong,
+    /// It is right, and readers refuse it all the same: it has expired, or is older than what was seen before.
+    Refused,
     /// The mirror does not hand it out.
     Unreadable,
     /// The mirror is right in itself, but has not got what others have.

@@ -1,8 +1,9 @@
 //! hfl sync and hfl rollback: mirrors that are new or behind, and versions that come back.
 
 use std::fs;
+use std::process::Command;
 
-use crate::lab::{Lab, check_mirror, stderr, two_images};
+use crate::lab::{Lab, check_mirror, code, stderr, two_images};
 
 /// Two versions of `os` on mirrors a and b, two of `other` on a.
 fn repository() -> Lab {
@@ -147,4 +148,64 @@ fn a_rollback_that_makes_no_sense() {
     let said = lab.fails(2, &["rollback", "nix", "1", "--to", "mirrors.toml"]);
     assert!(said.contains("no secret key of nix is here") && said.contains("--key FILE or HFL_KEY"), "{said}");
     assert!(!lab.path("home/.config/hfl/keys/nix.key").exists(), "no key is made for it");
+}
+
+/// Whoever runs a mirror has seen a version, and no mirror takes it back behind that.
+#[test]
+fn who_copies_and_checks_keeps_the_rules_of_readers() {
+    let lab = Lab::with_mirrors(&["a"]);
+    two_images(&lab, 60);
+    lab.publish(&["one.img", "--name", "os"]);
+    copy_tree(&lab, "a", "old");
+    lab.publish(&["two.img", "--name", "os"]);
+    let public = fs::read_to_string(lab.path("home/.config/hfl/keys/os.pub")).unwrap();
+    let key = public.lines().nth(1).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = lab.command(arguments);
+        command.args(["--to", "mirrors.toml", "--key", key]).env("HOME", lab.path("operator"));
+        let output = command.env("XDG_STATE_HOME", lab.path("operator")).output().unwrap();
+        (code(&output), format!("{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output)))
+    };
+    let (done, said) = run(&["sync"]);
+    assert_eq!(done, 0, "{said}");
+    fs::remove_dir_all(lab.path("a")).unwrap();
+    copy_tree(&lab, "old", "a");
+    add_mirror(&lab, "b", "");
+
+    for arguments in [&["sync", "--dry-run"][..], &["sync"]] {
+        let (done, said) = run(arguments);
+        assert_eq!(done, 3, "{said}");
+        assert!(
+            said.contains("rollback: the newest version offered is 1") && said.contains("--allow-rollback"),
+            "{said}"
+        );
+    }
+    assert!(!lab.path("b/os.head").exists());
+    let (done, said) = run(&["verify", "--mirror", "a"]);
+    assert_eq!(done, 3, "{said}");
+    assert!(said.contains("refused") && said.contains("version 2 was seen before"), "{said}");
+
+    let (done, said) = run(&["sync", "--allow-rollback"]);
+    assert_eq!(done, 0, "{said}");
+    assert_eq!(check_mirror(&lab.path("b"), "os", &lab.trust("os")), [1]);
+    let (done, said) = run(&["verify"]);
+    assert_eq!(done, 0, "{said}");
+}
+
+/// A list names an image of which every head was lost.
+#[test]
+fn an_image_without_a_head_is_not_called_absent() {
+    let lab = Lab::with_mirrors(&["a"]);
+    two_images(&lab, 60);
+    lab.publish(&["one.img", "--name", "os"]);
+    fs::remove_file(lab.path("a/os.head")).unwrap();
+    for more in [&[][..], &["--image", "os"]] {
+        let said = lab.fails(3, &[&["sync", "--to", "mirrors.toml"][..], more].concat());
+        assert!(said.contains("os: the mirrors list this image, and none of them has a head of it"), "{said}");
+    }
+}
+
+fn copy_tree(lab: &Lab, from: &str, to: &str) {
+    let status = Command::new("cp").arg("-a").args([lab.path(from), lab.path(to)]).status().unwrap();
+    assert!(status.success());
 }

@@ -19,6 +19,8 @@ pub struct Roster {
     pub newest: BTreeMap<Name, Arc<VerifiedHead>>,
     /// The images that are checked, with a believed head or without.
     pub images: BTreeSet<Name>,
+    /// Why readers refuse the newest head of an image, where they do.
+    pub refused: BTreeMap<Name, String>,
     /// Images of which no head is believed, and for which no key was meant.
     pub unchecked: BTreeSet<Name>,
 }
@@ -113,7 +115,8 @@ impl Roster {
             HeadState::Verified(own) => {
                 let newest = newest?;
                 let conflict = head::conflict(&own.head, &newest.head);
-                found(conflict.or_else(|| head::behind(&own.head, &newest.head))?, None)
+                let refused = self.refused.get(name).map(|why| Flaw::new(ProblemKind::Refused, why));
+                found(conflict.or_else(|| head::behind(&own.head, &newest.head)).or(refused)?, None)
             }
             HeadState::Damaged(flaw, Some(old)) => {
                 let cut = newest.is_some_and(|newest| newest.file.len() > old.len() && newest.file.starts_with(old));

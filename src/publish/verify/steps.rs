@@ -23,6 +23,7 @@ impl Run {
         let started = Instant::now();
         self.refuse_all_failed()?;
         self.take_stock()?;
+        self.judge_newest().await?;
         let mut ledgers: Vec<Ledger> = (0..self.chosen).map(|_| Ledger::default()).collect();
         for (ledger, view) in ledgers.iter_mut().zip(self.views()) {
             ledger.add(view.iter().flat_map(|view| self.roster.judge(view)));
@@ -83,6 +84,19 @@ impl Run {
         }
         for name in unchecked {
             self.tell(Event::Warning(&format!("{name} is not checked: no key is known for it")));
+        }
+        Ok(())
+    }
+
+    /// Judges the newest heads that a key vouches for by the rules of readers.
+    async fn judge_newest(&mut self) -> Result<(), Error> {
+        let mut newest = self.roster.newest.clone();
+        newest.retain(|_, head| head.key.is_some());
+        for (name, newest) in newest {
+            match self.repository.accept(&name, &newest).await {
+                Err(e) if e.kind() == ErrorKind::Unverified => drop(self.roster.refused.insert(name, e.to_string())),
+                accepted => accepted?,
+            }
         }
         Ok(())
     }

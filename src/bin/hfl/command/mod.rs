@@ -26,7 +26,7 @@ use hfl::head::Trust;
 use hfl::keys::PublicKey;
 use hfl::mirrors::{FILE_MAX_BYTES, Mirrors};
 use hfl::name::Name;
-use hfl::publish::{Check, Error, ErrorKind, Keyring, Memory, Work};
+use hfl::publish::{Check, Error, ErrorKind, Keyring, Memory, Reader, Work};
 use hfl::read::{OpenOptions, StateDirectory, Warning, given_key, user_directory};
 use hfl::survey::TrustPolicy;
 
@@ -267,6 +267,11 @@ impl TrustArgs {
         }
         let Some(given) = &self.key else { return Ok(known_keys(work)) };
         Ok(TrustPolicy::Key(given_key(given)?))
+    }
+
+    /// What a repository is judged by.
+    fn reader(&self) -> Reader {
+        Reader { state: StateDirectory::of_user(), allow_rollback: self.allow_rollback }
     }
 
     /// The newest version of `image`, as this reader accepts it.

@@ -32,7 +32,8 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.change.to)?;
     let key = super::KeyArgs { key: None, unsigned: args.trust.unsigned };
-    let work = super::work(&args.change, mirrors, key);
+    let mut work = super::work(&args.change, mirrors, key);
+    work.reader = args.trust.reader();
     let policy = args.trust.policy(&work)?;
     let cancel = super::cancel_on_signal()?;
     let progress = Arc::new(Show::new(args.change.output.verbosity()));

@@ -56,7 +56,8 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.to)?;
-    let work = super::reading(mirrors, &args.to);
+    let mut work = super::reading(mirrors, &args.to);
+    work.reader = args.trust.reader();
     let policy = args.trust.policy(&work)?;
     let options = VerifyOptions {
         work,
@@ -112,6 +113,7 @@ fn write_problem(problem: &Problem, out: &mut String) -> std::fmt::Result {
         ProblemKind::Missing => "missing",
         ProblemKind::Truncated => "truncated",
         ProblemKind::Wrong => "wrong",
+        ProblemKind::Refused => "refused",
         ProblemKind::Unreadable => "unreadable",
         ProblemKind::Behind => "behind",
         ProblemKind::Stray => "stray",

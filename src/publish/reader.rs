@@ -1,0 +1,60 @@
+//! What this machine has seen of images as a reader: `sync` and `verify` keep the rules of all readers, and no mirror takes
+//! them back to an older version.
+
+use super::error::{Error, ErrorKind};
+use super::progress::Event;
+use super::repository::Repository;
+use crate::bridge;
+use crate::head::Trust;
+use crate::name::Name;
+use crate::read::{OpenOptions, StateDirectory, StateError};
+use crate::survey::VerifiedHead;
+
+/// How a repository is read.
+#[derive(Debug, Clone, Default)]
+pub struct Reader {
+    /// Where it is remembered which versions were seen. Without it, every reading is the first one.
+    pub state: Option<StateDirectory>,
+    /// Accepts a version below the newest that was seen.
+    pub allow_rollback: bool,
+}
+
+impl Repository {
+    /// Judges the newest head of an image by the rules of readers; remembers it, unless nothing is to be written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unverified`] where readers refuse it.
+    pub(super) async fn accept(&self, image: &Name, newest: &VerifiedHead) -> Result<(), Error> {
+        let Reader { state, allow_rollback } = self.work.reader.clone();
+        let trust = newest.key.clone().map_or(Trust::Anyone, Trust::Key);
+        let options = OpenOptions::new(image.clone(), trust).state(state).allow_rollback(allow_rollback);
+        let places =
+            self.mirrors.iter().map(|m| m.public.as_ref().map_or(m.store.location(), |p| p.location()).to_owned());
+        let (places, head): (Vec<String>, _) = (places.collect(), newest.head.clone());
+        let (now, remember) = (self.work.host.now(), !self.work.dry_run);
+        let judge = move || {
+            let judged = options.accept(&head, &places, now, remember);
+            (judged, options)
+        };
+        match bridge::blocking(judge).await {
+            (Ok(warnings), _) => {
+                for warning in warnings {
+                    self.watch.progress.event(Event::Warning(&format!("{image}: {warning}")));
+                }
+                Ok(())
+            }
+            (Err(StateError::Refused(refused)), options) => {
+                let error = Error::new(ErrorKind::Unverified, format!("{image}: {refused}"));
+                Err(match options.state.filter(|_| refused.is_rollback()) {
+                    Some(state) => error.hint(format!(
+                        "these mirrors were put back, or lie; if the publisher did start anew, --allow-rollback accepts it, \
+                         and so does removing {}",
+                        state.file(image).display()
+                    )),
+                    None => error.hint("check this machine's clock; a new head is made by hfl publish or hfl sync with the key"),
+                })
+            }
+            (Err(e), _) => Err(Error::local(e.to_string())),
+        }
+    }
+}
