@@ -123,7 +123,8 @@ impl Directory {
             let runtime = tokio::runtime::Handle::current();
             let wait = move |_: &Inner| {
                 runtime.block_on(begun.wait());
-                Ok(drop(hang.lock().map(|hang| hang.recv())))
+                let _ = hang.lock().map(|hang| hang.recv());
+                Ok(())
             };
             tokio::spawn(async move { store.blocking(WRITE_PATIENCE, wait).await });
         }
