@@ -208,6 +208,30 @@ fn mirrors_that_lag_do_not_hide_one_that_does_not() {
 }
 
 #[test]
+fn near_mirrors_that_lag_do_not_hide_a_far_one_from_who_has_no_memory() {
+    let world = World::new();
+    world.publish("behind", 1, None);
+    world.publish("a", 1, None);
+    world.publish("a", 2, None);
+    let behind = [(); 3].map(|()| WebServer::new(&world.lab.path("behind")));
+    let behind = behind.each_ref().map(WebServer::url);
+    // Three that agree end the waiting soon, two do not.
+    for (near, delay_ms) in [(3, 100), (2, 1000)] {
+        let far = WebServer::delaying(&world.lab.path("a"), Duration::from_millis(delay_ms));
+        let _ = fs::remove_file(world.state());
+        let (version, took) =
+            fetched(&world, &[&behind[..near], &[world.lab.path("none").display().to_string(), far.url()]].concat());
+        println!("{near} mirrors that lag and one {delay_ms} ms away: version {version} after {took:.1?}");
+        assert_eq!(version, 2, "{near} mirrors that lag");
+    }
+    let evil = Evil::start(&world.lab.path("a"));
+    let _ = fs::remove_file(world.state());
+    let (version, took) = fetched(&world, &[&behind[..], &[evil.url("all-stall")]].concat());
+    println!("three that agree and one that hangs: {took:.1?}");
+    assert!(version == 1 && took < Duration::from_millis(1500), "{took:?}");
+}
+
+#[test]
 fn a_head_that_has_not_expired_is_looked_for_behind_those_that_have() {
     let world = World::new();
     let old = ["l1", "l2", "l3"];
