@@ -114,7 +114,7 @@ impl Sources {
     fn network(&self, pace: &Pace, observer: &Arc<dyn Observer>) -> Arc<Network> {
         let names: Vec<Arc<str>> = self.stores.iter().map(|store| store.location().into()).collect();
         let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
-            let limited = Deadline::new(Mirror(Arc::clone(store)), Arc::clone(name), pace.attempt_max);
+            let limited = Deadline::new(Mirror::new(Arc::clone(store)), Arc::clone(name), pace.attempt_max);
             Watched::new(limited, name, Arc::clone(observer))
         };
         let mirrors = self.stores.iter().zip(&names).map(mirror).collect();
