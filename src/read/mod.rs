@@ -16,6 +16,7 @@ mod state;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,6 +40,8 @@ pub use state::{StateDirectory, StateError, user_directory};
 
 /// Blocks that one mirror is known to lack; they are forgotten where there are more.
 const MISSING_MAX: usize = 4096;
+/// How long a block may take until another store is asked for it as well.
+const BLOCK_WAIT: Duration = Duration::from_secs(1);
 /// What a server may wrap around a block makes it longer by this part of it at most.
 const WRAPPER_PART: u64 = 16;
 
@@ -276,6 +279,26 @@ async fn checked_block(store: &dyn Fetch, row: &BlockRow, confirm: Confirm) -> R
         bridge::blocking(move || open_block(&row, file)).await.map_err(|e| e.to_string())
     });
     checked.await
+}
+
+/// The file of the block that `row` lists, from the first store that has it right, and which one that is. The `first`
+/// of them is asked first.
+///
+/// # Errors
+/// No store that has.
+pub async fn block_from(
+    stores: &[Arc<dyn Fetch>],
+    first: usize,
+    row: &BlockRow,
+    freshness: Freshness,
+) -> Result<(usize, Bytes), ReadError> {
+    let first = first.min(stores.len());
+    let confirm = if freshness == Freshness::Confirmed { Confirm::Always } else { Confirm::Wrong };
+    let ask = |at: usize| {
+        let (store, row) = (Arc::clone(&stores[at]), *row);
+        async move { Ok((at, checked_block(&*store, &row, confirm).await?.1)) }
+    };
+    open::first_of((first..stores.len()).chain(0..first).map(ask), BLOCK_WAIT).await
 }
 
 /// Checks a block's file, first as it was received, then without what the server may have wrapped around it.
