@@ -12,7 +12,7 @@ use crate::evil::Evil;
 use crate::fixture::{Publish, image};
 use crate::format_fixtures::golden_secret;
 use crate::lab::{Lab, code, stderr};
-use crate::mounting::{Mounted, WebServer, cannot_mount, run};
+use crate::mounting::{Mounted, WebServer, cannot_mount, client, run};
 
 /// A repository `a` of the image `test`, as one user of this machine reads it.
 struct World {
@@ -174,6 +174,29 @@ fn a_damaged_memory_is_no_reason_to_go_on_without_one() {
             assert_eq!(fs::read_to_string(world.state()).unwrap(), damaged);
         }
     }
+}
+
+#[test]
+fn who_has_no_place_for_a_memory_is_told() {
+    let world = World::new();
+    world.publish("a", 1, None);
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(world.lab.path(""), everybody).unwrap();
+    let source = world.lab.path("a/test").display().to_string();
+    let key = ["--key", &world.public];
+    for (mut command, words) in [
+        (world.lab.command(&[]), &["log", "--json", &source][..]),
+        (client(&world.lab.path("home")), &["fetch", "--json", &source]),
+    ] {
+        command.args(words).args(key).env_remove("HOME").env_remove("XDG_STATE_HOME");
+        if rustix::process::geteuid().is_root() {
+            // Root has a place of the system's.
+            std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        }
+        let said = stderr(&command.output().unwrap());
+        assert!(said.matches("not remembered").count() == 1 && said.contains("XDG_STATE_HOME"), "{words:?}: {said}");
+    }
+    assert!(!world.opens("log", &[]).contains("not remembered"));
 }
 
 /// Fetches from these bases; the version, and how long it took.
