@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::options::{OpenOptions, Warning};
 use super::rollback::VersionHistory;
+use super::source::place;
 use super::staggered::Staggered;
 use super::{FoundHead, ReadError, StateError, head, index};
 use crate::bridge::blocking;
@@ -100,7 +101,7 @@ async fn remember(options: &OpenOptions, stores: &[Arc<dyn Fetch>], head: &Head)
 }
 
 fn places(stores: &[Arc<dyn Fetch>]) -> Vec<String> {
-    stores.iter().map(|store| store.location().to_owned()).collect()
+    stores.iter().map(|store| place(&**store)).collect()
 }
 
 fn now() -> Timestamp {

@@ -199,6 +199,29 @@ fn who_has_no_place_for_a_memory_is_told() {
     assert!(!world.opens("log", &[]).contains("not remembered"));
 }
 
+#[test]
+fn an_unsigned_image_in_a_directory_is_the_same_for_all_readers() {
+    let world = World::new();
+    let publish = |version| Publish { version, ..Publish::default() }.write(&world.lab.path("a"), &image(2 << 20));
+    publish(1);
+    let old = fs::read(world.head("a")).unwrap();
+    publish(2);
+    let new = fs::read(world.head("a")).unwrap();
+    let whole = world.lab.path("a/test").display().to_string();
+    let fetch = || run(&world.lab.path("home"), &["fetch", "--unsigned", &whole]);
+    let log = |source: &str| world.lab.run(&["log", "--unsigned", source]);
+    let upside = format!("../{}/a/test", world.lab.path("").file_name().unwrap().display());
+    for (number, relative) in ["a/test", "./a/test", &upside].into_iter().enumerate() {
+        let _ = fs::remove_file(world.state());
+        fs::write(world.head("a"), &new).unwrap();
+        let seen = if number % 2 == 0 { log(relative) } else { fetch() };
+        assert!(seen.status.success(), "{}", stderr(&seen));
+        fs::write(world.head("a"), &old).unwrap();
+        let refused = if number % 2 == 0 { fetch() } else { log(relative) };
+        assert!(code(&refused) == 3 && stderr(&refused).contains("rollback"), "{relative}: {}", stderr(&refused));
+    }
+}
+
 /// Fetches from these bases; the version, and how long it took.
 fn fetched(world: &World, bases: &[String]) -> (u64, Duration) {
     let sources: Vec<String> = bases.iter().map(|base| format!("{base}/test")).collect();
