@@ -23,12 +23,11 @@ use crate::publish::Error;
 use crate::store::Fetch;
 
 pub use machine::{Accelerator, POWER_MACHINE, X86_PROCESSOR};
-pub use relay::Wire;
+pub use relay::{Relay, Wire};
 pub use report::{Fetched, Report};
 pub use version::Bootable;
 
 use machine::{Machine, Model};
-use relay::Relay;
 use watch::{Ended, Watch};
 
 /// How the machine sees the one that it runs on, in QEMU's own network.
@@ -87,7 +86,7 @@ pub async fn boot(
     cancel: &AtomicBool,
 ) -> Result<(Report, Option<Profile>), Error> {
     let model = Model::of(&version.kernel)?;
-    let relay = Relay::start(stores, options.wire).await?;
+    let relay = Relay::start(stores, &version.opened, options.wire).await?;
     let words = words(version, &relay, options, model)?;
     let trial = Trial { version, options, model, words, observer, cancel };
     let boot = trial.run().await?;
@@ -96,7 +95,7 @@ pub async fn boot(
         observer.step("waiting until nothing more is fetched");
         settle(&relay, cancel).await?;
     }
-    let profile = options.record.then(|| relay.profile(&version.opened.index)).transpose()?;
+    let profile = options.record.then(|| relay.profile()).transpose()?;
     let why = match boot.ended {
         Ended::Reached => None,
         Ended::Failed(why) => Some(why),

@@ -1,31 +1,38 @@
 //! The mirror that a machine boots from: a small HTTP server on loopback that fetches from the real mirrors, counts, and
 //! is as slow as it is told to be.
 //!
-//! It checks nothing: the machine's own client does. Latency is counted for each request and the rate for all of them
-//! together; setting up a connection costs nothing, so that a real wire of the same latency is a little slower.
+//! It has what the version that was opened vouches for, and nothing else: its head and its index as they were accepted,
+//! the files that the head names, the blocks that the index lists. What is fetched is checked, so a mirror that lags or
+//! lies costs the machine nothing while another one is right.
+//! Latency is counted for each request and the rate for all of them together; setting up a connection costs nothing, so
+//! that a real wire of the same latency is a little slower.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, sleep_until};
 
 use super::report::Fetched;
-use crate::block::{BLOCK_MAX_BYTES, zlib_max_bytes};
+use crate::boot::FILE_MAX_BYTES;
+use crate::bridge::blocking;
 use crate::digest::BlockId;
-use crate::index::{self, Extent, From, Index};
+use crate::index::{BlockRow, Extent, From};
 use crate::layout::{Kind, RepoPath};
 use crate::profile::{BLOCKS_MAX, FirstRead, MS_MAX, Profile};
 use crate::publish::Error;
-use crate::store::{Fetch, StoreErrorKind};
+use crate::read::{self, Opened, ReadError, ReadErrorKind};
+use crate::store::{Fetch, Freshness, StoreErrorKind};
 
 /// How slow a mirror is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,6 +52,10 @@ pub struct Relay {
 
 struct Shared {
     stores: Vec<Arc<dyn Fetch>>,
+    /// Which of them gave the last block, and is asked first for the next one.
+    good: AtomicUsize,
+    opened: Opened,
+    blocks: BTreeMap<BlockId, BlockRow>,
     wire: Wire,
     /// When the wire has sent all that was given to it.
     free: Mutex<Option<Instant>>,
@@ -63,15 +74,18 @@ struct Seen {
 }
 
 impl Relay {
-    /// Starts one on a free port of loopback, in front of these stores.
+    /// Starts one on a free port of loopback, for a version that was opened from these stores.
     ///
     /// # Errors
     /// No port.
-    pub async fn start(stores: &[Arc<dyn Fetch>], wire: Wire) -> Result<Self, Error> {
+    pub async fn start(stores: &[Arc<dyn Fetch>], opened: &Opened, wire: Wire) -> Result<Self, Error> {
         let failed = |e| Error::local(format!("cannot listen on loopback: {e}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let shared = Arc::new(Shared { stores: stores.to_vec(), wire, free: Mutex::default(), seen: Mutex::default() });
+        let (stores, opened) = (stores.to_vec(), opened.clone());
+        let blocks = opened.index.blocks().iter().map(|row| (row.id, *row)).collect();
+        let (good, free, seen) = Default::default();
+        let shared = Arc::new(Shared { stores, good, opened, blocks, wire, free, seen });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let served = tokio::spawn(async move {
             // It only ends with its task.
@@ -95,13 +109,14 @@ impl Relay {
         self.shared.seen().last.map_or(Duration::ZERO, |last| last.elapsed())
     }
 
-    /// The blocks of `index` in the order in which they were first asked for. Where the image has a block several times,
-    /// its first place is taken.
+    /// The blocks of the version in the order in which they were first asked for. Where the image has a block several
+    /// times, its first place is taken.
     ///
     /// # Errors
     /// None for what was asked for.
-    pub fn profile(&self, index: &Index) -> Result<Profile, Error> {
-        let mut places = std::collections::BTreeMap::new();
+    pub fn profile(&self) -> Result<Profile, Error> {
+        let index = &self.shared.opened.index;
+        let mut places = BTreeMap::new();
         let mut at = 0;
         for Extent { bytes, from } in index.extents() {
             if let From::Block { block, .. } = from
@@ -125,14 +140,16 @@ impl Drop for Relay {
     }
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
+async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
+    let no_cache = headers.get(CACHE_CONTROL).is_some_and(|value| value.as_bytes() == b"no-cache");
+    let freshness = if no_cache { Freshness::Confirmed } else { Freshness::Cached };
     let path: Option<RepoPath> = uri.path().strip_prefix('/').and_then(|path| path.parse().ok());
     if let Some(path) = &path {
         shared.seen().note(path);
     }
     sleep(shared.wire.latency).await;
     let found = match &path {
-        Some(path) => shared.find(path).await,
+        Some(path) => shared.find(path, freshness).await,
         None => Err(StatusCode::NOT_FOUND),
     };
     match found {
@@ -154,21 +171,37 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The object, from the first store that has it.
-    async fn find(&self, path: &RepoPath) -> Result<Bytes, StatusCode> {
-        let max_bytes = match path.kind() {
-            Kind::Block(_) => zlib_max_bytes(BLOCK_MAX_BYTES),
-            _ => index::FILE_MAX_BYTES,
-        };
-        let mut status = StatusCode::NOT_FOUND;
-        for store in &self.stores {
-            match store.get(path, max_bytes).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(e) if e.kind() == StoreErrorKind::NotFound => {}
-                Err(_) => status = StatusCode::BAD_GATEWAY,
-            }
+    /// What the machine is given of this path.
+    async fn find(&self, path: &RepoPath, freshness: Freshness) -> Result<Bytes, StatusCode> {
+        let Opened { head, head_file, row, index, .. } = &self.opened;
+        if *path == RepoPath::head(&head.image) {
+            return Ok(head_file.clone());
         }
-        Err(status)
+        if *path == row.index_path(&head.image) {
+            let index = Arc::clone(index);
+            return Ok(blocking(move || index.to_bytes()).await.into());
+        }
+        let found = if let Some(row) = head.files.iter().find(|row| row.path == *path) {
+            read::file_from(&self.stores, row, FILE_MAX_BYTES).await
+        } else if let Kind::Block(id) = path.kind()
+            && let Some(row) = self.blocks.get(&id)
+        {
+            self.block(row, freshness).await
+        } else {
+            return Err(StatusCode::NOT_FOUND);
+        };
+        found.map_err(|e| match e.kind() {
+            ReadErrorKind::Store(StoreErrorKind::NotFound) => StatusCode::NOT_FOUND,
+            _ => StatusCode::BAD_GATEWAY,
+        })
+    }
+
+    /// The file of a block, from a store that has it right.
+    async fn block(&self, row: &BlockRow, freshness: Freshness) -> Result<Bytes, ReadError> {
+        let first = self.good.load(Ordering::Relaxed);
+        let (at, file) = read::block_from(&self.stores, first, row, freshness).await?;
+        self.good.store(at, Ordering::Relaxed);
+        Ok(file)
     }
 
     /// Returns when the wire has sent so many bytes, after all that it was given before.

@@ -2,7 +2,8 @@
 //!
 //! It trusts nothing that it reads: a file becomes a block only by [`Block::open`]. A bad one is dropped and fetched
 //! again. Whatever goes wrong with the disk means less caching and nothing else; files are written and evicted by
-//! threads of their own, and a disk that cannot keep up, or hangs, is left out.
+//! threads of their own, and a disk that cannot keep up, or hangs, is left out; one that only is slow to read runs a race
+//! with the network.
 
 mod evict;
 mod files;
@@ -10,6 +11,7 @@ mod reader;
 mod writer;
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -112,10 +114,23 @@ impl<S> DiskCache<S> {
 impl<S: BlockSource> BlockSource for DiskCache<S> {
     async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
         let (store, wanted) = (Arc::clone(&self.store), *row);
-        if let Some(block) = self.store.reader.run(move || store.load(&wanted)).await {
+        let mut loading = pin!(self.store.reader.run(move || store.load(&wanted)));
+        let mut fetching = pin!(self.inner.fetch(row));
+        let loaded = match self.store.reader.soon(&mut loading).await {
+            Some(loaded) => loaded,
+            None => tokio::select! {
+                loaded = &mut loading => loaded,
+                // Not written: most likely it is there, and the disk has enough to do.
+                fetched = &mut fetching => return match fetched {
+                    Ok(fetched) => Ok(fetched.block),
+                    Err(e) => loading.await.map(Arc::new).ok_or(e),
+                },
+            },
+        };
+        if let Some(block) = loaded {
             return Ok(Arc::new(block));
         }
-        let Fetched { block, file } = self.inner.fetch(row).await?;
+        let Fetched { block, file } = fetching.await?;
         if let Some(file) = file {
             self.store.writer.keep(row.id, file).await;
         }

@@ -14,7 +14,7 @@ use super::single::OneAtATime;
 use super::watched::Watched;
 use crate::head::Head;
 use crate::index::{BlockRow, Index};
-use crate::read::source::{Base, Source};
+use crate::read::source::{Base, Source, place};
 use crate::read::{BlockSource, Mirror, Opened};
 use crate::store::Fetch;
 use crate::store::directory::Directory;
@@ -87,7 +87,7 @@ impl Sources {
 
     /// The names of the places, as [`crate::read::rollback`] remembers them.
     pub fn places(&self) -> Vec<String> {
-        self.stores.iter().map(|store| store.location().to_owned()).collect()
+        self.stores.iter().map(|store| place(&**store)).collect()
     }
 
     /// Adds one, unless it is here already.
@@ -114,7 +114,7 @@ impl Sources {
     fn network(&self, pace: &Pace, observer: &Arc<dyn Observer>) -> Arc<Network> {
         let names: Vec<Arc<str>> = self.stores.iter().map(|store| store.location().into()).collect();
         let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
-            let limited = Deadline::new(Mirror(Arc::clone(store)), Arc::clone(name), pace.attempt_max);
+            let limited = Deadline::new(Mirror::new(Arc::clone(store)), Arc::clone(name), pace.attempt_max);
             Watched::new(limited, name, Arc::clone(observer))
         };
         let mirrors = self.stores.iter().zip(&names).map(mirror).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::open::first_of;
-use super::{ReadError, get_checked};
+use super::{Confirm, ReadError, get_checked};
 use crate::block::unwrapped;
 use crate::digest::Sha256;
 use crate::head::FileRow;
@@ -20,7 +20,7 @@ const FILE_WAIT: Duration = Duration::from_secs(5);
 /// # Errors
 /// A store that fails; a file with another length or digest.
 pub async fn file(store: &dyn Fetch, row: &FileRow) -> Result<Bytes, ReadError> {
-    get_checked(store, &row.path, row.bytes, |file| async move { checked(file, row) }).await
+    get_checked(store, &row.path, row.bytes, Confirm::WrongOrMissing, |file| async move { checked(file, row) }).await
 }
 
 fn checked(mut file: Bytes, row: &FileRow) -> Result<Bytes, String> {

@@ -13,15 +13,17 @@ pub mod source;
 mod staggered;
 mod state;
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::block::{BadBlock, Block, unwrapped, zlib_max_bytes};
 use crate::bridge;
-use crate::digest::Sha256;
+use crate::digest::{BlockId, Sha256};
 use crate::head::{HEAD_MAX_BYTES, Head, SealedHead, Trust, VersionRow};
 use crate::index::{BlockRow, Index};
 use crate::layout::RepoPath;
@@ -38,6 +40,10 @@ pub use options::{OpenOptions, Warning};
 pub(crate) use staggered::Staggered;
 pub use state::{StateDirectory, StateError, user_directory};
 
+/// Blocks that one mirror is known to lack; they are forgotten where there are more.
+const MISSING_MAX: usize = 4096;
+/// How long a block may take until another store is asked for it as well.
+const BLOCK_WAIT: Duration = Duration::from_secs(1);
 /// What a server may wrap around a block makes it longer by this part of it at most.
 const WRAPPER_PART: u64 = 16;
 
@@ -89,7 +95,7 @@ pub fn parse_head(file: Bytes) -> (Bytes, Result<SealedHead, FormatError>) {
 /// A store that fails; a file with another digest, or another image's or version's index.
 pub async fn index(store: &dyn Fetch, image: &Name, row: &VersionRow) -> Result<Index, ReadError> {
     let path = row.index_path(image);
-    let checked = get_checked(store, &path, row.index_bytes, |file| {
+    let checked = get_checked(store, &path, row.index_bytes, Confirm::WrongOrMissing, |file| {
         let checked = checked_index(file, image, row);
         async move { checked }
     });
@@ -111,28 +117,53 @@ fn checked_index(mut file: Bytes, image: &Name, row: &VersionRow) -> Result<Inde
     Ok(index)
 }
 
+/// When an object is asked for with caches on the way told not to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Confirm {
+    /// Once more after an answer that was wrong, or was not whole.
+    Wrong,
+    /// After one that there is no such object, too.
+    WrongOrMissing,
+    /// At the first time.
+    Always,
+}
+
 /// An object that passes its check. One that does not is fetched once more, with caches on the way told not to answer: it
 /// may have been damaged in one of them, which would give it out for ever.
+///
+/// A cache may as well keep an answer that the object is not there, from before it was: what is asked for here is vouched
+/// for by something signed, so it should be. But mirrors that lag do lack blocks, and many; they are not asked twice for
+/// each, see [`Mirror`].
 async fn get_checked<T, F>(
     store: &dyn Fetch,
     path: &RepoPath,
     max_bytes: u64,
+    confirm: Confirm,
     check: impl Fn(Bytes) -> F,
 ) -> Result<T, ReadError>
 where
     F: Future<Output = Result<T, String>>,
 {
+    let confirmed = async || match store.get_with(path, max_bytes, Freshness::Confirmed).await {
+        Ok(file) => check(file).await.map_err(|why| ReadError::unverified(store, path, why)),
+        Err(e) => Err(e.into()),
+    };
+    if confirm == Confirm::Always {
+        return confirmed().await;
+    }
     let first = match store.get_with(path, max_bytes, Freshness::Cached).await {
         Ok(file) => match check(file).await {
             Ok(checked) => return Ok(checked),
             Err(why) => ReadError::unverified(store, path, why),
         },
-        Err(e) if e.kind() == StoreErrorKind::TooLong => e.into(),
+        Err(e) if e.kind() == StoreErrorKind::TooLong || e.is_cut() => e.into(),
+        Err(e) if e.kind() == StoreErrorKind::NotFound && confirm == Confirm::WrongOrMissing => e.into(),
         Err(e) => return Err(e.into()),
     };
-    match store.get_with(path, max_bytes, Freshness::Confirmed).await {
-        Ok(file) => check(file).await.map_err(|why| ReadError::unverified(store, path, why)),
-        Err(_) => Err(first),
+    match confirmed().await {
+        // Bytes that are wrong again are told; why they did not come, only of the first time.
+        Err(e) if e.kind() != ReadErrorKind::Unverified => Err(first),
+        answer => answer,
     }
 }
 
@@ -175,8 +206,31 @@ impl<S: BlockSource + ?Sized> BlockSource for Arc<S> {
 }
 
 /// One store as a source of blocks.
-#[derive(Debug, Clone)]
-pub struct Mirror(pub Arc<dyn Fetch>);
+///
+/// A block that is not there is asked for once, since it is most likely missing and other mirrors have it. Whoever asks
+/// for it again has found no other mirror: then caches on the way are told not to answer.
+#[derive(Debug)]
+pub struct Mirror {
+    store: Arc<dyn Fetch>,
+    is_only: bool,
+    missing: Mutex<HashSet<BlockId>>,
+}
+
+impl Mirror {
+    /// One of several.
+    pub fn new(store: Arc<dyn Fetch>) -> Self {
+        Self { store, is_only: false, missing: Mutex::default() }
+    }
+
+    /// The only one: nobody else can have what is missing, so it is asked again at once.
+    pub fn only(store: Arc<dyn Fetch>) -> Self {
+        Self { is_only: true, ..Self::new(store) }
+    }
+
+    fn missing(&self) -> MutexGuard<'_, HashSet<BlockId>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 #[async_trait]
 impl BlockSource for Mirror {
@@ -185,7 +239,27 @@ impl BlockSource for Mirror {
     }
 
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
-        let (block, file) = block(&*self.0, row).await?;
+        let was_missing = self.missing().contains(&row.id);
+        let confirm = match (was_missing, self.is_only) {
+            (true, _) => Confirm::Always,
+            (_, true) => Confirm::WrongOrMissing,
+            _ => Confirm::Wrong,
+        };
+        let answer = checked_block(&*self.store, row, confirm).await;
+        match &answer {
+            Ok(_) if was_missing => {
+                self.missing().remove(&row.id);
+            }
+            Err(e) if e.kind() == ReadErrorKind::Store(StoreErrorKind::NotFound) => {
+                let mut missing = self.missing();
+                if missing.len() >= MISSING_MAX {
+                    missing.clear();
+                }
+                missing.insert(row.id);
+            }
+            _ => {}
+        }
+        let (block, file) = answer?;
         Ok(Fetched { block: Arc::new(block), file: Some(file) })
     }
 }
@@ -195,13 +269,38 @@ impl BlockSource for Mirror {
 /// # Errors
 /// A store that fails; a file that is not this block's.
 pub async fn block(store: &dyn Fetch, row: &BlockRow) -> Result<(Block, Bytes), ReadError> {
+    checked_block(store, row, Confirm::Wrong).await
+}
+
+async fn checked_block(store: &dyn Fetch, row: &BlockRow, confirm: Confirm) -> Result<(Block, Bytes), ReadError> {
     let path = RepoPath::block(&row.id);
     let max_bytes = zlib_max_bytes(row.bytes);
     let row = *row;
-    let checked = get_checked(store, &path, max_bytes + max_bytes / WRAPPER_PART, |file| async move {
+    let max_bytes = max_bytes + max_bytes / WRAPPER_PART;
+    let checked = get_checked(store, &path, max_bytes, confirm, |file| async move {
         bridge::blocking(move || open_block(&row, file)).await.map_err(|e| e.to_string())
     });
     checked.await
+}
+
+/// The file of the block that `row` lists, from the first store that has it right, and which one that is. The `first`
+/// of them is asked first.
+///
+/// # Errors
+/// No store that has.
+pub async fn block_from(
+    stores: &[Arc<dyn Fetch>],
+    first: usize,
+    row: &BlockRow,
+    freshness: Freshness,
+) -> Result<(usize, Bytes), ReadError> {
+    let first = first.min(stores.len());
+    let confirm = if freshness == Freshness::Confirmed { Confirm::Always } else { Confirm::Wrong };
+    let ask = |at: usize| {
+        let (store, row) = (Arc::clone(&stores[at]), *row);
+        async move { Ok((at, checked_block(&*store, &row, confirm).await?.1)) }
+    };
+    open::first_of((first..stores.len()).chain(0..first).map(ask), BLOCK_WAIT).await
 }
 
 /// Checks a block's file, first as it was received, then without what the server may have wrapped around it.

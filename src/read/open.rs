@@ -1,13 +1,16 @@
 //! Opens an image from several stores. The one place that decides what a reader accepts: a head that is believed, not
 //! older than what was seen before, and not expired; and the index that it names.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::options::{OpenOptions, Warning};
 use super::rollback::VersionHistory;
+use super::source::place;
 use super::staggered::Staggered;
 use super::{FoundHead, ReadError, StateError, head, index};
 use crate::bridge::blocking;
@@ -17,10 +20,12 @@ use crate::store::Fetch;
 use crate::time::Timestamp;
 
 /// How many stores are asked for a head at the same time, and how many more each time that none of them had a good one
-/// after this time.
+/// after this time. Once there is a good one all of them are, and so many that have the same are believed to be current.
 const HEADS_AT_ONCE: usize = 3;
 /// See [`HEADS_AT_ONCE`]. Once there is a good head, the others may still answer for so long: a newer one is worth no more.
 const HEAD_WAIT: Duration = Duration::from_secs(2);
+/// The least that the others get once [`HEADS_AT_ONCE`] stores have the same head; they get as long as those took.
+const AGREED_WAIT: Duration = Duration::from_millis(250);
 /// How long the index may take until another store is asked for it as well. On a slow connection two are slower than one.
 const INDEX_WAIT: Duration = Duration::from_secs(5);
 /// How often an image is opened again because another reader on this machine has seen a newer version meanwhile.
@@ -96,7 +101,7 @@ async fn remember(options: &OpenOptions, stores: &[Arc<dyn Fetch>], head: &Head)
 }
 
 fn places(stores: &[Arc<dyn Fetch>]) -> Vec<String> {
-    stores.iter().map(|store| store.location().to_owned()).collect()
+    stores.iter().map(|store| place(&**store)).collect()
 }
 
 fn now() -> Timestamp {
@@ -123,8 +128,44 @@ impl Chosen {
     }
 }
 
-/// The best acceptable head. A few stores are asked at first, and more until one has a good head; one that has none, or
-/// one that must not be accepted, does not count.
+/// The best of the heads that have come, and how long to wait for a better one.
+struct Choice {
+    asked: Instant,
+    best: Option<Chosen>,
+    /// How many stores have this one.
+    alike: usize,
+    /// When it was decided without those that have not answered; `None` as long as they are needed.
+    until: Option<Instant>,
+}
+
+impl Choice {
+    /// Nothing has come yet; the first stores were asked at `now`.
+    fn new(now: Instant) -> Self {
+        Self { asked: now, best: None, alike: 0, until: None }
+    }
+
+    /// One more acceptable head, which came at `now`.
+    ///
+    /// Stores that lag may be the nearest ones, so all others get a fixed time. It is cut short where several agree, or
+    /// one mirror that hangs would delay every opening by all of it.
+    fn add(&mut self, chosen: Chosen, now: Instant) {
+        if chosen.is_good() {
+            self.until.get_or_insert(now + HEAD_WAIT);
+        }
+        match self.best.as_ref().map(|best| chosen.worth().cmp(&best.worth())) {
+            Some(Ordering::Less) => return,
+            Some(Ordering::Equal) => self.alike += 1,
+            None | Some(Ordering::Greater) => (self.best, self.alike) = (Some(chosen), 1),
+        }
+        if self.alike == HEADS_AT_ONCE {
+            let agreed = now + (now - self.asked).max(AGREED_WAIT);
+            self.until = self.until.map(|until| until.min(agreed));
+        }
+    }
+}
+
+/// The best acceptable head. A few stores are asked at first, and more until one has a good head, then all; one that has
+/// none, or one that must not be accepted, does not count.
 async fn choose(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<Chosen, ReadError> {
     let options = Arc::new(options.clone());
     let history = {
@@ -137,24 +178,22 @@ async fn choose(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<Chos
         acceptable(Arc::clone(store), options, history, places)
     };
     let mut asked = Staggered::new(stores.iter().map(ask), HEADS_AT_ONCE, HEAD_WAIT);
-    let (mut best, mut failed): (Option<Chosen>, Option<ReadError>) = (None, None);
+    let (mut choice, mut failed) = (Choice::new(Instant::now()), None);
     loop {
-        let good = best.as_ref().is_some_and(Chosen::is_good);
-        let patience = if good { HEAD_WAIT } else { Duration::MAX };
-        match tokio::time::timeout(patience, asked.next()).await {
-            Err(_) | Ok(None) => break,
-            Ok(Some(Err(e))) => e.add_to(&mut failed),
-            Ok(Some(Ok(chosen))) => {
-                if chosen.is_good() {
-                    asked.start_no_more();
-                }
-                if best.as_ref().is_none_or(|best| best.worth() < chosen.worth()) {
-                    best = Some(chosen);
-                }
-            }
+        let next = match choice.until {
+            Some(until) => tokio::time::timeout_at(until, asked.next()).await.ok().flatten(),
+            None => asked.next().await,
+        };
+        match next {
+            None => break,
+            Some(Err(e)) => e.add_to(&mut failed),
+            Some(Ok(chosen)) => choice.add(chosen, Instant::now()),
+        }
+        if choice.until.is_some() {
+            asked.start_all();
         }
     }
-    best.ok_or_else(|| failed.unwrap_or_else(ReadError::no_source))
+    choice.best.ok_or_else(|| failed.unwrap_or_else(ReadError::no_source))
 }
 
 /// The head of one store, judged.

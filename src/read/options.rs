@@ -8,6 +8,10 @@ use crate::head::{Head, Trust};
 use crate::name::{Name, Version};
 use crate::time::Timestamp;
 
+/// Why nothing is remembered where [`StateDirectory::of_user`] knows no place for it.
+const NO_STATE: &str =
+    "neither XDG_STATE_HOME nor HOME names a directory; set one of them, or older versions are not recognized";
+
 /// An image that is to be opened, and what counts as proof of it.
 #[derive(Debug, Clone)]
 pub struct OpenOptions {
@@ -95,8 +99,10 @@ impl OpenOptions {
     /// # Errors
     /// [`Refused`] where another reader has seen more in the meantime; a memory that is damaged.
     pub(super) fn remember(&self, head: &Head, places: &[String], now: Timestamp) -> Result<Vec<Warning>, StateError> {
+        let version = head.newest().version;
         let Some(state) = &self.state else {
-            return Ok(self.judge(&VersionHistory::default(), head, places, now)?.into_iter().collect());
+            let judged = self.judge(&VersionHistory::default(), head, places, now)?;
+            return Ok(judged.into_iter().chain([Warning::NotRemembered(version, NO_STATE.to_owned())]).collect());
         };
         let mut judged = None;
         let updated = state.update(&self.image, |history| {
@@ -108,7 +114,7 @@ impl OpenOptions {
         match updated {
             Ok(()) => {}
             Err(e @ StateError::Unwritable { .. }) => {
-                warnings.push(Warning::NotRemembered(head.newest().version, e.to_string()));
+                warnings.push(Warning::NotRemembered(version, e.to_string()));
             }
             Err(e) => return Err(e),
         }

@@ -1,7 +1,7 @@
 //! SOURCE on a command line: an image somewhere, `https://host/base/NAME` or `directory/NAME`.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -74,10 +74,58 @@ impl fmt::Display for Source {
     }
 }
 
+/// A directory's name as it is the same from everywhere, without a look at what is there, which may hang.
+pub fn absolute(path: &Path) -> PathBuf {
+    let Ok(mut absolute) = std::env::current_dir() else { return path.to_owned() };
+    let mut leads = true;
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            // The name of the working directory has no symbolic links; one further on may lead somewhere else.
+            Component::ParentDir if leads => {
+                absolute.pop();
+            }
+            other => {
+                leads = false;
+                absolute.push(other);
+            }
+        }
+    }
+    absolute
+}
+
+/// The name by which it is remembered what was seen in a store, see [`super::rollback`]: the same for all programs, wherever
+/// they run.
+pub fn place(store: &dyn Fetch) -> String {
+    let location = store.location();
+    let is_remote = location.split('/').next().is_some_and(|first| first.contains(':'));
+    if is_remote { location.to_owned() } else { absolute(Path::new(location)).display().to_string() }
+}
+
 /// A text that names no image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no source: {why} (expected http(s)://HOST/PATH/NAME or DIRECTORY/NAME)")]
 pub struct SourceError {
     text: String,
     why: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_has_one_name() {
+        let here = std::env::current_dir().expect("a working directory");
+        let place = |path: &str| super::place(&Directory::new(path));
+        let same = |path: &str, expected: PathBuf| assert_eq!(place(path), expected.display().to_string(), "{path}");
+        for path in ["a", "./a", "a/", ".//a/.", here.join("a").to_str().expect("text")] {
+            same(path, here.join("a"));
+        }
+        same(".", here.clone());
+        same("../a", here.parent().expect("not the root").join("a"));
+        same("/a/link/../b", "/a/link/../b".into());
+        let url: BaseUrl = "https://host/a/".parse().expect("a URL");
+        assert_eq!(super::place(&Http::new(HttpClient::new().expect("a client"), url)), "https://host/a/");
+    }
 }

@@ -30,9 +30,9 @@ where
         Self { waiting, running: JoinSet::new(), at_once, step: at_once, pause, more_at: Instant::now() + pause }
     }
 
-    /// Starts no further requests; those that run go on.
-    pub fn start_no_more(&mut self) {
-        self.waiting.clear();
+    /// Has all of them run from now on.
+    pub fn start_all(&mut self) {
+        self.at_once = usize::MAX;
     }
 
     /// The next answer; `None` when all have answered.
@@ -46,7 +46,7 @@ where
                     Err(_) => {}
                 },
                 () = tokio::time::sleep_until(self.more_at), if !self.waiting.is_empty() => {
-                    self.at_once += self.step;
+                    self.at_once = self.at_once.saturating_add(self.step);
                     self.pause *= 2;
                     self.more_at += self.pause;
                 }

@@ -34,18 +34,19 @@ pub struct StoreError {
     place: String,
     why: String,
     retry_after: Option<Duration>,
+    cut: bool,
 }
 
 impl StoreError {
     /// An error about one object of the store at `location`.
     pub fn at(location: &str, path: &RepoPath, kind: StoreErrorKind, why: impl Into<String>) -> Self {
         let slash = if location.ends_with('/') { "" } else { "/" };
-        Self { kind, place: format!("{location}{slash}{path}"), why: why.into(), retry_after: None }
+        Self { kind, place: format!("{location}{slash}{path}"), why: why.into(), retry_after: None, cut: false }
     }
 
     /// An error about the store at `location` as a whole.
     pub fn whole(location: &str, kind: StoreErrorKind, why: impl Into<String>) -> Self {
-        Self { kind, place: location.to_owned(), why: why.into(), retry_after: None }
+        Self { kind, place: location.to_owned(), why: why.into(), retry_after: None, cut: false }
     }
 
     /// An error of the operating system about the file or directory at `place`.
@@ -63,12 +64,22 @@ impl StoreError {
             | io::ErrorKind::NetworkDown => StoreErrorKind::Unreachable,
             _ => StoreErrorKind::Other,
         };
-        Self { kind, place: place.into(), why: plain(error), retry_after: None }
+        Self { kind, place: place.into(), why: plain(error), retry_after: None, cut: false }
     }
 
     /// The same, with the store's word on when to come back.
     pub fn retry_after(self, retry_after: Option<Duration>) -> Self {
         Self { retry_after, ..self }
+    }
+
+    /// The same, of an answer that began well and ended early.
+    pub fn cut(self) -> Self {
+        Self { cut: true, ..self }
+    }
+
+    /// Whether an answer began well and ended early: the server works, and what it, or a cache on the way, keeps may not.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// When the store wants to be asked again, if it said so.

@@ -96,7 +96,11 @@ impl Http {
         }
         // A copy of its own size even where one piece is the whole: a piece holds on to the buffer of its connection.
         let mut body = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|e| self.transport_error(path, &e))? {
+        let broken = |e: reqwest::Error| {
+            let error = self.transport_error(path, &e);
+            if e.is_timeout() { error } else { error.cut() }
+        };
+        while let Some(chunk) = answer.chunk().await.map_err(broken)? {
             if (body.len() + chunk.len()) as u64 > max_bytes {
                 return Err(too_long());
             }

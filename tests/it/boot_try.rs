@@ -2,13 +2,22 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use hfl::emulate::{Relay, Wire};
+use hfl::head::Trust;
+use hfl::layout::RepoPath;
 use hfl::profile::Profile;
+use hfl::read::source::Source;
+use hfl::store::Fetch;
 use serde_json::Value;
 
 use crate::boot_fixture::{make_image, make_programs, make_system};
 use crate::boot_local;
 use crate::boot_published::{BOOT_WAIT, KERNEL_WORDS, needed};
+use crate::evil::{Evil, FAULTS};
+use crate::fixture::{Publish, image, newest};
 use crate::lab::{Lab, code, full, or_skip, real_image};
 
 /// A repository with one mirror and a real image in it; `None` where there is none.
@@ -114,6 +123,45 @@ fn a_version_without_a_kernel_is_refused() {
     assert!(errors.contains("--to mirrors.toml"), "{errors}");
     let errors = lab.fails(2, &["publish", "os.img", "--to", "mirrors.toml", "--profile", "auto"]);
     assert!(errors.contains("--boot"), "{errors}");
+}
+
+/// What the mirror of a trial gives of this path.
+async fn asked(relay: &Relay, path: &RepoPath) -> Option<Vec<u8>> {
+    let mirror: Source = format!("http://127.0.0.1:{}/test", relay.port()).parse().unwrap();
+    Some(mirror.fetch().unwrap().get(path, 1 << 20).await.ok()?.to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mirror_of_a_trial_gives_nothing_that_one_mirror_does_wrong() {
+    let home = tempfile::tempdir().unwrap();
+    let image = image(1 << 20);
+    let index = Publish { version: 1, block_bytes: 256 << 10, ..Publish::default() }.write(home.path(), &image);
+    let read = |path: &RepoPath| fs::read(home.path().join(path.as_str())).ok();
+    let (blocks, head) =
+        (index.blocks().iter().map(|row| RepoPath::block(&row.id)), RepoPath::head(&index.header().image));
+    let (blocks, old) = (blocks.collect::<Vec<_>>(), read(&head));
+    let evil = Evil::start(home.path());
+    let base = |behaviour: &str| -> Arc<dyn Fetch> {
+        format!("{}/test", evil.url(behaviour)).parse::<Source>().unwrap().fetch().unwrap()
+    };
+    let opened = hfl::read::open(&[base("good")], &newest(Trust::Anyone)).await.unwrap();
+    let index = opened.row.index_path(&opened.head.image);
+    // A newer version that comes meanwhile is not the one that was opened.
+    Publish { version: 2, block_bytes: 256 << 10, ..Publish::default() }.write(home.path(), &image[..512 << 10]);
+    for behaviour in FAULTS {
+        let start = Instant::now();
+        let stores = [base(&format!("all-{behaviour}")), base("good")];
+        let relay = Relay::start(&stores, &opened, Wire::default()).await.unwrap();
+        assert_eq!(asked(&relay, &head).await, old, "{behaviour}");
+        for path in blocks.iter().chain([&index]) {
+            assert_eq!(asked(&relay, path).await, read(path), "{behaviour}: {path}");
+        }
+        println!("{behaviour}: {:.1?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(4), "{behaviour}: {:?}", start.elapsed());
+    }
+    let relay = Relay::start(&[base("wrong")], &opened, Wire::default()).await.unwrap();
+    assert_eq!(asked(&relay, &blocks[0]).await, None, "nobody has it right");
+    assert_eq!(asked(&relay, &RepoPath::images()).await, None, "nothing vouches for it");
 }
 
 /// Seconds to the login of the same image on a local disk, with the same kernel and modules.

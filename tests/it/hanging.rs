@@ -1,11 +1,11 @@
-//! A directory behind a file system of our own, read-only, that hangs when it is told to.
+//! A directory behind a file system of our own, read-only, that is slow or hangs when it is told to.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use fuser::{
 struct Passing {
     places: Mutex<Vec<PathBuf>>,
     hangs: Arc<AtomicBool>,
+    /// How long each opening of a file takes, in milliseconds.
+    slow_ms: Arc<AtomicU64>,
 }
 
 impl Passing {
@@ -83,6 +85,7 @@ impl Filesystem for Passing {
 
     fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.wait();
+        std::thread::sleep(Duration::from_millis(self.slow_ms.load(SeqCst)));
         reply.opened(FileHandle(0), FopenFlags::empty());
     }
 
@@ -110,6 +113,7 @@ impl Filesystem for Passing {
 pub struct Hanging {
     point: PathBuf,
     hangs: Arc<AtomicBool>,
+    slow_ms: Arc<AtomicU64>,
     _session: BackgroundSession,
 }
 
@@ -117,19 +121,25 @@ impl Hanging {
     /// Shows `directory` at `point`.
     pub fn mount(directory: &Path, point: &Path) -> Self {
         fs::create_dir_all(point).unwrap();
-        let hangs = Arc::new(AtomicBool::new(false));
-        let passing = Passing { places: Mutex::new(vec![directory.to_owned()]), hangs: Arc::clone(&hangs) };
+        let (hangs, slow_ms) = <(Arc<AtomicBool>, Arc<AtomicU64>)>::default();
+        let places = Mutex::new(vec![directory.to_owned()]);
+        let passing = Passing { places, hangs: Arc::clone(&hangs), slow_ms: Arc::clone(&slow_ms) };
         let mut config = Config::default();
         config.mount_options = vec![MountOption::RO, MountOption::FSName("hanging".into())];
         config.n_threads = Some(4);
         config.clone_fd = true;
         let session = Session::new(passing, point, &config).unwrap().spawn().unwrap();
-        Self { point: point.to_owned(), hangs, _session: session }
+        Self { point: point.to_owned(), hangs, slow_ms, _session: session }
     }
 
     /// Whoever asks waits from now on, or no longer.
     pub fn hang(&self, hangs: bool) {
         self.hangs.store(hangs, SeqCst);
+    }
+
+    /// Every file takes so long to open from now on.
+    pub fn slow(&self, by: Duration) {
+        self.slow_ms.store(by.as_millis() as u64, SeqCst);
     }
 }
 

@@ -60,7 +60,7 @@ impl Lab {
     }
 
     fn open(&self) -> (Arc<DiskStore>, DiskCache<Counting>) {
-        let mirror = Mirror(Arc::new(Directory::new(self.directory.path().join("mirror"))));
+        let mirror = Mirror::new(Arc::new(Directory::new(self.directory.path().join("mirror"))));
         let store = DiskStore::open(&self.cache(), self.limit, Arc::new(Silent)).unwrap();
         (Arc::clone(&store), DiskCache::new(store, Counting(mirror, Arc::clone(&self.fetched))))
     }

@@ -398,3 +398,51 @@ async fn the_fastest_mirror_is_used_and_used_again_when_it_returns() {
     println!("a mirror that has become the fastest leads {:?} later", changed.elapsed());
     assert!(roster.standings().iter().all(|s| s.state(Instant::now()) == State::Good));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mirrors_that_trickle_hold_no_read_that_another_would_answer() {
+    let home = tempfile::tempdir().unwrap();
+    let original = Arc::new(Random(4).bytes(10 << 20));
+    Publish { block_bytes: 256 << 10, ..Publish::default() }.write(home.path(), &original);
+    let server = WebServer::new(home.path());
+    let proxies = [0; 3].map(|_| Proxy::start(server.address()));
+    let bases: Vec<String> = proxies.iter().map(|p| format!("http://{}", p.address())).collect();
+    let readable = Client { memory_bytes: 64 << 20, ..Client::default() }.open(&bases).await;
+    for bad in &proxies[..2] {
+        // Just enough for one answer not to be given up.
+        bad.faults().rate(None, Some(5_000));
+    }
+    let (image, start) = (Arc::new(readable.image), Instant::now());
+    let readers = (0..original.len() as u64).step_by(256 << 10).map(|offset| {
+        let (image, original) = (Arc::clone(&image), Arc::clone(&original));
+        tokio::spawn(async move { check(&image, offset, 4096, &original).await })
+    });
+    let readers: Vec<_> = readers.collect();
+    let (count, mut failed) = (readers.len(), Vec::new());
+    for reader in readers {
+        failed.extend(reader.await.unwrap().err());
+    }
+    println!("{count} reads at once, two of three mirrors trickle: {:.2?}", start.elapsed());
+    assert!(failed.is_empty() && start.elapsed() < Duration::from_secs(8), "{:.2?}: {failed:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_that_failed_once_is_asked_again_while_another_one_trickles() {
+    let home = tempfile::tempdir().unwrap();
+    let original = publish(home.path(), 4 << 20, 256 << 10);
+    let server = WebServer::new(home.path());
+    let proxies = [0; 2].map(|_| Proxy::start(server.address()));
+    let bases: Vec<String> = proxies.iter().map(|p| format!("http://{}", p.address())).collect();
+    let readable = Client::default().open(&bases).await;
+    proxies[0].faults().rate(None, Some(5_000));
+    proxies[1].faults().refuse(true);
+    let (image, start) = (Arc::new(readable.image), Instant::now());
+    let offset = noise_blocks(&image)[0];
+    let read = tokio::spawn(async move { check(&image, offset, 4096, &original).await });
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert!(!read.is_finished(), "nobody could answer so far");
+    proxies[1].faults().refuse(false);
+    read.await.unwrap().unwrap();
+    println!("one trickles, the other was away for 2.5 s: {:.2?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(8), "{:.2?}", start.elapsed());
+}

@@ -3,8 +3,13 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use hfl::layout::RepoPath;
+use hfl::read::{BlockSource as _, Mirror};
+use hfl::store::directory::Directory;
+use hfl::store::{Fetch, Freshness, StoreError, StoreErrorKind};
 
 use crate::fixture::{Publish, image};
 use crate::lab::{Lab, skipped, stderr};
@@ -30,13 +35,13 @@ fn fetched(lab: &Lab, proxy: &CachingProxy) -> u64 {
     report["version"].as_u64().unwrap()
 }
 
-/// Asks for an object as any other client of the proxy might have done.
-fn ask(proxy: &CachingProxy, path: &str) {
+/// Asks for an object as any other client of the proxy might have done; it answers with this status.
+fn ask(proxy: &CachingProxy, path: &str, status: u16) {
     let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).unwrap();
     write!(stream, "GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    assert!(answer.starts_with(format!("HTTP/1.1 {status}").as_bytes()), "{}", String::from_utf8_lossy(&answer));
 }
 
 #[test]
@@ -46,7 +51,7 @@ fn a_new_version_is_seen_through_a_proxy_that_keeps_the_old_head() {
         Publish { version, ..Publish::default() }.write(&lab.path("a"), &image((2 << 20) + version as usize));
     };
     publish(1);
-    ask(&proxy, "test.head");
+    ask(&proxy, "test.head", 200);
     assert_eq!(fetched(&lab, &proxy), 1);
     publish(2);
     assert_eq!(fetched(&lab, &proxy), 2);
@@ -76,9 +81,9 @@ fn what_was_damaged_on_its_way_into_the_proxy_is_right_at_the_second_try() {
             _ => wrong[good.len() / 2] ^= 1,
         }
         fs::write(&file, wrong).unwrap();
-        ask(&proxy, object);
+        ask(&proxy, object, 200);
         fs::write(&file, good).unwrap();
-        ask(&proxy, object);
+        ask(&proxy, object, 200);
         assert_eq!(proxy.answers(object), ["MISS", "HIT"], "the proxy keeps it");
     }
     lab.ok(&["restore", &format!("{}/test", proxy.url()), "out.img", "--unsigned"]);
@@ -91,4 +96,72 @@ fn what_was_damaged_on_its_way_into_the_proxy_is_right_at_the_second_try() {
     for object in &damaged {
         assert_eq!(proxy.answers(object), ["MISS", "HIT", "HIT", "BYPASS", "HIT"], "{object}");
     }
+}
+
+#[test]
+fn what_was_not_there_when_the_proxy_was_asked_first_is_there_at_the_second_try() {
+    let Some((lab, proxy)) = behind_a_proxy() else { return };
+    let bytes = image(4 << 20);
+    let index = Publish::default().write(&lab.path("a"), &bytes);
+    let path = |block: usize| RepoPath::block(&index.blocks()[block].id).as_str().to_owned();
+    let index_path = lab.files("a").into_iter().find(|file| file.ends_with(".idx")).unwrap();
+    let early = [path(0), index_path];
+    for object in &early {
+        let (file, away) = (lab.path("a").join(object), lab.path("away"));
+        fs::rename(&file, &away).unwrap();
+        ask(&proxy, object, 404);
+        fs::rename(&away, &file).unwrap();
+        ask(&proxy, object, 404);
+    }
+    lab.ok(&["restore", &format!("{}/test", proxy.url()), "out.img", "--unsigned"]);
+    assert!(fs::read(lab.path("out.img")).unwrap() == bytes);
+    for object in &early {
+        assert_eq!(proxy.answers(object), ["MISS", "HIT", "HIT", "BYPASS"], "{object}");
+    }
+}
+
+/// A store behind a cache that answers with this failure, as long as it may answer.
+#[derive(Debug)]
+struct Stale(Directory, StoreErrorKind, bool, Mutex<Vec<Freshness>>);
+
+#[async_trait::async_trait]
+impl Fetch for Stale {
+    async fn get_with(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
+        self.3.lock().unwrap().push(freshness);
+        if freshness == Freshness::Confirmed {
+            return self.0.get(path, max_bytes).await;
+        }
+        let error = StoreError::at("http://mirror/", path, self.1, "not from here");
+        Err(if self.2 { error.cut() } else { error })
+    }
+
+    fn location(&self) -> &str {
+        self.0.location()
+    }
+}
+
+#[tokio::test]
+async fn one_of_several_mirrors_that_lacks_a_block_is_asked_once_and_past_caches_when_nobody_has_it() {
+    use Freshness::{Cached, Confirmed};
+    let home = tempfile::tempdir().unwrap();
+    let row = Publish::default().write(home.path(), &image(1 << 20)).blocks()[0];
+    let stale = |kind, cut| Arc::new(Stale(Directory::new(home.path()), kind, cut, Mutex::default()));
+    let asked = |store: &Stale| std::mem::take(&mut *store.3.lock().unwrap());
+    let store = stale(StoreErrorKind::NotFound, false);
+    let mirror = Mirror::new(Arc::clone(&store) as Arc<dyn Fetch>);
+    assert!(mirror.fetch(&row).await.is_err());
+    assert_eq!(asked(&store), [Cached], "it may lag");
+    mirror.fetch(&row).await.unwrap();
+    assert_eq!(asked(&store), [Confirmed], "no other mirror had it");
+    assert!(mirror.fetch(&row).await.is_err());
+    assert_eq!(asked(&store), [Cached], "all over again");
+    Mirror::only(Arc::clone(&store) as Arc<dyn Fetch>).fetch(&row).await.unwrap();
+    assert_eq!(asked(&store), [Cached, Confirmed], "nobody else can have it");
+    // What is not whole can have been kept like that; a mirror that is away is away.
+    let cut = stale(StoreErrorKind::Unreachable, true);
+    Mirror::new(Arc::clone(&cut) as Arc<dyn Fetch>).fetch(&row).await.unwrap();
+    assert_eq!(asked(&cut), [Cached, Confirmed]);
+    let away = stale(StoreErrorKind::Unreachable, false);
+    assert!(Mirror::new(Arc::clone(&away) as Arc<dyn Fetch>).fetch(&row).await.is_err());
+    assert_eq!(asked(&away), [Cached]);
 }

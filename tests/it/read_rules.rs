@@ -12,7 +12,7 @@ use crate::evil::Evil;
 use crate::fixture::{Publish, image};
 use crate::format_fixtures::golden_secret;
 use crate::lab::{Lab, code, stderr};
-use crate::mounting::{Mounted, WebServer, cannot_mount, run};
+use crate::mounting::{Mounted, WebServer, cannot_mount, client, run};
 
 /// A repository `a` of the image `test`, as one user of this machine reads it.
 struct World {
@@ -176,6 +176,52 @@ fn a_damaged_memory_is_no_reason_to_go_on_without_one() {
     }
 }
 
+#[test]
+fn who_has_no_place_for_a_memory_is_told() {
+    let world = World::new();
+    world.publish("a", 1, None);
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(world.lab.path(""), everybody).unwrap();
+    let source = world.lab.path("a/test").display().to_string();
+    let key = ["--key", &world.public];
+    for (mut command, words) in [
+        (world.lab.command(&[]), &["log", "--json", &source][..]),
+        (client(&world.lab.path("home")), &["fetch", "--json", &source]),
+    ] {
+        command.args(words).args(key).env_remove("HOME").env_remove("XDG_STATE_HOME");
+        if rustix::process::geteuid().is_root() {
+            // Root has a place of the system's.
+            std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        }
+        let said = stderr(&command.output().unwrap());
+        assert!(said.matches("not remembered").count() == 1 && said.contains("XDG_STATE_HOME"), "{words:?}: {said}");
+    }
+    assert!(!world.opens("log", &[]).contains("not remembered"));
+}
+
+#[test]
+fn an_unsigned_image_in_a_directory_is_the_same_for_all_readers() {
+    let world = World::new();
+    let publish = |version| Publish { version, ..Publish::default() }.write(&world.lab.path("a"), &image(2 << 20));
+    publish(1);
+    let old = fs::read(world.head("a")).unwrap();
+    publish(2);
+    let new = fs::read(world.head("a")).unwrap();
+    let whole = world.lab.path("a/test").display().to_string();
+    let fetch = || run(&world.lab.path("home"), &["fetch", "--unsigned", &whole]);
+    let log = |source: &str| world.lab.run(&["log", "--unsigned", source]);
+    let upside = format!("../{}/a/test", world.lab.path("").file_name().unwrap().display());
+    for (number, relative) in ["a/test", "./a/test", &upside].into_iter().enumerate() {
+        let _ = fs::remove_file(world.state());
+        fs::write(world.head("a"), &new).unwrap();
+        let seen = if number % 2 == 0 { log(relative) } else { fetch() };
+        assert!(seen.status.success(), "{}", stderr(&seen));
+        fs::write(world.head("a"), &old).unwrap();
+        let refused = if number % 2 == 0 { fetch() } else { log(relative) };
+        assert!(code(&refused) == 3 && stderr(&refused).contains("rollback"), "{relative}: {}", stderr(&refused));
+    }
+}
+
 /// Fetches from these bases; the version, and how long it took.
 fn fetched(world: &World, bases: &[String]) -> (u64, Duration) {
     let sources: Vec<String> = bases.iter().map(|base| format!("{base}/test")).collect();
@@ -205,6 +251,30 @@ fn mirrors_that_lag_do_not_hide_one_that_does_not() {
     let words: Vec<&str> = sources.iter().map(String::as_str).collect();
     let output = run(&world.lab.path("home"), &[&["fetch", "--key", &world.public], &words[..]].concat());
     assert!(code(&output) == 3 && stderr(&output).contains("rollback"), "{}", stderr(&output));
+}
+
+#[test]
+fn near_mirrors_that_lag_do_not_hide_a_far_one_from_who_has_no_memory() {
+    let world = World::new();
+    world.publish("behind", 1, None);
+    world.publish("a", 1, None);
+    world.publish("a", 2, None);
+    let behind = [(); 3].map(|()| WebServer::new(&world.lab.path("behind")));
+    let behind = behind.each_ref().map(WebServer::url);
+    // Three that agree end the waiting soon, two do not.
+    for (near, delay_ms) in [(3, 100), (2, 1000)] {
+        let far = WebServer::delaying(&world.lab.path("a"), Duration::from_millis(delay_ms));
+        let _ = fs::remove_file(world.state());
+        let (version, took) =
+            fetched(&world, &[&behind[..near], &[world.lab.path("none").display().to_string(), far.url()]].concat());
+        println!("{near} mirrors that lag and one {delay_ms} ms away: version {version} after {took:.1?}");
+        assert_eq!(version, 2, "{near} mirrors that lag");
+    }
+    let evil = Evil::start(&world.lab.path("a"));
+    let _ = fs::remove_file(world.state());
+    let (version, took) = fetched(&world, &[&behind[..], &[evil.url("all-stall")]].concat());
+    println!("three that agree and one that hangs: {took:.1?}");
+    assert!(version == 1 && took < Duration::from_millis(1500), "{took:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use hfl::mount::kept::Kept;
 use hfl::mount::mirror_list;
 use hfl::mount::network::Mode;
 use hfl::mount::sources::Sources;
-use hfl::read::source::{Base, Source};
+use hfl::read::source::{self, Base, Source};
 use hfl::read::{self, OpenOptions, Opened, StateDirectory, given_key, user_directory};
 use hfl::store::http::{HttpClient, HttpOptions};
 use hfl::url::BaseUrl;
@@ -127,11 +127,7 @@ fn accepted(origin: &Origin, opened: Opened, sources: &mut Sources, log: &Log) -
 /// Directories of the command line as they are seen from everywhere.
 fn absolute(sources: &[Source]) -> Vec<Source> {
     let absolute = |source: &Source| match &source.base {
-        Base::Directory(path) => {
-            // Without looking: what is there may hang.
-            let path = std::path::absolute(path);
-            Source { base: path.map_or_else(|_| source.base.clone(), Base::Directory), image: source.image.clone() }
-        }
+        Base::Directory(path) => Source { base: Base::Directory(source::absolute(path)), image: source.image.clone() },
         Base::Url(_) => source.clone(),
     };
     sources.iter().map(absolute).collect()

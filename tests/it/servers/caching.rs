@@ -29,7 +29,7 @@ http {{
   fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
   proxy_cache_path {at}/cache levels=1 keys_zone=kept:1m;
   server {{ listen 127.0.0.1:{port}; access_log {at}/access.log asked;
-    location / {{ proxy_pass http://127.0.0.1:{origin}; proxy_cache kept; proxy_cache_valid 200 1h;
+    location / {{ proxy_pass http://127.0.0.1:{origin}; proxy_cache kept; proxy_cache_valid 200 404 1h;
       proxy_cache_bypass $http_cache_control; }} }}
   server {{ listen 127.0.0.1:{origin}; root {}; }}
 }}

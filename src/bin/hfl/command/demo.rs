@@ -175,7 +175,7 @@ impl Demo {
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
         };
         let restored = options.out.clone();
-        let blocks = Arc::new(Mirror(store));
+        let blocks = Arc::new(Mirror::only(store));
         let report = publish::restore(&opened, blocks, options, Arc::new(Silent), Arc::clone(&self.cancel)).await?;
         if !mounted::same(&restored, image)? {
             return Err(Error::local("the restored image differs from two.img").into());

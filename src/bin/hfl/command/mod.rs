@@ -18,8 +18,8 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Subcommand;
 use hfl::head::Trust;
@@ -309,9 +309,15 @@ fn kept_key(given: Option<&str>, image: &Name) -> anyhow::Result<Option<PublicKe
     Ok(key.map_err(|e| usage(&e))?)
 }
 
-/// Prints what the user should know of an image that was accepted.
+/// Prints what the user should know of an image that was accepted; once, however often it is opened.
 fn warn_of(image: &Name, warnings: &[Warning]) {
+    static TOLD: Mutex<Vec<Warning>> = Mutex::new(Vec::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     for warning in warnings {
+        if told.contains(warning) {
+            continue;
+        }
+        told.push(warning.clone());
         // Nothing can be done about a standard error that cannot be written to.
         let _ = writeln!(std::io::stderr(), "hfl: warning: {image}: {warning}");
     }

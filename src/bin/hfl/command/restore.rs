@@ -52,7 +52,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let report = super::runtime()?.block_on(async {
         let opened = read::open(std::slice::from_ref(&store), &opening).await?;
         super::warn_of(&args.source.image, &opened.warnings);
-        let source: Arc<dyn BlockSource> = Arc::new(Mirror(store));
+        let source: Arc<dyn BlockSource> = Arc::new(Mirror::only(store));
         anyhow::Ok(publish::restore(&opened, source, options, progress, cancel).await?)
     });
     drop(show);
