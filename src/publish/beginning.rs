@@ -19,13 +19,15 @@ impl Session<'_> {
         if self.repository.work.first {
             return;
         }
-        let Some((version, _)) = remembered.published else { return };
+        if remembered.published.is_none() {
+            return;
+        }
         let relative_to = self.repository.work.relative_to.clone();
         for (mirror, view) in self.repository.mirrors.iter_mut().zip(&self.repository.views) {
             let is_empty = mirror.is_up() && mirror.head.is_none() && view.is_empty();
             if is_empty && mirror.store.is_local() && remembered.places.contains(&mirror.place(&relative_to)) {
                 let message = format!(
-                    "{}: nothing is there, though version {version} of {} was published to it: is its disk mounted?",
+                    "{}: nothing is there, though {} was published to it before: is its disk mounted?",
                     mirror.store.location(),
                     self.name
                 );

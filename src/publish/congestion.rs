@@ -1,7 +1,8 @@
-//! Which mirror holds up the others while the spool is full, and when it is left behind for that.
+//! Which mirrors hold up the others while the spool is full, and when they are left behind for that.
 //!
-//! A full spool makes everybody wait. Where one mirror alone is the reason, the time is charged to it; once that is as long
-//! as mirrors wait for each other at all (`--patience`), its blocks are dropped and the others go on at their pace.
+//! A full spool makes everybody wait. Where some mirrors are the reason and others are not, the time is charged to each of
+//! them; once that is as long as mirrors wait for each other at all (`--patience`), their blocks are dropped and the others go
+//! on at their pace.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,20 +38,28 @@ impl Congestion {
         let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = charged.noticed.elapsed();
         charged.noticed = Instant::now();
-        let Some(slowest) = self.slowest().filter(|_| passed < NOTICE_WITHIN) else { return };
-        charged.waited[slowest] += passed;
-        if charged.waited[slowest] >= self.patience {
-            self.loads[slowest].leave_behind();
+        if passed >= NOTICE_WITHIN {
+            return;
+        }
+        for slow in self.slow() {
+            charged.waited[slow] += passed;
+            if charged.waited[slow] >= self.patience {
+                self.loads[slow].leave_behind();
+            }
         }
     }
 
-    /// The mirror that holds most of what waits, if no other holds even half as much: without it there would be room.
-    fn slowest(&self) -> Option<usize> {
+    /// The mirrors that hold more than half of what the slowest one holds, if others hold less: without them there would be
+    /// room. As many as are needed stay.
+    fn slow(&self) -> Vec<usize> {
         let up = self.loads.iter().enumerate().filter(|(_, load)| load.is_up());
         let mut waiting: Vec<(u64, usize)> = up.map(|(i, load)| (load.bytes(), i)).collect();
-        waiting.sort_unstable();
-        let (most, slowest) = waiting.pop()?;
-        let next = waiting.last().map_or(0, |(bytes, _)| *bytes);
-        (waiting.len() >= self.min_mirrors && next <= most / 2).then_some(slowest)
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        let most = waiting.first().map_or(0, |(bytes, _)| *bytes);
+        let slow = waiting.iter().take_while(|(bytes, _)| *bytes > most / 2).count();
+        if slow == waiting.len() {
+            return Vec::new();
+        }
+        waiting.iter().take(slow.min(waiting.len().saturating_sub(self.min_mirrors))).map(|(_, i)| *i).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! A mirror while it is being worked on: its store, its lock, the head it has.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::connect::refuse_cache;
 use super::error::{Error, ErrorKind};
 use super::options::Work;
 use super::presence::Presence;
+use super::progress::{Event, Progress};
 use crate::head::FileRow;
 use crate::mirrors::{Mirror, WritePlace};
 use crate::read;
@@ -29,6 +31,9 @@ const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// How long taking a lock may last: to watch one until it is old takes 35 s, and a mirror may be slow to answer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
+
+/// After how long it is said that a lock is waited for.
+const LOCK_SILENCE: Duration = Duration::from_secs(3);
 
 /// Mirrors that may be held one after the other before it is clear that a publisher is at work on all of them.
 const HELD_MAX: usize = 3;
@@ -173,9 +178,17 @@ impl OpenMirror {
         self.config.jobs.map_or(self.store.jobs(), |jobs| jobs as usize)
     }
 
-    async fn take_lock(&mut self, host: &Arc<dyn Host>) -> Result<(), Error> {
+    async fn take_lock(&mut self, host: &Arc<dyn Host>, progress: &dyn Progress) -> Result<(), Error> {
         let store = Arc::clone(&self.unguarded) as Arc<dyn Store>;
-        let taken = timeout(LOCK_PATIENCE, lock::lock(&store, host)).await;
+        let mut taking = pin!(timeout(LOCK_PATIENCE, lock::lock(&store, host)));
+        let taken = tokio::select! {
+            taken = &mut taking => taken,
+            () = tokio::time::sleep(LOCK_SILENCE) => {
+                let text = format!("mirror {}: is it locked by another publisher, or by one that died? waiting", self.name());
+                progress.event(Event::Step(&text));
+                taking.await
+            }
+        };
         let lock = taken.unwrap_or_else(|_| {
             let why = format!("it could not be locked within {} s", LOCK_PATIENCE.as_secs());
             Err(StoreError::whole(store.location(), StoreErrorKind::Unreachable, why))
@@ -185,8 +198,8 @@ impl OpenMirror {
         Ok(())
     }
 
-    async fn lock_or_fail(&mut self, host: &Arc<dyn Host>) {
-        if let Err(e) = self.take_lock(host).await {
+    async fn lock_or_fail(&mut self, host: &Arc<dyn Host>, progress: &dyn Progress) {
+        if let Err(e) = self.take_lock(host, progress).await {
             self.fail(e);
         }
     }
@@ -225,14 +238,14 @@ pub async fn readers(work: &Work) -> Result<Vec<Arc<dyn Fetch>>, Error> {
 ///
 /// # Errors
 /// Another publisher is at work: then none stays locked.
-pub async fn lock_all(mirrors: &mut [OpenMirror], host: &Arc<dyn Host>) -> Result<(), Error> {
+pub async fn lock_all(mirrors: &mut [OpenMirror], host: &Arc<dyn Host>, progress: &dyn Progress) -> Result<(), Error> {
     let mut held = Vec::new();
     let mut is_free = false;
     for (i, mirror) in mirrors.iter_mut().enumerate().filter(|(_, mirror)| mirror.is_up()) {
-        let mut taken = mirror.take_lock(host).await;
+        let mut taken = mirror.take_lock(host, progress).await;
         if taken.as_ref().is_err_and(is_held) && held.is_empty() {
             tokio::time::sleep(SECOND_LOOK).await;
-            taken = mirror.take_lock(host).await;
+            taken = mirror.take_lock(host, progress).await;
         }
         match taken {
             Ok(()) => is_free = true,
@@ -246,7 +259,8 @@ pub async fn lock_all(mirrors: &mut [OpenMirror], host: &Arc<dyn Host>) -> Resul
     if !is_free && let Some((_, e)) = held.into_iter().next() {
         return Err(e.hint("wait for it to end and run the same command again"));
     }
-    join_all(mirrors.iter_mut().filter(|m| m.is_up() && m.lock.is_none()).map(|m| m.lock_or_fail(host))).await;
+    join_all(mirrors.iter_mut().filter(|m| m.is_up() && m.lock.is_none()).map(|m| m.lock_or_fail(host, progress)))
+        .await;
     Ok(())
 }
 

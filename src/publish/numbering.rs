@@ -114,7 +114,7 @@ impl Session<'_> {
                     format!("there is {location}/{}", RepoPath::index(name, *version, digest))
                 }
                 (_, Some((version, _))) => {
-                    format!("version {version} of {name} was published from this machine to {location}")
+                    format!("version {version} of {name} was published from this machine, also to {location} before")
                 }
                 _ => continue,
             };

@@ -104,6 +104,8 @@ pub struct MirrorReport {
     pub current: bool,
     /// Why it has not.
     pub why: Option<String>,
+    /// What to do about that.
+    pub hint: Option<String>,
     /// Blocks sent, or to be sent.
     pub objects: u64,
     /// Their bytes.
@@ -174,6 +176,7 @@ impl MirrorReport {
             write: mirror.config.write.to_string(),
             current: mirror.is_up(),
             why: mirror.failed.as_ref().map(|f| f.why.clone()),
+            hint: mirror.failed.as_ref().and_then(|f| f.advice.clone()),
             objects: sent.objects,
             bytes: sent.bytes,
             files: files.objects,

@@ -101,7 +101,7 @@ impl Repository {
 
     async fn enter(&mut self, look: &Look) -> Result<(), Error> {
         if !self.work.dry_run {
-            mirror::lock_all(&mut self.mirrors, &self.work.host).await?;
+            mirror::lock_all(&mut self.mirrors, &self.work.host, &*self.watch.progress).await?;
         }
         self.look(look).await?;
         self.all_failed().map_or(Ok(()), Err)

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::trust::Accepted;
 use crate::digest::Sha256;
 use crate::head::{Head, Trust};
-use crate::index::Index;
+use crate::index::{FILE_MAX_BYTES, Index};
 use crate::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::layout::RepoPath;
 use crate::name::{Name, Version};
@@ -20,8 +21,9 @@ use crate::store::{Fetch, StoreError, StoreErrorKind};
 /// Names that are looked into on one mirror, highest first. More of them lose nothing: a mirror that shows many that are
 /// wrong could as well have shown none.
 const LOOKS_MAX: usize = 8;
-/// The largest index that is read for its number, in bytes.
-const INDEX_MAX_BYTES: u64 = 64 << 20;
+/// Larger indexes are read for their number one at a time, on whatever mirrors they are.
+const LARGE_BYTES: u64 = 64 << 20;
+static LARGE: Semaphore = Semaphore::const_new(1);
 
 /// A number that an index proves, and the digest of that index.
 pub type Witness = (Version, Sha256);
@@ -68,8 +70,14 @@ async fn proves(
             return Ok(None);
         }
     }
-    let Some(file) = there(store.get(path, INDEX_MAX_BYTES).await)? else { return Ok(None) };
-    Ok(digest_of(&file, signature.as_ref(), image, path, version, accepted))
+    let digest = |file: Bytes| digest_of(&file, signature.as_ref(), image, path, version, accepted);
+    match store.get(path, LARGE_BYTES).await {
+        Err(e) if e.kind() == StoreErrorKind::TooLong => {
+            let _turn = LARGE.acquire().await;
+            Ok(there(store.get(path, FILE_MAX_BYTES).await)?.and_then(digest))
+        }
+        file => Ok(there(file)?.and_then(digest)),
+    }
 }
 
 /// The digest of an index file, where it is that of this image and version, and signed so.

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::process::Stdio;
 
-use crate::lab::{Lab, Random, check_mirror, make_ext4, make_tree, skipped};
+use crate::lab::{Lab, Random, check_mirror, code, make_ext4, make_tree, skipped, stderr};
 
 /// A lab with `one.img` and `two.img`: the same tree, built again after a change.
 fn two_images(mirrors: &[&str]) -> Lab {
@@ -101,7 +101,7 @@ fn a_mirror_that_fails_is_left_behind_and_caught_up() {
     fs::rename(lab.path("b/blocks"), lab.path("b-blocks")).unwrap();
     fs::write(lab.path("b/blocks"), "in the way").unwrap();
     let output = lab.run(&["publish", "two.img", "--name", "os", "--to", "mirrors.toml", "--json"]);
-    assert_eq!(crate::lab::code(&output), 6, "{}", crate::lab::stderr(&output));
+    assert_eq!(code(&output), 6, "{}", stderr(&output));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (report["mirrors"][0]["current"].as_bool(), report["mirrors"][1]["current"].as_bool()),
@@ -211,7 +211,7 @@ fn the_stock_minisign_accepts_an_index() {
     minisign.arg("-Vm").arg(lab.path("public").join(index)).arg("-p").arg(lab.path("home/.config/hfl/keys/os.pub"));
     match minisign.output() {
         Err(e) => skipped(&format!("minisign cannot be run: {e}")),
-        Ok(output) => assert!(output.status.success(), "{}", crate::lab::stderr(&output)),
+        Ok(output) => assert!(output.status.success(), "{}", stderr(&output)),
     }
 }
 
@@ -227,11 +227,24 @@ fn a_key_from_the_environment_and_none_at_all() {
     assert!(refused.contains("cannot go on unsigned"), "{refused}");
     let mut command = lab.command(&["publish", "two.img", "--name", "os", "--to", "mirrors.toml"]);
     let output = command.env("HFL_KEY", key.lines().nth(1).unwrap()).output().unwrap();
-    assert_eq!(crate::lab::code(&output), 0, "{}", crate::lab::stderr(&output));
-    let everything = format!("{}{}", String::from_utf8_lossy(&output.stdout), crate::lab::stderr(&output));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let everything = format!("{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
     assert!(!everything.contains(key.lines().nth(1).unwrap()), "the secret is not printed");
 
     lab.ok(&["publish", "one.img", "--name", "open", "--to", "mirrors.toml", "--unsigned", "-q"]);
     assert!(lab.fails(2, &["log", "public/open"]).contains("no key is known"));
     lab.ok(&["log", "public/open", "--unsigned"]);
+}
+
+/// What ends with 6 says why, and what to do; also where nothing but errors is wanted.
+#[test]
+fn a_mirror_left_behind_is_told_even_when_quiet() {
+    let lab = Lab::with_mirrors(&["good", "bad"]);
+    lab.write("os.img", Random(1).bytes(100_000));
+    lab.write("bad", "a file where a directory should be");
+    for arguments in [&["publish", "os.img"][..], &["sync"]] {
+        let output = lab.run(&[arguments, &["--to", "mirrors.toml", "-q"]].concat());
+        assert_eq!(code(&output), 6, "{}", stderr(&output));
+        assert!(stderr(&output).contains("warning: mirror bad was left behind: "), "{}", stderr(&output));
+    }
 }

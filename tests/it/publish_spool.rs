@@ -54,6 +54,24 @@ fn a_full_spool_leaves_the_slow_mirror_behind() {
     assert!(seconds < 20.0, "{seconds} s; the slow mirror needs 32 s");
 }
 
+/// Two that are equally slow do not excuse each other.
+#[test]
+fn a_full_spool_leaves_two_slow_mirrors_behind() {
+    let lab = Lab::new();
+    let slower = "[[mirror]]\nname = \"slower\"\nwrite = \"./slower\"\nrate = 2000000\n";
+    lab.write("mirrors.toml", FAST_AND_SLOW.to_owned() + slower);
+    noise(&lab);
+    let cache = lab.path("home/.cache");
+    let Some(_tmpfs) = Tmpfs::mount(&cache, "8M") else { return };
+    let start = Instant::now();
+    let output = lab.run(&["publish", "noise.img", "--to", "mirrors.toml", "--patience", "2s"]);
+    let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(code(&output), 6, "{said}");
+    assert_eq!(said.matches("it is too slow").count(), 2, "{said}");
+    assert_eq!(check_mirror(&lab.path("fast"), "noise", &lab.trust("noise")), [1]);
+    assert!(start.elapsed().as_secs_f64() < 20.0, "{:?}", start.elapsed());
+}
+
 /// No room on disk at all is no reason to fail: the memory is enough, at the pace of the mirror.
 #[test]
 fn a_single_mirror_is_waited_for_even_without_a_disk() {

@@ -53,6 +53,12 @@ pub fn print_json(report: &impl serde::Serialize) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(report)?))
 }
 
+/// Says on standard error what the user should know.
+pub fn warn(text: &str) {
+    // Nothing can be done about a standard error that cannot be written to.
+    let _ = writeln!(io::stderr(), "hfl: warning: {text}");
+}
+
 /// Says what failed and returns the exit code.
 pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     let (code, advice) = classify(error);

@@ -23,7 +23,8 @@ pub(super) async fn apply(plan: &mut Plan, repository: &Repository) -> Result<()
     let removals = mirrors.filter(|(plan, _)| plan.is_clear).map(|(plan, (mirror, view))| async {
         match remove(plan, mirror, view, &blocks, watch).await {
             Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
-            done => plan.why = done.err().map(|e| e.to_string()),
+            Err(e) => (plan.why, plan.hint) = (Some(e.to_string()), e.advice().map(str::to_owned)),
+            Ok(()) => {}
         }
         Ok(())
     });
@@ -69,7 +70,8 @@ async fn remove_all(
         let path = path.clone();
         async move {
             if watch.cancel.load(Ordering::Relaxed) {
-                return Err(Error::interrupted());
+                let message = "interrupted; what was removed is gone, the rest goes the next time";
+                return Err(Error::new(ErrorKind::Interrupted, message));
             }
             if !mirror.is_certain() {
                 return Err(uncertain(mirror));

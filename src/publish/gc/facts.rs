@@ -37,6 +37,8 @@ pub(super) struct Facts {
     pub retirements: BTreeMap<RepoPath, Retirement>,
     /// Those versions whose grace period is over, by the path of the record; whether a mirror still has the index.
     pub due: BTreeMap<RepoPath, bool>,
+    /// Versions whose grace period is over and whose index cannot be read at the moment, and why.
+    pub unreadable: Vec<String>,
     /// The blocks of all versions that are due, with the bytes of their files.
     pub blocks: HashMap<BlockId, u32>,
     /// Those of these blocks that a verified head names, unless another mirror has a newer one; or a version whose grace
@@ -72,6 +74,7 @@ pub(super) async fn gather(options: &GcOptions, repository: &Repository, retired
         grace_days: options.grace_days,
         retirements: latest.into_iter().map(|(path, found)| (path, found.retirement)).collect(),
         due: BTreeMap::new(),
+        unreadable: Vec::new(),
         blocks: HashMap::new(),
         living_blocks: HashSet::new(),
         living_paths: HashSet::new(),
@@ -222,7 +225,7 @@ impl Facts {
 
     /// Reads the indexes of the versions whose grace period is over, one after the other: many versions share most blocks.
     async fn read_due(&mut self, repository: &Repository) {
-        let (mut due, mut blocks) = (BTreeMap::new(), HashMap::new());
+        let (mut due, mut blocks, mut unreadable) = (BTreeMap::new(), HashMap::new(), Vec::new());
         for (path, retirement) in self.retirements.iter().filter(|(_, r)| self.is_due(r)) {
             match any_index(repository, &retirement.image, &retirement.row).await {
                 Found::Index(index) => {
@@ -231,10 +234,13 @@ impl Facts {
                 }
                 Found::Gone => drop(due.insert(path.clone(), false)),
                 // It may come back: what it named is left for another time.
-                Found::Unreadable(_) => {}
+                Found::Unreadable(why) => {
+                    let (image, version) = (&retirement.image, retirement.row.version);
+                    unreadable.push(format!("the index of {image} {version} cannot be read ({why})"));
+                }
             }
         }
-        (self.due, self.blocks) = (due, blocks);
+        (self.due, self.blocks, self.unreadable) = (due, blocks, unreadable);
     }
 
     /// Whether the grace period of a version is over that no head names any more.

@@ -51,6 +51,8 @@ pub struct MirrorPlan {
     pub removed: u64,
     /// Why nothing was removed there, or why the rest is still there.
     pub why: Option<String>,
+    /// What to do about that.
+    pub hint: Option<String>,
     /// Files, and last the records that name them: as long as one is there, a run that was cut short is done again.
     #[serde(skip)]
     pub(super) files: Vec<RepoPath>,
@@ -128,6 +130,7 @@ fn warnings(facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> Vec<String
     });
     let gone = due.iter().filter(|(path, _)| facts.due.get(**path) == Some(&false));
     let gone = gone.map(|(_, retirement)| format!("no mirror has the index of {}; its blocks stay", name(retirement)));
+    let unreadable = facts.unreadable.iter().map(|why| format!("{why}; its blocks stay for another time"));
     let is_ahead = facts.clock_is_ahead() && facts.grace_days > 0 && !facts.retirements.is_empty();
     let clock = is_ahead.then(|| {
         format!(
@@ -135,13 +138,14 @@ fn warnings(facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> Vec<String
             facts.now, facts.newest_signed
         )
     });
-    refused.chain(gone).chain(clock).collect()
+    refused.chain(gone).chain(unreadable).chain(clock).collect()
 }
 
 fn mirror_plan(mirror: &MirrorFacts, facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> MirrorPlan {
     let mut plan = MirrorPlan {
         name: mirror.name.clone(),
         why: mirror.doubt.as_ref().map(|doubt| doubt.why.clone()),
+        hint: mirror.doubt.as_ref().and_then(|doubt| doubt.advice.clone()),
         is_clear: mirror.doubt.is_none(),
         ..MirrorPlan::default()
     };

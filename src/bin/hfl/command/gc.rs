@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hfl::name::{Name, Version};
 use hfl::publish::{self, GcOptions, GcReport, MirrorPlan, Retired};
 
-use super::publish::write_mirror;
+use super::publish::{tell_behind, write_mirror};
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
 
@@ -74,6 +74,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         exit::print_json(&report)?;
     } else if args.change.output.verbosity() != Verbosity::Quiet {
         exit::print_with(|out| write_report(&report, args.change.dry_run, out))?;
+    } else {
+        report.marked.iter().for_each(|marked| tell_behind(&marked.mirrors));
+        for (mirror, why) in report.swept.mirrors.iter().filter_map(|m| Some((m, m.why.as_ref()?))) {
+            exit::warn(&format!("mirror {} was left alone: {why}", mirror.name));
+        }
     }
     let behind = report.swept.mirrors.iter().any(|m| m.why.is_some())
         || report.marked.iter().flat_map(|m| &m.mirrors).any(|m| !m.current);
@@ -90,7 +95,12 @@ fn write_report(report: &GcReport, dry_run: bool, out: &mut String) -> std::fmt:
         writeln!(out, "nothing to remove")?;
         return swept.mirrors.iter().try_for_each(|mirror| write_removed(mirror, out));
     }
-    let verb = if dry_run { "would remove" } else { "removed" };
+    let is_whole = swept.mirrors.iter().all(|mirror| mirror.why.is_none());
+    let verb = match (dry_run, is_whole) {
+        (true, _) => "would remove",
+        (false, true) => "removed",
+        (false, false) => "removed, where a mirror was not left alone,",
+    };
     writeln!(
         out,
         "{verb} {} blocks, {}, and {} files of {}",
@@ -104,7 +114,8 @@ fn write_report(report: &GcReport, dry_run: bool, out: &mut String) -> std::fmt:
 
 fn write_removed(mirror: &MirrorPlan, out: &mut String) -> std::fmt::Result {
     let why = mirror.why.as_ref().map(|why| format!("; LEFT ALONE: {why}")).unwrap_or_default();
-    writeln!(out, "  mirror  {}: {} objects{why}", mirror.name, count(mirror.removed))
+    writeln!(out, "  mirror  {}: {} objects{why}", mirror.name, count(mirror.removed))?;
+    mirror.hint.iter().try_for_each(|hint| writeln!(out, "          hint: {hint}"))
 }
 
 fn write_marked(marked: &Retired, dry_run: bool, out: &mut String) -> std::fmt::Result {

@@ -30,6 +30,7 @@ use hfl::publish::{Check, Error, ErrorKind, Keyring, Memory, Reader, Work};
 use hfl::read::{OpenOptions, StateDirectory, Warning, given_key, user_directory};
 use hfl::survey::TrustPolicy;
 
+use crate::exit;
 use crate::show::Verbosity;
 
 #[derive(Subcommand)]
@@ -318,7 +319,6 @@ fn warn_of(image: &Name, warnings: &[Warning]) {
             continue;
         }
         told.push(warning.clone());
-        // Nothing can be done about a standard error that cannot be written to.
-        let _ = writeln!(std::io::stderr(), "hfl: warning: {image}: {warning}");
+        exit::warn(&format!("{image}: {warning}"));
     }
 }

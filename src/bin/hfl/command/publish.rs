@@ -185,6 +185,8 @@ pub fn finish(report: &Report, json: bool, quiet: bool) -> anyhow::Result<ExitCo
         exit::print_json(report)?;
     } else if !quiet {
         exit::print_with(|out| write_report(report, out))?;
+    } else {
+        tell_behind(&report.mirrors);
     }
     let behind = report.behind().count();
     Ok(if behind > 0 { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
@@ -283,6 +285,13 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
+/// Says which mirrors were left behind, where no report is printed.
+pub fn tell_behind(mirrors: &[MirrorReport]) {
+    for (mirror, why) in mirrors.iter().filter_map(|m| Some((m, m.why.as_ref()?))) {
+        exit::warn(&format!("mirror {} was left behind: {why}", mirror.name));
+    }
+}
+
 /// A mirror's line of a report.
 pub fn write_mirror(m: &MirrorReport, done: &str, out: &mut String) -> std::fmt::Result {
     write!(out, "  mirror  {}: {done} {} blocks, {}", m.name, count(m.objects), bytes(m.bytes))?;
@@ -290,6 +299,9 @@ pub fn write_mirror(m: &MirrorReport, done: &str, out: &mut String) -> std::fmt:
     match &m.why {
         Some(why) => writeln!(out, "; LEFT BEHIND: {why}")?,
         None => writeln!(out)?,
+    }
+    if let Some(hint) = &m.hint {
+        writeln!(out, "          hint: {hint}")?;
     }
     if m.found > 0 {
         writeln!(out, "          {} blocks were there already", count(m.found))?;

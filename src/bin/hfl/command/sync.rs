@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hfl::name::Name;
 use hfl::publish::{self, Outcome, Report, Watch};
 
-use super::publish::write_mirror;
+use super::publish::{tell_behind, write_mirror};
 use crate::exit;
 use crate::show::{Show, Verbosity};
 
@@ -43,6 +43,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         exit::print_json(&report)?;
     } else if args.change.output.verbosity() != Verbosity::Quiet {
         exit::print_with(|out| report.images.iter().try_for_each(|image| write_report(image, out)))?;
+    } else {
+        report.images.iter().for_each(|image| tell_behind(&image.mirrors));
+        report.skipped.iter().for_each(|(image, why)| exit::warn(&format!("{image} is left alone: {why}")));
     }
     let behind = !report.skipped.is_empty() || report.images.iter().any(|image| image.behind().count() > 0);
     Ok(if behind { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
