@@ -7,6 +7,7 @@ use super::repository::Repository;
 use crate::bridge;
 use crate::head::Trust;
 use crate::name::Name;
+use crate::read::rollback::Refused;
 use crate::read::{OpenOptions, StateDirectory, StateError};
 use crate::survey::VerifiedHead;
 
@@ -20,11 +21,12 @@ pub struct Reader {
 }
 
 impl Repository {
-    /// Judges the newest head of an image by the rules of readers; remembers it, unless nothing is to be written.
+    /// Judges the newest head of an image by the rules of readers; remembers it, unless nothing is to be written. Another
+    /// version under a number that was seen is no reason where it `can_go_on`: the next version ends that.
     ///
     /// # Errors
     /// [`ErrorKind::Unverified`] where readers refuse it.
-    pub(super) async fn accept(&self, image: &Name, newest: &VerifiedHead) -> Result<(), Error> {
+    pub(super) async fn accept(&self, image: &Name, newest: &VerifiedHead, can_go_on: bool) -> Result<(), Error> {
         let Reader { state, allow_rollback } = self.work.reader.clone();
         let trust = newest.key.clone().map_or(Trust::Anyone, Trust::Key);
         let options = OpenOptions::new(image.clone(), trust).state(state).allow_rollback(allow_rollback);
@@ -43,6 +45,7 @@ impl Repository {
                 }
                 Ok(())
             }
+            (Err(StateError::Refused(Refused::Equivocation(_))), _) if can_go_on => Ok(()),
             (Err(StateError::Refused(refused)), options) => {
                 let error = Error::new(ErrorKind::Unverified, format!("{image}: {refused}"));
                 Err(match options.state.filter(|_| refused.is_rollback()) {

@@ -127,11 +127,11 @@ fn refused(repository: &Repository, name: &Name) -> Error {
 async fn one(repository: &mut Repository, name: Name, planned: &mut Planned) -> Result<Report, Error> {
     repository.forgive();
     let newest = repository.newest_head(&name).cloned();
-    if let Some(newest) = &newest {
-        repository.accept(&name, newest).await?;
-    }
-    let trust = newest.and_then(|head| head.key.clone()).map_or(Trust::Anyone, Trust::Key);
+    let trust = newest.as_ref().and_then(|head| head.key.clone()).map_or(Trust::Anyone, Trust::Key);
     let signer = Signer::for_copies(repository.work.keyring.as_ref(), &name, trust);
+    if let Some(newest) = &newest {
+        repository.accept(&name, newest, signer.key.is_some()).await?;
+    }
     let mut session = Session::begin_standing(repository, name, signer).await?;
     let plan = match &session.base.conflict {
         None => session.planner(None, false).plan_standing()?,

@@ -90,9 +90,10 @@ impl Lab {
         Trust::Key(key.parse().expect("a public key"))
     }
 
-    /// Forgets what this lab's machine remembers of what it published, as where its mirrors are put back to an older state.
+    /// Forgets what this lab's machine remembers of what it published and saw, as where its mirrors are put back to an older
+    /// state.
     pub fn forget(&self) {
-        let _ = fs::remove_dir_all(self.path("home/state/hfl/published"));
+        let _ = fs::remove_dir_all(self.path("home/state/hfl"));
     }
 
     /// Files below a directory of the lab, sorted.

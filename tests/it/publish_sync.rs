@@ -192,6 +192,28 @@ fn who_copies_and_checks_keeps_the_rules_of_readers() {
     assert_eq!(done, 0, "{said}");
 }
 
+/// Two machines that could not see each other's mirrors made two versions of one number. Whoever has the key ends that, though
+/// it has seen one of the two.
+#[test]
+fn who_has_the_key_ends_a_split_that_it_has_seen() {
+    let lab = Lab::with_mirrors(&["a", "b"]);
+    two_images(&lab, 60);
+    lab.publish(&["one.img", "--name", "os"]);
+    copy_tree(&lab, "a", "before");
+    lab.publish(&["two.img", "--name", "os", "--label", "first"]);
+    lab.ok(&["sync", "--to", "mirrors.toml"]);
+    fs::remove_dir_all(lab.path("b")).unwrap();
+    fs::rename(lab.path("before"), lab.path("b")).unwrap();
+    lab.write("other.toml", "[[mirror]]\nname = \"b\"\nwrite = \"./b\"\n");
+    let mut elsewhere = lab.command(&["publish", "one.img", "--name", "os", "--force", "--to", "other.toml", "-q"]);
+    assert!(elsewhere.env("XDG_STATE_HOME", lab.path("elsewhere")).status().unwrap().success());
+    assert_eq!(check_mirror(&lab.path("b"), "os", &lab.trust("os")), [2, 1]);
+    lab.ok(&["sync", "--to", "mirrors.toml"]);
+    for mirror in ["a", "b"] {
+        assert_eq!(check_mirror(&lab.path(mirror), "os", &lab.trust("os"))[0], 3, "{mirror}");
+    }
+}
+
 /// A list names an image of which every head was lost.
 #[test]
 fn an_image_without_a_head_is_not_called_absent() {

@@ -93,7 +93,7 @@ impl Run {
         let mut newest = self.roster.newest.clone();
         newest.retain(|_, head| head.key.is_some());
         for (name, newest) in newest {
-            match self.repository.accept(&name, &newest).await {
+            match self.repository.accept(&name, &newest, false).await {
                 Err(e) if e.kind() == ErrorKind::Unverified => drop(self.roster.refused.insert(name, e.to_string())),
                 accepted => accepted?,
             }
