@@ -64,10 +64,19 @@ impl Session<'_> {
         let switched = bridge::in_time(switches, patience, Result::is_ok).await;
         let switching = self.repository.mirrors.iter_mut().enumerate().filter(|(i, _)| behind.contains(i));
         let switched = mirror::settle(switching.map(|(_, mirror)| mirror), switched, patience);
-        for (i, files) in behind.into_iter().zip(switched).filter_map(|(i, files)| Some((i, files?))) {
+        let (mut shown, before) = (Vec::new(), behind.into_iter().zip(switched));
+        for (i, files) in before.filter_map(|(i, files)| Some((i, files?))) {
+            if self.is_behind(plan, i) {
+                shown.push(i);
+            }
             delivered[i].1.merge(files);
             self.show(plan, i);
         }
+        // Caches before the mirrors have their own pace, whatever the user's patience is.
+        let looks = shown.iter().map(|&i| self.look_at_public(plan, &self.mirrors()[i]));
+        let looked = bridge::in_time(looks, SWITCH_PATIENCE, Result::is_ok).await;
+        let shown = self.repository.mirrors.iter_mut().enumerate().filter(|(i, _)| shown.contains(i));
+        mirror::settle(shown.map(|(_, mirror)| mirror), looked, SWITCH_PATIENCE);
         self.settle();
         self.remember(plan);
         let reports = self.mirrors().iter().zip(delivered);
@@ -228,9 +237,6 @@ impl Session<'_> {
         }
         if mirror.is_unfinished() {
             mirror.store.sweep().await?;
-        }
-        if is_behind {
-            self.look_at_public(plan, mirror).await?;
         }
         Ok(files)
     }

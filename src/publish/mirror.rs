@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::StreamExt as _;
+use futures_util::future::{join, join_all, try_join_all};
+use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
 use super::connect::refuse_cache;
 use super::error::{Error, ErrorKind};
 use super::options::Work;
 use super::presence::Presence;
-use super::progress::{Event, Progress};
+use super::progress::{Event, Progress, Silent};
 use crate::head::FileRow;
 use crate::mirrors::{Mirror, WritePlace};
 use crate::read;
@@ -28,6 +30,9 @@ use crate::weaken::{self, Weakness};
 /// How long a publisher that met another one on the first mirror waits before it looks whether the others are free: a
 /// publisher that is at work everywhere has locked them by then.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// How long a mirror may take for its lock until the next one is asked as well.
+const NEXT_AFTER: Duration = Duration::from_secs(5);
 
 /// How long taking a lock may last: to watch one until it is old takes 35 s, and a mirror may be slow to answer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
@@ -184,7 +189,7 @@ impl OpenMirror {
         let taken = tokio::select! {
             taken = &mut taking => taken,
             () = tokio::time::sleep(LOCK_SILENCE) => {
-                let text = format!("mirror {}: is it locked by another publisher, or by one that died? waiting", self.name());
+                let text = format!("mirror {}: it is locked, or slow; a lock that nobody renews is taken over after 35 s", self.name());
                 progress.event(Event::Step(&text));
                 taking.await
             }
@@ -234,34 +239,58 @@ pub async fn readers(work: &Work) -> Result<Vec<Arc<dyn Fetch>>, Error> {
 /// The first one that answers is locked alone: of publishers that meet, that decides. A lock that is held there may be that
 /// of a publisher who is at work on all of them, or that of a mirror that never gives it up. So it is tried once more, and
 /// then the next ones, which a publisher has locked by then, too. Where one is free, it decides, and what is still held then
-/// is left behind.
+/// is left behind. One that takes its time does not keep the next one from deciding.
 ///
 /// # Errors
 /// Another publisher is at work: then none stays locked.
 pub async fn lock_all(mirrors: &mut [OpenMirror], host: &Arc<dyn Host>, progress: &dyn Progress) -> Result<(), Error> {
-    let mut held = Vec::new();
-    let mut is_free = false;
-    for (i, mirror) in mirrors.iter_mut().enumerate().filter(|(_, mirror)| mirror.is_up()) {
-        let mut taken = mirror.take_lock(host, progress).await;
-        if taken.as_ref().is_err_and(is_held) && held.is_empty() {
-            tokio::time::sleep(SECOND_LOOK).await;
-            taken = mirror.take_lock(host, progress).await;
+    let mut next = mirrors.iter_mut().filter(|mirror| mirror.is_up()).peekable();
+    let (mut taking, mut held, mut is_free) = (FuturesUnordered::new(), Vec::new(), false);
+    while !is_free && held.len() < HELD_MAX {
+        match next.next() {
+            Some(mirror) => taking.push(take_twice(mirror, held.is_empty(), host, progress)),
+            None if taking.is_empty() => break,
+            None => {}
         }
-        match taken {
-            Ok(()) => is_free = true,
-            Err(e) if is_held(&e) => held.push((i, e)),
-            Err(e) => mirror.fail(e),
-        }
-        if is_free || held.len() >= HELD_MAX {
-            break;
+        tokio::select! {
+            Some((mirror, taken)) = taking.next() => match taken {
+                Ok(()) => is_free = true,
+                Err(e) if is_held(&e) => held.push((mirror, e)),
+                Err(e) => mirror.fail(e),
+            },
+            () = tokio::time::sleep(NEXT_AFTER), if next.peek().is_some() => {}
         }
     }
-    if !is_free && let Some((_, e)) = held.into_iter().next() {
-        return Err(e.hint("wait for it to end and run the same command again"));
+    if !is_free && !held.is_empty() {
+        let (_, error) = held.swap_remove(0);
+        return Err(error.hint(
+            "wait for it to end and run the same command again; a mirror whose lock never ends can be left out with \
+             `enabled = false`",
+        ));
     }
-    join_all(mirrors.iter_mut().filter(|m| m.is_up() && m.lock.is_none()).map(|m| m.lock_or_fail(host, progress)))
-        .await;
+    let again = held.into_iter().map(|(mirror, _)| mirror);
+    let others = join_all(next.chain(again).map(|mirror| mirror.lock_or_fail(host, progress)));
+    let running = taking.for_each(|(mirror, taken)| {
+        taken.unwrap_or_else(|e| mirror.fail(e));
+        std::future::ready(())
+    });
+    join(others, running).await;
     Ok(())
+}
+
+/// Takes the lock of a mirror, and where that is held and a second look is wanted, once more a little later.
+async fn take_twice<'a>(
+    mirror: &'a mut OpenMirror,
+    second_look: bool,
+    host: &Arc<dyn Host>,
+    progress: &dyn Progress,
+) -> (&'a mut OpenMirror, Result<(), Error>) {
+    let mut taken = mirror.take_lock(host, progress).await;
+    if second_look && taken.as_ref().is_err_and(is_held) {
+        tokio::time::sleep(SECOND_LOOK).await;
+        taken = mirror.take_lock(host, &Silent).await;
+    }
+    (mirror, taken)
 }
 
 /// Whether another publisher was met.

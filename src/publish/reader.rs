@@ -21,14 +21,16 @@ pub struct Reader {
 }
 
 impl Repository {
-    /// Judges the newest head of an image by the rules of readers; remembers it, unless nothing is to be written. Another
-    /// version under a number that was seen is no reason where it `can_go_on`: the next version ends that.
+    /// Judges the newest head of an image by the rules of readers; remembers it, unless nothing is to be written. Where the
+    /// image `can_go_on`, the next version ends what another version under a number that was seen and an expiry mean. Who
+    /// asked for no proof gets none.
     ///
     /// # Errors
     /// [`ErrorKind::Unverified`] where readers refuse it.
     pub(super) async fn accept(&self, image: &Name, newest: &VerifiedHead, can_go_on: bool) -> Result<(), Error> {
         let Reader { state, allow_rollback } = self.work.reader.clone();
-        let trust = newest.key.clone().map_or(Trust::Anyone, Trust::Key);
+        let Some(key) = newest.key.clone() else { return Ok(()) };
+        let trust = Trust::Key(key);
         let options = OpenOptions::new(image.clone(), trust).state(state).allow_rollback(allow_rollback);
         let places =
             self.mirrors.iter().map(|m| m.public.as_ref().map_or(m.store.location(), |p| p.location()).to_owned());
@@ -45,7 +47,12 @@ impl Repository {
                 }
                 Ok(())
             }
-            (Err(StateError::Refused(Refused::Equivocation(_))), _) if can_go_on => Ok(()),
+            (Err(StateError::Refused(refused)), _) if can_go_on && !matches!(refused, Refused::Rollback { .. }) => {
+                self.watch
+                    .progress
+                    .event(Event::Warning(&format!("{image}: {refused}; publishing it again ends that")));
+                Ok(())
+            }
             (Err(StateError::Refused(refused)), options) => {
                 let error = Error::new(ErrorKind::Unverified, format!("{image}: {refused}"));
                 Err(match options.state.filter(|_| refused.is_rollback()) {
@@ -54,7 +61,7 @@ impl Repository {
                          and so does removing {}",
                         state.file(image).display()
                     )),
-                    None => error.hint("check this machine's clock; a new head is made by hfl publish or hfl sync with the key"),
+                    None => error.hint("check this machine's clock; hfl publish makes a new head where the secret key is"),
                 })
             }
             (Err(e), _) => Err(Error::local(e.to_string())),

@@ -48,7 +48,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// The largest lock object that is read.
 const TEXT_MAX_BYTES: u64 = 4096;
 
-/// Takes the lock of `store`, of which `own` is the store's own lock.
+/// Takes the lock of `store`, of which `own` is the store's own lock: released with it, and left held where this fails.
 ///
 /// # Errors
 /// [`StoreErrorKind::Locked`] where a living publisher holds it.
@@ -59,13 +59,8 @@ pub(super) async fn take(
 ) -> Result<Arc<dyn Lock>, StoreError> {
     let me = Holder::me(&**host, if own.is_some() { State::Owned } else { State::Held });
     let claim = Claim { store: Arc::clone(store), host: Arc::clone(host), path: RepoPath::lock(), me, own };
-    match claim.stake().await {
-        Ok(staked) => Ok(Arc::new(Lease::hold(claim, &staked))),
-        Err(e) => {
-            claim.release_own(true).await;
-            Err(e)
-        }
-    }
+    let staked = claim.stake().await?;
+    Ok(Arc::new(Lease::hold(claim, &staked)))
 }
 
 /// A lock that is wanted, or held.
@@ -167,12 +162,6 @@ impl Claim {
             Exclusive::Always => Ok(true),
             Exclusive::Looked => Ok(false),
             Exclusive::Claimed => Ok(self.store.put_new(&self.path, self.me.text()).await? == Put::Exists),
-        }
-    }
-
-    async fn release_own(&self, finished: bool) {
-        if let Some(own) = &self.own {
-            own.release(finished).await;
         }
     }
 
@@ -280,14 +269,19 @@ async fn beat_on(claim: Arc<Claim>, shown: Arc<Mutex<Holder>>, standing: Arc<Sta
 /// Changes the lock object; false where it is another publisher's.
 async fn beat(claim: &Claim, shown: &mut Holder, standing: &Standing) -> Result<bool, StoreError> {
     let (at, new) = (claim.host.boot(), Holder { beat: shown.beat + 1, ..shown.clone() });
-    let swapped = claim.store.swap(&claim.path, Some(&shown.text()), new.text()).await?;
-    if swapped == Swap::Done {
-        *shown = new;
-        standing.shown(at);
-    } else {
-        standing.lost.store(true, Relaxed);
+    let mut stands = Some(new.clone());
+    if claim.store.swap(&claim.path, Some(&shown.text()), new.text()).await? != Swap::Done {
+        // An earlier beat may have got through though it was given up here.
+        stands = claim.look().await?.as_deref().and_then(Holder::parse).filter(|found| found.token == claim.me.token);
     }
-    Ok(swapped == Swap::Done)
+    match stands {
+        Some(stands) => {
+            *shown = stands;
+            standing.shown(at);
+        }
+        None => standing.lost.store(true, Relaxed),
+    }
+    Ok(!standing.lost.load(Relaxed))
 }
 
 #[async_trait]
@@ -308,7 +302,11 @@ impl Lock for Lease {
         }
         let mut shown = self.shown.lock().await;
         if !self.standing.lost.load(Relaxed) && beat(&self.claim, &mut shown, &self.standing).await? {
-            return Ok(());
+            let late = || {
+                let why = format!("renewing its lock takes longer than {} s", CERTAIN.as_secs());
+                StoreError::whole(self.claim.store.location(), StoreErrorKind::Unreachable, why)
+            };
+            return if self.is_certain() { Ok(()) } else { Err(late()) };
         }
         let found = self.claim.look().await.ok().flatten();
         Err(self.claim.locked(found.as_deref().and_then(Holder::parse)))
@@ -319,7 +317,9 @@ impl Lock for Lease {
     async fn release(&self, finished: bool) {
         let _ = timeout(RELEASE_WAIT, self.give_up(finished)).await;
         self.heart.abort();
-        self.claim.release_own(finished).await;
+        if let Some(own) = &self.claim.own {
+            own.release(finished).await;
+        }
     }
 }
 

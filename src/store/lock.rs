@@ -14,19 +14,28 @@ use crate::layout::RepoPath;
 use crate::weaken::{self, Weakness};
 
 /// Locks `store`: with a lock object, and before that with the store's own kind of lock where it has one. The object is seen
-/// by those, too, who reach the same place in another way.
+/// by those, too, who reach the same place in another way; where it cannot be written, the store's own kind does alone.
 ///
 /// # Errors
 /// [`StoreErrorKind::Locked`] where another publisher holds it.
 pub async fn lock(store: &Arc<dyn Store>, host: &Arc<dyn Host>) -> Result<Arc<dyn Lock>, StoreError> {
-    let own = store.own_lock().await?;
-    let is_owner = own.is_some();
-    let lock = lease::take(store, host, own).await?;
-    if is_owner && let Err(e) = store.sweep().await {
-        lock.release(false).await;
-        return Err(e);
+    let Some(own) = store.own_lock().await? else { return lease::take(store, host, None).await };
+    let lock = match lease::take(store, host, Some(Arc::clone(&own))).await {
+        // Room is made by removing, and who may write nothing changes nothing.
+        Err(e) if matches!(e.kind(), StoreErrorKind::Full | StoreErrorKind::Denied) => own,
+        Err(e) => {
+            own.release(true).await;
+            return Err(e);
+        }
+        Ok(lock) => lock,
+    };
+    match store.sweep().await {
+        Err(e) if e.kind() != StoreErrorKind::Denied => {
+            lock.release(false).await;
+            Err(e)
+        }
+        _ => Ok(lock),
     }
-    Ok(lock)
 }
 
 /// A store under a lock: nothing is replaced, switched or deleted at a moment at which it is not certain that the lock is

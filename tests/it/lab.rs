@@ -105,6 +105,24 @@ impl Lab {
     }
 }
 
+/// A small file system that goes with its test.
+pub struct Tmpfs<'a>(&'a Path);
+
+impl<'a> Tmpfs<'a> {
+    pub fn mount(point: &'a Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(point).unwrap();
+        let options = format!("size={size},mode=0755");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(point).output().unwrap();
+        if mounted.status.success() { Some(Self(point)) } else { or_skip(Err("cannot mount a tmpfs".into())) }
+    }
+}
+
+impl Drop for Tmpfs<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0).status();
+    }
+}
+
 pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
 }

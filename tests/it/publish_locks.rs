@@ -1,6 +1,8 @@
 //! Two publishers at one mirror, for each kind of mirror that knows no lock of its own.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
 use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -14,7 +16,7 @@ use hfl::store::host::{Host, ThisHost};
 use tokio::runtime::Runtime;
 
 use crate::kinds::{Kind, blocks, check_store, use_kinds};
-use crate::lab::{Lab, code, full, skipped, stderr, two_images};
+use crate::lab::{Lab, Random, Tmpfs, check_mirror, code, full, skipped, stderr, two_images};
 
 const SPLIT: &str = "fixed:32K";
 
@@ -274,4 +276,46 @@ fn a_directory_and_its_server_show_one_lock() {
     let held = lock().expect("neither is held any more");
     alone.runtime.block_on(held.release(true));
     assert_eq!(alone.versions(), [1]);
+}
+
+/// Removing is what a full disk needs, and its lock must not need room; nor does a run that writes nothing.
+#[test]
+fn a_full_directory_can_be_emptied() {
+    let lab = Lab::with_mirrors(&["full"]);
+    let base = lab.path("full");
+    let Some(_tmpfs) = Tmpfs::mount(&base, "4M") else { return };
+    for seed in 1..=2 {
+        lab.write("os.img", Random(seed).bytes(1 << 20));
+        lab.publish(&["os.img"]);
+    }
+    lab.ok(&["gc", "--to", "mirrors.toml", "--keep", "1", "--more-than-half"]);
+    let filled = fs::write(lab.path("full/other"), vec![1; 8 << 20]).unwrap_err();
+    assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull, "{filled}");
+    lab.ok(&["sync", "--to", "mirrors.toml"]);
+    let before = lab.files("full/blocks").len();
+    lab.ok(&["gc", "--to", "mirrors.toml", "--keep", "1", "--grace-days", "0"]);
+    assert!(lab.files("full/blocks").len() < before);
+    assert!(!lab.path("full/publish.lock").exists());
+}
+
+/// Mirrors that take connections and never answer, before a good one: they are waited for side by side.
+#[test]
+fn mirrors_that_never_answer_are_waited_for_side_by_side() {
+    if !full() {
+        return skipped("waits for two minutes; --full");
+    }
+    let dead: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let table = |(i, dead): (usize, &TcpListener)| {
+        format!("[[mirror]]\nname = \"dead{i}\"\nwrite = \"webdav+http://{}/\"\n", dead.local_addr().unwrap())
+    };
+    let lab = Lab::new();
+    let tables: String = dead.iter().enumerate().map(table).collect();
+    lab.write("mirrors.toml", tables + "[[mirror]]\nname = \"good\"\nwrite = \"./good\"\n");
+    lab.write("os.img", Random(1).bytes(1 << 20));
+    let started = Instant::now();
+    let output = lab.run(&["publish", "os.img", "--to", "mirrors.toml"]);
+    println!("published in {:.0?}", started.elapsed());
+    assert_eq!(code(&output), 6, "{}", stderr(&output));
+    assert!(started.elapsed() < Duration::from_secs(150), "{:?}", started.elapsed());
+    assert_eq!(check_mirror(&lab.path("good"), "os", &lab.trust("os")), [1]);
 }

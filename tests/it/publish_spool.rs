@@ -1,28 +1,8 @@
 //! Where blocks wait for slow mirrors: a spool that is full or fails holds nobody up for long.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
-use crate::lab::{Lab, Random, check_mirror, code, or_skip, stderr};
-
-/// A small file system that goes with its test.
-struct Tmpfs<'a>(&'a Path);
-
-impl<'a> Tmpfs<'a> {
-    fn mount(point: &'a Path, size: &str) -> Option<Self> {
-        std::fs::create_dir_all(point).unwrap();
-        let options = format!("size={size},mode=0755");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(point).output().unwrap();
-        if mounted.status.success() { Some(Self(point)) } else { or_skip(Err("cannot mount a tmpfs".into())) }
-    }
-}
-
-impl Drop for Tmpfs<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0).status();
-    }
-}
+use crate::lab::{Lab, Random, Tmpfs, check_mirror, code, stderr};
 
 /// A mirror that takes all at once, and one that takes 2 MB a second.
 const FAST_AND_SLOW: &str = "[[mirror]]\nname = \"fast\"\nwrite = \"./fast\"\n\

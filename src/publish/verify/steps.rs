@@ -88,11 +88,9 @@ impl Run {
         Ok(())
     }
 
-    /// Judges the newest heads that a key vouches for by the rules of readers.
+    /// Judges the newest heads by the rules of readers.
     async fn judge_newest(&mut self) -> Result<(), Error> {
-        let mut newest = self.roster.newest.clone();
-        newest.retain(|_, head| head.key.is_some());
-        for (name, newest) in newest {
+        for (name, newest) in self.roster.newest.clone() {
             match self.repository.accept(&name, &newest, false).await {
                 Err(e) if e.kind() == ErrorKind::Unverified => drop(self.roster.refused.insert(name, e.to_string())),
                 accepted => accepted?,

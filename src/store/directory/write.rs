@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::medium::Medium;
 use super::{Inner, TEMPORARY};
-use crate::layout::RepoPath;
+use crate::layout::{Kind, RepoPath};
 use crate::store::arrival::all_arrived;
 use crate::store::caller::Caller;
 use crate::store::{Put, StoreError, StoreErrorKind, Swap};
@@ -38,16 +38,19 @@ impl Inner {
         })
     }
 
-    /// Replaces a file that must survive a power cut at once: the head.
+    /// Replaces a file that must survive a power cut at once: the head. A lock need not, and must not wait for a slow disk.
     pub(super) fn replace(&self, path: &RepoPath, bytes: &[u8], caller: &Caller) -> Result<(), StoreError> {
         self.write(path, bytes, |from, to| {
             if let Some(mode) = fs::symlink_metadata(to).ok().filter(fs::Metadata::is_file).map(|meta| meta.mode()) {
                 fs::set_permissions(from, fs::Permissions::from_mode(mode & 0o777))?;
             }
-            File::open(from)?.sync_all()?;
+            let lasts = path.kind() != Kind::Lock;
+            if lasts {
+                File::open(from)?.sync_all()?;
+            }
             still_wanted(caller)?;
             fs::rename(from, to)?;
-            File::open(to.parent().unwrap_or(to))?.sync_all()
+            if lasts { File::open(to.parent().unwrap_or(to))?.sync_all() } else { Ok(()) }
         })
     }
 
