@@ -189,7 +189,8 @@ impl OpenMirror {
         let taken = tokio::select! {
             taken = &mut taking => taken,
             () = tokio::time::sleep(LOCK_SILENCE) => {
-                let text = format!("mirror {}: it is locked, or slow; a lock that nobody renews is taken over after 35 s", self.name());
+                let why = "it is locked, or slow; a lock that nobody renews is taken over after 35 s";
+                let text = format!("mirror {}: {why}", self.name());
                 progress.event(Event::Step(&text));
                 taking.await
             }

@@ -266,22 +266,25 @@ async fn beat_on(claim: Arc<Claim>, shown: Arc<Mutex<Holder>>, standing: Arc<Sta
     }
 }
 
-/// Changes the lock object; false where it is another publisher's.
+/// Changes the lock object; false where it is another publisher's. An earlier beat may have got through though it was given up
+/// here: then the next one follows on that.
 async fn beat(claim: &Claim, shown: &mut Holder, standing: &Standing) -> Result<bool, StoreError> {
-    let (at, new) = (claim.host.boot(), Holder { beat: shown.beat + 1, ..shown.clone() });
-    let mut stands = Some(new.clone());
-    if claim.store.swap(&claim.path, Some(&shown.text()), new.text()).await? != Swap::Done {
-        // An earlier beat may have got through though it was given up here.
-        stands = claim.look().await?.as_deref().and_then(Holder::parse).filter(|found| found.token == claim.me.token);
-    }
-    match stands {
-        Some(stands) => {
-            *shown = stands;
+    loop {
+        let (at, new) = (claim.host.boot(), Holder { beat: shown.beat + 1, ..shown.clone() });
+        if claim.store.swap(&claim.path, Some(&shown.text()), new.text()).await? == Swap::Done {
+            *shown = new;
             standing.shown(at);
+            return Ok(true);
         }
-        None => standing.lost.store(true, Relaxed),
+        let found = claim.look().await?.as_deref().and_then(Holder::parse);
+        match found.filter(|found| found.token == shown.token && found.beat > shown.beat) {
+            Some(earlier) => *shown = earlier,
+            None => {
+                standing.lost.store(true, Relaxed);
+                return Ok(false);
+            }
+        }
     }
-    Ok(!standing.lost.load(Relaxed))
 }
 
 #[async_trait]
@@ -326,5 +329,54 @@ impl Lock for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.heart.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::directory::Directory;
+    use crate::time::Timestamp;
+
+    /// A machine whose clock is set by hand, in seconds.
+    #[derive(Debug, Default)]
+    struct Machine(AtomicU64);
+
+    impl Host for Machine {
+        fn boot(&self) -> Duration {
+            Duration::from_secs(self.0.load(Relaxed))
+        }
+
+        fn now(&self) -> Timestamp {
+            Timestamp::from_unix(0)
+        }
+
+        fn random(&self) -> u64 {
+            7
+        }
+    }
+
+    #[tokio::test]
+    async fn a_beat_whose_answer_was_lost_is_not_another_publishers() {
+        let (home, machine) = (tempfile::tempdir().unwrap(), Arc::new(Machine::default()));
+        let store: Arc<dyn Store> = Arc::new(Directory::new(home.path()));
+        let lock = take(&store, &(Arc::clone(&machine) as Arc<dyn Host>), None).await.unwrap();
+        let file = home.path().join("publish.lock");
+        let change = |from: &str, to: &str| {
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert!(text.contains(from), "{text}");
+            std::fs::write(&file, text.replace(from, to)).unwrap();
+        };
+        change("beat 0", "beat 1");
+        machine.0.store(60, Relaxed);
+        assert!(!lock.is_certain());
+        lock.confirm().await.unwrap();
+        assert!(lock.is_certain());
+        change("beat 2", "beat 2");
+
+        change("token 0", "token 1");
+        machine.0.store(120, Relaxed);
+        assert_eq!(lock.confirm().await.unwrap_err().kind(), StoreErrorKind::Locked);
+        assert!(!lock.is_certain());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::fixture::{Publish, image};
@@ -23,6 +24,17 @@ fn read(mounted: &Mounted, from: usize, original: &[u8]) -> Duration {
     start.elapsed()
 }
 
+/// The image at this URL, with a cache in this directory and little memory.
+fn with_cache(home: &Path, cache: &Path, url: &str) -> Mounted {
+    Mounted::new(home, &["--unsigned", "--memory", "1M", "--cache", cache.to_str().unwrap()], &[url], "test")
+}
+
+/// Has all of the image in the cache.
+fn fill(mounted: Mounted, original: &[u8]) {
+    read(&mounted, 0, original);
+    mounted.end();
+}
+
 #[test]
 fn a_cache_disk_that_is_slower_than_the_network_holds_up_nobody() {
     if cannot_mount() {
@@ -33,14 +45,8 @@ fn a_cache_disk_that_is_slower_than_the_network_holds_up_nobody() {
     Publish::default().write(&base, &original);
     let server = WebServer::new(&base);
     let (filled, point) = (home.path().join("filled"), home.path().join("slow"));
-    let mount = |cache: &std::path::Path| {
-        let arguments = ["--unsigned", "--memory", "1M", "--cache", cache.to_str().unwrap()];
-        Mounted::new(home.path(), &arguments, &[&server.url()], "test")
-    };
-    let first = mount(&filled);
-    read(&first, 0, &original);
-    first.end();
-
+    let mount = |cache: &Path| with_cache(home.path(), cache, &server.url());
+    fill(mount(&filled), &original);
     let disk = Hanging::mount(&filled, &point);
     let mounted = mount(&point);
     // Just below the time after which a disk counts as one that hangs.
@@ -64,14 +70,8 @@ fn a_cache_disk_that_hangs_holds_up_nobody() {
     let blocks = Publish::default().write(&base, &original).blocks().len();
     let (server, asked) = WebServer::noting(&base, Duration::ZERO);
     let (filled, point) = (home.path().join("filled"), home.path().join("hanging"));
-    let mount = |cache: &std::path::Path| {
-        let arguments = ["--unsigned", "--memory", "1M", "--cache", cache.to_str().unwrap()];
-        Mounted::new(home.path(), &arguments, &[&server.url()], "test")
-    };
-    let first = mount(&filled);
-    read(&first, 0, &original);
-    first.end();
-
+    let mount = |cache: &Path| with_cache(home.path(), cache, &server.url());
+    fill(mount(&filled), &original);
     let disk = Hanging::mount(&filled, &point);
     let mounted = mount(&point);
     let _ = asked.take();
