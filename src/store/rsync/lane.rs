@@ -211,6 +211,7 @@ async fn carry<B: Batch>(host: &Host, batch: Vec<Request<B>>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
@@ -242,7 +243,10 @@ mod tests {
     #[tokio::test]
     async fn of_those_who_wait_only_who_still_wants_it_is_carried() {
         let config = RsyncConfig { host: "localhost".into(), path: "/".into(), ..RsyncConfig::default() };
-        let Ok(host) = Host::new(&config) else { return println!("skipped: rsync or ssh is not installed") };
+        let Ok(host) = Host::new(&config) else {
+            let _ = writeln!(std::io::stdout(), "skipped: rsync or ssh is not installed");
+            return;
+        };
         let lane: Arc<Lane<Counted>> = Arc::default();
         let push = |name: &str| lane.push(name.parse().expect("a path"), ()).0;
         let (one, two, three) = (push("one"), push("two"), push("three"));
