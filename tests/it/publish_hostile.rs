@@ -146,7 +146,7 @@ fn the_honest_mirrors_hold_what_they_would_hold_without_the_hostile_one() {
         assert_eq!(run(seed, &runtime(), &sum, true), Ok(()));
         return;
     }
-    let seeds = number("HFL_SEEDS").unwrap_or(if full() { 10_000 } else { 200 });
+    let seeds = number("HFL_SEEDS").unwrap_or(if full() { 10_000 } else { 120 });
     let (next, failed) = (AtomicU64::new(0), Mutex::new(None));
     let work = || {
         let runtime = runtime();
