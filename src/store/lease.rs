@@ -267,9 +267,9 @@ async fn beat_on(claim: Arc<Claim>, shown: Arc<Mutex<Holder>>, standing: Arc<Sta
 }
 
 /// Changes the lock object; false where it is another publisher's. An earlier beat may have got through though it was given up
-/// here: then the next one follows on that.
+/// here: then the next one follows on that; once, as a mirror can show whatever it likes for ever.
 async fn beat(claim: &Claim, shown: &mut Holder, standing: &Standing) -> Result<bool, StoreError> {
-    loop {
+    for _ in 0..2 {
         let (at, new) = (claim.host.boot(), Holder { beat: shown.beat + 1, ..shown.clone() });
         if claim.store.swap(&claim.path, Some(&shown.text()), new.text()).await? == Swap::Done {
             *shown = new;
@@ -279,12 +279,11 @@ async fn beat(claim: &Claim, shown: &mut Holder, standing: &Standing) -> Result<
         let found = claim.look().await?.as_deref().and_then(Holder::parse);
         match found.filter(|found| found.token == shown.token && found.beat > shown.beat) {
             Some(earlier) => *shown = earlier,
-            None => {
-                standing.lost.store(true, Relaxed);
-                return Ok(false);
-            }
+            None => break,
         }
     }
+    standing.lost.store(true, Relaxed);
+    Ok(false)
 }
 
 #[async_trait]
