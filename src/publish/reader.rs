@@ -8,6 +8,7 @@ use crate::bridge;
 use crate::head::Trust;
 use crate::name::Name;
 use crate::read::rollback::Refused;
+use crate::read::source::place;
 use crate::read::{OpenOptions, StateDirectory, StateError};
 use crate::survey::VerifiedHead;
 
@@ -32,8 +33,7 @@ impl Repository {
         let Some(key) = newest.key.clone() else { return Ok(()) };
         let trust = Trust::Key(key);
         let options = OpenOptions::new(image.clone(), trust).state(state).allow_rollback(allow_rollback);
-        let places =
-            self.mirrors.iter().map(|m| m.public.as_ref().map_or(m.store.location(), |p| p.location()).to_owned());
+        let places = self.mirrors.iter().map(|m| m.public.as_deref().map_or_else(|| place(&*m.store), place));
         let (places, head): (Vec<String>, _) = (places.collect(), newest.head.clone());
         let (now, remember) = (self.work.host.now(), !self.work.dry_run);
         let judge = move || {

@@ -14,6 +14,7 @@ mod serve;
 mod sync;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -312,13 +313,11 @@ fn kept_key(given: Option<&str>, image: &Name) -> anyhow::Result<Option<PublicKe
 
 /// Prints what the user should know of an image that was accepted; once, however often it is opened.
 fn warn_of(image: &Name, warnings: &[Warning]) {
-    static TOLD: Mutex<Vec<Warning>> = Mutex::new(Vec::new());
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    for warning in warnings {
-        if told.contains(warning) {
-            continue;
+    for text in warnings.iter().map(|warning| format!("{image}: {warning}")) {
+        if told.insert(text.clone()) {
+            exit::warn(&text);
         }
-        told.push(warning.clone());
-        exit::warn(&format!("{image}: {warning}"));
     }
 }
