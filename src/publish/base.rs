@@ -13,7 +13,7 @@ use futures_util::stream;
 use super::error::{Error, ErrorKind};
 use super::indexes;
 use super::known::{Known, MirrorSet};
-use super::mirror::OpenMirror;
+use super::mirror::{self, OpenMirror};
 use super::progress::{Event, Progress};
 use super::repository::Repository;
 use crate::digest::Sha256;
@@ -196,10 +196,10 @@ async fn load_all(
     Ok(loaded)
 }
 
-/// The index from the first mirror that has it, and the mirrors that should have had it and have not. Those that do not vouch for it are
-/// asked last: they may have it all the same.
+/// The index from the first mirror that has it, and the mirrors that should have had it and have not. Those that do not vouch
+/// for it are asked last: they may have it all the same.
 pub async fn load(mirrors: &[OpenMirror], vouched: &Vouched) -> (Option<Arc<Index>>, Vec<(usize, ReadError)>) {
-    let others = (0..mirrors.len()).filter(|i| mirrors[*i].is_up() && !vouched.mirrors.contains(*i));
+    let others = mirror::up(mirrors).into_iter().filter(|i| !vouched.mirrors.contains(*i));
     let which = vouched.mirrors.iter().chain(others);
     let mut found = indexes::find(mirrors, which, &vouched.image, &vouched.row).await;
     found.failed.retain(|(mirror, _)| vouched.mirrors.contains(*mirror));

@@ -16,10 +16,7 @@ impl Session<'_> {
     /// Leaves out a directory in which nothing is any more, though this machine published there: its disk is probably not
     /// mounted, and what would be written would lie below the place where it is mounted.
     pub(super) fn leave_unmounted(&mut self, remembered: &Remembered) {
-        if self.repository.work.first {
-            return;
-        }
-        if remembered.published.is_none() {
+        if self.repository.work.first || remembered.published.is_none() {
             return;
         }
         let relative_to = self.repository.work.relative_to.clone();

@@ -62,10 +62,8 @@ impl Session<'_> {
         let patience = self.repository.patience(SWITCH_PATIENCE);
         let switches = behind.iter().map(|&i| self.switch(plan, pages, i));
         let switched = bridge::in_time(switches, patience, Result::is_ok).await;
-        let switching = self.repository.mirrors.iter_mut().enumerate().filter(|(i, _)| behind.contains(i));
-        let switched = mirror::settle(switching.map(|(_, mirror)| mirror), switched, patience);
-        let (mut shown, before) = (Vec::new(), behind.into_iter().zip(switched));
-        for (i, files) in before.filter_map(|(i, files)| Some((i, files?))) {
+        let mut shown = Vec::new();
+        for (i, files) in mirror::settle(&mut self.repository.mirrors, behind, switched, patience) {
             if self.is_behind(plan, i) {
                 shown.push(i);
             }
@@ -75,8 +73,7 @@ impl Session<'_> {
         // Caches before the mirrors have their own pace, whatever the user's patience is.
         let looks = shown.iter().map(|&i| self.look_at_public(plan, &self.mirrors()[i]));
         let looked = bridge::in_time(looks, SWITCH_PATIENCE, Result::is_ok).await;
-        let shown = self.repository.mirrors.iter_mut().enumerate().filter(|(i, _)| shown.contains(i));
-        mirror::settle(shown.map(|(_, mirror)| mirror), looked, SWITCH_PATIENCE);
+        mirror::settle(&mut self.repository.mirrors, shown, looked, SWITCH_PATIENCE);
         self.settle();
         self.remember(plan);
         let reports = self.mirrors().iter().zip(delivered);

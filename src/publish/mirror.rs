@@ -304,18 +304,27 @@ pub async fn unlock_all(mirrors: &mut [OpenMirror]) {
     join_all(mirrors.iter_mut().map(OpenMirror::unlock)).await;
 }
 
-/// What came of work on `mirrors`, of which each had `patience` once the first one was done: one that failed or took longer
-/// takes no further part.
-pub fn settle<'a, T, E: Into<Error>>(
-    mirrors: impl Iterator<Item = &'a mut OpenMirror>,
+/// What came of work on `which` of the mirrors, of which each had `patience` once the first one was done: one that failed or
+/// took longer takes no further part.
+pub fn settle<T, E: Into<Error>>(
+    mirrors: &mut [OpenMirror],
+    which: impl IntoIterator<Item = usize>,
     done: Vec<Option<Result<T, E>>>,
     patience: Duration,
-) -> Vec<Option<T>> {
-    let settle = |(mirror, done): (&mut OpenMirror, Option<Result<T, E>>)| {
-        let done = done.map_or_else(|| Err(lags(mirror, patience)), |done| done.map_err(Into::into));
-        done.map_err(|e| mirror.fail(e)).ok()
-    };
-    mirrors.zip(done).map(settle).collect()
+) -> Vec<(usize, T)> {
+    let mut settled = Vec::new();
+    for (i, done) in which.into_iter().zip(done) {
+        match done.map_or_else(|| Err(lags(&mirrors[i], patience)), |done| done.map_err(Into::into)) {
+            Ok(done) => settled.push((i, done)),
+            Err(e) => mirrors[i].fail(e),
+        }
+    }
+    settled
+}
+
+/// Those of the mirrors that still take part.
+pub fn up(mirrors: &[OpenMirror]) -> Vec<usize> {
+    (0..mirrors.len()).filter(|&i| mirrors[i].is_up()).collect()
 }
 
 /// Why a mirror is left behind that the others have waited for.

@@ -63,8 +63,11 @@ impl Session<'_> {
         });
         let patience = self.repository.patience(HEADS_PATIENCE);
         let found = bridge::in_time(looks, patience, Result::is_ok).await;
-        let found = mirror::settle(self.repository.mirrors.iter_mut(), found, patience);
-        found.into_iter().map(Option::flatten).collect()
+        let mut witnesses = vec![None; found.len()];
+        for (i, found) in mirror::settle(&mut self.repository.mirrors, 0.., found, patience) {
+            witnesses[i] = found;
+        }
+        witnesses
     }
 
     /// Lists the indexes where a head is about to be put though none is there, if that was not done yet.
@@ -87,10 +90,8 @@ impl Session<'_> {
         });
         let patience = self.repository.patience(LISTING_PATIENCE);
         let lists = bridge::in_time(lists, patience, Result::is_ok).await;
-        let listing = self.repository.mirrors.iter_mut().enumerate().filter(|(i, _)| wanted.contains(i));
-        let lists = mirror::settle(listing.map(|(_, mirror)| mirror), lists, patience);
-        for (i, listed) in wanted.into_iter().zip(lists) {
-            self.repository.views[i].inventory.indexes.extend(listed.unwrap_or_default().indexes);
+        for (i, listed) in mirror::settle(&mut self.repository.mirrors, wanted, lists, patience) {
+            self.repository.views[i].inventory.indexes.extend(listed.indexes);
         }
     }
 

@@ -140,11 +140,11 @@ impl Repository {
     /// Reads on every mirror the heads of the images that verify on another one, though its list does not name them.
     async fn look_for_others(&mut self) {
         let names = self.verified_images();
-        let (patience, policy) = (self.patience(HEADS_PATIENCE), &self.policy);
-        let up = self.mirrors.iter().zip(&mut self.views).filter(|(mirror, _)| mirror.is_up());
-        let asked = up.map(|(mirror, view)| view.add_heads(&*mirror.store, &names, policy));
+        let (patience, policy, up) = (self.patience(HEADS_PATIENCE), &self.policy, mirror::up(&self.mirrors));
+        let shown = self.mirrors.iter().zip(&mut self.views).filter(|(mirror, _)| mirror.is_up());
+        let asked = shown.map(|(mirror, view)| view.add_heads(&*mirror.store, &names, policy));
         let asked = bridge::in_time(asked, patience, Result::is_ok).await;
-        mirror::settle(self.mirrors.iter_mut().filter(|mirror| mirror.is_up()), asked, patience);
+        mirror::settle(&mut self.mirrors, up, asked, patience);
     }
 
     /// The images of which some mirror has a verified head.

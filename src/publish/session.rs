@@ -216,7 +216,7 @@ impl<'a> Session<'a> {
 
     /// Relies on no block of a mirror that it does not list with the right size.
     async fn keep_listed(&mut self) {
-        let up: Vec<usize> = (0..self.mirrors().len()).filter(|i| self.mirrors()[*i].is_up()).collect();
+        let up = mirror::up(self.mirrors());
         let (mirrors, known) = (&self.repository.mirrors, &self.base.known);
         let lists = up.iter().map(|&i| async move {
             let listing = Arc::new(BlockListing::of(&*mirrors[i].store).await?);
@@ -226,8 +226,7 @@ impl<'a> Session<'a> {
         });
         let patience = self.repository.patience(LISTING_PATIENCE);
         let lists = bridge::in_time(lists, patience, Result::is_ok).await;
-        let listed = mirror::settle(self.repository.mirrors.iter_mut().filter(|m| m.is_up()), lists, patience);
-        for (i, (listing, wrong)) in up.into_iter().zip(listed).filter_map(|(i, listed)| Some((i, listed?))) {
+        for (i, (listing, wrong)) in mirror::settle(&mut self.repository.mirrors, up, lists, patience) {
             self.repository.mirrors[i].presence = Presence::Listed(listing);
             self.base.known.keep(i, |row| !wrong.contains(&row.id));
         }

@@ -15,7 +15,7 @@ use crate::layout::{Kind, RepoPath};
 use crate::name::{Name, Version};
 use crate::publish::error::{Error, ErrorKind};
 use crate::publish::indexes;
-use crate::publish::mirror::{Failure, OpenMirror};
+use crate::publish::mirror::{self, Failure, OpenMirror};
 use crate::publish::presence;
 use crate::publish::repository::Repository;
 use crate::retirement::Retirement;
@@ -383,8 +383,7 @@ enum Found {
 /// An index from any mirror that has it.
 async fn any_index(repository: &Repository, image: &Name, row: &VersionRow) -> Found {
     let mirrors = &repository.mirrors;
-    let up = (0..mirrors.len()).filter(|&i| mirrors[i].is_up());
-    let found = indexes::find(mirrors, up, image, row).await;
+    let found = indexes::find(mirrors, mirror::up(mirrors), image, row).await;
     if let Some(index) = found.index {
         return Found::Index(Box::new(index));
     }
