@@ -21,7 +21,7 @@ pub mod delta;
 pub mod digest;
 #[cfg(feature = "publish")]
 pub mod elf;
-pub mod format;
+pub mod doc;
 pub mod head;
 pub mod image_list;
 pub mod index;

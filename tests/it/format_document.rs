@@ -12,7 +12,7 @@ use hfl::name::{LABEL_MAX_CHARS, NAME_MAX_BYTES, Name};
 use hfl::profile;
 use hfl::url::URL_MAX_BYTES;
 
-const DOCUMENT: &str = include_str!("../../src/format/format.md");
+const DOCUMENT: &str = include_str!("../../src/doc/format.md");
 
 /// The fenced text that follows `heading`.
 fn fenced(heading: &str) -> &'static str {

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 7] = [
         "delta",
         "digest",
         "elf",
-        "format",
+        "doc",
         "head",
         "image_list",
         "index",
