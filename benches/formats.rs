@@ -5,12 +5,12 @@
 
 use std::hint::black_box;
 
-use hfl::delta::Delta;
-use hfl::digest::{BlockId, Sha256};
-use hfl::index::{BlockRow, Extent, From, Header, Index};
-use hfl::name::Version;
+use hfl::format::delta::Delta;
+use hfl::format::digest::{BlockId, Sha256};
+use hfl::format::index::{BlockRow, Extent, From, Header, Index};
+use hfl::format::name::Version;
+use hfl::format::time::Timestamp;
 use hfl::split::Rule;
-use hfl::time::Timestamp;
 
 /// How often each step is taken; the fastest counts.
 const ROUNDS: usize = 5;

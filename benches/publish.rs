@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use hfl::block::{LEVEL_DEFAULT, Sealer, digests};
+use hfl::format::block::{LEVEL_DEFAULT, Sealer, digests};
 
 const CHUNK: usize = 256 << 10;
 const ROUNDS: usize = 3;

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::disk::Disk;
-use super::error::Error;
 use super::kernel::{self, Kernel};
 use super::miniroot::{self, Parts, Settings};
 use super::modules::{self, Module};
 use super::programs;
-use crate::digest::Sha256;
-use crate::elf;
+use crate::boot::elf;
+use crate::disk::Disk;
+use crate::error::Error;
+use crate::format::digest::Sha256;
 
 /// What is to be made of which image, and with what.
 #[derive(Debug, Clone, Default)]

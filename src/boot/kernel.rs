@@ -3,11 +3,11 @@
 //! Sources: the Linux/x86 boot protocol (the version string of a bzImage), "Booting AArch64 Linux" (the magic number of an
 //! Image), and where Debian, Fedora, Arch and Alpine put their kernels.
 
-use super::error::Error;
-use super::root::Root;
-use super::tree::Kind;
 use super::versions;
-use crate::elf;
+use crate::boot::elf;
+use crate::disk::fs::tree::Kind;
+use crate::disk::root::Root;
+use crate::error::Error;
 
 /// The largest kernel, in bytes: those for POWER are not compressed.
 const KERNEL_MAX_BYTES: u64 = 192 << 20;

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use minijinja::context;
 
-use super::error::Error;
-use crate::name::{Label, Name, Version};
-use crate::template;
-use crate::url::BaseUrl;
+use crate::boot::template;
+use crate::error::Error;
+use crate::format::name::{Label, Name, Version};
+use crate::format::url::BaseUrl;
 
 /// The most mirrors on a kernel's command line: it has limits, and the head names all of them.
 const MIRRORS_SHOWN: usize = 4;

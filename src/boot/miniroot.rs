@@ -16,12 +16,12 @@ use libdeflater::{CompressionLvl, Compressor};
 use minijinja::context;
 
 use super::cpio::Archive;
-use super::error::Error;
 use super::modules::Module;
-use crate::keys::PublicKey;
-use crate::name::{Name, Version};
-use crate::template;
-use crate::url::BaseUrl;
+use crate::boot::template;
+use crate::error::Error;
+use crate::format::keys::PublicKey;
+use crate::format::name::{Name, Version};
+use crate::format::url::BaseUrl;
 
 /// The largest miniroot, in bytes, compressed.
 pub const MINIROOT_MAX_BYTES: usize = 8 << 20;

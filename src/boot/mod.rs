@@ -6,24 +6,19 @@
 
 mod build;
 mod cpio;
-mod disk;
-mod erofs;
-mod error;
-mod ext;
+pub mod elf;
 mod kernel;
 mod loaders;
 mod miniroot;
 mod modules;
 mod programs;
-mod root;
-mod squash;
-mod tree;
+pub mod template;
 mod unpack;
 mod versions;
 mod wanted;
 
+pub use crate::error::Error;
 pub use build::{Built, Ingredients, Options, Summary};
-pub use error::Error;
 pub use kernel::machine;
 pub use loaders::{Entry, Menu, render as render_loaders};
 pub use miniroot::Settings;

@@ -4,11 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::error::Error;
 use super::kernel::Kernel;
-use super::root::Root;
 use super::unpack::{self, MODULE_MAX_BYTES};
 use super::wanted::{CLIENT, FIRST, OVERLAY, READ_ONLY, REQUIRED, REST};
+use crate::disk::root::Root;
+use crate::error::Error;
 
 /// The largest list of modules, in bytes.
 const LIST_MAX_BYTES: u64 = 8 << 20;

@@ -3,8 +3,8 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::error::Error;
-use crate::elf;
+use crate::boot::elf;
+use crate::error::Error;
 
 /// The largest program, in bytes.
 const PROGRAM_MAX_BYTES: u64 = 64 << 20;

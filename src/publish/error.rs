@@ -1,13 +1,12 @@
 //! Why an operation did not do what was asked.
 
-use std::fmt;
-use std::io;
 use std::path::Path;
+use std::{fmt, io};
 
 use crate::boot;
-use crate::read::{ReadError, ReadErrorKind};
+use crate::boot::template::TemplateError;
+use crate::repo::{ReadError, ReadErrorKind};
 use crate::store::{StoreError, StoreErrorKind};
-use crate::template::TemplateError;
 
 /// What went wrong, for the program: each is one exit code of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

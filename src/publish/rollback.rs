@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::base;
-use super::cut::CutImage;
 use super::error::{Error, ErrorKind};
-use super::options::Work;
+use super::pipeline::cut::CutImage;
 use super::progress::Progress;
-use super::report::Report;
+use super::repository::options::Work;
 use super::repository::{Look, Repository, Watch};
-use super::session::{Session, Signer};
 use super::sync::Planned;
-use crate::name::{Label, Name, Version};
-use crate::read::ReadError;
+use super::version::report::Report;
+use super::version::session::{Session, Signer};
+use crate::format::name::{Label, Name, Version};
+use crate::repo::ReadError;
 
 /// Publishes the contents of `version` of image `name` again, as the newest version.
 ///

@@ -3,27 +3,26 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::boot_files::BootFiles;
-use super::congestion::Congestion;
-use super::cut::{self, CutImage};
-use super::deliver;
+use super::artifact::boot_files::BootFiles;
+use super::artifact::profile::Given;
+use super::base::known::{Known, MirrorSet};
 use super::error::Error;
-use super::image::Image;
-use super::input_check;
-use super::known::{Known, MirrorSet};
-use super::options::Options;
-use super::profile::Given;
+use super::pipeline::congestion::Congestion;
+use super::pipeline::cut::{self, CutImage};
+use super::pipeline::image::Image;
+use super::pipeline::remake::Remake;
+use super::pipeline::spool::{Spool, Spooled};
+use super::pipeline::upload::{Job, Uploader};
+use super::pipeline::{deliver, input_check};
 use super::progress::{Event, Progress};
-use super::remake::Remake;
-use super::report::Report;
+use super::repository::options::Options;
 use super::repository::{Look, Repository, Watch};
-use super::session::{Session, Signer, Uploads};
-use super::spool::{Spool, Spooled};
 use super::sync::Planned;
-use super::upload::{Job, Uploader};
-use crate::block::LEVEL_DEFAULT;
-use crate::bridge;
+use super::version::report::Report;
+use super::version::session::{Session, Signer, Uploads};
+use crate::format::block::LEVEL_DEFAULT;
 use crate::split::{Choice, Rule};
+use crate::system::bridge;
 
 /// Publishes an image.
 ///

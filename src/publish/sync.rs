@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use super::error::{Error, ErrorKind};
-use super::options::Work;
 use super::progress::Event;
-use super::report::Report;
+use super::repository::options::Work;
 use super::repository::{Look, Repository, Watch};
-use super::session::{Session, Signer};
-use crate::digest::BlockId;
-use crate::head::Trust;
-use crate::name::Name;
-use crate::survey::{HeadState, Listing, TrustPolicy};
+use super::version::report::Report;
+use super::version::session::{Session, Signer};
+use crate::format::digest::BlockId;
+use crate::format::head::Trust;
+use crate::format::name::Name;
+use crate::repo::survey::{HeadState, Listing, TrustPolicy};
 
 /// Blocks that were said to be sent to mirrors (by their place in mirrors.toml): images share blocks, and each is sent once.
 pub type Planned = HashSet<(usize, BlockId)>;

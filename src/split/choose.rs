@@ -5,9 +5,9 @@
 //! partition table pretends), squashfs, cpio, archives, file systems with smaller blocks or on a partition that begins
 //! in the middle of a page, and the unknown. LVM and LUKS count as aligned: what is in them keeps its place in a page.
 
-use super::partitions::{Partition, partitions};
 use super::rule::Rule;
-use super::superblock::{Found, ReadAt, look};
+use crate::disk::partitions::{Partition, partitions};
+use crate::disk::superblock::{HEAD, ReadAt, Superblock, superblock};
 
 /// The rule that suits an image of `size` bytes, if that is known. `read_at` fills a buffer from an offset in bytes, or
 /// says `false` where it cannot: of a pipe, say, only the first MiB may be there. Fewer than 2,000 small reads, whatever
@@ -29,5 +29,30 @@ fn suits(partition: Partition, read_at: ReadAt) -> Option<Rule> {
         Found::Suits(rule) => Some(rule),
         Found::Unreadable if partition.linux && partition.start.is_multiple_of(4096) => Some(Rule::Pages),
         Found::Unreadable | Found::Nothing => None,
+    }
+}
+
+/// What `--split content` makes of a place in an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Something this rule suits.
+    Suits(Rule),
+    /// Nothing known.
+    Nothing,
+    /// The place cannot be read here.
+    Unreadable,
+}
+
+/// The rule that suits what begins at `start`, in bytes.
+fn look(start: u64, read_at: ReadAt) -> Found {
+    if !read_at(start, &mut [0; HEAD]) {
+        return Found::Unreadable;
+    }
+    match superblock(start, read_at) {
+        None => Found::Nothing,
+        Some(Superblock { unit: Some(unit), .. }) if start.is_multiple_of(4096) && unit.is_multiple_of(4096) => {
+            Found::Suits(Rule::Pages)
+        }
+        Some(_) => Found::Suits(Rule::Bytes),
     }
 }

@@ -5,8 +5,6 @@
 //! no threads, no clock. Invariants: the cuts depend on the bytes alone, not on how they were divided among the calls,
 //! and the state has a constant size (at most 4 MiB for `fixed`, about 2 MiB otherwise) whatever the image's.
 
-pub mod rule;
-
 mod border;
 mod bytes;
 pub mod choice;
@@ -17,17 +15,13 @@ mod gear;
 mod page;
 mod pager;
 mod pages;
-mod partitions;
+pub mod rule;
 mod splitter;
-mod stated;
-pub mod superblock;
 
 pub use rule::{Rule, RuleError};
 
 pub use choice::{Choice, ChoiceError};
 pub use choose::choose;
 pub use pages::count_page_borders;
-pub use partitions::{Partition, partitions};
+
 pub use splitter::{Cut, Span, Splitter};
-pub use stated::{Stated, stated};
-pub use superblock::ReadAt;

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::index::{Split, SplitError};
+use crate::format::index::{Split, SplitError};
 
 /// A rule and its revision: `fixed 262144`, `pages 1`, `bytes 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
 
-use super::{atomic_file, file_lock};
+use crate::system::{atomic_file, file_lock};
 
 const FILE: &str = "CACHEDIR.TAG";
 const TEXT: &str = "\

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 
 /// What went wrong, for the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

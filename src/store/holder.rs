@@ -5,7 +5,7 @@ use std::fs;
 use bytes::Bytes;
 use rustix::process::{Pid, test_kill_process};
 
-use super::host::Host;
+use crate::system::host::Host;
 
 const MAGIC: &str = "HFL-LOCK 1";
 
@@ -125,7 +125,7 @@ fn started(pid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::host::ThisHost;
+    use crate::system::host::ThisHost;
 
     #[test]
     fn a_lock_says_who_holds_it() {

@@ -13,7 +13,8 @@
 //!   longer than [`SETTLE`] to arrive; then the heads, which are replaced only if they still are what they were, decide.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,9 +24,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::holder::{Holder, State};
-use super::host::Host;
 use super::{Exclusive, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
+use crate::system::host::Host;
 
 /// How often a holder shows that it lives.
 const BEAT: Duration = Duration::from_secs(5);
@@ -334,8 +335,8 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::time::Timestamp;
     use crate::store::directory::Directory;
-    use crate::time::Timestamp;
 
     /// A machine whose clock is set by hand, in seconds.
     #[derive(Debug, Default)]

@@ -8,9 +8,9 @@ use std::task::Poll;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::host::Host;
 use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, StoreErrorKind, Swap, lease};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
+use crate::system::host::Host;
 use crate::weaken::{self, Weakness};
 
 /// Locks `store`: with a lock object, and before that with the store's own kind of lock where it has one. The object is seen

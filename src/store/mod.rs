@@ -4,20 +4,16 @@
 //! to; every protocol is one driver behind them, and retry, limits and faults are wrappers around them.
 
 pub mod arrival;
-pub mod atomic_file;
 #[cfg(feature = "publish")]
 mod backoff;
 pub mod cache_mark;
 mod caller;
 pub mod directory;
 mod error;
-pub mod file_lock;
 #[cfg(feature = "ftp")]
 pub mod ftp;
 #[cfg(feature = "publish")]
 mod holder;
-#[cfg(feature = "publish")]
-pub mod host;
 pub mod http;
 #[cfg(feature = "publish")]
 mod lease;
@@ -35,14 +31,13 @@ pub mod s3;
 pub mod sftp;
 #[cfg(feature = "webdav")]
 pub mod webdav;
-pub mod workers;
 
 use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 
 pub use error::{StoreError, StoreErrorKind};
 

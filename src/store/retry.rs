@@ -4,16 +4,17 @@
 //! down, and others wait. One that did gets a minute: a restart, a shortage, a lost connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::host::{Host, chance};
 use super::limit::Pace;
 use super::lock::Guarded;
 use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, StoreErrorKind, Swap, backoff};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
+use crate::system::host::{Host, chance};
 
 /// Failures in a row after which a store that never answered is given up: 0.5 s of waiting.
 const FAILURES_UNKNOWN: u32 = 3;

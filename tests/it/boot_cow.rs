@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use hfl::mount::device::loops::{self, LoopOptions};
+use hfl::client::device::loops::{self, LoopOptions};
 
 use crate::boot_init::Init;
 use crate::lab::{skipped, stderr};

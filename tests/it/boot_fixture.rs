@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use hfl::digest::Sha256;
+use hfl::format::digest::Sha256;
 
 use crate::lab::{Lab, Random};
 

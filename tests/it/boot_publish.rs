@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use hfl::layout::RepoPath;
-use hfl::name::Version;
+use hfl::format::layout::RepoPath;
+use hfl::format::name::Version;
 
 use crate::boot_fixture::{KERNEL, booted_with, make_image, make_programs, make_system, read_miniroot};
 use crate::lab::{Lab, check_mirror};

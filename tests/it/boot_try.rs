@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::emulate::{Relay, Wire};
-use hfl::head::Trust;
-use hfl::layout::RepoPath;
-use hfl::profile::Profile;
-use hfl::read::source::Source;
+use hfl::format::head::Trust;
+use hfl::format::layout::RepoPath;
+use hfl::format::profile::Profile;
+use hfl::qemu::{Relay, Wire};
+use hfl::repo::source::Source;
 use hfl::store::Fetch;
 use serde_json::Value;
 
@@ -144,7 +144,7 @@ async fn the_mirror_of_a_trial_gives_nothing_that_one_mirror_does_wrong() {
     let base = |behaviour: &str| -> Arc<dyn Fetch> {
         format!("{}/test", evil.url(behaviour)).parse::<Source>().unwrap().fetch().unwrap()
     };
-    let opened = hfl::read::open(&[base("good")], &newest(Trust::Anyone)).await.unwrap();
+    let opened = hfl::repo::open(&[base("good")], &newest(Trust::Anyone)).await.unwrap();
     let index = opened.row.index_path(&opened.head.image);
     // A newer version that comes meanwhile is not the one that was opened.
     Publish { version: 2, block_bytes: 256 << 10, ..Publish::default() }.write(home.path(), &image[..512 << 10]);

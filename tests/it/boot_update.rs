@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use hfl::index::Index;
+use hfl::format::index::Index;
 
 use crate::boot_published::{BOOT_WAIT, Published, end, keeping_disk};
 use crate::lab::{or_skip, real_image};

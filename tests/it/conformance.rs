@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hfl::layout::RepoPath;
+use hfl::format::layout::RepoPath;
 use hfl::store::{Exclusive, Put, Store, StoreError, StoreErrorKind, Swap};
 
 use crate::lab::Random;

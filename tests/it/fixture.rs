@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hfl::block::{Sealer, digests};
-use hfl::digest::Sha256;
-use hfl::head::{FileRow, Head, Seal, SealedHead, Trust, VersionRow};
-use hfl::index::{BlockRow, Extent, From, Header, Index};
-use hfl::layout::RepoPath;
-use hfl::name::{Name, Version};
-use hfl::read::OpenOptions;
-use hfl::sign::SecretKey;
+use hfl::format::block::{Sealer, digests};
+use hfl::format::digest::Sha256;
+use hfl::format::head::{FileRow, Head, Seal, SealedHead, Trust, VersionRow};
+use hfl::format::index::{BlockRow, Extent, From, Header, Index};
+use hfl::format::layout::RepoPath;
+use hfl::format::name::{Name, Version};
+use hfl::format::sign::SecretKey;
+use hfl::format::time::Timestamp;
+use hfl::format::url::BaseUrl;
+use hfl::repo::OpenOptions;
 use hfl::split::Rule;
-use hfl::time::Timestamp;
-use hfl::url::BaseUrl;
 
 pub use crate::lab::Random;
 

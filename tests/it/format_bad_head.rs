@@ -1,9 +1,9 @@
 //! Heads that must be refused, each with its message.
 
-use hfl::digest::Sha256;
-use hfl::head::{FileRow, HEAD_MAX_BYTES, Head, Seal, SealedHead, Trust, VersionRow};
-use hfl::name::Version;
-use hfl::url::BaseUrl;
+use hfl::format::digest::Sha256;
+use hfl::format::head::{FileRow, HEAD_MAX_BYTES, Head, Seal, SealedHead, Trust, VersionRow};
+use hfl::format::name::Version;
+use hfl::format::url::BaseUrl;
 
 use crate::format_fixtures::{all_as_expected, edited, golden, golden_text, refusal};
 

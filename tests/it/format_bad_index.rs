@@ -1,8 +1,8 @@
 //! Indexes that must be refused, each with its message.
 
-use hfl::block::digests;
-use hfl::digest::Sha256;
-use hfl::index::{BlockRow, Header, Index};
+use hfl::format::block::digests;
+use hfl::format::digest::Sha256;
+use hfl::format::index::{BlockRow, Header, Index};
 use hfl::split::Rule;
 
 use crate::format_fixtures::{

@@ -1,6 +1,6 @@
 //! mirrors.toml: what is refused, with the line where the text has one.
 
-use hfl::mirrors::{Mirrors, WritePlace};
+use hfl::config::{Mirrors, WritePlace};
 
 use crate::format_fixtures::{all_as_expected, golden_text, refusal};
 

@@ -3,14 +3,14 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use hfl::digest::{BlockId, Sha256};
-use hfl::head::Note;
-use hfl::index::Split;
-use hfl::keys::PublicKey;
-use hfl::name::{Label, Name, Version};
+use hfl::format::digest::{BlockId, Sha256};
+use hfl::format::head::Note;
+use hfl::format::index::Split;
+use hfl::format::keys::PublicKey;
+use hfl::format::name::{Label, Name, Version};
+use hfl::format::time::Timestamp;
+use hfl::format::url::BaseUrl;
 use hfl::split::Rule;
-use hfl::time::Timestamp;
-use hfl::url::BaseUrl;
 
 use crate::format_fixtures::{all_as_expected, golden_text, refusal};
 

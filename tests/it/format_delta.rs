@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use hfl::delta::{Cell, Delta, Tally};
-use hfl::digest::{BlockId, Sha256};
-use hfl::index::{BlockRow, From, Header, Index};
-use hfl::name::Version;
+use hfl::format::delta::{Cell, Delta, Tally};
+use hfl::format::digest::{BlockId, Sha256};
+use hfl::format::index::{BlockRow, From, Header, Index};
+use hfl::format::name::Version;
+use hfl::format::time::Timestamp;
 use hfl::split::Rule;
-use hfl::time::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -3,10 +3,10 @@
 use std::fmt::{Debug, Display};
 use std::path::PathBuf;
 
-use hfl::digest::Sha256;
-use hfl::index::{Extent, From};
-use hfl::keys::PublicKey;
-use hfl::sign::SecretKey;
+use hfl::format::digest::Sha256;
+use hfl::format::index::{Extent, From};
+use hfl::format::keys::PublicKey;
+use hfl::format::sign::SecretKey;
 
 /// Where a golden file lies.
 pub fn golden_path(name: &str) -> PathBuf {

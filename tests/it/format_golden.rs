@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use hfl::block::{Block, Sealer, digests};
-use hfl::head::{Head, Seal, SealedHead, Trust};
-use hfl::index::Index;
-use hfl::keys::Signature;
-use hfl::mirrors::{Mirrors, WritePlace};
-use hfl::name::Version;
+use hfl::config::{Mirrors, WritePlace};
+use hfl::format::block::{Block, Sealer, digests};
+use hfl::format::head::{Head, Seal, SealedHead, Trust};
+use hfl::format::index::Index;
+use hfl::format::keys::Signature;
+use hfl::format::name::Version;
 use hfl::split::Rule;
 
 use crate::format_fixtures::{golden, golden_key, golden_path, golden_secret, golden_text, hole, part};
@@ -89,7 +89,7 @@ fn the_signed_head_reads_and_writes_the_same() {
 fn the_head_leads_to_the_index_and_the_index_to_the_version_before() {
     let head = head("signed.head", &Trust::Key(golden_key()));
     let newest = head.newest();
-    assert_eq!(newest.index_sha256, hfl::digest::Sha256::of(&golden("sample.idx")));
+    assert_eq!(newest.index_sha256, hfl::format::digest::Sha256::of(&golden("sample.idx")));
     assert_eq!(newest.index_path(&head.image).as_str(), "index/debian-ps3/42-b41794066046.idx");
     assert_eq!(index().header().parent, Some(head.versions[1].index_sha256));
 }
@@ -122,7 +122,7 @@ fn the_block_reads_the_same() {
 #[test]
 fn a_signature_made_today_verifies_like_the_golden_one() {
     let (file, key) = (golden("sample.idx"), golden_key());
-    let digest = hfl::digest::Sha256::of(&file);
+    let digest = hfl::format::digest::Sha256::of(&file);
     let comment = format!("hfl index debian-ps3 42 {digest}");
     let old: Signature = golden_text("sample.idx.minisig").parse().expect("the golden signature");
     key.verify(&file, &old, &comment).expect("the golden signature");

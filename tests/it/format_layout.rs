@@ -1,8 +1,8 @@
 //! Every path of a repository, both ways.
 
-use hfl::digest::{BlockId, Sha256};
-use hfl::layout::{BootFile, Kind, RepoPath};
-use hfl::name::{Name, Version};
+use hfl::format::digest::{BlockId, Sha256};
+use hfl::format::layout::{BootFile, Kind, RepoPath};
+use hfl::format::name::{Name, Version};
 use proptest::prelude::*;
 
 use crate::format_fixtures::refusal;

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use hfl::head::SealedHead;
-use hfl::index::Index;
+use hfl::format::head::SealedHead;
+use hfl::format::index::Index;
 
 use crate::format_alloc::peak_bytes;
 use crate::format_fixtures::{edited, edited_index, golden_text, refusal};

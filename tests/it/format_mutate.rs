@@ -2,9 +2,9 @@
 
 use std::cell::Cell;
 
-use hfl::head::{Seal, SealedHead};
-use hfl::index::Index;
-use hfl::mirrors::Mirrors;
+use hfl::config::Mirrors;
+use hfl::format::head::{Seal, SealedHead};
+use hfl::format::index::Index;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
@@ -179,9 +179,9 @@ proptest! {
             let file = [start.as_bytes(), &noise].concat();
             prop_assert!(Index::parse(&file).is_err() && SealedHead::parse(&file).is_err());
         }
-        prop_assert!(text.parse::<hfl::keys::Signature>().is_err() && text.parse::<hfl::keys::PublicKey>().is_err());
-        prop_assert!(hfl::sign::SecretKey::parse(&text, None).is_err());
-        let _ = (text.parse::<hfl::url::BaseUrl>(), text.parse::<hfl::time::Timestamp>(), text.parse::<hfl::split::Rule>());
+        prop_assert!(text.parse::<hfl::format::keys::Signature>().is_err() && text.parse::<hfl::format::keys::PublicKey>().is_err());
+        prop_assert!(hfl::format::sign::SecretKey::parse(&text, None).is_err());
+        let _ = (text.parse::<hfl::format::url::BaseUrl>(), text.parse::<hfl::format::time::Timestamp>(), text.parse::<hfl::split::Rule>());
         let _ = Mirrors::parse(&text);
     }
 }

@@ -3,10 +3,10 @@
 
 use std::fs;
 
-use hfl::head::{Head, SealedHead};
-use hfl::index::Index;
-use hfl::layout::RepoPath;
-use hfl::name::Version;
+use hfl::format::head::{Head, SealedHead};
+use hfl::format::index::Index;
+use hfl::format::layout::RepoPath;
+use hfl::format::name::Version;
 
 use crate::fixture::{Publish, image};
 use crate::format_fixtures::{golden_path, golden_secret, golden_text};
@@ -24,10 +24,10 @@ fn next_year(notes: &[&str]) -> (Lab, Vec<u8>) {
     let lab = Lab::with_mirrors(&["public"]);
     let (base, bytes) = (lab.path("public"), image(IMAGE_BYTES));
     let key = golden_secret();
-    let row = |path: &str, bytes: &[u8]| hfl::head::FileRow {
+    let row = |path: &str, bytes: &[u8]| hfl::format::head::FileRow {
         path: path.parse().unwrap(),
         bytes: bytes.len() as u64,
-        sha256: hfl::digest::Sha256::of(bytes),
+        sha256: hfl::format::digest::Sha256::of(bytes),
     };
     let list = b"HFL-DELTAS 1\n".to_vec();
     let signature = key.sign(&list, "hfl file delta/test/7.list").unwrap();
@@ -36,7 +36,7 @@ fn next_year(notes: &[&str]) -> (Lab, Vec<u8>) {
     let notes = notes.to_vec();
     let published = Publish { key: Some(&key), split: Some(SPLIT), notes, files, ..Publish::default() };
     let file = published.write(&base, &bytes).to_bytes();
-    let digest = hfl::digest::Sha256::of(&file);
+    let digest = hfl::format::digest::Sha256::of(&file);
     let path = RepoPath::index(&"test".parse().unwrap(), Version::FIRST, &digest).signature();
     let signature = key.sign(&file, &format!("hfl index test 1 {digest}")).unwrap();
     lab.write(&format!("public/{path}"), signature.text());

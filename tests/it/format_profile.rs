@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use hfl::digest::{BlockId, Sha256};
-use hfl::index::{BlockRow, Header, Index};
-use hfl::profile::{self, FirstRead, Profile};
+use hfl::format::digest::{BlockId, Sha256};
+use hfl::format::index::{BlockRow, Header, Index};
+use hfl::format::profile::{self, FirstRead, Profile};
+use hfl::format::time::Timestamp;
 use hfl::split::Rule;
-use hfl::time::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -104,8 +104,8 @@ fn new_block_at(index: &Index, offset: u64) -> Option<&BlockRow> {
         offset < end
     })?;
     match extent.from {
-        hfl::index::From::Block { block, .. } => Some(&index.blocks()[block as usize]),
-        hfl::index::From::Hole => None,
+        hfl::format::index::From::Block { block, .. } => Some(&index.blocks()[block as usize]),
+        hfl::format::index::From::Hole => None,
     }
 }
 
@@ -176,7 +176,7 @@ fn the_largest_profile_fits_its_file() {
     let id = |n: u64| BlockId(Sha256::of(&n.to_le_bytes()).0[..20].try_into().unwrap());
     let read = |n| FirstRead { id: id(n), ms: profile::MS_MAX, offset: (1 << 50) - 1 };
     let image = "x".repeat(64).parse().unwrap();
-    let version = hfl::name::Version::new(u32::MAX.into()).unwrap();
+    let version = hfl::format::name::Version::new(u32::MAX.into()).unwrap();
     let mut reads: Vec<FirstRead> = (0..profile::BLOCKS_MAX).map(read).collect();
     let file = Profile::new(image, version, reads.clone()).unwrap().to_bytes();
     println!("{} blocks make {} bytes", profile::BLOCKS_MAX, file.len());
@@ -206,7 +206,7 @@ fn index_of(version: u64, blocks: &[(u8, u32)]) -> Index {
     }
     let size = index.1.iter().map(|extent| extent.bytes).sum();
     let created = Timestamp::from_unix(0);
-    let version = hfl::name::Version::new(version).unwrap();
+    let version = hfl::format::name::Version::new(version).unwrap();
     let header =
         Header { image: "x".parse().unwrap(), version, created, size, split: Rule::Pages.into(), parent: None };
     Index::new(header, index.0, index.1).unwrap()
@@ -233,7 +233,7 @@ fn a_new_version_is_shipped_with_the_given_profile_or_the_one_before() {
     let (old, new) = (index_of(1, &[(1, 100), (2, 100)]), index_of(2, &[(3, 100), (1, 100)]));
     let read = |content: u8, offset| FirstRead { id: BlockId([content; 20]), ms: 0, offset };
     let made = |image: &str, version: u64, reads| {
-        Profile::new(image.parse().unwrap(), hfl::name::Version::new(version).unwrap(), reads).unwrap()
+        Profile::new(image.parse().unwrap(), hfl::format::name::Version::new(version).unwrap(), reads).unwrap()
     };
     let previous = made("x", 1, vec![read(1, 0)]);
     let given = made("x", 2, vec![read(3, 0)]);
@@ -252,18 +252,18 @@ fn a_new_version_is_shipped_with_the_given_profile_or_the_one_before() {
     assert_eq!(shipped(None, Some(&other)), Ok(None));
 
     let (image, version) = (given.image().clone(), given.version());
-    let client = hfl::head::FileRow { path: "client/a".parse().unwrap(), bytes: 1, sha256: Sha256::of(b"") };
+    let client = hfl::format::head::FileRow { path: "client/a".parse().unwrap(), bytes: 1, sha256: Sha256::of(b"") };
     let mut files = vec![client.clone(), previous.to_file().0];
-    hfl::profile::ship::put_row(&mut files, &image, version, given.to_file().0);
+    hfl::format::profile::ship::put_row(&mut files, &image, version, given.to_file().0);
     let again = made("x", 2, vec![read(1, 100)]);
-    hfl::profile::ship::put_row(&mut files, &image, version, again.to_file().0);
+    hfl::format::profile::ship::put_row(&mut files, &image, version, again.to_file().0);
     assert_eq!(files, [client, previous.to_file().0, again.to_file().0], "one for each version, sorted");
 }
 
 #[test]
 fn the_path_of_a_profile_is_its_own() {
-    let (image, version) = ("debian".parse().unwrap(), hfl::name::Version::new(4).unwrap());
-    let is = |path: &str| path.parse::<hfl::layout::RepoPath>().unwrap().is_profile_of(&image, version);
+    let (image, version) = ("debian".parse().unwrap(), hfl::format::name::Version::new(4).unwrap());
+    let is = |path: &str| path.parse::<hfl::format::layout::RepoPath>().unwrap().is_profile_of(&image, version);
     assert!(is("profile/debian/4-0a1b2c3d4e5f.profile"));
     for other in [
         "profile/debian/42-0a1b2c3d4e5f.profile",

@@ -1,12 +1,12 @@
 //! Whatever can be written reads back the same: random indexes as splitters make them, and random heads.
 
-use hfl::digest::{BlockId, Sha256};
-use hfl::head::{FileRow, Head, Note, Seal, SealedHead, Trust, VersionRow};
-use hfl::index::{BlockRow, Extent, From, Header, Index, Split};
-use hfl::layout::RepoPath;
-use hfl::name::{Label, Name, Version};
+use hfl::format::digest::{BlockId, Sha256};
+use hfl::format::head::{FileRow, Head, Note, Seal, SealedHead, Trust, VersionRow};
+use hfl::format::index::{BlockRow, Extent, From, Header, Index, Split};
+use hfl::format::layout::RepoPath;
+use hfl::format::name::{Label, Name, Version};
+use hfl::format::time::Timestamp;
 use hfl::split::Rule;
-use hfl::time::Timestamp;
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -181,7 +181,7 @@ proptest! {
     fn an_index_reads_back_as_it_was_written(index in an_index()) {
         let file = index.to_bytes();
         prop_assert!(file.is_ascii());
-        prop_assert!(file.split(|&b| b == b'\n').all(|line| line.len() <= hfl::index::LINE_MAX_BYTES));
+        prop_assert!(file.split(|&b| b == b'\n').all(|line| line.len() <= hfl::format::index::LINE_MAX_BYTES));
         let read = Index::parse(&file);
         prop_assert_eq!(read.as_ref(), Ok(&index));
         let covered: u64 = index.extents().iter().map(|e| e.bytes).sum();

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use hfl::head::Trust;
-use hfl::layout::RepoPath;
-use hfl::read;
+use hfl::format::head::Trust;
+use hfl::format::layout::RepoPath;
+use hfl::repo;
 use hfl::store::directory::Directory;
-use hfl::store::host::ThisHost;
 use hfl::store::retry::Retried;
 use hfl::store::{Fetch, Store};
+use hfl::system::host::ThisHost;
 use tokio::runtime::Runtime;
 
 use crate::lab::{Lab, skipped};
@@ -196,13 +196,13 @@ pub fn blocks(runtime: &Runtime, store: &Arc<dyn Store>) -> BTreeSet<RepoPath> {
 pub fn check_store(runtime: &Runtime, store: &dyn Fetch, image: &str, trust: &Trust) -> Vec<u32> {
     let image = image.parse().expect("a name");
     runtime.block_on(async {
-        let Some(found) = read::head(store, &image, trust).await.expect("a believed head") else { return Vec::new() };
+        let Some(found) = repo::head(store, &image, trust).await.expect("a believed head") else { return Vec::new() };
         let list = store.get(&RepoPath::images(), MAX).await.expect("a list of images");
         let list = String::from_utf8(list.to_vec()).expect("text");
         assert!(list.lines().any(|line| line == image.as_str()), "the image is listed");
         let mut blocks = BTreeMap::new();
         for row in &found.head.versions {
-            let index = read::index(store, &image, row).await.expect("the index that the head names");
+            let index = repo::index(store, &image, row).await.expect("the index that the head names");
             blocks.extend(index.blocks().iter().map(|block| (block.id, *block)));
             if let Trust::Key(_) = trust {
                 store.get(&row.index_path(&image).signature(), MAX).await.expect("its signature");
@@ -210,9 +210,9 @@ pub fn check_store(runtime: &Runtime, store: &dyn Fetch, image: &str, trust: &Tr
         }
         for file in &found.head.files {
             let bytes = store.get(&file.path, file.bytes).await.expect("a further file");
-            assert_eq!(hfl::digest::Sha256::of(&bytes), file.sha256, "{}", file.path);
+            assert_eq!(hfl::format::digest::Sha256::of(&bytes), file.sha256, "{}", file.path);
         }
-        let check = |row| async move { read::block(store, &row).await.map(|_| ()) };
+        let check = |row| async move { repo::block(store, &row).await.map(|_| ()) };
         let all = stream::iter(blocks.into_values()).map(check).buffer_unordered(AT_ONCE);
         all.try_collect::<()>().await.expect("every block is there and right");
         found.head.versions.iter().map(|row| row.version.number()).collect()

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use hfl::block::Block;
-use hfl::head::{SealedHead, Trust};
-use hfl::index::Index;
-use hfl::layout::RepoPath;
+use hfl::format::block::Block;
+use hfl::format::head::{SealedHead, Trust};
+use hfl::format::index::Index;
+use hfl::format::layout::RepoPath;
 
 /// A directory for one test, with a configuration and a cache of its own.
 pub struct Lab {
@@ -224,7 +224,7 @@ pub fn check_mirror(mirror: &Path, image: &str, trust: &Trust) -> Vec<u32> {
     let mut checked = std::collections::HashSet::new();
     for row in &head.versions {
         let file = fs::read(mirror.join(row.index_path(&image).as_str())).expect("an index");
-        assert_eq!(hfl::digest::Sha256::of(&file), row.index_sha256, "the index that the head names");
+        assert_eq!(hfl::format::digest::Sha256::of(&file), row.index_sha256, "the index that the head names");
         let index = Index::parse(&file).expect("an index");
         for block in index.blocks().iter().filter(|block| checked.insert(block.id)) {
             let file = fs::read(mirror.join(RepoPath::block(&block.id).as_str())).expect("a block");

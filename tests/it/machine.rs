@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hfl::emulate::{POWER_MACHINE, X86_PROCESSOR};
+use hfl::qemu::{POWER_MACHINE, X86_PROCESSOR};
 
 use crate::servers::program;
 

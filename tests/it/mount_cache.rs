@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use hfl::block::Block;
-use hfl::index::Index;
-use hfl::layout::RepoPath;
+use hfl::format::block::Block;
+use hfl::format::index::Index;
+use hfl::format::layout::RepoPath;
 use tempfile::TempDir;
 
 use crate::fixture::{Publish, image};

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use hfl::head::SealedHead;
-use hfl::index::Index;
-use hfl::layout::RepoPath;
-use hfl::profile::{FirstRead, Profile};
+use hfl::format::head::SealedHead;
+use hfl::format::index::Index;
+use hfl::format::layout::RepoPath;
+use hfl::format::profile::{FirstRead, Profile};
 
 use crate::cross;
 use crate::lab::{Lab, check_mirror, code, skipped, stderr, two_images};

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hfl::mount::device::loops;
+use hfl::client::device::loops;
 
 use crate::fixture::{Publish, image};
 use crate::lab::skipped;

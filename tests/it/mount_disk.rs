@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use hfl::block::Block;
-use hfl::index::{BlockRow, Index};
-use hfl::layout::RepoPath;
-use hfl::mount::disk::{DiskCache, DiskStore};
-use hfl::mount::notice::Silent;
-use hfl::read::{BlockSource, Fetched, Mirror, ReadError};
+use hfl::client::notice::Silent;
+use hfl::client::source::disk::{DiskCache, DiskStore};
+use hfl::format::block::Block;
+use hfl::format::index::{BlockRow, Index};
+use hfl::format::layout::RepoPath;
+use hfl::repo::{BlockSource, Fetched, Mirror, ReadError};
 use hfl::store::directory::Directory;
 use tempfile::TempDir;
 

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hfl::head::Trust;
-use hfl::index::Index;
-use hfl::layout::RepoPath;
-use hfl::profile::{FirstRead, Profile};
-use hfl::sign::SecretKey;
+use hfl::format::head::Trust;
+use hfl::format::index::Index;
+use hfl::format::layout::RepoPath;
+use hfl::format::profile::{FirstRead, Profile};
+use hfl::format::sign::SecretKey;
 
 use crate::fixture::{Publish, Random, image};
 use crate::lab::{check_mirror, stderr};

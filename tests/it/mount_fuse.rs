@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hfl::index::Index;
-use hfl::layout::RepoPath;
+use hfl::format::index::Index;
+use hfl::format::layout::RepoPath;
 use tempfile::TempDir;
 
 use crate::fixture::{Publish, Random, image};
@@ -41,7 +41,7 @@ fn uses(index: &Index, block: usize) -> Vec<u64> {
     let mut at = 0;
     let mut uses = Vec::new();
     for extent in index.extents() {
-        if matches!(extent.from, hfl::index::From::Block { block: b, .. } if b as usize == block) {
+        if matches!(extent.from, hfl::format::index::From::Block { block: b, .. } if b as usize == block) {
             uses.push(at);
         }
         at += extent.bytes;

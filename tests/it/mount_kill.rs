@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use hfl::block::Block;
-use hfl::index::Index;
-use hfl::layout::RepoPath;
+use hfl::format::block::Block;
+use hfl::format::index::Index;
+use hfl::format::layout::RepoPath;
 use rustix::process::Signal;
 
 use crate::fixture::{Publish, image};
@@ -21,7 +22,7 @@ const READERS: u64 = 4;
 
 /// The blocks whose files in the cache are whole.
 fn whole(cache: &Path, index: &Index) -> HashSet<String> {
-    let is_whole = |row: &&hfl::index::BlockRow| {
+    let is_whole = |row: &&hfl::format::index::BlockRow| {
         let file = fs::read(cache.join(RepoPath::block(&row.id).as_str()));
         file.is_ok_and(|file| Block::open(row, &file).is_ok())
     };

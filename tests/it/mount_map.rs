@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hfl::block::{Block, digests};
-use hfl::index::{BlockRow, Extent, From, Header, Index};
-use hfl::mount::decoded::{BlockCache, Decoded};
-use hfl::mount::image::Image;
-use hfl::mount::map::{Map, Segment};
-use hfl::read::{BlockSource, ReadError};
+use hfl::client::image::Image;
+use hfl::client::map::{Map, Segment};
+use hfl::client::source::decoded::{BlockCache, Decoded};
+use hfl::format::block::{Block, digests};
+use hfl::format::index::{BlockRow, Extent, From, Header, Index};
+use hfl::repo::{BlockSource, ReadError};
 use hfl::split::Rule;
 use proptest::prelude::*;
 
@@ -81,8 +81,8 @@ impl Model {
     fn map(&self) -> Map {
         let header = Header {
             image: "test".parse().unwrap(),
-            version: hfl::name::Version::FIRST,
-            created: hfl::time::Timestamp::from_unix(0),
+            version: hfl::format::name::Version::FIRST,
+            created: hfl::format::time::Timestamp::from_unix(0),
             size: self.bytes.len() as u64,
             split: Rule::Pages.into(),
             parent: None,

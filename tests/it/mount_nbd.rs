@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use hfl::index::{From, Index};
-use hfl::profile::Profile;
+use hfl::format::index::{From, Index};
+use hfl::format::profile::Profile;
 use tempfile::TempDir;
 
 use crate::fixture::{Publish, Random, image};

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::head::Trust;
-use hfl::mount::disk::DiskStore;
-use hfl::mount::image::Image;
-use hfl::mount::network::{Mode, Pace, State};
-use hfl::mount::notice::{Observer, Silent};
-use hfl::mount::prefetch::Prefetch;
-use hfl::mount::sources::{Readable, Reading, Sources};
-use hfl::read::source::Source;
-use hfl::sign::SecretKey;
+use hfl::client::image::Image;
+use hfl::client::notice::{Observer, Silent};
+use hfl::client::prefetch::Prefetch;
+use hfl::client::source::disk::DiskStore;
+use hfl::client::source::network::{Mode, Pace, State};
+use hfl::client::source::{Readable, Reading, Sources};
+use hfl::format::head::Trust;
+use hfl::format::sign::SecretKey;
+use hfl::repo::source::Source;
 use hfl::store::http::{HttpClient, HttpOptions};
 
 use crate::evil::{Evil, FAULTS, ODDITIES};
@@ -43,7 +43,7 @@ impl Client {
     /// Opens the image `test` of these bases (URLs without the slash).
     async fn open(self, bases: &[String]) -> Readable {
         let sources = sources(bases);
-        let opened = hfl::read::open(sources.stores(), &newest(Trust::Anyone)).await.unwrap();
+        let opened = hfl::repo::open(sources.stores(), &newest(Trust::Anyone)).await.unwrap();
         let Self { mode, pace, memory_bytes, disk } = self;
         let reading = Reading { memory_bytes, disk, parallel: true, mode, pace };
         sources.image(&opened, reading, &(Arc::new(Silent) as Arc<dyn Observer>))
@@ -140,7 +140,7 @@ async fn an_image_opens_as_long_as_one_mirror_is_good() {
         let trust = trust.clone();
         openings.spawn(async move {
             let start = Instant::now();
-            let opened = hfl::read::open(sources(&bases).stores(), &newest(trust)).await;
+            let opened = hfl::repo::open(sources(&bases).stores(), &newest(trust)).await;
             (behaviour, start.elapsed(), opened.map(|opened| opened.row.version.number()).map_err(|e| e.to_string()))
         });
     }
@@ -163,7 +163,7 @@ async fn hosts_have_names() {
     let (local, nowhere) = (format!("http://localhost:{port}"), format!("http://nowhere.invalid:{port}"));
     let readable = Client::default().open(&[nowhere.clone(), local]).await;
     read_all(Arc::new(readable.image), original).await.unwrap();
-    let error = hfl::read::open(sources(&[nowhere]).stores(), &newest(Trust::Anyone)).await;
+    let error = hfl::repo::open(sources(&[nowhere]).stores(), &newest(Trust::Anyone)).await;
     let error = error.unwrap_err().to_string();
     println!("{error}");
     assert!(error.contains("cannot find the host nowhere.invalid") || error.contains("timed out"), "{error}");

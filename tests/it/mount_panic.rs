@@ -3,25 +3,26 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hfl::block::Block;
-use hfl::head::Trust;
-use hfl::index::BlockRow;
-use hfl::mount::coalesce::Coalesce;
-use hfl::mount::decoded::{BlockCache, Decoded};
-use hfl::mount::image::Image;
-use hfl::mount::map::Map;
-use hfl::mount::mounted::{Mount, Mounted};
-use hfl::mount::network::{Mode, Pace};
-use hfl::mount::notice::{Observer, Silent};
-use hfl::mount::point::MountPoint;
-use hfl::mount::sources::{Reading, Sources};
-use hfl::mount::status::Status;
-use hfl::read::source::Source;
-use hfl::read::{BlockSource, Opened, ReadError};
+use hfl::client::image::Image;
+use hfl::client::map::Map;
+use hfl::client::notice::{Observer, Silent};
+use hfl::client::serve::mounted::{Mount, Mounted};
+use hfl::client::serve::point::MountPoint;
+use hfl::client::source::coalesce::Coalesce;
+use hfl::client::source::decoded::{BlockCache, Decoded};
+use hfl::client::source::network::{Mode, Pace};
+use hfl::client::source::{Reading, Sources};
+use hfl::client::status::Status;
+use hfl::format::block::Block;
+use hfl::format::head::Trust;
+use hfl::format::index::BlockRow;
+use hfl::repo::source::Source;
+use hfl::repo::{BlockSource, Opened, ReadError};
 use hfl::store::http::HttpClient;
 use tokio::runtime::Runtime;
 
@@ -73,7 +74,7 @@ impl Lab {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let source: Source = format!("{}/test", home.path().display()).parse().unwrap();
         let sources = Sources::new(HttpClient::new().unwrap(), &[source]);
-        let opened = runtime.block_on(hfl::read::open(sources.stores(), &newest(Trust::Anyone))).unwrap();
+        let opened = runtime.block_on(hfl::repo::open(sources.stores(), &newest(Trust::Anyone))).unwrap();
         let (panics, panicked) = (Arc::new(AtomicBool::new(true)), Arc::default());
         let mut lab = Self {
             runtime,
@@ -198,6 +199,6 @@ fn a_panic_in_a_thread_that_answers_from_memory_is_one_error() {
 }
 
 fn row_of(bytes: &[u8]) -> BlockRow {
-    let (id, sha256) = hfl::block::digests(bytes);
+    let (id, sha256) = hfl::format::block::digests(bytes);
     BlockRow { id, sha256, bytes: bytes.len() as u32, zlib_bytes: 1 }
 }

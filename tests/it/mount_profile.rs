@@ -7,18 +7,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use hfl::head::Trust;
-use hfl::index::Index;
-use hfl::mount::ahead::{Ahead, Room};
-use hfl::mount::image::Image;
-use hfl::mount::map::Map;
-use hfl::mount::network::{Mode, Pace};
-use hfl::mount::notice::{Observer, Silent};
-use hfl::mount::prefetch::Prefetch;
-use hfl::mount::priority::Gate;
-use hfl::mount::record::{FirstReads, Recording};
-use hfl::mount::sources::{Readable, Reading, Sources};
-use hfl::profile::{FirstRead, Profile};
+use hfl::client::image::Image;
+use hfl::client::map::Map;
+use hfl::client::notice::{Observer, Silent};
+use hfl::client::prefetch::Prefetch;
+use hfl::client::prefetch::ahead::{Ahead, Room};
+use hfl::client::prefetch::priority::Gate;
+use hfl::client::prefetch::record::{FirstReads, Recording};
+use hfl::client::source::network::{Mode, Pace};
+use hfl::client::source::{Readable, Reading, Sources};
+use hfl::format::head::Trust;
+use hfl::format::index::Index;
+use hfl::format::profile::{FirstRead, Profile};
 use hfl::store::Fetch as _;
 use hfl::store::http::{Http, HttpClient, HttpOptions};
 
@@ -40,7 +40,7 @@ impl Client {
         let options = HttpOptions { silence_max: Duration::from_secs(5), ..HttpOptions::default() };
         let source = format!("{base}/test").parse().unwrap();
         let sources = Sources::new(HttpClient::with(&options).unwrap(), &[source]);
-        let opened = hfl::read::open(sources.stores(), &newest(Trust::Anyone)).await.unwrap();
+        let opened = hfl::repo::open(sources.stores(), &newest(Trust::Anyone)).await.unwrap();
         let mode = Mode::Soft(Duration::from_secs(60));
         let reading = Reading { memory_bytes, disk: None, parallel, mode, pace: Pace::default() };
         let Readable { image, gate, .. } = sources.image(&opened, reading, &(Arc::new(Silent) as Arc<dyn Observer>));
@@ -68,7 +68,7 @@ impl Client {
 fn starts(index: &Index) -> Vec<u64> {
     let (mut at, mut starts) = (0, Vec::new());
     for extent in index.extents() {
-        if matches!(extent.from, hfl::index::From::Block { block, .. } if block as usize == starts.len()) {
+        if matches!(extent.from, hfl::format::index::From::Block { block, .. } if block as usize == starts.len()) {
             starts.push(at);
         }
         at += extent.bytes;
@@ -273,7 +273,7 @@ async fn bulk(url: &str, index: &Index, order: &[usize]) -> Duration {
     let start = Instant::now();
     let get = |&block: &usize| {
         let (server, row) = (&server, &index.blocks()[block]);
-        let path = hfl::layout::RepoPath::block(&row.id);
+        let path = hfl::format::layout::RepoPath::block(&row.id);
         async move { server.get(&path, row.zlib_bytes.into()).await.unwrap() }
     };
     let gets: Vec<_> = order.iter().map(get).collect();
@@ -387,7 +387,7 @@ fn a_mount_records_what_is_read_and_the_next_one_is_ahead() {
     let arguments = ["--unsigned", "--profile", record.to_str().unwrap()];
     let mounted = Mounted::new(home.path(), &arguments, &[&server.url()], "test");
     let cached = |block: usize| {
-        let path = hfl::layout::RepoPath::block(&index.blocks()[block].id);
+        let path = hfl::format::layout::RepoPath::block(&index.blocks()[block].id);
         home.path().join("cache/hfl").join(path.as_str()).exists()
     };
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -420,7 +420,7 @@ fn the_profile_that_the_head_names_is_used_and_a_false_one_is_not() {
     let server = WebServer::new(&base);
     let (row, file) = profile.to_file();
     let cache = home.path().join("cache/hfl");
-    let cached = |id| cache.join(hfl::layout::RepoPath::block(id).as_str()).exists();
+    let cached = |id| cache.join(hfl::format::layout::RepoPath::block(id).as_str()).exists();
     let all = || profile.reads().iter().all(|read| cached(&read.id));
     let mounted = Mounted::new(home.path(), &["--unsigned"], &[&server.url()], "test");
     let deadline = Instant::now() + Duration::from_secs(20);

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use hfl::mount::lru::Lru;
-use hfl::mount::readahead::Readahead;
+use hfl::client::prefetch::readahead::Readahead;
+use hfl::client::source::lru::Lru;
 use proptest::prelude::*;
 
 use crate::fixture::Random;

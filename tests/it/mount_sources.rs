@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hfl::block::{Block, digests};
-use hfl::head::Trust;
-use hfl::index::BlockRow;
-use hfl::mount::coalesce::Coalesce;
-use hfl::mount::decoded::{BlockCache, Decoded};
-use hfl::mount::network::{Deadline, Mode, Patient};
-use hfl::mount::notice::Silent;
-use hfl::mount::single::OneAtATime;
-use hfl::read::{BlockSource, ReadError, ReadErrorKind};
+use hfl::client::notice::Silent;
+use hfl::client::source::coalesce::Coalesce;
+use hfl::client::source::decoded::{BlockCache, Decoded};
+use hfl::client::source::network::{Deadline, Mode, Patient};
+use hfl::client::source::single::OneAtATime;
+use hfl::format::block::{Block, digests};
+use hfl::format::head::Trust;
+use hfl::format::index::BlockRow;
+use hfl::repo::{BlockSource, ReadError, ReadErrorKind};
 use hfl::store::Fetch;
 use hfl::store::directory::Directory;
 
@@ -196,8 +196,8 @@ async fn the_newest_head_of_several_sources_wins() {
     publish("new", 7);
     std::fs::create_dir(at("none")).unwrap();
     let stores = ["old", "none", "new", "old"].map(|name| Arc::new(Directory::new(at(name))) as Arc<dyn Fetch>);
-    let opened = hfl::read::open(&stores, &newest(Trust::Anyone)).await.unwrap();
+    let opened = hfl::repo::open(&stores, &newest(Trust::Anyone)).await.unwrap();
     assert_eq!(opened.row.version.number(), 7);
-    let none = hfl::read::open(&stores[1..2], &newest(Trust::Anyone)).await;
+    let none = hfl::repo::open(&stores[1..2], &newest(Trust::Anyone)).await;
     assert_eq!(none.unwrap_err().kind(), ReadErrorKind::Missing);
 }

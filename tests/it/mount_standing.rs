@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::mount::network::{Fault, Pace, Roster, Standing, State};
+use hfl::client::source::network::{Fault, Pace, Roster, Standing, State};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -89,13 +89,13 @@ fn mirrors_that_are_near_share_the_work_and_the_others_follow() {
     assert_eq!(roster.order(Instant::now()), [0, 1, 2], "as they were named");
     let seats = [0, 1, 2].map(|at| roster.depart(at));
     let block = || {
-        let row = hfl::index::BlockRow {
-            id: hfl::block::digests(b"x").0,
-            sha256: hfl::block::digests(b"x").1,
+        let row = hfl::format::index::BlockRow {
+            id: hfl::format::block::digests(b"x").0,
+            sha256: hfl::format::block::digests(b"x").1,
             bytes: 1,
             zlib_bytes: 1,
         };
-        Ok(hfl::read::Fetched { block: Arc::new(hfl::block::Block::from_raw(&row, b"x").unwrap()), file: None })
+        Ok(hfl::repo::Fetched { block: Arc::new(hfl::format::block::Block::from_raw(&row, b"x").unwrap()), file: None })
     };
     for (seat, ms) in seats.into_iter().zip([200, 1, 200]) {
         std::thread::sleep(Duration::from_millis(ms));

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hfl::digest::Sha256;
-use hfl::layout::RepoPath;
+use hfl::format::digest::Sha256;
+use hfl::format::layout::RepoPath;
 
 use crate::boot_fixture::elf;
 use crate::lab::{Lab, Random, code, skipped, stderr};

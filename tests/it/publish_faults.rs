@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hfl::head::Trust;
+use hfl::format::head::Trust;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 

@@ -2,14 +2,14 @@
 
 use std::fs;
 
-use hfl::block::{Sealer, digests};
-use hfl::digest::Sha256;
-use hfl::head::{Head, Seal, SealedHead, VersionRow};
-use hfl::index::{BlockRow, Extent, From, Header, Index, trusted_comment};
-use hfl::layout::RepoPath;
-use hfl::name::{LABEL_MAX_CHARS, Version};
-use hfl::sign::SecretKey;
-use hfl::time::Timestamp;
+use hfl::format::block::{Sealer, digests};
+use hfl::format::digest::Sha256;
+use hfl::format::head::{Head, Seal, SealedHead, VersionRow};
+use hfl::format::index::{BlockRow, Extent, From, Header, Index, trusted_comment};
+use hfl::format::layout::RepoPath;
+use hfl::format::name::{LABEL_MAX_CHARS, Version};
+use hfl::format::sign::SecretKey;
+use hfl::format::time::Timestamp;
 
 use crate::lab::{Lab, Random, check_mirror, code, stderr};
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use hfl::sign::SecretKey;
+use hfl::format::sign::SecretKey;
 
 use self::owner::Owner;
 use self::world::{Trees, World};

@@ -6,8 +6,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hfl::head::Trust;
-use hfl::layout::RepoPath;
+use hfl::format::head::Trust;
+use hfl::format::layout::RepoPath;
 use tokio::runtime::Runtime;
 
 use crate::kinds::{Kind, blocks, check_store, objects, reset, use_kinds};

@@ -2,12 +2,13 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hfl::head::Trust;
-use hfl::layout::RepoPath;
+use hfl::format::head::Trust;
+use hfl::format::layout::RepoPath;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 
@@ -241,7 +242,7 @@ fn a_publisher_that_cannot_be_seen_keeps_its_lock() {
     }
     let versions = server.versions(0);
     assert_eq!(versions, if ended.ends_with("second 5\n") { vec![3, 2, 1] } else { vec![4, 3, 2, 1] });
-    let head = server.runtime.block_on(hfl::read::head(&*server.kinds[0].store, &"os".parse().unwrap(), &server.trust));
+    let head = server.runtime.block_on(hfl::repo::head(&*server.kinds[0].store, &"os".parse().unwrap(), &server.trust));
     let head = head.unwrap().unwrap().head;
     let third = head.versions.iter().find(|row| row.version.number() == 3).unwrap();
     assert_eq!(third.size, 1600 << 12, "the first one's");

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use hfl::head::Trust;
-use hfl::layout::RepoPath;
+use hfl::format::head::Trust;
+use hfl::format::layout::RepoPath;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 

@@ -1,18 +1,17 @@
 //! Two publishers at one mirror, for each kind of mirror that knows no lock of its own.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::TcpListener;
 use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use bytes::Bytes;
-use hfl::head::Trust;
-use hfl::layout::RepoPath;
+use hfl::format::head::Trust;
+use hfl::format::layout::RepoPath;
 use hfl::store::StoreErrorKind;
-use hfl::store::host::{Host, ThisHost};
+use hfl::system::host::{Host, ThisHost};
 use tokio::runtime::Runtime;
 
 use crate::kinds::{Kind, blocks, check_store, use_kinds};

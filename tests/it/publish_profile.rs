@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
-use hfl::head::{Head, SealedHead};
-use hfl::index::{From, Index};
-use hfl::name::Version;
-use hfl::profile::{FirstRead, Profile};
+use hfl::format::head::{Head, SealedHead};
+use hfl::format::index::{From, Index};
+use hfl::format::name::Version;
+use hfl::format::profile::{FirstRead, Profile};
 use serde_json::Value;
 
 use crate::lab::{Lab, Random, check_mirror, code, make_ext4, make_tree, stderr};
@@ -39,7 +39,7 @@ fn shipped(lab: &Lab, mirror: &str, version: u64) -> Option<Profile> {
     let head = head(lab, mirror);
     let row = Profile::row_in(&head, Version::new(version).unwrap())?;
     let file = fs::read(lab.path(mirror).join(row.path.as_str())).unwrap();
-    assert_eq!((file.len() as u64, hfl::digest::Sha256::of(&file)), (row.bytes, row.sha256));
+    assert_eq!((file.len() as u64, hfl::format::digest::Sha256::of(&file)), (row.bytes, row.sha256));
     let profile = Profile::parse(&file).unwrap();
     assert_eq!(profile.version().number() as u64, version);
     Some(profile)
@@ -51,7 +51,7 @@ fn profile_at(index: &Index, offsets: impl IntoIterator<Item = u64>) -> Profile 
     Profile::new(index.header().image.clone(), index.header().version, reads.collect()).unwrap()
 }
 
-fn block_at(index: &Index, offset: u64) -> hfl::digest::BlockId {
+fn block_at(index: &Index, offset: u64) -> hfl::format::digest::BlockId {
     let mut end = 0;
     let extent = index.extents().iter().find(|extent| {
         end += extent.bytes;
@@ -171,7 +171,7 @@ fn a_bad_profile_is_refused_before_anything_is_sent() {
     let (before, index) = (lab.files("a"), index(&lab, "a", 1));
     let good = String::from_utf8(profile_at(&index, offsets(&BOOT)).to_bytes()).unwrap();
     let foreign = Profile::new("other".parse().unwrap(), Version::FIRST, Vec::new()).unwrap();
-    let elsewhere = FirstRead { id: hfl::digest::BlockId([7; 20]), ms: 0, offset: 1 << 40 };
+    let elsewhere = FirstRead { id: hfl::format::digest::BlockId([7; 20]), ms: 0, offset: 1 << 40 };
     let nowhere = Profile::new("os".parse().unwrap(), Version::FIRST, vec![elsewhere]).unwrap();
     let bad: [(&str, Vec<u8>, &str); 7] = [
         ("empty", Vec::new(), "expected HFL-PROFILE"),
@@ -275,16 +275,16 @@ fn a_head_that_outgrows_its_limit_drops_the_profiles_of_the_versions_that_go() {
     publish_boot(&lab);
     let mut head = head(&lab, "a");
     let (row, file) = (head.versions[0].clone(), head.files[0].clone());
-    let named = |version: Version| hfl::layout::RepoPath::profile(&head.image, version, &file.sha256);
+    let named = |version: Version| hfl::format::layout::RepoPath::profile(&head.image, version, &file.sha256);
     let versions: Vec<Version> = (1..2000).rev().map(|n| Version::new(n).unwrap()).collect();
-    head.versions = versions.iter().map(|&version| hfl::head::VersionRow { version, ..row.clone() }).collect();
-    head.files = versions.iter().map(|&v| hfl::head::FileRow { path: named(v), ..file.clone() }).collect();
+    head.versions = versions.iter().map(|&version| hfl::format::head::VersionRow { version, ..row.clone() }).collect();
+    head.files = versions.iter().map(|&v| hfl::format::head::FileRow { path: named(v), ..file.clone() }).collect();
     head.files.sort_by(|a, b| a.path.cmp(&b.path));
     head.drop_oldest_beyond_limit();
     println!("{} of 2000 versions with a profile fit", head.versions.len());
     assert!(head.versions.len() > 500 && head.versions.len() == head.files.len());
     assert!(head.versions.iter().all(|row| Profile::row_in(&head, row.version).is_some()));
-    SealedHead::new(head, hfl::head::Seal::Unsigned).unwrap();
+    SealedHead::new(head, hfl::format::head::Seal::Unsigned).unwrap();
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn recorded_at_one_mount_shipped_and_fetched_ahead_by_the_next_client() {
     let home = lab.path("second");
     let mounted = Mounted::new(&home, &["--key", key], &[&server.url()], "os");
     let cached = |block: u64| {
-        let path = hfl::layout::RepoPath::block(&block_at(&new, block << 16));
+        let path = hfl::format::layout::RepoPath::block(&block_at(&new, block << 16));
         home.join("cache/hfl").join(path.as_str()).exists()
     };
     let deadline = Instant::now() + Duration::from_secs(20);

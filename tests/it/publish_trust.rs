@@ -5,16 +5,16 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use hfl::digest::Sha256;
-use hfl::head::{Head, Seal, SealedHead, VersionRow};
-use hfl::layout::RepoPath;
-use hfl::mirrors::Mirrors;
-use hfl::name::Version;
+use hfl::config::Mirrors;
+use hfl::format::digest::Sha256;
+use hfl::format::head::{Head, Seal, SealedHead, VersionRow};
+use hfl::format::layout::RepoPath;
+use hfl::format::name::Version;
+use hfl::format::retirement::Retirement;
+use hfl::format::sign::SecretKey;
+use hfl::format::time::Timestamp;
 use hfl::publish::{GcOptions, Keyring, Silent, Work};
-use hfl::retirement::Retirement;
-use hfl::sign::SecretKey;
-use hfl::store::host::{Host, ThisHost};
-use hfl::time::Timestamp;
+use hfl::system::host::{Host, ThisHost};
 
 use crate::lab::{Lab, Random, check_mirror, code, stderr};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hfl::layout::RepoPath;
+use hfl::format::layout::RepoPath;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 

@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use hfl::layout::RepoPath;
-use hfl::read::{BlockSource as _, Mirror};
+use hfl::format::layout::RepoPath;
+use hfl::repo::{BlockSource as _, Mirror};
 use hfl::store::directory::Directory;
 use hfl::store::{Fetch, Freshness, StoreError, StoreErrorKind};
 

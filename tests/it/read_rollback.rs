@@ -1,12 +1,12 @@
 //! What a client remembers between runs: no way back to an older version, no second truth under one number.
 
-use hfl::digest::Sha256;
-use hfl::head::{Head, Trust, VersionRow};
-use hfl::name::Version;
-use hfl::read::rollback::{Refused, Verdict, VersionHistory};
-use hfl::read::{StateDirectory, StateError};
-use hfl::sign::SecretKey;
-use hfl::time::Timestamp;
+use hfl::format::digest::Sha256;
+use hfl::format::head::{Head, Trust, VersionRow};
+use hfl::format::name::Version;
+use hfl::format::sign::SecretKey;
+use hfl::format::time::Timestamp;
+use hfl::repo::rollback::{Refused, Verdict, VersionHistory};
+use hfl::repo::{StateDirectory, StateError};
 
 fn now() -> Timestamp {
     Timestamp::from_unix(2_000_000)

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hfl::store::atomic_file;
+use hfl::system::atomic_file;
 
 use crate::fixture::{Publish, image};
 use crate::lab::{Lab, code, skipped, stderr};

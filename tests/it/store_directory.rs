@@ -8,10 +8,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfl::layout::RepoPath;
+use hfl::format::layout::RepoPath;
 use hfl::store::directory::Directory;
-use hfl::store::host::{Host, ThisHost};
 use hfl::store::{Exclusive, Fetch as _, Put, Store, StoreErrorKind, Swap};
+use hfl::system::host::{Host, ThisHost};
 
 use crate::conformance;
 use crate::lab::{Lab, Random, code, skipped, stderr};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hfl::layout::RepoPath;
+use hfl::format::layout::RepoPath;
 use hfl::store::rsync::{Rsync, RsyncConfig};
 use hfl::store::{Fetch, Put, Store, StoreErrorKind};
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hfl::layout::RepoPath;
+use hfl::format::layout::RepoPath;
 use hfl::store::s3::S3;
 use hfl::store::{Exclusive, Fetch as _, Put, Store, StoreErrorKind, Swap};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hfl::layout::RepoPath;
+use hfl::format::layout::RepoPath;
 use hfl::store::sftp::{Sftp, SftpConfig};
 use hfl::store::{Fetch as _, Put, Store, StoreErrorKind, Swap};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use hfl::layout::RepoPath;
+use hfl::format::layout::RepoPath;
 use hfl::store::s3::S3;
 use hfl::store::sftp::Sftp;
 use hfl::store::{Put, Store};

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hfl::layout::RepoPath;
-use hfl::mirrors::{Mirrors, Secret};
+use hfl::config::{Mirrors, Secret};
+use hfl::format::layout::RepoPath;
 use hfl::store::webdav::{WebDav, WebDavConfig};
 use hfl::store::{Fetch, Put, Store, StoreErrorKind};
 

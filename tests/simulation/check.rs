@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hfl::block::Block;
-use hfl::digest::Sha256;
-use hfl::head::{Head, SealedHead, Trust};
-use hfl::index::Index;
-use hfl::layout::{Kind, RepoPath};
-use hfl::name::{Name, Version};
-use hfl::retirement::Retirement;
+use hfl::format::block::Block;
+use hfl::format::digest::Sha256;
+use hfl::format::head::{Head, SealedHead, Trust};
+use hfl::format::index::Index;
+use hfl::format::layout::{Kind, RepoPath};
+use hfl::format::name::{Name, Version};
+use hfl::format::retirement::Retirement;
 use tokio::time::Instant;
 
 use crate::world::{Machine, Mirror, Object, World};

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hfl::digest::Sha256;
-use hfl::layout::{Kind, RepoPath};
+use hfl::format::digest::Sha256;
+use hfl::format::layout::{Kind, RepoPath};
 
 use crate::world::{Mirror, Object, Objects, World};
 

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use hfl::block::digests;
-use hfl::head::Trust;
-use hfl::layout::{Kind, RepoPath};
-use hfl::mirrors::Mirrors;
-use hfl::name::{Name, Version};
+use hfl::config::Mirrors;
+use hfl::format::block::digests;
+use hfl::format::head::Trust;
+use hfl::format::layout::{Kind, RepoPath};
+use hfl::format::name::{Name, Version};
+use hfl::format::sign::SecretKey;
 use hfl::publish::{self, Error, GcOptions, Keyring, Memory, Options, Report, Silent, VerifyOptions, Watch, Work};
-use hfl::sign::SecretKey;
+use hfl::repo::survey::TrustPolicy;
 use hfl::split::Choice;
-use hfl::store::host::Host;
-use hfl::survey::TrustPolicy;
+use hfl::system::host::Host;
 use tokio::time::Instant;
 
 use crate::check::Checker;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hfl::layout::{Kind, RepoPath};
+use hfl::format::layout::{Kind, RepoPath};
 use hfl::publish::{Connect, Error};
 use hfl::store::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
 
@@ -47,18 +47,18 @@ pub struct Network(pub Arc<Machine>);
 
 #[async_trait]
 impl Connect for Network {
-    async fn store(&self, config: &hfl::mirrors::Mirror, _: &Path) -> Result<Arc<dyn Store>, Error> {
+    async fn store(&self, config: &hfl::config::Mirror, _: &Path) -> Result<Arc<dyn Store>, Error> {
         Ok(Arc::new(self.reach(config, false)))
     }
 
-    fn public(&self, config: &hfl::mirrors::Mirror) -> Result<Option<Arc<dyn Fetch>>, Error> {
+    fn public(&self, config: &hfl::config::Mirror) -> Result<Option<Arc<dyn Fetch>>, Error> {
         let reached = self.reach(config, true);
         Ok(reached.mirror.is_public.then(|| Arc::new(reached) as Arc<dyn Fetch>))
     }
 }
 
 impl Network {
-    fn reach(&self, config: &hfl::mirrors::Mirror, is_public: bool) -> Reached {
+    fn reach(&self, config: &hfl::config::Mirror, is_public: bool) -> Reached {
         let place: usize = config.name.as_str()[1..].parse().expect("mN");
         let machine = Arc::clone(&self.0);
         let mirror = Arc::clone(&machine.world.mirrors[place]);

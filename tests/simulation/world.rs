@@ -2,14 +2,15 @@
 //! drawn from one seed, on one thread, in virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hfl::layout::RepoPath;
-use hfl::store::host::Host;
-use hfl::time::Timestamp;
+use hfl::format::layout::RepoPath;
+use hfl::format::time::Timestamp;
+use hfl::system::host::Host;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

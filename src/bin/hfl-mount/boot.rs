@@ -4,16 +4,17 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hfl::head::FileRow;
-use hfl::mount::ahead::{Ahead, AheadCounts, Room};
-use hfl::mount::disk::DiskStore;
-use hfl::mount::image::Image;
-use hfl::mount::kept::Kept;
-use hfl::mount::priority::Gate;
-use hfl::mount::record::{FirstReads, Recording};
-use hfl::mount::sources::JOBS;
-use hfl::profile::{FILE_MAX_BYTES, Profile};
-use hfl::read::{self, Opened};
+use hfl::client::image::Image;
+use hfl::client::prefetch::ahead::{Ahead, AheadCounts, Room};
+use hfl::client::prefetch::priority::Gate;
+use hfl::client::prefetch::record::{FirstReads, Recording};
+use hfl::client::source::JOBS;
+use hfl::client::source::disk::DiskStore;
+use hfl::client::state::kept::Kept;
+use hfl::format::head::FileRow;
+use hfl::format::profile::{FILE_MAX_BYTES, Profile};
+use hfl::repo;
+use hfl::repo::Opened;
 use hfl::store::Fetch;
 
 use crate::args::bytes;
@@ -153,7 +154,7 @@ pub async fn kept_profile(opened: &Opened, kept: &Kept) -> Option<Profile> {
 }
 
 async fn read_kept(row: &FileRow, kept: &Kept) -> Option<Profile> {
-    Profile::parse(&read::file(&*kept.store(), row).await.ok()?).ok()
+    Profile::parse(&repo::file(&*kept.store(), row).await.ok()?).ok()
 }
 
 /// The profile that the head names, from the cache or from whoever has it; kept in the cache.
@@ -172,7 +173,7 @@ pub async fn own_profile(
     if found.is_some() {
         return found;
     }
-    let file = match read::file_from(stores, row, max_bytes).await {
+    let file = match repo::file_from(stores, row, max_bytes).await {
         Ok(file) => file,
         Err(why) => {
             log.warn(format_args!("nothing is fetched ahead: {why}"));

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfl::head::Trust;
-use hfl::mount::disk::{CacheError, DiskStore};
-use hfl::mount::kept::Kept;
-use hfl::mount::notice::{Notice, Observer};
-use hfl::read::Opened;
+use hfl::client::notice::{Notice, Observer};
+use hfl::client::source::disk::{CacheError, DiskStore};
+use hfl::client::state::kept::Kept;
+use hfl::format::head::Trust;
+use hfl::repo::Opened;
 use hfl::store::Fetch;
 
 use crate::args::Args;

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use hfl::mount::device::loops::{self, LoopOptions};
-use hfl::mount::device::{DeviceError, mapper};
+use hfl::client::device::loops::{self, LoopOptions};
+use hfl::client::device::{DeviceError, mapper};
 
 use crate::failure::{Failure, LOCAL};
 

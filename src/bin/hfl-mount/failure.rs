@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Display};
 
-use hfl::mount::point::PointError;
-use hfl::read::{ReadError, ReadErrorKind};
+use hfl::client::serve::point::PointError;
+use hfl::repo::{ReadError, ReadErrorKind};
 use hfl::store::StoreErrorKind;
 
 /// Something on this machine.

@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use hfl::mount::disk::{CacheError, DiskStore};
-use hfl::mount::download::{Download, DownloadError};
-use hfl::mount::kept::Kept;
-use hfl::mount::network::Pace;
-use hfl::mount::notice::Observer;
-use hfl::mount::sources::{JOBS, Reading, Sources};
-use hfl::profile::FILE_MAX_BYTES;
-use hfl::read::Opened;
+use hfl::client::download::{Download, DownloadError};
+use hfl::client::notice::Observer;
+use hfl::client::source::disk::{CacheError, DiskStore};
+use hfl::client::source::network::Pace;
+use hfl::client::source::{JOBS, Reading, Sources};
+use hfl::client::state::kept::Kept;
+use hfl::format::profile::FILE_MAX_BYTES;
+use hfl::repo::Opened;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::boot::own_profile;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hfl::mount::notice::{Notice, Observer};
+use hfl::client::notice::{Notice, Observer};
 
 /// The least time between two messages about the same thing.
 const PAUSE: Duration = Duration::from_secs(10);

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Arg, ArgGroup, ArgMatches, CommandFactory as _, FromArgMatches as _, value_parser};
-use hfl::mount::nbd::listen::Listener;
-use hfl::mount::nbd::{Export, Hints};
+use hfl::client::serve::nbd::listen::Listener;
+use hfl::client::serve::nbd::{Export, Hints};
 
 use crate::args::Args;
 use crate::daemon::Daemon;

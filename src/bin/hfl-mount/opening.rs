@@ -4,15 +4,15 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hfl::head::Trust;
-use hfl::mount::kept::Kept;
-use hfl::mount::mirror_list;
-use hfl::mount::network::Mode;
-use hfl::mount::sources::Sources;
-use hfl::read::source::{self, Base, Source};
-use hfl::read::{self, OpenOptions, Opened, StateDirectory, given_key, user_directory};
+use hfl::client::source::network::Mode;
+use hfl::client::source::{Sources, mirror_list};
+use hfl::client::state::kept::Kept;
+use hfl::format::head::Trust;
+use hfl::format::url::BaseUrl;
+use hfl::repo;
+use hfl::repo::source::{self, Base, Source};
+use hfl::repo::{OpenOptions, Opened, StateDirectory, given_key, user_directory};
 use hfl::store::http::{HttpClient, HttpOptions};
-use hfl::url::BaseUrl;
 
 use crate::failure::{Failure, LOCAL, USAGE};
 use crate::log::Log;
@@ -98,7 +98,7 @@ pub async fn open_or_kept(
 pub async fn open(origin: &Origin, sources: &mut Sources, options: &OpenOptions, log: &Log) -> Result<Opened, Failure> {
     let mut pause = Duration::from_millis(250);
     loop {
-        let error = match read::open(sources.stores(), options).await {
+        let error = match repo::open(sources.stores(), options).await {
             Ok(opened) => return Ok(accepted(origin, opened, sources, log)),
             Err(e) => e,
         };

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hfl::mount::network::Mode;
-use hfl::name::Version;
-use hfl::read::source::{Base, Source};
+use hfl::client::source::network::Mode;
+use hfl::format::name::Version;
+use hfl::repo::source::{Base, Source};
 
 use crate::args::bytes;
 use crate::log::Level;

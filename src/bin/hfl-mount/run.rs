@@ -3,30 +3,28 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::mount::disk::DiskStore;
-use hfl::mount::image::Image;
-use hfl::mount::metrics;
-use hfl::mount::mounted::{Mount, Mounted};
-use hfl::mount::network::{Mode, Pace};
-use hfl::mount::notice::Observer;
-use hfl::mount::point::MountPoint;
-use hfl::mount::prefetch::UNDER_WAY_PART;
-use hfl::mount::sources::{Readable, Reading, Sources};
-use hfl::mount::status::Status;
-use hfl::read::Opened;
+use hfl::client::image::Image;
+use hfl::client::notice::Observer;
+use hfl::client::prefetch::UNDER_WAY_PART;
+use hfl::client::serve::metrics;
+use hfl::client::serve::mounted::{Mount, Mounted};
+use hfl::client::serve::point::MountPoint;
+use hfl::client::source::disk::DiskStore;
+use hfl::client::source::network::{Mode, Pace};
+use hfl::client::source::{Readable, Reading, Sources};
+use hfl::client::status::Status;
+use hfl::repo::Opened;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
 use crate::boot::{Booting, Record, kept_profile};
-use crate::cache;
 use crate::daemon::Daemon;
 use crate::failure::{Failure, LOCAL};
 use crate::log::Log;
-use crate::notify;
 use crate::opening::{open_or_kept, options, sources};
 use crate::origin::Origin;
-use crate::root;
+use crate::{cache, notify, root};
 
 /// How long blocks that were just fetched may take to reach the disk cache at the end.
 const SETTLE: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
-use hfl::mount::STATUS_FILE;
+use hfl::client::serve::STATUS_FILE;
 use serde_json::Value;
 
 use crate::failure::{Failure, LOCAL};

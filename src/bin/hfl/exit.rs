@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use hfl::publish::{Error, ErrorKind};
-use hfl::read::{ReadError, ReadErrorKind};
+use hfl::repo::{ReadError, ReadErrorKind};
 use hfl::store::StoreErrorKind;
 
 /// Some mirrors were left behind.

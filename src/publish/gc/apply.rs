@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::plan::{MirrorPlan, Plan};
-use crate::head::HEAD_MAX_BYTES;
-use crate::layout::RepoPath;
+use crate::format::head::HEAD_MAX_BYTES;
+use crate::format::layout::RepoPath;
 use crate::publish::error::{Error, ErrorKind};
-use crate::publish::mirror::OpenMirror;
+use crate::publish::repository::mirror::OpenMirror;
 use crate::publish::repository::{Repository, Watch};
-use crate::survey::MirrorView;
+use crate::repo::survey::MirrorView;
 
 /// Removes what the plan names; notes what became of each mirror.
 ///

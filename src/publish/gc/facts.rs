@@ -8,20 +8,19 @@ use futures_util::future::join_all;
 
 use super::GcOptions;
 use super::retire::Choice;
-use crate::digest::{BlockId, Sha256};
-use crate::head::{Head, VersionRow};
-use crate::index::Index;
-use crate::layout::{Kind, RepoPath};
-use crate::name::{Name, Version};
+use crate::format::digest::{BlockId, Sha256};
+use crate::format::head::{Head, VersionRow};
+use crate::format::index::Index;
+use crate::format::layout::{Kind, RepoPath};
+use crate::format::name::{Name, Version};
+use crate::format::retirement::Retirement;
+use crate::format::time::Timestamp;
+use crate::publish::base::{indexes, presence};
 use crate::publish::error::{Error, ErrorKind};
-use crate::publish::indexes;
-use crate::publish::mirror::{self, Failure, OpenMirror};
-use crate::publish::presence;
 use crate::publish::repository::Repository;
-use crate::retirement::Retirement;
-use crate::survey::records::{self, RecordState};
-use crate::survey::{HeadState, MirrorView};
-use crate::time::Timestamp;
+use crate::publish::repository::mirror::{self, Failure, OpenMirror};
+use crate::repo::survey::records::{self, RecordState};
+use crate::repo::survey::{HeadState, MirrorView};
 
 /// How long a repository may have been left alone before this machine's clock is doubted, in days.
 const IDLE_DAYS_MAX: u32 = 366;

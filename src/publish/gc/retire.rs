@@ -4,16 +4,15 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::GcOptions;
-use super::facts;
-use crate::head::{Head, VersionRow};
-use crate::name::{Name, Version};
+use super::{GcOptions, facts};
+use crate::format::head::{Head, VersionRow};
+use crate::format::name::{Name, Version};
+use crate::format::time::Timestamp;
 use crate::publish::error::{Error, ErrorKind};
-use crate::publish::report::MirrorReport;
 use crate::publish::repository::Repository;
-use crate::publish::session::{Session, Signer};
 use crate::publish::sync::Planned;
-use crate::time::Timestamp;
+use crate::publish::version::report::MirrorReport;
+use crate::publish::version::session::{Session, Signer};
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 

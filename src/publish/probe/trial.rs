@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::PREFIX;
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::{Fetch, Put, Store, StoreError, StoreErrorKind, Swap};
 
 /// Writers that meet at one path.

@@ -13,9 +13,9 @@ use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::RestoreOptions;
-use crate::index::{From, Index};
+use crate::format::index::{From, Index};
 use crate::publish::error::Error;
-use crate::store::atomic_file::{check_output, temporary_name};
+use crate::system::atomic_file::{check_output, temporary_name};
 
 /// File systems, partition tables, RAID and LVM have their marks within so many bytes of the start or of the end.
 const MARKS_BYTES: u64 = 1 << 20;

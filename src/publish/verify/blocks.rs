@@ -1,20 +1,17 @@
 //! The blocks of a mirror: compared with a listing, asked for where the listing lacks them, and read: a sample, or all.
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 
 use super::examine;
 use super::ledger::{Finding, Ledger, Object};
 use super::run::Run;
 use super::shelf::Shelf;
-use crate::block::zlib_max_bytes;
-use crate::index::BlockRow;
-use crate::layout::RepoPath;
+use crate::format::block::zlib_max_bytes;
+use crate::format::index::BlockRow;
+use crate::format::layout::RepoPath;
 use crate::publish::error::Error;
 use crate::publish::progress::Event;
-use crate::survey::BlockListing;
-use crate::survey::MirrorView;
-use crate::survey::{Flaw, ProblemKind};
+use crate::repo::survey::{BlockListing, Flaw, MirrorView, ProblemKind};
 
 /// Blocks as a listing shows them.
 #[derive(Debug, Default)]

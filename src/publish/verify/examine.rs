@@ -5,14 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::block::{BadBlock, Block, zlib_max_bytes};
-use crate::bridge;
-use crate::digest::Sha256;
-use crate::index::BlockRow;
-use crate::layout::RepoPath;
+use crate::format::block::{BadBlock, Block, zlib_max_bytes};
+use crate::format::digest::Sha256;
+use crate::format::index::BlockRow;
+use crate::format::layout::RepoPath;
 use crate::publish::error::Error;
+use crate::repo::survey::{Flaw, ProblemKind};
 use crate::store::{Fetch, Freshness, StoreError, StoreErrorKind};
-use crate::survey::{Flaw, ProblemKind};
+use crate::system::bridge;
 
 /// Bytes of objects under way at the same time, on all mirrors together: many mirrors must not need much memory.
 const BUDGET_BYTES: u64 = 256 << 20;

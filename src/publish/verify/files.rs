@@ -4,23 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 
 use super::examine::{self, Examined};
 use super::ledger::{Finding, Ledger, Object};
 use super::run::Run;
 use super::shelf::Shelf;
-use crate::digest::Sha256;
-use crate::head::VersionRow;
-use crate::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
-use crate::layout::RepoPath;
-use crate::name::Name;
+use crate::format::digest::Sha256;
+use crate::format::head::VersionRow;
+use crate::format::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
+use crate::format::layout::RepoPath;
+use crate::format::name::Name;
 use crate::publish::error::Error;
-use crate::publish::release::file_comment;
+use crate::publish::version::release::file_comment;
+use crate::repo::survey::{Flaw, ProblemKind, VerifiedHead};
 use crate::store::Fetch;
-use crate::survey::VerifiedHead;
-use crate::survey::{Flaw, ProblemKind};
 
 /// Files under way at the same time on one mirror: each may be large.
 const FILES_AT_ONCE: usize = 4;
@@ -143,7 +141,7 @@ async fn signature(store: &dyn Fetch, path: &RepoPath, piece: &Piece, good: Opti
         Err(e) => return Ok(Err(Flaw::of(e)?)),
     };
     let expected = match &piece.index {
-        Some((image, row)) => crate::index::trusted_comment(image, row.version, &row.index_sha256),
+        Some((image, row)) => crate::format::index::trusted_comment(image, row.version, &row.index_sha256),
         None => file_comment(&piece.path),
     };
     Ok(check_signature(&file, &expected, piece.key.as_slice(), good).map(|()| file))
@@ -157,7 +155,7 @@ pub fn check_signature(file: &[u8], expected: &str, keys: &[PublicKey], signed: 
     }
     let wrong = |what: String| Flaw::new(ProblemKind::Wrong, what);
     let text = std::str::from_utf8(file).map_err(|_| wrong("not a minisign signature".into()))?;
-    let signature: Signature = text.parse().map_err(|e: crate::keys::SignatureError| wrong(e.to_string()))?;
+    let signature: Signature = text.parse().map_err(|e: crate::format::keys::SignatureError| wrong(e.to_string()))?;
     let Some(signed) = signed else { return Ok(()) };
     let mut why = None;
     for key in keys {

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::problem::{Checked, Place, Problem};
-use crate::digest::Sha256;
-use crate::index::BlockRow;
-use crate::keys::PublicKey;
-use crate::layout::RepoPath;
-use crate::name::Name;
-use crate::survey::{Flaw, ProblemKind};
+use crate::format::digest::Sha256;
+use crate::format::index::BlockRow;
+use crate::format::keys::PublicKey;
+use crate::format::layout::RepoPath;
+use crate::format::name::Name;
+use crate::repo::survey::{Flaw, ProblemKind};
 
 /// What an object should be, so that it can be had from elsewhere.
 #[derive(Debug, Clone)]

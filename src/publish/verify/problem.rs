@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::survey::ProblemKind;
+use crate::repo::survey::ProblemKind;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,18 +1,16 @@
 //! What clients get: heads, the newest indexes and a sample of the blocks, through the mirror's public URL.
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 
 use super::examine::{self, Twice};
 use super::ledger::{Finding, Ledger};
 use super::run::Run;
-use crate::block::zlib_max_bytes;
-use crate::index::BlockRow;
-use crate::layout::RepoPath;
+use crate::format::block::zlib_max_bytes;
+use crate::format::index::BlockRow;
+use crate::format::layout::RepoPath;
 use crate::publish::error::Error;
+use crate::repo::survey::{Flaw, HeadState, ProblemKind, VerifiedHead, head};
 use crate::store::Fetch;
-use crate::survey::{Flaw, ProblemKind};
-use crate::survey::{HeadState, VerifiedHead, head};
 
 /// Blocks under way at the same time.
 const BLOCKS_AT_ONCE: usize = 8;

@@ -6,21 +6,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 
 use super::examine::{self, Examined};
 use super::files::check_signature;
 use super::ledger::{Finding, Ledger, Object};
 use super::problem::Place;
 use super::run::Run;
-use crate::image_list;
-use crate::keys::SIGNATURE_MAX_BYTES;
-use crate::layout::RepoPath;
+use crate::format::image_list;
+use crate::format::keys::SIGNATURE_MAX_BYTES;
+use crate::format::layout::RepoPath;
 use crate::publish::error::{Error, ErrorKind};
+use crate::repo::survey::{Flaw, ProblemKind, numbers};
 use crate::store::{Fetch, Swap};
-use crate::survey::numbers;
-use crate::survey::{Flaw, ProblemKind};
 
 /// Mends what can be mended on `mirror`; what cannot says why.
 ///
@@ -151,7 +149,7 @@ impl Finding {
 impl Object {
     fn max_bytes(&self) -> u64 {
         match self {
-            Self::Block(row) => crate::block::zlib_max_bytes(row.bytes),
+            Self::Block(row) => crate::format::block::zlib_max_bytes(row.bytes),
             Self::File { bytes, .. } | Self::Signature { bytes, .. } => *bytes,
             Self::Images { .. } | Self::Head { .. } => 0,
         }

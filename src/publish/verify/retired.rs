@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use super::examine;
 use super::run::Run;
 use super::shelf::Shelf;
-use crate::bridge;
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::publish::repository::LISTING_PATIENCE;
-use crate::survey::MirrorView;
-use crate::survey::records::{self, RecordState};
+use crate::repo::survey::MirrorView;
+use crate::repo::survey::records::{self, RecordState};
+use crate::system::bridge;
 
 /// Reads the records of all mirrors and puts the blocks of their versions on the shelf; returns the paths of their
 /// indexes. A record that does not verify, or an index that cannot be read, says nothing; nor does a mirror that takes much

@@ -6,11 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ledger::{Finding, Object};
-use crate::layout::RepoPath;
-use crate::name::Name;
-use crate::survey::MirrorView;
-use crate::survey::{Flaw, ProblemKind};
-use crate::survey::{HeadState, VerifiedHead, head};
+use crate::format::layout::RepoPath;
+use crate::format::name::Name;
+use crate::repo::survey::{Flaw, HeadState, MirrorView, ProblemKind, VerifiedHead, head};
 
 /// The images of a repository.
 #[derive(Debug, Default)]

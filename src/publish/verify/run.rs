@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::VerifyOptions;
@@ -10,13 +11,13 @@ use super::examine::{Budget, Examined};
 use super::ledger::Ledger;
 use super::problem::{Checked, VerifyReport};
 use super::roster::Roster;
-use crate::name::Name;
+use crate::format::name::Name;
 use crate::publish::error::{Error, ErrorKind};
-use crate::publish::mirror::OpenMirror;
 use crate::publish::progress::Event;
+use crate::publish::repository::mirror::OpenMirror;
 use crate::publish::repository::{Look, Repository, Watch};
+use crate::repo::survey::{Listing, VerifiedHead};
 use crate::store::Fetch;
-use crate::survey::{Listing, VerifiedHead};
 
 /// A check under way.
 pub(super) struct Run {

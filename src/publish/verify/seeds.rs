@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::ledger::{Ledger, Object};
 use super::run::Run;
 use super::shelf::Shelf;
-use crate::block::LEVEL_DEFAULT;
-use crate::bridge;
-use crate::digest::BlockId;
-use crate::index::BlockRow;
+use crate::format::block::LEVEL_DEFAULT;
+use crate::format::digest::BlockId;
+use crate::format::index::BlockRow;
 use crate::publish::error::Error;
-use crate::publish::remake::Remake;
-use crate::publish::spool::{Spool, Spooled};
+use crate::publish::pipeline::remake::Remake;
+use crate::publish::pipeline::spool::{Spool, Spooled};
 use crate::split::Rule;
 use crate::store::Store;
+use crate::system::bridge;
 
 /// Bytes of blocks that may wait on disk.
 const SPOOL_MAX_BYTES: u64 = 8 << 30;

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use crate::digest::{BlockId, Sha256};
-use crate::head::VersionRow;
-use crate::index::{BlockRow, Index};
-use crate::name::Name;
+use crate::format::digest::{BlockId, Sha256};
+use crate::format::head::VersionRow;
+use crate::format::index::{BlockRow, Index};
+use crate::format::name::Name;
+use crate::publish::base::known::{Known, MirrorSet};
 use crate::publish::error::Error;
-use crate::publish::known::{Known, MirrorSet};
+use crate::repo::survey::{Flaw, ProblemKind};
 use crate::split::Rule;
-use crate::survey::{Flaw, ProblemKind};
 
 /// The indexes that were read, as far as they matter: their blocks, and who must hold these.
 #[derive(Debug, Default)]

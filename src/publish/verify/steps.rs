@@ -11,12 +11,12 @@ use super::roster::Roster;
 use super::run::Run;
 use super::shelf::Shelf;
 use super::{blocks, files, public, repair, retired, seeds, strays};
-use crate::layout::RepoPath;
-use crate::name::Name;
+use crate::format::layout::RepoPath;
+use crate::format::name::Name;
 use crate::publish::error::{Error, ErrorKind};
-use crate::publish::mirror;
 use crate::publish::progress::Event;
-use crate::survey::{HeadState, MirrorView};
+use crate::publish::repository::mirror;
+use crate::repo::survey::{HeadState, MirrorView};
 
 impl Run {
     pub(super) async fn work(&mut self) -> Result<VerifyReport, Error> {

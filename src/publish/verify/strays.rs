@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use super::ledger::{Finding, Ledger};
 use super::shelf::Shelf;
-use crate::layout::{Kind, RepoPath};
-use crate::survey::MirrorView;
-use crate::survey::{Flaw, ProblemKind};
+use crate::format::layout::{Kind, RepoPath};
+use crate::repo::survey::{Flaw, MirrorView, ProblemKind};
 
 /// Notes the strays among what is listed; `named` are the indexes and signatures that any head names.
 pub fn find(look: &MirrorView, shelf: &Shelf, named: &BTreeSet<RepoPath>, ledger: &mut Ledger) {

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::Inner;
 use super::medium::MountPoints;
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::{Entry, StoreError, StoreErrorKind};
 
 impl Inner {

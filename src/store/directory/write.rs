@@ -4,16 +4,15 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 
 use rustix::fs::{FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::medium::Medium;
 use super::{Inner, TEMPORARY};
-use crate::layout::{Kind, RepoPath};
+use crate::format::layout::{Kind, RepoPath};
 use crate::store::arrival::all_arrived;
 use crate::store::caller::Caller;
 use crate::store::{Put, StoreError, StoreErrorKind, Swap};

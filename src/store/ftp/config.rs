@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::mirrors::Secret;
+use crate::config::Secret;
 
 /// Whether the connections are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use super::answer::Failure;
 use super::listing::Listed;
 use super::{Inner, JOBS, TEMPORARY};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::{Entry, StoreErrorKind};
 
 /// The most files and directories that a listing is followed through.

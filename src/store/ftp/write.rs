@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::answer::Failure;
 use super::session::Session;
 use super::{Inner, TEMPORARY};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::StoreErrorKind;
 use crate::store::arrival::all_arrived;
 

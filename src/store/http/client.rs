@@ -18,8 +18,8 @@ use reqwest::{Certificate, NoProxy, Proxy};
 
 use super::names::Names;
 use super::{Http, sentence};
+use crate::format::url::BaseUrl;
 use crate::store::{Fetch as _, StoreError, StoreErrorKind};
-use crate::url::BaseUrl;
 
 /// How long a connection may take, with the look-up of its name and its TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -115,8 +115,8 @@ impl HttpClient {
     pub async fn get_url(&self, url: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
         let wrong = |why: String| StoreError::whole(url, StoreErrorKind::Other, why);
         let (base, name) = url.rsplit_once('/').ok_or_else(|| wrong("not a URL".into()))?;
-        let base = format!("{base}/").parse().map_err(|e: crate::url::UrlError| wrong(e.to_string()))?;
-        let path = name.parse().map_err(|e: crate::layout::PathError| wrong(e.to_string()))?;
+        let base = format!("{base}/").parse().map_err(|e: crate::format::url::UrlError| wrong(e.to_string()))?;
+        let path = name.parse().map_err(|e: crate::format::layout::PathError| wrong(e.to_string()))?;
         Http::new(self.clone(), base).get(&path, max_bytes).await
     }
 }

@@ -1,6 +1,6 @@
 //! What an exit code and the last words of rsync and ssh mean.
 
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The longest sentence that is taken over from a program, in characters.

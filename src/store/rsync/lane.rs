@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::failure::Failure;
 use super::host::{Host, TURNS};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::StoreError;
 use crate::store::caller::{Answering, Caller, caller};
 

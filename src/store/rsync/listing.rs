@@ -4,7 +4,7 @@ use super::failure::{Failure, Hint};
 use super::host::Host;
 use super::push::delete;
 use super::run::{Run, local};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::{Entry, StoreErrorKind};
 
 /// The most objects of a listing: twice the blocks of the largest index.

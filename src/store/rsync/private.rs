@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::child;
+use crate::system::child;
 
 /// The longest path of a socket everywhere is 103 bytes; ssh adds 17 to it while it makes one.
 const DIRECTORY_MAX_BYTES: usize = 103 - 17 - "/hfl-XXXXXX/ssh".len();

@@ -14,7 +14,7 @@ use super::host::Host;
 use super::lane::Batch;
 use super::listing::any_row;
 use super::run::{Run, local};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::StoreErrorKind;
 
 /// [`crate::store::Fetch::get`]; what a request brings is the most bytes that are wanted.

@@ -6,8 +6,7 @@
 //! temporary with the sender's before it renames it, and ends with an error (23) where they differ, or where a write fails
 //! (11). A file that was cut can so never get its name.
 
-use std::collections::BTreeSet;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -19,7 +18,7 @@ use super::failure::{Failure, Hint};
 use super::host::Host;
 use super::lane::Batch;
 use super::run::{Run, local};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::{Put, StoreErrorKind};
 
 /// Whole files, readable for a web server whatever the umask of the host is. Directories are left as they are: those that are made

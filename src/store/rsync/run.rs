@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 
 use super::failure::{Failure, Hint};
 use super::host::Host;
-use crate::child;
 use crate::store::StoreErrorKind;
+use crate::system::child;
 
 /// What every run is given beside the bytes that it moves.
 const DEADLINE: Duration = Duration::from_secs(60);

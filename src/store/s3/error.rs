@@ -10,7 +10,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::cap::TooLong;
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The longest error code that is repeated, in bytes.

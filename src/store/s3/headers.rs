@@ -1,6 +1,6 @@
 //! What a store is told to say about an object when somebody reads it.
 
-use crate::layout::{Kind, RepoPath};
+use crate::format::layout::{Kind, RepoPath};
 
 /// What never changes may be kept for ever.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::Inner;
 use super::cap::{Cap, SMALL};
 use super::error::{Failure, is_too_long, unread};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The longest silence inside an answer.

@@ -12,7 +12,7 @@ use md5::{Digest as _, Md5};
 
 use super::cap::{Cap, SMALL};
 use super::{Inner, headers};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::arrival::all_arrived;
 use crate::store::{Put, StoreError, StoreErrorKind, Swap};
 

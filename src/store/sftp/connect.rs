@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::ChannelMsg;
 use russh::client::{Config, Handle, Handler, Msg};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, Preferred, cipher};
+use russh::{Channel, ChannelMsg, Preferred, cipher};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 

@@ -1,7 +1,7 @@
 //! Why a request failed, until it is known which object it was about.
 
 use super::wire::{Malformed, Reply};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::{StoreError, StoreErrorKind};
 
 pub const EOF: u32 = 1;

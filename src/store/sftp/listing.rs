@@ -9,7 +9,7 @@ use super::Inner;
 use super::failure::{EOF, Failure, NO_SUCH_FILE};
 use super::session::Session;
 use super::wire::{CLOSE, Named, OPENDIR, READDIR, REMOVE, Reply, Request};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::Entry;
 
 /// More names than any mirror has.

@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 
 use super::multistatus::{self, Resource};
 use super::server::Server;
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::{Entry, StoreError, StoreErrorKind};
 
 /// The longest answer about one collection: some 100,000 objects.

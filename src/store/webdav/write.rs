@@ -12,7 +12,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Body, StatusCode};
 
 use super::{TEMPORARY, WebDav, collections, listing};
-use crate::layout::RepoPath;
+use crate::format::layout::RepoPath;
 use crate::store::{Put, StoreError, StoreErrorKind};
 
 /// Apache names this in `DAV` where mod_dav_fs keeps the files.

@@ -5,13 +5,13 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use hfl::block::unwrapped;
-use hfl::digest::Sha256;
-use hfl::head::{Seal, SealedHead, VersionRow};
-use hfl::layout::RepoPath;
-use hfl::name::{Name, Version};
-use hfl::retirement::Retirement;
-use hfl::time::Timestamp;
+use hfl::format::block::unwrapped;
+use hfl::format::digest::Sha256;
+use hfl::format::head::{Seal, SealedHead, VersionRow};
+use hfl::format::layout::RepoPath;
+use hfl::format::name::{Name, Version};
+use hfl::format::retirement::Retirement;
+use hfl::format::time::Timestamp;
 
 use super::KEYS;
 use super::world::{Tree, Trees};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hfl::mirrors::Secret;
+use hfl::config::Secret;
 use hfl::store::webdav::{WebDav, WebDavConfig};
 
 use super::Daemon;

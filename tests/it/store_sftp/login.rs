@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hfl::mirrors::Secret;
+use hfl::config::Secret;
 use hfl::store::sftp::{Sftp, SftpConfig};
 use hfl::store::{Fetch as _, Store as _, StoreError, StoreErrorKind};
 

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::delta::{Cell, Delta, Tally};
-use hfl::index::{FILE_MAX_BYTES, Index};
-use hfl::name::{Name, Version};
+use hfl::format::delta::{Cell, Delta, Tally};
+use hfl::format::index::{FILE_MAX_BYTES, Index};
+use hfl::format::name::{Name, Version};
 use hfl::publish::{Error, ErrorKind};
-use hfl::read;
+use hfl::repo;
 use hfl::store::http::HttpClient;
 
 use crate::exit;
@@ -108,7 +108,7 @@ fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Re
     let opening = args.trust.options(&name)?.version(Some(version));
     let opened = super::runtime()?.block_on(async {
         let stores = hfl::publish::readers(&super::reading(mirrors, to)).await?;
-        anyhow::Ok(read::open(&stores, &opening).await?)
+        anyhow::Ok(repo::open(&stores, &opening).await?)
     })?;
     super::warn_of(&name, &opened.warnings);
     Ok(Loaded { file_bytes: opened.row.index_bytes, index: opened.index })

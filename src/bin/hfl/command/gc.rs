@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hfl::name::{Name, Version};
+use hfl::format::name::{Name, Version};
 use hfl::publish::{self, GcOptions, GcReport, MirrorPlan, Retired};
 
 use super::publish::{tell_behind, write_mirror};

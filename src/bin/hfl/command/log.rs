@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use hfl::head::{FileRow, Head, Trust};
-use hfl::profile::Profile;
-use hfl::read;
-use hfl::read::source::Source;
+use hfl::format::head::{FileRow, Head, Trust};
+use hfl::format::profile::Profile;
+use hfl::repo;
+use hfl::repo::source::Source;
 
 use crate::exit;
 use crate::show::{bytes, count};
@@ -29,7 +29,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let opening = args.trust.options(&args.source.image)?;
     let stores = [args.source.fetch()?];
-    let accepted = super::runtime()?.block_on(read::open_head(&stores, &opening))?;
+    let accepted = super::runtime()?.block_on(repo::open_head(&stores, &opening))?;
     super::warn_of(&args.source.image, &accepted.warnings);
     let head = accepted.head;
     if args.json {
@@ -81,8 +81,8 @@ fn write_log(head: &Head, source: &Source, trust: &Trust, out: &mut String) -> s
         |file: &&FileRow| !head.versions.iter().any(|row| file.path.is_profile_of(&head.image, row.version));
     for file in head.files.iter().filter(for_people).filter(|file| !is_signature(head, file)) {
         let url = match &source.base {
-            read::source::Base::Url(url) => url.join(&file.path),
-            read::source::Base::Directory(path) => format!("file://{}", path.join(file.path.as_str()).display()),
+            repo::source::Base::Url(url) => url.join(&file.path),
+            repo::source::Base::Directory(path) => format!("file://{}", path.join(file.path.as_str()).display()),
         };
         writeln!(out, "\n{} ({} bytes, SHA-256 {})", file.path, count(file.bytes), file.sha256)?;
         let name = file.path.as_str().rsplit('/').next().unwrap_or_default();

@@ -23,13 +23,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Subcommand;
-use hfl::head::Trust;
-use hfl::keys::PublicKey;
-use hfl::mirrors::{FILE_MAX_BYTES, Mirrors};
-use hfl::name::Name;
+use hfl::config::{FILE_MAX_BYTES, Mirrors};
+use hfl::format::head::Trust;
+use hfl::format::keys::PublicKey;
+use hfl::format::name::Name;
 use hfl::publish::{Check, Error, ErrorKind, Keyring, Memory, Reader, Work};
-use hfl::read::{OpenOptions, StateDirectory, Warning, given_key, user_directory};
-use hfl::survey::TrustPolicy;
+use hfl::repo::survey::TrustPolicy;
+use hfl::repo::{OpenOptions, StateDirectory, Warning, given_key, user_directory};
 
 use crate::exit;
 use crate::show::Verbosity;

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
-use hfl::child;
 use hfl::publish::Error;
+use hfl::system::child;
 
 /// Mount an image: runs hfl-mount with the same arguments.
 #[derive(clap::Args)]

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hfl::emulate::{self, Bootable};
-use hfl::head::Trust;
-use hfl::name::{Label, Name};
-use hfl::profile::Profile;
+use hfl::format::head::Trust;
+use hfl::format::name::{Label, Name};
+use hfl::format::profile::Profile;
 use hfl::publish::{self, BootOptions, Error, ErrorKind, MirrorReport, Options, Outcome, Report};
-use hfl::read::{self, OpenOptions};
+use hfl::qemu::Bootable;
+use hfl::repo::OpenOptions;
 use hfl::split::Choice;
+use hfl::{qemu, repo};
 
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
@@ -158,13 +159,13 @@ async fn record(
     report: &Report,
     verbosity: Verbosity,
     cancel: &Arc<AtomicBool>,
-) -> anyhow::Result<Option<(emulate::Report, Report)>> {
+) -> anyhow::Result<Option<(qemu::Report, Report)>> {
     let trust = match &report.public_key {
         Some(key) => Trust::Key(key.parse().map_err(|e| Error::local(format!("{key}: {e}")))?),
         None => Trust::Anyone,
     };
     let stores = publish::readers(&options.work).await?;
-    let opened = read::open(&stores, &OpenOptions::new(options.name.clone(), trust)).await?;
+    let opened = repo::open(&stores, &OpenOptions::new(options.name.clone(), trust)).await?;
     let version = Bootable::load(&stores, opened).await?;
     let has_profile = Profile::row_in(&version.opened.head, version.number()).is_some();
     if report.outcome == Outcome::NoChange && has_profile {

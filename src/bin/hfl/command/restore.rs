@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hfl::name::Version;
+use hfl::format::name::Version;
 use hfl::publish::{self, RestoreOptions};
-use hfl::read::source::Source;
-use hfl::read::{self, BlockSource, Mirror};
+use hfl::repo;
+use hfl::repo::source::Source;
+use hfl::repo::{BlockSource, Mirror};
 
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
@@ -50,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = RestoreOptions { out: args.out.clone(), seeds: args.seed, force: args.force, jobs };
     let progress = show.clone();
     let report = super::runtime()?.block_on(async {
-        let opened = read::open(std::slice::from_ref(&store), &opening).await?;
+        let opened = repo::open(std::slice::from_ref(&store), &opening).await?;
         super::warn_of(&args.source.image, &opened.warnings);
         let source: Arc<dyn BlockSource> = Arc::new(Mirror::only(store));
         anyhow::Ok(publish::restore(&opened, source, options, progress, cancel).await?)

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hfl::name::{Label, Name, Version};
+use hfl::format::name::{Label, Name, Version};
 use hfl::publish;
 
 use crate::show::{Show, Verbosity};

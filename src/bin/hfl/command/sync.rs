@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hfl::name::Name;
+use hfl::format::name::Name;
 use hfl::publish::{self, Outcome, Report, Watch};
 
 use super::publish::{tell_behind, write_mirror};

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hfl::name::Name;
+use hfl::format::name::Name;
 use hfl::publish::{self, Checked, Place, Problem, VerifyOptions, VerifyReport};
-use hfl::survey::ProblemKind;
+use hfl::repo::survey::ProblemKind;
 
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};

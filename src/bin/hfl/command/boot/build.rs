@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use hfl::boot::{Built, Ingredients, Options, Settings, Summary};
-use hfl::keys::PublicKey;
-use hfl::layout::BootFile;
-use hfl::mirrors::Mirrors;
-use hfl::name::{Name, Version};
+use hfl::config::Mirrors;
+use hfl::format::keys::PublicKey;
+use hfl::format::layout::BootFile;
+use hfl::format::name::{Name, Version};
 use hfl::publish::Error;
-use hfl::store::atomic_file;
+use hfl::system::atomic_file;
 use serde::Serialize;
 
 use super::super as command;

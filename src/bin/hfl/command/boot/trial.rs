@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use hfl::emulate::{self, Accelerator, Bootable, Observer, Options, Report, Wire};
-use hfl::name::{Name, Version};
-use hfl::profile::Profile;
+use hfl::format::name::{Name, Version};
+use hfl::format::profile::Profile;
 use hfl::publish::{Error, ErrorKind};
-use hfl::read;
-use hfl::read::source::Source;
-use hfl::store::{Fetch, atomic_file};
+use hfl::qemu::{Accelerator, Bootable, Observer, Options, Report, Wire};
+use hfl::repo::source::Source;
+use hfl::store::Fetch;
+use hfl::system::atomic_file;
+use hfl::{qemu, repo};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super as command;
@@ -102,10 +103,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let view = View::new(args.serial, args.quiet);
     let (report, profile) = command::runtime()?.block_on(async {
         let (stores, name, version) = args.places().await?;
-        let opened = read::open(&stores, &args.trust.options(&name)?.version(version)).await?;
+        let opened = repo::open(&stores, &args.trust.options(&name)?.version(version)).await?;
         command::warn_of(&name, &opened.warnings);
         let version = Bootable::load(&stores, opened).await?;
-        anyhow::Ok(emulate::boot(&version, &stores, &options, &view, &cancel).await?)
+        anyhow::Ok(qemu::boot(&version, &stores, &options, &view, &cancel).await?)
     })?;
     drop(view);
     if let (Some(path), Some(profile), true) = (&args.record, &profile, report.reached) {
@@ -140,7 +141,7 @@ pub async fn try_published(
         wire: Wire::default(),
         record: true,
     };
-    match emulate::boot(version, stores, &options, &View::new(false, quiet), cancel).await? {
+    match qemu::boot(version, stores, &options, &View::new(false, quiet), cancel).await? {
         (report, Some(profile)) if report.reached => Ok((report, profile)),
         (report, _) => {
             let (name, why) = (version.image(), report.why.unwrap_or_default());

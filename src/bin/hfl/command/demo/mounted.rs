@@ -28,7 +28,7 @@ pub async fn compare(url: &str, key: &Path, point: &Path, image: &Path) -> anyho
 }
 
 fn compare_mounted(program: &Path, url: &str, key: &Path, point: &Path, image: &Path) -> anyhow::Result<String> {
-    let mut command = hfl::child::command(program);
+    let mut command = hfl::system::child::command(program);
     command.args(["--foreground", "--no-cache", "--key"]).arg(key).arg(url).arg(point);
     let client = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(|e| Error::io(program, &e))?;
     let mut client = Client(client);

@@ -60,7 +60,7 @@ pub fn change_some(tree: &Path) -> Result<usize, Error> {
 pub fn make_ext4(tree: &Path, copied: &Copied, image: &Path) -> Result<u64, Error> {
     let size = (copied.bytes * 3 / 2 + copied.files * 4096 + (64 << 20)).next_multiple_of(1 << 20);
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut mke2fs = hfl::child::command("mke2fs");
+    let mut mke2fs = hfl::system::child::command("mke2fs");
     mke2fs.env("PATH", format!("{path}:/usr/sbin:/sbin"));
     mke2fs.args(["-q", "-F", "-t", "ext4", "-d"]).arg(tree).arg(image).arg(format!("{}k", size >> 10));
     let made = mke2fs.output().map_err(|e| {

@@ -1,0 +1,214 @@
+//! `hfl demo`: the whole tool once, on an image made from directories of this machine.
+
+mod mounted;
+mod tree;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use hfl::config::Mirrors;
+use hfl::format::delta::Delta;
+use hfl::format::head::Trust;
+use hfl::format::name::{Name, Version};
+use hfl::publish::{self, Error, Keyring, Options, Report, RestoreOptions, Silent, Work};
+use hfl::repo;
+use hfl::repo::source::Source;
+use hfl::repo::{Mirror, OpenOptions};
+use hfl::split::Choice;
+
+use crate::exit;
+use crate::show::{bytes, count};
+
+/// The file that says that a directory is a demo's and may be replaced.
+const MARK: &str = ".hfl-demo";
+const MIRRORS: &str = "[[mirror]]\nname = \"local\"\nwrite = \"./public\"\n";
+
+/// Show the whole tool on this machine: make an image, publish it twice, diff, serve, mount, restore, compare.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  hfl demo
+
+Needs mke2fs (e2fsprogs); mounts where /dev/fuse allows it. Writes nothing outside its directory.")]
+pub struct Args {
+    /// Where everything is put; a directory of an earlier demo is replaced
+    #[arg(default_value = "hfl-demo")]
+    directory: PathBuf,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let cancel = super::cancel_on_signal()?;
+    let demo = Demo::prepare(&args.directory, cancel)?;
+    let runtime = super::runtime()?;
+    demo.make_images()?;
+    let first = demo.publish(&runtime, "one.img", "1")?;
+    let second = demo.publish(&runtime, "two.img", "2")?;
+    demo.tell_cost(&runtime, &first, &second)?;
+    runtime.block_on(demo.read_back())?;
+    demo.tell_next(&second, started)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Demo {
+    directory: PathBuf,
+    name: Name,
+    cancel: Arc<AtomicBool>,
+}
+
+impl Demo {
+    fn prepare(directory: &Path, cancel: Arc<AtomicBool>) -> anyhow::Result<Self> {
+        if directory.exists() {
+            if !directory.join(MARK).exists() {
+                let error = Error::local(format!("{}: exists, and no demo made it", directory.display()));
+                return Err(error.hint("name another directory: hfl demo DIRECTORY").into());
+            }
+            fs::remove_dir_all(directory).map_err(|e| Error::io(directory, &e))?;
+        }
+        fs::create_dir_all(directory).map_err(|e| Error::io(directory, &e))?;
+        let directory = directory.canonicalize().map_err(|e| Error::io(directory, &e))?;
+        for (file, text) in [(MARK, ""), ("mirrors.toml", MIRRORS)] {
+            let path = directory.join(file);
+            fs::write(&path, text).map_err(|e| Error::io(&path, &e))?;
+        }
+        Ok(Self { directory, name: "demo".parse()?, cancel })
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+
+    /// An image of some of this machine's files, and one built again after a few of them have changed.
+    fn make_images(&self) -> anyhow::Result<()> {
+        let tree = self.path("tree");
+        let copied = tree::copy_some(&tree)?;
+        say(&format!("copied {} files of this machine, {}", count(copied.files), bytes(copied.bytes)))?;
+        let size = bytes(tree::make_ext4(&tree, &copied, &self.path("one.img"))?);
+        let changed = tree::change_some(&tree)?;
+        tree::make_ext4(&tree, &copied, &self.path("two.img"))?;
+        fs::remove_dir_all(&tree).map_err(|e| Error::io(&tree, &e))?;
+        say(&format!(
+            "made one.img and, after changing {changed} files, two.img: ext4, {size}, each built from scratch"
+        ))
+    }
+
+    fn publish(&self, runtime: &tokio::runtime::Runtime, image: &str, label: &str) -> anyhow::Result<Report> {
+        let keyring = Keyring { directory: Some(self.path("keys")), ..Keyring::default() };
+        let options = Options {
+            work: Work::new(Mirrors::parse(MIRRORS)?, self.directory.clone(), Some(keyring)),
+            image: self.path(image),
+            name: self.name.clone(),
+            profile: None,
+            split: Choice::Content,
+            level: None,
+            label: Some(label.parse()?),
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+            force: false,
+            as_it_is: false,
+            spool_directory: self.directory.clone(),
+            boot: None,
+            spool_max_bytes: 1 << 30,
+        };
+        let report = runtime.block_on(publish::publish(options, Arc::new(Silent), Arc::clone(&self.cancel)))?;
+        let (new, seconds) = (&report.new, report.seconds);
+        say(&format!(
+            "published {image} as version {} in {seconds:.1} s: {} new blocks, {} compressed; {} known, {} zeros",
+            report.version,
+            count(new.blocks),
+            bytes(new.zlib_bytes),
+            count(report.reused.blocks),
+            bytes(report.hole_bytes),
+        ))?;
+        Ok(report)
+    }
+
+    fn source(&self) -> anyhow::Result<Source> {
+        Ok(self.path("public/demo").display().to_string().parse()?)
+    }
+
+    fn trust(&self) -> anyhow::Result<Trust> {
+        Ok(Trust::Key(fs::read_to_string(self.path("keys/demo.pub"))?.parse()?))
+    }
+
+    fn tell_cost(&self, runtime: &tokio::runtime::Runtime, first: &Report, second: &Report) -> anyhow::Result<()> {
+        let (stores, opening) = ([self.source()?.fetch()?], OpenOptions::new(self.name.clone(), self.trust()?));
+        let open = |version| {
+            let opening = opening.clone().version(Version::new(version));
+            runtime.block_on(async { repo::open(&stores, &opening).await })
+        };
+        let (old, new) = (open(u64::from(first.version))?, open(u64::from(second.version))?);
+        let delta = Delta::between(&old.index, &new.index);
+        let (added, all) = (delta.added.zlib_bytes, first.new.zlib_bytes.max(1));
+        say(&format!(
+            "diff: {} blocks kept, {} added; the update costs {}, {:.1} % of the image",
+            count(delta.kept.blocks),
+            count(delta.added.blocks),
+            bytes(added),
+            added as f64 * 100.0 / all as f64,
+        ))
+    }
+
+    /// Serves the repository over loopback, mounts it, restores it, compares.
+    async fn read_back(&self) -> anyhow::Result<()> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/demo", listener.local_addr()?);
+        let served = tokio::spawn(super::serve::serve(listener, self.path("public")));
+        say(&format!("serving at {url}"))?;
+        let image = self.path("two.img");
+        let mounted = mounted::compare(&url, &self.path("keys/demo.pub"), &self.path("mnt"), &image).await?;
+        say(&mounted)?;
+        self.restore(&url, &image).await?;
+        served.abort();
+        Ok(())
+    }
+
+    async fn restore(&self, url: &str, image: &Path) -> anyhow::Result<()> {
+        let source: Source = url.parse()?;
+        let store = source.fetch()?;
+        let opened = repo::open(&[Arc::clone(&store)], &OpenOptions::new(self.name.clone(), self.trust()?)).await?;
+        let options = RestoreOptions {
+            out: self.path("restored.img"),
+            seeds: vec![self.path("one.img")],
+            force: true,
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let restored = options.out.clone();
+        let blocks = Arc::new(Mirror::only(store));
+        let report = publish::restore(&opened, blocks, options, Arc::new(Silent), Arc::clone(&self.cancel)).await?;
+        if !mounted::same(&restored, image)? {
+            return Err(Error::local("the restored image differs from two.img").into());
+        }
+        fs::remove_file(&restored).map_err(|e| Error::io(&restored, &e))?;
+        say(&format!(
+            "restored version 2 in {:.1} s with one.img as seed: {} downloaded, every byte equal",
+            report.seconds,
+            bytes(report.fetched_zlib_bytes),
+        ))
+    }
+
+    fn tell_next(&self, report: &Report, started: Instant) -> anyhow::Result<()> {
+        let directory = self.directory.display();
+        let key = report.public_key.as_deref().unwrap_or_default();
+        exit::print(&format!(
+            "\nAll of it in {:.1} s. Everything is in {directory} (rm -r removes it). Now try:
+
+  hfl serve {directory}/public &
+  mkdir -p /tmp/hfl-mnt
+  hfl mount --key {key} http://127.0.0.1:8080/demo /tmp/hfl-mnt
+  mount -o loop,ro /tmp/hfl-mnt/demo /mnt           (as root)
+
+and publish an image of your own:
+
+  hfl publish IMAGE.img --to {directory}/mirrors.toml
+",
+            started.elapsed().as_secs_f64()
+        ))
+    }
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    exit::print(&format!("- {text}\n"))
+}

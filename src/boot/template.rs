@@ -1,0 +1,61 @@
+//! Templates: the built-in ones, and those in a directory of the user's that go before them.
+
+use std::path::Path;
+
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+
+use crate::error::Error;
+use crate::store::StoreError;
+
+/// The built-in templates, by their names below the directory of templates.
+const BUILT_IN: [(&str, &str); 9] = [
+    ("index.html", include_str!("../../templates/index.html")),
+    ("hfl.css", include_str!("../../templates/hfl.css")),
+    ("boot/init", include_str!("../../templates/boot/init")),
+    ("boot/udhcpc", include_str!("../../templates/boot/udhcpc")),
+    ("boot/boot.ipxe", include_str!("../../templates/boot/boot.ipxe")),
+    ("boot/kboot.conf", include_str!("../../templates/boot/kboot.conf")),
+    ("boot/petitboot.conf", include_str!("../../templates/boot/petitboot.conf")),
+    ("boot/pxelinux.default", include_str!("../../templates/boot/pxelinux.default")),
+    ("boot/grub.cfg", include_str!("../../templates/boot/grub.cfg")),
+];
+
+/// A template that cannot be read or rendered: a sentence, with its line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TemplateError(String);
+
+impl From<TemplateError> for Error {
+    fn from(error: TemplateError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// Renders the template `name`; one of this name in `directory` goes before the built-in one.
+///
+/// # Errors
+/// A template that is not there, or cannot be read or rendered.
+pub fn render(directory: Option<&Path>, name: &str, context: &Value) -> Result<String, TemplateError> {
+    let own = directory.map(|directory| directory.join(name)).filter(|file| file.exists());
+    let text = match &own {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|e| TemplateError(StoreError::io(file.display().to_string(), &e).to_string()))?,
+        None => {
+            let built_in = BUILT_IN.iter().find(|(other, _)| *other == name);
+            built_in
+                .map(|(_, text)| (*text).to_owned())
+                .ok_or_else(|| TemplateError(format!("no template is {name}")))?
+        }
+    };
+    let mut environment = Environment::new();
+    environment.set_keep_trailing_newline(true);
+    environment.set_trim_blocks(true);
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    environment
+        .set_auto_escape_callback(|name| if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None });
+    let rendered = environment.render_named_str(name, &text, context);
+    rendered.map_err(|e| {
+        let shown = own.map_or_else(|| name.to_owned(), |file| file.display().to_string());
+        TemplateError(format!("template {shown}: {e}"))
+    })
+}

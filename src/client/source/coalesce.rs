@@ -1,0 +1,63 @@
+//! One fetch per block in flight, however many readers want it.
+//!
+//! The first reader fetches, the others wait for its answer, good or bad; if it goes away, one of them takes over. It
+//! keeps nothing: as soon as the answer is there, the next reader asks again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+
+use crate::format::block::Block;
+use crate::format::digest::Sha256;
+use crate::format::index::BlockRow;
+use crate::repo::{BlockSource, ReadError};
+
+type Answer = Arc<OnceCell<Result<Arc<Block>, ReadError>>>;
+
+/// A source that is asked once for what many want at the same time.
+#[derive(Debug)]
+pub struct Coalesce<S> {
+    inner: S,
+    flights: Mutex<HashMap<Sha256, Answer>>,
+}
+
+impl<S> Coalesce<S> {
+    /// Coalesces what is asked of `inner`.
+    pub fn new(inner: S) -> Self {
+        Self { inner, flights: Mutex::default() }
+    }
+
+    fn board(&self, key: Sha256) -> Boarded<'_, S> {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = Arc::clone(flights.entry(key).or_default());
+        Boarded { coalesce: self, key, answer }
+    }
+}
+
+/// A reader waiting for a block.
+struct Boarded<'a, S> {
+    coalesce: &'a Coalesce<S>,
+    key: Sha256,
+    answer: Answer,
+}
+
+impl<S> Drop for Boarded<'_, S> {
+    /// Ends the flight when it has its answer, or when the last reader left.
+    fn drop(&mut self) {
+        let mut flights = self.coalesce.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = flights.get(&self.key).is_some_and(|a| Arc::ptr_eq(a, &self.answer));
+        if mine && (self.answer.initialized() || Arc::strong_count(&self.answer) == 2) {
+            flights.remove(&self.key);
+        }
+    }
+}
+
+#[async_trait]
+impl<S: BlockSource> BlockSource for Coalesce<S> {
+    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+        let boarded = self.board(row.sha256);
+        boarded.answer.get_or_init(|| self.inner.block(row)).await.clone()
+    }
+}

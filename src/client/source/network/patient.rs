@@ -1,0 +1,95 @@
+//! Asks again when every mirror has failed: for ever where a root file system hangs on it, for a while otherwise.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use crate::client::notice::{Notice, Observer};
+use crate::format::block::Block;
+use crate::format::index::BlockRow;
+use crate::repo::{BlockSource, Fetched, ReadError};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// The first pause between two rounds; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest: mirrors that return are found soon after.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Whoever waits longer than this is spoken of.
+const WORTH_TELLING: Duration = Duration::from_secs(2);
+
+/// What becomes of a read that no mirror answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It waits for as long as it takes.
+    Hard,
+    /// It fails after this time.
+    Soft(Duration),
+}
+
+/// A source that is asked again.
+#[derive(Debug)]
+pub struct Patient<S> {
+    inner: S,
+    mode: Mode,
+    observer: Arc<dyn Observer>,
+}
+
+impl<S> Patient<S> {
+    /// Asks `inner` as often as `mode` says.
+    pub fn new(inner: S, mode: Mode, observer: Arc<dyn Observer>) -> Self {
+        Self { inner, mode, observer }
+    }
+}
+
+impl<S: BlockSource> Patient<S> {
+    /// All rounds; the last failure is left in `failed`, for the case that time runs out.
+    async fn rounds(&self, row: &BlockRow, failed: &mut Option<ReadError>) -> Fetched {
+        let (started, mut pause, mut told) = (Instant::now(), FIRST_PAUSE, false);
+        loop {
+            match self.inner.fetch(row).await {
+                Ok(fetched) => {
+                    if told {
+                        self.observer.notice(Notice::Resumed { after: started.elapsed() });
+                    }
+                    return fetched;
+                }
+                Err(error) => {
+                    if !told && started.elapsed() >= WORTH_TELLING {
+                        self.observer.notice(Notice::Waiting { error: error.clone() });
+                        told = true;
+                    }
+                    *failed = Some(error);
+                }
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+/// Between half and all of `pause`, so that many readers and clients do not come back at once.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(()) % 1024;
+    pause / 2 + (pause / 2).mul_f64(random as f64 / 1024.0)
+}
+
+#[async_trait]
+impl<S: BlockSource> BlockSource for Patient<S> {
+    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+        Ok(self.fetch(row).await?.block)
+    }
+
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
+        let mut failed = None;
+        let Mode::Soft(limit) = self.mode else {
+            return Ok(self.rounds(row, &mut failed).await);
+        };
+        let in_time = tokio::time::timeout(limit, self.rounds(row, &mut failed)).await;
+        in_time.map_err(|_| {
+            let late = || StoreError::whole("the mirrors", StoreErrorKind::Unreachable, "no answer in time").into();
+            failed.unwrap_or_else(late)
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! A source whose failures are told, whether or not another one made up for them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::client::notice::{Notice, Observer};
+use crate::format::block::Block;
+use crate::format::index::BlockRow;
+use crate::repo::{BlockSource, Fetched, ReadError};
+
+/// A source under observation.
+#[derive(Debug)]
+pub struct Watched<S> {
+    inner: S,
+    name: Arc<str>,
+    observer: Arc<dyn Observer>,
+}
+
+impl<S> Watched<S> {
+    /// Tells `observer` when `inner`, called `name`, fails.
+    pub fn new(inner: S, name: &str, observer: Arc<dyn Observer>) -> Self {
+        Self { inner, name: name.into(), observer }
+    }
+}
+
+#[async_trait]
+impl<S: BlockSource> BlockSource for Watched<S> {
+    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+        Ok(self.fetch(row).await?.block)
+    }
+
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
+        let fetched = self.inner.fetch(row).await;
+        if let Err(error) = &fetched {
+            let (source, error) = (Arc::clone(&self.name), error.clone());
+            self.observer.notice(Notice::SourceFailed { source, error });
+        }
+        fetched
+    }
+}

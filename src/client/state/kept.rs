@@ -1,0 +1,168 @@
+//! What is kept of an image beside its blocks: head, index, their signatures, a profile, each where a mirror has it.
+//!
+//! With them the directory of the disk cache is a mirror that may lack blocks: it can be served to others, and it opens
+//! the image when no mirror can be reached. Only what was checked is kept, and the head last: it names the others.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sha2::Digest as _;
+
+use crate::format::digest::Sha256;
+use crate::format::head::Trust;
+use crate::format::keys::{SIGNATURE_MAX_BYTES, Signature};
+use crate::format::layout::RepoPath;
+use crate::format::name::Name;
+use crate::repo::{OpenOptions, Opened, ReadError};
+use crate::store::Fetch;
+use crate::store::directory::Directory;
+use crate::system::atomic_file::replace;
+
+/// Indexes of one image that are kept.
+const INDEXES_KEPT: usize = 4;
+/// The largest list of images that is added to.
+const IMAGES_MAX_BYTES: u64 = 1 << 20;
+
+/// The directory of a disk cache, as the mirror that it is.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    directory: PathBuf,
+}
+
+impl Kept {
+    /// What is kept in `directory`.
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    /// The directory as a store.
+    pub fn store(&self) -> Arc<dyn Fetch> {
+        Arc::new(Directory::new(&self.directory))
+    }
+
+    fn path(&self, path: &RepoPath) -> PathBuf {
+        self.directory.join(path.as_str())
+    }
+
+    /// Keeps a file that was checked, unless it is there already. Blocks the thread.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn keep_file(&self, path: &RepoPath, bytes: &[u8]) -> io::Result<()> {
+        let place = self.path(path);
+        if is_there(&place, bytes.len() as u64, &Sha256::of(bytes)) { Ok(()) } else { replace(&place, bytes) }
+    }
+
+    /// Keeps the index and the head of an image that was opened. Blocks the thread.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn keep(&self, opened: &Opened) -> io::Result<()> {
+        let image = &opened.head.image;
+        let index = opened.row.index_path(image);
+        if !is_there(&self.path(&index), opened.row.index_bytes, &opened.row.index_sha256) {
+            replace(&self.path(&index), &opened.index.to_bytes())?;
+        }
+        self.drop_old_indexes(&index);
+        self.add_image(image)?;
+        let head = self.path(&RepoPath::head(image));
+        match is_there(&head, opened.head_file.len() as u64, &Sha256::of(&opened.head_file)) {
+            true => Ok(()),
+            false => replace(&head, &opened.head_file),
+        }
+    }
+
+    /// Keeps the signature of the index, if one of `stores` has it and it is good; nobody needs it to read the image.
+    pub async fn keep_signature(&self, stores: &[Arc<dyn Fetch>], opened: &Opened, trust: &Trust) {
+        let path = opened.row.index_path(&opened.head.image).signature();
+        let kept = self.store().get(&path, SIGNATURE_MAX_BYTES as u64).await;
+        if kept.is_ok_and(|file| signature(&file).is_some()) {
+            return;
+        }
+        for store in stores {
+            let Ok(file) = store.get(&path, SIGNATURE_MAX_BYTES as u64).await else { continue };
+            if is_signature_of(&file, opened, trust) {
+                let (kept, path) = (self.clone(), path.clone());
+                let _ = tokio::task::spawn_blocking(move || kept.keep_file(&path, &file)).await;
+                return;
+            }
+        }
+    }
+
+    /// The list of images with this one in it, as a mirror has it.
+    fn add_image(&self, image: &Name) -> io::Result<()> {
+        let place = self.path(&RepoPath::images());
+        let text = match std::fs::symlink_metadata(&place).is_ok_and(|m| m.is_file() && m.len() <= IMAGES_MAX_BYTES) {
+            true => std::fs::read_to_string(&place).unwrap_or_default(),
+            false => String::new(),
+        };
+        let mut names: BTreeSet<Name> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        if !names.insert(image.clone()) {
+            return Ok(());
+        }
+        let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
+        replace(&place, lines.as_bytes())
+    }
+
+    /// Lets the indexes go that were written longest ago; other processes may still want the latest few.
+    fn drop_old_indexes(&self, newest: &RepoPath) {
+        let newest = self.path(newest);
+        let Some(entries) = newest.parent().and_then(|directory| std::fs::read_dir(directory).ok()) else { return };
+        let indexes = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "idx") && *path != newest);
+        let age = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut indexes: Vec<(SystemTime, PathBuf)> = indexes.map(|path| (age(&path), path)).collect();
+        indexes.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, path) in indexes.into_iter().skip(INDEXES_KEPT - 1) {
+            let _ = std::fs::remove_file(path.with_extension("idx.minisig"));
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+
+    /// Opens the image from what is kept of that from `places`.
+    ///
+    /// # Errors
+    /// When it is not kept, or not accepted.
+    pub async fn open(&self, options: &OpenOptions, places: Vec<String>) -> Result<Opened, ReadError> {
+        let options = OpenOptions { cached_from: Some(places), ..options.clone() };
+        crate::repo::open(&[self.store()], &options).await
+    }
+}
+
+/// Whether the file is at its place, with these contents: after a power cut, a length says nothing.
+fn is_there(place: &Path, bytes: u64, sha256: &Sha256) -> bool {
+    let is_file = std::fs::symlink_metadata(place).is_ok_and(|m| m.is_file() && m.len() == bytes);
+    is_file && digest_of(place, bytes).is_ok_and(|found| found == *sha256)
+}
+
+/// The SHA-256 of a file's first `bytes`.
+fn digest_of(place: &Path, bytes: u64) -> io::Result<Sha256> {
+    let (mut file, mut digest) = (File::open(place)?.take(bytes), sha2::Sha256::new());
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(Sha256(digest.finalize().into())),
+            read => digest.update(&piece[..read]),
+        }
+    }
+}
+
+fn signature(file: &[u8]) -> Option<Signature> {
+    std::str::from_utf8(file).ok()?.parse().ok()
+}
+
+fn is_signature_of(file: &[u8], opened: &Opened, trust: &Trust) -> bool {
+    let Some(signature) = signature(file) else { return false };
+    let row = &opened.row;
+    let comment = format!("hfl index {} {} {}", opened.head.image, row.version, row.index_sha256);
+    match trust {
+        Trust::Anyone => true,
+        Trust::Key(key) => key.verify(&opened.index.to_bytes(), &signature, &comment).is_ok(),
+    }
+}

@@ -1,0 +1,228 @@
+//! What a mount has done so far and how its mirrors stand, at one moment: as JSON, and as Prometheus text.
+//!
+//! Only numbers that are counted anyway; taking them waits for nobody.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::prefetch::ahead::AheadCounts;
+use super::source::Network;
+use super::source::decoded::BlockCache;
+use super::source::disk::DiskStore;
+use super::source::network::{Standing, State};
+use crate::format::digest::Sha256;
+use crate::format::name::{Name, Version};
+use crate::format::time::Timestamp;
+
+/// What was asked of a mount.
+#[derive(Debug, Default)]
+pub struct Reads {
+    /// Reads that the kernel asked for.
+    pub asked: AtomicU64,
+    /// Bytes of those that were answered.
+    pub bytes: AtomicU64,
+    /// Those that wait for a block.
+    pub waiting: AtomicU64,
+    /// Those that failed.
+    pub failed: AtomicU64,
+}
+
+/// Counts a read for as long as it waits.
+pub(super) struct Waiting(pub(super) Arc<Reads>);
+
+impl Waiting {
+    pub(super) fn new(reads: &Arc<Reads>) -> Self {
+        reads.waiting.fetch_add(1, Relaxed);
+        Self(Arc::clone(reads))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Everything that a status is taken from.
+#[derive(Debug)]
+pub struct Status {
+    /// The image.
+    pub image: Name,
+    /// Its version.
+    pub version: Version,
+    /// SHA-256 of its index file: what says exactly which bytes these are.
+    pub index: Sha256,
+    /// When that was published.
+    pub created: Timestamp,
+    /// Bytes of the image.
+    pub size: u64,
+    /// `hard` or `soft`.
+    pub mode: &'static str,
+    /// When it was mounted.
+    pub since: Instant,
+    /// What was asked.
+    pub reads: Arc<Reads>,
+    /// The RAM cache.
+    pub cache: Arc<BlockCache>,
+    /// The disk cache.
+    pub disk: Option<Arc<DiskStore>>,
+    /// The mirrors.
+    pub network: Arc<Network>,
+    /// The blocks of a profile.
+    pub ahead: Arc<AheadCounts>,
+}
+
+/// A mirror as it stands.
+struct Line {
+    rank: usize,
+    name: Arc<str>,
+    state: &'static str,
+    standing: Standing,
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Good => "good",
+        State::Unknown => "unknown",
+        State::Behind => "behind",
+        State::Quarantined => "quarantined",
+    }
+}
+
+impl Status {
+    /// The mirrors, the one that is asked first at the top.
+    fn mirrors(&self, now: Instant) -> Vec<Line> {
+        let roster = self.network.roster();
+        let standings = roster.standings();
+        let line = |(rank, at): (usize, usize)| {
+            let standing = standings[at].clone();
+            Line { rank: rank + 1, name: Arc::clone(&roster.names()[at]), state: word(standing.state(now)), standing }
+        };
+        roster.ranking(now).into_iter().enumerate().map(line).collect()
+    }
+
+    /// The whole as an object; times in seconds and milliseconds, as the names say.
+    pub fn to_json(&self) -> Value {
+        let now = Instant::now();
+        let mirrors = self.mirrors(now);
+        let sum = |count: fn(&Standing) -> u64| mirrors.iter().map(|m| count(&m.standing)).sum::<u64>();
+        let age_s = Timestamp::from_system(SystemTime::now()).unix().saturating_sub(self.created.unix());
+        let (disk_blocks, disk_bytes, healed) = self.disk.as_ref().map_or((0, 0, 0), |disk| disk.counts());
+        let (ram_blocks, ram_bytes_held) = self.cache.counts();
+        json!({
+            "image": self.image.to_string(),
+            "version": self.version.number(),
+            "index": self.index.to_string(),
+            "created": self.created.to_string(),
+            "age_s": age_s,
+            "size": self.size,
+            "mode": self.mode,
+            "mounted_s": self.since.elapsed().as_secs(),
+            "reads": self.reads.asked.load(Relaxed),
+            "read_bytes": self.reads.bytes.load(Relaxed),
+            "reads_waiting": self.reads.waiting.load(Relaxed),
+            "reads_failed": self.reads.failed.load(Relaxed),
+            "fetched_blocks": sum(|m| m.blocks),
+            "fetched_bytes": sum(|m| m.bytes),
+            "disk_blocks": disk_blocks,
+            "disk_bytes": disk_bytes,
+            "disk_healed": healed,
+            "ram_blocks": ram_blocks,
+            "ram_bytes_held": ram_bytes_held,
+            "in_flight": sum(|m| m.in_flight.into()),
+            "hedged": self.network.hedged(),
+            "profile_blocks": self.ahead.profile.load(Relaxed),
+            "profile_left": self.ahead.left.load(Relaxed),
+            "profile_fetched_blocks": self.ahead.blocks.load(Relaxed),
+            "profile_fetched_bytes": self.ahead.bytes.load(Relaxed),
+            "mirrors": mirrors.iter().map(|mirror| mirror.to_json(now)).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The whole in the text format of Prometheus, version 0.0.4.
+    pub fn to_prometheus(&self) -> String {
+        let object = self.to_json();
+        let mut text = String::new();
+        for (name, kind, help) in METRICS {
+            let value = object[*name].as_u64().unwrap_or_default();
+            let _ = writeln!(text, "# HELP hfl_{name} {help}\n# TYPE hfl_{name} {kind}");
+            let _ = writeln!(text, "hfl_{name}{{image=\"{}\"}} {value}", self.image);
+        }
+        for (name, kind, help) in MIRROR_METRICS {
+            let _ = writeln!(text, "# HELP hfl_mirror_{name} {help}\n# TYPE hfl_mirror_{name} {kind}");
+            for mirror in object["mirrors"].as_array().into_iter().flatten() {
+                let label = mirror["url"].as_str().unwrap_or_default().replace(['"', '\\', '\n'], "_");
+                if let Some(value) = mirror[*name].as_f64() {
+                    let _ = writeln!(text, "hfl_mirror_{name}{{image=\"{}\",mirror=\"{label}\"}} {value}", self.image);
+                }
+            }
+        }
+        text
+    }
+}
+
+impl Line {
+    fn to_json(&self, now: Instant) -> Value {
+        let Self { rank, name, state, standing } = self;
+        let ms = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
+        let left = standing.until().map(|until| until.saturating_duration_since(now).as_secs());
+        json!({
+            "url": **name,
+            "rank": rank,
+            "state": state,
+            "up": u8::from(*state != "quarantined"),
+            "usual_ms": standing.usual().map(ms),
+            "bytes_per_s": standing.bytes_per_s().map(f64::round),
+            "blocks": standing.blocks,
+            "bytes": standing.bytes,
+            "failures": standing.failures,
+            "overtaken": standing.overtaken,
+            "in_flight": standing.in_flight,
+            "quarantine_left_s": left,
+            "why": standing.why,
+        })
+    }
+}
+
+/// The figures of a mount: name, kind and meaning.
+const METRICS: &[(&str, &str, &str)] = &[
+    ("version", "gauge", "Version of the image that is mounted."),
+    ("age_s", "gauge", "Seconds since that version was published."),
+    ("size", "gauge", "Bytes of the image."),
+    ("mounted_s", "counter", "Seconds since the image was mounted."),
+    ("reads", "counter", "Reads that the kernel asked for."),
+    ("read_bytes", "counter", "Bytes that reads were answered with."),
+    ("reads_waiting", "gauge", "Reads that wait for a block."),
+    ("reads_failed", "counter", "Reads that failed."),
+    ("fetched_blocks", "counter", "Blocks fetched from mirrors."),
+    ("fetched_bytes", "counter", "Bytes of their files."),
+    ("disk_blocks", "counter", "Blocks taken from the disk cache."),
+    ("disk_bytes", "counter", "Bytes of these, inflated."),
+    ("disk_healed", "counter", "Bad files of the disk cache that were dropped."),
+    ("ram_blocks", "counter", "Times that a block was in the RAM cache."),
+    ("ram_bytes_held", "gauge", "Bytes of decoded blocks in RAM."),
+    ("in_flight", "gauge", "Requests to mirrors under way."),
+    ("hedged", "counter", "Second requests because the first was slow."),
+    ("profile_blocks", "gauge", "Blocks of the profile that is fetched ahead."),
+    ("profile_left", "gauge", "Those that are still to be fetched."),
+    ("profile_fetched_blocks", "counter", "Blocks fetched ahead for a profile."),
+    ("profile_fetched_bytes", "counter", "Bytes of their files."),
+];
+
+/// The figures of each mirror.
+const MIRROR_METRICS: &[(&str, &str, &str)] = &[
+    ("rank", "gauge", "Place in the ranking; 1 is asked first."),
+    ("up", "gauge", "0 while the mirror is left alone because it failed."),
+    ("usual_ms", "gauge", "Milliseconds that it usually takes to a checked block."),
+    ("bytes_per_s", "gauge", "Bytes a second while it answers."),
+    ("blocks", "counter", "Blocks that it gave."),
+    ("bytes", "counter", "Bytes of their files."),
+    ("failures", "counter", "Requests that failed."),
+    ("overtaken", "counter", "Requests that another mirror was faster with."),
+    ("in_flight", "gauge", "Requests under way."),
+];

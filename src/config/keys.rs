@@ -1,0 +1,84 @@
+//! The keys of mirrors.toml, and what to say of one that is not known.
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use crate::format::text::FormatError;
+
+const TOP: [&str; 2] = ["publish", "mirror"];
+const PUBLISH: [&str; 7] = ["split", "level", "key", "expires-days", "client", "templates", "keep"];
+const MIRROR: [&str; 22] = [
+    "name",
+    "write",
+    "read",
+    "read-back",
+    "enabled",
+    "jobs",
+    "rate",
+    "endpoint",
+    "region",
+    "path-style",
+    "storage-class",
+    "cache-control",
+    "head-cache-control",
+    "access-key-env",
+    "secret-key-env",
+    "session-token-env",
+    "identity",
+    "known-hosts",
+    "password-env",
+    "password-file",
+    "ca-file",
+    "headers",
+];
+
+/// Refuses the first unknown key, with its line and the key that was probably meant.
+pub(super) fn check(text: &str) -> Result<(), FormatError> {
+    let table = DeTable::parse(text).map_err(|e| toml_error(text, &e))?;
+    for (key, value) in table.get_ref() {
+        known(text, key, &TOP, "at the top of the file")?;
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("publish", DeValue::Table(table)) => keys(text, table, &PUBLISH, "in [publish]")?,
+            ("mirror", DeValue::Array(tables)) => {
+                for table in tables.iter() {
+                    if let DeValue::Table(table) = table.get_ref() {
+                        keys(text, table, &MIRROR, "in [[mirror]]")?;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn keys(text: &str, table: &DeTable<'_>, allowed: &[&str], place: &str) -> Result<(), FormatError> {
+    table.keys().try_for_each(|key| known(text, key, allowed, place))
+}
+
+fn known(text: &str, key: &Spanned<DeString<'_>>, allowed: &[&str], place: &str) -> Result<(), FormatError> {
+    let name = key.get_ref().as_ref();
+    if allowed.contains(&name) {
+        return Ok(());
+    }
+    let close = |a: &&&str| strsim::jaro_winkler(name, a) > 0.8;
+    let meant = allowed
+        .iter()
+        .filter(close)
+        .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+    let hint = meant.map_or_else(|| format!("known: {}", allowed.join(", ")), |m| format!("did you mean `{m}`?"));
+    Err(FormatError::line(line_of(text, key.span().start), format!("unknown key `{name}` {place}; {hint}")))
+}
+
+/// An error of the TOML reader, in one line.
+pub(super) fn toml_error(text: &str, error: &toml::de::Error) -> FormatError {
+    let why = error.message().replace('\n', ", ");
+    match error.span() {
+        Some(span) => FormatError::line(line_of(text, span.start), why),
+        None => FormatError::whole(why),
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> u64 {
+    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|&&b| b == b'\n').count() as u64
+}

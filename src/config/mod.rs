@@ -1,0 +1,160 @@
+//! mirrors.toml: where a repository is written to, where it is read from, and the defaults of publishing.
+//!
+//! Unknown keys are refused, with the known key that was probably meant and the line.
+
+mod access;
+mod keys;
+mod secret;
+mod write;
+
+use serde::Deserialize;
+
+use crate::format::block::LEVEL_MAX;
+use crate::format::name::Name;
+use crate::format::text::FormatError;
+use crate::format::url::BaseUrl;
+
+pub use access::Access;
+pub use secret::Secret;
+pub use write::{Remote, Scheme, WriteError, WritePlace};
+
+/// The largest mirrors.toml, in bytes.
+pub const FILE_MAX_BYTES: u64 = 1 << 20;
+/// The most mirrors.
+pub const MIRRORS_MAX: usize = 64;
+
+/// A mirrors.toml that can be used as it is.
+#[derive(Debug, Clone)]
+pub struct Mirrors {
+    /// Defaults of `hfl publish`.
+    pub publish: Defaults,
+    /// The enabled mirrors, in the order of the file; at least one.
+    pub mirrors: Vec<Mirror>,
+}
+
+/// Defaults of `hfl publish`: each is overruled by the option of the same name.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Defaults {
+    /// How images are cut.
+    pub split: Option<String>,
+    /// How hard blocks are compressed.
+    pub level: Option<u8>,
+    /// The secret key's file.
+    pub key: Option<String>,
+    /// How many days a head stays fresh.
+    pub expires_days: Option<u32>,
+    /// Clients to publish beside the images.
+    #[serde(default)]
+    pub client: Vec<String>,
+    /// A directory of templates that go before the built-in ones.
+    pub templates: Option<String>,
+    /// How many versions `hfl gc` keeps at least.
+    pub keep: Option<u32>,
+}
+
+/// One place that holds the repository.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    /// Its name in messages and reports.
+    pub name: Name,
+    /// Where it is written to.
+    pub write: WritePlace,
+    /// Where clients read it.
+    pub read: Option<BaseUrl>,
+    /// Whether what was written is read back through `read`.
+    pub read_back: bool,
+    /// Objects sent at once.
+    pub jobs: Option<u32>,
+    /// Bytes sent in a second at most.
+    pub rate: Option<u64>,
+    /// How the place it is written to is reached.
+    pub access: Access,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    publish: Defaults,
+    #[serde(default)]
+    mirror: Vec<Table>,
+}
+
+/// A `[[mirror]]` table as it is written; [`keys::check`] has refused what is not known.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Table {
+    name: String,
+    write: String,
+    read: Option<String>,
+    read_back: Option<bool>,
+    enabled: Option<bool>,
+    jobs: Option<u32>,
+    rate: Option<u64>,
+    #[serde(flatten)]
+    access: Access,
+}
+
+impl Mirrors {
+    /// Whether something in the file may be a secret: a header that is sent along.
+    pub fn may_hold_secrets(&self) -> bool {
+        self.mirrors.iter().any(|mirror| !mirror.access.headers.is_empty())
+    }
+
+    /// Reads the text of a mirrors.toml.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line where the text has one.
+    pub fn parse(text: &str) -> Result<Self, FormatError> {
+        keys::check(text)?;
+        let file: File = toml::from_str(text).map_err(|e| keys::toml_error(text, &e))?;
+        if file.publish.level.is_some_and(|level| level > LEVEL_MAX) {
+            return Err(FormatError::whole(format!("level is at most {LEVEL_MAX}")));
+        }
+        if file.mirror.is_empty() {
+            return Err(FormatError::whole("no mirror: add a [[mirror]] table with a name and `write`"));
+        }
+        if file.mirror.len() > MIRRORS_MAX {
+            return Err(FormatError::whole(format!("{} mirrors, at most {MIRRORS_MAX}", file.mirror.len())));
+        }
+        let enabled = file.mirror.into_iter().filter(|m| m.enabled != Some(false));
+        let mirrors: Vec<Mirror> = enabled.map(mirror).collect::<Result<_, _>>()?;
+        if mirrors.is_empty() {
+            return Err(FormatError::whole("every mirror is disabled"));
+        }
+        for (i, mirror) in mirrors.iter().enumerate() {
+            if mirrors[..i].iter().any(|other| other.name == mirror.name) {
+                return Err(FormatError::whole(format!("two mirrors are named {}", mirror.name)));
+            }
+            if mirrors[..i].iter().any(|other| other.write == mirror.write) {
+                return Err(FormatError::whole(format!("two mirrors write to {}", mirror.write)));
+            }
+        }
+        Ok(Self { publish: file.publish, mirrors })
+    }
+}
+
+fn mirror(table: Table) -> Result<Mirror, FormatError> {
+    let wrong =
+        |key: &str, e: &dyn std::fmt::Display| FormatError::whole(format!("mirror `{}`: {key}: {e}", table.name));
+    let name = table.name.parse().map_err(|e| wrong("name", &e))?;
+    let write: WritePlace = table.write.parse().map_err(|e: WriteError| wrong("write", &e))?;
+    let read = table
+        .read
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|e: crate::format::url::UrlError| wrong("read", &e))?;
+    if table.jobs == Some(0) {
+        return Err(wrong("jobs", &"at least 1"));
+    }
+    if table.rate == Some(0) {
+        return Err(wrong("rate", &"at least 1 byte per second"));
+    }
+    if let Some(key) = table.access.stray_key(&write) {
+        return Err(wrong(key, &format!("of no use to a mirror that is written to {write}")));
+    }
+    let read_back = table.read_back.unwrap_or(true);
+    Ok(Mirror { name, write, read, read_back, jobs: table.jobs, rate: table.rate, access: table.access })
+}

@@ -1,0 +1,6 @@
+//! The file systems that are read without being mounted.
+
+pub mod erofs;
+pub mod ext;
+pub mod squash;
+pub mod tree;

@@ -1,0 +1,153 @@
+//! An image as a disk: a file or block device that is read at offsets, whole or one partition of it.
+//!
+//! It may be sparse and as large as images can be: only what is asked for is read, and in all not more than a few times
+//! what a kernel and its modules need.
+
+pub mod fs;
+pub mod partitions;
+pub mod root;
+pub mod stated;
+pub mod superblock;
+
+pub use partitions::{Partition, partitions};
+pub use stated::{Stated, stated};
+
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use fs::tree::Tree;
+use fs::{erofs, ext, squash};
+use root::Root;
+
+/// The most that is read of an image, in bytes: what a damaged one can make a file system do ends there.
+const READ_MAX_BYTES: u64 = 2 << 30;
+/// The most partitions that are looked into.
+const PARTITIONS_MAX: usize = 128;
+/// The file systems that can be read.
+const KINDS: &str = "ext2, ext3, ext4, squashfs or erofs";
+/// What opens each of them, where it is one of its kind.
+const OPENERS: [Opener; 3] = [ext::open, squash::open, erofs::open];
+
+type Opener = fn(Window) -> Result<Option<Box<dyn Tree>>, Error>;
+
+/// A part of an image that is read at offsets.
+#[derive(Debug)]
+pub struct Window {
+    file: File,
+    start: u64,
+    bytes: u64,
+    left: u64,
+}
+
+impl Window {
+    /// Its bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Fills `out` from `offset`.
+    ///
+    /// # Errors
+    /// An end of the part before that; more reading than any file system needs.
+    pub fn read_at(&mut self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let length = out.len() as u64;
+        if offset.checked_add(length).is_none_or(|end| end > self.bytes) {
+            return Err(io::Error::other(format!("cut short: byte {offset} lies behind its end")));
+        }
+        self.left = self.left.checked_sub(length).ok_or_else(|| io::Error::other("damaged: reading it has no end"))?;
+        self.file.read_exact_at(out, self.start + offset)
+    }
+}
+
+/// Makes certain that `room` bytes hold a file system of so many, `None` being more than can be counted.
+///
+/// # Errors
+/// They do not: the image was cut short.
+pub fn check_room(room: u64, bytes: Option<u64>) -> Result<(), Error> {
+    if bytes.is_some_and(|bytes| bytes <= room) {
+        return Ok(());
+    }
+    let bytes = bytes.map_or("more".to_owned(), |bytes| bytes.to_string());
+    Err(Error::new(format!("cut short: its file system has {bytes} bytes, and there are only {room}")))
+}
+
+/// An image that was opened.
+pub struct Disk {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Disk {
+    /// Opens a file or a block device.
+    ///
+    /// # Errors
+    /// Whatever cannot be read at offsets.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |e: io::Error| Error::io(path, &e);
+        if path == Path::new("-") {
+            return Err(Error::usage("a kernel cannot be looked for in standard input")
+                .hint("give the image as a file, or a directory that was made by hfl boot build"));
+        }
+        let kind = std::fs::metadata(path).map_err(failed)?;
+        if !kind.is_file() && !std::os::unix::fs::FileTypeExt::is_block_device(&kind.file_type()) {
+            return Err(Error::new(format!("{}: no file and no block device, so no image", path.display())));
+        }
+        let mut file = File::open(path).map_err(failed)?;
+        let bytes = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        Ok(Self { file, path: path.to_owned(), bytes })
+    }
+
+    /// The root file system: the image itself, or the first of its partitions that has what a root has.
+    ///
+    /// # Errors
+    /// No file system that can be read, or none with `/etc` and `/lib` or `/usr/lib`.
+    pub fn root(&self) -> Result<Root, Error> {
+        let name = self.path.display().to_string();
+        if let Some(tree) = self.tree(0, self.bytes)? {
+            return Ok(Root::new(tree, name));
+        }
+        let partitions = self.partitions()?;
+        for partition in &partitions {
+            let bytes = partition.len.min(self.bytes.saturating_sub(partition.start));
+            let Some(tree) = self.tree(partition.start, bytes)? else { continue };
+            let root = Root::new(tree, name.clone());
+            if root.is_directory("/etc")? && (root.is_directory("/lib")? || root.is_directory("/usr/lib")?) {
+                return Ok(root);
+            }
+        }
+        let what = match partitions.len() {
+            0 => format!("no {KINDS} file system, and no partition table"),
+            n => format!("none of its {n} partitions is a root file system of kind {KINDS}"),
+        };
+        Err(Error::new(format!("{name}: {what}; so no kernel can be taken out of it")))
+    }
+
+    /// The partitions that Linux may use first, then the others.
+    fn partitions(&self) -> Result<Vec<Partition>, Error> {
+        let mut window = self.window(0, self.bytes)?;
+        let mut found = partitions(&mut |at, out| window.read_at(at, out).is_ok());
+        found.truncate(PARTITIONS_MAX);
+        found.sort_by_key(|partition| !partition.linux);
+        Ok(found)
+    }
+
+    fn window(&self, start: u64, bytes: u64) -> Result<Window, Error> {
+        let file = self.file.try_clone().map_err(|e| Error::io(&self.path, &e))?;
+        Ok(Window { file, start, bytes, left: READ_MAX_BYTES })
+    }
+
+    /// The file system that begins at `start`, if there is one that can be read.
+    fn tree(&self, start: u64, bytes: u64) -> Result<Option<Box<dyn Tree>>, Error> {
+        for open in OPENERS {
+            let found = open(self.window(start, bytes)?).map_err(|e| e.about(&self.path.display()))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,150 @@
+//! The partitions of a disk image: MBR with logical partitions, and GPT.
+//!
+//! Only where they begin, how long they are and whether they are said to be Linux's, and how long the disk was. The table is anybody's bytes: a
+//! bounded number of entries is read, and numbers that overflow end the reading. Backup tables and checksums are left
+//! alone, because a wrong answer costs bytes and nothing else.
+
+use super::superblock::{ReadAt, number};
+
+/// A partition; offset and length in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Its first byte.
+    pub start: u64,
+    /// Its bytes.
+    pub len: u64,
+    /// Its type says that Linux keeps data there: a file system, LVM, RAID or LUKS.
+    pub linux: bool,
+}
+
+const GPT_ENTRIES: u32 = 128;
+const LOGICAL: usize = 64;
+const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
+const PROTECTIVE: u8 = 0xee;
+const MBR_LINUX: [u8; 4] = [0x83, 0x8e, 0xe8, 0xfd];
+
+/// How the types begin that Linux uses in a GPT; their first four bytes.
+const GPT_LINUX: [u32; 12] = [
+    0x0fc6_3daf, // Linux data
+    0x4f68_bce3, // root, x86-64
+    0x4447_9540, // root, x86
+    0xb921_b045, // root, arm64
+    0x69da_d710, // root, arm
+    0x72ec_70a6, // root, riscv64
+    0x933a_c7e1, // /home
+    0x3b8f_8425, // /srv
+    0x4d21_b016, // /var
+    0xe6d6_d379, // LVM
+    0xa19d_880f, // RAID
+    0xca7d_7ccb, // LUKS
+];
+
+/// All partitions that the image's table names, in its order.
+pub fn partitions(read_at: ReadAt) -> Vec<Partition> {
+    let Some(entries) = mbr(0, read_at) else { return Vec::new() };
+    if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
+        return gpt(read_at).unwrap_or_default();
+    }
+    let mut found = Vec::new();
+    for entry in entries {
+        match EXTENDED.contains(&entry.kind) {
+            true => found.extend(logical(entry.first, read_at)),
+            false => found.extend(entry.partition(0)),
+        }
+    }
+    found
+}
+
+/// An entry of an MBR; numbers are sectors of 512 bytes.
+#[derive(Clone, Copy)]
+struct Entry {
+    kind: u8,
+    first: u64,
+    count: u64,
+}
+
+impl Entry {
+    fn partition(self, base: u64) -> Option<Partition> {
+        let used = self.kind != 0 && self.count > 0;
+        used.then_some(Partition {
+            start: (base + self.first) * 512,
+            len: self.count * 512,
+            linux: MBR_LINUX.contains(&self.kind),
+        })
+    }
+}
+
+/// The four entries in this sector, if it is an MBR: it has the signature, and no flag but "active" is set.
+fn mbr(sector: u64, read_at: ReadAt) -> Option<[Entry; 4]> {
+    let mut bytes = [0; 512];
+    let table = read_at(sector * 512, &mut bytes) && bytes[510..] == [0x55, 0xaa] && !is_boot_sector(&bytes);
+    let flags = (0..4).all(|index| bytes[446 + 16 * index] & 0x7f == 0);
+    (table && flags).then(|| {
+        std::array::from_fn(|index| {
+            let entry = &bytes[446 + 16 * index..];
+            Entry { kind: entry[4], first: number(&entry[8..12]), count: number(&entry[12..16]) }
+        })
+    })
+}
+
+/// Whether this is the first sector of a FAT, exFAT or NTFS, which ends like an MBR and has code where that has its table.
+fn is_boot_sector(bytes: &[u8; 512]) -> bool {
+    let names: [(usize, &[u8]); 4] = [(3, b"NTFS    "), (3, b"EXFAT   "), (54, b"FAT1"), (82, b"FAT32")];
+    names.iter().any(|(at, name)| bytes[*at..].starts_with(name))
+}
+
+/// Follows the chain of an extended partition that begins at `first`.
+fn logical(first: u64, read_at: ReadAt) -> Vec<Partition> {
+    let mut found = Vec::new();
+    let mut at = first;
+    for _ in 0..LOGICAL {
+        let Some([entry, next, ..]) = mbr(at, read_at) else { break };
+        found.extend(entry.partition(at));
+        if !EXTENDED.contains(&next.kind) {
+            break;
+        }
+        at = first + next.first;
+    }
+    found
+}
+
+/// The least bytes that a disk with this table has: up to the end of its last partition, extended ones with what lies in
+/// them; of a GPT up to the end of its backup.
+pub fn table_bytes(read_at: ReadAt) -> Option<u64> {
+    let entries = mbr(0, read_at)?;
+    if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
+        let (sector, header) = gpt_header(read_at)?;
+        let backup = number(&header[32..40]).checked_add(1).and_then(|sectors| sectors.checked_mul(sector));
+        let ends = gpt(read_at).into_iter().flatten().filter_map(|part| part.start.checked_add(part.len));
+        return ends.chain(backup).max();
+    }
+    entries.into_iter().filter_map(|entry| entry.partition(0)).map(|part| part.start + part.len).max()
+}
+
+/// The first header of a GPT, and the bytes of a sector: 512 or 4096.
+fn gpt_header(read_at: ReadAt) -> Option<(u64, [u8; 92])> {
+    let mut header = [0; 92];
+    let sector = [512, 4096].into_iter().find(|&at| read_at(at, &mut header) && header.starts_with(b"EFI PART"))?;
+    Some((sector, header))
+}
+
+/// The partitions of a GPT.
+fn gpt(read_at: ReadAt) -> Option<Vec<Partition>> {
+    let (sector, header) = gpt_header(read_at)?;
+    let table = number(&header[72..80]).checked_mul(sector)?;
+    let entries = (number(&header[80..84]) as u32).min(GPT_ENTRIES);
+    let entry_bytes = Some(number(&header[84..88])).filter(|bytes| (128..=4096).contains(bytes))?;
+    let places = (0..u64::from(entries)).map_while(|index| table.checked_add(index * entry_bytes));
+    Some(places.filter_map(|at| gpt_partition(at, sector, read_at)).collect())
+}
+
+fn gpt_partition(at: u64, sector: u64, read_at: ReadAt) -> Option<Partition> {
+    let mut entry = [0; 48];
+    if !read_at(at, &mut entry) || entry[..16] == [0; 16] {
+        return None;
+    }
+    let (first, last) = (number(&entry[32..40]), number(&entry[40..48]));
+    let sectors = last.checked_sub(first)?.checked_add(1)?;
+    let linux = GPT_LINUX.contains(&(number(&entry[..4]) as u32));
+    Some(Partition { start: first.checked_mul(sector)?, len: sectors.checked_mul(sector)?, linux })
+}

@@ -1,0 +1,156 @@
+//! What begins at some place of an image, told from the magic numbers of file systems: in what units it places data, and
+//! how many bytes it says to have.
+//!
+//! A superblock is anybody's bytes: numbers that cannot be are taken for none. Sources: the on-disk structures in the Linux
+//! kernel, ECMA-119 for ISO 9660, and the LVM2 and LUKS header formats.
+
+/// Reads bytes at an offset of the image; says whether it could.
+pub type ReadAt<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> bool;
+
+/// The magic number of ext2, ext3 and ext4, at [`EXT_MAGIC_AT`] of the superblock.
+pub const EXT_MAGIC: [u8; 2] = [0x53, 0xef];
+/// Where it stands in the superblock.
+pub const EXT_MAGIC_AT: usize = 56;
+/// How an EROFS superblock begins.
+pub const EROFS_MAGIC: [u8; 4] = [0xe2, 0xe1, 0xf5, 0xe0];
+/// How a squashfs begins.
+pub const SQUASHFS_MAGIC: [u8; 4] = *b"hsqs";
+/// Where ext, EROFS, F2FS and NILFS2 have their superblock, in bytes from the start.
+pub const SUPERBLOCK_AT: usize = 1024;
+
+/// Bytes from the start that hold most superblocks.
+pub const HEAD: usize = 4096;
+/// Where Btrfs has its first superblock.
+const BTRFS_AT: u64 = 65536;
+/// Where the volume descriptor of ISO 9660 begins.
+const ISO_AT: u64 = 32768;
+
+/// A file system, or something that holds some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// What it is called.
+    pub name: &'static str,
+    /// Data lies at multiples of so many bytes; none where it is packed or compressed.
+    pub unit: Option<u64>,
+    /// Its bytes, where it says so in a way that is simple to read.
+    pub bytes: Option<u64>,
+}
+
+/// What begins at `start`, in bytes, if it is known and can be read.
+pub fn superblock(start: u64, read_at: ReadAt) -> Option<Superblock> {
+    let mut head = [0; HEAD];
+    if !read_at(start, &mut head) {
+        return None;
+    }
+    near(&head)
+        .or_else(|| btrfs(start, read_at))
+        .or_else(|| far(start, read_at))
+        .or_else(|| packed(&head, start, read_at))
+}
+
+/// Those that the first page tells.
+fn near(head: &[u8; HEAD]) -> Option<Superblock> {
+    let superblock = &head[SUPERBLOCK_AT..];
+    let found = |name, unit, bytes| Some(Superblock { name, unit: Some(unit), bytes });
+    if superblock[EXT_MAGIC_AT..].starts_with(&EXT_MAGIC) {
+        return found(ext_name(superblock), shifted(1024, number(&superblock[24..28]))?, ext_bytes(superblock));
+    }
+    if head.starts_with(b"XFSB") {
+        let unit = big_endian(&head[4..8]);
+        return found("XFS", unit, big_endian(&head[8..16]).checked_mul(unit));
+    }
+    if superblock.starts_with(&EROFS_MAGIC) {
+        // Its compressed clusters are whole blocks too.
+        let unit = shifted(1, superblock[12].into())?;
+        return found("EROFS", unit, erofs_blocks(superblock).and_then(|blocks| blocks.checked_mul(unit)));
+    }
+    if superblock[..8] == [2, 0, 0, 0, 0, 0, 0x34, 0x34] {
+        return found("NILFS2", shifted(1024, number(&superblock[20..24]))?, Some(number(&superblock[32..40])));
+    }
+    // F2FS has no smaller blocks than pages. LVM places volumes, and LUKS sectors, at multiples of at least 4096 bytes.
+    if superblock.starts_with(&0xf2f5_2010_u32.to_le_bytes()) {
+        return found("F2FS", 4096, None);
+    }
+    if (0..4).any(|sector| head[sector * 512..].starts_with(b"LABELONE")) {
+        return found("LVM", 4096, None);
+    }
+    if head.starts_with(b"LUKS\xba\xbe") { found("LUKS", 4096, None) } else { None }
+}
+
+/// The device that this superblock of Btrfs is on says how many of its bytes are used, whatever other devices there are.
+fn btrfs(start: u64, read_at: ReadAt) -> Option<Superblock> {
+    let mut bytes = [0; 217];
+    let there = start.checked_add(BTRFS_AT).is_some_and(|at| read_at(at, &mut bytes)) && &bytes[64..72] == b"_BHRfS_M";
+    there.then(|| Superblock { name: "Btrfs", unit: Some(4096), bytes: Some(number(&bytes[209..217])) })
+}
+
+/// ReiserFS and JFS, whose superblocks lie further back, too.
+fn far(start: u64, read_at: ReadAt) -> Option<Superblock> {
+    let found = |name| Some(Superblock { name, unit: Some(4096), bytes: None });
+    if has(start, 65588, b"ReIsEr", read_at) {
+        return found("ReiserFS");
+    }
+    if has(start, 32768, b"JFS1", read_at) { found("JFS") } else { None }
+}
+
+/// What places data at any byte, or at sectors.
+fn packed(head: &[u8; HEAD], start: u64, read_at: ReadAt) -> Option<Superblock> {
+    if head.starts_with(&SQUASHFS_MAGIC) {
+        let is_4 = number(&head[28..30]) == 4;
+        return Some(Superblock { name: "squashfs", unit: None, bytes: is_4.then(|| squashfs_bytes(head)) });
+    }
+    let mut volume = [0; 130];
+    let there = start.checked_add(ISO_AT).is_some_and(|at| read_at(at, &mut volume)) && &volume[1..6] == b"CD001";
+    there.then(|| Superblock {
+        name: "ISO 9660",
+        unit: None,
+        bytes: Some(number(&volume[80..84]) * number(&volume[128..130])),
+    })
+}
+
+/// Bytes of an ext2, ext3 or ext4 with this superblock; none where they are more than can be counted.
+pub fn ext_bytes(superblock: &[u8]) -> Option<u64> {
+    let is_wide = superblock[96] & 0x80 != 0;
+    let high = if is_wide { number(&superblock[336..340]) << 32 } else { 0 };
+    shifted(1024, number(&superblock[24..28]))?.checked_mul(high | number(&superblock[4..8]))
+}
+
+/// Bytes of a squashfs 4 that begins so, padding not counted.
+pub fn squashfs_bytes(head: &[u8]) -> u64 {
+    number(&head[40..48])
+}
+
+/// By the features that only the later ones have: extents, 64 bits, flexible groups; a journal.
+fn ext_name(superblock: &[u8]) -> &'static str {
+    match (number(&superblock[96..100]) & 0x2c0, superblock[92] & 4) {
+        (0, 0) => "ext2",
+        (0, _) => "ext3",
+        _ => "ext4",
+    }
+}
+
+/// Blocks of an EROFS; none where the count has more than 32 bits, which newer kernels have.
+fn erofs_blocks(superblock: &[u8]) -> Option<u64> {
+    let is_wide = superblock[80] & 0x80 != 0;
+    (!is_wide).then(|| number(&superblock[36..40]))
+}
+
+fn has(start: u64, offset: u64, magic: &[u8], read_at: ReadAt) -> bool {
+    let mut bytes = [0; 8];
+    let bytes = &mut bytes[..magic.len()];
+    start.checked_add(offset).is_some_and(|at| read_at(at, bytes)) && bytes == magic
+}
+
+/// A little-endian number of at most 8 bytes.
+pub fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+fn big_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+/// `unit` shifted as a superblock says; none has units of more than 64 KiB, so what says so is not one.
+fn shifted(unit: u64, by: u64) -> Option<u64> {
+    (by <= 16).then(|| unit << by).filter(|&bytes| bytes <= 65536)
+}

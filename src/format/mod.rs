@@ -1,0 +1,23 @@
+//! All that a repository is made of: blocks, indexes, heads, records, paths, and the words they consist of.
+//!
+//! Pure: nothing here opens a file, asks a clock or starts a thread.
+
+pub mod block;
+pub mod delta;
+pub mod digest;
+pub mod head;
+pub mod image_list;
+pub mod index;
+pub mod keys;
+pub mod layout;
+pub mod name;
+pub mod profile;
+#[cfg(feature = "publish")]
+pub mod retirement;
+#[cfg(feature = "publish")]
+pub mod sign;
+pub(crate) mod text;
+pub mod time;
+pub mod url;
+
+pub use text::FormatError;

@@ -1,0 +1,103 @@
+//! The client that is shipped with the images: `client/hfl-mount-<version>-<arch>-linux-<digits>`, static, signed.
+//!
+//! Version and architecture are read out of the program itself, so a client for another machine can be published too. Images
+//! of one repository may ship the same client and have different keys: program and signatures each carry digits of their own
+//! digest in their names, so no publisher replaces another's, and the head names both.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::boot::elf;
+use crate::format::digest::Sha256;
+use crate::format::head::{FileRow, Head};
+use crate::format::layout::RepoPath;
+use crate::format::sign::SecretKey;
+use crate::publish::error::Error;
+use crate::publish::version::release::{Object, file_comment};
+
+/// What stands before the version inside every hfl-mount.
+pub const MARK: &[u8] = b"hfl-mount version mark:";
+/// The largest client, in bytes.
+const CLIENT_MAX_BYTES: u64 = 64 << 20;
+
+/// A client ready to be published.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The program.
+    pub program: Object,
+    /// Its signature, where the repository is signed.
+    pub signature: Option<Object>,
+}
+
+impl Client {
+    /// The program and its signature.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        std::iter::once(&self.program).chain(&self.signature)
+    }
+
+    /// By which a head names them.
+    pub fn rows(&self) -> impl Iterator<Item = FileRow> + '_ {
+        self.objects().map(Object::row)
+    }
+}
+
+/// The clients that are not published yet in their version with the image of this head: those that are stay as they are, so
+/// that clients that are built anew every night do not add up in heads.
+///
+/// # Errors
+/// A key that cannot sign.
+pub fn new(programs: &[Object], head: Option<&Head>, key: Option<&SecretKey>) -> Result<Vec<Client>, Error> {
+    let names = |head: &Head, program: &Object| head.files.iter().any(|file| file.path.is_same_client(&program.path));
+    let new = programs.iter().filter(|program| !head.is_some_and(|head| names(head, program)));
+    let signed = |program: &Object| {
+        let signature = key.map(|key| sign(program, key)).transpose()?;
+        Ok(Client { program: program.clone(), signature })
+    };
+    new.map(signed).collect()
+}
+
+/// The programs to publish: those that were named, else a static hfl-mount beside this program, if there is one.
+///
+/// # Errors
+/// A file that was named and is no static hfl-mount.
+pub fn programs(named: &[PathBuf]) -> Result<Vec<Object>, Error> {
+    if named.is_empty() {
+        let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("hfl-mount"));
+        let found = beside.filter(|path| path.is_file()).map(|path| load(&path));
+        // The one beside this program was not asked for: a dynamic one is simply not shipped.
+        return Ok(found.and_then(Result::ok).into_iter().collect());
+    }
+    named.iter().map(|path| load(path)).collect()
+}
+
+fn load(path: &Path) -> Result<Object, Error> {
+    let refused = |why: &str| Error::local(format!("{}: {why}", path.display()));
+    let meta = fs::metadata(path).map_err(|e| Error::io(path, &e))?;
+    if meta.len() > CLIENT_MAX_BYTES {
+        return Err(refused("too large for a client"));
+    }
+    let bytes = fs::read(path).map_err(|e| Error::io(path, &e))?;
+    let arch = elf::machine(&bytes).ok_or_else(|| refused("not a Linux program of an architecture hfl knows"))?;
+    if elf::is_dynamic(&bytes) {
+        return Err(refused("needs shared libraries; clients are shipped as static programs")
+            .hint("build it with RUSTFLAGS='-C target-feature=+crt-static', as the README says"));
+    }
+    let version = version(&bytes).ok_or_else(|| refused("not an hfl-mount"))?;
+    let path = RepoPath::client(&version, arch, &Sha256::of(&bytes));
+    Ok(Object::new(path.map_err(|_| refused("its version cannot be a file name"))?, bytes))
+}
+
+fn sign(program: &Object, key: &SecretKey) -> Result<Object, Error> {
+    let Object { bytes, .. } = program.signature(key, &file_comment(&program.path))?;
+    Ok(Object::new(program.path.client_signature(&Sha256::of(&bytes)), bytes))
+}
+
+/// The version that stands behind the mark, up to the next `;`.
+fn version(program: &[u8]) -> Option<String> {
+    let at = program.windows(MARK.len()).position(|w| w == MARK)? + MARK.len();
+    let rest = &program[at..program.len().min(at + 40)];
+    let end = rest.iter().position(|&b| b == b';')?;
+    let version = std::str::from_utf8(&rest[..end]).ok()?;
+    let plain = !version.is_empty() && version.chars().all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c));
+    plain.then(|| version.to_owned())
+}

@@ -1,0 +1,7 @@
+//! What is published beside blocks and indexes: client programs, profiles, boot files, pages.
+
+pub mod boot_files;
+pub mod boot_menu;
+pub mod client;
+pub mod pages;
+pub mod profile;

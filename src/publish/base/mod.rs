@@ -1,0 +1,236 @@
+//! What a new version builds on: the newest head of all mirrors, the highest number ever used, and the blocks that need not
+//! be sent again.
+//!
+//! Of the indexes only the newest are read, as far as a budget goes: what an older version has and the newest have not is
+//! compressed once more, and found to be there when it is sent.
+
+pub mod beginning;
+pub mod holders;
+pub mod indexes;
+pub mod known;
+pub mod numbering;
+pub mod presence;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::error::{Error, ErrorKind};
+use super::progress::{Event, Progress};
+use super::repository::Repository;
+use super::repository::mirror::{self, OpenMirror};
+use crate::format::digest::Sha256;
+use crate::format::head::{Head, VersionRow};
+use crate::format::index::Index;
+use crate::format::name::{Name, Version};
+use crate::repo::{self, ReadError};
+use crate::store::StoreErrorKind;
+use known::{Known, MirrorSet};
+
+/// Indexes fetched at the same time: each may be large.
+const INDEXES_AT_ONCE: usize = 4;
+/// Bytes of indexes of the image that are read at most, apart from the newest one.
+const OWN_INDEXES_BYTES: u64 = 8 << 20;
+/// The same of all other images together.
+const OTHER_INDEXES_BYTES: u64 = 32 << 20;
+
+/// The state that a new version builds on.
+#[derive(Debug, Default)]
+pub struct Base {
+    /// The newest head of all mirrors, none for a new image.
+    pub head: Option<Head>,
+    /// The newest indexes that it names, newest first, as far as they were read.
+    pub indexes: Vec<(VersionRow, Arc<Index>)>,
+    /// The blocks of this and other images, and who holds them.
+    pub known: Known,
+    /// Mirrors on which an index that their head names could not be read.
+    pub damaged: MirrorSet,
+    /// The highest version number that was ever used, as far as anything bears witness to it.
+    pub highest: Option<Version>,
+    /// What only a further version ends, if anything: two mirrors have different newest versions of one number, or a mirror
+    /// that has no head had a later version than any head names.
+    pub conflict: Option<String>,
+}
+
+impl Base {
+    /// The index of the newest version.
+    pub fn newest(&self) -> Option<&Index> {
+        self.indexes.first().map(|(_, index)| &**index)
+    }
+
+    /// The number of the next version.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn next_version(&self) -> Result<Version, Error> {
+        let newest = self.head.as_ref().map(|head| head.newest().version);
+        match newest.max(self.highest) {
+            None => Ok(Version::FIRST),
+            Some(highest) => highest.next().ok_or_else(|| Error::local("the version numbers have run out")),
+        }
+    }
+}
+
+/// How much is read of what the mirrors hold, so that it need not be sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// The newest index of the image: all mirrors have the same head, and nothing is to be sent.
+    Newest,
+    /// The newest indexes of all images, as far as the budgets go.
+    All,
+}
+
+/// A version of an image, and the mirrors whose heads name it.
+#[derive(Debug, Clone)]
+pub struct Vouched {
+    /// The image.
+    pub image: Name,
+    /// The version.
+    pub row: VersionRow,
+    /// Who vouches for it.
+    pub mirrors: MirrorSet,
+}
+
+/// Finds the base of `image` among the heads that were read, and what can be reused.
+///
+/// # Errors
+/// A SHA-1 collision.
+pub async fn find(repository: &Repository, image: &Name, reuse: Reuse) -> Result<Base, Error> {
+    let (mirrors, progress) = (&repository.mirrors, &*repository.watch.progress);
+    let own: Vec<(usize, &Head)> =
+        mirrors.iter().enumerate().filter_map(|(i, m)| Some((i, &m.head.as_ref()?.head))).collect();
+    let head = own.iter().map(|(_, head)| *head).max_by_key(|head| crate::repo::survey::head::age(head));
+    let mut base = Base { head: head.cloned(), ..Base::default() };
+    // Two publishers, each of whom could not see the other's mirror.
+    let split = || format!("two mirrors have different newest versions of {image} under one number");
+    base.conflict = is_split(&own).then(split);
+    base.highest = own.iter().map(|(_, head)| head.newest().version).max();
+    let wanted = match reuse {
+        Reuse::Newest => newest_within(head, &own, 0),
+        Reuse::All => [newest_within(head, &own, OWN_INDEXES_BYTES), others(repository, image)].concat(),
+    };
+    let mut loaded = load_all(mirrors, wanted, &mut base, progress).await?;
+    let Some(head) = head else { return Ok(base) };
+    let rows = head.versions.iter();
+    base.indexes = rows.map_while(|row| loaded.remove(&row.index_sha256).map(|index| (row.clone(), index))).collect();
+    Ok(base)
+}
+
+/// The error of a version whose index no mirror has right.
+pub fn no_good_index(image: &Name, row: &VersionRow) -> Error {
+    let message = format!("no mirror has a good index of {image} version {}", row.version);
+    let path = row.index_path(image);
+    Error::new(ErrorKind::Unverified, message).hint(format!(
+        "restore {path} from a copy of the repository; or retire its version with hfl gc --image {image} --retire {}; or, \
+         where it is the newest, leave out the mirrors whose head names it (enabled = false) until they have it",
+        row.version
+    ))
+}
+
+/// Whether two heads have different newest versions of the same number.
+fn is_split(heads: &[(usize, &Head)]) -> bool {
+    let newest = heads.iter().map(|(_, head)| head.newest()).max_by_key(|row| row.version);
+    newest.is_some_and(|newest| {
+        let differs = |row: &VersionRow| row.version == newest.version && row.index_sha256 != newest.index_sha256;
+        heads.iter().any(|(_, head)| differs(head.newest()))
+    })
+}
+
+/// The newest versions of a head whose indexes together have no more than `budget_bytes`, the newest one in any case, with
+/// all who vouch for each.
+fn newest_within(head: Option<&Head>, vouching: &[(usize, &Head)], budget_bytes: u64) -> Vec<Vouched> {
+    let (mut wanted, mut bytes) = (Vec::new(), 0);
+    let Some(head) = head else { return wanted };
+    for row in &head.versions {
+        bytes += row.index_bytes;
+        if !wanted.is_empty() && bytes > budget_bytes {
+            break;
+        }
+        wanted.push(vouched(&head.image, row, vouching));
+    }
+    wanted
+}
+
+fn vouched(image: &Name, row: &VersionRow, vouching: &[(usize, &Head)]) -> Vouched {
+    let names_it = |head: &Head| head.version(row.version).is_some_and(|r| r.index_sha256 == row.index_sha256);
+    let mirrors = vouching.iter().filter(|(_, head)| names_it(head)).map(|(i, _)| *i).collect();
+    Vouched { image: image.clone(), row: row.clone(), mirrors }
+}
+
+/// The newest versions of all other images, as each mirror's own heads have them.
+fn others(repository: &Repository, image: &Name) -> Vec<Vouched> {
+    let mut heads: BTreeMap<&Name, Vec<(usize, &Head)>> = BTreeMap::new();
+    let up = |i: usize| repository.mirrors[i].is_up();
+    for (i, name, head) in repository.verified_heads().filter(|(i, name, _)| up(*i) && *name != image) {
+        heads.entry(name).or_default().push((i, head));
+    }
+    let (mut wanted, mut bytes) = (Vec::new(), 0);
+    for (name, vouching) in &heads {
+        let mut rows: BTreeMap<Sha256, &VersionRow> = BTreeMap::new();
+        rows.extend(vouching.iter().map(|(_, head)| (head.newest().index_sha256, head.newest())));
+        for row in rows.values() {
+            bytes += row.index_bytes;
+            if bytes <= OTHER_INDEXES_BYTES {
+                wanted.push(vouched(name, row, vouching));
+            }
+        }
+    }
+    wanted
+}
+
+/// Reads these indexes, each once, and notes who holds their blocks.
+async fn load_all(
+    mirrors: &[OpenMirror],
+    wanted: Vec<Vouched>,
+    base: &mut Base,
+    progress: &dyn Progress,
+) -> Result<BTreeMap<Sha256, Arc<Index>>, Error> {
+    let fetched = wanted.into_iter().map(|vouched| async move { (load(mirrors, &vouched).await, vouched) });
+    let mut fetched = stream::iter(fetched).buffer_unordered(INDEXES_AT_ONCE);
+    let mut loaded = BTreeMap::new();
+    while let Some(((index, failed), vouched)) = fetched.next().await {
+        for (mirror, e) in failed {
+            progress.event(Event::Warning(&format!("{e}; its blocks are not reused")));
+            base.damaged = base.damaged.with(mirror);
+        }
+        let Some(index) = index else { continue };
+        vouched.mirrors.iter().try_for_each(|mirror| base.known.add(&index, mirror))?;
+        loaded.insert(vouched.row.index_sha256, index);
+    }
+    Ok(loaded)
+}
+
+/// The index from the first mirror that has it, and the mirrors that should have had it and have not. Those that do not vouch
+/// for it are asked last: they may have it all the same.
+pub async fn load(mirrors: &[OpenMirror], vouched: &Vouched) -> (Option<Arc<Index>>, Vec<(usize, ReadError)>) {
+    let others = mirror::up(mirrors).into_iter().filter(|i| !vouched.mirrors.contains(*i));
+    let which = vouched.mirrors.iter().chain(others);
+    let mut found = indexes::find(mirrors, which, &vouched.image, &vouched.row).await;
+    found.failed.retain(|(mirror, _)| vouched.mirrors.contains(*mirror));
+    (found.index.map(Arc::new), found.failed)
+}
+
+/// The index of one version of an image, from any mirror whose head names it, and who these are.
+///
+/// # Errors
+/// No mirror that has it right.
+pub async fn index_of(
+    mirrors: &[OpenMirror],
+    image: &Name,
+    row: &VersionRow,
+) -> Result<(Arc<Index>, MirrorSet), Error> {
+    let heads = mirrors.iter().enumerate().filter(|(_, m)| m.is_up());
+    let own: Vec<(usize, &Head)> = heads.filter_map(|(i, m)| Some((i, &m.head.as_ref()?.head))).collect();
+    let vouched = vouched(image, row, &own);
+    let (index, failed) = load(mirrors, &vouched).await;
+    match index {
+        Some(index) => Ok((index, vouched.mirrors)),
+        None if failed.iter().all(|(_, e)| e.kind() == repo::ReadErrorKind::Store(StoreErrorKind::Unreachable)) => {
+            let why = failed.into_iter().next().map_or_else(String::new, |(_, e)| e.to_string());
+            let message = format!("the index of {image} version {} cannot be read: {why}", row.version);
+            Err(Error::new(ErrorKind::Unreachable, message))
+        }
+        None => Err(no_good_index(image, row)),
+    }
+}

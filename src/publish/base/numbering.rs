@@ -1,0 +1,132 @@
+//! The number of the next version: no number is ever used twice, since clients refuse what has a lower one than they saw, or
+//! other contents under the same.
+
+use crate::format::layout::RepoPath;
+use crate::format::name::Version;
+use crate::publish::error::{Error, ErrorKind};
+use crate::publish::repository::memory::Remembered;
+use crate::publish::repository::mirror::{self, OpenMirror};
+use crate::publish::repository::{HEADS_PATIENCE, LISTING_PATIENCE};
+use crate::publish::version::session::Session;
+use crate::repo::survey::numbers::{self, Witness};
+use crate::repo::survey::{Inventory, MirrorView};
+use crate::store::StoreErrorKind;
+use crate::system::bridge;
+use crate::weaken::{self, Weakness};
+
+/// The highest number that an unproven name is taken to have used: half of all.
+const HINT_MAX: u32 = u32::MAX / 2;
+
+impl Session<'_> {
+    /// Takes the highest number that was ever used from what this machine remembers and from the indexes on the mirrors;
+    /// refuses to begin an image anew.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where there is no head, and something says that there was one.
+    pub async fn take_numbers(&mut self, remembered: &Remembered) -> Result<(), Error> {
+        if weaken::is(Weakness::Numbers) {
+            return Ok(());
+        }
+        self.list_indexes().await;
+        let witnesses = self.witnesses().await;
+        self.refuse_older(remembered, &witnesses);
+        let is_here = self.is_here(remembered);
+        if self.is_signed() || is_here {
+            self.base.highest = self.base.highest.max(remembered.highest());
+        }
+        if self.base.head.is_none() && !self.repository.work.first {
+            self.refuse_beginning(remembered, is_here, &witnesses)?;
+        }
+        let proven = witnesses.iter().flatten().map(|(version, _)| *version).max();
+        self.base.highest = self.base.highest.max(proven);
+        if self.base.head.is_none() {
+            self.base.highest = self.base.highest.max(self.hinted());
+        }
+        Ok(())
+    }
+
+    /// The highest number that any listed index has in its name, proven or not: an image that is begun anew can afford to
+    /// leave numbers out, but not all of them.
+    fn hinted(&self) -> Option<Version> {
+        let views = self.repository.views.iter();
+        let listed = views.filter_map(|view| view.inventory.indexes.get(&self.name)).flat_map(|listed| listed.values());
+        listed.copied().filter(|version| version.number() <= HINT_MAX).max()
+    }
+
+    /// For each mirror, the highest index that is later than what any head names.
+    async fn witnesses(&mut self) -> Vec<Option<Witness>> {
+        let accepted = self.repository.policy.of(&self.name);
+        let head = self.base.head.as_ref();
+        let looks = self.repository.mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| {
+            let listed = view.inventory.indexes.get(&self.name).filter(|_| mirror.is_up());
+            numbers::highest(&*mirror.store, &self.name, listed, head, &accepted)
+        });
+        let patience = self.repository.patience(HEADS_PATIENCE);
+        let found = bridge::in_time(looks, patience, Result::is_ok).await;
+        let mut witnesses = vec![None; found.len()];
+        for (i, found) in mirror::settle(&mut self.repository.mirrors, 0.., found, patience) {
+            witnesses[i] = found;
+        }
+        witnesses
+    }
+
+    /// Lists the indexes where a head is about to be put though none is there, if that was not done yet.
+    async fn list_indexes(&mut self) {
+        if self.base.head.is_none() {
+            return;
+        }
+        let (name, mirrors) = (&self.name, &self.repository.mirrors);
+        let is_wanted = |mirror: &OpenMirror, view: &MirrorView| {
+            mirror.is_up() && mirror.head.is_none() && !view.inventory.indexes.contains_key(name)
+        };
+        let wanted: Vec<usize> =
+            (0..mirrors.len()).filter(|&i| is_wanted(&mirrors[i], &self.repository.views[i])).collect();
+        let lists = wanted.iter().map(|&i| async move {
+            match Inventory::of_indexes(&*mirrors[i].store, name).await {
+                // Where nothing may be listed, nothing bears witness.
+                Err(e) if e.kind() != StoreErrorKind::Unreachable => Ok(Inventory::default()),
+                listed => listed,
+            }
+        });
+        let patience = self.repository.patience(LISTING_PATIENCE);
+        let lists = bridge::in_time(lists, patience, Result::is_ok).await;
+        for (i, listed) in mirror::settle(&mut self.repository.mirrors, wanted, lists, patience) {
+            self.repository.views[i].inventory.indexes.extend(listed.indexes);
+        }
+    }
+
+    /// A mirror that lost the head of a later version than any head names, or of another one of the same number, gets none of
+    /// these: clients that saw what was lost would refuse it. The next version ends it, where it can be made; else that mirror
+    /// is left behind.
+    fn refuse_older(&mut self, remembered: &Remembered, witnesses: &[Option<Witness>]) {
+        let Some(newest) = self.base.head.as_ref().map(|head| head.newest()) else { return };
+        let is_newer = |(version, digest): &Witness| {
+            *version > newest.version || (*version == newest.version && *digest != newest.index_sha256)
+        };
+        let (name, can_sign, relative_to) = (&self.name, self.can_sign(), &self.repository.work.relative_to);
+        for (mirror, witness) in self.repository.mirrors.iter_mut().zip(witnesses) {
+            if !mirror.is_up() || mirror.head.is_some() {
+                continue;
+            }
+            let location = mirror.store.location();
+            let had = remembered.published.filter(|_| remembered.places.contains(&mirror.place(relative_to)));
+            let what = match (witness, had.filter(is_newer)) {
+                (Some((version, digest)), _) => {
+                    format!("there is {location}/{}", RepoPath::index(name, *version, digest))
+                }
+                (_, Some((version, _))) => {
+                    format!("version {version} of {name} was published from this machine, also to {location} before")
+                }
+                _ => continue,
+            };
+            let what = format!("{what}, and no mirror has a head that names it");
+            if can_sign {
+                self.base.conflict.get_or_insert(what);
+            } else {
+                let hint =
+                    "wait for the mirror that has it; or publish where the secret key is: the next version ends it";
+                mirror.fail(Error::new(ErrorKind::Conflict, what).hint(hint));
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! One pass over the image: read, split, hash, and seal what is new, on all cores.
+//!
+//! What comes out is the list of blocks and extents of the new index.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::cores;
+use super::image::Image;
+use super::spool::{Spool, Spooled};
+use crate::format::block::{Sealer, digests};
+use crate::format::delta::Tally;
+use crate::format::digest::BlockId;
+use crate::format::index::{BlockRow, Extent, From, Index};
+use crate::publish::base::known::{Known, KnownBlock, MirrorSet, collision};
+use crate::publish::error::Error;
+use crate::publish::progress::{Event, Fate, Progress};
+use crate::split::{Cut, Rule};
+use crate::weaken::{self, Weakness};
+
+/// How the pass is done.
+pub struct Options<'a> {
+    /// How the image is cut.
+    pub rule: Rule,
+    /// The level of compression.
+    pub level: u8,
+    /// Cores to use.
+    pub jobs: usize,
+    /// Blocks that need no compression.
+    pub known: &'a Known,
+    /// The mirrors that must hold a block for that.
+    pub mirrors: MirrorSet,
+    /// Where new blocks wait.
+    pub spool: &'a Arc<Spool>,
+    /// Called again and again while they have to wait for room there.
+    pub full: &'a (dyn Fn() + Sync),
+    /// Set when the user wants it to end.
+    pub cancel: &'a AtomicBool,
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+}
+
+/// What the pass found.
+#[derive(Debug, Default)]
+pub struct CutImage {
+    /// Bytes of the image.
+    pub size: u64,
+    /// The blocks, as an index lists them.
+    pub blocks: Vec<BlockRow>,
+    /// The extents, as an index lists them.
+    pub extents: Vec<Extent>,
+    /// Blocks that were new.
+    pub new: Tally,
+    /// Blocks that the repository had.
+    pub known: Tally,
+    /// Those of them that not every mirror held: they were made again.
+    pub remade: HashSet<BlockId>,
+    /// Bytes that the image itself has a second time.
+    pub repeated_bytes: u64,
+    /// Bytes in holes.
+    pub hole_bytes: u64,
+}
+
+/// A run of the image that lies in a block.
+struct Segment {
+    offset: u64,
+    bytes: u32,
+    block: u32,
+    block_offset: u32,
+}
+
+/// What all threads share.
+struct Ledger<'a> {
+    options: &'a Options<'a>,
+    state: Mutex<State>,
+    deliver: &'a (dyn Fn(Spooled) + Sync),
+}
+
+#[derive(Default)]
+struct State {
+    blocks: Vec<BlockRow>,
+    places: HashMap<BlockId, u32>,
+    segments: Vec<Segment>,
+    new: Tally,
+    known: Tally,
+    remade: HashSet<BlockId>,
+    repeated_bytes: u64,
+}
+
+/// Cuts the image; `deliver` gets each new block once it waits in the spool.
+///
+/// # Errors
+/// Whatever stops the reading or the sealing, or the user.
+pub fn cut(image: &Image, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<CutImage, Error> {
+    let ledger = Ledger { options, state: Mutex::default(), deliver };
+    let passed = |bytes| options.progress.event(Event::Read { bytes });
+    let sealer = || Sealer::new(options.level);
+    let size =
+        cores::work_on_blocks(image, options.rule, options.jobs, options.cancel, &passed, sealer, |sealer, cut| {
+            ledger.take(cut, sealer)
+        })?;
+    let state = ledger.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(lay_out(size, state))
+}
+
+impl Ledger<'_> {
+    fn take(&self, cut: Cut, sealer: &mut Sealer) -> Result<(), Error> {
+        let (id, sha256) = digests(&cut.bytes);
+        let bytes = cut.bytes.len() as u64;
+        let found = self.options.known.get(&id);
+        let row = found.map(|known| known.row).unwrap_or(BlockRow { id, sha256, bytes: bytes as u32, zlib_bytes: 0 });
+        if row.sha256 != sha256 {
+            return Err(collision(&id));
+        }
+        let (place, first) = self.enter(row, &cut)?;
+        let fate = match (first, found) {
+            (false, _) => Fate::Again,
+            (true, Some(known)) if self.is_held(known) => Fate::Known,
+            (true, _) => {
+                self.seal(place, &cut, row, sealer)?;
+                Fate::New
+            }
+        };
+        self.options.progress.event(Event::Block { bytes, fate });
+        Ok(())
+    }
+
+    /// Whether every mirror holds a block, so that it need not be made again.
+    fn is_held(&self, known: &KnownBlock) -> bool {
+        let some = weaken::is(Weakness::Remake) && known.holders != MirrorSet::default();
+        some || known.holders.contains_all(self.options.mirrors)
+    }
+
+    /// Notes where the block lies; returns its place among the blocks, and whether it is met for the first time.
+    fn enter(&self, row: BlockRow, cut: &Cut) -> Result<(u32, bool), Error> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = state.blocks.len() as u32;
+        let place = *state.places.entry(row.id).or_insert(next);
+        if place == next {
+            state.blocks.push(row);
+            if row.zlib_bytes > 0 {
+                state.known.add(&row);
+            }
+        } else if state.blocks[place as usize].sha256 != row.sha256 {
+            return Err(collision(&row.id));
+        } else {
+            state.repeated_bytes += u64::from(row.bytes);
+        }
+        let mut block_offset = 0;
+        for span in &cut.spans {
+            state.segments.push(Segment { offset: span.offset, bytes: span.len as u32, block: place, block_offset });
+            block_offset += span.len as u32;
+        }
+        Ok((place, place == next))
+    }
+
+    fn seal(&self, place: u32, cut: &Cut, row: BlockRow, sealer: &mut Sealer) -> Result<(), Error> {
+        let sealed = sealer.seal(&cut.bytes, row.id, row.sha256).map_err(|e| Error::local(e.to_string()))?;
+        let made = *sealed.row();
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if row.zlib_bytes > 0 {
+                state.remade.insert(row.id);
+            } else {
+                state.blocks[place as usize] = made;
+                state.new.add(&made);
+            }
+        }
+        let go_on = || {
+            (self.options.full)();
+            !self.options.cancel.load(Ordering::Relaxed)
+        };
+        let spooled = self.options.spool.put(made, sealed.into_file(), &go_on);
+        (self.deliver)(spooled.ok_or_else(Error::interrupted)?);
+        Ok(())
+    }
+}
+
+/// Puts the segments in the order of the image, and the blocks in that of their first use.
+fn lay_out(size: u64, mut state: State) -> CutImage {
+    const UNUSED: u32 = u32::MAX;
+    state.segments.sort_unstable_by_key(|s| s.offset);
+    let mut places = vec![UNUSED; state.blocks.len()];
+    let mut out = CutImage { size, new: state.new, known: state.known, ..CutImage::default() };
+    (out.remade, out.repeated_bytes) = (state.remade, state.repeated_bytes);
+    out.blocks.reserve_exact(state.blocks.len());
+    let mut at = 0;
+    for segment in &state.segments {
+        out.hole(segment.offset - at);
+        let place = &mut places[segment.block as usize];
+        if *place == UNUSED {
+            *place = out.blocks.len() as u32;
+            out.blocks.push(state.blocks[segment.block as usize]);
+        }
+        let from = From::Block { block: *place, offset: segment.block_offset };
+        Extent { bytes: u64::from(segment.bytes), from }.push_to(&mut out.extents);
+        at = segment.offset + u64::from(segment.bytes);
+    }
+    out.hole(size - at);
+    out
+}
+
+impl CutImage {
+    /// What a pass over the image of `index` would find where all of its blocks are known.
+    pub fn of(index: &Index) -> Self {
+        let mut known = Tally::default();
+        index.blocks().iter().for_each(|row| known.add(row));
+        let (blocks, extents) = (index.blocks().to_vec(), index.extents().to_vec());
+        Self { size: index.size(), blocks, extents, known, hole_bytes: index.hole_bytes(), ..Self::default() }
+    }
+
+    fn hole(&mut self, bytes: u64) {
+        if bytes > 0 {
+            Extent { bytes, from: From::Hole }.push_to(&mut self.extents);
+            self.hole_bytes += bytes;
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Where secret keys come from, and where new ones are kept.
+
+use std::fs;
+use std::io::{self, ErrorKind as ErrorKindIo, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::format::keys::PublicKey;
+use crate::format::name::Name;
+use crate::format::sign::{SecretKey, SignError};
+use crate::publish::error::{Error, ErrorKind};
+use crate::repo::survey::KnownKeys;
+
+/// The largest key file, in bytes.
+const KEY_MAX_BYTES: u64 = 16 << 10;
+
+/// Where to look for the key of an image, in this order.
+#[derive(Debug, Clone, Default)]
+pub struct Keyring {
+    /// A key file that was asked for.
+    pub file: Option<PathBuf>,
+    /// The text of a key (the environment variable `HFL_KEY`).
+    pub text: Option<String>,
+    /// The password of an encrypted key.
+    pub password: Option<String>,
+    /// The directory in which `NAME.key` and `NAME.pub` lie.
+    pub directory: Option<PathBuf>,
+}
+
+/// A key and where it came from.
+pub struct FoundKey {
+    /// The key.
+    pub key: SecretKey,
+    /// Its text where it was made just now and is not kept yet.
+    unsaved: Option<String>,
+    /// Whether it is the one that is kept for the image.
+    is_kept: bool,
+    /// What should be said about its file.
+    pub warning: Option<String>,
+}
+
+impl Keyring {
+    /// The key of `image`; a new one where there is none, to be kept by [`Keyring::save`].
+    ///
+    /// # Errors
+    /// A key that cannot be read.
+    pub fn find(&self, image: &Name) -> Result<FoundKey, Error> {
+        if let Some(file) = &self.file {
+            return self.read(file);
+        }
+        if let Some(text) = &self.text {
+            let key = self.parse(text).map_err(|e| not_a_key("HFL_KEY", text, &e))?;
+            return Ok(FoundKey { key, unsaved: None, is_kept: false, warning: None });
+        }
+        let file = self.key_file(image)?;
+        // A link to nowhere counts as a key that cannot be read, not as none.
+        match fs::symlink_metadata(&file) {
+            Ok(_) => Ok(FoundKey { is_kept: true, ..self.read(&file)? }),
+            Err(e) if e.kind() == ErrorKindIo::NotFound => {
+                let (key, text) = SecretKey::generate().map_err(|e| Error::local(e.to_string()))?;
+                Ok(FoundKey { key, unsaved: Some(text), is_kept: false, warning: None })
+            }
+            Err(e) => Err(Error::io(&file, &e)),
+        }
+    }
+
+    /// Keeps a key that was made just now, mode 0600; returns where. Beside it and beside a kept one lies its public half,
+    /// which is written where it is missing or another's. Others stay where they are.
+    ///
+    /// # Errors
+    /// A directory that cannot be written.
+    pub fn save(&self, found: &FoundKey, image: &Name) -> Result<Option<PathBuf>, Error> {
+        let Some(text) = &found.unsaved else {
+            // The key is as good without it, and its directory may be for reading only.
+            let _ = if found.is_kept { self.write_public(found, image) } else { Ok(()) };
+            return Ok(None);
+        };
+        let file = self.key_file(image)?;
+        let directory = file.parent().unwrap_or(Path::new("."));
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|e| Error::io(directory, &e))?;
+        write_whole(&file, text, 0o600, false).map_err(|e| Error::io(&file, &e))?;
+        self.write_public(found, image)?;
+        Ok(Some(file))
+    }
+
+    /// Writes the public half of a key that is kept, unless it is there.
+    fn write_public(&self, found: &FoundKey, image: &Name) -> Result<(), Error> {
+        let public = self.key_file(image)?.with_extension("pub");
+        let kept = fs::read_to_string(&public).ok().and_then(|text| text.parse::<PublicKey>().ok());
+        if kept.as_ref() == Some(found.key.public()) {
+            return Ok(());
+        }
+        write_whole(&public, &found.key.public_file(), 0o644, true).map_err(|e| Error::io(&public, &e))
+    }
+
+    /// The key of `image`, which must have been made before.
+    ///
+    /// # Errors
+    /// A key that cannot be read, or none at all.
+    pub fn find_kept(&self, image: &Name) -> Result<FoundKey, Error> {
+        let found = self.find(image)?;
+        if found.is_new() {
+            let error = Error::new(ErrorKind::Usage, format!("no secret key of {image} is here"));
+            return Err(error.hint("give it with --key FILE or HFL_KEY"));
+        }
+        Ok(found)
+    }
+
+    /// The public half of the key that was asked for, if one was and it can be read.
+    pub fn given(&self) -> Option<PublicKey> {
+        let found = match (&self.file, &self.text) {
+            (Some(file), _) => self.read(file).ok()?.key,
+            (None, Some(text)) => self.parse(text).ok()?,
+            (None, None) => return None,
+        };
+        Some(found.public().clone())
+    }
+
+    /// The public keys that are known here: of every key that is kept, and of the one that was given.
+    pub fn known_keys(&self) -> KnownKeys {
+        let mut known = KnownKeys { given: self.given(), ..KnownKeys::default() };
+        let Some(entries) = self.directory.as_ref().and_then(|d| fs::read_dir(d).ok()) else { return known };
+        for file in entries.filter_map(|e| e.ok().map(|e| e.path())) {
+            let name = file.file_stem().and_then(|stem| stem.to_str()?.parse::<Name>().ok());
+            let extension = file.extension().and_then(|e| e.to_str());
+            let key = match extension {
+                Some("pub") => fs::read_to_string(&file).ok().and_then(|text| text.parse().ok()),
+                // The public half may have been lost.
+                Some("key") if !file.with_extension("pub").exists() => {
+                    self.read(&file).ok().map(|found| found.key.public().clone())
+                }
+                _ => None,
+            };
+            known.own.extend(name.zip(key));
+        }
+        known
+    }
+
+    fn key_file(&self, image: &Name) -> Result<PathBuf, Error> {
+        let Some(directory) = &self.directory else {
+            return Err(Error::local("no place to keep a key: neither XDG_CONFIG_HOME nor HOME is set")
+                .hint("give a key with --key FILE or HFL_KEY, or publish with --unsigned"));
+        };
+        Ok(directory.join(format!("{image}.key")))
+    }
+
+    fn read(&self, file: &Path) -> Result<FoundKey, Error> {
+        let meta = fs::metadata(file).map_err(|e| Error::io(file, &e))?;
+        if !meta.is_file() || meta.len() > KEY_MAX_BYTES {
+            return Err(Error::local(format!("{}: not a minisign secret key", file.display())));
+        }
+        let text = fs::read_to_string(file).map_err(|e| Error::io(file, &e))?;
+        let key = self.parse(&text).map_err(|e| not_a_key(&file.display().to_string(), &text, &e))?;
+        let open_to_others = meta.permissions().mode() & 0o077 != 0;
+        let warning = open_to_others.then(|| format!("{0}: others can read this key; chmod 600 {0}", file.display()));
+        Ok(FoundKey { key, unsaved: None, is_kept: false, warning })
+    }
+
+    fn parse(&self, text: &str) -> Result<SecretKey, SignError> {
+        let password = self.password.as_deref().map(|text| text.trim_end_matches(['\r', '\n']));
+        SecretKey::parse(text, password.filter(|text| !text.is_empty()).map(str::to_owned))
+    }
+}
+
+impl FoundKey {
+    /// Whether it was made just now.
+    pub fn is_new(&self) -> bool {
+        self.unsaved.is_some()
+    }
+}
+
+/// Why a text is not a key that can be used, and what it may be instead; `place` is where it stands.
+fn not_a_key(place: &str, text: &str, why: &SignError) -> Error {
+    let text = text.trim();
+    if text.is_empty() {
+        let hint = match place {
+            "HFL_KEY" => {
+                "is the secret defined for this job? unset it to use the key that is kept for the image".into()
+            }
+            _ => format!("put it back from a copy; or, if nothing was ever published with it, rm {place}"),
+        };
+        return Error::local(format!("{place}: empty, there is no key in it")).hint(hint);
+    }
+    let error = Error::local(format!("{place}: {why}"));
+    match why {
+        SignError::Encrypted => error.hint("give its password in HFL_KEY_PASSWORD"),
+        _ if text.starts_with("-----BEGIN") => error.hint("this is a key for ssh or TLS, which hfl does not use"),
+        _ if place == "HFL_KEY" && Path::new(text).exists() => error.hint("this is a path: --key takes files"),
+        _ => error,
+    }
+}
+
+/// Writes a file beside its place and moves it there once it is on the disk: a key that was used must not be lost, and half
+/// a key must not stay. What is there already is replaced only where that is asked for.
+fn write_whole(path: &Path, text: &str, mode: u32, replace: bool) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let permissions = fs::Permissions::from_mode(mode);
+    let mut file = tempfile::Builder::new().prefix(".hfl-").permissions(permissions).tempfile_in(directory)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    let moved = if replace { file.persist(path) } else { file.persist_noclobber(path) };
+    moved.map_err(|e| e.error)?;
+    fs::File::open(directory)?.sync_all()
+}

@@ -1,0 +1,364 @@
+//! A mirror while it is being worked on: its store, its lock, the head it has.
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::future::{join, join_all, try_join_all};
+use futures_util::stream::FuturesUnordered;
+use tokio::time::timeout;
+
+use super::connect::refuse_cache;
+use super::options::Work;
+use crate::config::{Mirror, WritePlace};
+use crate::format::head::FileRow;
+use crate::publish::base::presence::Presence;
+use crate::publish::error::{Error, ErrorKind};
+use crate::publish::progress::{Event, Progress, Silent};
+use crate::repo;
+use crate::repo::survey::VerifiedHead;
+use crate::store::limit::Pace;
+use crate::store::retry::Retried;
+use crate::store::{Fetch, Lock, Store, StoreError, StoreErrorKind, lock};
+use crate::system::host::Host;
+use crate::weaken::{self, Weakness};
+
+/// How long a publisher that met another one on the first mirror waits before it looks whether the others are free: a
+/// publisher that is at work everywhere has locked them by then.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// How long a mirror may take for its lock until the next one is asked as well.
+const NEXT_AFTER: Duration = Duration::from_secs(5);
+
+/// How long taking a lock may last: to watch one until it is old takes 35 s, and a mirror may be slow to answer.
+const LOCK_PATIENCE: Duration = Duration::from_secs(120);
+
+/// After how long it is said that a lock is waited for.
+const LOCK_SILENCE: Duration = Duration::from_secs(3);
+
+/// Mirrors that may be held one after the other before it is clear that a publisher is at work on all of them.
+const HELD_MAX: usize = 3;
+
+/// A mirror that was opened.
+#[derive(Debug)]
+pub struct OpenMirror {
+    /// As mirrors.toml has it.
+    pub config: Mirror,
+    /// Where it is written to; under its lock, once that was taken.
+    pub store: Arc<dyn Store>,
+    unguarded: Arc<Retried<dyn Store>>,
+    host: Arc<dyn Host>,
+    /// Where clients read it, if the publisher can read there too.
+    pub public: Option<Arc<dyn Fetch>>,
+    /// The head of the image in question that it had when the work began.
+    pub head: Option<Arc<VerifiedHead>>,
+    /// Why it takes no further part, once something has failed.
+    pub failed: Option<Failure>,
+    /// The same where it could not be worked on from the beginning, whichever image is worked on.
+    pub lost: Option<Failure>,
+    /// What is known about blocks that its head does not vouch for.
+    pub presence: Presence,
+    /// Whether it has what this run was to bring it.
+    pub is_current: bool,
+    /// Whether this run may have left objects there that no head names.
+    pub undone: bool,
+    /// Whether what another publisher left undone was looked through.
+    pub is_resumed: bool,
+    /// Whether it kept others waiting for what another one had at once.
+    slow: AtomicBool,
+    /// Held while it is worked on.
+    pub lock: Option<Arc<dyn Lock>>,
+}
+
+/// Why a mirror was left behind.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What went wrong, for the program.
+    pub kind: ErrorKind,
+    /// What went wrong, as a sentence.
+    pub why: String,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+impl OpenMirror {
+    async fn open(config: &Mirror, work: &Work) -> Result<Self, Error> {
+        let driver = work.connect.store(config, &work.relative_to).await?;
+        let retried = Retried::new(driver, Arc::clone(&work.host)).paced(config.rate.map(Pace::new));
+        let unguarded = Arc::new(retried);
+        let store = Arc::clone(&unguarded) as Arc<dyn Store>;
+        let mut mirror = Self {
+            config: config.clone(),
+            store,
+            unguarded,
+            host: Arc::clone(&work.host),
+            public: work.connect.public(config)?,
+            head: None,
+            failed: None,
+            lost: None,
+            presence: Presence::Unlikely,
+            is_current: false,
+            undone: false,
+            is_resumed: false,
+            slow: AtomicBool::new(false),
+            lock: None,
+        };
+        // Its owner can put that mark there: it costs this mirror its part and not the others theirs.
+        if let Err(e) = refuse_cache(config, &work.relative_to) {
+            mirror.fail(e);
+        }
+        Ok(mirror)
+    }
+
+    /// Where clients read it, asked again where it cannot be reached.
+    pub fn public_retried(&self) -> Option<Retried<dyn Fetch>> {
+        Some(Retried::new(Arc::clone(self.public.as_ref()?), Arc::clone(&self.host)))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.config.name.as_str()
+    }
+
+    /// Where it is, the same whatever directory hfl is run in.
+    pub fn place(&self, relative_to: &Path) -> String {
+        match &self.config.write {
+            WritePlace::Directory(path) => {
+                let path = relative_to.join(path);
+                std::path::absolute(&path).unwrap_or(path).display().to_string()
+            }
+            WritePlace::Remote(_) => self.config.write.to_string(),
+        }
+    }
+
+    /// Notes that it takes no further part; the first reason stays.
+    pub fn fail(&mut self, error: Error) {
+        let advice = error.advice().map(str::to_owned);
+        let failure = Failure { kind: error.kind(), why: error.to_string(), advice };
+        self.failed.get_or_insert(failure);
+    }
+
+    /// Makes certain that nobody else works on it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where somebody does.
+    pub async fn confirm(&self) -> Result<(), Error> {
+        match &self.lock {
+            Some(lock) => Ok(lock.confirm().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is certain at this moment that nobody else works on it.
+    pub fn is_certain(&self) -> bool {
+        self.lock.as_ref().is_none_or(|lock| lock.is_certain()) || weaken::is(Weakness::Certainty)
+    }
+
+    /// Whether another publisher that had locked it died at work.
+    pub fn is_unfinished(&self) -> bool {
+        self.lock.as_ref().is_some_and(|lock| lock.unfinished())
+    }
+
+    /// Whether it still takes part.
+    pub fn is_up(&self) -> bool {
+        self.failed.is_none()
+    }
+
+    /// Takes note that it kept others waiting for what another one had at once.
+    pub fn note_slow(&self) {
+        self.slow.store(true, Relaxed);
+    }
+
+    /// Whether it did so: then it is asked last.
+    pub fn is_slow(&self) -> bool {
+        self.slow.load(Relaxed)
+    }
+
+    /// How many objects are best under way at the same time.
+    pub fn jobs(&self) -> usize {
+        self.config.jobs.map_or(self.store.jobs(), |jobs| jobs as usize)
+    }
+
+    async fn take_lock(&mut self, host: &Arc<dyn Host>, progress: &dyn Progress) -> Result<(), Error> {
+        let store = Arc::clone(&self.unguarded) as Arc<dyn Store>;
+        let mut taking = pin!(timeout(LOCK_PATIENCE, lock::lock(&store, host)));
+        let taken = tokio::select! {
+            taken = &mut taking => taken,
+            () = tokio::time::sleep(LOCK_SILENCE) => {
+                let why = "it is locked, or slow; a lock that nobody renews is taken over after 35 s";
+                let text = format!("mirror {}: {why}", self.name());
+                progress.event(Event::Step(&text));
+                taking.await
+            }
+        };
+        let lock = taken.unwrap_or_else(|_| {
+            let why = format!("it could not be locked within {} s", LOCK_PATIENCE.as_secs());
+            Err(StoreError::whole(store.location(), StoreErrorKind::Unreachable, why))
+        })?;
+        self.store = Arc::new(self.unguarded.guarded(Arc::clone(&lock)));
+        self.lock = Some(lock);
+        Ok(())
+    }
+
+    async fn lock_or_fail(&mut self, host: &Arc<dyn Host>, progress: &dyn Progress) {
+        if let Err(e) = self.take_lock(host, progress).await {
+            self.fail(e);
+        }
+    }
+
+    /// Lets the next publisher in, and says to it whether work was left undone here.
+    async fn unlock(&mut self) {
+        let Some(lock) = self.lock.take() else { return };
+        let left_before = lock.unfinished() && !self.is_resumed;
+        lock.release(!self.undone && !left_before).await;
+    }
+}
+
+/// Opens the stores of all mirrors.
+///
+/// # Errors
+/// A protocol that this hfl does not speak.
+pub async fn open_all(work: &Work) -> Result<Vec<OpenMirror>, Error> {
+    try_join_all(work.mirrors.mirrors.iter().map(|mirror| OpenMirror::open(mirror, work))).await
+}
+
+/// The stores of all mirrors, to read from: through their public URLs where they have one.
+///
+/// # Errors
+/// A protocol that this hfl does not speak.
+pub async fn readers(work: &Work) -> Result<Vec<Arc<dyn Fetch>>, Error> {
+    let opened = open_all(work).await?;
+    Ok(opened.into_iter().map(|m| m.public.unwrap_or(m.store)).collect())
+}
+
+/// Locks every mirror; those that cannot be reached fail, the others go on.
+///
+/// The first one that answers is locked alone: of publishers that meet, that decides. A lock that is held there may be that
+/// of a publisher who is at work on all of them, or that of a mirror that never gives it up. So it is tried once more, and
+/// then the next ones, which a publisher has locked by then, too. Where one is free, it decides, and what is still held then
+/// is left behind. One that takes its time does not keep the next one from deciding.
+///
+/// # Errors
+/// Another publisher is at work: then none stays locked.
+pub async fn lock_all(mirrors: &mut [OpenMirror], host: &Arc<dyn Host>, progress: &dyn Progress) -> Result<(), Error> {
+    let mut next = mirrors.iter_mut().filter(|mirror| mirror.is_up()).peekable();
+    let (mut taking, mut held, mut is_free) = (FuturesUnordered::new(), Vec::new(), false);
+    while !is_free && held.len() < HELD_MAX {
+        match next.next() {
+            Some(mirror) => taking.push(take_twice(mirror, held.is_empty(), host, progress)),
+            None if taking.is_empty() => break,
+            None => {}
+        }
+        tokio::select! {
+            Some((mirror, taken)) = taking.next() => match taken {
+                Ok(()) => is_free = true,
+                Err(e) if is_held(&e) => held.push((mirror, e)),
+                Err(e) => mirror.fail(e),
+            },
+            () = tokio::time::sleep(NEXT_AFTER), if next.peek().is_some() => {}
+        }
+    }
+    if !is_free && !held.is_empty() {
+        let (_, error) = held.swap_remove(0);
+        return Err(error.hint(
+            "wait for it to end and run the same command again; a mirror whose lock never ends can be left out with \
+             `enabled = false`",
+        ));
+    }
+    let again = held.into_iter().map(|(mirror, _)| mirror);
+    let others = join_all(next.chain(again).map(|mirror| mirror.lock_or_fail(host, progress)));
+    let running = taking.for_each(|(mirror, taken)| {
+        taken.unwrap_or_else(|e| mirror.fail(e));
+        std::future::ready(())
+    });
+    join(others, running).await;
+    Ok(())
+}
+
+/// Takes the lock of a mirror, and where that is held and a second look is wanted, once more a little later.
+async fn take_twice<'a>(
+    mirror: &'a mut OpenMirror,
+    second_look: bool,
+    host: &Arc<dyn Host>,
+    progress: &dyn Progress,
+) -> (&'a mut OpenMirror, Result<(), Error>) {
+    let mut taken = mirror.take_lock(host, progress).await;
+    if second_look && taken.as_ref().is_err_and(is_held) {
+        tokio::time::sleep(SECOND_LOOK).await;
+        taken = mirror.take_lock(host, &Silent).await;
+    }
+    (mirror, taken)
+}
+
+/// Whether another publisher was met.
+fn is_held(error: &Error) -> bool {
+    error.kind() == ErrorKind::Conflict
+}
+
+/// Lets the next publisher in.
+pub async fn unlock_all(mirrors: &mut [OpenMirror]) {
+    join_all(mirrors.iter_mut().map(OpenMirror::unlock)).await;
+}
+
+/// What came of work on `which` of the mirrors, of which each had `patience` once the first one was done: one that failed or
+/// took longer takes no further part.
+pub fn settle<T, E: Into<Error>>(
+    mirrors: &mut [OpenMirror],
+    which: impl IntoIterator<Item = usize>,
+    done: Vec<Option<Result<T, E>>>,
+    patience: Duration,
+) -> Vec<(usize, T)> {
+    let mut settled = Vec::new();
+    for (i, done) in which.into_iter().zip(done) {
+        match done.map_or_else(|| Err(lags(&mirrors[i], patience)), |done| done.map_err(Into::into)) {
+            Ok(done) => settled.push((i, done)),
+            Err(e) => mirrors[i].fail(e),
+        }
+    }
+    settled
+}
+
+/// Those of the mirrors that still take part.
+pub fn up(mirrors: &[OpenMirror]) -> Vec<usize> {
+    (0..mirrors.len()).filter(|&i| mirrors[i].is_up()).collect()
+}
+
+/// Why a mirror is left behind that the others have waited for.
+pub fn lags(mirror: &OpenMirror, patience: Duration) -> Error {
+    let waited = humantime::format_duration(patience);
+    let message = format!("{}: not ready {waited} after the others", mirror.store.location());
+    Error::new(ErrorKind::Unreachable, message).hint("run the same command again, or give it longer with --patience")
+}
+
+/// The reason why no mirror is left, if none is.
+pub fn all_failed(mirrors: &[OpenMirror]) -> Option<Error> {
+    if mirrors.iter().any(OpenMirror::is_up) {
+        return None;
+    }
+    let failures: Vec<_> = mirrors.iter().filter_map(|m| m.failed.as_ref().map(|f| (m.name(), f))).collect();
+    let kind = failures.first().map_or(ErrorKind::Unreachable, |(_, f)| f.kind);
+    let same_kind = failures.iter().all(|(_, f)| f.kind == kind);
+    let text: Vec<String> = failures.iter().map(|(name, f)| format!("mirror {name}: {}", f.why)).collect();
+    let error = Error::new(if same_kind { kind } else { ErrorKind::Unreachable }, text.join("; "));
+    let advice = failures.iter().find_map(|(_, f)| f.advice.as_deref());
+    Some(match advice {
+        Some(advice) => error.hint(advice),
+        None => error,
+    })
+}
+
+/// A file that a head names, from the first mirror that has it right.
+///
+/// # Errors
+/// No mirror that has; a file that is larger than `max_bytes`.
+pub async fn file(mirrors: &[OpenMirror], row: &FileRow, max_bytes: u64) -> Result<Bytes, Error> {
+    let have_it = mirrors.iter().filter(|m| m.is_up() && m.head.is_some());
+    let stores: Vec<Arc<dyn Fetch>> = have_it.map(|m| Arc::clone(&m.store) as Arc<dyn Fetch>).collect();
+    let failed = |why| Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}: {why}", row.path));
+    repo::file_from(&stores, row, max_bytes).await.map_err(failed)
+}

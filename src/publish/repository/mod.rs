@@ -1,0 +1,238 @@
+//! A repository that is open to be worked on: its mirrors, locked, and what they hold, read once.
+
+pub mod connect;
+pub mod keyring;
+pub mod memory;
+pub mod mirror;
+pub mod options;
+pub mod reader;
+
+pub use connect::{Connect, Drivers};
+pub use keyring::Keyring;
+pub use memory::Memory;
+pub use mirror::readers;
+pub use options::{Check, Options, Work};
+pub use reader::Reader;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::artifact::client;
+use super::error::{Error, ErrorKind};
+use super::progress::{Event, Progress, cancelled};
+use super::version::release::Object;
+use crate::format::head::Head;
+use crate::format::name::Name;
+use crate::repo::survey::head::{age, newest};
+use crate::repo::survey::{self, HeadState, Listing, MirrorView, Scope, TrustPolicy, VerifiedHead};
+use crate::store::Store;
+use crate::system::bridge;
+use mirror::OpenMirror;
+
+/// How long a mirror may take to show its heads once another one has.
+pub const HEADS_PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take where everything on it is listed.
+pub const LISTING_PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How long unlocking may take once the user wants to stop.
+const STOP_WAIT: Duration = Duration::from_millis(1500);
+
+/// Who is told, and who may stop the work.
+#[derive(Clone)]
+pub struct Watch {
+    /// Who is told.
+    pub progress: Arc<dyn Progress>,
+    /// Set when the user wants it to end.
+    pub cancel: Arc<AtomicBool>,
+}
+
+/// An open repository.
+pub struct Repository {
+    /// How it is worked on.
+    pub work: Work,
+    /// Its mirrors.
+    pub mirrors: Vec<OpenMirror>,
+    /// What each of them shows; nothing where it takes no part.
+    pub views: Vec<MirrorView>,
+    /// Whose signatures are accepted.
+    pub policy: TrustPolicy,
+    /// Who is told.
+    pub watch: Watch,
+    /// The clients to ship, once they were asked for.
+    programs: Option<Vec<Object>>,
+}
+
+/// Which images of a repository are to be looked at, and how.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The images whose heads are read on every mirror.
+    pub images: BTreeSet<Name>,
+    /// Whether the heads of all other images are read on every mirror, too.
+    pub all: bool,
+    /// What is listed.
+    pub listing: Listing,
+}
+
+impl Look {
+    /// At one image; of the others only what each mirror lists.
+    pub fn at(image: &Name) -> Self {
+        Self { images: BTreeSet::from([image.clone()]), all: false, listing: Listing::Indexes }
+    }
+
+    /// At all images that some mirror lists, and at these.
+    pub fn at_all(images: impl IntoIterator<Item = Name>, listing: Listing) -> Self {
+        Self { images: images.into_iter().collect(), all: true, listing }
+    }
+}
+
+impl Repository {
+    /// Locks the mirrors (unless nothing is to be written) and reads what they hold.
+    ///
+    /// # Errors
+    /// Another publisher at work; no mirror that can be used; the user.
+    pub async fn open(work: Work, policy: TrustPolicy, look: Look, watch: Watch) -> Result<Self, Error> {
+        watch.progress.event(Event::Step("reading the mirrors"));
+        let mirrors = mirror::open_all(&work).await?;
+        let cancel = Arc::clone(&watch.cancel);
+        let mut repository = Self { work, mirrors, views: Vec::new(), policy, watch, programs: None };
+        let entered = tokio::select! {
+            biased;
+            entered = repository.enter(&look) => entered,
+            () = cancelled(&cancel) => Err(Error::interrupted()),
+        };
+        match entered {
+            Ok(()) => Ok(repository),
+            Err(e) => {
+                repository.close().await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn enter(&mut self, look: &Look) -> Result<(), Error> {
+        if !self.work.dry_run {
+            mirror::lock_all(&mut self.mirrors, &self.work.host, &*self.watch.progress).await?;
+        }
+        self.look(look).await?;
+        self.all_failed().map_or(Ok(()), Err)
+    }
+
+    /// Reads what the mirrors hold. One that cannot be read takes no further part.
+    async fn look(&mut self, look: &Look) -> Result<(), Error> {
+        let patience = if look.listing == Listing::Everything { LISTING_PATIENCE } else { HEADS_PATIENCE };
+        let patience = self.patience(patience);
+        let scope = Scope { images: look.images.clone(), all_heads: true, listing: look.listing, patience };
+        let stores: Vec<Option<&dyn Store>> = self.mirrors.iter().map(|m| m.is_up().then(|| &*m.store)).collect();
+        let views = survey::look(&stores, &scope, &self.policy).await;
+        self.views = Vec::new();
+        for (mirror, view) in self.mirrors.iter_mut().zip(views) {
+            self.views.push(match view {
+                Some(Ok(view)) => view,
+                Some(Err(e)) => {
+                    mirror.fail(e.into());
+                    MirrorView::default()
+                }
+                None => MirrorView::default(),
+            });
+        }
+        if look.all {
+            self.look_for_others().await;
+        }
+        self.mirrors.iter_mut().for_each(|mirror| mirror.lost = mirror.failed.clone());
+        Ok(())
+    }
+
+    /// How long a mirror may take for something once another one has done it: `limit`, or less where the user says so.
+    pub fn patience(&self, limit: Duration) -> Duration {
+        limit.min(self.work.patience.max(Duration::from_secs(1)))
+    }
+
+    /// Reads on every mirror the heads of the images that verify on another one, though its list does not name them.
+    async fn look_for_others(&mut self) {
+        let names = self.verified_images();
+        let (patience, policy, up) = (self.patience(HEADS_PATIENCE), &self.policy, mirror::up(&self.mirrors));
+        let shown = self.mirrors.iter().zip(&mut self.views).filter(|(mirror, _)| mirror.is_up());
+        let asked = shown.map(|(mirror, view)| view.add_heads(&*mirror.store, &names, policy));
+        let asked = bridge::in_time(asked, patience, Result::is_ok).await;
+        mirror::settle(&mut self.mirrors, up, asked, patience);
+    }
+
+    /// The images of which some mirror has a verified head.
+    pub fn verified_images(&self) -> BTreeSet<Name> {
+        self.views.iter().flat_map(MirrorView::verified).cloned().collect()
+    }
+
+    /// The newest verified head of an image on any mirror.
+    pub fn newest_head(&self, image: &Name) -> Option<&Arc<VerifiedHead>> {
+        newest(self.views.iter().filter_map(|view| view.heads.get(image)).filter_map(HeadState::verified))
+    }
+
+    /// The verified heads of all images, with the number of the mirror that has it.
+    pub fn verified_heads(&self) -> impl Iterator<Item = (usize, &Name, &Head)> {
+        self.views.iter().enumerate().flat_map(|(i, view)| {
+            view.heads.iter().filter_map(move |(name, state)| Some((i, name, &state.verified()?.head)))
+        })
+    }
+
+    /// The same without heads that are older than another mirror's: what an older one names is no reason to keep anything on
+    /// the mirrors that have a newer one.
+    pub fn current_heads(&self) -> impl Iterator<Item = (usize, &Name, &Head)> {
+        self.verified_heads().filter(|(_, name, head)| !self.is_superseded(name, head))
+    }
+
+    /// Whether some mirror has a newer head of this image.
+    pub fn is_superseded(&self, image: &Name, head: &Head) -> bool {
+        self.newest_head(image).is_some_and(|newest| age(head) < age(&newest.head))
+    }
+
+    /// Whether all mirrors that take part have the same head of an image, and no work of another publisher was left undone.
+    pub fn agrees_on(&self, image: &Name) -> bool {
+        let mut up = self.mirrors.iter().zip(&self.views).filter(|(mirror, _)| mirror.is_up());
+        let newest = self.newest_head(image).map(|head| &head.file);
+        up.all(|(mirror, view)| {
+            let own = view.heads.get(image).and_then(HeadState::verified);
+            !mirror.is_unfinished() && own.map(|own| &own.file) == newest
+        })
+    }
+
+    /// The clients to ship with each image; read once.
+    ///
+    /// # Errors
+    /// A file that mirrors.toml names and is no client.
+    pub fn programs(&mut self) -> Result<&[Object], Error> {
+        let programs = match self.programs.take() {
+            Some(programs) => programs,
+            None => client::programs(&self.work.clients())?,
+        };
+        Ok(self.programs.insert(programs))
+    }
+
+    /// What was wrong with one image is not held against a mirror where the next one is worked on; that it cannot be reached
+    /// is.
+    pub fn forgive(&mut self) {
+        for mirror in &mut self.mirrors {
+            let lasts = |kind| matches!(kind, ErrorKind::Unreachable | ErrorKind::Conflict);
+            let failed = mirror.failed.take().filter(|failure| lasts(failure.kind));
+            mirror.failed = mirror.lost.clone().or(failed);
+        }
+    }
+
+    /// The reason why no mirror is left, if none is.
+    pub fn all_failed(&self) -> Option<Error> {
+        mirror::all_failed(&self.mirrors)
+    }
+
+    /// Lets the next publisher in; says to it whether each mirror's work is done.
+    pub async fn close(&mut self) {
+        let stopped = self.watch.cancel.load(std::sync::atomic::Ordering::Relaxed);
+        let unlocked = mirror::unlock_all(&mut self.mirrors);
+        if stopped {
+            let _ = timeout(STOP_WAIT, unlocked).await;
+        } else {
+            unlocked.await;
+        }
+    }
+}

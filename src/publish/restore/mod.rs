@@ -1,0 +1,255 @@
+//! `restore`: an image back out of a repository, sparse and checked; what a seed image has is not downloaded.
+
+mod output;
+
+use std::collections::HashMap;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::error::Error;
+use super::pipeline::cores;
+use super::pipeline::image::Image;
+use super::progress::{Event, Progress};
+use crate::format::block::Block;
+use crate::format::digest::BlockId;
+use crate::format::index::{From, Index};
+use crate::repo::{BlockSource, Opened};
+use crate::split::{Rule, RuleError};
+use output::Output;
+
+/// Blocks fetched at once.
+const FETCHES: usize = 16;
+/// How often it is looked whether the user wants to stop.
+const CANCEL_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is to be restored, and to where.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// A file that does not exist yet (or may be replaced), or a block device.
+    pub out: PathBuf,
+    /// Images whose blocks need not be downloaded.
+    pub seeds: Vec<PathBuf>,
+    /// Replaces a file that is there already, or what is on the device.
+    pub force: bool,
+    /// Cores to use.
+    pub jobs: usize,
+}
+
+/// What was restored.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoreReport {
+    /// The image's name.
+    pub image: String,
+    /// The version.
+    pub version: u32,
+    /// Bytes of the image.
+    pub size: u64,
+    /// Bytes of blocks found in seeds.
+    pub seed_bytes: u64,
+    /// Blocks fetched.
+    pub fetched_blocks: u64,
+    /// Bytes of their files, as the index gives them.
+    pub fetched_zlib_bytes: u64,
+    /// Bytes in holes.
+    pub hole_bytes: u64,
+    /// Seconds from start to end.
+    pub seconds: f64,
+}
+
+/// Restores the image that `opened` describes from `source`.
+///
+/// A file appears under its name only once it is complete.
+///
+/// # Errors
+/// An output that cannot be written, a block that no source has.
+pub async fn restore(
+    opened: &Opened,
+    source: Arc<dyn BlockSource>,
+    options: RestoreOptions,
+    progress: Arc<dyn Progress>,
+    cancel: Arc<AtomicBool>,
+) -> Result<RestoreReport, Error> {
+    let started = Instant::now();
+    let index = Arc::clone(&opened.index);
+    let out = Arc::new(Output::create(&options, index.size())?);
+    let places = Places::of(&index);
+    let work = Arc::new(Work { places, index, out, done: Mutex::default(), progress, cancel });
+    let filled = tokio::select! {
+        filled = fill(&work, source, options) => filled,
+        // A source may take long to answer.
+        () = work.wait_for_cancel() => Err(Error::interrupted()),
+    };
+    if filled.is_err() {
+        work.out.discard();
+    }
+    let (seed_bytes, fetched_blocks, fetched_zlib_bytes) = filled?;
+    Ok(RestoreReport {
+        image: opened.head.image.to_string(),
+        version: opened.row.version.number(),
+        size: work.index.size(),
+        seed_bytes,
+        fetched_blocks,
+        fetched_zlib_bytes,
+        hole_bytes: work.index.hole_bytes(),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Writes everything; the bytes that came from seeds, the blocks that were fetched, and the bytes of their files.
+async fn fill(
+    work: &Arc<Work>,
+    source: Arc<dyn BlockSource>,
+    options: RestoreOptions,
+) -> Result<(u64, u64, u64), Error> {
+    work.out.zero_holes(&work.index)?;
+    work.progress.event(Event::Start { image_bytes: Some(work.index.size()) });
+    work.progress.event(Event::Restored { bytes: work.index.hole_bytes() });
+    let seed_bytes = take_seeds(work, options.seeds, options.jobs).await?;
+    let (fetched_blocks, fetched_zlib_bytes) = fetch_rest(work, source).await?;
+    work.out.finish()?;
+    Ok((seed_bytes, fetched_blocks, fetched_zlib_bytes))
+}
+
+struct Work {
+    index: Arc<Index>,
+    places: Places,
+    out: Arc<Output>,
+    done: Mutex<Vec<bool>>,
+    progress: Arc<dyn Progress>,
+    cancel: Arc<AtomicBool>,
+}
+
+/// Where each block goes: runs of (place in the image, offset in the block, bytes), by block.
+struct Places {
+    first: Vec<u32>,
+    runs: Vec<(u64, u32, u32)>,
+}
+
+impl Places {
+    fn of(index: &Index) -> Self {
+        let mut at = 0;
+        let mut by_block = Vec::with_capacity(index.extents().len());
+        for extent in index.extents() {
+            if let From::Block { block, offset } = extent.from {
+                by_block.push((block, at, offset, extent.bytes as u32));
+            }
+            at += extent.bytes;
+        }
+        by_block.sort_unstable();
+        let mut first = vec![0; index.blocks().len() + 1];
+        for (block, ..) in &by_block {
+            first[*block as usize + 1] += 1;
+        }
+        for i in 1..first.len() {
+            first[i] += first[i - 1];
+        }
+        Self { first, runs: by_block.into_iter().map(|(_, at, offset, bytes)| (at, offset, bytes)).collect() }
+    }
+
+    fn of_block(&self, block: usize) -> &[(u64, u32, u32)] {
+        &self.runs[self.first[block] as usize..self.first[block + 1] as usize]
+    }
+}
+
+impl Work {
+    /// Writes a block to all its places, unless that was done already; returns the bytes of the image it covers.
+    fn write(&self, block: usize, bytes: &Block) -> Result<u64, Error> {
+        if std::mem::replace(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner)[block], true) {
+            return Ok(0);
+        }
+        let mut written = 0;
+        for &(at, offset, length) in self.places.of_block(block) {
+            self.out.write(&bytes[offset as usize..(offset + length) as usize], at)?;
+            written += u64::from(length);
+        }
+        self.progress.event(Event::Restored { bytes: written });
+        Ok(written)
+    }
+
+    async fn wait_for_cancel(&self) {
+        while !self.cancel.load(Ordering::Relaxed) {
+            tokio::time::sleep(CANCEL_PAUSE).await;
+        }
+    }
+
+    fn cancelled(&self) -> Result<(), Error> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(Error::interrupted());
+        }
+        Ok(())
+    }
+}
+
+/// Cuts each seed as the image was cut, and takes the blocks that the image has too.
+async fn take_seeds(work: &Arc<Work>, seeds: Vec<PathBuf>, jobs: usize) -> Result<u64, Error> {
+    work.done.lock().unwrap_or_else(PoisonError::into_inner).resize(work.index.blocks().len(), false);
+    let work = Arc::clone(work);
+    let pass = tokio::task::spawn_blocking(move || {
+        let wanted: HashMap<BlockId, usize> =
+            work.index.blocks().iter().enumerate().map(|(i, row)| (row.id, i)).collect();
+        seeds.iter().try_fold(0, |sum, seed| take_seed(&work, &wanted, seed, jobs).map(|bytes| sum + bytes))
+    });
+    pass.await.map_err(|e| Error::local(e.to_string()))?
+}
+
+fn take_seed(work: &Work, wanted: &HashMap<BlockId, usize>, seed: &Path, jobs: usize) -> Result<u64, Error> {
+    let rule = Rule::try_from(&work.index.header().split).map_err(|e| unknown_rule(seed, &e))?;
+    let image = Image::open(seed)?;
+    let found = AtomicU64::new(0);
+    cores::work_on_blocks(
+        &image,
+        rule,
+        jobs,
+        &work.cancel,
+        &|_| {},
+        || (),
+        |(), cut| {
+            let Some(&block) = wanted.get(&BlockId::of(&cut.bytes)) else { return Ok(()) };
+            if let Some(bytes) = Block::from_raw(&work.index.blocks()[block], &cut.bytes) {
+                found.fetch_add(work.write(block, &bytes)?, Ordering::Relaxed);
+            }
+            Ok(())
+        },
+    )?;
+    Ok(found.into_inner())
+}
+
+fn unknown_rule(seed: &Path, why: &RuleError) -> Error {
+    Error::local(format!("{}: a seed must be cut as the image was: {why}", seed.display()))
+        .hint("without --seed the image is restored all the same, from the mirror alone")
+}
+
+/// Fetches every block that is not there yet; returns how many, and the bytes of their files.
+async fn fetch_rest(work: &Arc<Work>, source: Arc<dyn BlockSource>) -> Result<(u64, u64), Error> {
+    let done = work.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let room = Arc::new(Semaphore::new(FETCHES));
+    let mut running: JoinSet<Result<(), Error>> = JoinSet::new();
+    let (mut blocks, mut zlib_bytes) = (0, 0);
+    for block in (0..done.len()).filter(|&block| !done[block]) {
+        while let Some(finished) = running.try_join_next() {
+            finished.map_err(|e| Error::local(e.to_string()))??;
+        }
+        work.cancelled()?;
+        blocks += 1;
+        zlib_bytes += u64::from(work.index.blocks()[block].zlib_bytes);
+        let permit = Arc::clone(&room).acquire_owned().await;
+        let (work, source) = (Arc::clone(work), Arc::clone(&source));
+        running.spawn(async move {
+            let _permit = permit;
+            let bytes = source.block(&work.index.blocks()[block]).await?;
+            let written = tokio::task::spawn_blocking(move || work.write(block, &bytes)).await;
+            written.map_err(|e| Error::local(e.to_string()))?.map(drop)
+        });
+    }
+    while let Some(finished) = running.join_next().await {
+        finished.map_err(|e| Error::local(e.to_string()))??;
+    }
+    Ok((blocks, zlib_bytes))
+}

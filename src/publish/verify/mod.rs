@@ -1,0 +1,74 @@
+//! `verify`: whether every mirror holds what its heads promise; and mending it from other mirrors where that is asked.
+//!
+//! What is found is data, a [`Problem`] each; an error means that it could not look. Mirrors are checked side by side.
+//! Without being asked to repair it writes nothing and takes no lock; strays are told and never removed.
+
+mod blocks;
+mod examine;
+mod files;
+mod ledger;
+mod problem;
+mod public;
+mod repair;
+mod retired;
+mod roster;
+mod run;
+mod seeds;
+mod shelf;
+mod steps;
+mod strays;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::error::Error;
+use super::progress::{Progress, cancelled};
+use super::repository::Watch;
+use super::repository::options::Work;
+use crate::format::name::Name;
+use crate::repo::survey::TrustPolicy;
+use run::Run;
+
+pub use problem::{Checked, Place, Problem, VerifyReport};
+
+/// What is to be checked.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// The repository.
+    pub work: Work,
+    /// The mirrors to check; all where empty. The others only tell what is newest, and heal.
+    pub only: Vec<Name>,
+    /// The images to check; all where empty.
+    pub images: Vec<Name>,
+    /// Whose signatures are accepted.
+    pub policy: TrustPolicy,
+    /// Reads every block.
+    pub deep: bool,
+    /// How many blocks of each mirror are read otherwise, and through its public URL.
+    pub sample: usize,
+    /// Repairs what other mirrors have right, or a seed.
+    pub repair: bool,
+    /// Images whose blocks may be what no mirror has right any more.
+    pub seeds: Vec<PathBuf>,
+}
+
+/// Checks the mirrors of a repository.
+///
+/// # Errors
+/// No mirror that can be reached; no image, or none for which a key is known; another publisher at work where something is
+/// to be repaired; the user.
+pub async fn verify(
+    options: VerifyOptions,
+    progress: Arc<dyn Progress>,
+    cancel: Arc<AtomicBool>,
+) -> Result<VerifyReport, Error> {
+    let mut run = Run::open(options, Watch { progress, cancel: Arc::clone(&cancel) }).await?;
+    let done = tokio::select! {
+        biased;
+        report = run.work() => report,
+        () = cancelled(&cancel) => Err(Error::interrupted()),
+    };
+    run.close().await;
+    done
+}

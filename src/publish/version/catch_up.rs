@@ -1,0 +1,306 @@
+//! Bringing a mirror that is new or behind up to date, with what the other mirrors hold.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::plan::Plan;
+use super::release::{Files, Object, file_comment};
+use super::session::Session;
+use crate::format::digest::{BlockId, Sha256};
+use crate::format::head::{FileRow, Head, Trust, VersionRow};
+use crate::format::index::{self, Index};
+use crate::format::keys::{SIGNATURE_MAX_BYTES, Signature};
+use crate::format::layout::RepoPath;
+use crate::publish::base;
+use crate::publish::base::holders::Unreliable;
+use crate::publish::base::known::MirrorSet;
+use crate::publish::error::{Error, ErrorKind};
+use crate::publish::pipeline::upload::Job;
+use crate::publish::progress::Event;
+use crate::publish::repository::mirror::OpenMirror;
+use crate::publish::repository::options::Check;
+use crate::repo::survey::records::{self, FoundRecord, RecordState};
+use crate::store::{Fetch, Put, Store};
+
+/// An index or another file that a mirror may have to be given, with its signature where there is one.
+pub struct OlderFile {
+    path: RepoPath,
+    /// Its bytes.
+    pub bytes: u64,
+    sha256: Sha256,
+    comment: String,
+    /// Whether the mirror's own head names it already.
+    is_named: bool,
+}
+
+impl Session<'_> {
+    /// The blocks that a mirror lacks and another one has.
+    ///
+    /// # Errors
+    /// An index that no mirror has right, of a version that this mirror is to get.
+    pub async fn missing(&self, plan: &Plan, mirror: usize) -> Result<Vec<Job>, Error> {
+        let mut gap = Gap { mirror, seen: HashSet::new(), jobs: Vec::new() };
+        for row in plan.release.newest.blocks() {
+            let Some(known) = self.base.known.get(&row.id) else { continue };
+            if gap.is_new(&row.id) && !known.holders.contains(mirror) && !plan.cut.remade.contains(&row.id) {
+                gap.jobs.push(Job::Copy(known.row, self.stores(known.holders)));
+            }
+        }
+        for row in self.rows_to_walk(plan, mirror) {
+            let (index, holders) = base::index_of(self.mirrors(), &self.name, row).await?;
+            self.add_old(&mut gap, plan, &index, holders);
+        }
+        Ok(gap.jobs)
+    }
+
+    fn add_old(&self, gap: &mut Gap, plan: &Plan, index: &Index, holders: MirrorSet) {
+        let is_listed = self.repository.work.check == Check::List;
+        for row in index.blocks() {
+            if !gap.is_new(&row.id) || plan.cut.remade.contains(&row.id) {
+                continue;
+            }
+            let known = self.base.known.get(&row.id);
+            let has_it = known.is_some_and(|known| known.holders.contains(gap.mirror));
+            if !has_it && (is_listed || !holders.contains(gap.mirror)) {
+                let holders = known.map_or(holders, |known| known.holders).without(gap.mirror);
+                gap.jobs.push(Job::Copy(*row, self.stores(holders)));
+            }
+        }
+    }
+
+    /// The older versions whose blocks the mirror's own head does not vouch for; all of them where nothing but a listing is
+    /// relied upon.
+    fn rows_to_walk<'b>(&'b self, plan: &'b Plan, mirror: usize) -> impl Iterator<Item = &'b VersionRow> {
+        let newest = plan.release.newest.header().version;
+        let is_listed = self.repository.work.check == Check::List;
+        let own = self.mirrors()[mirror].head.as_ref();
+        let vouches = move |row: &VersionRow| {
+            own.and_then(|own| own.head.version(row.version)).is_some_and(|o| o.index_sha256 == row.index_sha256)
+        };
+        let older = plan.head.versions.iter().filter(move |row| row.version != newest);
+        older.filter(move |row| is_listed || !vouches(row))
+    }
+
+    fn stores(&self, mirrors: MirrorSet) -> Arc<[Arc<dyn Store>]> {
+        mirrors.iter().map(|holder| Arc::clone(&self.mirrors()[holder].store)).collect()
+    }
+
+    /// The older indexes and files that the plan's head names and the mirror's own head does not; all of them where some of
+    /// what it names is damaged.
+    pub fn older_files(&self, plan: &Plan, mirror: usize) -> Vec<OlderFile> {
+        let Some(head) = &self.base.head else { return Vec::new() };
+        let is_damaged = self.base.damaged.contains(mirror);
+        let own = self.mirrors()[mirror].head.as_ref().map(|own| &own.head);
+        let names_row = |row: &VersionRow| own.is_some_and(|own| own.version(row.version) == Some(row));
+        let names_file = |file: &FileRow| own.is_some_and(|own| own.files.contains(file));
+        let indexes = head.versions.iter().filter(|row| plan.head.version(row.version) == Some(row));
+        let indexes = indexes.map(|row| OlderFile {
+            path: row.index_path(&head.image),
+            bytes: row.index_bytes,
+            sha256: row.index_sha256,
+            comment: index::trusted_comment(&head.image, row.version, &row.index_sha256),
+            is_named: names_row(row),
+        });
+        let files = head.files.iter().filter(|file| plan.head.files.contains(file)).map(|file| OlderFile {
+            path: file.path.clone(),
+            bytes: file.bytes,
+            sha256: file.sha256,
+            comment: file_comment(&file.path),
+            is_named: names_file(file),
+        });
+        indexes.chain(files).filter(|file| is_damaged || !file.is_named).collect()
+    }
+
+    /// Copies to a mirror the older files that it lacks.
+    ///
+    /// # Errors
+    /// An object of which no mirror has a good copy.
+    pub async fn copy_files(&self, plan: &Plan, mirror: usize) -> Result<Files, Error> {
+        let target = &self.mirrors()[mirror];
+        let mut sources: Vec<&OpenMirror> = self.mirrors().iter().filter(|m| m.is_up()).collect();
+        // A mirror that lost its head may have what it named all the same.
+        sources.sort_by_key(|m| (m.head.is_none(), std::ptr::eq(*m, target)));
+        let sources: Vec<&dyn Store> = sources.into_iter().map(|m| &*m.store).collect();
+        let (is_new, unreliable) = (target.head.is_none(), Unreliable::default());
+        let copies = self.older_files(plan, mirror).into_iter().map(|file| {
+            let (sources, unreliable) = (&sources, &unreliable);
+            async move {
+                self.copy(&*target.store, &unreliable.order(sources.iter().copied()), unreliable, &file, is_new).await
+            }
+        });
+        let copies = stream::iter(copies).buffer_unordered(target.jobs());
+        copies
+            .try_fold(Files::default(), |mut sum, files| async move {
+                sum.merge(files);
+                Ok(sum)
+            })
+            .await
+    }
+
+    /// Copies one file and its signature from the first source that has both right; what was written. A signature that no
+    /// source has right any more is made once more where the key is at hand: the signed head names the file.
+    async fn copy(
+        &self,
+        target: &dyn Store,
+        sources: &[&dyn Store],
+        unreliable: &Unreliable,
+        file: &OlderFile,
+        is_new: bool,
+    ) -> Result<Files, Error> {
+        if !is_new && self.has_right(target, file).await {
+            return Ok(Files::default());
+        }
+        let mut unsigned = None;
+        for source in sources {
+            let Some(bytes) = right_bytes(*source, file).await else {
+                unreliable.note(*source);
+                continue;
+            };
+            match self.right_signature(*source, file, &bytes).await {
+                Some(signature) => return put_both(target, file, bytes, signature).await,
+                None => unsigned = Some(bytes),
+            }
+        }
+        let why = match (unsigned, &self.key) {
+            (Some(bytes), Some(found)) => {
+                let signature = Object::new(file.path.clone(), bytes.clone()).signature(&found.key, &file.comment)?;
+                return put_both(target, file, bytes, Some(signature.bytes)).await;
+            }
+            (Some(_), None) => format!("no mirror has a good signature of {}", file.path),
+            (None, _) => format!("no mirror has a good copy of {}", file.path),
+        };
+        if file.is_named {
+            // It was so before, and nothing here makes it worse.
+            self.repository.watch.progress.event(Event::Warning(&format!("{}: {why}", target.location())));
+            return Ok(Files::default());
+        }
+        Err(Error::new(ErrorKind::Unverified, why)
+            .hint("restore it from a copy of the repository, or retire its version with hfl gc --retire"))
+    }
+
+    async fn has_right(&self, store: &dyn Store, file: &OlderFile) -> bool {
+        match right_bytes(store, file).await {
+            Some(bytes) => self.right_signature(store, file, &bytes).await.is_some(),
+            None => false,
+        }
+    }
+
+    /// The signature of a file, where this store has it right; `Some(None)` where there is none to be had.
+    async fn right_signature(&self, store: &dyn Fetch, file: &OlderFile, bytes: &[u8]) -> Option<Option<Bytes>> {
+        if !self.is_signed() || file.path.is_client() {
+            // A client's signatures are files that the head names.
+            return Some(None);
+        }
+        let signature = store.get(&file.path.signature(), SIGNATURE_MAX_BYTES as u64).await.ok()?;
+        self.signs(&signature, bytes, file).then_some(Some(signature))
+    }
+
+    /// Whether a signature is one of this file, made with this image's key.
+    fn signs(&self, text: &[u8], bytes: &[u8], file: &OlderFile) -> bool {
+        let signature: Option<Signature> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+        match (&self.trust, signature) {
+            (Trust::Key(key), Some(signature)) => key.verify(bytes, &signature, &file.comment).is_ok(),
+            _ => false,
+        }
+    }
+
+    /// Records of the versions that a mirror's own head names and the plan's head does not: once the head is switched,
+    /// nothing else would name what is theirs. They are marked now, since clients of this mirror saw those versions until
+    /// now; without a key, the record that another mirror has is copied.
+    ///
+    /// # Errors
+    /// A version without a record, and nobody to sign one.
+    pub async fn records_of_dropped(&self, plan: &Plan, mirror: usize) -> Result<Vec<Object>, Error> {
+        let Some(own) = self.mirrors()[mirror].head.as_ref() else { return Ok(Vec::new()) };
+        let mut records = Vec::new();
+        for row in own.head.versions.iter().filter(|row| !is_named(&plan.head, row)) {
+            let path = RepoPath::retirement(&self.name, row.version, &row.index_sha256);
+            if plan.release.objects.iter().any(|object| object.path == path) {
+                continue;
+            }
+            records.push(match self.can_sign() {
+                true => self.new_record(plan, &own.head, row)?,
+                false => Object::new(path.clone(), self.found_record(&path).await.ok_or_else(|| self.unrecorded(row))?),
+            });
+        }
+        Ok(records)
+    }
+
+    /// The record at `path` that was marked last, from any mirror.
+    async fn found_record(&self, path: &RepoPath) -> Option<Bytes> {
+        let mut latest: Option<FoundRecord> = None;
+        for mirror in self.mirrors().iter().filter(|m| m.is_up()) {
+            let found = records::read_one(&*mirror.store, path, &self.repository.policy).await;
+            let Some(RecordState::Verified(found)) = found else { continue };
+            if latest.as_ref().is_none_or(|old| old.retirement.marked < found.retirement.marked) {
+                latest = Some(*found);
+            }
+        }
+        latest.map(|found| found.file)
+    }
+
+    fn unrecorded(&self, row: &VersionRow) -> Error {
+        let message = format!("version {} of {} was retired, and no record of it is left", row.version, self.name);
+        Error::new(ErrorKind::Usage, message).hint("give its secret key with --key FILE or HFL_KEY")
+    }
+
+    fn new_record(&self, plan: &Plan, own: &Head, row: &VersionRow) -> Result<Object, Error> {
+        let files = own.files.iter().filter(|file| file.path.belongs_to(&self.name, row.version)).cloned().collect();
+        let marked = self.now.max(plan.head.created);
+        let made = self.planner(None, false).records(marked, &[(row.clone(), files)])?;
+        made.into_iter().next().ok_or_else(|| Error::local("no record was made"))
+    }
+}
+
+/// The file, where this store has it right.
+async fn right_bytes(store: &dyn Fetch, file: &OlderFile) -> Option<Bytes> {
+    store.get(&file.path, file.bytes).await.ok().filter(|bytes| Sha256::of(bytes) == file.sha256)
+}
+
+/// Puts a file to a mirror, its signature first; what was written.
+async fn put_both(
+    target: &dyn Store,
+    file: &OlderFile,
+    bytes: Bytes,
+    signature: Option<Bytes>,
+) -> Result<Files, Error> {
+    let mut files = Files::default();
+    for (path, bytes) in signature.map(|s| (file.path.signature(), s)).into_iter().chain([(file.path.clone(), bytes)]) {
+        if put(target, &path, bytes.clone()).await? {
+            files.add(bytes.len() as u64);
+        }
+    }
+    Ok(files)
+}
+
+fn is_named(head: &Head, row: &VersionRow) -> bool {
+    head.version(row.version).is_some_and(|named| named.index_sha256 == row.index_sha256)
+}
+
+/// What one mirror lacks.
+struct Gap {
+    mirror: usize,
+    seen: HashSet<BlockId>,
+    jobs: Vec<Job>,
+}
+
+impl Gap {
+    fn is_new(&mut self, id: &BlockId) -> bool {
+        self.seen.insert(*id)
+    }
+}
+
+/// Writes an object, whatever was there; false where it was there already.
+async fn put(target: &dyn Store, path: &RepoPath, bytes: Bytes) -> Result<bool, Error> {
+    if target.put_new(path, bytes.clone()).await? == Put::Created {
+        return Ok(true);
+    }
+    if target.get(path, bytes.len() as u64).await.is_ok_and(|found| found == bytes) {
+        return Ok(false);
+    }
+    target.put_replace(path, bytes).await?;
+    Ok(true)
+}

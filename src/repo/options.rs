@@ -1,0 +1,169 @@
+//! What a reader asks for, what it accepts, and what it should be told of what it got.
+
+use std::fmt;
+
+use super::rollback::{Refused, Verdict, VersionHistory};
+use super::{ReadError, StateDirectory, StateError};
+use crate::format::head::{Head, Trust};
+use crate::format::name::{Name, Version};
+use crate::format::time::Timestamp;
+
+/// Why nothing is remembered where [`StateDirectory::of_user`] knows no place for it.
+const NO_STATE: &str =
+    "neither XDG_STATE_HOME nor HOME names a directory; set one of them, or older versions are not recognized";
+
+/// An image that is to be opened, and what counts as proof of it.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// The image.
+    pub image: Name,
+    /// The version; the newest where `None`.
+    pub version: Option<Version>,
+    /// Who is believed.
+    pub trust: Trust,
+    /// Where it is remembered which versions were seen. Without it, every reading is the first one.
+    pub state: Option<StateDirectory>,
+    /// Takes a version below the newest that was seen, and remembers it in its place.
+    pub allow_rollback: bool,
+    /// Whether the mirrors that the head names are places of this image, too.
+    pub follow_mirrors: bool,
+    /// The places whose copies are in the stores that are asked, where those are a cache. An unsigned head in a cache is
+    /// accepted only where it is the newest that was seen from one of these places.
+    pub cached_from: Option<Vec<String>>,
+}
+
+/// What the user should know of an image that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// Its head expired at this time, but the image was used here before.
+    Expired(Timestamp),
+    /// It would have been refused, but [`OpenOptions::allow_rollback`] is set.
+    Allowed(Refused),
+    /// It is not remembered that this version was seen, and why.
+    NotRemembered(Version, String),
+}
+
+impl OpenOptions {
+    /// The newest version of `image`, without a memory.
+    pub fn new(image: Name, trust: Trust) -> Self {
+        let (version, state, cached_from) = Default::default();
+        Self { image, version, trust, state, allow_rollback: false, follow_mirrors: true, cached_from }
+    }
+
+    /// The same, of this version.
+    pub fn version(mut self, version: Option<Version>) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// The same, with what was seen remembered there.
+    pub fn state(mut self, state: Option<StateDirectory>) -> Self {
+        self.state = state;
+        self
+    }
+
+    /// The same, with a rollback accepted or not.
+    pub fn allow_rollback(mut self, allow: bool) -> Self {
+        self.allow_rollback = allow;
+        self
+    }
+
+    /// What was seen before. Blocks the thread.
+    pub(super) fn history(&self) -> Result<VersionHistory, ReadError> {
+        let loaded = self.state.as_ref().map_or(Ok(VersionHistory::default()), |state| state.load(&self.image));
+        loaded.map_err(ReadError::from)
+    }
+
+    /// Judges a believed head that came from one of `places`, at the time `now`.
+    pub(super) fn judge(
+        &self,
+        history: &VersionHistory,
+        head: &Head,
+        places: &[String],
+        now: Timestamp,
+    ) -> Result<Option<Warning>, Refused> {
+        let unsigned_from = self.cached_from.as_ref().filter(|_| self.trust == Trust::Anyone);
+        if unsigned_from.is_some_and(|from| !history.is_newest_seen(head, &self.trust, from)) {
+            return Err(Refused::NotTheNewestSeen(head.newest().version));
+        }
+        match history.judge(head, &self.trust, &self.places(head, places), now) {
+            Ok(Verdict::Good) => Ok(None),
+            Ok(Verdict::Expired(at)) => Ok(Some(Warning::Expired(at))),
+            Err(refused) if self.allow_rollback && refused.is_rollback() => Ok(Some(Warning::Allowed(refused))),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Judges the head again by what is remembered now, and remembers it. Blocks the thread.
+    ///
+    /// # Errors
+    /// [`Refused`] where another reader has seen more in the meantime; a memory that is damaged.
+    pub(super) fn remember(&self, head: &Head, places: &[String], now: Timestamp) -> Result<Vec<Warning>, StateError> {
+        let version = head.newest().version;
+        let Some(state) = &self.state else {
+            let judged = self.judge(&VersionHistory::default(), head, places, now)?;
+            return Ok(judged.into_iter().chain([Warning::NotRemembered(version, NO_STATE.to_owned())]).collect());
+        };
+        let mut judged = None;
+        let updated = state.update(&self.image, |history| {
+            judged = self.judge(history, head, places, now)?;
+            history.remember(head, &self.trust, &self.places(head, places));
+            Ok(())
+        });
+        let mut warnings: Vec<Warning> = judged.into_iter().collect();
+        match updated {
+            Ok(()) => {}
+            Err(e @ StateError::Unwritable { .. }) => {
+                warnings.push(Warning::NotRemembered(version, e.to_string()));
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(warnings)
+    }
+
+    /// The places that vouch for a head.
+    fn places(&self, head: &Head, asked: &[String]) -> Vec<String> {
+        let mut places = self.cached_from.as_deref().unwrap_or(asked).to_vec();
+        if self.follow_mirrors {
+            let named = head.mirrors.iter().map(|url| url.as_str().to_owned());
+            places.extend(named.filter(|url| !asked.contains(url)));
+        }
+        places
+    }
+}
+
+#[cfg(feature = "publish")]
+impl OpenOptions {
+    /// Judges a head that was read and believed elsewhere, from one of `places`, and remembers it where that is wanted. Blocks
+    /// the thread.
+    ///
+    /// # Errors
+    /// It is refused for what was seen before, or has expired; what was seen cannot be read.
+    pub fn accept(
+        &self,
+        head: &Head,
+        places: &[String],
+        now: Timestamp,
+        remember: bool,
+    ) -> Result<Vec<Warning>, StateError> {
+        match (&self.state, remember) {
+            (Some(state), false) => {
+                let history = state.load(&self.image)?;
+                Ok(self.judge(&history, head, places, now)?.into_iter().collect())
+            }
+            _ => self.remember(head, places, now),
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired(at) => write!(f, "the head expired at {at}; is the clock right?"),
+            Self::Allowed(refused) => write!(f, "{refused}; it is accepted because a rollback is allowed"),
+            Self::NotRemembered(version, why) => {
+                write!(f, "it is not remembered that version {version} was seen: {why}")
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! SOURCE on a command line: an image somewhere, `https://host/base/NAME` or `directory/NAME`.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::format::name::Name;
+use crate::format::url::BaseUrl;
+use crate::store::directory::Directory;
+use crate::store::http::{Http, HttpClient};
+use crate::store::{Fetch, StoreError};
+
+/// The base of a repository, as a reader reaches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// Over HTTP.
+    Url(BaseUrl),
+    /// In a directory of this machine.
+    Directory(PathBuf),
+}
+
+/// An image in a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Where the repository is.
+    pub base: Base,
+    /// The image's name.
+    pub image: Name,
+}
+
+impl Source {
+    /// The store to read from.
+    ///
+    /// # Errors
+    /// When HTTP cannot be set up.
+    pub fn fetch(&self) -> Result<Arc<dyn Fetch>, StoreError> {
+        Ok(match &self.base {
+            Base::Url(url) => Arc::new(Http::new(HttpClient::new()?, url.clone())),
+            Base::Directory(path) => Arc::new(Directory::new(path)),
+        })
+    }
+}
+
+impl FromStr for Source {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        let error = |why: String| SourceError { text: text.to_owned(), why };
+        let trimmed = text.trim_end_matches('/');
+        let image_name =
+            |name: &str| name.strip_suffix(".head").unwrap_or(name).parse::<Name>().map_err(|e| error(e.to_string()));
+        if trimmed.contains("://") {
+            let (base, name) = trimmed.rsplit_once('/').ok_or_else(|| error("no image is named".into()))?;
+            let base: BaseUrl =
+                format!("{base}/").parse().map_err(|e: crate::format::url::UrlError| error(e.to_string()))?;
+            return Ok(Self { base: Base::Url(base), image: image_name(name)? });
+        }
+        let path = Path::new(trimmed);
+        let name = path.file_name().and_then(|n| n.to_str()).ok_or_else(|| error("no image is named".into()))?;
+        let base = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        Ok(Self { base: Base::Directory(base), image: image_name(name)? })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.base {
+            Base::Url(url) => write!(f, "{url}{}", self.image),
+            Base::Directory(path) => write!(f, "{}", path.join(self.image.as_str()).display()),
+        }
+    }
+}
+
+/// A directory's name as it is the same from everywhere, without a look at what is there, which may hang.
+pub fn absolute(path: &Path) -> PathBuf {
+    let Ok(mut absolute) = std::env::current_dir() else { return path.to_owned() };
+    let mut leads = true;
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            // The name of the working directory has no symbolic links; one further on may lead somewhere else.
+            Component::ParentDir if leads => {
+                absolute.pop();
+            }
+            other => {
+                leads = false;
+                absolute.push(other);
+            }
+        }
+    }
+    absolute
+}
+
+/// The name by which it is remembered what was seen in a store, see [`super::rollback`]: the same for all programs, wherever
+/// they run.
+pub fn place(store: &dyn Fetch) -> String {
+    let location = store.location();
+    let is_remote = location.split('/').next().is_some_and(|first| first.contains(':'));
+    if is_remote { location.to_owned() } else { absolute(Path::new(location)).display().to_string() }
+}
+
+/// A text that names no image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no source: {why} (expected http(s)://HOST/PATH/NAME or DIRECTORY/NAME)")]
+pub struct SourceError {
+    text: String,
+    why: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_has_one_name() {
+        let here = std::env::current_dir().expect("a working directory");
+        let place = |path: &str| super::place(&Directory::new(path));
+        let same = |path: &str, expected: PathBuf| assert_eq!(place(path), expected.display().to_string(), "{path}");
+        for path in ["a", "./a", "a/", ".//a/.", here.join("a").to_str().expect("text")] {
+            same(path, here.join("a"));
+        }
+        same(".", here.clone());
+        same("../a", here.parent().expect("not the root").join("a"));
+        same("/a/link/../b", "/a/link/../b".into());
+        let url: BaseUrl = "https://host/a/".parse().expect("a URL");
+        assert_eq!(super::place(&Http::new(HttpClient::new().expect("a client"), url)), "https://host/a/");
+    }
+}

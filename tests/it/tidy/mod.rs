@@ -1,0 +1,140 @@
+//! Keeps the house tidy: each folder is a layer, imports go down only, and every module says what it is.
+
+mod imports;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use self::imports::{Import, Module, Sources};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn library() -> Sources {
+    Sources::read(&root().join("lib.rs"))
+}
+
+/// The layers, lowest first, as lib.rs lists them: folders that stand together there share one, and know nothing of each
+/// other.
+fn layers() -> Vec<Vec<String>> {
+    let text = fs::read_to_string(root().join("lib.rs")).unwrap();
+    let modules = |block: &str| -> Vec<String> {
+        let lines =
+            block.lines().filter_map(|line| line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("mod ")));
+        lines.map(|line| line.trim_end_matches(';').to_owned()).collect()
+    };
+    text.split("\n\n").map(modules).filter(|layer| !layer.is_empty()).collect()
+}
+
+#[test]
+fn imports_go_down_only() {
+    let (library, layers) = (library(), layers());
+    let layer = |module: &Module| layers.iter().position(|layer| module.first().is_some_and(|m| layer.contains(m)));
+    let imports = library.imports(&library, "crate");
+    let goes_up = |import: &&Import| {
+        let (from, to) = (layer(&import.from), layer(&import.to));
+        to > from || (to == from && import.from.first() != import.to.first())
+    };
+    let up: Vec<String> = imports.iter().filter(goes_up).map(shown).collect();
+    assert_eq!(up, Vec::<String>::new(), "these look up");
+    for (module, path) in library.files().filter(|(module, _)| !module.is_empty()) {
+        assert!(layer(module).is_some(), "{} is in no layer", path.display());
+    }
+    println!("{} imports look down, in {} layers", imports.len(), layers.len());
+    assert!(imports.len() > 800);
+}
+
+/// What a store moves are bytes at paths.
+#[test]
+fn stores_know_no_block_index_or_head() {
+    let library = library();
+    for import in library.imports(&library, "crate").iter().filter(|import| import.from.starts_with(&["store".into()]))
+    {
+        let of_formats = import.to.get(1).filter(|_| import.to[0] == "format");
+        let unknown = ["block", "delta", "head", "index", "profile", "retirement"];
+        assert!(of_formats.is_none_or(|part| !unknown.contains(&part.as_str())), "{}", shown(import));
+    }
+}
+
+fn shown(import: &Import) -> String {
+    format!("{} -> {}", import.from.join("::"), import.to.join("::"))
+}
+
+fn sources() -> Vec<PathBuf> {
+    let files = walkdir::WalkDir::new(root()).into_iter().flatten().map(walkdir::DirEntry::into_path);
+    files.filter(|f| f.extension().is_some_and(|e| e == "rs")).collect()
+}
+
+/// Whether `file` lies in one of `folders`, or is one of these files, below `src`.
+fn is_in(file: &Path, folders: &[&str]) -> bool {
+    folders.iter().any(|folder| file.starts_with(root().join(folder)))
+}
+
+/// Modules lie in folders in one way.
+#[test]
+fn a_folder_has_a_mod_file() {
+    for file in sources() {
+        let folder = file.with_extension("");
+        assert!(!folder.is_dir(), "{} belongs into {}", file.display(), folder.join("mod.rs").display());
+    }
+}
+
+#[test]
+fn formats_are_pure() {
+    for file in sources().iter().filter(|f| is_in(f, &["format", "config", "split"])) {
+        let text = fs::read_to_string(file).unwrap();
+        for impure in [
+            "std::fs",
+            "TcpStream",
+            "UdpSocket",
+            "std::thread",
+            "std::env",
+            "SystemTime::now",
+            "tokio::",
+            "Instant::now",
+        ] {
+            let threads_alone = impure == "std::thread" && text.contains("thread_local!");
+            assert!(!text.contains(impure) || threads_alone, "{}: {impure}", file.display());
+        }
+    }
+}
+
+/// Debian 12 has Rust 1.85 for machines that nobody else builds a standard library for; tests/cross.sh takes it.
+#[test]
+fn the_client_is_written_for_rust_1_85() {
+    let publishers = ["bin/hfl", "boot", "config", "disk", "error.rs", "publish", "qemu", "repo/survey", "split"];
+    let drivers = ["store/ftp", "store/rsync", "store/s3", "store/sftp", "store/webdav"];
+    let formats = ["format/retirement.rs", "format/sign.rs"];
+    for file in sources().iter().filter(|file| !is_in(file, &publishers)) {
+        let text = fs::read_to_string(file).unwrap();
+        let is_in_it = !is_in(file, &drivers) && !is_in(file, &formats);
+        for newer in ["&& let ", ".with_added_extension(", ".cast_signed()", ".cast_unsigned()"] {
+            assert!(!is_in_it || !text.contains(newer), "{}: `{newer}` is newer than 1.85", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is_and_nothing_is_left_undone() {
+    for file in sources() {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("//! "), "{} begins without a word about itself", file.display());
+        for undone in ["todo!(", "unimplemented!(", "dbg!(", "#[ignore"] {
+            assert!(!text.contains(undone), "{}: {undone}", file.display());
+        }
+        let library = !file.components().any(|c| c.as_os_str() == "bin");
+        assert!(!library || !text.contains("println!("), "{}: the library is silent", file.display());
+    }
+}
+
+/// Programs are started with [`hfl::system::child::command`], which keeps secrets from them; hfl-mount calls itself again as it is.
+#[test]
+fn programs_are_started_in_one_place() {
+    let own = ["system/child.rs", "bin/hfl-mount/root.rs"];
+    for file in sources().iter().filter(|file| !is_in(file, &own)) {
+        let text = fs::read_to_string(file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        assert!(!code.contains("Command::new("), "{}: use child::command", file.display());
+    }
+}
