@@ -21,6 +21,8 @@ use crate::lab::{Random, check_mirror, full};
 
 /// Different courses of events; what the honest mirrors hold without a hostile one is found out once for each.
 const SCENARIOS: usize = 48;
+/// How many trees are worked on at once: each of them mostly waits for locks that it takes over.
+const AT_ONCE: usize = 16;
 /// How long an operation may take, and all operations of a seed on the average: the machine may have much else to do.
 const OPERATION_MAX: Duration = Duration::from_secs(60);
 const SEED_MAX: Duration = Duration::from_secs(5);
@@ -161,7 +163,7 @@ fn the_honest_mirrors_hold_what_they_would_hold_without_the_hostile_one() {
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..AT_ONCE {
             scope.spawn(work);
         }
     });
