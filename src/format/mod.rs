@@ -3,6 +3,7 @@
 //! Pure: nothing here opens a file, asks a clock or starts a thread.
 
 pub mod block;
+pub mod comment;
 pub mod delta;
 pub mod digest;
 pub mod head;

@@ -17,6 +17,7 @@
 
 use std::fmt::Write as _;
 
+use crate::format::comment;
 use crate::format::head::{FileRow, NotTrusted, Seal, Trust, VersionRow, file_row, parse_seal, version_start};
 use crate::format::layout::{Kind, RepoPath};
 use crate::format::name::Name;
@@ -58,7 +59,7 @@ impl Retirement {
 
     /// The trusted comment of its signature.
     pub fn trusted_comment(&self) -> String {
-        format!("hfl retired {} {} {}", self.image, self.row.version, self.marked)
+        comment::retirement(&self.image, self.row.version, self.marked)
     }
 
     /// The bytes that are signed.

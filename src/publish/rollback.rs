@@ -9,9 +9,8 @@ use super::pipeline::cut::CutImage;
 use super::progress::Progress;
 use super::repository::options::Work;
 use super::repository::{Look, Repository, Watch};
-use super::sync::Planned;
 use super::version::report::Report;
-use super::version::session::{Session, Signer};
+use super::version::session::{Planned, Session, Signer};
 use crate::format::name::{Label, Name, Version};
 use crate::repo::ReadError;
 

@@ -1,6 +1,6 @@
 //! `sync`: every mirror gets the newest versions of every image, from the mirrors that have them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::error::{Error, ErrorKind};
@@ -8,14 +8,10 @@ use super::progress::Event;
 use super::repository::options::Work;
 use super::repository::{Look, Repository, Watch};
 use super::version::report::Report;
-use super::version::session::{Session, Signer};
-use crate::format::digest::BlockId;
+use super::version::session::{Planned, Session, Signer};
 use crate::format::head::Trust;
 use crate::format::name::Name;
 use crate::repo::survey::{HeadState, Listing, TrustPolicy};
-
-/// Blocks that were said to be sent to mirrors (by their place in mirrors.toml): images share blocks, and each is sent once.
-pub type Planned = HashSet<(usize, BlockId)>;
 
 /// What a sync did.
 #[derive(Debug, Clone, Default, serde::Serialize)]

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::rollback::Refused;
-use super::{OpenOptions, StateError};
+use super::StateError;
 use crate::format::head::Head;
 use crate::format::layout::RepoPath;
 use crate::format::name::{Name, Version};
@@ -33,8 +32,13 @@ pub struct ReadError {
 }
 
 impl ReadError {
-    fn new(kind: ReadErrorKind, message: String) -> Self {
+    pub(super) fn new(kind: ReadErrorKind, message: String) -> Self {
         Self { kind, message, hint: None, wait: None, may_pass: false }
+    }
+
+    /// The same, with something to do about it.
+    pub(super) fn hint(self, hint: impl Into<Option<String>>) -> Self {
+        Self { hint: hint.into(), ..self }
     }
 
     /// The object at `path` is not what it should be.
@@ -54,24 +58,6 @@ impl ReadError {
     pub fn no_image(store: &dyn Fetch, image: &Name) -> Self {
         let message = format!("{}: there is no image {image} here (no {image}.head)", store.location());
         Self::new(ReadErrorKind::Missing, message).passing()
-    }
-
-    /// A head that is believed and yet not accepted.
-    pub(super) fn not_accepted(store: &dyn Fetch, options: &OpenOptions, error: StateError) -> Self {
-        let StateError::Refused(refused) = error else { return error.into() };
-        let message = format!("{}: {}: {refused}", store.location(), options.image);
-        let hint = match (&refused, &options.state) {
-            (Refused::Expired(_), _) => {
-                Some("check this machine's clock, and ask the publisher for a new head".to_owned())
-            }
-            (refused, Some(state)) if refused.is_rollback() => Some(format!(
-                "the mirror is behind, or lies; if the publisher did start anew, --allow-rollback accepts it, and so does \
-                 removing {}",
-                state.file(&options.image).display()
-            )),
-            _ => None,
-        };
-        Self { hint, ..Self::new(ReadErrorKind::Unverified, message) }
     }
 
     /// The head does not hold this version.

@@ -74,7 +74,7 @@ pub async fn open(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<Op
         match remember(options, stores, &head).await {
             Ok(warnings) => return Ok(Opened { head, head_file, row, index, warnings }),
             Err(StateError::Refused(_)) if overtaken < OVERTAKEN_MAX => overtaken += 1,
-            Err(e) => return Err(ReadError::not_accepted(&*from, options, e)),
+            Err(e) => return Err(options.refusal(&*from, e)),
         }
     }
 }
@@ -90,7 +90,7 @@ pub async fn open_head(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Resu
         match remember(options, stores, &head).await {
             Ok(warnings) => return Ok(AcceptedHead { head, head_file, warnings }),
             Err(StateError::Refused(_)) if overtaken < OVERTAKEN_MAX => overtaken += 1,
-            Err(e) => return Err(ReadError::not_accepted(&*from, options, e)),
+            Err(e) => return Err(options.refusal(&*from, e)),
         }
     }
 }
@@ -207,7 +207,7 @@ async fn acceptable(
     let found = found.ok_or_else(|| ReadError::no_image(&*store, &options.image))?;
     match options.judge(&history, &found.head, &places, now()) {
         Ok(warning) => Ok(Chosen { found, warning, from: store }),
-        Err(refused) => Err(ReadError::not_accepted(&*store, &options, refused.into())),
+        Err(refused) => Err(options.refusal(&*store, refused.into())),
     }
 }
 

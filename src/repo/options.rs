@@ -3,10 +3,11 @@
 use std::fmt;
 
 use super::rollback::{Refused, Verdict, VersionHistory};
-use super::{ReadError, StateDirectory, StateError};
+use super::{ReadError, ReadErrorKind, StateDirectory, StateError};
 use crate::format::head::{Head, Trust};
 use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;
+use crate::store::Fetch;
 
 /// Why nothing is remembered where [`StateDirectory::of_user`] knows no place for it.
 const NO_STATE: &str =
@@ -119,6 +120,24 @@ impl OpenOptions {
             Err(e) => return Err(e),
         }
         Ok(warnings)
+    }
+
+    /// What is said of a head from `store` that verifies and yet is not accepted.
+    pub(super) fn refusal(&self, store: &dyn Fetch, error: StateError) -> ReadError {
+        let StateError::Refused(refused) = error else { return error.into() };
+        let message = format!("{}: {}: {refused}", store.location(), self.image);
+        let hint = match (&refused, &self.state) {
+            (Refused::Expired(_), _) => {
+                Some("check this machine's clock, and ask the publisher for a new head".to_owned())
+            }
+            (refused, Some(state)) if refused.is_rollback() => Some(format!(
+                "the mirror is behind, or lies; if the publisher did start anew, --allow-rollback accepts it, and so does \
+                 removing {}",
+                state.file(&self.image).display()
+            )),
+            _ => None,
+        };
+        ReadError::new(ReadErrorKind::Unverified, message).hint(hint)
     }
 
     /// The places that vouch for a head.

@@ -2,8 +2,8 @@
 //!
 //! Invariant: the spans add up to the bytes, and adjacent ones are merged.
 
+use super::cut::{Cut, Span};
 use super::page::is_zero;
-use super::splitter::{Cut, Span};
 
 /// Bytes for blocks to come, and where they stand in the image.
 #[derive(Default)]

@@ -1,8 +1,8 @@
 //! `fixed N`: blocks of N bytes at multiples of N; the last one may be shorter. A block of zeros is a hole.
 
+use super::cut::Cut;
 use super::filling::Filling;
 use super::rule::Rule;
-use super::splitter::Cut;
 
 pub(super) struct Fixed {
     size: usize,

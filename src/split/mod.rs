@@ -9,6 +9,7 @@ mod border;
 mod bytes;
 pub mod choice;
 pub mod choose;
+mod cut;
 mod filling;
 mod fixed;
 mod gear;
@@ -24,4 +25,5 @@ pub use choice::{Choice, ChoiceError};
 pub use choose::choose;
 pub use pages::count_page_borders;
 
-pub use splitter::{Cut, Span, Splitter};
+pub use cut::{Cut, Span};
+pub use splitter::Splitter;

@@ -5,13 +5,14 @@ use std::fs;
 use hfl::format::block::{Sealer, digests};
 use hfl::format::digest::Sha256;
 use hfl::format::head::{Head, Seal, SealedHead, VersionRow};
-use hfl::format::index::{BlockRow, Extent, From, Header, Index, trusted_comment};
+use hfl::format::index::{BlockRow, Extent, From, Header, Index};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::{LABEL_MAX_CHARS, Version};
 use hfl::format::sign::SecretKey;
 use hfl::format::time::Timestamp;
 
 use crate::lab::{Lab, Random, check_mirror, code, stderr};
+use hfl::format::comment;
 
 /// As much of a head as one version can take, and a number of them that no head has room for.
 const LABEL_CHARACTER: &str = "🐧";
@@ -40,7 +41,7 @@ fn version(number: u64, key: &SecretKey) -> Made {
     let index = Index::new(header, blocks, vec![extent(0), extent(1)]).unwrap();
     let (image, file) = (&index.header().image, index.to_bytes());
     let index_sha256 = Sha256::of(&file);
-    let signature = key.sign(&file, &trusted_comment(image, version, &index_sha256)).unwrap();
+    let signature = key.sign(&file, comment::index(image, version, &index_sha256)).unwrap();
     files.push((RepoPath::index_signature(image, version, &index_sha256), signature.text().into()));
     let row = VersionRow {
         version,

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use sha2::Digest as _;
 
+use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::Trust;
 use crate::format::keys::{SIGNATURE_MAX_BYTES, Signature};
@@ -160,7 +161,7 @@ fn signature(file: &[u8]) -> Option<Signature> {
 fn is_signature_of(file: &[u8], opened: &Opened, trust: &Trust) -> bool {
     let Some(signature) = signature(file) else { return false };
     let row = &opened.row;
-    let comment = format!("hfl index {} {} {}", opened.head.image, row.version, row.index_sha256);
+    let comment = comment::index(&opened.head.image, row.version, &row.index_sha256);
     match trust {
         Trust::Anyone => true,
         Trust::Key(key) => key.verify(&opened.index.to_bytes(), &signature, &comment).is_ok(),

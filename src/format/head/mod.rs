@@ -9,6 +9,7 @@ mod note;
 mod parse;
 mod write;
 
+use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::keys::{PublicKey, Signature, SignatureError};
 use crate::format::layout::{BootFile, RepoPath};
@@ -101,7 +102,7 @@ impl Head {
 
     /// The trusted comment of this head's signature.
     pub fn trusted_comment(&self) -> String {
-        format!("hfl head {} {}", self.image, self.created)
+        comment::head(&self.image, self.created)
     }
 
     /// Drops the oldest versions, and the files that were theirs, until the head fits its limit; returns what was dropped,

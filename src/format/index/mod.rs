@@ -28,11 +28,6 @@ pub const LINE_MAX_BYTES: usize = 160;
 /// The largest image, in bytes.
 pub const IMAGE_MAX_BYTES: u64 = 1 << 50;
 
-/// The trusted comment of an index's signature; `digest` is that of its file.
-pub fn trusted_comment(image: &Name, version: Version, digest: &Sha256) -> String {
-    format!("hfl index {image} {version} {digest}")
-}
-
 /// What an index says before its rows.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {

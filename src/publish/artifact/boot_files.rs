@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::boot::{self, FILE_MAX_BYTES, Ingredients, Settings};
+use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::{FileRow, Head};
 use crate::format::keys::PublicKey;
@@ -17,24 +18,12 @@ use crate::format::name::{Name, Version};
 use crate::format::sign::SecretKey;
 use crate::publish::base::Base;
 use crate::publish::error::{Error, ErrorKind};
+use crate::publish::object::Object;
 use crate::publish::repository::mirror::{self, OpenMirror};
-use crate::publish::version::release::{Object, file_comment};
+use crate::publish::repository::options::BootOptions;
 
 /// The most that is added to a command line, in bytes.
 const APPEND_MAX_BYTES: usize = 1024;
-
-/// What an image is to be booted with.
-#[derive(Debug, Clone, Default)]
-pub struct BootOptions {
-    /// A directory with `vmlinuz` and `initrd.img`; without, both are made of the image.
-    pub directory: Option<PathBuf>,
-    /// Added to the kernel's command line in the menus.
-    pub append: String,
-    /// A static busybox.
-    pub busybox: Option<PathBuf>,
-    /// Modules besides the usual ones.
-    pub modules: Vec<String>,
-}
 
 /// What an image is booted with, ready to be made for a version.
 pub struct BootFiles {
@@ -128,7 +117,7 @@ pub fn signed(files: &[Object], key: Option<&SecretKey>) -> Result<Vec<Object>, 
     for file in files {
         objects.push(file.clone());
         if let Some(key) = key {
-            objects.push(file.signature(key, &file_comment(&file.path))?);
+            objects.push(file.signature(key, &comment::file(&file.path))?);
         }
     }
     Ok(objects)

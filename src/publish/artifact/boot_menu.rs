@@ -7,9 +7,9 @@ use crate::boot::{self, CMDLINE_MAX_BYTES, Entry, Menu};
 use crate::format::head::{FileRow, Head, VersionRow};
 use crate::format::layout::BootFile;
 use crate::publish::error::Error;
+use crate::publish::object::Object;
 use crate::publish::progress::{Event, Progress};
 use crate::publish::repository::mirror::{self, OpenMirror};
-use crate::publish::version::release::Object;
 
 /// The versions that can be chosen: the newest, and the one before.
 const ENTRIES: usize = 2;

@@ -8,12 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::boot::elf;
+use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::{FileRow, Head};
 use crate::format::layout::RepoPath;
 use crate::format::sign::SecretKey;
 use crate::publish::error::Error;
-use crate::publish::version::release::{Object, file_comment};
+use crate::publish::object::Object;
 
 /// What stands before the version inside every hfl-mount.
 pub const MARK: &[u8] = b"hfl-mount version mark:";
@@ -88,7 +89,7 @@ fn load(path: &Path) -> Result<Object, Error> {
 }
 
 fn sign(program: &Object, key: &SecretKey) -> Result<Object, Error> {
-    let Object { bytes, .. } = program.signature(key, &file_comment(&program.path))?;
+    let Object { bytes, .. } = program.signature(key, &comment::file(&program.path))?;
     Ok(Object::new(program.path.client_signature(&Sha256::of(&bytes)), bytes))
 }
 

@@ -10,7 +10,7 @@ use crate::format::keys::PublicKey;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
 use crate::publish::error::Error;
-use crate::publish::version::release::Object;
+use crate::publish::object::Object;
 
 /// The pages, and the templates of the same names that they are rendered from.
 const PAGES: [&str; 2] = ["index.html", "hfl.css"];

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use crate::format::comment;
 use crate::format::head::FileRow;
 use crate::format::index::Index;
 use crate::format::name::{Name, Version};
@@ -14,9 +15,9 @@ use crate::format::profile::{FILE_MAX_BYTES, Profile};
 use crate::format::sign::SecretKey;
 use crate::publish::base::Base;
 use crate::publish::error::Error;
+use crate::publish::object::Object;
 use crate::publish::progress::{Event, Progress};
 use crate::publish::repository::mirror::{self, OpenMirror};
-use crate::publish::version::release::{Object, file_comment};
 
 /// A profile that the user wants to be shipped, and where he has it.
 #[derive(Debug, Clone)]
@@ -109,7 +110,7 @@ impl Shipped {
     /// # Errors
     /// A key that cannot sign.
     pub fn objects(self, key: Option<&SecretKey>) -> Result<Vec<Object>, Error> {
-        let signature = key.map(|key| self.file.signature(key, &file_comment(&self.file.path))).transpose()?;
+        let signature = key.map(|key| self.file.signature(key, &comment::file(&self.file.path))).transpose()?;
         Ok(signature.into_iter().chain([self.file]).collect())
     }
 }

@@ -1,7 +1,6 @@
 //! What is known about the blocks of a mirror that its head does not vouch for.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 
@@ -12,17 +11,6 @@ use crate::publish::repository::mirror::OpenMirror;
 use crate::repo::survey::BlockListing;
 use crate::repo::{self, ReadError, ReadErrorKind};
 use crate::store::{Store, StoreErrorKind};
-
-/// How likely a block is there that no head vouches for.
-#[derive(Debug, Clone)]
-pub enum Presence {
-    /// Hardly: it is sent, and the store says whether it was there.
-    Unlikely,
-    /// A publisher died there: each is asked for before it is sent.
-    Likely,
-    /// The mirror was listed.
-    Listed(Arc<BlockListing>),
-}
 
 /// Of these blocks, those that a mirror does not hold right as far as its listing goes: what is not listed is missing, what
 /// is listed with another size than it was published with is read. An encoding of other bytes may be another library's.

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use futures_util::future::join_all;
 
 use super::GcOptions;
-use super::retire::Choice;
+use super::choice::Choice;
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::{Head, VersionRow};
 use crate::format::index::Index;

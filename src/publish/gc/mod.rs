@@ -7,6 +7,7 @@
 //! missed by its heads.
 
 mod apply;
+mod choice;
 mod facts;
 mod plan;
 mod retire;
@@ -24,8 +25,8 @@ use super::repository::{Look, Repository, Watch};
 use crate::format::name::{Name, Version};
 use crate::repo::survey::{Listing, TrustPolicy};
 
+pub use choice::Retired;
 pub use plan::{MirrorPlan, Pending, Plan};
-pub use retire::Retired;
 
 /// What may go.
 #[derive(Debug, Clone)]

@@ -2,41 +2,17 @@
 
 use std::collections::HashSet;
 
-use serde::Serialize;
-
+use super::choice::{Choice, Retired};
 use super::{GcOptions, facts};
 use crate::format::head::{Head, VersionRow};
 use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;
 use crate::publish::error::{Error, ErrorKind};
 use crate::publish::repository::Repository;
-use crate::publish::sync::Planned;
 use crate::publish::version::report::MirrorReport;
-use crate::publish::version::session::{Session, Signer};
+use crate::publish::version::session::{Planned, Session, Signer};
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
-
-/// What retiring did to one image.
-#[derive(Debug, Clone, Serialize)]
-pub struct Retired {
-    /// The image.
-    pub image: String,
-    /// The versions that stay, newest first.
-    pub kept: Vec<u32>,
-    /// The versions that were retired.
-    pub retired: Vec<u32>,
-    /// Why nothing was done, where nothing could be.
-    pub skipped: Option<String>,
-    /// What became of each mirror, where anything was to be done.
-    pub mirrors: Vec<MirrorReport>,
-}
-
-/// What was retired of one image, and how it is reported.
-pub(super) struct Choice {
-    pub image: Name,
-    pub rows: Vec<VersionRow>,
-    pub report: Retired,
-}
 
 /// Retires the versions that are neither among the newest nor young; of all images that are wanted and whose key is here.
 pub(super) async fn retire(options: &GcOptions, repository: &mut Repository) -> Result<Vec<Choice>, Error> {

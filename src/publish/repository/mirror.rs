@@ -17,11 +17,10 @@ use super::connect::refuse_cache;
 use super::options::Work;
 use crate::config::{Mirror, WritePlace};
 use crate::format::head::FileRow;
-use crate::publish::base::presence::Presence;
 use crate::publish::error::{Error, ErrorKind};
 use crate::publish::progress::{Event, Progress, Silent};
 use crate::repo;
-use crate::repo::survey::VerifiedHead;
+use crate::repo::survey::{BlockListing, VerifiedHead};
 use crate::store::limit::Pace;
 use crate::store::retry::Retried;
 use crate::store::{Fetch, Lock, Store, StoreError, StoreErrorKind, lock};
@@ -361,4 +360,15 @@ pub async fn file(mirrors: &[OpenMirror], row: &FileRow, max_bytes: u64) -> Resu
     let stores: Vec<Arc<dyn Fetch>> = have_it.map(|m| Arc::clone(&m.store) as Arc<dyn Fetch>).collect();
     let failed = |why| Error::new(ErrorKind::Unverified, format!("no mirror has a good copy of {}: {why}", row.path));
     repo::file_from(&stores, row, max_bytes).await.map_err(failed)
+}
+
+/// How likely a block is there that no head vouches for.
+#[derive(Debug, Clone)]
+pub enum Presence {
+    /// Hardly: it is sent, and the store says whether it was there.
+    Unlikely,
+    /// A publisher died there: each is asked for before it is sent.
+    Likely,
+    /// The mirror was listed.
+    Listed(Arc<BlockListing>),
 }

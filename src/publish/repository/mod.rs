@@ -11,7 +11,7 @@ pub use connect::{Connect, Drivers};
 pub use keyring::Keyring;
 pub use memory::Memory;
 pub use mirror::readers;
-pub use options::{Check, Options, Work};
+pub use options::{BootOptions, Check, Options, Work};
 pub use reader::Reader;
 
 use std::collections::BTreeSet;
@@ -23,8 +23,8 @@ use tokio::time::timeout;
 
 use super::artifact::client;
 use super::error::{Error, ErrorKind};
+use super::object::Object;
 use super::progress::{Event, Progress, cancelled};
-use super::version::release::Object;
 use crate::format::head::Head;
 use crate::format::name::Name;
 use crate::repo::survey::head::{age, newest};

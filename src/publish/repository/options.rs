@@ -10,7 +10,6 @@ use super::memory::Memory;
 use super::reader::Reader;
 use crate::config::Mirrors;
 use crate::format::name::{Label, Name};
-use crate::publish::artifact::boot_files::BootOptions;
 use crate::split::Choice;
 use crate::system::host::{Host, ThisHost};
 
@@ -120,4 +119,17 @@ pub struct Options {
     pub spool_directory: PathBuf,
     /// How many bytes of them may wait on disk.
     pub spool_max_bytes: u64,
+}
+
+/// What an image is to be booted with.
+#[derive(Debug, Clone, Default)]
+pub struct BootOptions {
+    /// A directory with `vmlinuz` and `initrd.img`; without, both are made of the image.
+    pub directory: Option<PathBuf>,
+    /// Added to the kernel's command line in the menus.
+    pub append: String,
+    /// A static busybox.
+    pub busybox: Option<PathBuf>,
+    /// Modules besides the usual ones.
+    pub modules: Vec<String>,
 }

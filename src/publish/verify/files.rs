@@ -10,13 +10,13 @@ use super::examine::{self, Examined};
 use super::ledger::{Finding, Ledger, Object};
 use super::run::Run;
 use super::shelf::Shelf;
+use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::VersionRow;
 use crate::format::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
 use crate::publish::error::Error;
-use crate::publish::version::release::file_comment;
 use crate::repo::survey::{Flaw, ProblemKind, VerifiedHead};
 use crate::store::Fetch;
 
@@ -141,8 +141,8 @@ async fn signature(store: &dyn Fetch, path: &RepoPath, piece: &Piece, good: Opti
         Err(e) => return Ok(Err(Flaw::of(e)?)),
     };
     let expected = match &piece.index {
-        Some((image, row)) => crate::format::index::trusted_comment(image, row.version, &row.index_sha256),
-        None => file_comment(&piece.path),
+        Some((image, row)) => comment::index(image, row.version, &row.index_sha256),
+        None => comment::file(&piece.path),
     };
     Ok(check_signature(&file, &expected, piece.key.as_slice(), good).map(|()| file))
 }

@@ -7,17 +7,18 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::plan::Plan;
-use super::release::{Files, Object, file_comment};
 use super::session::Session;
+use crate::format::comment;
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::{FileRow, Head, Trust, VersionRow};
-use crate::format::index::{self, Index};
+use crate::format::index::Index;
 use crate::format::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::format::layout::RepoPath;
 use crate::publish::base;
 use crate::publish::base::holders::Unreliable;
 use crate::publish::base::known::MirrorSet;
 use crate::publish::error::{Error, ErrorKind};
+use crate::publish::object::{Files, Object};
 use crate::publish::pipeline::upload::Job;
 use crate::publish::progress::Event;
 use crate::publish::repository::mirror::OpenMirror;
@@ -101,14 +102,14 @@ impl Session<'_> {
             path: row.index_path(&head.image),
             bytes: row.index_bytes,
             sha256: row.index_sha256,
-            comment: index::trusted_comment(&head.image, row.version, &row.index_sha256),
+            comment: comment::index(&head.image, row.version, &row.index_sha256),
             is_named: names_row(row),
         });
         let files = head.files.iter().filter(|file| plan.head.files.contains(file)).map(|file| OlderFile {
             path: file.path.clone(),
             bytes: file.bytes,
             sha256: file.sha256,
-            comment: file_comment(&file.path),
+            comment: comment::file(&file.path),
             is_named: names_file(file),
         });
         indexes.chain(files).filter(|file| is_damaged || !file.is_named).collect()

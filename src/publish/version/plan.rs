@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Serialize;
 
-use super::release::{Object, Release};
-use super::report::Outcome;
+use super::release::Release;
+use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::{FileRow, Head, Note, Seal, SealedHead, VersionRow};
 use crate::format::index::{FILE_MAX_BYTES, Header, Index, Split};
@@ -22,6 +23,7 @@ use crate::publish::artifact::client::Client;
 use crate::publish::artifact::profile::{Profiles, Shipped};
 use crate::publish::base::{Base, no_good_index};
 use crate::publish::error::Error;
+use crate::publish::object::Object;
 use crate::publish::pipeline::cut::CutImage;
 use crate::publish::repository::mirror::OpenMirror;
 use crate::publish::repository::options::Work;
@@ -362,7 +364,7 @@ impl Planner<'_> {
 
     fn index_objects(&self, row: &VersionRow, path: &RepoPath, file: &Bytes) -> Result<Vec<Object>, Error> {
         let index = Object::new(path.clone(), file.clone());
-        let comment = crate::format::index::trusted_comment(self.name, row.version, &row.index_sha256);
+        let comment = comment::index(self.name, row.version, &row.index_sha256);
         let signature = self.key.map(|key| index.signature(key, &comment)).transpose()?;
         Ok(signature.into_iter().chain([index]).collect())
     }
@@ -378,4 +380,16 @@ fn refuse_binding(head: &Head) -> Result<(), Error> {
 pub fn newer_publisher(image: &Name, note: &Note) -> Error {
     let message = format!("{image}: its head has the note `{note}`, which this hfl does not know; nothing was changed");
     Error::local(message).hint("update hfl: a newer one publishes this image")
+}
+
+/// What became of the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// A new version.
+    Published,
+    /// The newest version already is this image.
+    NoChange,
+    /// Nothing was to be written.
+    DryRun,
 }

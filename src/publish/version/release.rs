@@ -8,67 +8,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use crate::format::digest::{BlockId, Sha256};
-use crate::format::head::FileRow;
+use crate::format::digest::BlockId;
 use crate::format::image_list;
 use crate::format::index::{BlockRow, Index};
-use crate::format::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
-use crate::format::sign::SecretKey;
 use crate::publish::base::known::Known;
 use crate::publish::base::presence;
 use crate::publish::error::{Error, ErrorKind};
+use crate::publish::object::{Files, Object};
 use crate::publish::repository::mirror::OpenMirror;
 use crate::repo;
 use crate::repo::survey::{BlockListing, ListState};
-use crate::store::{Fetch, Put, Store, Swap};
+use crate::store::{Fetch, Store, Swap};
 
 /// Blocks re-read through a mirror's public URL before it is trusted to have them all.
 const SAMPLE: usize = 16;
-
-/// An immutable object that is not a block: an index, a signature, a client.
-#[derive(Debug, Clone)]
-pub struct Object {
-    /// Where it lies.
-    pub path: RepoPath,
-    /// Its bytes.
-    pub bytes: Bytes,
-    /// Whose signature it is and of which bytes, where it is one. Two signatures of the same bytes differ: one that is there
-    /// already and verifies stays.
-    signs: Option<(PublicKey, Bytes)>,
-}
-
-/// The trusted comment of the signature beside a further file that a head names.
-pub fn file_comment(path: &RepoPath) -> String {
-    match path.as_str().strip_prefix("client/") {
-        Some(name) => format!("hfl client {name}"),
-        None => format!("hfl file {path}"),
-    }
-}
-
-/// Objects that are not blocks, and their bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Files {
-    /// Objects.
-    pub objects: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-impl Files {
-    /// Counts one more.
-    pub fn add(&mut self, bytes: u64) {
-        self.objects += 1;
-        self.bytes += bytes;
-    }
-
-    /// Counts more of them.
-    pub fn merge(&mut self, more: Self) {
-        self.objects += more.objects;
-        self.bytes += more.bytes;
-    }
-}
 
 /// All that a mirror must hold before its head may name it.
 #[derive(Debug)]
@@ -197,56 +152,5 @@ async fn swap(mirror: &OpenMirror, path: &RepoPath, old: Option<&[u8]>, new: Byt
             let message = format!("{}/{path}: changed by another publisher meanwhile", mirror.store.location());
             Err(Error::new(ErrorKind::Conflict, message).hint("run the same command again"))
         }
-    }
-}
-
-impl Object {
-    /// An object that has these bytes and no others.
-    pub fn new(path: RepoPath, bytes: impl Into<Bytes>) -> Self {
-        Self { path, bytes: bytes.into(), signs: None }
-    }
-
-    /// The signature of this object; `comment` is its trusted comment.
-    ///
-    /// # Errors
-    /// A key that cannot sign.
-    pub fn signature(&self, key: &SecretKey, comment: &str) -> Result<Self, Error> {
-        let signature = key.sign(&self.bytes, comment).map_err(|e| Error::local(e.to_string()))?;
-        let signs = Some((key.public().clone(), self.bytes.clone()));
-        Ok(Self { signs, ..Self::new(self.path.signature(), signature.text().to_owned()) })
-    }
-
-    /// By which a head names it.
-    pub fn row(&self) -> FileRow {
-        FileRow { path: self.path.clone(), bytes: self.bytes.len() as u64, sha256: Sha256::of(&self.bytes) }
-    }
-
-    /// Creates the object; one that is there with other bytes is damaged, and replaced. Whether it was written.
-    async fn write(&self, store: &dyn Store) -> Result<bool, Error> {
-        let put = store.put_new(&self.path, self.bytes.clone()).await?;
-        if put == Put::Exists && self.check(store).await.is_ok() {
-            return Ok(false);
-        }
-        if put == Put::Exists {
-            store.put_replace(&self.path, self.bytes.clone()).await?;
-        }
-        Ok(true)
-    }
-
-    async fn check(&self, reader: &dyn Fetch) -> Result<(), Error> {
-        let most = if self.signs.is_some() { SIGNATURE_MAX_BYTES } else { self.bytes.len() };
-        let found = reader.get(&self.path, most as u64).await?;
-        if found == self.bytes || self.is_as_good(&found) {
-            return Ok(());
-        }
-        let message = format!("{}/{}: reads back with other bytes than were written", reader.location(), self.path);
-        Err(Error::new(ErrorKind::Unverified, message))
-    }
-
-    /// Whether this is another signature of the same bytes by the same key.
-    fn is_as_good(&self, found: &[u8]) -> bool {
-        let Some((key, signed)) = &self.signs else { return false };
-        let signature = std::str::from_utf8(found).ok().and_then(|text| text.parse::<Signature>().ok());
-        signature.is_some_and(|signature| key.verify(signed, &signature, "").is_ok())
     }
 }

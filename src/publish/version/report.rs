@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::plan::Plan;
-use super::release::Files;
+use super::plan::{Outcome, Plan};
 use crate::format::delta::Tally;
 use crate::format::head::Head;
 use crate::publish::artifact::boot_menu;
+use crate::publish::object::Files;
 use crate::publish::pipeline::upload::Sent;
 use crate::publish::repository::mirror::OpenMirror;
 
@@ -62,18 +62,6 @@ pub struct BootReport {
     pub miniroot_bytes: u64,
     /// What iPXE reads, on the first mirror that has a public URL; else its path below the base of each.
     pub ipxe: String,
-}
-
-/// What became of the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// A new version.
-    Published,
-    /// The newest version already is this image.
-    NoChange,
-    /// Nothing was to be written.
-    DryRun,
 }
 
 /// Blocks and their bytes.

@@ -1,12 +1,13 @@
 //! One image of an open repository: its base, its key, and how a plan is brought to the mirrors.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::plan::{Plan, Planner};
-use super::release::{Files, Object};
 use super::report::{MirrorReport, Report};
+use crate::format::digest::BlockId;
 use crate::format::head::{Head, Trust};
 use crate::format::index::BlockRow;
 use crate::format::layout::RepoPath;
@@ -16,22 +17,26 @@ use crate::publish::artifact::boot_files::{self, BootFiles};
 use crate::publish::artifact::client::{self, Client};
 use crate::publish::artifact::profile::{self, Given, Profiles};
 use crate::publish::artifact::{boot_menu, pages};
-use crate::publish::base::presence::{self, Presence};
+use crate::publish::base::presence;
 use crate::publish::base::{self, Base, Reuse};
 use crate::publish::error::{Error, ErrorKind};
+use crate::publish::object::{Files, Object};
 use crate::publish::pipeline::remake::Remake;
 use crate::publish::pipeline::upload::{Sent, Uploader};
 use crate::publish::progress::Event;
 use crate::publish::repository::keyring::{FoundKey, Keyring};
+use crate::publish::repository::mirror::Presence;
 use crate::publish::repository::mirror::{self, OpenMirror};
 use crate::publish::repository::options::Check;
 use crate::publish::repository::{LISTING_PATIENCE, Repository};
-use crate::publish::sync::Planned;
 use crate::repo::survey::{BlockListing, HeadState, TrustPolicy};
 use crate::system::bridge;
 
 /// What a signature has about, in bytes.
 const SIGNATURE_BYTES: u64 = 350;
+
+/// Blocks that were said to be sent to mirrors (by their place in mirrors.toml): images share blocks, and each is sent once.
+pub type Planned = HashSet<(usize, BlockId)>;
 
 /// The queue of each mirror that takes part, in the order of mirrors.toml.
 pub type Uploads = Vec<Option<Uploader>>;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::trust::Accepted;
+use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::{Head, Trust};
 use crate::format::index::{FILE_MAX_BYTES, Index};
@@ -97,7 +98,7 @@ fn digest_of(
         let index = Index::parse(file).ok()?;
         return (index.header().image == *image && index.header().version == version).then_some(digest);
     };
-    let comment = crate::format::index::trusted_comment(image, version, &digest);
+    let comment = comment::index(image, version, &digest);
     let signed = |trust: &Trust| matches!(trust, Trust::Key(key) if key.verify(file, signature, &comment).is_ok());
     (accepted.any.iter().any(signed) && signature.trusted_comment() == comment).then_some(digest)
 }

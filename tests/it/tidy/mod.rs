@@ -1,7 +1,8 @@
-//! Keeps the house tidy: each folder is a layer, imports go down only, and every module says what it is.
+//! Keeps the house tidy: each folder is a layer, imports go down only and never round, and every module says what it is.
 
 mod imports;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,31 @@ fn layers() -> Vec<Vec<String>> {
     text.split("\n\n").map(modules).filter(|layer| !layer.is_empty()).collect()
 }
 
+/// Files that use each other in a circle, as lists of their modules. A module's own parents and children do not count: they
+/// are one thing in several files.
+fn circles(imports: &BTreeSet<Import>) -> Vec<Vec<Module>> {
+    let is_kin = |import: &Import| import.from.starts_with(&import.to) || import.to.starts_with(&import.from);
+    let mut next: BTreeMap<&Module, Vec<&Module>> = BTreeMap::new();
+    imports.iter().filter(|import| !is_kin(import)).for_each(|i| next.entry(&i.from).or_default().push(&i.to));
+    let reached = |start| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![start]);
+        while let Some(module) = open.pop() {
+            let fresh = next.get(module).into_iter().flatten().filter(|module| seen.insert(**module));
+            open.extend(fresh.copied());
+        }
+        seen
+    };
+    let reach: BTreeMap<&Module, BTreeSet<&Module>> = next.keys().map(|&module| (module, reached(module))).collect();
+    let mut found = BTreeSet::new();
+    for (module, others) in &reach {
+        if others.contains(module) {
+            let circle = others.iter().filter(|other| reach.get(**other).is_some_and(|back| back.contains(module)));
+            found.insert(circle.map(|module| (*module).clone()).collect::<Vec<Module>>());
+        }
+    }
+    found.into_iter().collect()
+}
+
 #[test]
 fn imports_go_down_only() {
     let (library, layers) = (library(), layers());
@@ -43,6 +69,20 @@ fn imports_go_down_only() {
     }
     println!("{} imports look down, in {} layers", imports.len(), layers.len());
     assert!(imports.len() > 800);
+}
+
+#[test]
+fn no_file_leads_back_to_itself() {
+    let mut of_crates = vec![("the library", circles(&library().imports(&library(), "crate")))];
+    for binary in ["hfl", "hfl-mount"] {
+        let sources = Sources::read(&root().join("bin").join(binary).join("main.rs"));
+        of_crates.push((binary, circles(&sources.imports(&sources, "crate"))));
+    }
+    for (name, circles) in of_crates {
+        let shown: Vec<String> =
+            circles.iter().map(|circle| circle.iter().map(|m| m.join("::")).collect::<Vec<_>>().join(", ")).collect();
+        assert_eq!(shown, Vec::<String>::new(), "circles in {name}");
+    }
 }
 
 /// What a store moves are bytes at paths.
