@@ -25,15 +25,14 @@ pub mod weaken;
 
 pub mod format;
 
+mod error;
+
 #[cfg(feature = "publish")]
 pub mod config;
 
 pub mod system;
 
 pub mod store;
-
-#[cfg(feature = "publish")]
-pub mod error;
 
 #[cfg(feature = "publish")]
 mod disk;
@@ -53,3 +52,5 @@ pub mod publish;
 
 #[cfg(feature = "publish")]
 pub mod qemu;
+
+pub use error::{Error, ErrorKind};

@@ -135,13 +135,14 @@ fn machine(image: &Path, kernel: &Kernel, modules: &[Module]) -> Result<&'static
     let image = image.display();
     let mut known = kernel.machine();
     for module in modules {
-        let found = elf::machine(&module.bytes)
-            .ok_or_else(|| Error::new(format!("{image}: module {} is for a machine hfl does not know", module.name)))?;
+        let found = elf::machine(&module.bytes).ok_or_else(|| {
+            Error::local(format!("{image}: module {} is for a machine hfl does not know", module.name))
+        })?;
         let machine = *known.get_or_insert(found);
         if machine != found {
             let why = format!("module {} is for {found}, and kernel {} for {machine}", module.name, kernel.version);
-            return Err(Error::new(format!("{image}: {why}")));
+            return Err(Error::local(format!("{image}: {why}")));
         }
     }
-    known.ok_or_else(|| Error::new(format!("{image}: hfl cannot tell for which machine {} is", kernel.path)))
+    known.ok_or_else(|| Error::local(format!("{image}: hfl cannot tell for which machine {} is", kernel.path)))
 }

@@ -83,7 +83,7 @@ pub fn build(parts: &Parts<'_>, settings: &Settings) -> Result<Vec<u8>, Error> {
     let mut list = String::new();
     for Module { name, bytes } in parts.modules {
         let path = format!("/modules/{name}.ko");
-        writeln!(list, "{name} {path}").map_err(|e| Error::new(e.to_string()))?;
+        writeln!(list, "{name} {path}").map_err(|e| Error::local(e.to_string()))?;
         archive.file(&path, 0o644, bytes);
     }
     archive.file("hfl/modules", 0o644, list.as_bytes());
@@ -109,11 +109,11 @@ fn compress(archive: &[u8]) -> Result<Vec<u8>, Error> {
     let mut compressor = Compressor::new(CompressionLvl::best());
     let mut packed = vec![0; compressor.gzip_compress_bound(archive.len())];
     let length = compressor.gzip_compress(archive, &mut packed);
-    let length = length.map_err(|e| Error::new(format!("the miniroot cannot be compressed: {e}")))?;
+    let length = length.map_err(|e| Error::local(format!("the miniroot cannot be compressed: {e}")))?;
     packed.truncate(length);
     match packed.len() {
         0..=MINIROOT_MAX_BYTES => Ok(packed),
-        bytes => Err(Error::new(format!("the miniroot has {bytes} bytes compressed, at most {MINIROOT_MAX_BYTES}"))
+        bytes => Err(Error::local(format!("the miniroot has {bytes} bytes compressed, at most {MINIROOT_MAX_BYTES}"))
             .hint("ask for fewer modules with --modules, or use a smaller kernel, such as linux-image-cloud-amd64")),
     }
 }

@@ -17,7 +17,6 @@ mod unpack;
 mod versions;
 mod wanted;
 
-pub use crate::error::Error;
 pub use build::{Built, Ingredients, Options, Summary};
 pub use kernel::machine;
 pub use loaders::{Entry, Menu, render as render_loaders};

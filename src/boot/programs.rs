@@ -35,10 +35,10 @@ impl Program {
         let mut bytes = Vec::new();
         let file = std::fs::File::open(path).map_err(failed)?;
         if !file.metadata().map_err(failed)?.is_file() {
-            return Err(Error::new(format!("{}: not a file", path.display())));
+            return Err(Error::local(format!("{}: not a file", path.display())));
         }
         file.take(PROGRAM_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-        Self::of(bytes).map_err(|why| Error::new(format!("{}: {why}", path.display())))
+        Self::of(bytes).map_err(|why| Error::local(format!("{}: {why}", path.display())))
     }
 
     /// A program that was read already.
@@ -68,7 +68,7 @@ pub fn busybox(named: Option<&Path>, machine: &str) -> Result<Program, Error> {
     }
     let usable = |place: &&str| Program::load(Path::new(place)).ok().filter(|found| found.machine == machine);
     BUSYBOX_PLACES.iter().find_map(usable).ok_or_else(|| {
-        Error::new(format!("there is no static busybox for {machine} on this system")).hint(
+        Error::local(format!("there is no static busybox for {machine} on this system")).hint(
             "install the package busybox-static, or name one of the machine's architecture with --busybox FILE \
              (dpkg -x its busybox-static.deb DIRECTORY, then DIRECTORY/bin/busybox)",
         )
@@ -97,7 +97,7 @@ pub fn client(named: &[PathBuf], machine: &str) -> Result<Program, Error> {
         }
     }
     let known = if others.is_empty() { String::new() } else { format!(": {}", others.join(", ")) };
-    Err(Error::new(format!("there is no static hfl-mount for {machine}{known}"))
+    Err(Error::local(format!("there is no static hfl-mount for {machine}{known}"))
         .hint("build one, as the README says (for another machine with its --target), and name it with --client FILE"))
 }
 
@@ -105,6 +105,6 @@ pub fn client(named: &[PathBuf], machine: &str) -> Result<Program, Error> {
 fn fits(program: Program, machine: &str, name: &str) -> Result<Program, Error> {
     match program.machine == machine {
         true => Ok(program),
-        false => Err(Error::new(format!("{name}: for {}, and the image's kernel is for {machine}", program.machine))),
+        false => Err(Error::local(format!("{name}: for {}, and the image's kernel is for {machine}", program.machine))),
     }
 }

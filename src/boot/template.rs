@@ -4,8 +4,7 @@ use std::path::Path;
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
-use crate::error::Error;
-use crate::store::StoreError;
+use crate::error::{Error, ErrorKind, sentence};
 
 /// The built-in templates, by their names below the directory of templates.
 const BUILT_IN: [(&str, &str); 9] = [
@@ -27,7 +26,7 @@ pub struct TemplateError(String);
 
 impl From<TemplateError> for Error {
     fn from(error: TemplateError) -> Self {
-        Self::new(error.to_string())
+        Self::caused(ErrorKind::Local, error)
     }
 }
 
@@ -38,8 +37,9 @@ impl From<TemplateError> for Error {
 pub fn render(directory: Option<&Path>, name: &str, context: &Value) -> Result<String, TemplateError> {
     let own = directory.map(|directory| directory.join(name)).filter(|file| file.exists());
     let text = match &own {
-        Some(file) => std::fs::read_to_string(file)
-            .map_err(|e| TemplateError(StoreError::io(file.display().to_string(), &e).to_string()))?,
+        Some(file) => {
+            std::fs::read_to_string(file).map_err(|e| TemplateError(format!("{}: {}", file.display(), sentence(&e))))?
+        }
         None => {
             let built_in = BUILT_IN.iter().find(|(other, _)| *other == name);
             built_in

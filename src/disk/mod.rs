@@ -71,7 +71,7 @@ pub fn check_room(room: u64, bytes: Option<u64>) -> Result<(), Error> {
         return Ok(());
     }
     let bytes = bytes.map_or("more".to_owned(), |bytes| bytes.to_string());
-    Err(Error::new(format!("cut short: its file system has {bytes} bytes, and there are only {room}")))
+    Err(Error::local(format!("cut short: its file system has {bytes} bytes, and there are only {room}")))
 }
 
 /// An image that was opened.
@@ -94,7 +94,7 @@ impl Disk {
         }
         let kind = std::fs::metadata(path).map_err(failed)?;
         if !kind.is_file() && !std::os::unix::fs::FileTypeExt::is_block_device(&kind.file_type()) {
-            return Err(Error::new(format!("{}: no file and no block device, so no image", path.display())));
+            return Err(Error::local(format!("{}: no file and no block device, so no image", path.display())));
         }
         let mut file = File::open(path).map_err(failed)?;
         let bytes = file.seek(SeekFrom::End(0)).map_err(failed)?;
@@ -123,7 +123,7 @@ impl Disk {
             0 => format!("no {KINDS} file system, and no partition table"),
             n => format!("none of its {n} partitions is a root file system of kind {KINDS}"),
         };
-        Err(Error::new(format!("{name}: {what}; so no kernel can be taken out of it")))
+        Err(Error::local(format!("{name}: {what}; so no kernel can be taken out of it")))
     }
 
     /// The partitions that Linux may use first, then the others.

@@ -31,12 +31,12 @@ impl Root {
 
     /// A sentence about a path in this image.
     pub fn error(&self, path: &str, why: impl std::fmt::Display) -> Error {
-        Error::new(format!("{}: {path}: {why}", self.image))
+        Error::local(format!("{}: {path}: {why}", self.image))
     }
 
     /// A sentence about this image.
     pub fn error_whole(&self, why: impl std::fmt::Display) -> Error {
-        Error::new(format!("{}: {why}", self.image))
+        Error::local(format!("{}: {why}", self.image))
     }
 
     /// Whether there is a directory at `path`.

@@ -5,7 +5,6 @@
 
 mod artifact;
 mod base;
-mod error;
 mod gc;
 mod object;
 mod pipeline;
@@ -20,7 +19,6 @@ mod verify;
 mod version;
 
 pub use artifact::client::MARK as CLIENT_MARK;
-pub use error::{Error, ErrorKind};
 pub use gc::{GcOptions, GcReport, MirrorPlan, Pending, Plan as GcPlan, Retired, gc};
 pub use probe::{Capabilities, ImageState, MirrorState, ProbeOptions, Verdict, probe, try_store};
 pub use progress::{Event, Fate, Progress, Silent};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 use crate::format::digest::Sha256;
 use crate::format::head::FileRow;
 use crate::format::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::base;
-use super::error::{Error, ErrorKind};
 use super::pipeline::cut::CutImage;
 use super::progress::Progress;
 use super::repository::options::Work;
 use super::repository::{Look, Repository, Watch};
 use super::version::report::Report;
 use super::version::session::{Planned, Session, Signer};
+use crate::error::{Error, ErrorKind};
 use crate::format::name::{Label, Name, Version};
 use crate::repo::ReadError;
 

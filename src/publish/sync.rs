@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::error::{Error, ErrorKind};
 use super::progress::Event;
 use super::repository::options::Work;
 use super::repository::{Look, Repository, Watch};
 use super::version::report::Report;
 use super::version::session::{Planned, Session, Signer};
+use crate::error::{Error, ErrorKind};
 use crate::format::head::Trust;
 use crate::format::name::Name;
 use crate::repo::survey::{HeadState, Listing, TrustPolicy};

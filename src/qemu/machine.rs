@@ -12,7 +12,7 @@ use super::Options;
 use super::console::Console;
 use super::version::Bootable;
 use crate::boot;
-use crate::publish::Error;
+use crate::error::Error;
 use crate::system::child;
 
 /// Bytes of QEMU's own words that are kept.

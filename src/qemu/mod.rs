@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::error::Error;
 use crate::format::profile::Profile;
-use crate::publish::Error;
 use crate::store::Fetch;
 
 pub use machine::{Accelerator, POWER_MACHINE, X86_PROCESSOR};

@@ -25,11 +25,11 @@ use tokio::time::{sleep, sleep_until};
 
 use super::report::Fetched;
 use crate::boot::FILE_MAX_BYTES;
+use crate::error::Error;
 use crate::format::digest::BlockId;
 use crate::format::index::{BlockRow, Extent, From};
 use crate::format::layout::{Kind, RepoPath};
 use crate::format::profile::{BLOCKS_MAX, FirstRead, MS_MAX, Profile};
-use crate::publish::Error;
 use crate::repo::{self, Opened, ReadError, ReadErrorKind};
 use crate::store::{Fetch, Freshness, StoreErrorKind};
 use crate::system::bridge::blocking;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::boot::{CMDLINE_MAX_BYTES, FILE_MAX_BYTES, Menu};
+use crate::error::Error;
 use crate::format::layout::BootFile;
 use crate::format::name::{Name, Version};
 use crate::format::url::UrlError;
-use crate::publish::Error;
 use crate::repo::{self, Opened};
 use crate::store::Fetch;
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::StateError;
+use crate::error::{Error, ErrorKind};
 use crate::format::head::Head;
 use crate::format::layout::RepoPath;
 use crate::format::name::{Name, Version};
@@ -136,5 +137,21 @@ impl From<StateError> for ReadError {
             _ => None,
         };
         Self { hint, ..Self::new(ReadErrorKind::Store(StoreErrorKind::Other), error.to_string()) }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        let kind = match error.kind() {
+            ReadErrorKind::Unverified => ErrorKind::Unverified,
+            ReadErrorKind::Store(StoreErrorKind::Unreachable) => ErrorKind::Unreachable,
+            _ => ErrorKind::Local,
+        };
+        let hint = error.advice().map(str::to_owned);
+        let error = Self::caused(kind, error);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 }

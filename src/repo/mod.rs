@@ -172,18 +172,18 @@ where
 /// Where blocks come from: a mirror, several, or a cache in front of them.
 #[async_trait]
 pub trait BlockSource: Send + Sync + fmt::Debug {
-    /// The block that `row` lists, checked.
+    /// The block that `row` lists, checked, and its file where it had to be fetched: what a cache on a disk keeps.
     ///
     /// # Errors
     /// Where it could not be had, and why.
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError>;
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError>;
 
-    /// The same, with the block's file where it had to be fetched: what a cache on a disk keeps.
+    /// The block alone.
     ///
     /// # Errors
-    /// Those of [`BlockSource::block`].
-    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
-        Ok(Fetched { block: self.block(row).await?, file: None })
+    /// Those of [`BlockSource::fetch`].
+    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+        Ok(self.fetch(row).await?.block)
     }
 }
 
@@ -196,12 +196,15 @@ pub struct Fetched {
     pub file: Option<Bytes>,
 }
 
+impl From<Arc<Block>> for Fetched {
+    /// A block that did not come over a network.
+    fn from(block: Arc<Block>) -> Self {
+        Self { block, file: None }
+    }
+}
+
 #[async_trait]
 impl<S: BlockSource + ?Sized> BlockSource for Arc<S> {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
-        (**self).block(row).await
-    }
-
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         (**self).fetch(row).await
     }
@@ -236,10 +239,6 @@ impl Mirror {
 
 #[async_trait]
 impl BlockSource for Mirror {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
-        Ok(self.fetch(row).await?.block)
-    }
-
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let was_missing = self.missing().contains(&row.id);
         let confirm = match (was_missing, self.is_only) {

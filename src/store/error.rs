@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::error::{Error, ErrorKind, sentence};
 use crate::format::layout::RepoPath;
 
 /// What went wrong, for the program.
@@ -64,7 +65,7 @@ impl StoreError {
             | io::ErrorKind::NetworkDown => StoreErrorKind::Unreachable,
             _ => StoreErrorKind::Other,
         };
-        Self { kind, place: place.into(), why: plain(error), retry_after: None, cut: false }
+        Self { kind, place: place.into(), why: sentence(error), retry_after: None, cut: false }
     }
 
     /// The same, with the store's word on when to come back.
@@ -98,11 +99,13 @@ impl StoreError {
     }
 }
 
-/// The system's sentence without the number that the standard library adds.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_lowercase(),
-        None => text,
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let kind = match error.kind() {
+            StoreErrorKind::Locked => ErrorKind::Conflict,
+            StoreErrorKind::Unreachable => ErrorKind::Unreachable,
+            _ => ErrorKind::Local,
+        };
+        Self::caused(kind, error)
     }
 }

@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use hfl::client::notice::Silent;
 use hfl::client::source::disk::{DiskCache, DiskStore};
-use hfl::format::block::Block;
 use hfl::format::index::{BlockRow, Index};
 use hfl::format::layout::RepoPath;
 use hfl::repo::{BlockSource, Fetched, Mirror, ReadError};
@@ -26,10 +25,6 @@ struct Counting(Mirror, Arc<AtomicUsize>);
 
 #[async_trait]
 impl BlockSource for Counting {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
-        Ok(self.fetch(row).await?.block)
-    }
-
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         self.1.fetch_add(1, Ordering::SeqCst);
         self.0.fetch(row).await

@@ -8,7 +8,7 @@ use hfl::client::map::{Map, Segment};
 use hfl::client::source::decoded::{BlockCache, Decoded};
 use hfl::format::block::{Block, digests};
 use hfl::format::index::{BlockRow, Extent, From, Header, Index};
-use hfl::repo::{BlockSource, ReadError};
+use hfl::repo::{BlockSource, Fetched, ReadError};
 use hfl::split::Rule;
 use proptest::prelude::*;
 
@@ -94,9 +94,9 @@ impl Model {
 
 #[async_trait]
 impl BlockSource for Model {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let found = self.blocks.iter().find(|(_, held, _)| held.id == row.id);
-        found.map(|(_, _, block)| Arc::clone(block)).ok_or_else(ReadError::no_source)
+        found.map(|(_, _, block)| Arc::clone(block).into()).ok_or_else(ReadError::no_source)
     }
 }
 

@@ -22,7 +22,7 @@ use hfl::format::block::Block;
 use hfl::format::head::Trust;
 use hfl::format::index::BlockRow;
 use hfl::repo::source::Source;
-use hfl::repo::{BlockSource, Opened, ReadError};
+use hfl::repo::{BlockSource, Fetched, Opened, ReadError};
 use hfl::store::http::HttpClient;
 use tokio::runtime::Runtime;
 
@@ -44,12 +44,12 @@ struct Panicking {
 
 #[async_trait]
 impl BlockSource for Panicking {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         if *row == self.bad && self.panics.load(SeqCst) {
             self.panicked.fetch_add(1, SeqCst);
             panic!("a mistake in the code");
         }
-        self.inner.block(row).await
+        self.inner.fetch(row).await
     }
 }
 

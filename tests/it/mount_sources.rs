@@ -13,7 +13,7 @@ use hfl::client::source::single::OneAtATime;
 use hfl::format::block::{Block, digests};
 use hfl::format::head::Trust;
 use hfl::format::index::BlockRow;
-use hfl::repo::{BlockSource, ReadError, ReadErrorKind};
+use hfl::repo::{BlockSource, Fetched, ReadError, ReadErrorKind};
 use hfl::store::Fetch;
 use hfl::store::directory::Directory;
 
@@ -35,7 +35,7 @@ fn row(content: &[u8]) -> BlockRow {
 
 #[async_trait]
 impl BlockSource for Counting {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
@@ -43,7 +43,7 @@ impl BlockSource for Counting {
         self.at_once.fetch_sub(1, Ordering::SeqCst);
         let block = (0..32u8).find_map(|n| Block::from_raw(row, &[n; 100]));
         let block = block.filter(|_| !self.fails.load(Ordering::SeqCst));
-        block.map(Arc::new).ok_or_else(ReadError::no_source)
+        block.map(|block| Arc::new(block).into()).ok_or_else(ReadError::no_source)
     }
 }
 
@@ -154,7 +154,7 @@ struct Hopeless(bool);
 
 #[async_trait]
 impl BlockSource for Hopeless {
-    async fn block(&self, _row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+    async fn fetch(&self, _row: &BlockRow) -> Result<Fetched, ReadError> {
         assert!(!self.0, "a mistake in the code");
         std::future::pending().await
     }

@@ -41,7 +41,7 @@ fn version(number: u64, key: &SecretKey) -> Made {
     let index = Index::new(header, blocks, vec![extent(0), extent(1)]).unwrap();
     let (image, file) = (&index.header().image, index.to_bytes());
     let index_sha256 = Sha256::of(&file);
-    let signature = key.sign(&file, comment::index(image, version, &index_sha256)).unwrap();
+    let signature = key.sign(&file, &comment::index(image, version, &index_sha256)).unwrap();
     files.push((RepoPath::index_signature(image, version, &index_sha256), signature.text().into()));
     let row = VersionRow {
         version,

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use hfl::Error;
 use hfl::config::Mirrors;
 use hfl::format::block::digests;
 use hfl::format::head::Trust;
 use hfl::format::layout::{Kind, RepoPath};
 use hfl::format::name::{Name, Version};
 use hfl::format::sign::SecretKey;
-use hfl::publish::{self, Error, GcOptions, Keyring, Memory, Options, Report, Silent, VerifyOptions, Watch, Work};
+use hfl::publish::{self, GcOptions, Keyring, Memory, Options, Report, Silent, VerifyOptions, Watch, Work};
 use hfl::repo::survey::TrustPolicy;
 use hfl::split::Choice;
 use hfl::system::host::Host;

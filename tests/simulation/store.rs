@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use hfl::Error;
 use hfl::format::layout::{Kind, RepoPath};
-use hfl::publish::{Connect, Error};
+use hfl::publish::Connect;
 use hfl::store::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
 
 use crate::hostile;

@@ -4,21 +4,11 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use hfl::publish::{Error, ErrorKind};
-use hfl::repo::{ReadError, ReadErrorKind};
-use hfl::store::StoreErrorKind;
+use hfl::Error;
+use hfl::repo::ReadError;
 
 /// Some mirrors were left behind.
 pub const BEHIND: u8 = 6;
-/// Something did not verify.
-pub const UNVERIFIED: u8 = 3;
-/// No mirror could be reached.
-pub const UNREACHABLE: u8 = 4;
-/// Something on this machine.
-pub const LOCAL: u8 = 1;
-const USAGE: u8 = 2;
-const CONFLICT: u8 = 5;
-const INTERRUPTED: u8 = 130;
 
 /// Output into a closed pipe ends the program, as it does every other one in a pipeline.
 pub fn quiet_on_broken_pipe() {
@@ -61,37 +51,24 @@ pub fn warn(text: &str) {
 
 /// Says what failed and returns the exit code.
 pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
-    let (code, advice) = classify(error);
-    let message = error.to_string();
+    let error = whole(error);
     let mut err = io::stderr().lock();
     // Nothing can be done about a standard error that cannot be written to.
     let _ = if json {
-        let object = serde_json::json!({ "error": message, "hint": advice, "exit": code });
-        writeln!(err, "{object}")
+        writeln!(err, "{}", error.to_json())
     } else {
-        let hint = advice.map(|a| format!("\nhint: {a}")).unwrap_or_default();
-        writeln!(err, "hfl: error: {message}{hint}")
+        let hint = error.advice().map(|advice| format!("\nhint: {advice}")).unwrap_or_default();
+        writeln!(err, "hfl: error: {error}{hint}")
     };
-    ExitCode::from(code)
+    ExitCode::from(error.kind().exit_code())
 }
 
-fn classify(error: &anyhow::Error) -> (u8, Option<&str>) {
+fn whole(error: &anyhow::Error) -> Error {
     if let Some(error) = error.downcast_ref::<Error>() {
-        let code = match error.kind() {
-            ErrorKind::Local => LOCAL,
-            ErrorKind::Usage => USAGE,
-            ErrorKind::Unverified => UNVERIFIED,
-            ErrorKind::Unreachable => UNREACHABLE,
-            ErrorKind::Conflict => CONFLICT,
-            ErrorKind::Interrupted => INTERRUPTED,
-        };
-        return (code, error.advice());
+        return error.clone();
     }
-    let read = error.downcast_ref::<ReadError>();
-    let code = match read.map(ReadError::kind) {
-        Some(ReadErrorKind::Unverified) => UNVERIFIED,
-        Some(ReadErrorKind::Store(StoreErrorKind::Unreachable)) => UNREACHABLE,
-        _ => LOCAL,
-    };
-    (code, read.and_then(ReadError::advice))
+    match error.downcast_ref::<ReadError>() {
+        Some(read) => read.clone().into(),
+        None => Error::local(error.to_string()),
+    }
 }

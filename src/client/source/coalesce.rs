@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use crate::format::block::Block;
 use crate::format::digest::Sha256;
 use crate::format::index::BlockRow;
-use crate::repo::{BlockSource, ReadError};
+use crate::repo::{BlockSource, Fetched, ReadError};
 
 type Answer = Arc<OnceCell<Result<Arc<Block>, ReadError>>>;
 
@@ -56,8 +56,8 @@ impl<S> Drop for Boarded<'_, S> {
 
 #[async_trait]
 impl<S: BlockSource> BlockSource for Coalesce<S> {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let boarded = self.board(row.sha256);
-        boarded.answer.get_or_init(|| self.inner.block(row)).await.clone()
+        Ok(boarded.answer.get_or_init(|| self.inner.block(row)).await.clone()?.into())
     }
 }

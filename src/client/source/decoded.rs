@@ -15,7 +15,7 @@ use super::lru::Lru;
 use crate::format::block::Block;
 use crate::format::digest::Sha256;
 use crate::format::index::BlockRow;
-use crate::repo::{BlockSource, ReadError};
+use crate::repo::{BlockSource, Fetched, ReadError};
 
 /// A digest needs no hashing: its first bytes are as good as random.
 #[derive(Debug, Default)]
@@ -178,12 +178,12 @@ impl<S> Decoded<S> {
 
 #[async_trait]
 impl<S: BlockSource> BlockSource for Decoded<S> {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         if let Some(block) = self.cache.get(row) {
-            return Ok(block);
+            return Ok(block.into());
         }
-        let block = self.inner.block(row).await?;
-        self.cache.keep(row, Arc::clone(&block));
-        Ok(block)
+        let fetched = self.inner.fetch(row).await?;
+        self.cache.keep(row, Arc::clone(&fetched.block));
+        Ok(fetched)
     }
 }

@@ -1,13 +1,10 @@
 //! One block at a time: what readahead and parallel work are measured against.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use crate::format::block::Block;
 use crate::format::index::BlockRow;
-use crate::repo::{BlockSource, ReadError};
+use crate::repo::{BlockSource, Fetched, ReadError};
 
 /// A source that answers one reader after the other.
 #[derive(Debug)]
@@ -25,8 +22,8 @@ impl<S> OneAtATime<S> {
 
 #[async_trait]
 impl<S: BlockSource> BlockSource for OneAtATime<S> {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let _turn = self.turn.lock().await;
-        self.inner.block(row).await
+        self.inner.fetch(row).await
     }
 }

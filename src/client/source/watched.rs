@@ -5,7 +5,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::client::notice::{Notice, Observer};
-use crate::format::block::Block;
 use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 
@@ -26,10 +25,6 @@ impl<S> Watched<S> {
 
 #[async_trait]
 impl<S: BlockSource> BlockSource for Watched<S> {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
-        Ok(self.fetch(row).await?.block)
-    }
-
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let fetched = self.inner.fetch(row).await;
         if let Err(error) = &fetched {

@@ -43,18 +43,18 @@ pub fn open(mut window: Window) -> Result<Option<Box<dyn Tree>>, Error> {
     let bytes = superblock.block_count().checked_mul(1 << superblock.blk_size_bits);
     check_room(window_bytes, bytes)?;
     if superblock.feature_incompat & METABOX != 0 {
-        return Err(Error::new("its erofs has compressed inodes, which hfl does not read"));
+        return Err(Error::local("its erofs has compressed inodes, which hfl does not read"));
     }
     Ok(Some(Box::new(Erofs { file_system, directories: RefCell::default() })))
 }
 
 fn wrong(error: &CrateError) -> Error {
-    Error::new(format!("its erofs cannot be read: {error}"))
+    Error::local(format!("its erofs cannot be read: {error}"))
 }
 
 /// The result of a future that waits for nothing but a file.
 fn now<T>(future: impl Future<Output = Result<T, CrateError>>) -> Result<T, Error> {
-    let found = future.now_or_never().ok_or_else(|| Error::new("reading its erofs never ends"))?;
+    let found = future.now_or_never().ok_or_else(|| Error::local("reading its erofs never ends"))?;
     found.map_err(|e| wrong(&e))
 }
 
@@ -98,7 +98,7 @@ impl Erofs {
         check_plain(directory)?;
         if directory.data_size() > DIRECTORY_MAX_BYTES {
             let why = format!("a directory of {} bytes, too large to look into", directory.data_size());
-            return Err(Error::new(why));
+            return Err(Error::local(why));
         }
         let known: usize = self.directories.borrow().values().map(|names| names.len()).sum();
         let mut names = HashMap::new();
@@ -108,7 +108,7 @@ impl Erofs {
                 names.insert(name.to_owned(), entry.inode);
             }
             if known + names.len() > NAMES_MAX {
-                return Err(Error::new(format!("more than {NAMES_MAX} names in its directories")));
+                return Err(Error::local(format!("more than {NAMES_MAX} names in its directories")));
             }
         }
         let names = Rc::new(names);
@@ -121,7 +121,7 @@ impl Erofs {
 fn check_plain(inode: &Inode) -> Result<(), Error> {
     match inode.layout() {
         Some(Layout::CompressedFull | Layout::CompressedCompact) => {
-            Err(Error::new("its erofs has compressed directories or links, which hfl does not read"))
+            Err(Error::local("its erofs has compressed directories or links, which hfl does not read"))
         }
         _ => Ok(()),
     }
@@ -144,29 +144,29 @@ impl Tree for Erofs {
     }
 
     fn read_link(&self, path: &str) -> Result<String, Error> {
-        let Some(inode) = self.find(path)? else { return Err(Error::new("no symbolic link")) };
+        let Some(inode) = self.find(path)? else { return Err(Error::local("no symbolic link")) };
         check_plain(&inode)?;
         let target = now(self.file_system.read_link_inode(inode))?;
-        String::from_utf8(target.into_vec()).map_err(|_| Error::new("a symbolic link that is not UTF-8"))
+        String::from_utf8(target.into_vec()).map_err(|_| Error::local("a symbolic link that is not UTF-8"))
     }
 
     fn list(&self, path: &str, max: usize) -> Result<Vec<String>, Error> {
-        let Some(inode) = self.find(path)? else { return Err(Error::new("no directory")) };
+        let Some(inode) = self.find(path)? else { return Err(Error::local("no directory")) };
         let names = self.names(path.trim_end_matches('/'), &inode)?;
         match names.len() > max {
-            true => Err(Error::new(format!("more than {max} names in one directory"))),
+            true => Err(Error::local(format!("more than {max} names in one directory"))),
             false => Ok(names.keys().cloned().collect()),
         }
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, Error> {
-        let Some(inode) = self.find(path)? else { return Err(Error::new("no file")) };
+        let Some(inode) = self.find(path)? else { return Err(Error::local("no file")) };
         let mut file = self.file_system.open_inode_file(inode).map_err(|e| wrong(&e))?;
-        let mut contents = vec![0; usize::try_from(inode.data_size()).map_err(|e| Error::new(e.to_string()))?];
+        let mut contents = vec![0; usize::try_from(inode.data_size()).map_err(|e| Error::local(e.to_string()))?];
         let mut done = 0;
         while done < contents.len() {
             match now(file.read(&mut contents[done..]))? {
-                0 => return Err(Error::new(format!("only {done} of {} bytes could be read", contents.len()))),
+                0 => return Err(Error::local(format!("only {done} of {} bytes could be read", contents.len()))),
                 count => done += count,
             }
         }

@@ -45,7 +45,7 @@ fn check(superblock: &[u8; 1024], window_bytes: u64) -> Result<(), Error> {
     let is_wide = word(96) & 0x80 != 0;
     let blocks = word(4) | if is_wide { word(336) << 32 } else { 0 };
     let (shift, per_group) = (word(24), word(32));
-    let damaged = |why: &str| Err(Error::new(format!("its ext file system is damaged: {why}")));
+    let damaged = |why: &str| Err(Error::local(format!("its ext file system is damaged: {why}")));
     if shift > u64::from(BLOCK_SHIFT_MAX) {
         return damaged("no block is that large");
     }
@@ -58,7 +58,7 @@ fn check(superblock: &[u8; 1024], window_bytes: u64) -> Result<(), Error> {
 }
 
 fn wrong(error: &Ext4Error) -> Error {
-    Error::new(error.to_string())
+    Error::local(error.to_string())
 }
 
 struct Reader(Window);
@@ -92,14 +92,14 @@ impl Tree for Ext {
 
     fn read_link(&self, path: &str) -> Result<String, Error> {
         let target = self.0.read_link(path).map_err(|e| wrong(&e))?;
-        Ok(target.to_str().map_err(|_| Error::new("a symbolic link that is not UTF-8"))?.to_owned())
+        Ok(target.to_str().map_err(|_| Error::local("a symbolic link that is not UTF-8"))?.to_owned())
     }
 
     fn list(&self, path: &str, max: usize) -> Result<Vec<String>, Error> {
         let mut names = Vec::new();
         for (count, entry) in self.0.read_dir(path).map_err(|e| wrong(&e))?.enumerate() {
             if count > max {
-                return Err(Error::new(format!("more than {max} names in one directory")));
+                return Err(Error::local(format!("more than {max} names in one directory")));
             }
             let entry = entry.map_err(|e| wrong(&e))?;
             if let Ok(name) = entry.file_name().as_str() {
@@ -123,7 +123,7 @@ impl Tree for Ext {
         }
         match read.len() as u64 == bytes {
             true => Ok(read),
-            false => Err(Error::new(format!("only {} of {bytes} bytes could be read", read.len()))),
+            false => Err(Error::local(format!("only {} of {bytes} bytes could be read", read.len()))),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::boot::{self, FILE_MAX_BYTES, Ingredients, Settings};
+use crate::error::{Error, ErrorKind};
 use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::{FileRow, Head};
@@ -17,7 +18,6 @@ use crate::format::layout::{BootFile, RepoPath};
 use crate::format::name::{Name, Version};
 use crate::format::sign::SecretKey;
 use crate::publish::base::Base;
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::object::Object;
 use crate::publish::repository::mirror::{self, OpenMirror};
 use crate::publish::repository::options::BootOptions;

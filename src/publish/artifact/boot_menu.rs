@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::boot_files;
 use crate::boot::{self, CMDLINE_MAX_BYTES, Entry, Menu};
+use crate::error::Error;
 use crate::format::head::{FileRow, Head, VersionRow};
 use crate::format::layout::BootFile;
-use crate::publish::error::Error;
 use crate::publish::object::Object;
 use crate::publish::progress::{Event, Progress};
 use crate::publish::repository::mirror::{self, OpenMirror};

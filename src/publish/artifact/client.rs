@@ -8,12 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::boot::elf;
+use crate::error::Error;
 use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::{FileRow, Head};
 use crate::format::layout::RepoPath;
 use crate::format::sign::SecretKey;
-use crate::publish::error::Error;
 use crate::publish::object::Object;
 
 /// What stands before the version inside every hfl-mount.

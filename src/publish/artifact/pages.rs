@@ -5,11 +5,11 @@ use std::path::Path;
 use minijinja::context;
 
 use crate::boot::template;
+use crate::error::Error;
 use crate::format::head::Head;
 use crate::format::keys::PublicKey;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
-use crate::publish::error::Error;
 use crate::publish::object::Object;
 
 /// The pages, and the templates of the same names that they are rendered from.

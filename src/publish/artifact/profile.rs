@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use crate::error::Error;
 use crate::format::comment;
 use crate::format::head::FileRow;
 use crate::format::index::Index;
@@ -14,7 +15,6 @@ use crate::format::name::{Name, Version};
 use crate::format::profile::{FILE_MAX_BYTES, Profile};
 use crate::format::sign::SecretKey;
 use crate::publish::base::Base;
-use crate::publish::error::Error;
 use crate::publish::object::Object;
 use crate::publish::progress::{Event, Progress};
 use crate::publish::repository::mirror::{self, OpenMirror};

@@ -3,9 +3,9 @@
 //! A head that is not there is no proof that there never was one: a disk may not be mounted, a file may have been lost, a
 //! mirror that has it may be away.
 
+use crate::error::{Error, ErrorKind};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::repository::memory::Remembered;
 use crate::publish::repository::mirror::OpenMirror;
 use crate::publish::version::session::Session;

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use crate::error::{Error, ErrorKind};
 use crate::format::digest::BlockId;
 use crate::format::index::{BlockRow, Index};
-use crate::publish::error::{Error, ErrorKind};
 
 /// A set of mirrors, by their place in mirrors.toml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

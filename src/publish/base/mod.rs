@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::error::{Error, ErrorKind};
 use super::progress::{Event, Progress};
 use super::repository::Repository;
 use super::repository::mirror::{self, OpenMirror};
+use crate::error::{Error, ErrorKind};
 use crate::format::digest::Sha256;
 use crate::format::head::{Head, VersionRow};
 use crate::format::index::Index;

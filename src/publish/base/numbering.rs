@@ -1,9 +1,9 @@
 //! The number of the next version: no number is ever used twice, since clients refuse what has a lower one than they saw, or
 //! other contents under the same.
 
+use crate::error::{Error, ErrorKind};
 use crate::format::layout::RepoPath;
 use crate::format::name::Version;
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::repository::memory::Remembered;
 use crate::publish::repository::mirror::{self, OpenMirror};
 use crate::publish::repository::{HEADS_PATIENCE, LISTING_PATIENCE};

@@ -6,9 +6,9 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::plan::{MirrorPlan, Plan};
+use crate::error::{Error, ErrorKind};
 use crate::format::head::HEAD_MAX_BYTES;
 use crate::format::layout::RepoPath;
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::repository::mirror::OpenMirror;
 use crate::publish::repository::{Repository, Watch};
 use crate::repo::survey::MirrorView;

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 
 use super::GcOptions;
 use super::choice::Choice;
+use crate::error::{Error, ErrorKind};
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::{Head, VersionRow};
 use crate::format::index::Index;
@@ -16,7 +17,6 @@ use crate::format::name::{Name, Version};
 use crate::format::retirement::Retirement;
 use crate::format::time::Timestamp;
 use crate::publish::base::{indexes, presence};
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::repository::Repository;
 use crate::publish::repository::mirror::{self, Failure, OpenMirror};
 use crate::repo::survey::records::{self, RecordState};

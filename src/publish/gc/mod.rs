@@ -17,11 +17,11 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use super::error::Error;
 use super::progress::{Event, Progress, cancelled};
 use super::repository::keyring::Keyring;
 use super::repository::options::Work;
 use super::repository::{Look, Repository, Watch};
+use crate::error::Error;
 use crate::format::name::{Name, Version};
 use crate::repo::survey::{Listing, TrustPolicy};
 

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::facts::{Facts, MirrorFacts};
+use crate::error::Error;
 use crate::format::digest::BlockId;
 use crate::format::layout::RepoPath;
 use crate::format::retirement::Retirement;
-use crate::publish::error::Error;
 
 /// What goes.
 #[derive(Debug, Clone, Default, Serialize)]

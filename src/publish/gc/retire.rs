@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use super::choice::{Choice, Retired};
 use super::{GcOptions, facts};
+use crate::error::{Error, ErrorKind};
 use crate::format::head::{Head, VersionRow};
 use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::repository::Repository;
 use crate::publish::version::report::MirrorReport;
 use crate::publish::version::session::{Planned, Session, Signer};

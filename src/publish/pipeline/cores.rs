@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use super::image::Image;
-use crate::publish::error::Error;
+use crate::error::Error;
 use crate::split::{Cut, Rule};
 
 /// Blocks that wait for a free core, for each core.

@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout};
 
 use super::remake::Remake;
 use super::upload::{Job, Sent, Stop, Uploader};
+use crate::error::{Error, ErrorKind};
 use crate::format::index::BlockRow;
 use crate::format::layout::RepoPath;
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::object::{Files, Object};
 use crate::publish::progress::{Event, cancelled};
 use crate::publish::repository::mirror::Presence;

@@ -1,6 +1,6 @@
 //! Inputs that are not raw disk images: recognised by their first bytes and refused with the command that unpacks them.
 
-use crate::publish::error::Error;
+use crate::error::Error;
 
 /// Bytes from the start of the input that are enough to recognise all of these.
 pub const PREFIX_BYTES: usize = 512;

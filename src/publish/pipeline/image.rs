@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::{foreign, input_check};
 use crate::disk::{Stated, stated};
+use crate::error::Error;
 use crate::format::index::IMAGE_MAX_BYTES;
-use crate::publish::error::Error;
 use crate::split::{Cut, Rule, Splitter, choose};
 
 /// Bytes read at once.

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
 use crate::disk::Stated;
-use crate::publish::error::Error;
+use crate::error::Error;
 
 /// Loop devices and disks have whole sectors.
 const SECTOR_BYTES: u64 = 512;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::cores;
 use super::image::Image;
 use super::spool::{Spool, Spooled};
+use crate::error::Error;
 use crate::format::block::{Sealer, digests};
 use crate::format::digest::BlockId;
 use crate::format::index::BlockRow;
-use crate::publish::error::Error;
 use crate::split::Rule;
 
 /// How blocks are made once more.

@@ -14,11 +14,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::spool::Spooled;
+use crate::error::{Error, ErrorKind};
 use crate::format::index::BlockRow;
 use crate::format::layout::RepoPath;
 use crate::publish::base::holders::Unreliable;
 use crate::publish::base::presence::is_right;
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::progress::{Event, Progress};
 use crate::publish::repository::mirror::OpenMirror;
 use crate::publish::repository::mirror::Presence;

@@ -13,10 +13,10 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::error::Error;
 use super::progress::{Event, Progress, cancelled};
 use super::repository::mirror::{self, OpenMirror};
 use super::repository::options::Work;
+use crate::error::Error;
 use crate::format::image_list;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;

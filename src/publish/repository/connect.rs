@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 
 use crate::config::{Access, Mirror, Mirrors, Remote, Scheme, Secret, WritePlace};
-use crate::publish::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 use crate::store::directory::Directory;
 use crate::store::http::{Http, HttpClient};
 use crate::store::{Fetch, Store, cache_mark};

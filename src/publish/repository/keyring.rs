@@ -5,10 +5,10 @@ use std::io::{self, ErrorKind as ErrorKindIo, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::error::{Error, ErrorKind};
 use crate::format::keys::PublicKey;
 use crate::format::name::Name;
 use crate::format::sign::{SecretKey, SignError};
-use crate::publish::error::{Error, ErrorKind};
 use crate::repo::survey::KnownKeys;
 
 /// The largest key file, in bytes.

@@ -15,10 +15,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::Error;
 use crate::format::digest::Sha256;
 use crate::format::head::Trust;
 use crate::format::name::{Name, Version};
-use crate::publish::error::Error;
 use crate::system::{atomic_file, file_lock};
 
 const FIRST_LINE: &str = "HFL-PUBLISHED 1";

@@ -22,9 +22,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::artifact::client;
-use super::error::{Error, ErrorKind};
 use super::object::Object;
 use super::progress::{Event, Progress, cancelled};
+use crate::error::{Error, ErrorKind};
 use crate::format::head::Head;
 use crate::format::name::Name;
 use crate::repo::survey::head::{age, newest};

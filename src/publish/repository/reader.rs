@@ -2,9 +2,9 @@
 //! them back to an older version.
 
 use super::Repository;
+use crate::error::{Error, ErrorKind};
 use crate::format::head::Trust;
 use crate::format::name::Name;
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::progress::Event;
 use crate::repo::rollback::Refused;
 use crate::repo::source::place;

@@ -13,10 +13,10 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::error::Error;
 use super::pipeline::cores;
 use super::pipeline::image::Image;
 use super::progress::{Event, Progress};
+use crate::error::Error;
 use crate::format::block::Block;
 use crate::format::digest::BlockId;
 use crate::format::index::{From, Index};

@@ -13,8 +13,8 @@ use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::RestoreOptions;
+use crate::error::Error;
 use crate::format::index::{From, Index};
-use crate::publish::error::Error;
 use crate::system::atomic_file::{check_output, temporary_name};
 
 /// File systems, partition tables, RAID and LVM have their marks within so many bytes of the start or of the end.

@@ -6,10 +6,10 @@ use super::examine;
 use super::ledger::{Finding, Ledger, Object};
 use super::run::Run;
 use super::shelf::Shelf;
+use crate::error::Error;
 use crate::format::block::zlib_max_bytes;
 use crate::format::index::BlockRow;
 use crate::format::layout::RepoPath;
-use crate::publish::error::Error;
 use crate::publish::progress::Event;
 use crate::repo::survey::{BlockListing, Flaw, MirrorView, ProblemKind};
 

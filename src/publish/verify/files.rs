@@ -10,13 +10,13 @@ use super::examine::{self, Examined};
 use super::ledger::{Finding, Ledger, Object};
 use super::run::Run;
 use super::shelf::Shelf;
+use crate::error::Error;
 use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::VersionRow;
 use crate::format::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
-use crate::publish::error::Error;
 use crate::repo::survey::{Flaw, ProblemKind, VerifiedHead};
 use crate::store::Fetch;
 

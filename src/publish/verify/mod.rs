@@ -22,10 +22,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::error::Error;
 use super::progress::{Progress, cancelled};
 use super::repository::Watch;
 use super::repository::options::Work;
+use crate::error::Error;
 use crate::format::name::Name;
 use crate::repo::survey::TrustPolicy;
 use run::Run;

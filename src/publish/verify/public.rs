@@ -5,10 +5,10 @@ use futures_util::{StreamExt as _, stream};
 use super::examine::{self, Twice};
 use super::ledger::{Finding, Ledger};
 use super::run::Run;
+use crate::error::Error;
 use crate::format::block::zlib_max_bytes;
 use crate::format::index::BlockRow;
 use crate::format::layout::RepoPath;
-use crate::publish::error::Error;
 use crate::repo::survey::{Flaw, HeadState, ProblemKind, VerifiedHead, head};
 use crate::store::Fetch;
 

@@ -13,10 +13,10 @@ use super::files::check_signature;
 use super::ledger::{Finding, Ledger, Object};
 use super::problem::Place;
 use super::run::Run;
+use crate::error::{Error, ErrorKind};
 use crate::format::image_list;
 use crate::format::keys::SIGNATURE_MAX_BYTES;
 use crate::format::layout::RepoPath;
-use crate::publish::error::{Error, ErrorKind};
 use crate::repo::survey::{Flaw, ProblemKind, numbers};
 use crate::store::{Fetch, Swap};
 

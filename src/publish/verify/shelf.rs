@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
+use crate::error::Error;
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::VersionRow;
 use crate::format::index::{BlockRow, Index};
 use crate::format::name::Name;
 use crate::publish::base::known::{Known, MirrorSet};
-use crate::publish::error::Error;
 use crate::repo::survey::{Flaw, ProblemKind};
 use crate::split::Rule;
 

@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::plan::Plan;
 use super::session::Session;
+use crate::error::{Error, ErrorKind};
 use crate::format::comment;
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::{FileRow, Head, Trust, VersionRow};
@@ -17,7 +18,6 @@ use crate::format::layout::RepoPath;
 use crate::publish::base;
 use crate::publish::base::holders::Unreliable;
 use crate::publish::base::known::MirrorSet;
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::object::{Files, Object};
 use crate::publish::pipeline::upload::Job;
 use crate::publish::progress::Event;

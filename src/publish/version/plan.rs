@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::release::Release;
+use crate::error::Error;
 use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::{FileRow, Head, Note, Seal, SealedHead, VersionRow};
@@ -22,7 +23,6 @@ use crate::publish::artifact::boot_files;
 use crate::publish::artifact::client::Client;
 use crate::publish::artifact::profile::{Profiles, Shipped};
 use crate::publish::base::{Base, no_good_index};
-use crate::publish::error::Error;
 use crate::publish::object::Object;
 use crate::publish::pipeline::cut::CutImage;
 use crate::publish::repository::mirror::OpenMirror;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
+use crate::error::{Error, ErrorKind};
 use crate::format::digest::BlockId;
 use crate::format::image_list;
 use crate::format::index::{BlockRow, Index};
@@ -15,7 +16,6 @@ use crate::format::layout::RepoPath;
 use crate::format::name::Name;
 use crate::publish::base::known::Known;
 use crate::publish::base::presence;
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::object::{Files, Object};
 use crate::publish::repository::mirror::OpenMirror;
 use crate::repo;

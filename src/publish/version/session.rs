@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::plan::{Plan, Planner};
 use super::report::{MirrorReport, Report};
+use crate::error::{Error, ErrorKind};
 use crate::format::digest::BlockId;
 use crate::format::head::{Head, Trust};
 use crate::format::index::BlockRow;
@@ -19,7 +20,6 @@ use crate::publish::artifact::profile::{self, Given, Profiles};
 use crate::publish::artifact::{boot_menu, pages};
 use crate::publish::base::presence;
 use crate::publish::base::{self, Base, Reuse};
-use crate::publish::error::{Error, ErrorKind};
 use crate::publish::object::{Files, Object};
 use crate::publish::pipeline::remake::Remake;
 use crate::publish::pipeline::upload::{Sent, Uploader};

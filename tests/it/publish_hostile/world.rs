@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use hfl::Error;
 use hfl::config::Mirrors;
 use hfl::format::block::{self, unwrapped};
 use hfl::format::head::{SealedHead, Trust};
@@ -17,7 +18,7 @@ use hfl::format::name::Version;
 use hfl::format::profile::{FirstRead, Profile};
 use hfl::format::retirement::Retirement;
 use hfl::format::time::Timestamp;
-use hfl::publish::{self, BootOptions, Error, GcOptions, Keyring, Memory, Options, Silent, VerifyOptions, Watch, Work};
+use hfl::publish::{self, BootOptions, GcOptions, Keyring, Memory, Options, Silent, VerifyOptions, Watch, Work};
 use hfl::repo::survey::TrustPolicy;
 use hfl::system::host::{Host, ThisHost};
 

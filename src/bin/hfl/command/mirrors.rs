@@ -8,6 +8,7 @@ use hfl::publish::{self, Capabilities, ImageState, MirrorState, ProbeOptions, Ve
 
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
+use hfl::ErrorKind;
 
 /// How each mirror is: reachable, how fast, how far behind, and what its store really keeps to.
 #[derive(clap::Args)]
@@ -45,7 +46,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         exit::print_with(|out| write_table(&states, out))?;
     }
     Ok(match states.iter().filter(|m| m.reachable).count() {
-        0 => ExitCode::from(exit::UNREACHABLE),
+        0 => ExitCode::from(ErrorKind::Unreachable.exit_code()),
         n if n < states.len() => ExitCode::from(exit::BEHIND),
         _ => ExitCode::SUCCESS,
     })

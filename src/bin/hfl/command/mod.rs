@@ -27,9 +27,10 @@ use hfl::config::{FILE_MAX_BYTES, Mirrors};
 use hfl::format::head::Trust;
 use hfl::format::keys::PublicKey;
 use hfl::format::name::Name;
-use hfl::publish::{Check, Error, ErrorKind, Keyring, Memory, Reader, Work};
+use hfl::publish::{Check, Keyring, Memory, Reader, Work};
 use hfl::repo::survey::TrustPolicy;
 use hfl::repo::{OpenOptions, StateDirectory, Warning, given_key, user_directory};
+use hfl::{Error, ErrorKind};
 
 use crate::exit;
 use crate::show::Verbosity;

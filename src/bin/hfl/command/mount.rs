@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
-use hfl::publish::Error;
+use hfl::Error;
 use hfl::system::child;
 
 /// Mount an image: runs hfl-mount with the same arguments.

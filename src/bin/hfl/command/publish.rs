@@ -10,10 +10,11 @@ use std::sync::atomic::AtomicBool;
 use hfl::format::head::Trust;
 use hfl::format::name::{Label, Name};
 use hfl::format::profile::Profile;
-use hfl::publish::{self, BootOptions, Error, ErrorKind, MirrorReport, Options, Outcome, Report};
+use hfl::publish::{self, BootOptions, MirrorReport, Options, Outcome, Report};
 use hfl::qemu::Bootable;
 use hfl::repo::OpenOptions;
 use hfl::split::Choice;
+use hfl::{Error, ErrorKind};
 use hfl::{qemu, repo};
 
 use crate::exit;

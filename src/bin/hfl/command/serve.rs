@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use hfl::publish::Error;
+use hfl::Error;
 use tower_http::services::ServeDir;
 
 use crate::exit;

@@ -11,6 +11,7 @@ use hfl::repo::survey::ProblemKind;
 
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
+use hfl::ErrorKind;
 
 /// Problems that are shown one by one; JSON has all of them.
 const PROBLEMS_SHOWN: usize = 50;
@@ -86,7 +87,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// A mirror that is only behind, or away, holds nothing wrong.
 fn code(report: &VerifyReport) -> u8 {
     if report.remaining().any(|problem| problem.kind != ProblemKind::Behind) {
-        exit::UNVERIFIED
+        ErrorKind::Unverified.exit_code()
     } else if report.remaining().count() > 0 || report.unreachable().count() > 0 {
         exit::BEHIND
     } else {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Gate;
-use crate::format::block::Block;
 use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 
@@ -25,10 +24,6 @@ impl<S> Wanted<S> {
 
 #[async_trait]
 impl<S: BlockSource> BlockSource for Wanted<S> {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
-        Ok(self.fetch(row).await?.block)
-    }
-
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         if self.gate.lists(row) {
             return self.inner.fetch(row).await;

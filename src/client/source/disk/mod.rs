@@ -112,7 +112,7 @@ impl<S> DiskCache<S> {
 
 #[async_trait]
 impl<S: BlockSource> BlockSource for DiskCache<S> {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
+    async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let (store, wanted) = (Arc::clone(&self.store), *row);
         let mut loading = pin!(self.store.reader.run(move || store.load(&wanted)));
         let mut fetching = pin!(self.inner.fetch(row));
@@ -122,18 +122,18 @@ impl<S: BlockSource> BlockSource for DiskCache<S> {
                 loaded = &mut loading => loaded,
                 // Not written: most likely it is there, and the disk has enough to do.
                 fetched = &mut fetching => return match fetched {
-                    Ok(fetched) => Ok(fetched.block),
-                    Err(e) => loading.await.map(Arc::new).ok_or(e),
+                    Ok(fetched) => Ok(fetched.block.into()),
+                    Err(e) => loading.await.map(|block| Arc::new(block).into()).ok_or(e),
                 },
             },
         };
         if let Some(block) = loaded {
-            return Ok(Arc::new(block));
+            return Ok(Arc::new(block).into());
         }
         let Fetched { block, file } = fetching.await?;
         if let Some(file) = file {
             self.store.writer.keep(row.id, file).await;
         }
-        Ok(block)
+        Ok(block.into())
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::format::block::Block;
 use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 use crate::store::http::SLOWEST_BYTES_PER_S;
@@ -41,10 +40,6 @@ impl Drop for Attempt {
 
 #[async_trait]
 impl<S: BlockSource + 'static> BlockSource for Deadline<S> {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
-        Ok(self.fetch(row).await?.block)
-    }
-
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let (inner, wanted) = (Arc::clone(&self.inner), *row);
         let mut attempt = Attempt(tokio::spawn(async move { inner.fetch(&wanted).await }));

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::client::notice::{Notice, Observer};
-use crate::format::block::Block;
 use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 use crate::store::{StoreError, StoreErrorKind};
@@ -77,10 +76,6 @@ fn jittered(pause: Duration) -> Duration {
 
 #[async_trait]
 impl<S: BlockSource> BlockSource for Patient<S> {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
-        Ok(self.fetch(row).await?.block)
-    }
-
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let mut failed = None;
         let Mode::Soft(limit) = self.mode else {

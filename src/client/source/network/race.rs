@@ -16,7 +16,6 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep_until;
 
 use super::roster::{Roster, Seat};
-use crate::format::block::Block;
 use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 use crate::store::{StoreError, StoreErrorKind};
@@ -154,10 +153,6 @@ impl<'a, S: BlockSource + 'static> Read<'a, S> {
 
 #[async_trait]
 impl<S: BlockSource + 'static> BlockSource for Race<S> {
-    async fn block(&self, row: &BlockRow) -> Result<Arc<Block>, ReadError> {
-        Ok(self.fetch(row).await?.block)
-    }
-
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let mut read = Read::new(self, row);
         let first = read.next().ok_or_else(ReadError::no_source)?;

@@ -48,7 +48,7 @@ impl Blocks {
 
     fn bytes_at<const N: usize>(&mut self, at: u64) -> Result<[u8; N], Error> {
         let mut bytes = [0; N];
-        self.window.read_at(at, &mut bytes).map_err(|e| Error::new(e.to_string()))?;
+        self.window.read_at(at, &mut bytes).map_err(|e| Error::local(e.to_string()))?;
         Ok(bytes)
     }
 
@@ -65,7 +65,7 @@ impl Blocks {
             return Err(damaged(format_args!("a block of {stored} bytes at byte {at}")));
         }
         let mut packed = vec![0; stored];
-        self.window.read_at(at, &mut packed).map_err(|e| Error::new(e.to_string()))?;
+        self.window.read_at(at, &mut packed).map_err(|e| Error::local(e.to_string()))?;
         // What fails has cost as much.
         self.work(max_bytes)?;
         match is_plain {

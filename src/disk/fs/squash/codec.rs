@@ -37,7 +37,7 @@ impl Codec {
             3 => "lzo".to_owned(),
             other => format!("number {other}, which is not known"),
         };
-        let error = Error::new(format!("its squashfs is compressed with {name}"));
+        let error = Error::local(format!("its squashfs is compressed with {name}"));
         Err(error.hint("make it with mksquashfs -comp zstd, xz, gzip or lz4"))
     }
 

@@ -44,7 +44,7 @@ pub fn open(mut window: Window) -> Result<Option<Box<dyn Tree>>, Error> {
 }
 
 fn damaged(why: impl Display) -> Error {
-    Error::new(format!("its squashfs is damaged: {why}"))
+    Error::local(format!("its squashfs is damaged: {why}"))
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
@@ -73,7 +73,7 @@ impl Layout {
     fn of(superblock: &[u8; SUPERBLOCK_BYTES], window_bytes: u64) -> Result<Self, Error> {
         let version = (u16_at(superblock, 28), u16_at(superblock, 30));
         if version != (4, 0) {
-            return Err(Error::new(format!("its squashfs is of version {}.{}, not 4.0", version.0, version.1)));
+            return Err(Error::local(format!("its squashfs is of version {}.{}, not 4.0", version.0, version.1)));
         }
         let (block_bytes, used) = (u32_at(superblock, 12), squashfs_bytes(superblock));
         let fits = (BLOCK_MIN_BYTES..=BLOCK_MAX_BYTES as u32).contains(&block_bytes);
@@ -214,21 +214,21 @@ impl Tree for Squash {
     fn read_link(&self, path: &str) -> Result<String, Error> {
         match self.find(path)? {
             Some(Inode::Link(target)) => {
-                String::from_utf8(target).map_err(|_| Error::new("a symbolic link that is not UTF-8"))
+                String::from_utf8(target).map_err(|_| Error::local("a symbolic link that is not UTF-8"))
             }
-            _ => Err(Error::new("no symbolic link")),
+            _ => Err(Error::local("no symbolic link")),
         }
     }
 
     fn list(&self, path: &str, max: usize) -> Result<Vec<String>, Error> {
-        let Some(Inode::Directory(directory)) = self.find(path)? else { return Err(Error::new("no directory")) };
+        let Some(Inode::Directory(directory)) = self.find(path)? else { return Err(Error::local("no directory")) };
         let mut names = Vec::new();
         let mut count = 0;
         self.entries(&mut self.blocks.borrow_mut(), &directory, |name, _| {
             count += 1;
             names.extend(std::str::from_utf8(name).map(str::to_owned));
             match count > max {
-                true => Err(Error::new(format!("more than {max} names in one directory"))),
+                true => Err(Error::local(format!("more than {max} names in one directory"))),
                 false => Ok(false),
             }
         })?;
@@ -236,7 +236,7 @@ impl Tree for Squash {
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, Error> {
-        let Some(Inode::File(file)) = self.find(path)? else { return Err(Error::new("no file")) };
+        let Some(Inode::File(file)) = self.find(path)? else { return Err(Error::local("no file")) };
         self.contents(&mut self.blocks.borrow_mut(), &file)
     }
 }

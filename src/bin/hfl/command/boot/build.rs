@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use hfl::Error;
 use hfl::boot::{Built, Ingredients, Options, Settings, Summary};
 use hfl::config::Mirrors;
 use hfl::format::keys::PublicKey;
 use hfl::format::layout::BootFile;
 use hfl::format::name::{Name, Version};
-use hfl::publish::Error;
 use hfl::system::atomic_file;
 use serde::Serialize;
 

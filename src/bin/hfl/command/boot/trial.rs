@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use hfl::format::name::{Name, Version};
 use hfl::format::profile::Profile;
-use hfl::publish::{Error, ErrorKind};
 use hfl::qemu::{Accelerator, Bootable, Observer, Options, Report, Wire};
 use hfl::repo::source::Source;
 use hfl::store::Fetch;
 use hfl::system::atomic_file;
+use hfl::{Error, ErrorKind};
 use hfl::{qemu, repo};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -117,7 +117,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else if !args.quiet || !report.reached {
         exit::print_with(|out| write_report(&report, args.record.as_deref(), args.serial, out))?;
     }
-    Ok(if report.reached { ExitCode::SUCCESS } else { ExitCode::from(exit::LOCAL) })
+    Ok(if report.reached { ExitCode::SUCCESS } else { ExitCode::from(ErrorKind::Local.exit_code()) })
 }
 
 /// Boots a version that was just published, as `hfl boot try --record` does.

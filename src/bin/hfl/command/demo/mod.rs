@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use hfl::Error;
 use hfl::config::Mirrors;
 use hfl::format::delta::Delta;
 use hfl::format::head::Trust;
 use hfl::format::name::{Name, Version};
-use hfl::publish::{self, Error, Keyring, Options, Report, RestoreOptions, Silent, Work};
+use hfl::publish::{self, Keyring, Options, Report, RestoreOptions, Silent, Work};
 use hfl::repo;
 use hfl::repo::source::Source;
 use hfl::repo::{Mirror, OpenOptions};

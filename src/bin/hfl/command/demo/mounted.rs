@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use hfl::publish::Error;
+use hfl::Error;
 
 use crate::show::bytes;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hfl::publish::Error;
+use hfl::Error;
 use walkdir::WalkDir;
 
 /// Where readable files of a useful mixture lie on most machines.
