@@ -45,7 +45,6 @@ pub mod split;
 #[cfg(feature = "publish")]
 pub mod boot;
 
-#[cfg(feature = "mount")]
 pub mod client;
 #[cfg(feature = "publish")]
 pub mod publish;

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::image::Image;
 use super::source::disk::DiskStore;
+use crate::error::{Error, ErrorKind};
 use crate::repo::ReadError;
 
 /// How long the last files may take to reach the disk.
@@ -112,5 +113,14 @@ impl Download {
         let (image, disk, blocks) = (Arc::clone(&self.image), Arc::clone(&self.disk), blocks.to_vec());
         let look = move || blocks.iter().copied().filter(|&block| !disk.holds(image.map().row(block))).collect();
         tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+}
+
+impl From<DownloadError> for Error {
+    fn from(error: DownloadError) -> Self {
+        match error {
+            DownloadError::Read(error) => error.into(),
+            error => Self::caused(ErrorKind::Local, error),
+        }
     }
 }

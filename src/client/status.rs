@@ -12,12 +12,15 @@ use serde_json::{Value, json};
 
 use super::prefetch::ahead::AheadCounts;
 use super::source::Network;
+use super::source::ReadStack;
 use super::source::decoded::BlockCache;
 use super::source::disk::DiskStore;
+use super::source::network::Mode;
 use super::source::network::{Standing, State};
 use crate::format::digest::Sha256;
 use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;
+use crate::repo::Opened;
 
 /// What was asked of a mount.
 #[derive(Debug, Default)]
@@ -95,6 +98,29 @@ fn word(state: State) -> &'static str {
 }
 
 impl Status {
+    /// That of an image which is read from now on.
+    pub fn new(opened: &Opened, stack: &ReadStack, disk: Option<Arc<DiskStore>>, mode: Mode) -> Self {
+        Self {
+            image: opened.head.image.clone(),
+            version: opened.row.version,
+            index: opened.row.index_sha256,
+            created: opened.row.created,
+            size: opened.row.size,
+            mode: if mode == Mode::Hard { "hard" } else { "soft" },
+            since: Instant::now(),
+            reads: Arc::default(),
+            cache: Arc::clone(&stack.cache),
+            disk,
+            network: Arc::clone(&stack.network),
+            ahead: Arc::default(),
+        }
+    }
+
+    /// Bytes of blocks that came over the network.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.network.roster().standings().iter().map(|standing| standing.bytes).sum()
+    }
+
     /// The mirrors, the one that is asked first at the top.
     fn mirrors(&self, now: Instant) -> Vec<Line> {
         let roster = self.network.roster();

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hfl::client::image::Image;
+use hfl::client::mirrors::Mirrors;
 use hfl::client::notice::{Observer, Silent};
 use hfl::client::prefetch::Prefetch;
 use hfl::client::source::disk::DiskStore;
 use hfl::client::source::network::{Mode, Pace, State};
-use hfl::client::source::{Readable, Reading, Sources};
+use hfl::client::source::{ReadOptions, ReadStack};
 use hfl::format::head::Trust;
 use hfl::format::sign::SecretKey;
 use hfl::repo::source::Source;
@@ -41,20 +42,20 @@ impl Default for Client {
 
 impl Client {
     /// Opens the image `test` of these bases (URLs without the slash).
-    async fn open(self, bases: &[String]) -> Readable {
+    async fn open(self, bases: &[String]) -> ReadStack {
         let sources = sources(bases);
         let opened = hfl::repo::open(sources.stores(), &newest(Trust::Anyone)).await.unwrap();
         let Self { mode, pace, memory_bytes, disk } = self;
-        let reading = Reading { memory_bytes, disk, parallel: true, mode, pace };
-        sources.image(&opened, reading, &(Arc::new(Silent) as Arc<dyn Observer>))
+        let reading = ReadOptions { memory_bytes, disk, parallel: true, mode, pace };
+        ReadStack::build(&sources, &opened, reading, &(Arc::new(Silent) as Arc<dyn Observer>))
     }
 }
 
 /// The image `test` at these bases.
-fn sources(bases: &[String]) -> Sources {
+fn sources(bases: &[String]) -> Mirrors {
     let options = HttpOptions { silence_max: Duration::from_secs(5), ..HttpOptions::default() };
     let sources: Vec<Source> = bases.iter().map(|base| format!("{base}/test").parse().unwrap()).collect();
-    Sources::new(HttpClient::with(&options).unwrap(), &sources)
+    Mirrors::new(HttpClient::with(&options).unwrap(), sources.into_iter().map(|source| source.base))
 }
 
 /// Reads a range and compares it.

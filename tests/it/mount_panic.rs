@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use hfl::client::image::Image;
 use hfl::client::map::Map;
+use hfl::client::mirrors::Mirrors;
 use hfl::client::notice::{Observer, Silent};
 use hfl::client::serve::mounted::{Mount, Mounted};
 use hfl::client::serve::point::MountPoint;
 use hfl::client::source::coalesce::Coalesce;
 use hfl::client::source::decoded::{BlockCache, Decoded};
 use hfl::client::source::network::{Mode, Pace};
-use hfl::client::source::{Reading, Sources};
+use hfl::client::source::{ReadOptions, ReadStack};
 use hfl::client::status::Status;
 use hfl::format::block::Block;
 use hfl::format::head::Trust;
@@ -73,7 +74,7 @@ impl Lab {
         Publish::default().write(home.path(), &bytes);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let source: Source = format!("{}/test", home.path().display()).parse().unwrap();
-        let sources = Sources::new(HttpClient::new().unwrap(), &[source]);
+        let sources = Mirrors::new(HttpClient::new().unwrap(), [source.base]);
         let opened = runtime.block_on(hfl::repo::open(sources.stores(), &newest(Trust::Anyone))).unwrap();
         let (panics, panicked) = (Arc::new(AtomicBool::new(true)), Arc::default());
         let mut lab = Self {
@@ -91,11 +92,11 @@ impl Lab {
         lab
     }
 
-    fn mount(&mut self, sources: &Sources) {
+    fn mount(&mut self, sources: &Mirrors) {
         let observer: Arc<dyn Observer> = Arc::new(Silent);
         let soft = Mode::Soft(Duration::from_secs(5));
-        let reading = Reading { memory_bytes: 1, disk: None, parallel: true, mode: soft, pace: Pace::default() };
-        let readable = sources.image(&self.opened, reading, &observer);
+        let reading = ReadOptions { memory_bytes: 1, disk: None, parallel: true, mode: soft, pace: Pace::default() };
+        let readable = ReadStack::build(sources, &self.opened, reading, &observer);
         let status = Status {
             image: self.opened.head.image.clone(),
             version: self.opened.row.version,

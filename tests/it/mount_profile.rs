@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use hfl::client::image::Image;
 use hfl::client::map::Map;
+use hfl::client::mirrors::Mirrors;
 use hfl::client::notice::{Observer, Silent};
 use hfl::client::prefetch::Prefetch;
 use hfl::client::prefetch::ahead::{Ahead, Room};
 use hfl::client::prefetch::priority::Gate;
 use hfl::client::prefetch::record::{FirstReads, Recording};
 use hfl::client::source::network::{Mode, Pace};
-use hfl::client::source::{Readable, Reading, Sources};
+use hfl::client::source::{ReadOptions, ReadStack};
 use hfl::format::head::Trust;
 use hfl::format::index::Index;
 use hfl::format::profile::{FirstRead, Profile};
@@ -26,6 +27,7 @@ use crate::fixture::{Publish, Random, image, newest};
 use crate::lab::full;
 use crate::mounting::{Mounted, WebServer, cannot_mount};
 use crate::proxy::Proxy;
+use hfl::repo::source::Source;
 
 /// The image `test` at a base URL, and its first reads.
 struct Client {
@@ -38,12 +40,13 @@ struct Client {
 impl Client {
     async fn open(base: &str, memory_bytes: usize, parallel: bool) -> Self {
         let options = HttpOptions { silence_max: Duration::from_secs(5), ..HttpOptions::default() };
-        let source = format!("{base}/test").parse().unwrap();
-        let sources = Sources::new(HttpClient::with(&options).unwrap(), &[source]);
+        let source: Source = format!("{base}/test").parse().unwrap();
+        let sources = Mirrors::new(HttpClient::with(&options).unwrap(), [source.base]);
         let opened = hfl::repo::open(sources.stores(), &newest(Trust::Anyone)).await.unwrap();
         let mode = Mode::Soft(Duration::from_secs(60));
-        let reading = Reading { memory_bytes, disk: None, parallel, mode, pace: Pace::default() };
-        let Readable { image, gate, .. } = sources.image(&opened, reading, &(Arc::new(Silent) as Arc<dyn Observer>));
+        let reading = ReadOptions { memory_bytes, disk: None, parallel, mode, pace: Pace::default() };
+        let ReadStack { image, gate, .. } =
+            ReadStack::build(&sources, &opened, reading, &(Arc::new(Silent) as Arc<dyn Observer>));
         let reads = FirstReads::new(opened.index.blocks().len());
         let image = Arc::new(image.noting(Arc::clone(&reads)));
         Self { image, gate, reads, index: opened.index }

@@ -1,18 +1,16 @@
-//! The command line.
+//! The command line of a mount.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::Parser;
+use hfl::Error;
+use hfl::client::ClientOptions;
+use hfl::client::cache::Need;
 
-use crate::boot::BootArgs;
-use crate::device::DeviceArgs;
-use crate::fetch::FetchArgs;
-use crate::nbd::NbdArgs;
 use crate::origin::Origin;
-use crate::status::StatusArgs;
+use crate::profile::ProfileArgs;
+use crate::size::bytes;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,7 +44,7 @@ pub struct Args {
     #[arg(long)]
     pub no_readahead: bool,
     #[command(flatten)]
-    pub boot: BootArgs,
+    pub profile: ProfileArgs,
     /// Hold a root file system: hard mode, all memory locked, out of reach of the out-of-memory killer, SIGTERM and SIGHUP
     /// ignored; ends when it is unmounted
     #[arg(long, conflicts_with = "mode")]
@@ -71,45 +69,24 @@ pub struct Args {
     pub one_at_a_time: bool,
 }
 
-/// What is to be done.
-#[derive(Debug)]
-pub enum Command {
-    /// Mount an image.
-    Mount(Box<Args>),
-    /// Fetch an image into the cache.
-    Fetch(Box<FetchArgs>),
-    /// Show it to those who speak NBD.
-    Nbd(Box<NbdArgs>),
-    /// Show the status of a mount.
-    Status(StatusArgs),
-    /// Make a block device.
-    Device(DeviceArgs),
-}
-
-impl Command {
-    /// Reads the command line; otherwise the code to leave with, everything having been said.
-    pub fn read() -> Result<Self, ExitCode> {
-        let words: Vec<OsString> = std::env::args_os().collect();
-        let parsed = match words.get(1).and_then(|word| word.to_str()) {
-            Some("nbd") => NbdArgs::read(&words[1..]).map(|args| Self::Nbd(Box::new(args))),
-            Some("status") => StatusArgs::try_parse_from(&words[1..]).map(Self::Status),
-            Some("device") => DeviceArgs::try_parse_from(&words[1..]).map(Self::Device),
-            Some("fetch") => FetchArgs::try_parse_from(&words[1..])
-                .and_then(|args| args.origin.check().map(|()| Self::Fetch(Box::new(args)))),
-            _ => Args::try_parse_from(&words).and_then(Args::check).map(|args| Self::Mount(Box::new(args))),
-        };
-        parsed.map_err(|e| {
-            if e.use_stderr() {
-                eprint!("hfl-mount: {}", e.render());
-                return ExitCode::from(2);
-            }
-            let _ = e.print();
-            ExitCode::SUCCESS
+impl Args {
+    /// What is mounted, and how.
+    ///
+    /// # Errors
+    /// A key, a profile or a file of mirrors that cannot be used.
+    pub fn client_options(&self) -> Result<ClientOptions, Error> {
+        let need = if self.root { Need::None } else { Need::Meant };
+        Ok(ClientOptions {
+            cache: self.origin.cache_options(need).filter(|_| !self.no_cache),
+            memory_bytes: self.memory,
+            readahead: !self.no_readahead,
+            one_at_a_time: self.one_at_a_time,
+            holds_root: self.root,
+            profile: self.profile.options()?,
+            ..self.origin.client_options()?
         })
     }
-}
 
-impl Args {
     /// Finds what clap cannot. Whoever holds a root file system waits for its mirrors.
     pub fn check(mut self) -> Result<Self, clap::Error> {
         self.origin.check()?;
@@ -118,19 +95,4 @@ impl Args {
         }
         Ok(self)
     }
-}
-
-/// Reads whole numbers with a binary unit: `4096`, `512M`, `4G`.
-pub fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let shift = match text[digits.len()..].trim_end_matches("iB").to_ascii_uppercase().as_str() {
-        "" | "B" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        unit => return Err(format!("unknown unit `{unit}`, expected K, M, G or T")),
-    };
-    let number: u64 = digits.parse().map_err(|_| "expected a number like 4096, 512M or 4G".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".into())
 }

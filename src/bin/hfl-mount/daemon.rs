@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::failure::LOCAL;
+use hfl::ErrorKind;
 
 /// The way back to the process that the user started, which waits for the outcome.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Daemon {
 
 /// The child's verdict; a child that died without one has failed.
 fn wait(mut child: UnixStream) -> i32 {
-    let mut code = [LOCAL];
+    let mut code = [ErrorKind::Local.exit_code()];
     let _ = child.read_exact(&mut code);
     i32::from(code[0])
 }

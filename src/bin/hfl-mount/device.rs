@@ -5,10 +5,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use hfl::Error;
 use hfl::client::device::loops::{self, LoopOptions};
-use hfl::client::device::{DeviceError, mapper};
-
-use crate::failure::{Failure, LOCAL};
+use hfl::client::device::mapper;
 
 const AFTER: &str = "\
 Example, what the miniroot of `hfl boot` does:
@@ -62,7 +61,7 @@ enum Wanted {
 }
 
 /// Does it, and prints the path of what was made, or the status.
-pub fn run(args: &DeviceArgs) -> Result<(), Failure> {
+pub fn run(args: &DeviceArgs) -> Result<(), Error> {
     let path = |path: PathBuf| Some(path.display().to_string());
     let said = match &args.wanted {
         &Wanted::Loop { ref file, write, direct, offset, size } => {
@@ -73,15 +72,9 @@ pub fn run(args: &DeviceArgs) -> Result<(), Failure> {
         Wanted::Remove { name } => mapper::remove(name).map(|()| None),
         Wanted::Detach { devices } => devices.iter().try_for_each(|device| loops::detach(device)).map(|()| None),
     };
-    match said.map_err(failure)? {
+    match said? {
         Some(said) => writeln!(std::io::stdout(), "{said}"),
         None => Ok(()),
     }
-    .map_err(|e| Failure::new(LOCAL, format!("cannot print: {e}")))
-}
-
-fn failure(error: DeviceError) -> Failure {
-    let missing = error.is_missing();
-    let failure = Failure::new(LOCAL, error);
-    if missing { failure.hint("be root; modprobe loop, modprobe dm_snapshot") } else { failure }
+    .map_err(|e| Error::local(format!("cannot print: {e}")))
 }

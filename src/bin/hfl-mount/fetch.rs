@@ -6,29 +6,22 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use hfl::client::download::{Download, DownloadError};
-use hfl::client::notice::Observer;
-use hfl::client::source::disk::{CacheError, DiskStore};
-use hfl::client::source::network::Pace;
-use hfl::client::source::{JOBS, Reading, Sources};
-use hfl::client::state::kept::Kept;
+use hfl::Error;
+use hfl::client::cache::Need;
+use hfl::client::download::Download;
+use hfl::client::source::JOBS;
+use hfl::client::{self, Client, ClientOptions};
 use hfl::format::profile::FILE_MAX_BYTES;
 use hfl::repo::Opened;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::boot::own_profile;
-use crate::cache::{SIGNATURE_MAX, refused};
-use crate::failure::{Failure, LOCAL, USAGE};
 use crate::log::Log;
-use crate::opening::{cache_directory, open, options, sources};
 use crate::origin::Origin;
 use crate::run::runtime;
 
 /// How often progress is shown on a terminal, and to anybody else.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 const SAID_EVERY: Duration = Duration::from_secs(10);
-/// Decoded blocks in memory: nobody reads them.
-const MEMORY_BYTES: usize = 1;
 /// A file takes whole pages of the disk.
 const PAGE_BYTES: u64 = 4096;
 
@@ -54,7 +47,7 @@ pub struct FetchArgs {
 }
 
 /// Fetches, and says what came of it.
-pub fn run(args: &FetchArgs) -> Result<(), Failure> {
+pub fn run(args: &FetchArgs) -> Result<(), Error> {
     let log = Arc::new(Log::new(args.origin.level()));
     let runtime = runtime()?;
     let done = runtime.block_on(async {
@@ -70,78 +63,57 @@ pub fn run(args: &FetchArgs) -> Result<(), Failure> {
     done
 }
 
-fn cannot_wait(error: std::io::Error) -> Failure {
-    Failure::new(LOCAL, format!("cannot handle signals: {error}"))
+fn cannot_wait(error: std::io::Error) -> Error {
+    Error::local(format!("cannot handle signals: {error}"))
 }
 
-fn interrupted() -> Failure {
-    Failure::new(LOCAL, "interrupted").hint("what was fetched stays; run it again to go on")
+fn interrupted() -> Error {
+    Error::local("interrupted").hint("what was fetched stays; run it again to go on")
 }
 
-async fn fetch(args: &FetchArgs, log: &Arc<Log>) -> Result<(), Failure> {
+async fn fetch(args: &FetchArgs, log: &Arc<Log>) -> Result<(), Error> {
     let origin = &args.origin;
     if origin.caches_nothing() {
-        return Err(Failure::new(USAGE, "--cache none: there is nowhere to put what is fetched"));
+        return Err(Error::usage("--cache none: there is nowhere to put what is fetched"));
     }
-    let options = options(origin)?;
-    let mut sources = sources(origin)?;
-    let opened = open(origin, &mut sources, &options, log).await?;
-    let directory = cache_directory(origin)
-        .ok_or_else(|| Failure::new(LOCAL, "no place for a cache").hint("name one with --cache"))?;
-    let cannot = |e: CacheError| refused(&directory, e);
-    let observer: Arc<dyn Observer> = Arc::clone(log) as _;
-    let disk = DiskStore::open(&directory, origin.cache_size, Arc::clone(&observer)).map_err(cannot)?;
-    let kept = Kept::new(&directory);
-    kept.keep(&opened).map_err(|e| cannot(e.into()))?;
-    let signature = kept.keep_signature(sources.stores(), &opened, &options.trust);
-    let _ = tokio::time::timeout(SIGNATURE_MAX, signature).await;
-    let blocks = blocks(args, &opened, &sources, &kept, log).await?;
-    fits(&blocks, &opened, origin)?;
-    let (started, total) = (Instant::now(), bytes_of(&blocks, &opened));
-    let reading = Reading {
-        memory_bytes: MEMORY_BYTES,
-        disk: Some(Arc::clone(&disk)),
-        parallel: true,
-        mode: origin.mode(),
-        pace: Pace::default(),
-    };
-    let readable = sources.image(&opened, reading, &observer);
-    let network = Arc::clone(&readable.network);
-    let download = Download::new(Arc::new(readable.image), disk, args.jobs as usize);
+    let cache = origin.cache_options(Need::Required);
+    let cache = cache.ok_or_else(|| Error::local("no place for a cache").hint("name one with --cache"))?;
+    let options = ClientOptions { cache: Some(cache), ..origin.client_options()? };
+    let client = client::open(options, Arc::clone(log) as _).await?;
+    let cache = client.cache.as_ref().expect("a cache that is required was opened");
+    let blocks = blocks(args, &client).await?;
+    fits(&blocks, &client.opened, origin)?;
+    let (started, total) = (Instant::now(), bytes_of(&blocks, &client.opened));
+    let download = Download::new(Arc::clone(&client.image), Arc::clone(&cache.disk), args.jobs as usize);
     let show = Show { quiet: origin.quiet, blocks: blocks.len(), bytes: total };
     tokio::select! {
-        done = download.run(&blocks) => done.map_err(failure)?,
+        done = download.run(&blocks) => done?,
         () = show.keep_showing(&download) => {}
     }
     show.end();
-    let carried: u64 = network.roster().standings().iter().map(|standing| standing.bytes).sum();
+    let opened = &client.opened;
     let object = serde_json::json!({
         "image": opened.head.image.to_string(),
         "version": opened.row.version.number(),
         "blocks": blocks.len(),
         "bytes": total,
-        "fetched_bytes": carried,
+        "fetched_bytes": client.status.fetched_bytes(),
         "seconds": started.elapsed().as_secs_f64(),
-        "cache": directory.display().to_string(),
+        "cache": cache.options.directory.display().to_string(),
     });
     report(args, log, &object)
 }
 
 /// What is to be fetched, also of a profile in the order in which it is needed.
-async fn blocks(
-    args: &FetchArgs,
-    opened: &Opened,
-    sources: &Sources,
-    kept: &Kept,
-    log: &Arc<Log>,
-) -> Result<Vec<u32>, Failure> {
-    let profile = own_profile(opened, sources.stores(), Some(kept), FILE_MAX_BYTES, log).await;
+async fn blocks(args: &FetchArgs, client: &Client) -> Result<Vec<u32>, Error> {
+    let profile = client.profile(FILE_MAX_BYTES).await;
+    let opened = &client.opened;
     match (args.profile_only, profile) {
         (false, _) => Ok((0..opened.index.blocks().len() as u32).collect()),
         (true, Some(profile)) => Ok(profile.blocks_of(&opened.index)),
         (true, None) => {
             let why = format!("{} version {} has no profile", opened.head.image, opened.row.version);
-            Err(Failure::new(LOCAL, why).hint("without --profile-only, everything is fetched"))
+            Err(Error::local(why).hint("without --profile-only, everything is fetched"))
         }
     }
 }
@@ -151,7 +123,7 @@ fn bytes_of(blocks: &[u32], opened: &Opened) -> u64 {
 }
 
 /// Refuses what the cache would throw out again.
-fn fits(blocks: &[u32], opened: &Opened, origin: &Origin) -> Result<(), Failure> {
+fn fits(blocks: &[u32], opened: &Opened, origin: &Origin) -> Result<(), Error> {
     let on_disk =
         |&block: &u32| u64::from(opened.index.blocks()[block as usize].zlib_bytes).next_multiple_of(PAGE_BYTES);
     let needed: u64 = blocks.iter().map(on_disk).sum();
@@ -159,21 +131,14 @@ fn fits(blocks: &[u32], opened: &Opened, origin: &Origin) -> Result<(), Failure>
         return Ok(());
     }
     let why = format!("{needed} bytes do not fit into a cache of {}", origin.cache_size);
-    Err(Failure::new(LOCAL, why).hint(format!("--cache-size {}M", needed.div_ceil(1 << 20))))
+    Err(Error::local(why).hint(format!("--cache-size {}M", needed.div_ceil(1 << 20))))
 }
 
-fn failure(error: DownloadError) -> Failure {
-    match error {
-        DownloadError::Read(e) => Failure::from(e),
-        e => Failure::new(LOCAL, e),
-    }
-}
-
-fn report(args: &FetchArgs, log: &Log, object: &serde_json::Value) -> Result<(), Failure> {
+fn report(args: &FetchArgs, log: &Log, object: &serde_json::Value) -> Result<(), Error> {
     if args.origin.json {
         let mut out = std::io::stdout().lock();
         let printed = writeln!(out, "{object:#}").and_then(|()| out.flush());
-        return printed.map_err(|e| Failure::new(LOCAL, format!("cannot print: {e}")));
+        return printed.map_err(|e| Error::local(format!("cannot print: {e}")));
     }
     log.say(format_args!(
         "{} version {}: {} blocks, {} bytes are in {}; {} bytes came over the network in {:.1} s",

@@ -66,21 +66,32 @@ impl Log {
     }
 }
 
-/// What a notice is about, as far as one message stands for many.
-fn topic(notice: &Notice) -> String {
-    match notice {
+/// What a notice is about, as far as one message stands for many; the others are said each time.
+fn topic(notice: &Notice) -> Option<String> {
+    Some(match notice {
         Notice::SourceFailed { source, .. } => format!("source {source}"),
         Notice::Healed { .. } => "healed".into(),
         Notice::CacheUnusable { .. } => "cache".into(),
         Notice::Waiting { .. } => "waiting".into(),
         Notice::Resumed { .. } => "resumed".into(),
         Notice::ReadFailed { .. } => "read".into(),
-    }
+        Notice::Accepted { .. }
+        | Notice::NotOpened { .. }
+        | Notice::OpenedFromCache { .. }
+        | Notice::NotCached { .. }
+        | Notice::ProfileUnusable { .. }
+        | Notice::NotRecorded { .. }
+        | Notice::RecordIncomplete { .. }
+        | Notice::Dropped { .. } => return None,
+    })
 }
 
 impl Observer for Log {
     fn notice(&self, notice: Notice) {
-        match self.turn(topic(&notice)) {
+        let Some(topic) = topic(&notice) else {
+            return if matches!(notice, Notice::Dropped { .. }) { self.say(notice) } else { self.warn(notice) };
+        };
+        match self.turn(topic) {
             None => {}
             Some(0) => self.say(notice),
             Some(more) => self.say(format_args!("{notice} (and {more} more like this)")),

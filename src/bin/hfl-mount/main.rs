@@ -1,26 +1,26 @@
 //! `hfl-mount`: mounts an image from its mirrors or fetches it ahead of time, and tells how a mount is doing.
 
 mod args;
-mod boot;
-mod cache;
+mod command;
 mod daemon;
 mod device;
-mod failure;
+mod exit;
 mod fetch;
 mod log;
 mod nbd;
 mod notify;
-mod opening;
 mod origin;
+mod profile;
 mod root;
 mod run;
+mod signals;
+mod size;
 mod status;
 
 use std::process::ExitCode;
 
-use args::Command;
+use command::Command;
 use daemon::Daemon;
-use failure::Failure;
 
 /// By which `hfl publish` knows a client, and its version, whatever machine it was built for.
 const MARK: &str = concat!("hfl-mount version mark:", env!("CARGO_PKG_VERSION"), ";");
@@ -31,11 +31,11 @@ fn main() -> ExitCode {
     let (args, place) = match Command::read() {
         Ok(Command::Mount(args)) => (*args, None),
         Ok(Command::Nbd(nbd)) => (nbd.args, Some(nbd.place)),
-        Ok(Command::Status(args)) => return told(status::run(&args), args.json),
-        Ok(Command::Device(args)) => return told(device::run(&args), false),
+        Ok(Command::Status(args)) => return exit::report(status::run(&args), args.json),
+        Ok(Command::Device(args)) => return exit::report(device::run(&args), false),
         Ok(Command::Fetch(args)) => {
             daemon::limit_heap();
-            return told(fetch::run(&args), args.origin.json);
+            return exit::report(fetch::run(&args), args.origin.json);
         }
         Err(code) => return code,
     };
@@ -57,18 +57,11 @@ fn main() -> ExitCode {
         None => run::run(&args, &mut daemon),
         Some(place) => nbd::run(&args, place, &mut daemon),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            daemon.failed(failure.code());
-            told(Err(failure), args.origin.json)
-        }
+    let failed = ended.as_ref().err().map(|error| error.kind().exit_code());
+    // What went wrong is said before the process ends that the user waits for.
+    let code = exit::report(ended, args.origin.json);
+    if let Some(failed) = failed {
+        daemon.failed(failed);
     }
-}
-
-/// Reports a failure, and gives the exit code.
-fn told(outcome: Result<(), Failure>, json: bool) -> ExitCode {
-    let Err(failure) = outcome else { return ExitCode::SUCCESS };
-    failure.report(json);
-    ExitCode::from(failure.code())
+    code
 }

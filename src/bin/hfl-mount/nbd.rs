@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Arg, ArgGroup, ArgMatches, CommandFactory as _, FromArgMatches as _, value_parser};
+use hfl::Error;
 use hfl::client::serve::nbd::listen::Listener;
 use hfl::client::serve::nbd::{Export, Hints};
 
 use crate::args::Args;
 use crate::daemon::Daemon;
-use crate::failure::{Failure, LOCAL};
-use crate::run::{Signals, announcement, ready};
+use crate::run::Ready;
+use crate::signals::Signals;
 
 const ABOUT: &str = "Exports an image over NBD, read-only, until Ctrl-C. Nobody is asked who he is.";
 const EXAMPLES: &str = "\
@@ -78,23 +79,24 @@ fn place(matches: &mut ArgMatches) -> Result<Place, clap::Error> {
 }
 
 /// Exports, and returns when a signal has come.
-pub fn run(args: &Args, place: &Place, daemon: &mut Daemon) -> Result<(), Failure> {
-    let ready = ready(args)?;
+pub fn run(args: &Args, place: &Place, daemon: &mut Daemon) -> Result<(), Error> {
+    let ready = Ready::new(args)?;
+    let client = &ready.client;
     let mut signals = ready.runtime.block_on(async { Signals::new(args.root) })?;
     let listener = ready.runtime.block_on(async { listen(place) })?;
     let mut export = Export {
-        name: ready.opened.head.image.clone(),
-        description: format!("version {} of {}", ready.opened.row.version, args.origin.sources[0]),
-        image: Arc::clone(&ready.image),
+        name: client.opened.head.image.clone(),
+        description: format!("version {} of {}", client.opened.row.version, args.origin.sources[0]),
+        image: Arc::clone(&client.image),
         prefetch: None,
-        status: Arc::clone(&ready.status),
+        status: Arc::clone(&client.status),
         observer: Arc::clone(&ready.log) as _,
         hints: Hints::default(),
     };
-    export.read_ahead(ready.readahead_bytes, ready.runtime.handle());
+    export.read_ahead(client.readahead_bytes, ready.runtime.handle());
     // For whoever starts it from a script: the one line on the standard output.
     let _ = writeln!(std::io::stdout(), "{}", listener.uri(&export));
-    ready.announce(&announcement(&export.name, &ready.opened, &args.origin), args, daemon);
+    ready.announce(&ready.announcement(&export.name, args), args, daemon);
     ready.runtime.block_on(async {
         tokio::select! {
             () = listener.serve(Arc::new(export)) => {}
@@ -106,10 +108,10 @@ pub fn run(args: &Args, place: &Place, daemon: &mut Daemon) -> Result<(), Failur
     Ok(())
 }
 
-fn listen(place: &Place) -> Result<Listener, Failure> {
+fn listen(place: &Place) -> Result<Listener, Error> {
     let (listener, name) = match place {
         Place::Socket(path) => (Listener::unix(path), path.display().to_string()),
         Place::Address(address) => (Listener::tcp(*address), address.to_string()),
     };
-    listener.map_err(|e| Failure::new(LOCAL, format!("cannot listen at {name}: {e}")))
+    listener.map_err(|e| Error::local(format!("cannot listen at {name}: {e}")))
 }

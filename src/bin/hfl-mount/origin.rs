@@ -1,14 +1,25 @@
 //! Which image is meant and how it is reached: the arguments that all commands have in common.
 
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hfl::Error;
+use hfl::client::ClientOptions;
+use hfl::client::cache::{CacheOptions, Need};
+use hfl::client::mirrors::SILENCE_MAX;
+use hfl::client::profile::ProfileOptions;
+use hfl::client::source::mirror_list;
 use hfl::client::source::network::Mode;
+use hfl::format::head::Trust;
 use hfl::format::name::Version;
-use hfl::repo::source::{Base, Source};
+use hfl::format::url::BaseUrl;
+use hfl::repo::source::{Base, Source, absolute};
+use hfl::repo::{OpenOptions, StateDirectory, given_key, user_directory};
+use hfl::store::http::HttpOptions;
 
-use crate::args::bytes;
 use crate::log::Level;
+use crate::size::bytes;
 
 /// An image, its mirrors, and its cache.
 #[derive(Debug, clap::Args)]
@@ -85,6 +96,54 @@ impl Origin {
         self.mode = ModeName::Hard;
     }
 
+    /// What is read, and how: without a cache, and nothing in advance.
+    ///
+    /// # Errors
+    /// A key or a file of mirrors that cannot be used.
+    pub fn client_options(&self) -> Result<ClientOptions, Error> {
+        Ok(ClientOptions {
+            bases: self.bases()?,
+            alone: self.only,
+            accept: self.accept()?,
+            http: HttpOptions { proxy: self.proxy.clone(), ca_file: self.ca_file.clone(), silence_max: SILENCE_MAX },
+            mode: self.mode(),
+            cache: None,
+            memory_bytes: 0,
+            readahead: false,
+            one_at_a_time: false,
+            holds_root: false,
+            profile: ProfileOptions::none(),
+        })
+    }
+
+    /// What is asked for, and what is accepted.
+    fn accept(&self) -> Result<OpenOptions, Error> {
+        let trust = match &self.key {
+            None => Trust::Anyone,
+            Some(given) => Trust::Key(given_key(given).map_err(|e| Error::usage(format!("--key: {e}")))?),
+        };
+        let options = OpenOptions::new(self.sources[0].image.clone(), trust).version(self.version);
+        let options = options.state(StateDirectory::of_user()).allow_rollback(self.allow_rollback);
+        Ok(OpenOptions { follow_mirrors: !self.only, ..options })
+    }
+
+    /// Every place that the command line names; directories as they are seen from everywhere.
+    fn bases(&self) -> Result<Vec<Base>, Error> {
+        let listed = self.mirrors.as_deref().map_or(Ok(Vec::new()), mirrors)?;
+        let named = self.sources.iter().filter(|source| !self.names_alone(source)).map(|source| match &source.base {
+            Base::Directory(path) => Base::Directory(absolute(path)),
+            Base::Url(url) => Base::Url(url.clone()),
+        });
+        Ok(named.chain(listed.into_iter().map(Base::Url)).collect())
+    }
+
+    /// Where blocks are cached; nowhere, if that is wanted or there is no such place.
+    pub fn cache_options(&self, need: Need) -> Option<CacheOptions> {
+        let directory = || user_directory("XDG_CACHE_HOME", ".cache", "/var/cache/hfl");
+        let directory = self.cache.clone().or_else(directory).filter(|_| !self.caches_nothing())?;
+        Some(CacheOptions { directory, max_bytes: self.cache_size, need })
+    }
+
     /// How much is said.
     pub fn level(&self) -> Level {
         match (self.quiet, self.verbose) {
@@ -100,7 +159,7 @@ impl Origin {
     }
 
     /// Whether a source only names the image, and the list of mirrors says where it is.
-    pub fn names_alone(&self, source: &Source) -> bool {
+    fn names_alone(&self, source: &Source) -> bool {
         self.mirrors.is_some() && matches!(&source.base, Base::Directory(path) if path.as_os_str() == ".")
     }
 
@@ -115,4 +174,12 @@ impl Origin {
             }
         }
     }
+}
+
+/// The base URLs in a file.
+fn mirrors(path: &Path) -> Result<Vec<BaseUrl>, Error> {
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
+    file.take(mirror_list::FILE_MAX_BYTES + 1).read_to_end(&mut text).map_err(|e| Error::io(path, &e))?;
+    mirror_list::parse(&text).map_err(|e| Error::usage(format!("{}: {e}", path.display())))
 }

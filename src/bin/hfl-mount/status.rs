@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
+use hfl::Error;
 use hfl::client::serve::STATUS_FILE;
 use serde_json::Value;
-
-use crate::failure::{Failure, LOCAL};
 
 /// More is no status.
 const STATUS_MAX_BYTES: u64 = 1 << 20;
@@ -32,7 +31,7 @@ pub struct StatusArgs {
 }
 
 /// Prints it, once or for ever.
-pub fn run(args: &StatusArgs) -> Result<(), Failure> {
+pub fn run(args: &StatusArgs) -> Result<(), Error> {
     loop {
         let status = read(&args.mountpoint)?;
         let text = match args.json {
@@ -45,7 +44,7 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             // Whoever read it has seen enough.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-            printed => printed.map_err(|e| Failure::new(LOCAL, format!("cannot print: {e}")))?,
+            printed => printed.map_err(|e| Error::local(format!("cannot print: {e}")))?,
         }
         if !args.watch {
             return Ok(());
@@ -54,9 +53,9 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
     }
 }
 
-fn read(point: &Path) -> Result<Value, Failure> {
+fn read(point: &Path) -> Result<Value, Error> {
     let none = |why: &dyn std::fmt::Display| {
-        let failure = Failure::new(LOCAL, format!("{}: no image is mounted here{why}", point.display()));
+        let failure = Error::local(format!("{}: no image is mounted here{why}", point.display()));
         failure.hint("name the directory that was given to hfl-mount as MOUNTPOINT")
     };
     let mut text = String::new();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use hfl::Error;
+use hfl::client::notice::{Notice, Observer};
 use hfl::repo::ReadError;
 
 /// Some mirrors were left behind.
@@ -47,6 +48,18 @@ pub fn print_json(report: &impl serde::Serialize) -> anyhow::Result<()> {
 pub fn warn(text: &str) {
     // Nothing can be done about a standard error that cannot be written to.
     let _ = writeln!(io::stderr(), "hfl: warning: {text}");
+}
+
+/// Says what the user should know of an image that is read. What happens on the way is told where it ends.
+#[derive(Debug)]
+pub struct Warnings;
+
+impl Observer for Warnings {
+    fn notice(&self, notice: Notice) {
+        if let Notice::Accepted { .. } = notice {
+            warn(&notice.to_string());
+        }
+    }
 }
 
 /// Says what failed and returns the exit code.

@@ -11,6 +11,8 @@ use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use crate::error::{Error, ErrorKind};
+
 /// A device that could not be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what} {}: {why}", which.display())]
@@ -33,6 +35,14 @@ impl DeviceError {
     /// Whether the kernel lacks what was asked for, or the machine does not let us ask.
     pub fn is_missing(&self) -> bool {
         matches!(self.why.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+    }
+}
+
+impl From<DeviceError> for Error {
+    fn from(error: DeviceError) -> Self {
+        let is_missing = error.is_missing();
+        let error = Self::caused(ErrorKind::Local, error);
+        if is_missing { error.hint("be root; modprobe loop, modprobe dm_snapshot") } else { error }
     }
 }
 

@@ -8,6 +8,7 @@ use std::{fs, io};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
+use crate::error::{Error, ErrorKind};
 use crate::system::child;
 
 /// Why nothing can be mounted on a directory.
@@ -66,6 +67,17 @@ impl PointError {
             PointError::NoHelper => "install the package fuse3, or mount as root".into(),
             PointError::Failed { .. } => return None,
         })
+    }
+}
+
+impl From<PointError> for Error {
+    fn from(error: PointError) -> Self {
+        let hint = error.hint();
+        let error = Self::caused(ErrorKind::Local, error);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 }
 

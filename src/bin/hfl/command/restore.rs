@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use hfl::client::{self, ClientOptions};
 use hfl::format::name::Version;
 use hfl::publish::{self, RestoreOptions};
-use hfl::repo;
 use hfl::repo::source::Source;
-use hfl::repo::{BlockSource, Mirror};
 
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
@@ -44,17 +43,14 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let opening = args.trust.options(&args.source.image)?.version(args.version);
-    let store = args.source.fetch()?;
     let cancel = super::cancel_on_signal()?;
     let show = Arc::new(Show::new(Verbosity::of(args.quiet || args.json, false)));
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let options = RestoreOptions { out: args.out.clone(), seeds: args.seed, force: args.force, jobs };
     let progress = show.clone();
     let report = super::runtime()?.block_on(async {
-        let opened = repo::open(std::slice::from_ref(&store), &opening).await?;
-        super::warn_of(&args.source.image, &opened.warnings);
-        let source: Arc<dyn BlockSource> = Arc::new(Mirror::only(store));
-        anyhow::Ok(publish::restore(&opened, source, options, progress, cancel).await?)
+        let client = client::open(ClientOptions::once(args.source.base, opening), Arc::new(exit::Warnings)).await?;
+        anyhow::Ok(publish::restore(&client.opened, client.source, options, progress, cancel).await?)
     });
     drop(show);
     let report = report?;

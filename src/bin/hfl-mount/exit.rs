@@ -1,0 +1,32 @@
+//! How the program ends: an error as a person or a program reads it, and the exit code.
+
+use std::process::ExitCode;
+
+use hfl::{Error, ErrorKind};
+
+/// Reports a failure, and gives the exit code.
+pub fn report(outcome: Result<(), Error>, json: bool) -> ExitCode {
+    let Err(error) = outcome.map_err(advised) else { return ExitCode::SUCCESS };
+    if json {
+        eprintln!("{}", error.to_json());
+    } else {
+        eprintln!("hfl-mount: error: {error}");
+        if let Some(hint) = error.advice() {
+            eprintln!("hint: {hint}");
+        }
+    }
+    ExitCode::from(error.kind().exit_code())
+}
+
+/// With what can be done on this command line about mirrors that cannot be reached.
+fn advised(error: Error) -> Error {
+    if error.kind() != ErrorKind::Unreachable || error.advice().is_some() {
+        return error;
+    }
+    let is_private = error.to_string().contains("invalid peer certificate: unknownissuer");
+    error.hint(if is_private {
+        "name the mirror's certificate authority with --ca-file"
+    } else {
+        "name a further mirror, or check the network"
+    })
+}

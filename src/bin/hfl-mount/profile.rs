@@ -1,0 +1,56 @@
+//! The options for profiles: what a boot reads, recorded, and fetched ahead the next time.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use hfl::Error;
+use hfl::client::profile::ProfileOptions;
+use hfl::client::source::JOBS;
+use hfl::format::profile::{FILE_MAX_BYTES, Profile};
+
+use crate::size::bytes;
+
+/// The options for profiles.
+#[derive(Debug, clap::Args)]
+pub struct ProfileArgs {
+    /// Record which blocks are read, in order and with times, to this file
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Fetch the blocks of this profile ahead, instead of those of the image's own
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// Fetch nothing ahead of a boot
+    #[arg(long, conflicts_with = "profile")]
+    no_profile: bool,
+    /// Blocks of a profile fetched at the same time, at most
+    #[arg(long, value_name = "N", default_value_t = JOBS, value_parser = clap::value_parser!(u32).range(1..=256))]
+    jobs: u32,
+    /// The most that is fetched ahead in a second: bytes, or with K, M, G
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    rate: Option<u64>,
+}
+
+impl ProfileArgs {
+    /// What is to be recorded and fetched ahead.
+    ///
+    /// # Errors
+    /// A file that is no profile.
+    pub fn options(&self) -> Result<ProfileOptions, Error> {
+        Ok(ProfileOptions {
+            record: self.record.clone(),
+            given: self.profile.as_deref().map(given_profile).transpose()?,
+            fetch: !self.no_profile,
+            jobs: self.jobs,
+            rate: self.rate,
+        })
+    }
+}
+
+/// The profile in a file of the user.
+fn given_profile(path: &Path) -> Result<Profile, Error> {
+    let failed = |e| Error::io(path, &e).about(&"--profile");
+    let mut file = Vec::new();
+    let opened = std::fs::File::open(path).map_err(failed)?;
+    opened.take(FILE_MAX_BYTES + 1).read_to_end(&mut file).map_err(failed)?;
+    Profile::parse(&file).map_err(|e| Error::usage(format!("--profile {}: {e}", path.display())))
+}

@@ -1,0 +1,126 @@
+//! The disk cache of a client: where it is, and what becomes of it where its disk is full, read-only or does not answer,
+//! which is never more than that less is cached, unless it is what the client is there for.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::notice::{Notice, Observer};
+use super::source::disk::{CacheError, DiskStore};
+use super::state::kept::Kept;
+use crate::error::{Error, ErrorKind};
+use crate::format::head::Trust;
+use crate::repo::Opened;
+use crate::store::Fetch;
+
+/// How long the disk is waited for, each time that something needs it before the image can be read.
+const DISK_MAX: Duration = Duration::from_secs(5);
+/// How long the signature of the index may take to come; the image can be read without it.
+const SIGNATURE_MAX: Duration = Duration::from_secs(5);
+
+/// Where blocks are cached on disk.
+#[derive(Debug, Clone)]
+pub struct CacheOptions {
+    /// The directory.
+    pub directory: PathBuf,
+    /// The most that it may hold, in bytes.
+    pub max_bytes: u64,
+    /// What is done where it cannot be used.
+    pub need: Need,
+}
+
+/// What is done where a cache cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The image is read without it.
+    None,
+    /// The same, but not if the directory holds other files: it was most likely not meant.
+    Meant,
+    /// Nothing is read: to fill it is what the client is there for.
+    Required,
+}
+
+/// A cache that is open.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// Its blocks.
+    pub disk: Arc<DiskStore>,
+    /// What makes it a mirror.
+    pub kept: Kept,
+    /// Its directory and limit.
+    pub options: CacheOptions,
+}
+
+impl Cache {
+    /// Opens the cache; `None` where it can be done without.
+    ///
+    /// # Errors
+    /// It cannot be used, and is [needed](CacheOptions::need).
+    pub async fn open(options: &CacheOptions, observer: &Arc<dyn Observer>) -> Result<Option<Self>, Error> {
+        let directory = &options.directory;
+        match open_store(directory, options.max_bytes, Arc::clone(observer)).await {
+            Ok(disk) => {
+                let kept = Kept::new(&std::path::absolute(directory).unwrap_or_else(|_| directory.clone()));
+                Ok(Some(Self { disk, kept, options: options.clone() }))
+            }
+            Err(error @ CacheError::NotACache(_)) if options.need != Need::None => Err(refused(directory, error)),
+            Err(error) if options.need == Need::Required => Err(refused(directory, error)),
+            Err(why) => {
+                observer.notice(Notice::NotCached { directory: directory.clone(), why: why.to_string() });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keeps head and index of an image, and the signature that `stores` have of that: what makes the cache a mirror.
+    ///
+    /// # Errors
+    /// They cannot be kept, and the cache is [required](Need::Required).
+    pub async fn keep(
+        &self,
+        opened: &Opened,
+        stores: &[Arc<dyn Fetch>],
+        trust: &Trust,
+        observer: &dyn Observer,
+    ) -> Result<(), Error> {
+        let (kept, opened_too) = (self.kept.clone(), opened.clone());
+        let keeping = tokio::task::spawn_blocking(move || kept.keep(&opened_too));
+        match tokio::time::timeout(DISK_MAX, keeping).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(e))) if self.options.need == Need::Required => {
+                return Err(refused(&self.options.directory, e.into()));
+            }
+            Ok(Ok(Err(e))) => {
+                observer.notice(Notice::CacheUnusable { why: e.to_string() });
+                return Ok(());
+            }
+            _ if self.options.need == Need::Required => return Err(refused(&self.options.directory, late().into())),
+            // A disk that does not answer.
+            _ => return Ok(()),
+        }
+        let _ = tokio::time::timeout(SIGNATURE_MAX, self.kept.keep_signature(stores, opened, trust)).await;
+        Ok(())
+    }
+}
+
+/// Why a directory is not used as a cache.
+fn refused(directory: &Path, error: CacheError) -> Error {
+    let advice = matches!(error, CacheError::NotACache(_));
+    let error = Error::caused(ErrorKind::Local, error).about(&format_args!("cache {}", directory.display()));
+    if advice { error.hint("name an empty or new directory with --cache, or empty this one") } else { error }
+}
+
+fn late() -> io::Error {
+    io::Error::other(format!("it does not answer within {} s", DISK_MAX.as_secs()))
+}
+
+async fn open_store(
+    directory: &Path,
+    max_bytes: u64,
+    observer: Arc<dyn Observer>,
+) -> Result<Arc<DiskStore>, CacheError> {
+    let place = directory.to_owned();
+    let opening = tokio::task::spawn_blocking(move || DiskStore::open(&place, max_bytes, observer));
+    tokio::time::timeout(DISK_MAX, opening).await.map_err(|_| late())?.map_err(io::Error::other)?
+}
