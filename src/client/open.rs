@@ -67,7 +67,7 @@ impl ClientOptions {
             alone: true,
             accept,
             http: HttpOptions::default(),
-            mode: Mode::Soft(Duration::ZERO),
+            mode: Mode::Once,
             cache: None,
             memory_bytes: 0,
             readahead: false,
@@ -125,11 +125,7 @@ pub struct Client {
 /// No mirror has a head that is accepted, or none the index; a cache or a record that is needed and cannot be had.
 pub async fn open(options: ClientOptions, observer: Arc<dyn Observer>) -> Result<Client, Error> {
     let mirrors = Mirrors::connect(&options.http, options.bases.iter().cloned())?.alone(options.alone);
-    let cache = match &options.cache {
-        Some(cache) => Cache::open(cache, &observer).await?,
-        None => None,
-    };
-    Opening { options, mirrors, cache, observer }.open().await
+    Opening { options, mirrors, cache: None, observer }.open().await
 }
 
 /// A client that is being opened.
@@ -142,7 +138,15 @@ struct Opening {
 
 impl Opening {
     async fn open(mut self) -> Result<Client, Error> {
+        // Who is there to fill the cache opens nothing out of it, and makes no cache for an image that is not there.
+        let fills_cache = self.options.cache.as_ref().is_some_and(|cache| cache.need == Need::Required);
+        if !fills_cache {
+            self.open_cache().await?;
+        }
         let opened = self.open_head().await?;
+        if fills_cache {
+            self.open_cache().await?;
+        }
         if self.options.holds_root {
             self.mirrors.look_up().await;
         }
@@ -159,10 +163,16 @@ impl Opening {
         Ok(Client { opened, image, source, status, mirrors, cache, readahead_bytes, recording, observer })
     }
 
-    /// A client that is there to fill its cache opens nothing out of it.
+    async fn open_cache(&mut self) -> Result<(), Error> {
+        if let Some(cache) = &self.options.cache {
+            self.cache = Cache::open(cache, &self.observer).await?;
+        }
+        Ok(())
+    }
+
     async fn open_head(&mut self) -> Result<Opened, Error> {
         let (accept, mode, observer) = (&self.options.accept, self.options.mode, &*self.observer);
-        match self.cache.as_ref().filter(|cache| cache.options.need != Need::Required) {
+        match &self.cache {
             Some(cache) => head::open_or_kept(&mut self.mirrors, accept, mode, &cache.kept, observer).await,
             None => head::open(&mut self.mirrors, accept, mode, observer).await,
         }

@@ -81,7 +81,7 @@ fn sources_that_give_nothing() {
     expect(home, &["--key", "HOME/key.pub", "--version", "7", "HOME/a/test", "HOME/point"], 1, &["no version 7"]);
     expect(home, &["--unsigned", "HOME/a/test", "HOME/b/other", "HOME/point"], 2, &["different images"]);
     expect(home, &["--unsigned", "gopher://x/test", "HOME/point"], 2, &["gopher"]);
-    expect(home, &["--json", "--key", "HOME/key.pub", &nobody, "HOME/point"], 4, &["\"code\":4"]);
+    expect(home, &["--json", "--key", "HOME/key.pub", &nobody, "HOME/point"], 4, &["\"exit\":4"]);
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub struct ReadStack {
 impl ReadStack {
     /// The sources of an image from its mirrors to its readers.
     pub fn build(mirrors: &Mirrors, opened: &Opened, reading: ReadOptions, observer: &Arc<dyn Observer>) -> Self {
-        let network = network(mirrors.stores(), &reading.pace, observer);
+        let network = network(mirrors.stores(), &reading, observer);
         let gate = Gate::new(JOBS);
         let mut source: Arc<dyn BlockSource> = Arc::new(Wanted::new(Arc::clone(&network), Arc::clone(&gate)));
         if let Some(disk) = reading.disk {
@@ -99,12 +99,16 @@ impl ReadStack {
     }
 }
 
-fn network(stores: &[Arc<dyn Fetch>], pace: &Pace, observer: &Arc<dyn Observer>) -> Arc<Network> {
+/// The mirrors behind their ranking.
+fn network(stores: &[Arc<dyn Fetch>], reading: &ReadOptions, observer: &Arc<dyn Observer>) -> Arc<Network> {
     let names: Vec<Arc<str>> = stores.iter().map(|store| store.location().into()).collect();
+    // Where there is no other mirror and no second round, what is missing is asked for again at once.
+    let is_only = reading.mode == Mode::Once && stores.len() == 1;
     let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
-        let limited = Deadline::new(Mirror::new(Arc::clone(store)), Arc::clone(name), pace.attempt_max);
+        let mirror = if is_only { Mirror::only(Arc::clone(store)) } else { Mirror::new(Arc::clone(store)) };
+        let limited = Deadline::new(mirror, Arc::clone(name), reading.pace.attempt_max);
         Watched::new(limited, name, Arc::clone(observer))
     };
     let mirrors = stores.iter().zip(&names).map(mirror).collect();
-    Arc::new(Race::new(mirrors, Roster::new(names, pace.clone())))
+    Arc::new(Race::new(mirrors, Roster::new(names, reading.pace.clone())))
 }

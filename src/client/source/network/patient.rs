@@ -25,6 +25,8 @@ pub enum Mode {
     Hard,
     /// It fails after this time.
     Soft(Duration),
+    /// It fails at once.
+    Once,
 }
 
 /// A source that is asked again.
@@ -78,8 +80,10 @@ fn jittered(pause: Duration) -> Duration {
 impl<S: BlockSource> BlockSource for Patient<S> {
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let mut failed = None;
-        let Mode::Soft(limit) = self.mode else {
-            return Ok(self.rounds(row, &mut failed).await);
+        let limit = match self.mode {
+            Mode::Soft(limit) => limit,
+            Mode::Hard => return Ok(self.rounds(row, &mut failed).await),
+            Mode::Once => return self.inner.fetch(row).await,
         };
         let in_time = tokio::time::timeout(limit, self.rounds(row, &mut failed)).await;
         in_time.map_err(|_| {
