@@ -161,6 +161,28 @@ fn what_a_version_in_its_grace_period_shares_stays() {
     }
 }
 
+/// Which blocks a retired version has nobody can tell without its index: until its grace period is over, no block goes.
+#[test]
+fn what_a_version_in_its_grace_period_had_stays_though_its_index_is_lost() {
+    let lab = versions(&["a", "b"], 2);
+    lab.write("os.img", Random(50).bytes(1 << 20));
+    lab.publish(&["os.img", "--split", "fixed:65536"]);
+    let old = head(&lab, "a").versions[2].clone();
+    gc(&lab, &["--keep", "1"]);
+    for mirror in ["a", "b"] {
+        put_record(&lab, mirror, &old, Timestamp::from_unix(1_000_000_000));
+        let index = lab.files(mirror).into_iter().find(|f| f.starts_with("index/os/2-") && f.ends_with(".idx")).unwrap();
+        lab.write(&format!("{mirror}/{index}"), "rotten");
+    }
+    let blocks = |mirror| contents(&lab, mirror).into_keys().filter(|f| f.starts_with("blocks/")).count();
+    let before = blocks("a");
+    let (code, said) = gc(&lab, &["--keep", "1"]);
+    assert!(code == 3 && said.contains("os version 2: no mirror has a good index of it") && said.contains("or wait"), "{code}: {said}");
+    assert_eq!((blocks("a"), blocks("b")), (before, before));
+    let (code, said) = gc(&lab, &["--keep", "1", "--grace-days", "0"]);
+    assert!(code == 0 && said.contains("removed 8 blocks"), "{code}: {said}");
+}
+
 /// A mirror that was away gets the head that retires a version days later: its clients saw that version until then.
 #[test]
 fn the_grace_period_begins_when_the_last_mirror_retires_a_version() {

@@ -263,8 +263,7 @@ impl Facts {
                     let living = index.blocks().iter().map(|row| row.id).filter(|id| self.blocks.contains_key(id));
                     self.living_blocks.extend(living);
                 }
-                // A retired version that nobody can open any more is not waited for.
-                Found::Gone if !self.living_versions.contains(&row.index_sha256) => {}
+                // Also of a retired version: who has it open reads its blocks, and which those are nobody can tell.
                 Found::Gone => self.doubt_all(&mirrors, &image, &row, "no mirror has a good index of it"),
                 Found::Unreadable(why) => self.doubt_all(&mirrors, &image, &row, &why),
             }
@@ -279,9 +278,11 @@ impl Facts {
     }
 
     fn doubt_all(&mut self, mirrors: &[usize], image: &Name, row: &VersionRow, why: &str) {
+        let is_retired = !self.living_versions.contains(&row.index_sha256);
+        let or_wait = if is_retired { ", or wait until its grace period is over" } else { "" };
         for &mirror in mirrors {
             let why = format!("{image} version {}: {why}", row.version);
-            let advice = format!("restore {} from a copy of the repository", row.index_path(image));
+            let advice = format!("restore {} from a copy of the repository{or_wait}", row.index_path(image));
             self.mirrors[mirror].doubt.get_or_insert_with(|| uncertain(why, advice));
         }
     }
