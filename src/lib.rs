@@ -26,6 +26,8 @@ pub mod weaken;
 pub mod format;
 
 mod error;
+#[cfg(feature = "publish")]
+pub mod progress;
 
 #[cfg(feature = "publish")]
 pub mod config;

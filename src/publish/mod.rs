@@ -1,7 +1,7 @@
 //! Operations on whole repositories: publishing and restoring images.
 //!
 //! CPU work runs on rayon's threads, I/O on tokio's; blocks cross from the one to the other only through the spool.
-//! Nothing here prints: progress goes to a [`Progress`], results come back as numbers.
+//! Nothing here prints: progress goes to a [`Watch`](crate::progress::Watch), results come back as numbers.
 
 mod artifact;
 mod base;
@@ -9,7 +9,6 @@ mod gc;
 mod object;
 mod pipeline;
 mod probe;
-mod progress;
 mod repository;
 mod restore;
 mod rollback;
@@ -21,12 +20,13 @@ mod version;
 pub use artifact::client::MARK as CLIENT_MARK;
 pub use gc::{GcOptions, GcReport, MirrorPlan, Pending, Plan as GcPlan, Retired, gc};
 pub use probe::{Capabilities, ImageState, MirrorState, ProbeOptions, Verdict, probe, try_store};
-pub use progress::{Event, Fate, Progress, Silent};
-pub use repository::{BootOptions, Check, Connect, Drivers, Keyring, Memory, Options, Reader, Watch, Work, readers};
+pub use repository::{
+    BootOptions, Check, Connect, Drivers, Keyring, Memory, PublishOptions, Reader, Repository, readers,
+};
 pub use restore::{RestoreOptions, RestoreReport, restore};
-pub use rollback::rollback;
+pub use rollback::{RollbackOptions, rollback};
 pub use run::publish;
-pub use sync::{SyncReport, sync};
+pub use sync::{SyncOptions, SyncReport, sync};
 pub use verify::{Checked, Place, Problem, VerifyOptions, VerifyReport, verify};
 pub use version::plan::Outcome;
 pub use version::report::{BootReport, Count, MirrorReport, Report};

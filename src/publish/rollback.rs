@@ -1,42 +1,44 @@
 //! `rollback`: a new version that is an old one again. Nothing is uploaded but an index and a head.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use super::base;
 use super::pipeline::cut::CutImage;
-use super::progress::Progress;
-use super::repository::options::Work;
-use super::repository::{Look, Repository, Watch};
+use super::repository::options::Repository;
+use super::repository::{Look, OpenRepository};
 use super::version::report::Report;
 use super::version::session::{Planned, Session, Signer};
 use crate::error::{Error, ErrorKind};
 use crate::format::name::{Label, Name, Version};
+use crate::progress::Watch;
 use crate::repo::ReadError;
 
-/// Publishes the contents of `version` of image `name` again, as the newest version.
+/// What is published again.
+#[derive(Debug, Clone)]
+pub struct RollbackOptions {
+    /// The image.
+    pub name: Name,
+    /// Its version.
+    pub version: Version,
+    /// What is said of the new version; without, which one it is again.
+    pub label: Option<Label>,
+}
+
+/// Publishes the contents of an old version again, as the newest version.
 ///
 /// # Errors
 /// No such image or version; otherwise those of [`publish`](super::publish()).
-pub async fn rollback(
-    work: Work,
-    name: Name,
-    version: Version,
-    label: Option<Label>,
-    progress: Arc<dyn Progress>,
-    cancel: Arc<AtomicBool>,
-) -> Result<Report, Error> {
-    let keyring = work.keyring.as_ref();
-    let signer = Signer::for_change(keyring, &name)?;
-    let (policy, watch) = (signer.policy(keyring, &name), Watch { progress, cancel });
-    let mut repository = Repository::open(work, policy, Look::at(&name), watch).await?;
+pub async fn rollback(repository: &Repository, options: &RollbackOptions, watch: &Watch) -> Result<Report, Error> {
+    let RollbackOptions { name, version, label } = options;
+    let keyring = repository.keyring.as_ref();
+    let signer = Signer::for_change(keyring, name)?;
+    let (policy, look) = (signer.policy(keyring, name), Look::at(name));
+    let mut open = OpenRepository::open(repository.clone(), policy, look, watch.clone()).await?;
     let report = async {
-        let mut session = Session::begin(&mut repository, name, signer).await?;
-        session.choose_profile(None, &[version]).await;
-        steps(&mut session, version, label).await
+        let mut session = Session::begin(&mut open, name.clone(), signer).await?;
+        session.choose_profile(None, &[*version]).await;
+        steps(&mut session, *version, label.clone()).await
     };
     let report = report.await;
-    repository.close().await;
+    open.close().await;
     report
 }
 
@@ -53,7 +55,7 @@ async fn steps(session: &mut Session<'_>, version: Version, label: Option<Label>
     session.boot_again(version).await?;
     let label = label.or_else(|| format!("version {version} again").parse().ok());
     let plan = session.planner(label.as_ref(), false).plan(cut, rule)?;
-    if session.repository.work.dry_run {
+    if session.repository.config.dry_run {
         return session.preview(&plan, &mut Planned::new()).await;
     }
     let uploads = session.start_uploads();

@@ -1,7 +1,6 @@
 //! `publish`: the steps, in the order that keeps every mirror usable at every instant.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::artifact::boot_files::BootFiles;
 use super::artifact::profile::Given;
@@ -13,13 +12,14 @@ use super::pipeline::remake::Remake;
 use super::pipeline::spool::{Spool, Spooled};
 use super::pipeline::upload::{Job, Uploader};
 use super::pipeline::{deliver, input_check};
-use super::progress::{Event, Progress};
-use super::repository::options::Options;
-use super::repository::{Look, Repository, Watch};
+use super::repository::options::{PublishOptions, Repository};
+use super::repository::{Look, OpenRepository};
 use super::version::report::Report;
 use super::version::session::{Planned, Session, Signer, Uploads};
 use crate::error::Error;
 use crate::format::block::LEVEL_DEFAULT;
+use crate::progress::Event;
+use crate::progress::Watch;
 use crate::split::{Choice, Rule};
 use crate::system::bridge;
 
@@ -28,35 +28,35 @@ use crate::system::bridge;
 /// # Errors
 /// See [`ErrorKind`](super::ErrorKind); a mirror that fails is not an error but a line of the report, as long as one is
 /// left.
-pub async fn publish(options: Options, progress: Arc<dyn Progress>, cancel: Arc<AtomicBool>) -> Result<Report, Error> {
+pub async fn publish(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Report, Error> {
     let image = Image::open(&options.image)?;
     let image = if options.as_it_is { image } else { image.complete()? };
     let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
-    let boot = gather(&options).await?;
-    let keyring = options.work.keyring.as_ref();
+    let boot = gather(repository, options).await?;
+    let keyring = repository.keyring.as_ref();
     let signer = Signer::for_version(keyring, &options.name)?;
-    let (policy, watch) = (signer.policy(keyring, &options.name), Watch { progress, cancel });
-    let mut repository = Repository::open(options.work.clone(), policy, Look::at(&options.name), watch).await?;
+    let (policy, look) = (signer.policy(keyring, &options.name), Look::at(&options.name));
+    let mut open = OpenRepository::open(repository.clone(), policy, look, watch.clone()).await?;
     let report = async {
-        let mut session = Session::begin(&mut repository, options.name.clone(), signer).await?;
+        let mut session = Session::begin(&mut open, options.name.clone(), signer).await?;
         session.choose_profile(profile, &[]).await;
-        steps(&mut session, &options, image, boot).await
+        steps(&mut session, options, image, boot).await
     };
     let report = report.await;
-    repository.close().await;
+    open.close().await;
     report
 }
 
 /// What the image is to be booted with, before anything is locked or sent.
-async fn gather(options: &Options) -> Result<Option<BootFiles>, Error> {
+async fn gather(repository: &Repository, options: &PublishOptions) -> Result<Option<BootFiles>, Error> {
     let Some(boot) = options.boot.clone() else { return Ok(None) };
-    let (image, clients, templates) = (options.image.clone(), options.work.clients(), options.work.templates());
+    let (image, clients, templates) = (options.image.clone(), repository.clients(), repository.templates());
     bridge::blocking(move || BootFiles::gather(&boot, &image, clients, templates)).await.map(Some)
 }
 
 async fn steps(
     session: &mut Session<'_>,
-    options: &Options,
+    options: &PublishOptions,
     image: Image,
     boot: Option<BootFiles>,
 ) -> Result<Report, Error> {
@@ -70,7 +70,7 @@ async fn steps(
     };
     let (cut, uploads) = pass(session, options, image, rule).await?;
     let plan = session.planner(options.label.as_ref(), options.force || boot_changed).plan(cut, rule.into())?;
-    if options.work.dry_run {
+    if session.repository.config.dry_run {
         return session.preview(&plan, &mut Planned::new()).await;
     }
     session.carry_out(&plan, uploads).await
@@ -79,18 +79,19 @@ async fn steps(
 /// The one pass over the image; new blocks are on their way to the mirrors while it goes on.
 async fn pass(
     session: &mut Session<'_>,
-    options: &Options,
+    options: &PublishOptions,
     image: Image,
     rule: Rule,
 ) -> Result<(CutImage, Uploads), Error> {
     let watch = session.repository.watch.clone();
     watch.progress.event(Event::Step("reading the image"));
     watch.progress.event(Event::Start { image_bytes: image.size() });
-    let uploads = Arc::new(if options.work.dry_run { Vec::new() } else { session.start_uploads() });
+    let uploads = Arc::new(if session.repository.config.dry_run { Vec::new() } else { session.start_uploads() });
     let known = Arc::new(std::mem::take(&mut session.base.known));
     let spool = Spool::new(options.spool_directory.clone(), options.spool_max_bytes);
     let loads = uploads.iter().flatten().map(Uploader::load).collect();
-    let congestion = Congestion::new(loads, options.work.min_mirrors, options.work.patience);
+    let config = &session.repository.config;
+    let congestion = Congestion::new(loads, config.min_mirrors, config.patience);
     let name = image.name().to_owned();
     let (level, jobs) = (options.level.unwrap_or(LEVEL_DEFAULT), options.jobs);
     if image.size().is_some() {

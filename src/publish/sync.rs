@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::progress::Event;
-use super::repository::options::Work;
-use super::repository::{Look, Repository, Watch};
+use super::repository::options::Repository;
+use super::repository::{Look, OpenRepository};
 use super::version::report::Report;
 use super::version::session::{Planned, Session, Signer};
 use crate::error::{Error, ErrorKind};
 use crate::format::head::Trust;
 use crate::format::name::Name;
+use crate::progress::Event;
+use crate::progress::Watch;
 use crate::repo::survey::{HeadState, Listing, TrustPolicy};
 
 /// What a sync did.
@@ -22,21 +23,29 @@ pub struct SyncReport {
     pub skipped: BTreeMap<String, String>,
 }
 
-/// Brings images to every mirror that lacks some of them: those that are named, else all of which some mirror has a head
-/// that `policy` accepts. Where the secret key is at hand the head names mirrors that are new in mirrors.toml; else clients
-/// learn of them with the next version.
+/// What is brought to every mirror.
+#[derive(Debug, Clone)]
+pub struct SyncOptions {
+    /// The images; none means all of which some mirror has a head that is accepted.
+    pub images: Vec<Name>,
+    /// Whose signatures are accepted.
+    pub policy: TrustPolicy,
+}
+
+/// Brings images to every mirror that lacks some of them. Where the secret key is at hand the head names mirrors that are new
+/// in mirrors.toml; else clients learn of them with the next version.
 ///
 /// # Errors
 /// Those of [`publish`](super::publish()); no image, or none that is accepted.
-pub async fn sync(work: Work, images: Vec<Name>, policy: TrustPolicy, watch: Watch) -> Result<SyncReport, Error> {
-    let look = Look::at_all(images.iter().cloned(), Listing::Nothing);
-    let mut repository = Repository::open(work, policy, look, watch).await?;
-    let report = all(&mut repository, images).await;
-    repository.close().await;
+pub async fn sync(repository: &Repository, options: &SyncOptions, watch: &Watch) -> Result<SyncReport, Error> {
+    let look = Look::at_all(options.images.iter().cloned(), Listing::Nothing);
+    let mut open = OpenRepository::open(repository.clone(), options.policy.clone(), look, watch.clone()).await?;
+    let report = all(&mut open, options.images.clone()).await;
+    open.close().await;
     report
 }
 
-async fn all(repository: &mut Repository, images: Vec<Name>) -> Result<SyncReport, Error> {
+async fn all(repository: &mut OpenRepository, images: Vec<Name>) -> Result<SyncReport, Error> {
     let mut report = SyncReport::default();
     let verified = repository.verified_images();
     for name in &images {
@@ -76,7 +85,7 @@ async fn all(repository: &mut Repository, images: Vec<Name>) -> Result<SyncRepor
 }
 
 /// Why there is nothing to bring anywhere.
-fn nothing(repository: &Repository) -> Error {
+fn nothing(repository: &OpenRepository) -> Error {
     match repository.views.iter().flat_map(|view| &view.list.names).next() {
         None => Error::local("there is no image on these mirrors").hint("hfl publish puts one there"),
         Some(name) => lost(name),
@@ -91,7 +100,7 @@ fn lost(name: &Name) -> Error {
 }
 
 /// The images of which there are heads, and none that is accepted; why not.
-fn skipped(repository: &Repository) -> BTreeMap<String, String> {
+fn skipped(repository: &OpenRepository) -> BTreeMap<String, String> {
     let mut skipped = BTreeMap::new();
     let verified = repository.verified_images();
     let shown = repository.views.iter().flat_map(|view| &view.heads).filter(|(name, _)| !verified.contains(*name));
@@ -107,7 +116,7 @@ fn skipped(repository: &Repository) -> BTreeMap<String, String> {
 }
 
 /// Why this image cannot be brought anywhere.
-fn refused(repository: &Repository, name: &Name) -> Error {
+fn refused(repository: &OpenRepository, name: &Name) -> Error {
     let is_own = repository.policy.of(name).own;
     match skipped(repository).remove(name.as_str()) {
         None if repository.views.iter().any(|view| view.list.names.contains(name)) => lost(name),
@@ -120,11 +129,11 @@ fn refused(repository: &Repository, name: &Name) -> Error {
     }
 }
 
-async fn one(repository: &mut Repository, name: Name, planned: &mut Planned) -> Result<Report, Error> {
+async fn one(repository: &mut OpenRepository, name: Name, planned: &mut Planned) -> Result<Report, Error> {
     repository.forgive();
     let newest = repository.newest_head(&name).cloned();
     let trust = newest.as_ref().and_then(|head| head.key.clone()).map_or(Trust::Anyone, Trust::Key);
-    let signer = Signer::for_copies(repository.work.keyring.as_ref(), &name, trust);
+    let signer = Signer::for_copies(repository.config.keyring.as_ref(), &name, trust);
     if let Some(newest) = &newest {
         repository.accept(&name, newest, signer.key.is_some()).await?;
     }
@@ -135,7 +144,7 @@ async fn one(repository: &mut Repository, name: Name, planned: &mut Planned) -> 
         Some(_) if session.can_sign() => session.planner(None, true).plan_again()?,
         Some(conflict) => return Err(unsettled(conflict)),
     };
-    if session.repository.work.dry_run {
+    if session.repository.config.dry_run {
         return session.preview(&plan, planned).await;
     }
     let uploads = session.start_uploads();

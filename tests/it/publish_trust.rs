@@ -13,7 +13,8 @@ use hfl::format::name::Version;
 use hfl::format::retirement::Retirement;
 use hfl::format::sign::SecretKey;
 use hfl::format::time::Timestamp;
-use hfl::publish::{GcOptions, Keyring, Silent, Work};
+use hfl::progress::Watch;
+use hfl::publish::{GcOptions, Keyring, Repository};
 use hfl::system::host::{Host, ThisHost};
 
 use crate::lab::{Lab, Random, check_mirror, code, stderr};
@@ -171,13 +172,17 @@ fn what_a_version_in_its_grace_period_had_stays_though_its_index_is_lost() {
     gc(&lab, &["--keep", "1"]);
     for mirror in ["a", "b"] {
         put_record(&lab, mirror, &old, Timestamp::from_unix(1_000_000_000));
-        let index = lab.files(mirror).into_iter().find(|f| f.starts_with("index/os/2-") && f.ends_with(".idx")).unwrap();
+        let index =
+            lab.files(mirror).into_iter().find(|f| f.starts_with("index/os/2-") && f.ends_with(".idx")).unwrap();
         lab.write(&format!("{mirror}/{index}"), "rotten");
     }
     let blocks = |mirror| contents(&lab, mirror).into_keys().filter(|f| f.starts_with("blocks/")).count();
     let before = blocks("a");
     let (code, said) = gc(&lab, &["--keep", "1"]);
-    assert!(code == 3 && said.contains("os version 2: no mirror has a good index of it") && said.contains("or wait"), "{code}: {said}");
+    assert!(
+        code == 3 && said.contains("os version 2: no mirror has a good index of it") && said.contains("or wait"),
+        "{code}: {said}"
+    );
     assert_eq!((blocks("a"), blocks("b")), (before, before));
     let (code, said) = gc(&lab, &["--keep", "1", "--grace-days", "0"]);
     assert!(code == 0 && said.contains("removed 16 blocks"), "{code}: {said}");
@@ -405,12 +410,12 @@ fn a_clock_that_is_behind_does_not_shorten_the_grace_period() {
     let lab = versions(&["a"], 2);
     let mirrors = Mirrors::parse(&fs::read_to_string(lab.path("mirrors.toml")).unwrap()).unwrap();
     let keyring = Keyring { directory: Some(lab.path("home/.config/hfl/keys")), ..Keyring::default() };
-    let mut work = Work::new(mirrors, lab.path("."), Some(keyring));
-    work.host = Arc::new(Behind);
+    let mut repository = Repository::new(mirrors, lab.path("."), Some(keyring));
+    repository.host = Arc::new(Behind);
     let (images, retire) = (Vec::new(), Vec::new());
-    let options = GcOptions { work, images, keep: 1, keep_days: 0, retire, grace_days: 7, more_than_half: true };
+    let options = GcOptions { images, keep: 1, keep_days: 0, retire, grace_days: 7, more_than_half: true };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let report = runtime.block_on(hfl::publish::gc(options, Arc::new(Silent), Arc::default())).unwrap();
+    let report = runtime.block_on(hfl::publish::gc(&repository, &options, &Watch::silent())).unwrap();
     assert_eq!(report.marked[0].retired, [1]);
     let before = contents(&lab, "a");
     let (code, said) = gc(&lab, &["--keep", "1"]);

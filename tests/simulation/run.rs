@@ -14,7 +14,10 @@ use hfl::format::head::Trust;
 use hfl::format::layout::{Kind, RepoPath};
 use hfl::format::name::{Name, Version};
 use hfl::format::sign::SecretKey;
-use hfl::publish::{self, GcOptions, Keyring, Memory, Options, Report, Silent, VerifyOptions, Watch, Work};
+use hfl::progress::Watch;
+use hfl::publish::{
+    self, GcOptions, Keyring, Memory, PublishOptions, Report, Repository, RollbackOptions, SyncOptions, VerifyOptions,
+};
 use hfl::repo::survey::TrustPolicy;
 use hfl::split::Choice;
 use hfl::system::host::Host;
@@ -198,31 +201,30 @@ impl Simulation {
         machine.process.fetch_add(1, Relaxed);
     }
 
-    fn work(&self, machine: &Arc<Machine>) -> Work {
+    fn repository(&self, machine: &Arc<Machine>) -> Repository {
         let home = self.homes[machine.number].path();
         let keyring = Keyring { text: Some(KEY.0.clone()), ..Keyring::default() };
         let listed = self.world.mirrors.iter().filter(|m| !m.is_hostile || !self.hostile_is_out.load(Relaxed));
         let toml = listed.map(|m| format!("[[mirror]]\nname = \"m{0}\"\nwrite = \"./m{0}\"\n", m.place));
         let mirrors = Mirrors::parse(&toml.collect::<String>()).expect("mirrors");
-        let mut work = Work::new(mirrors, home.to_owned(), Some(keyring));
-        work.memory = if machine.has_state { Memory::below(Some(home)) } else { Memory::default() };
-        work.patience = Duration::from_secs(600);
-        work.host = Arc::clone(machine) as Arc<dyn Host>;
-        work.connect = Arc::new(Network(Arc::clone(machine)));
-        work
+        let mut repository = Repository::new(mirrors, home.to_owned(), Some(keyring));
+        repository.memory = if machine.has_state { Memory::below(Some(home)) } else { Memory::default() };
+        repository.patience = Duration::from_secs(600);
+        repository.host = Arc::clone(machine) as Arc<dyn Host>;
+        repository.connect = Arc::new(Network(Arc::clone(machine)));
+        repository
     }
 
     fn watch(&self) -> Watch {
-        Watch { progress: Arc::new(Silent), cancel: Arc::new(AtomicBool::new(false)) }
+        Watch::silent()
     }
 
     /// Publishes contents number `contents` of an image.
     async fn publish(&self, machine: &Arc<Machine>, image: &Name, contents: u64, first: bool) -> Result<String, Error> {
-        let mut work = self.work(machine);
-        work.first = first;
+        let mut repository = self.repository(machine);
+        repository.first = first;
         let path = self.image(machine, image, contents);
-        let options = Options {
-            work,
+        let options = PublishOptions {
             image: path,
             name: image.clone(),
             profile: None,
@@ -236,26 +238,25 @@ impl Simulation {
             spool_directory: self.homes[machine.number].path().to_owned(),
             spool_max_bytes: 1 << 20,
         };
-        let Watch { progress, cancel } = self.watch();
-        let report = publish::publish(options, progress, cancel).await?;
+        let report = publish::publish(&repository, &options, &self.watch()).await?;
         Ok(summary(&report))
     }
 
     async fn sync(&self, machine: &Arc<Machine>) -> Result<String, Error> {
-        let work = self.work(machine);
-        let policy = self.policy(&work);
-        let report = publish::sync(work, Vec::new(), policy, self.watch()).await?;
+        let repository = self.repository(machine);
+        let policy = self.policy(&repository);
+        let report = publish::sync(&repository, &SyncOptions { images: Vec::new(), policy }, &self.watch()).await?;
         Ok(format!("{:?}, skipped {:?}", report.images.iter().map(summary).collect::<Vec<_>>(), report.skipped))
     }
 
-    fn policy(&self, work: &Work) -> TrustPolicy {
-        TrustPolicy::Known(work.keyring.as_ref().map(Keyring::known_keys).unwrap_or_default())
+    fn policy(&self, repository: &Repository) -> TrustPolicy {
+        TrustPolicy::Known(repository.keyring.as_ref().map(Keyring::known_keys).unwrap_or_default())
     }
 
     async fn rollback(&self, machine: &Arc<Machine>, image: &Name) -> Result<String, Error> {
         let version = Version::new(1 + self.world.chance.below(4)).expect("a version");
-        let Watch { progress, cancel } = self.watch();
-        let report = publish::rollback(self.work(machine), image.clone(), version, None, progress, cancel).await?;
+        let options = RollbackOptions { name: image.clone(), version, label: None };
+        let report = publish::rollback(&self.repository(machine), &options, &self.watch()).await?;
         Ok(format!("{image} {}", report.version))
     }
 
@@ -264,27 +265,17 @@ impl Simulation {
         let grace_days = if chance.once_in(4) { 0 } else { 7 };
         let keep = if retire.is_empty() { 1 + chance.below(2) as usize } else { usize::MAX };
         *machine.grace_days.lock().unwrap() = Some(grace_days);
-        let options = GcOptions {
-            work: self.work(machine),
-            images,
-            keep,
-            keep_days: 0,
-            retire,
-            grace_days,
-            more_than_half: true,
-        };
-        let Watch { progress, cancel } = self.watch();
-        let report = publish::gc(options, progress, cancel).await?;
+        let options = GcOptions { images, keep, keep_days: 0, retire, grace_days, more_than_half: true };
+        let report = publish::gc(&self.repository(machine), &options, &self.watch()).await?;
         let retired: Vec<String> =
             report.marked.iter().map(|r| format!("{} {:?} {:?}", r.image, r.retired, r.skipped)).collect();
         Ok(format!("retired {retired:?}, removed {:?}, {} blocks", report.swept.versions, report.swept.blocks))
     }
 
     async fn verify(&self, machine: &Arc<Machine>, seeds: Option<Vec<PathBuf>>) -> Result<String, Error> {
-        let work = self.work(machine);
-        let policy = self.policy(&work);
+        let repository = self.repository(machine);
+        let policy = self.policy(&repository);
         let options = VerifyOptions {
-            work,
             only: Vec::new(),
             images: Vec::new(),
             policy,
@@ -293,8 +284,7 @@ impl Simulation {
             repair: true,
             seeds: seeds.unwrap_or_default(),
         };
-        let Watch { progress, cancel } = self.watch();
-        let report = publish::verify(options, progress, cancel).await?;
+        let report = publish::verify(&repository, &options, &self.watch()).await?;
         let left: Vec<String> =
             report.remaining().map(|p| format!("{} {:?} {}: {}", p.mirror, p.kind, p.path, p.what)).collect();
         Ok(format!("{} problems, left {left:?}", report.problems.len()))

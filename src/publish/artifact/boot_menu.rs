@@ -7,8 +7,8 @@ use crate::boot::{self, CMDLINE_MAX_BYTES, Entry, Menu};
 use crate::error::Error;
 use crate::format::head::{FileRow, Head, VersionRow};
 use crate::format::layout::BootFile;
+use crate::progress::{Event, Progress};
 use crate::publish::object::Object;
-use crate::publish::progress::{Event, Progress};
 use crate::publish::repository::mirror::{self, OpenMirror};
 
 /// The versions that can be chosen: the newest, and the one before.

@@ -14,9 +14,9 @@ use crate::format::index::Index;
 use crate::format::name::{Name, Version};
 use crate::format::profile::{FILE_MAX_BYTES, Profile};
 use crate::format::sign::SecretKey;
+use crate::progress::{Event, Progress};
 use crate::publish::base::Base;
 use crate::publish::object::Object;
-use crate::publish::progress::{Event, Progress};
 use crate::publish::repository::mirror::{self, OpenMirror};
 
 /// A profile that the user wants to be shipped, and where he has it.

@@ -16,10 +16,10 @@ impl Session<'_> {
     /// Leaves out a directory in which nothing is any more, though this machine published there: its disk is probably not
     /// mounted, and what would be written would lie below the place where it is mounted.
     pub fn leave_unmounted(&mut self, remembered: &Remembered) {
-        if self.repository.work.first || remembered.published.is_none() {
+        if self.repository.config.first || remembered.published.is_none() {
             return;
         }
-        let relative_to = self.repository.work.relative_to.clone();
+        let relative_to = self.repository.config.relative_to.clone();
         for (mirror, view) in self.repository.mirrors.iter_mut().zip(&self.repository.views) {
             let is_empty = mirror.is_up() && mirror.head.is_none() && view.is_empty();
             if is_empty && mirror.store.is_local() && remembered.places.contains(&mirror.place(&relative_to)) {
@@ -36,7 +36,7 @@ impl Session<'_> {
 
     /// Whether one of the mirrors had what is remembered.
     pub fn is_here(&self, remembered: &Remembered) -> bool {
-        let relative_to = &self.repository.work.relative_to;
+        let relative_to = &self.repository.config.relative_to;
         self.repository.mirrors.iter().any(|m| remembered.places.contains(&m.place(relative_to)))
     }
 

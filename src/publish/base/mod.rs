@@ -16,14 +16,14 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::progress::{Event, Progress};
-use super::repository::Repository;
+use super::repository::OpenRepository;
 use super::repository::mirror::{self, OpenMirror};
 use crate::error::{Error, ErrorKind};
 use crate::format::digest::Sha256;
 use crate::format::head::{Head, VersionRow};
 use crate::format::index::Index;
 use crate::format::name::{Name, Version};
+use crate::progress::{Event, Progress};
 use crate::repo::{self, ReadError};
 use crate::store::StoreErrorKind;
 use known::{Known, MirrorSet};
@@ -96,7 +96,7 @@ pub struct Vouched {
 ///
 /// # Errors
 /// A SHA-1 collision.
-pub async fn find(repository: &Repository, image: &Name, reuse: Reuse) -> Result<Base, Error> {
+pub async fn find(repository: &OpenRepository, image: &Name, reuse: Reuse) -> Result<Base, Error> {
     let (mirrors, progress) = (&repository.mirrors, &*repository.watch.progress);
     let own: Vec<(usize, &Head)> =
         mirrors.iter().enumerate().filter_map(|(i, m)| Some((i, &m.head.as_ref()?.head))).collect();
@@ -159,7 +159,7 @@ fn vouched(image: &Name, row: &VersionRow, vouching: &[(usize, &Head)]) -> Vouch
 }
 
 /// The newest versions of all other images, as each mirror's own heads have them.
-fn others(repository: &Repository, image: &Name) -> Vec<Vouched> {
+fn others(repository: &OpenRepository, image: &Name) -> Vec<Vouched> {
     let mut heads: BTreeMap<&Name, Vec<(usize, &Head)>> = BTreeMap::new();
     let up = |i: usize| repository.mirrors[i].is_up();
     for (i, name, head) in repository.verified_heads().filter(|(i, name, _)| up(*i) && *name != image) {

@@ -34,7 +34,7 @@ impl Session<'_> {
         if self.is_signed() || is_here {
             self.base.highest = self.base.highest.max(remembered.highest());
         }
-        if self.base.head.is_none() && !self.repository.work.first {
+        if self.base.head.is_none() && !self.repository.config.first {
             self.refuse_beginning(remembered, is_here, &witnesses)?;
         }
         let proven = witnesses.iter().flatten().map(|(version, _)| *version).max();
@@ -103,7 +103,7 @@ impl Session<'_> {
         let is_newer = |(version, digest): &Witness| {
             *version > newest.version || (*version == newest.version && *digest != newest.index_sha256)
         };
-        let (name, can_sign, relative_to) = (&self.name, self.can_sign(), &self.repository.work.relative_to);
+        let (name, can_sign, relative_to) = (&self.name, self.can_sign(), &self.repository.config.relative_to);
         for (mirror, witness) in self.repository.mirrors.iter_mut().zip(witnesses) {
             if !mirror.is_up() || mirror.head.is_some() {
                 continue;

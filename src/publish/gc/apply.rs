@@ -9,15 +9,16 @@ use super::plan::{MirrorPlan, Plan};
 use crate::error::{Error, ErrorKind};
 use crate::format::head::HEAD_MAX_BYTES;
 use crate::format::layout::RepoPath;
+use crate::progress::Watch;
+use crate::publish::repository::OpenRepository;
 use crate::publish::repository::mirror::OpenMirror;
-use crate::publish::repository::{Repository, Watch};
 use crate::repo::survey::MirrorView;
 
 /// Removes what the plan names; notes what became of each mirror.
 ///
 /// # Errors
 /// The user stopped it.
-pub(super) async fn apply(plan: &mut Plan, repository: &Repository) -> Result<(), Error> {
+pub(super) async fn apply(plan: &mut Plan, repository: &OpenRepository) -> Result<(), Error> {
     let (blocks, watch) = (plan.dead.iter().map(RepoPath::block).collect::<Vec<_>>(), &repository.watch);
     let mirrors = plan.mirrors.iter_mut().zip(repository.mirrors.iter().zip(&repository.views));
     let removals = mirrors.filter(|(plan, _)| plan.is_clear).map(|(plan, (mirror, view))| async {

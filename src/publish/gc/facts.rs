@@ -17,7 +17,7 @@ use crate::format::name::{Name, Version};
 use crate::format::retirement::Retirement;
 use crate::format::time::Timestamp;
 use crate::publish::base::{indexes, presence};
-use crate::publish::repository::Repository;
+use crate::publish::repository::OpenRepository;
 use crate::publish::repository::mirror::{self, Failure, OpenMirror};
 use crate::repo::survey::records::{self, RecordState};
 use crate::repo::survey::{HeadState, MirrorView};
@@ -63,12 +63,16 @@ pub(super) struct MirrorFacts {
 }
 
 /// Gathers the facts; reads indexes only where something may be due.
-pub(super) async fn gather(options: &GcOptions, repository: &Repository, retired: &[Choice]) -> Result<Facts, Error> {
+pub(super) async fn gather(
+    options: &GcOptions,
+    repository: &OpenRepository,
+    retired: &[Choice],
+) -> Result<Facts, Error> {
     let found = read_records(repository, &records_of(retired)).await;
     let latest = records::latest(found.iter());
     let mirrors = repository.mirrors.iter().zip(&repository.views).zip(&found);
     let mut facts = Facts {
-        now: repository.work.host.now(),
+        now: repository.config.host.now(),
         newest_signed: Timestamp::from_unix(0),
         grace_days: options.grace_days,
         retirements: latest.into_iter().map(|(path, found)| (path, found.retirement)).collect(),
@@ -97,7 +101,7 @@ fn records_of(retired: &[Choice]) -> Vec<RepoPath> {
 
 /// The records on each mirror: those that it lists, and of those that any mirror has the ones that are there all the same. A
 /// mirror that this run brought up to date got records after it was listed.
-async fn read_records(repository: &Repository, new: &[RepoPath]) -> Vec<BTreeMap<RepoPath, RecordState>> {
+async fn read_records(repository: &OpenRepository, new: &[RepoPath]) -> Vec<BTreeMap<RepoPath, RecordState>> {
     let listed = |i: usize| repository.views[i].inventory.retirements.iter().filter(|path| !new.contains(path));
     let mut found = read_each(repository, |i| new.iter().chain(listed(i)).cloned().collect()).await;
     let is_verified = |state: &RecordState| matches!(state, RecordState::Verified(_));
@@ -112,7 +116,7 @@ async fn read_records(repository: &Repository, new: &[RepoPath]) -> Vec<BTreeMap
 }
 
 async fn read_each(
-    repository: &Repository,
+    repository: &OpenRepository,
     paths: impl Fn(usize) -> Vec<RepoPath>,
 ) -> Vec<BTreeMap<RepoPath, RecordState>> {
     let reads = repository.mirrors.iter().enumerate().map(|(i, mirror)| {
@@ -126,7 +130,7 @@ fn mirror_facts(
     mirror: &OpenMirror,
     view: &MirrorView,
     found: &BTreeMap<RepoPath, RecordState>,
-    repository: &Repository,
+    repository: &OpenRepository,
 ) -> MirrorFacts {
     let mut files: HashMap<(Name, Version), Vec<RepoPath>> = HashMap::new();
     for entry in &view.inventory.files {
@@ -189,8 +193,8 @@ fn uncertain(why: impl Display, advice: impl Into<String>) -> Failure {
 
 /// An image of which a mirror has an older head than another one. What that head names lives on this mirror alone, so it is
 /// left alone. A dry run has brought no mirror up to date that the real one would.
-fn lag(view: &MirrorView, repository: &Repository) -> Option<Failure> {
-    if repository.work.dry_run {
+fn lag(view: &MirrorView, repository: &OpenRepository) -> Option<Failure> {
+    if repository.config.dry_run {
         return None;
     }
     let heads = view.heads.iter().filter_map(|(name, state)| Some((name, state.verified()?)));
@@ -207,7 +211,7 @@ fn unread(found: &BTreeMap<RepoPath, RecordState>) -> Option<Failure> {
 }
 
 impl Facts {
-    fn take_heads(&mut self, repository: &Repository) {
+    fn take_heads(&mut self, repository: &OpenRepository) {
         for (_, _, head) in repository.current_heads() {
             self.newest_signed = self.newest_signed.max(head.created);
             self.living_versions.extend(head.versions.iter().map(|row| row.index_sha256));
@@ -223,7 +227,7 @@ impl Facts {
     }
 
     /// Reads the indexes of the versions whose grace period is over, one after the other: many versions share most blocks.
-    async fn read_due(&mut self, repository: &Repository) {
+    async fn read_due(&mut self, repository: &OpenRepository) {
         let (mut due, mut blocks, mut unreadable) = (BTreeMap::new(), HashMap::new(), Vec::new());
         for (path, retirement) in self.retirements.iter().filter(|(_, r)| self.is_due(r)) {
             match any_index(repository, &retirement.image, &retirement.row).await {
@@ -256,7 +260,7 @@ impl Facts {
 
     /// Finds out which of the blocks that may go are still named. The indexes are read one after the other, and none of them
     /// is kept.
-    async fn find_living(&mut self, repository: &Repository) {
+    async fn find_living(&mut self, repository: &OpenRepository) {
         for (row, image, mirrors) in living_rows(repository).into_iter().chain(self.pending_rows()) {
             match any_index(repository, &image, &row).await {
                 Found::Index(index) => {
@@ -288,7 +292,7 @@ impl Facts {
     }
 
     /// For a dry run: as if the versions that would be retired were so now.
-    pub fn assume_retired(&mut self, choices: &[Choice], repository: &Repository) {
+    pub fn assume_retired(&mut self, choices: &[Choice], repository: &OpenRepository) {
         for (choice, row) in choices.iter().flat_map(|choice| choice.rows.iter().map(move |row| (choice, row))) {
             let Some(head) = repository.newest_head(&choice.image) else { continue };
             let files = head.head.files.iter().filter(|file| file.path.belongs_to(&choice.image, row.version));
@@ -315,7 +319,7 @@ fn paths_of(head: &Head) -> impl Iterator<Item = RepoPath> {
 type LivingRow = (VersionRow, Name, Vec<usize>);
 
 /// Every version that a verified head names, older heads of lagging mirrors left out.
-fn living_rows(repository: &Repository) -> Vec<LivingRow> {
+fn living_rows(repository: &OpenRepository) -> Vec<LivingRow> {
     let mut rows: BTreeMap<Sha256, LivingRow> = BTreeMap::new();
     for (mirror, name, head) in repository.current_heads() {
         for row in &head.versions {
@@ -331,7 +335,7 @@ fn living_rows(repository: &Repository) -> Vec<LivingRow> {
 /// # Errors
 /// An index that cannot be read: then it cannot be said how much would go.
 pub(super) async fn count_objects(
-    repository: &Repository,
+    repository: &OpenRepository,
     retiring: &HashSet<(Name, Version)>,
 ) -> Result<(usize, usize), Error> {
     let (mut all, mut living): (HashSet<u64>, HashSet<u64>) = Default::default();
@@ -381,7 +385,7 @@ enum Found {
 }
 
 /// An index from any mirror that has it.
-async fn any_index(repository: &Repository, image: &Name, row: &VersionRow) -> Found {
+async fn any_index(repository: &OpenRepository, image: &Name, row: &VersionRow) -> Found {
     let mirrors = &repository.mirrors;
     let found = indexes::find(mirrors, mirror::up(mirrors), image, row).await;
     if let Some(index) = found.index {

@@ -12,17 +12,15 @@ mod facts;
 mod plan;
 mod retire;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use serde::Serialize;
 
-use super::progress::{Event, Progress, cancelled};
 use super::repository::keyring::Keyring;
-use super::repository::options::Work;
-use super::repository::{Look, Repository, Watch};
+use super::repository::options::Repository;
+use super::repository::{Look, OpenRepository};
 use crate::error::Error;
 use crate::format::name::{Name, Version};
+use crate::progress::Watch;
+use crate::progress::{Event, cancelled};
 use crate::repo::survey::{Listing, TrustPolicy};
 
 pub use choice::Retired;
@@ -31,8 +29,6 @@ pub use plan::{MirrorPlan, Pending, Plan};
 /// What may go.
 #[derive(Debug, Clone)]
 pub struct GcOptions {
-    /// The repository.
-    pub work: Work,
     /// The images whose old versions are retired; none means all whose secret key is at hand.
     pub images: Vec<Name>,
     /// How many of the newest versions stay, at least 1.
@@ -60,31 +56,30 @@ pub struct GcReport {
 ///
 /// # Errors
 /// No mirror that can be used, or none on which nothing is in doubt; more than half that would go; the user.
-pub async fn gc(options: GcOptions, progress: Arc<dyn Progress>, cancel: Arc<AtomicBool>) -> Result<GcReport, Error> {
-    let policy = match &options.work.keyring {
+pub async fn gc(repository: &Repository, options: &GcOptions, watch: &Watch) -> Result<GcReport, Error> {
+    let policy = match &repository.keyring {
         Some(keyring) => TrustPolicy::Known(Keyring::known_keys(keyring)),
         None => TrustPolicy::Anyone,
     };
     let look = Look::at_all(options.images.iter().cloned(), Listing::Everything);
-    let watch = Watch { progress, cancel: Arc::clone(&cancel) };
-    let mut repository = Repository::open(options.work.clone(), policy, look, watch).await?;
+    let mut open = OpenRepository::open(repository.clone(), policy, look, watch.clone()).await?;
     let report = tokio::select! {
         biased;
-        report = run(&options, &mut repository) => report,
-        () = cancelled(&cancel) => Err(Error::interrupted()),
+        report = run(options, &mut open) => report,
+        () = cancelled(&watch.cancel) => Err(Error::interrupted()),
     };
-    repository.close().await;
+    open.close().await;
     report
 }
 
-async fn run(options: &GcOptions, repository: &mut Repository) -> Result<GcReport, Error> {
+async fn run(options: &GcOptions, repository: &mut OpenRepository) -> Result<GcReport, Error> {
     let watch = repository.watch.clone();
     watch.progress.event(Event::Step("looking for old versions"));
     let marked = retire::retire(options, repository).await?;
     watch.progress.event(Event::Step("looking for what nothing names any more"));
     repository.forgive();
     let mut facts = facts::gather(options, repository, &marked).await?;
-    if options.work.dry_run {
+    if repository.config.dry_run {
         facts.assume_retired(&marked, repository);
     }
     let mut plan = Plan::compute(&facts);
@@ -94,7 +89,7 @@ async fn run(options: &GcOptions, repository: &mut Repository) -> Result<GcRepor
     if let Some(error) = plan.nowhere(&facts) {
         return Err(error);
     }
-    if !options.work.dry_run && !plan.is_empty() {
+    if !repository.config.dry_run && !plan.is_empty() {
         watch.progress.event(Event::Step("removing what nothing names any more"));
         apply::apply(&mut plan, repository).await?;
     }

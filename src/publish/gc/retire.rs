@@ -8,14 +8,14 @@ use crate::error::{Error, ErrorKind};
 use crate::format::head::{Head, VersionRow};
 use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;
-use crate::publish::repository::Repository;
+use crate::publish::repository::OpenRepository;
 use crate::publish::version::report::MirrorReport;
 use crate::publish::version::session::{Planned, Session, Signer};
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// Retires the versions that are neither among the newest nor young; of all images that are wanted and whose key is here.
-pub(super) async fn retire(options: &GcOptions, repository: &mut Repository) -> Result<Vec<Choice>, Error> {
+pub(super) async fn retire(options: &GcOptions, repository: &mut OpenRepository) -> Result<Vec<Choice>, Error> {
     let mut choices = Vec::new();
     for image in wanted(options, repository) {
         choices.push(choose(options, repository, &image)?);
@@ -29,20 +29,20 @@ pub(super) async fn retire(options: &GcOptions, repository: &mut Repository) -> 
     Ok(choices)
 }
 
-fn wanted(options: &GcOptions, repository: &Repository) -> Vec<Name> {
+fn wanted(options: &GcOptions, repository: &OpenRepository) -> Vec<Name> {
     match options.images.is_empty() {
         true => repository.verified_images().into_iter().collect(),
         false => options.images.clone(),
     }
 }
 
-fn choose(options: &GcOptions, repository: &Repository, image: &Name) -> Result<Choice, Error> {
+fn choose(options: &GcOptions, repository: &OpenRepository, image: &Name) -> Result<Choice, Error> {
     let Some(newest) = repository.newest_head(image) else {
         let message = format!("{image}: no mirror has a head of it that verifies");
         return Err(Error::new(ErrorKind::Unverified, message));
     };
-    let (rows, mut skipped) = (old(&newest.head, options, repository.work.host.now())?, None);
-    if let Err(e) = Signer::for_change(repository.work.keyring.as_ref(), image) {
+    let (rows, mut skipped) = (old(&newest.head, options, repository.config.host.now())?, None);
+    if let Err(e) = Signer::for_change(repository.config.keyring.as_ref(), image) {
         // Another publisher's image: its versions are not ours to retire, and its blocks live.
         if e.kind() != ErrorKind::Usage || !options.images.is_empty() {
             return Err(e);
@@ -76,7 +76,7 @@ fn old(head: &Head, options: &GcOptions, now: Timestamp) -> Result<Vec<VersionRo
 }
 
 /// Refuses to retire versions that own more than half of all objects that the heads name.
-async fn refuse_too_much(choices: &[Choice], repository: &Repository) -> Result<(), Error> {
+async fn refuse_too_much(choices: &[Choice], repository: &OpenRepository) -> Result<(), Error> {
     let retiring: HashSet<(Name, Version)> =
         choices.iter().flat_map(|c| c.rows.iter().map(|row| (c.image.clone(), row.version))).collect();
     if retiring.is_empty() {
@@ -91,12 +91,12 @@ async fn refuse_too_much(choices: &[Choice], repository: &Repository) -> Result<
         .hint("say --more-than-half if that is what you want; nothing was retired or removed"))
 }
 
-async fn carry_out(choice: &Choice, repository: &mut Repository) -> Result<Vec<MirrorReport>, Error> {
+async fn carry_out(choice: &Choice, repository: &mut OpenRepository) -> Result<Vec<MirrorReport>, Error> {
     if choice.rows.is_empty() && repository.agrees_on(&choice.image) {
         return Ok(Vec::new());
     }
     repository.forgive();
-    let signer = Signer::for_change(repository.work.keyring.as_ref(), &choice.image)?;
+    let signer = Signer::for_change(repository.config.keyring.as_ref(), &choice.image)?;
     let mut session = Session::begin_standing(repository, choice.image.clone(), signer).await?;
     if let Some(conflict) = &session.base.conflict {
         return Err(Error::new(ErrorKind::Conflict, conflict).hint("run hfl sync first: the next version ends it"));
@@ -107,7 +107,7 @@ async fn carry_out(choice: &Choice, repository: &mut Repository) -> Result<Vec<M
         (true, true) => session.planner(None, false).plan_standing()?,
         (false, _) => session.planner(None, false).plan_retirement(&choice.rows)?,
     };
-    let report = if session.repository.work.dry_run {
+    let report = if session.repository.config.dry_run {
         session.preview(&plan, &mut Planned::new()).await?
     } else {
         let uploads = session.start_uploads();

@@ -14,8 +14,8 @@ use crate::format::block::{Sealer, digests};
 use crate::format::delta::Tally;
 use crate::format::digest::BlockId;
 use crate::format::index::{BlockRow, Extent, From, Index};
+use crate::progress::{Event, Fate, Progress};
 use crate::publish::base::known::{Known, KnownBlock, MirrorSet, collision};
-use crate::publish::progress::{Event, Fate, Progress};
 use crate::split::{Cut, Rule};
 use crate::weaken::{self, Weakness};
 

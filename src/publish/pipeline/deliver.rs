@@ -14,8 +14,8 @@ use super::upload::{Job, Sent, Stop, Uploader};
 use crate::error::{Error, ErrorKind};
 use crate::format::index::BlockRow;
 use crate::format::layout::RepoPath;
+use crate::progress::{Event, cancelled};
 use crate::publish::object::{Files, Object};
-use crate::publish::progress::{Event, cancelled};
 use crate::publish::repository::mirror::Presence;
 use crate::publish::repository::mirror::{self, OpenMirror};
 use crate::publish::version::plan::Plan;
@@ -49,7 +49,7 @@ impl Session<'_> {
         self.touch();
         self.repository.watch.progress.event(Event::Step("sending to the mirrors"));
         let mut delivered = self.deliver_all(plan, uploads).await?;
-        let (ready, needed) = (self.mirrors().iter().filter(|m| m.is_up()).count(), self.repository.work.min_mirrors);
+        let (ready, needed) = (self.mirrors().iter().filter(|m| m.is_up()).count(), self.repository.config.min_mirrors);
         if ready < needed.max(1) {
             return Err(self.all_failed().unwrap_or_else(|| too_few(ready, needed)));
         }
@@ -83,18 +83,18 @@ impl Session<'_> {
     /// Remembers that the head of a new version may reach a mirror from now on.
     fn intend(&self, plan: &Plan) -> Result<(), Error> {
         let row = plan.head.newest();
-        let work = &self.repository.work;
-        work.memory.intend(&self.name, &self.trust, (row.version, row.index_sha256)).or_else(|e| self.forget(&e))
+        let config = &self.repository.config;
+        config.memory.intend(&self.name, &self.trust, (row.version, row.index_sha256)).or_else(|e| self.forget(&e))
     }
 
     /// Remembers what the mirrors have now.
     fn remember(&self, plan: &Plan) {
-        let (row, work) = (plan.head.newest(), &self.repository.work);
+        let (row, config) = (plan.head.newest(), &self.repository.config);
         let current = self.mirrors().iter().filter(|m| m.is_current);
-        let places: Vec<String> = current.map(|m| m.place(&work.relative_to)).collect();
+        let places: Vec<String> = current.map(|m| m.place(&config.relative_to)).collect();
         if !places.is_empty() {
             let numbered = (row.version, row.index_sha256);
-            let _ = work.memory.publish(&self.name, &self.trust, numbered, &places).or_else(|e| self.forget(&e));
+            let _ = config.memory.publish(&self.name, &self.trust, numbered, &places).or_else(|e| self.forget(&e));
         }
     }
 
@@ -117,8 +117,8 @@ impl Session<'_> {
 
     /// Waits until every mirror is ready or has failed; those that lag too far behind the others fail, too.
     async fn deliver_all(&mut self, plan: &Plan, uploads: Uploads) -> Result<Vec<(Sent, Files)>, Error> {
-        let work = &self.repository.work;
-        let (patience, needed) = (work.patience, work.min_mirrors.max(1));
+        let config = &self.repository.config;
+        let (patience, needed) = (config.patience, config.min_mirrors.max(1));
         let mut outcomes: Vec<Option<Delivered>> = self.mirrors().iter().map(|_| None).collect();
         let mut lagging: BTreeSet<usize> = BTreeSet::new();
         let stoppers: Vec<Stop> = uploads.iter().flatten().map(Uploader::stopper).collect();

@@ -13,13 +13,14 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::progress::{Event, Progress, cancelled};
 use super::repository::mirror::{self, OpenMirror};
-use super::repository::options::Work;
+use super::repository::options::Repository;
 use crate::error::Error;
 use crate::format::image_list;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
+use crate::progress::Watch;
+use crate::progress::{Event, cancelled};
 use crate::repo::survey::{self, HeadState, Listing, MirrorView, Scope, TrustPolicy};
 use crate::store::{Fetch, Store, StoreError, StoreErrorKind};
 
@@ -37,8 +38,6 @@ const CLEAN_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is to be found out.
 #[derive(Debug, Clone)]
 pub struct ProbeOptions {
-    /// The repository.
-    pub work: Work,
     /// Whose signatures are accepted; other heads are shown as not verified.
     pub policy: TrustPolicy,
     /// Counts the objects, by a listing.
@@ -92,13 +91,10 @@ type Heads = BTreeMap<Name, HeadState>;
 ///
 /// # Errors
 /// A protocol that this hfl does not speak; the user. A mirror that does not answer is only said to be so.
-pub async fn probe(
-    options: &ProbeOptions,
-    progress: &dyn Progress,
-    cancel: &AtomicBool,
-) -> Result<Vec<MirrorState>, Error> {
-    let mirrors = mirror::open_all(&options.work).await?;
-    progress.event(Event::Step("asking the mirrors"));
+pub async fn probe(repository: &Repository, options: &ProbeOptions, watch: &Watch) -> Result<Vec<MirrorState>, Error> {
+    let mirrors = mirror::open_all(repository).await?;
+    let cancel = &*watch.cancel;
+    watch.progress.event(Event::Step("asking the mirrors"));
     let asked = join_all(mirrors.iter().map(|m| ask(m, options, cancel))).await;
     if cancel.load(Ordering::Relaxed) {
         return Err(Error::interrupted());

@@ -14,11 +14,11 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
 use super::connect::refuse_cache;
-use super::options::Work;
+use super::options::Repository;
 use crate::config::{Mirror, WritePlace};
 use crate::error::{Error, ErrorKind};
 use crate::format::head::FileRow;
-use crate::publish::progress::{Event, Progress, Silent};
+use crate::progress::{Event, Progress, Silent};
 use crate::repo;
 use crate::repo::survey::{BlockListing, VerifiedHead};
 use crate::store::limit::Pace;
@@ -86,17 +86,17 @@ pub struct Failure {
 }
 
 impl OpenMirror {
-    async fn open(config: &Mirror, work: &Work) -> Result<Self, Error> {
-        let driver = work.connect.store(config, &work.relative_to).await?;
-        let retried = Retried::new(driver, Arc::clone(&work.host)).paced(config.rate.map(Pace::new));
+    async fn open(config: &Mirror, repository: &Repository) -> Result<Self, Error> {
+        let driver = repository.connect.store(config, &repository.relative_to).await?;
+        let retried = Retried::new(driver, Arc::clone(&repository.host)).paced(config.rate.map(Pace::new));
         let unguarded = Arc::new(retried);
         let store = Arc::clone(&unguarded) as Arc<dyn Store>;
         let mut mirror = Self {
             config: config.clone(),
             store,
             unguarded,
-            host: Arc::clone(&work.host),
-            public: work.connect.public(config)?,
+            host: Arc::clone(&repository.host),
+            public: repository.connect.public(config)?,
             head: None,
             failed: None,
             lost: None,
@@ -108,7 +108,7 @@ impl OpenMirror {
             lock: None,
         };
         // Its owner can put that mark there: it costs this mirror its part and not the others theirs.
-        if let Err(e) = refuse_cache(config, &work.relative_to) {
+        if let Err(e) = refuse_cache(config, &repository.relative_to) {
             mirror.fail(e);
         }
         Ok(mirror)
@@ -222,16 +222,16 @@ impl OpenMirror {
 ///
 /// # Errors
 /// A protocol that this hfl does not speak.
-pub async fn open_all(work: &Work) -> Result<Vec<OpenMirror>, Error> {
-    try_join_all(work.mirrors.mirrors.iter().map(|mirror| OpenMirror::open(mirror, work))).await
+pub async fn open_all(repository: &Repository) -> Result<Vec<OpenMirror>, Error> {
+    try_join_all(repository.mirrors.mirrors.iter().map(|mirror| OpenMirror::open(mirror, repository))).await
 }
 
 /// The stores of all mirrors, to read from: through their public URLs where they have one.
 ///
 /// # Errors
 /// A protocol that this hfl does not speak.
-pub async fn readers(work: &Work) -> Result<Vec<Arc<dyn Fetch>>, Error> {
-    let opened = open_all(work).await?;
+pub async fn readers(repository: &Repository) -> Result<Vec<Arc<dyn Fetch>>, Error> {
+    let opened = open_all(repository).await?;
     Ok(opened.into_iter().map(|m| m.public.unwrap_or(m.store)).collect())
 }
 

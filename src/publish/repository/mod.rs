@@ -11,22 +11,22 @@ pub use connect::{Connect, Drivers};
 pub use keyring::Keyring;
 pub use memory::Memory;
 pub use mirror::readers;
-pub use options::{BootOptions, Check, Options, Work};
+pub use options::{BootOptions, Check, PublishOptions, Repository};
 pub use reader::Reader;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::artifact::client;
 use super::object::Object;
-use super::progress::{Event, Progress, cancelled};
 use crate::error::{Error, ErrorKind};
 use crate::format::head::Head;
 use crate::format::name::Name;
+use crate::progress::Watch;
+use crate::progress::{Event, cancelled};
 use crate::repo::survey::head::{age, newest};
 use crate::repo::survey::{self, HeadState, Listing, MirrorView, Scope, TrustPolicy, VerifiedHead};
 use crate::store::Store;
@@ -40,19 +40,10 @@ pub const LISTING_PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// How long unlocking may take once the user wants to stop.
 const STOP_WAIT: Duration = Duration::from_millis(1500);
 
-/// Who is told, and who may stop the work.
-#[derive(Clone)]
-pub struct Watch {
-    /// Who is told.
-    pub progress: Arc<dyn Progress>,
-    /// Set when the user wants it to end.
-    pub cancel: Arc<AtomicBool>,
-}
-
 /// An open repository.
-pub struct Repository {
+pub struct OpenRepository {
     /// How it is worked on.
-    pub work: Work,
+    pub config: Repository,
     /// Its mirrors.
     pub mirrors: Vec<OpenMirror>,
     /// What each of them shows; nothing where it takes no part.
@@ -88,16 +79,16 @@ impl Look {
     }
 }
 
-impl Repository {
+impl OpenRepository {
     /// Locks the mirrors (unless nothing is to be written) and reads what they hold.
     ///
     /// # Errors
     /// Another publisher at work; no mirror that can be used; the user.
-    pub async fn open(work: Work, policy: TrustPolicy, look: Look, watch: Watch) -> Result<Self, Error> {
+    pub async fn open(config: Repository, policy: TrustPolicy, look: Look, watch: Watch) -> Result<Self, Error> {
         watch.progress.event(Event::Step("reading the mirrors"));
-        let mirrors = mirror::open_all(&work).await?;
+        let mirrors = mirror::open_all(&config).await?;
         let cancel = Arc::clone(&watch.cancel);
-        let mut repository = Self { work, mirrors, views: Vec::new(), policy, watch, programs: None };
+        let mut repository = Self { config, mirrors, views: Vec::new(), policy, watch, programs: None };
         let entered = tokio::select! {
             biased;
             entered = repository.enter(&look) => entered,
@@ -113,8 +104,8 @@ impl Repository {
     }
 
     async fn enter(&mut self, look: &Look) -> Result<(), Error> {
-        if !self.work.dry_run {
-            mirror::lock_all(&mut self.mirrors, &self.work.host, &*self.watch.progress).await?;
+        if !self.config.dry_run {
+            mirror::lock_all(&mut self.mirrors, &self.config.host, &*self.watch.progress).await?;
         }
         self.look(look).await?;
         self.all_failed().map_or(Ok(()), Err)
@@ -147,7 +138,7 @@ impl Repository {
 
     /// How long a mirror may take for something once another one has done it: `limit`, or less where the user says so.
     pub fn patience(&self, limit: Duration) -> Duration {
-        limit.min(self.work.patience.max(Duration::from_secs(1)))
+        limit.min(self.config.patience.max(Duration::from_secs(1)))
     }
 
     /// Reads on every mirror the heads of the images that verify on another one, though its list does not name them.
@@ -205,7 +196,7 @@ impl Repository {
     pub fn programs(&mut self) -> Result<&[Object], Error> {
         let programs = match self.programs.take() {
             Some(programs) => programs,
-            None => client::programs(&self.work.clients())?,
+            None => client::programs(&self.config.clients())?,
         };
         Ok(self.programs.insert(programs))
     }

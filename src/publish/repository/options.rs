@@ -15,7 +15,7 @@ use crate::system::host::{Host, ThisHost};
 
 /// Which repository is worked on, and how: what all operations have in common.
 #[derive(Debug, Clone)]
-pub struct Work {
+pub struct Repository {
     /// Where the repository is.
     pub mirrors: Mirrors,
     /// What relative paths in it are relative to.
@@ -44,7 +44,7 @@ pub struct Work {
     pub connect: Arc<dyn Connect>,
 }
 
-impl Work {
+impl Repository {
     /// How long slow mirrors may take unless something else is said.
     pub const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -92,9 +92,7 @@ pub enum Check {
 
 /// What is to be published.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// Where to.
-    pub work: Work,
+pub struct PublishOptions {
     /// The image's file, `-` for standard input.
     pub image: PathBuf,
     /// The image's name in the repository.

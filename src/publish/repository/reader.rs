@@ -1,11 +1,11 @@
 //! What this machine has seen of images as a reader: `sync` and `verify` keep the rules of all readers, and no mirror takes
 //! them back to an older version.
 
-use super::Repository;
+use super::OpenRepository;
 use crate::error::{Error, ErrorKind};
 use crate::format::head::Trust;
 use crate::format::name::Name;
-use crate::publish::progress::Event;
+use crate::progress::Event;
 use crate::repo::rollback::Refused;
 use crate::repo::source::place;
 use crate::repo::survey::VerifiedHead;
@@ -21,7 +21,7 @@ pub struct Reader {
     pub allow_rollback: bool,
 }
 
-impl Repository {
+impl OpenRepository {
     /// Judges the newest head of an image by the rules of readers; remembers it, unless nothing is to be written. Where the
     /// image `can_go_on`, the next version ends what another version under a number that was seen and an expiry mean. Who
     /// asked for no proof gets none.
@@ -29,13 +29,13 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::Unverified`] where readers refuse it.
     pub async fn accept(&self, image: &Name, newest: &VerifiedHead, can_go_on: bool) -> Result<(), Error> {
-        let Reader { state, allow_rollback } = self.work.reader.clone();
+        let Reader { state, allow_rollback } = self.config.reader.clone();
         let Some(key) = newest.key.clone() else { return Ok(()) };
         let trust = Trust::Key(key);
         let options = OpenOptions::new(image.clone(), trust).state(state).allow_rollback(allow_rollback);
         let places = self.mirrors.iter().map(|m| m.public.as_deref().map_or_else(|| place(&*m.store), place));
         let (places, head): (Vec<String>, _) = (places.collect(), newest.head.clone());
-        let (now, remember) = (self.work.host.now(), !self.work.dry_run);
+        let (now, remember) = (self.config.host.now(), !self.config.dry_run);
         let judge = move || {
             let judged = options.accept(&head, &places, now, remember);
             (judged, options)

@@ -5,7 +5,7 @@ mod output;
 use std::collections::HashMap;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,12 @@ use tokio::task::JoinSet;
 
 use super::pipeline::cores;
 use super::pipeline::image::Image;
-use super::progress::{Event, Progress};
 use crate::error::Error;
 use crate::format::block::Block;
 use crate::format::digest::BlockId;
 use crate::format::index::{From, Index};
+use crate::progress::Event;
+use crate::progress::Watch;
 use crate::repo::{BlockSource, Opened};
 use crate::split::{Rule, RuleError};
 use output::Output;
@@ -72,17 +73,16 @@ pub struct RestoreReport {
 pub async fn restore(
     opened: &Opened,
     source: Arc<dyn BlockSource>,
-    options: RestoreOptions,
-    progress: Arc<dyn Progress>,
-    cancel: Arc<AtomicBool>,
+    options: &RestoreOptions,
+    watch: &Watch,
 ) -> Result<RestoreReport, Error> {
     let started = Instant::now();
     let index = Arc::clone(&opened.index);
-    let out = Arc::new(Output::create(&options, index.size())?);
+    let out = Arc::new(Output::create(options, index.size())?);
     let places = Places::of(&index);
-    let work = Arc::new(Work { places, index, out, done: Mutex::default(), progress, cancel });
+    let work = Arc::new(Work { places, index, out, done: Mutex::default(), watch: watch.clone() });
     let filled = tokio::select! {
-        filled = fill(&work, source, options) => filled,
+        filled = fill(&work, source, options.clone()) => filled,
         // A source may take long to answer.
         () = work.wait_for_cancel() => Err(Error::interrupted()),
     };
@@ -109,8 +109,8 @@ async fn fill(
     options: RestoreOptions,
 ) -> Result<(u64, u64, u64), Error> {
     work.out.zero_holes(&work.index)?;
-    work.progress.event(Event::Start { image_bytes: Some(work.index.size()) });
-    work.progress.event(Event::Restored { bytes: work.index.hole_bytes() });
+    work.watch.progress.event(Event::Start { image_bytes: Some(work.index.size()) });
+    work.watch.progress.event(Event::Restored { bytes: work.index.hole_bytes() });
     let seed_bytes = take_seeds(work, options.seeds, options.jobs).await?;
     let (fetched_blocks, fetched_zlib_bytes) = fetch_rest(work, source).await?;
     work.out.finish()?;
@@ -122,8 +122,7 @@ struct Work {
     places: Places,
     out: Arc<Output>,
     done: Mutex<Vec<bool>>,
-    progress: Arc<dyn Progress>,
-    cancel: Arc<AtomicBool>,
+    watch: Watch,
 }
 
 /// Where each block goes: runs of (place in the image, offset in the block, bytes), by block.
@@ -169,18 +168,18 @@ impl Work {
             self.out.write(&bytes[offset as usize..(offset + length) as usize], at)?;
             written += u64::from(length);
         }
-        self.progress.event(Event::Restored { bytes: written });
+        self.watch.progress.event(Event::Restored { bytes: written });
         Ok(written)
     }
 
     async fn wait_for_cancel(&self) {
-        while !self.cancel.load(Ordering::Relaxed) {
+        while !self.watch.cancel.load(Ordering::Relaxed) {
             tokio::time::sleep(CANCEL_PAUSE).await;
         }
     }
 
     fn cancelled(&self) -> Result<(), Error> {
-        if self.cancel.load(Ordering::Relaxed) {
+        if self.watch.cancel.load(Ordering::Relaxed) {
             return Err(Error::interrupted());
         }
         Ok(())
@@ -207,7 +206,7 @@ fn take_seed(work: &Work, wanted: &HashMap<BlockId, usize>, seed: &Path, jobs: u
         &image,
         rule,
         jobs,
-        &work.cancel,
+        &work.watch.cancel,
         &|_| {},
         || (),
         |(), cut| {

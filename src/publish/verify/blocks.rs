@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::format::block::zlib_max_bytes;
 use crate::format::index::BlockRow;
 use crate::format::layout::RepoPath;
-use crate::publish::progress::Event;
+use crate::progress::Event;
 use crate::repo::survey::{BlockListing, Flaw, MirrorView, ProblemKind};
 
 /// Blocks as a listing shows them.
@@ -56,7 +56,7 @@ pub async fn check(
     let rows = sorted.likely.len() + sorted.odd.len() + sorted.unlisted.len();
     ledger.checked.objects += rows as u64;
     ask(run, mirror, &mut sorted, ledger).await?;
-    let host = &run.options.work.host;
+    let host = &run.repository.config.host;
     sorted.likely.sort_by_cached_key(|_| host.random());
     let sample = run.options.sample;
     let likely = if run.options.deep { &sorted.likely[..] } else { &sorted.likely[..sample.min(sorted.likely.len())] };

@@ -19,14 +19,12 @@ mod steps;
 mod strays;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use super::progress::{Progress, cancelled};
-use super::repository::Watch;
-use super::repository::options::Work;
+use super::repository::options::Repository;
 use crate::error::Error;
 use crate::format::name::Name;
+use crate::progress::Watch;
+use crate::progress::cancelled;
 use crate::repo::survey::TrustPolicy;
 use run::Run;
 
@@ -35,8 +33,6 @@ pub use problem::{Checked, Place, Problem, VerifyReport};
 /// What is to be checked.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// The repository.
-    pub work: Work,
     /// The mirrors to check; all where empty. The others only tell what is newest, and heal.
     pub only: Vec<Name>,
     /// The images to check; all where empty.
@@ -58,16 +54,12 @@ pub struct VerifyOptions {
 /// # Errors
 /// No mirror that can be reached; no image, or none for which a key is known; another publisher at work where something is
 /// to be repaired; the user.
-pub async fn verify(
-    options: VerifyOptions,
-    progress: Arc<dyn Progress>,
-    cancel: Arc<AtomicBool>,
-) -> Result<VerifyReport, Error> {
-    let mut run = Run::open(options, Watch { progress, cancel: Arc::clone(&cancel) }).await?;
+pub async fn verify(repository: &Repository, options: &VerifyOptions, watch: &Watch) -> Result<VerifyReport, Error> {
+    let mut run = Run::open(repository.clone(), options.clone(), watch.clone()).await?;
     let done = tokio::select! {
         biased;
         report = run.work() => report,
-        () = cancelled(&cancel) => Err(Error::interrupted()),
+        () = cancelled(&watch.cancel) => Err(Error::interrupted()),
     };
     run.close().await;
     done

@@ -13,9 +13,11 @@ use super::problem::{Checked, VerifyReport};
 use super::roster::Roster;
 use crate::error::{Error, ErrorKind};
 use crate::format::name::Name;
-use crate::publish::progress::Event;
+use crate::progress::Event;
+use crate::progress::Watch;
+use crate::publish::repository::Repository;
 use crate::publish::repository::mirror::OpenMirror;
-use crate::publish::repository::{Look, Repository, Watch};
+use crate::publish::repository::{Look, OpenRepository};
 use crate::repo::survey::{Listing, VerifiedHead};
 use crate::store::Fetch;
 
@@ -23,7 +25,7 @@ use crate::store::Fetch;
 pub(super) struct Run {
     pub(super) options: VerifyOptions,
     /// The mirrors under check first.
-    pub(super) repository: Repository,
+    pub(super) repository: OpenRepository,
     /// How many are under check.
     pub(super) chosen: usize,
     pub(super) roster: Roster,
@@ -41,8 +43,8 @@ impl std::fmt::Debug for Run {
 }
 
 impl Run {
-    pub(super) async fn open(mut options: VerifyOptions, watch: Watch) -> Result<Self, Error> {
-        let mirrors = &mut options.work.mirrors.mirrors;
+    pub(super) async fn open(mut repository: Repository, options: VerifyOptions, watch: Watch) -> Result<Self, Error> {
+        let mirrors = &mut repository.mirrors.mirrors;
         if let Some(name) = options.only.iter().find(|name| !mirrors.iter().any(|m| m.name == **name)) {
             let names: Vec<&str> = mirrors.iter().map(|m| m.name.as_str()).collect();
             let error = Error::new(ErrorKind::Usage, format!("no enabled mirror is named {name}"));
@@ -53,9 +55,9 @@ impl Run {
         let chosen = mirrors.iter().filter(|m| is_chosen(&m.name)).count();
         let away = mirrors.iter().map(|_| AtomicBool::new(false)).collect();
         // Nothing is locked where nothing is to be written.
-        options.work.dry_run = !options.repair;
+        repository.dry_run = !options.repair;
         let look = Look::at_all(options.images.iter().cloned(), Listing::Everything);
-        let repository = Repository::open(options.work.clone(), options.policy.clone(), look, watch).await?;
+        let repository = OpenRepository::open(repository, options.policy.clone(), look, watch).await?;
         let (roster, duty, budget) = Default::default();
         Ok(Self { options, repository, chosen, roster, duty, budget, away })
     }

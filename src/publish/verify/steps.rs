@@ -14,7 +14,7 @@ use super::{blocks, files, public, repair, retired, seeds, strays};
 use crate::error::{Error, ErrorKind};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
-use crate::publish::progress::Event;
+use crate::progress::Event;
 use crate::publish::repository::mirror;
 use crate::repo::survey::{HeadState, MirrorView};
 

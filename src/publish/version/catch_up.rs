@@ -15,12 +15,12 @@ use crate::format::head::{FileRow, Head, Trust, VersionRow};
 use crate::format::index::Index;
 use crate::format::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::format::layout::RepoPath;
+use crate::progress::Event;
 use crate::publish::base;
 use crate::publish::base::holders::Unreliable;
 use crate::publish::base::known::MirrorSet;
 use crate::publish::object::{Files, Object};
 use crate::publish::pipeline::upload::Job;
-use crate::publish::progress::Event;
 use crate::publish::repository::mirror::OpenMirror;
 use crate::publish::repository::options::Check;
 use crate::repo::survey::records::{self, FoundRecord, RecordState};
@@ -58,7 +58,7 @@ impl Session<'_> {
     }
 
     fn add_old(&self, gap: &mut Gap, plan: &Plan, index: &Index, holders: MirrorSet) {
-        let is_listed = self.repository.work.check == Check::List;
+        let is_listed = self.repository.config.check == Check::List;
         for row in index.blocks() {
             if !gap.is_new(&row.id) || plan.cut.remade.contains(&row.id) {
                 continue;
@@ -76,7 +76,7 @@ impl Session<'_> {
     /// relied upon.
     fn rows_to_walk<'b>(&'b self, plan: &'b Plan, mirror: usize) -> impl Iterator<Item = &'b VersionRow> {
         let newest = plan.release.newest.header().version;
-        let is_listed = self.repository.work.check == Check::List;
+        let is_listed = self.repository.config.check == Check::List;
         let own = self.mirrors()[mirror].head.as_ref();
         let vouches = move |row: &VersionRow| {
             own.and_then(|own| own.head.version(row.version)).is_some_and(|o| o.index_sha256 == row.index_sha256)

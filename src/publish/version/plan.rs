@@ -26,7 +26,7 @@ use crate::publish::base::{Base, no_good_index};
 use crate::publish::object::Object;
 use crate::publish::pipeline::cut::CutImage;
 use crate::publish::repository::mirror::OpenMirror;
-use crate::publish::repository::options::Work;
+use crate::publish::repository::options::Repository;
 use crate::weaken::{self, Weakness};
 
 /// From how many per cent of its limit on a head is said to be nearly full.
@@ -66,7 +66,7 @@ struct Draft {
 /// All that a plan depends on.
 pub struct Planner<'a> {
     /// How the repository is worked on.
-    pub work: &'a Work,
+    pub repository: &'a Repository,
     /// The image.
     pub name: &'a Name,
     /// What is said of the new version.
@@ -180,7 +180,7 @@ impl Planner<'_> {
         let profile = self.profiles.of_kept(self.base)?;
         let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
         let draft = self.draft(None, profile.as_ref());
-        let switch = self.can_sign && (!draft.head.says_the_same(old) || self.work.expires_days.is_some());
+        let switch = self.can_sign && (!draft.head.says_the_same(old) || self.repository.expires_days.is_some());
         let mut objects = [self.client_objects(), self.profile_objects(profile)?].concat();
         if switch {
             objects.splice(0..0, self.records(draft.head.created, &draft.dropped)?);
@@ -267,7 +267,7 @@ impl Planner<'_> {
 
     /// Seals the head, unless the one that stands is to stay to the letter.
     fn finish_plan(&self, mut plan: Plan) -> Result<Plan, Error> {
-        if self.work.dry_run {
+        if self.repository.dry_run {
             plan.outcome = Outcome::DryRun;
         }
         if !plan.switch {
@@ -291,13 +291,13 @@ impl Planner<'_> {
         let is_new = row.is_some();
         let held = old.iter().flat_map(|head| head.versions.iter().cloned()).filter(|row| self.stays(row));
         let versions = row.into_iter().chain(held).collect();
-        let mut mirrors: Vec<_> = self.work.mirrors.mirrors.iter().filter_map(|m| m.read.clone()).collect();
+        let mut mirrors: Vec<_> = self.repository.mirrors.mirrors.iter().filter_map(|m| m.read.clone()).collect();
         mirrors.dedup();
         let mut head = Head {
             image: self.name.clone(),
             created,
             // A clock that was once ahead must not keep heads fresh for years.
-            expires: self.work.expires_days.map(|days| created.min(self.now).plus_days(days)),
+            expires: self.repository.expires_days.map(|days| created.min(self.now).plus_days(days)),
             mirrors,
             files: self.files(),
             notes: old.map_or_else(Vec::new, |head| head.notes.clone()),

@@ -14,6 +14,7 @@ use crate::format::index::BlockRow;
 use crate::format::layout::RepoPath;
 use crate::format::name::{Label, Name, Version};
 use crate::format::time::Timestamp;
+use crate::progress::Event;
 use crate::publish::artifact::boot_files::{self, BootFiles};
 use crate::publish::artifact::client::{self, Client};
 use crate::publish::artifact::profile::{self, Given, Profiles};
@@ -23,12 +24,11 @@ use crate::publish::base::{self, Base, Reuse};
 use crate::publish::object::{Files, Object};
 use crate::publish::pipeline::remake::Remake;
 use crate::publish::pipeline::upload::{Sent, Uploader};
-use crate::publish::progress::Event;
 use crate::publish::repository::keyring::{FoundKey, Keyring};
 use crate::publish::repository::mirror::Presence;
 use crate::publish::repository::mirror::{self, OpenMirror};
 use crate::publish::repository::options::Check;
-use crate::publish::repository::{LISTING_PATIENCE, Repository};
+use crate::publish::repository::{LISTING_PATIENCE, OpenRepository};
 use crate::repo::survey::{BlockListing, HeadState, TrustPolicy};
 use crate::system::bridge;
 
@@ -51,7 +51,7 @@ pub struct Signer {
 
 /// An image being worked on.
 pub struct Session<'a> {
-    pub repository: &'a mut Repository,
+    pub repository: &'a mut OpenRepository,
     pub name: Name,
     pub base: Base,
     pub key: Option<FoundKey>,
@@ -108,7 +108,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// A repository that cannot be built upon; no mirror that can be used.
-    pub async fn begin(repository: &'a mut Repository, name: Name, signer: Signer) -> Result<Self, Error> {
+    pub async fn begin(repository: &'a mut OpenRepository, name: Name, signer: Signer) -> Result<Self, Error> {
         Self::open(repository, name, signer, Reuse::All).await
     }
 
@@ -117,17 +117,17 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// Those of [`Session::begin`].
-    pub async fn begin_standing(repository: &'a mut Repository, name: Name, signer: Signer) -> Result<Self, Error> {
-        let is_alike = repository.work.check != Check::List && repository.agrees_on(&name);
+    pub async fn begin_standing(repository: &'a mut OpenRepository, name: Name, signer: Signer) -> Result<Self, Error> {
+        let is_alike = repository.config.check != Check::List && repository.agrees_on(&name);
         let reuse = if is_alike { Reuse::Newest } else { Reuse::All };
         Self::open(repository, name, signer, reuse).await
     }
 
-    async fn open(repository: &'a mut Repository, name: Name, signer: Signer, reuse: Reuse) -> Result<Self, Error> {
+    async fn open(repository: &'a mut OpenRepository, name: Name, signer: Signer, reuse: Reuse) -> Result<Self, Error> {
         if let Some(warning) = signer.key.as_ref().and_then(|k| k.warning.as_deref()) {
             repository.watch.progress.event(Event::Warning(warning));
         }
-        let now = repository.work.host.now();
+        let now = repository.config.host.now();
         let mut session = Self {
             undone_before: repository.mirrors.iter().map(|m| m.undone).collect(),
             repository,
@@ -154,7 +154,7 @@ impl<'a> Session<'a> {
             let message = format!("{} is signed on these mirrors; it cannot go on unsigned", self.name);
             return Err(Error::new(ErrorKind::Unverified, message).hint("give its key with --key or HFL_KEY"));
         }
-        let remembered = self.repository.work.memory.recall(&self.name, &self.trust)?;
+        let remembered = self.repository.config.memory.recall(&self.name, &self.trust)?;
         self.leave_unmounted(&remembered);
         self.base = base::find(self.repository, &self.name, reuse).await?;
         self.take_numbers(&remembered).await?;
@@ -198,7 +198,7 @@ impl<'a> Session<'a> {
         }
         match refused {
             // Whoever begins it anew has seen that; else one mirror could keep a name for itself on all of them.
-            Some(e) if !self.repository.work.first && self.mirrors().iter().all(|m| m.head.is_none()) => {
+            Some(e) if !self.repository.config.first && self.mirrors().iter().all(|m| m.head.is_none()) => {
                 let advice = format!(
                     "{name} is published here with another key, or its head is damaged; give its key with --key or HFL_KEY, or \
                      say --first to begin it on the mirrors that have none"
@@ -213,7 +213,7 @@ impl<'a> Session<'a> {
     async fn look_at_presence(&mut self) {
         let left_undone = self.repository.mirrors.iter_mut().filter(|mirror| mirror.is_up() && mirror.is_unfinished());
         left_undone.for_each(|mirror| mirror.presence = Presence::Likely);
-        if self.repository.work.check == Check::List {
+        if self.repository.config.check == Check::List {
             self.keep_listed().await;
         }
     }
@@ -248,10 +248,10 @@ impl<'a> Session<'a> {
 
     /// Keeps a new key before anything that it signs can exist.
     fn save_key(&mut self) -> Result<(), Error> {
-        if self.repository.work.dry_run {
+        if self.repository.config.dry_run {
             return Ok(());
         }
-        if let (Some(keyring), Some(key)) = (&self.repository.work.keyring, &self.key) {
+        if let (Some(keyring), Some(key)) = (&self.repository.config.keyring, &self.key) {
             self.new_key_file = keyring.save(key, &self.name)?;
         }
         Ok(())
@@ -331,7 +331,7 @@ impl<'a> Session<'a> {
     /// What decides what to publish.
     pub fn planner<'b>(&'b self, label: Option<&'b Label>, force: bool) -> Planner<'b> {
         Planner {
-            work: &self.repository.work,
+            repository: &self.repository.config,
             name: &self.name,
             label,
             force: force || self.base.conflict.is_some(),
@@ -425,7 +425,7 @@ impl<'a> Session<'a> {
         let mut names = self.repository.verified_images();
         names.insert(self.name.clone());
         let names: Vec<Name> = names.into_iter().collect();
-        let templates = self.repository.work.templates();
+        let templates = self.repository.config.templates();
         let mut pages = pages::render(templates.as_deref(), &plan.head, self.trust.key(), &names)?;
         let (new, progress) = (&plan.release.objects, &*self.repository.watch.progress);
         pages.extend(boot_menu::render(templates.as_deref(), &plan.head, new, self.mirrors(), progress).await?);

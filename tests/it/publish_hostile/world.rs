@@ -18,7 +18,11 @@ use hfl::format::name::Version;
 use hfl::format::profile::{FirstRead, Profile};
 use hfl::format::retirement::Retirement;
 use hfl::format::time::Timestamp;
-use hfl::publish::{self, BootOptions, GcOptions, Keyring, Memory, Options, Silent, VerifyOptions, Watch, Work};
+use hfl::progress::Watch;
+use hfl::publish::{
+    self, BootOptions, GcOptions, Keyring, Memory, PublishOptions, Repository, RollbackOptions, SyncOptions,
+    VerifyOptions,
+};
 use hfl::repo::survey::TrustPolicy;
 use hfl::system::host::{Host, ThisHost};
 
@@ -165,21 +169,21 @@ impl World {
         Trust::Key(own.0.public().clone())
     }
 
-    fn work(&self, without: Option<&str>) -> Work {
+    fn repository(&self, without: Option<&str>) -> Repository {
         let mirrors = self.mirrors.iter().filter(|name| Some(**name) != without);
         let toml: String = mirrors.map(|m| format!("[[mirror]]\nname = \"{m}\"\nwrite = \"./{m}\"\n")).collect();
         let keyring = match self.scenario.own_keys {
             true => Keyring { directory: Some(self.path("keys")), ..Keyring::default() },
             false => Keyring { text: Some(KEYS.os.1.clone()), ..Keyring::default() },
         };
-        let mut work = Work::new(Mirrors::parse(&toml).unwrap(), self.path(""), Some(keyring));
-        work.memory = Memory::below(Some(&self.path("state")));
-        work.host = Arc::clone(&self.clock) as Arc<dyn Host>;
-        work
+        let mut repository = Repository::new(Mirrors::parse(&toml).unwrap(), self.path(""), Some(keyring));
+        repository.memory = Memory::below(Some(&self.path("state")));
+        repository.host = Arc::clone(&self.clock) as Arc<dyn Host>;
+        repository
     }
 
-    fn policy(work: &Work) -> TrustPolicy {
-        TrustPolicy::Known(work.keyring.as_ref().map(Keyring::known_keys).unwrap_or_default())
+    fn policy(repository: &Repository) -> TrustPolicy {
+        TrustPolicy::Known(repository.keyring.as_ref().map(Keyring::known_keys).unwrap_or_default())
     }
 
     /// Carries out the step of this number; says what came of it.
@@ -188,9 +192,9 @@ impl World {
         match self.scenario.steps[number] {
             Step::Publish { image, contents, without } => self.publish(number, image, contents, without).await,
             Step::Rollback { version } => {
-                let (image, version) = ("os".parse().unwrap(), Version::new(version).unwrap());
-                let (progress, cancel) = (Arc::new(Silent), Arc::default());
-                let report = publish::rollback(self.work(None), image, version, None, progress, cancel).await?;
+                let (name, version) = ("os".parse().unwrap(), Version::new(version).unwrap());
+                let options = RollbackOptions { name, version, label: None };
+                let report = publish::rollback(&self.repository(None), &options, &Watch::silent()).await?;
                 Ok(format!("version {}", report.version))
             }
             Step::Damage(damage) => {
@@ -198,9 +202,10 @@ impl World {
                 Ok(String::new())
             }
             Step::Sync => {
-                let (work, watch) = (self.work(None), Watch { progress: Arc::new(Silent), cancel: Arc::default() });
-                let policy = Self::policy(&work);
-                let report = publish::sync(work, Vec::new(), policy, watch).await?;
+                let repository = self.repository(None);
+                let policy = Self::policy(&repository);
+                let report =
+                    publish::sync(&repository, &SyncOptions { images: Vec::new(), policy }, &Watch::silent()).await?;
                 Ok(format!("{:?}", report.images.iter().map(|image| &image.mirrors).collect::<Vec<_>>()))
             }
             Step::Verify => self.verify().await,
@@ -209,16 +214,15 @@ impl World {
     }
 
     async fn publish(&self, step: usize, image: &str, contents: u64, without: Option<&str>) -> Result<String, Error> {
-        let mut work = self.work(without);
+        let mut repository = self.repository(without);
         // A list of images or an index may only hold up the first version: it is said then what to say.
-        work.first = self.begins(step) == Some(image);
+        repository.first = self.begins(step) == Some(image);
         let boots = self.scenario.boots && image == "os";
         let boot = boots.then(|| BootOptions { directory: Some(self.path("boot")), ..BootOptions::default() });
         let file = format!("{image}-{contents}.img");
         self.write(&file, &image_of(image, contents));
         let profile = self.profile(boots && contents == 1);
-        let options = Options {
-            work,
+        let options = PublishOptions {
             image: self.path(&file),
             name: image.parse().unwrap(),
             profile,
@@ -232,7 +236,7 @@ impl World {
             spool_directory: self.path("spool"),
             spool_max_bytes: 1 << 20,
         };
-        let report = publish::publish(options, Arc::new(Silent), Arc::default()).await?;
+        let report = publish::publish(&repository, &options, &Watch::silent()).await?;
         Ok(format!("version {} {:?} {:?}", report.version, report.outcome, report.mirrors))
     }
 
@@ -257,18 +261,18 @@ impl World {
     }
 
     async fn verify(&self) -> Result<String, Error> {
-        let work = self.work(None);
-        let policy = Self::policy(&work);
+        let repository = self.repository(None);
+        let policy = Self::policy(&repository);
         let (only, images, seeds) = (Vec::new(), Vec::new(), Vec::new());
-        let options = VerifyOptions { work, only, images, policy, deep: true, sample: 4, repair: true, seeds };
-        let report = publish::verify(options, Arc::new(Silent), Arc::default()).await?;
+        let options = VerifyOptions { only, images, policy, deep: true, sample: 4, repair: true, seeds };
+        let report = publish::verify(&repository, &options, &Watch::silent()).await?;
         Ok(report.remaining().map(|p| format!("{} {}: {}; ", p.mirror, p.path, p.what)).collect())
     }
 
     async fn gc(&self, keep: usize) -> Result<String, Error> {
-        let (work, images, retire) = (self.work(None), Vec::new(), Vec::new());
-        let options = GcOptions { work, images, keep, keep_days: 0, retire, grace_days: 0, more_than_half: true };
-        let report = publish::gc(options, Arc::new(Silent), Arc::default()).await?;
+        let (repository, images, retire) = (self.repository(None), Vec::new(), Vec::new());
+        let options = GcOptions { images, keep, keep_days: 0, retire, grace_days: 0, more_than_half: true };
+        let report = publish::gc(&repository, &options, &Watch::silent()).await?;
         Ok(format!("removed {:?}, {} blocks, {:?}", report.swept.versions, report.swept.blocks, report.swept.mirrors))
     }
 

@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use hfl::format::name::{Name, Version};
 use hfl::publish::{self, GcOptions, GcReport, MirrorPlan, Retired};
 
 use super::publish::{tell_behind, write_mirror};
 use crate::exit;
-use crate::show::{Show, Verbosity, bytes, count};
+use crate::show::{Verbosity, bytes, count};
 
 /// Versions that stay where neither the option nor mirrors.toml says how many.
 const KEEP: u32 = 30;
@@ -55,9 +54,8 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.change.to)?;
     let keep = args.keep.or(mirrors.publish.keep).unwrap_or(KEEP);
-    let work = super::work(&args.change, mirrors, args.key);
+    let repository = super::repository(&args.change, mirrors, args.key);
     let options = GcOptions {
-        work,
         images: args.image,
         keep: keep as usize,
         keep_days: args.keep_days,
@@ -65,10 +63,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         grace_days: args.grace_days,
         more_than_half: args.more_than_half,
     };
-    let cancel = super::cancel_on_signal()?;
-    let show = Arc::new(Show::new(args.change.output.verbosity()));
-    let report = super::runtime()?.block_on(publish::gc(options, show.clone(), cancel));
-    drop(show);
+    let watch = super::watch(args.change.output.verbosity())?;
+    let report = super::runtime()?.block_on(publish::gc(&repository, &options, &watch));
+    drop(watch);
     let report = report?;
     if args.change.output.json {
         exit::print_json(&report)?;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use hfl::publish::{self, Capabilities, ImageState, MirrorState, ProbeOptions, Verdict};
 
 use crate::exit;
-use crate::show::{Show, Verbosity, bytes, count};
+use crate::show::{Verbosity, bytes, count};
 use hfl::ErrorKind;
 
 /// How each mirror is: reachable, how fast, how far behind, and what its store really keeps to.
@@ -34,12 +34,11 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.to)?;
-    let work = super::reading(mirrors, &args.to);
-    let policy = super::known_keys(&work);
-    let options = ProbeOptions { work, policy, count: args.count, trials: !args.no_probe };
-    let cancel = super::cancel_on_signal()?;
-    let show = Show::new(Verbosity::of(true, false));
-    let states = super::runtime()?.block_on(publish::probe(&options, &show, &cancel))?;
+    let repository = super::reading(mirrors, &args.to);
+    let policy = super::known_keys(&repository);
+    let options = ProbeOptions { policy, count: args.count, trials: !args.no_probe };
+    let watch = super::watch(Verbosity::Quiet)?;
+    let states = super::runtime()?.block_on(publish::probe(&repository, &options, &watch))?;
     if args.json {
         exit::print_json(&states)?;
     } else {

@@ -27,13 +27,14 @@ use hfl::config::{FILE_MAX_BYTES, Mirrors};
 use hfl::format::head::Trust;
 use hfl::format::keys::PublicKey;
 use hfl::format::name::Name;
-use hfl::publish::{Check, Keyring, Memory, Reader, Work};
+use hfl::progress::Watch;
+use hfl::publish::{Check, Keyring, Memory, Reader, Repository};
 use hfl::repo::survey::TrustPolicy;
 use hfl::repo::{OpenOptions, StateDirectory, Warning, given_key, user_directory};
 use hfl::{Error, ErrorKind};
 
 use crate::exit;
-use crate::show::Verbosity;
+use crate::show::{Show, Verbosity};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -134,6 +135,11 @@ fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(cancel)
 }
 
+/// Who is told how an operation goes, and by what it is stopped.
+fn watch(verbosity: Verbosity) -> anyhow::Result<Watch> {
+    Ok(Watch { progress: Arc::new(Show::new(verbosity)), cancel: cancel_on_signal()? })
+}
+
 /// Where keys are looked for: the option, `HFL_KEY`, the user's configuration.
 fn keyring(file: Option<PathBuf>) -> Keyring {
     // An empty variable is kept: a job whose secret is missing must not go on with another key.
@@ -221,31 +227,31 @@ impl OutputArgs {
 }
 
 /// The repository of a mirrors.toml, as an operation works on it.
-fn work(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Work {
+fn repository(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Repository {
     let (delivery, to) = (&change.delivery, &change.to);
     let relative_to = to.parent().unwrap_or(Path::new("")).to_owned();
     let file = key.key.or(mirrors.publish.key.as_ref().map(|key| relative_to.join(key)));
     let keyring = (!key.unsigned).then(|| keyring(file));
-    let mut work = Work::new(mirrors, relative_to, keyring);
-    work.dry_run = change.dry_run;
-    work.first = change.first;
-    work.memory = Memory::below(user_directory("XDG_STATE_HOME", ".local/state", "/var/lib/hfl").as_deref());
-    work.min_mirrors = delivery.min_mirrors;
-    work.patience = delivery.patience.into();
-    work.check = if delivery.check == "list" { Check::List } else { Check::Head };
-    work
+    let mut repository = Repository::new(mirrors, relative_to, keyring);
+    repository.dry_run = change.dry_run;
+    repository.first = change.first;
+    repository.memory = Memory::below(user_directory("XDG_STATE_HOME", ".local/state", "/var/lib/hfl").as_deref());
+    repository.min_mirrors = delivery.min_mirrors;
+    repository.patience = delivery.patience.into();
+    repository.check = if delivery.check == "list" { Check::List } else { Check::Head };
+    repository
 }
 
 /// The repository of a mirrors.toml, as it is only read.
-fn reading(mirrors: Mirrors, to: &Path) -> Work {
+fn reading(mirrors: Mirrors, to: &Path) -> Repository {
     let relative_to = to.parent().unwrap_or(Path::new("")).to_owned();
     let file = mirrors.publish.key.as_ref().map(|key| relative_to.join(key));
-    Work::new(mirrors, relative_to, Some(keyring(file)))
+    Repository::new(mirrors, relative_to, Some(keyring(file)))
 }
 
 /// The keys that are known here.
-fn known_keys(work: &Work) -> TrustPolicy {
-    TrustPolicy::Known(work.keyring.as_ref().map(Keyring::known_keys).unwrap_or_default())
+fn known_keys(repository: &Repository) -> TrustPolicy {
+    TrustPolicy::Known(repository.keyring.as_ref().map(Keyring::known_keys).unwrap_or_default())
 }
 
 /// What a reader believes.
@@ -264,11 +270,11 @@ pub struct TrustArgs {
 
 impl TrustArgs {
     /// Whose signatures are accepted in a repository; without options, those of the keys that are known here.
-    fn policy(&self, work: &Work) -> anyhow::Result<TrustPolicy> {
+    fn policy(&self, repository: &Repository) -> anyhow::Result<TrustPolicy> {
         if self.unsigned {
             return Ok(TrustPolicy::Anyone);
         }
-        let Some(given) = &self.key else { return Ok(known_keys(work)) };
+        let Some(given) = &self.key else { return Ok(known_keys(repository)) };
         Ok(TrustPolicy::Key(given_key(given)?))
     }
 

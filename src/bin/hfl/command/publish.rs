@@ -10,7 +10,8 @@ use std::sync::atomic::AtomicBool;
 use hfl::format::head::Trust;
 use hfl::format::name::{Label, Name};
 use hfl::format::profile::Profile;
-use hfl::publish::{self, BootOptions, MirrorReport, Options, Outcome, Report};
+use hfl::progress::Watch;
+use hfl::publish::{self, BootOptions, MirrorReport, Outcome, PublishOptions, Report, Repository};
 use hfl::qemu::Bootable;
 use hfl::repo::OpenOptions;
 use hfl::split::Choice;
@@ -120,16 +121,16 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
             "--profile auto boots what is published: it needs --boot, and an image in a file".into(),
         ));
     }
-    let options = options(args)?;
+    let (repository, options) = options(args)?;
     let cancel = super::cancel_on_signal()?;
     let runtime = super::runtime()?;
-    let report = runtime.block_on(bring(options.clone(), verbosity, &cancel))?;
-    if !records || options.work.dry_run {
+    let report = runtime.block_on(bring(&repository, &options, verbosity, &cancel))?;
+    if !records || repository.dry_run {
         return finish(&report, json, is_quiet);
     }
     // Whoever asked for text sees at once that it is published: the boot takes its time.
     let published = if json { ExitCode::SUCCESS } else { finish(&report, false, is_quiet)? };
-    let Some((trial, shipped)) = runtime.block_on(record(options, &report, verbosity, &cancel))? else {
+    let Some((trial, shipped)) = runtime.block_on(record(&repository, options, &report, verbosity, &cancel))? else {
         return if json { finish(&report, true, is_quiet) } else { Ok(published) };
     };
     let behind = report.behind().count() + shipped.behind().count();
@@ -150,13 +151,20 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Publishes, and shows how it goes.
-async fn bring(options: Options, verbosity: Verbosity, cancel: &Arc<AtomicBool>) -> Result<Report, Error> {
-    publish::publish(options, Arc::new(Show::new(verbosity)), Arc::clone(cancel)).await
+async fn bring(
+    repository: &Repository,
+    options: &PublishOptions,
+    verbosity: Verbosity,
+    cancel: &Arc<AtomicBool>,
+) -> Result<Report, Error> {
+    let watch = Watch { progress: Arc::new(Show::new(verbosity)), cancel: Arc::clone(cancel) };
+    publish::publish(repository, options, &watch).await
 }
 
 /// Boots what was published, and ships the profile of that with it; `None` where nothing was new and a profile is there.
 async fn record(
-    mut options: Options,
+    repository: &Repository,
+    mut options: PublishOptions,
     report: &Report,
     verbosity: Verbosity,
     cancel: &Arc<AtomicBool>,
@@ -165,7 +173,7 @@ async fn record(
         Some(key) => Trust::Key(key.parse().map_err(|e| Error::local(format!("{key}: {e}")))?),
         None => Trust::Anyone,
     };
-    let stores = publish::readers(&options.work).await?;
+    let stores = publish::readers(repository).await?;
     let opened = repo::open(&stores, &OpenOptions::new(options.name.clone(), trust)).await?;
     let version = Bootable::load(&stores, opened).await?;
     let has_profile = Profile::row_in(&version.opened.head, version.number()).is_some();
@@ -177,7 +185,7 @@ async fn record(
     file.write_all(&profile.to_bytes())?;
     options.profile = Some(file.path().to_owned());
     options.force = false;
-    let shipped = bring(options, verbosity, cancel).await?;
+    let shipped = bring(repository, &options, verbosity, cancel).await?;
     Ok(Some((trial, shipped)))
 }
 
@@ -194,7 +202,7 @@ pub fn finish(report: &Report, json: bool, quiet: bool) -> anyhow::Result<ExitCo
     Ok(if behind > 0 { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
 }
 
-fn options(args: Args) -> anyhow::Result<Options> {
+fn options(args: Args) -> anyhow::Result<(Repository, PublishOptions)> {
     let mirrors = super::read_mirrors(&args.change.to)?;
     let name = match args.name {
         Some(name) => name,
@@ -209,16 +217,15 @@ fn options(args: Args) -> anyhow::Result<Options> {
         (None, None) => Choice::Content,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut work = super::work(&args.change, mirrors, args.key);
-    work.expires_days = args.expires.or(work.expires_days);
+    let mut repository = super::repository(&args.change, mirrors, args.key);
+    repository.expires_days = args.expires.or(repository.expires_days);
     let boot = args.boot.options();
     if args.image == Path::new("-") && boot.as_ref().is_some_and(|boot| boot.directory.is_none()) {
         return Err(super::usage(
             "--boot cannot take a kernel out of standard input; make it before: hfl boot build".into(),
         ));
     }
-    Ok(Options {
-        work,
+    let options = PublishOptions {
         image: args.image,
         name,
         profile: args.profile,
@@ -231,7 +238,8 @@ fn options(args: Args) -> anyhow::Result<Options> {
         spool_directory: super::cache_directory(),
         boot,
         spool_max_bytes: SPOOL_MAX_BYTES,
-    })
+    };
+    Ok((repository, options))
 }
 
 /// The name that an image has where none is given.

@@ -10,7 +10,7 @@ use hfl::publish::{self, RestoreOptions};
 use hfl::repo::source::Source;
 
 use crate::exit;
-use crate::show::{Show, Verbosity, bytes, count};
+use crate::show::{Verbosity, bytes, count};
 
 /// Get an image back: sparse, every block checked; blocks that a seed has are not downloaded.
 #[derive(clap::Args)]
@@ -43,16 +43,14 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let opening = args.trust.options(&args.source.image)?.version(args.version);
-    let cancel = super::cancel_on_signal()?;
-    let show = Arc::new(Show::new(Verbosity::of(args.quiet || args.json, false)));
+    let watch = super::watch(Verbosity::of(args.quiet || args.json, false))?;
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let options = RestoreOptions { out: args.out.clone(), seeds: args.seed, force: args.force, jobs };
-    let progress = show.clone();
     let report = super::runtime()?.block_on(async {
         let client = client::open(ClientOptions::once(args.source.base, opening), Arc::new(exit::Warnings)).await?;
-        anyhow::Ok(publish::restore(&client.opened, client.source, options, progress, cancel).await?)
+        anyhow::Ok(publish::restore(&client.opened, client.source, &options, &watch).await?)
     });
-    drop(show);
+    drop(watch);
     let report = report?;
     if args.json {
         exit::print_json(&report)?;

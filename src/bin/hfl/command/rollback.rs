@@ -1,12 +1,11 @@
 //! `hfl rollback`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use hfl::format::name::{Label, Name, Version};
-use hfl::publish;
+use hfl::publish::{self, RollbackOptions};
 
-use crate::show::{Show, Verbosity};
+use crate::show::Verbosity;
 
 /// Publish an old version again as the newest one: an index and a head are uploaded, nothing else.
 #[derive(clap::Args)]
@@ -30,11 +29,10 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.change.to)?;
-    let work = super::work(&args.change, mirrors, args.key);
-    let cancel = super::cancel_on_signal()?;
-    let show = Arc::new(Show::new(args.change.output.verbosity()));
-    let rolled = publish::rollback(work, args.name, args.version, args.label, show.clone(), cancel);
-    let report = super::runtime()?.block_on(rolled);
-    drop(show);
+    let repository = super::repository(&args.change, mirrors, args.key);
+    let options = RollbackOptions { name: args.name, version: args.version, label: args.label };
+    let watch = super::watch(args.change.output.verbosity())?;
+    let report = super::runtime()?.block_on(publish::rollback(&repository, &options, &watch));
+    drop(watch);
     super::publish::finish(&report?, args.change.output.json, args.change.output.verbosity() == Verbosity::Quiet)
 }

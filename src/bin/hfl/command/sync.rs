@@ -1,14 +1,13 @@
 //! `hfl sync`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use hfl::format::name::Name;
-use hfl::publish::{self, Outcome, Report, Watch};
+use hfl::publish::{self, Outcome, Report, SyncOptions};
 
 use super::publish::{tell_behind, write_mirror};
 use crate::exit;
-use crate::show::{Show, Verbosity};
+use crate::show::Verbosity;
 
 /// Bring every mirror to the newest version of every image, from the mirrors that have it.
 #[derive(clap::Args)]
@@ -32,13 +31,13 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.change.to)?;
     let key = super::KeyArgs { key: None, unsigned: args.trust.unsigned };
-    let mut work = super::work(&args.change, mirrors, key);
-    work.reader = args.trust.reader();
-    let policy = args.trust.policy(&work)?;
-    let cancel = super::cancel_on_signal()?;
-    let progress = Arc::new(Show::new(args.change.output.verbosity()));
-    let watch = Watch { progress, cancel };
-    let report = super::runtime()?.block_on(publish::sync(work, args.image, policy, watch))?;
+    let mut repository = super::repository(&args.change, mirrors, key);
+    repository.reader = args.trust.reader();
+    let options = SyncOptions { images: args.image, policy: args.trust.policy(&repository)? };
+    let watch = super::watch(args.change.output.verbosity())?;
+    let report = super::runtime()?.block_on(publish::sync(&repository, &options, &watch));
+    drop(watch);
+    let report = report?;
     if args.change.output.json {
         exit::print_json(&report)?;
     } else if args.change.output.verbosity() != Verbosity::Quiet {

@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use hfl::format::name::Name;
 use hfl::publish::{self, Checked, Place, Problem, VerifyOptions, VerifyReport};
 use hfl::repo::survey::ProblemKind;
 
 use crate::exit;
-use crate::show::{Show, Verbosity, bytes, count};
+use crate::show::{Verbosity, bytes, count};
 use hfl::ErrorKind;
 
 /// Problems that are shown one by one; JSON has all of them.
@@ -57,11 +56,10 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.to)?;
-    let mut work = super::reading(mirrors, &args.to);
-    work.reader = args.trust.reader();
-    let policy = args.trust.policy(&work)?;
+    let mut repository = super::reading(mirrors, &args.to);
+    repository.reader = args.trust.reader();
+    let policy = args.trust.policy(&repository)?;
     let options = VerifyOptions {
-        work,
         only: args.mirror,
         images: args.image,
         policy,
@@ -70,10 +68,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         repair: args.repair,
         seeds: args.seed,
     };
-    let cancel = super::cancel_on_signal()?;
-    let show = Arc::new(Show::new(args.output.verbosity()));
-    let report = super::runtime()?.block_on(publish::verify(options, show.clone(), cancel));
-    drop(show);
+    let watch = super::watch(args.output.verbosity())?;
+    let report = super::runtime()?.block_on(publish::verify(&repository, &options, &watch));
+    drop(watch);
     let report = report?;
     let code = code(&report);
     if args.output.json {

@@ -11,14 +11,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use hfl::Error;
+use hfl::client::{self, ClientOptions};
 use hfl::config::Mirrors;
 use hfl::format::delta::Delta;
 use hfl::format::head::Trust;
 use hfl::format::name::{Name, Version};
-use hfl::publish::{self, Keyring, Options, Report, RestoreOptions, Silent, Work};
+use hfl::progress::Watch;
+use hfl::publish::{self, Keyring, PublishOptions, Report, Repository, RestoreOptions};
 use hfl::repo;
+use hfl::repo::OpenOptions;
 use hfl::repo::source::Source;
-use hfl::repo::{Mirror, OpenOptions};
 use hfl::split::Choice;
 
 use crate::exit;
@@ -96,10 +98,14 @@ impl Demo {
         ))
     }
 
+    fn watch(&self) -> Watch {
+        Watch { cancel: Arc::clone(&self.cancel), ..Watch::silent() }
+    }
+
     fn publish(&self, runtime: &tokio::runtime::Runtime, image: &str, label: &str) -> anyhow::Result<Report> {
         let keyring = Keyring { directory: Some(self.path("keys")), ..Keyring::default() };
-        let options = Options {
-            work: Work::new(Mirrors::parse(MIRRORS)?, self.directory.clone(), Some(keyring)),
+        let repository = Repository::new(Mirrors::parse(MIRRORS)?, self.directory.clone(), Some(keyring));
+        let options = PublishOptions {
             image: self.path(image),
             name: self.name.clone(),
             profile: None,
@@ -113,7 +119,7 @@ impl Demo {
             boot: None,
             spool_max_bytes: 1 << 30,
         };
-        let report = runtime.block_on(publish::publish(options, Arc::new(Silent), Arc::clone(&self.cancel)))?;
+        let report = runtime.block_on(publish::publish(&repository, &options, &self.watch()))?;
         let (new, seconds) = (&report.new, report.seconds);
         say(&format!(
             "published {image} as version {} in {seconds:.1} s: {} new blocks, {} compressed; {} known, {} zeros",
@@ -168,8 +174,8 @@ impl Demo {
 
     async fn restore(&self, url: &str, image: &Path) -> anyhow::Result<()> {
         let source: Source = url.parse()?;
-        let store = source.fetch()?;
-        let opened = repo::open(&[Arc::clone(&store)], &OpenOptions::new(self.name.clone(), self.trust()?)).await?;
+        let accept = OpenOptions::new(self.name.clone(), self.trust()?);
+        let client = client::open(ClientOptions::once(source.base, accept), Arc::new(exit::Warnings)).await?;
         let options = RestoreOptions {
             out: self.path("restored.img"),
             seeds: vec![self.path("one.img")],
@@ -177,8 +183,7 @@ impl Demo {
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
         };
         let restored = options.out.clone();
-        let blocks = Arc::new(Mirror::only(store));
-        let report = publish::restore(&opened, blocks, options, Arc::new(Silent), Arc::clone(&self.cancel)).await?;
+        let report = publish::restore(&client.opened, client.source, &options, &self.watch()).await?;
         if !mounted::same(&restored, image)? {
             return Err(Error::local("the restored image differs from two.img").into());
         }

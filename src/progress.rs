@@ -1,6 +1,7 @@
 //! What an operation tells while it works, and whether the user wants it to end. The library prints nothing; a binary
 //! shows this or does not.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -94,5 +95,21 @@ impl Progress for Silent {
 pub async fn cancelled(cancel: &AtomicBool) {
     while !cancel.load(Ordering::Relaxed) {
         tokio::time::sleep(CANCEL_LOOK).await;
+    }
+}
+
+/// Who is told, and who may stop the work.
+#[derive(Clone)]
+pub struct Watch {
+    /// Who is told.
+    pub progress: Arc<dyn Progress>,
+    /// Set when the user wants it to end.
+    pub cancel: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Nobody is told, and nobody stops it.
+    pub fn silent() -> Self {
+        Self { progress: Arc::new(Silent), cancel: Arc::default() }
     }
 }
