@@ -63,6 +63,6 @@ impl Bootable {
     pub fn arguments(&self, mirror: &str) -> Result<String, Error> {
         let mirror = mirror.parse().map_err(|e: UrlError| Error::local(format!("{mirror}: {e}")))?;
         let menu = Menu { image: self.image().clone(), mirrors: vec![mirror], entries: Vec::new() };
-        Ok(menu.arguments(self.number(), &self.append)?)
+        menu.arguments(self.number(), &self.append)
     }
 }
