@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::binaries;
 use super::kernel::{self, Kernel};
 use super::miniroot::{self, Parts, Settings};
 use super::modules::{self, Module};
-use super::programs;
 use crate::boot::elf;
 use crate::disk::Disk;
 use crate::error::Error;
@@ -89,8 +89,8 @@ impl Ingredients {
             let image = options.image.display();
             return Err(Error::usage(format!("{image}: its kernel {} is for {machine}, not {wanted}", kernel.version)));
         }
-        let client = programs::client(&options.clients, machine)?;
-        let busybox = programs::busybox(options.busybox.as_deref(), machine)?;
+        let client = binaries::client(&options.clients, machine)?;
+        let busybox = binaries::busybox(options.busybox.as_deref(), machine)?;
         Ok(Self {
             kernel,
             machine,

@@ -5,7 +5,7 @@
 
 use super::versions;
 use crate::boot::elf;
-use crate::disk::fs::tree::Kind;
+use crate::disk::fs::file_system::Kind;
 use crate::disk::root::Root;
 use crate::error::Error;
 

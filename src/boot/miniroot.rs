@@ -19,8 +19,8 @@ use super::cpio::Archive;
 use super::modules::Module;
 use crate::boot::template;
 use crate::error::Error;
-use crate::format::keys::PublicKey;
 use crate::format::name::{Name, Version};
+use crate::format::signature::PublicKey;
 use crate::format::url::BaseUrl;
 
 /// The largest miniroot, in bytes, compressed.

@@ -4,18 +4,18 @@
 //! root always agree. The same input gives the same bytes. An image is anybody's bytes: sizes, counts and time spent in
 //! it are bounded, and nothing of it is ever run.
 
+mod binaries;
 mod build;
 mod cpio;
+mod decompress;
 pub mod elf;
 mod kernel;
 mod loaders;
 mod miniroot;
+mod module_list;
 mod modules;
-mod programs;
 pub mod template;
-mod unpack;
 mod versions;
-mod wanted;
 
 pub use build::{Built, Ingredients, Options, Summary};
 pub use kernel::machine;

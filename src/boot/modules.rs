@@ -4,9 +4,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::decompress::{self, MODULE_MAX_BYTES};
 use super::kernel::Kernel;
-use super::unpack::{self, MODULE_MAX_BYTES};
-use super::wanted::{CLIENT, FIRST, OVERLAY, READ_ONLY, REQUIRED, REST};
+use super::module_list::{CLIENT, FIRST, OVERLAY, READ_ONLY, REQUIRED, REST};
 use crate::disk::root::Root;
 use crate::error::Error;
 
@@ -44,7 +44,7 @@ pub fn collect(root: &Root, kernel: &Kernel, more: &[String]) -> Result<Vec<Modu
     modules.check(&kernel.version, more)?;
     let first = FIRST.concat().into_iter().map(str::to_owned);
     // What was asked for may be for a network card.
-    let asked = more.iter().map(|name| unpack::normal(name));
+    let asked = more.iter().map(|name| decompress::normal(name));
     let rest = [CLIENT].into_iter().chain(REST.concat()).chain([root.file_system()]).map(str::to_owned);
     let mut order = Vec::new();
     let mut seen = HashSet::new();
@@ -66,10 +66,10 @@ impl<'a> Modules<'a> {
                 .hint("run depmod in the image: it makes the list"));
         };
         let builtin = list("modules.builtin")?.unwrap_or_default();
-        let names = |text: &str| text.split_whitespace().filter_map(unpack::name_of).collect();
+        let names = |text: &str| text.split_whitespace().filter_map(decompress::name_of).collect();
         let mut files = HashMap::new();
         for (file, needs) in dep.lines().filter_map(|line| line.split_once(':')) {
-            if let Some(name) = unpack::name_of(file) {
+            if let Some(name) = decompress::name_of(file) {
                 files.insert(name, (file.trim().to_owned(), names(needs)));
             }
         }
@@ -91,7 +91,7 @@ impl<'a> Modules<'a> {
                 return Err(self.root.error_whole(why).hint("use another kernel of the distribution"));
             }
         }
-        match more.iter().find(|name| !self.has(&unpack::normal(name))) {
+        match more.iter().find(|name| !self.has(&decompress::normal(name))) {
             Some(missing) => Err(Error::usage(format!("kernel {version} has no module {missing}"))),
             None => Ok(()),
         }
@@ -132,7 +132,7 @@ impl<'a> Modules<'a> {
                     .error(&path, "missing, though modules.dep names it")
                     .hint("run depmod in the image again"));
             };
-            let bytes = unpack::unpack(packed).map_err(|e| self.root.error(&path, e))?;
+            let bytes = decompress::unpack(packed).map_err(|e| self.root.error(&path, e))?;
             all_bytes += bytes.len() as u64;
             if all_bytes > ALL_MAX_BYTES {
                 return Err(self

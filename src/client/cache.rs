@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::notice::{Notice, Observer};
-use super::source::disk::{CacheError, DiskStore};
-use super::state::kept::Kept;
+use super::source::disk_cache::{CacheError, DiskStore};
+use super::state::local_mirror::Kept;
 use crate::error::{Error, ErrorKind};
 use crate::format::head::Trust;
 use crate::repo::Opened;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::image::Image;
-use super::source::disk::DiskStore;
+use super::source::disk_cache::DiskStore;
 use crate::error::{Error, ErrorKind};
 use crate::repo::ReadError;
 

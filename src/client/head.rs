@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::mirrors::Mirrors;
 use super::notice::{Notice, Observer};
-use super::source::network::Mode;
-use super::state::kept::Kept;
+use super::source::mirrors::Mode;
+use super::state::local_mirror::Kept;
 use crate::error::Error;
 use crate::repo::{self, OpenOptions, Opened};
 

@@ -6,9 +6,9 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::map::{Map, Segment};
+use super::extent_map::{Map, Segment};
 use super::prefetch::record::FirstReads;
-use super::source::decoded::BlockCache;
+use super::source::memory_cache::BlockCache;
 use crate::format::block::Block;
 use crate::repo::{BlockSource, ReadError};
 

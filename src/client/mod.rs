@@ -14,18 +14,18 @@
 //! Nothing is served here that was not checked, and nothing is printed: what there is to tell goes to an
 //! [`Observer`](notice::Observer).
 
+pub mod boot_profile;
 pub mod cache;
 #[cfg(feature = "mount")]
 pub mod device;
 pub mod download;
+pub mod extent_map;
 pub mod head;
 pub mod image;
-pub mod map;
 pub mod mirrors;
 pub mod notice;
 mod open;
 pub mod prefetch;
-pub mod profile;
 #[cfg(feature = "mount")]
 pub mod serve;
 pub mod source;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::boot_profile::{FetchAhead, ProfileOptions, kept_profile, own_profile};
 use super::cache::{Cache, CacheOptions, Need};
 use super::head;
 use super::image::Image;
@@ -12,9 +13,8 @@ use super::mirrors::Mirrors;
 use super::notice::{Notice, Observer};
 use super::prefetch::UNDER_WAY_PART;
 use super::prefetch::record::{FirstReads, Recording};
-use super::profile::{FetchAhead, ProfileOptions, kept_profile, own_profile};
-use super::source::disk::DiskStore;
-use super::source::network::{Mode, Pace};
+use super::source::disk_cache::DiskStore;
+use super::source::mirrors::{Mode, Pace};
 use super::source::{ReadOptions, ReadStack};
 use super::status::Status;
 use crate::error::Error;

@@ -10,13 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::prefetch::ahead::AheadCounts;
-use super::source::Network;
-use super::source::ReadStack;
-use super::source::decoded::BlockCache;
-use super::source::disk::DiskStore;
-use super::source::network::Mode;
-use super::source::network::{Standing, State};
+use super::prefetch::profile::AheadCounts;
+use super::source::disk_cache::DiskStore;
+use super::source::memory_cache::BlockCache;
+use super::source::mirrors::{Mode, Standing, State};
+use super::source::{Network, ReadStack};
 use crate::format::digest::Sha256;
 use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;

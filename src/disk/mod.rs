@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use fs::tree::Tree;
+use fs::file_system::Tree;
 use fs::{erofs, ext, squash};
 use root::Root;
 

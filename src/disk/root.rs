@@ -1,6 +1,6 @@
 //! The root file system of an image, with symbolic links followed inside it and limits on all that is read.
 
-use super::fs::tree::{Kind, Tree};
+use super::fs::file_system::{Kind, Tree};
 use crate::error::Error;
 
 /// The most symbolic links on the way to a file, as in Linux.

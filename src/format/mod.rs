@@ -9,14 +9,14 @@ pub mod digest;
 pub mod head;
 pub mod image_list;
 pub mod index;
-pub mod keys;
 pub mod layout;
 pub mod name;
 pub mod profile;
 #[cfg(feature = "publish")]
 pub mod retirement;
+pub mod signature;
 #[cfg(feature = "publish")]
-pub mod sign;
+pub mod signing;
 pub(crate) mod text;
 pub mod time;
 pub mod url;

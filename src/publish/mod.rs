@@ -9,13 +9,21 @@ mod gc;
 mod object;
 mod pipeline;
 mod probe;
+mod publish;
 mod repository;
 mod restore;
 mod rollback;
-mod run;
 mod sync;
 mod verify;
 mod version;
+
+pub use publish::publish;
+pub use restore::{RestoreOptions, RestoreReport, restore};
+pub use rollback::{RollbackOptions, rollback};
+pub use sync::{SyncOptions, SyncReport, sync};
+pub use verify::{Checked, Place, Problem, VerifyOptions, VerifyReport, verify};
+pub use version::plan::Outcome;
+pub use version::report::{BootReport, Count, MirrorReport, Report};
 
 pub use artifact::client::MARK as CLIENT_MARK;
 pub use gc::{GcOptions, GcReport, MirrorPlan, Pending, Plan as GcPlan, Retired, gc};
@@ -23,10 +31,3 @@ pub use probe::{Capabilities, ImageState, MirrorState, ProbeOptions, Verdict, pr
 pub use repository::{
     BootOptions, Check, Connect, Drivers, Keyring, Memory, PublishOptions, Reader, Repository, readers,
 };
-pub use restore::{RestoreOptions, RestoreReport, restore};
-pub use rollback::{RollbackOptions, rollback};
-pub use run::publish;
-pub use sync::{SyncOptions, SyncReport, sync};
-pub use verify::{Checked, Place, Problem, VerifyOptions, VerifyReport, verify};
-pub use version::plan::Outcome;
-pub use version::report::{BootReport, Count, MirrorReport, Report};

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use crate::error::{Error, ErrorKind};
 use crate::format::digest::Sha256;
 use crate::format::head::FileRow;
-use crate::format::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use crate::format::layout::RepoPath;
-use crate::format::sign::SecretKey;
+use crate::format::signature::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
+use crate::format::signing::SecretKey;
 use crate::store::{Fetch, Put, Store};
 
 /// An immutable object that is not a block: an index, a signature, a client.

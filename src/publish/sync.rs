@@ -10,8 +10,7 @@ use super::version::session::{Planned, Session, Signer};
 use crate::error::{Error, ErrorKind};
 use crate::format::head::Trust;
 use crate::format::name::Name;
-use crate::progress::Event;
-use crate::progress::Watch;
+use crate::progress::{Event, Watch};
 use crate::repo::survey::{HeadState, Listing, TrustPolicy};
 
 /// What a sync did.

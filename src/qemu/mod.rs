@@ -6,10 +6,10 @@
 
 mod console;
 mod machine;
+mod progress;
 mod relay;
 mod report;
 mod version;
-mod watch;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub use report::{Fetched, Report};
 pub use version::Bootable;
 
 use machine::{Machine, Model};
-use watch::{Ended, Watch};
+use progress::{Ended, Watch};
 
 /// How the machine sees the one that it runs on, in QEMU's own network.
 const HOST: &str = "10.0.2.2";

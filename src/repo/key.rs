@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use crate::format::keys::{KeyError, PublicKey};
+use crate::format::signature::{KeyError, PublicKey};
 
 /// A file of a key has two lines.
 const FILE_MAX_BYTES: u64 = 4096;

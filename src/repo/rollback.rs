@@ -16,8 +16,8 @@ use std::fmt::Write as _;
 
 use crate::format::digest::Sha256;
 use crate::format::head::{Head, Trust};
-use crate::format::keys::PublicKey;
 use crate::format::name::Version;
+use crate::format::signature::PublicKey;
 use crate::format::time::Timestamp;
 
 const FIRST_LINE: &str = "HFL-SEEN 1";

@@ -2,11 +2,11 @@
 //!
 //! A hole is a run of at least 8 zero pages, at multiples of 4096 in the image, or a shorter one that ends the image.
 
+use super::block_buffer::Filling;
 use super::cut::Cut;
-use super::filling::Filling;
 use super::gear::Gear;
 use super::page::{PAGE, is_zero};
-use super::pager::{Pager, Piece};
+use super::paginate::{Pager, Piece};
 
 /// So many zero pages in a row are a hole.
 const HOLE: u64 = 8;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// `content`, `fixed`, `fixed:SIZE`, `pages` or `bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// Look at the image; see [`choose`](super::choose()).
+    /// Look at the image; see [`choose`](super::detect()).
     #[default]
     Content,
     /// This rule, whatever the image.

@@ -1,7 +1,7 @@
 //! `fixed N`: blocks of N bytes at multiples of N; the last one may be shorter. A block of zeros is a hole.
 
+use super::block_buffer::Filling;
 use super::cut::Cut;
-use super::filling::Filling;
 use super::rule::Rule;
 
 pub(super) struct Fixed {

@@ -5,25 +5,25 @@
 //! no threads, no clock. Invariants: the cuts depend on the bytes alone, not on how they were divided among the calls,
 //! and the state has a constant size (at most 4 MiB for `fixed`, about 2 MiB otherwise) whatever the image's.
 
-mod border;
+mod block_buffer;
+mod boundaries;
 mod bytes;
 pub mod choice;
-pub mod choose;
 mod cut;
-mod filling;
+pub mod detect;
 mod fixed;
 mod gear;
 mod page;
-mod pager;
 mod pages;
+mod paginate;
 pub mod rule;
 mod splitter;
+
+pub use cut::{Cut, Span};
+pub use splitter::Splitter;
 
 pub use rule::{Rule, RuleError};
 
 pub use choice::{Choice, ChoiceError};
-pub use choose::choose;
+pub use detect::choose;
 pub use pages::count_page_borders;
-
-pub use cut::{Cut, Span};
-pub use splitter::Splitter;

@@ -1,10 +1,10 @@
 //! `pages 1`: the bytes. Follows the decisions of [`Borders`] and assembles blocks of pages and of gathered pages.
 
-use super::border::{Borders, Step};
+use super::block_buffer::Filling;
+use super::boundaries::{Borders, Step};
 use super::cut::Cut;
-use super::filling::Filling;
 use super::page::{self, Class, PAGE};
-use super::pager::{Pager, Piece};
+use super::paginate::{Pager, Piece};
 
 #[derive(Default)]
 pub(super) struct Pages {

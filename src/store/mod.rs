@@ -18,9 +18,9 @@ pub mod http;
 #[cfg(feature = "publish")]
 mod lease;
 #[cfg(feature = "publish")]
-pub mod limit;
-#[cfg(feature = "publish")]
 pub mod lock;
+#[cfg(feature = "publish")]
+pub mod rate_limit;
 #[cfg(feature = "publish")]
 pub mod retry;
 #[cfg(feature = "rsync")]

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::limit::Pace;
 use super::lock::Guarded;
+use super::rate_limit::Pace;
 use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, StoreErrorKind, Swap, backoff};
 use crate::format::layout::RepoPath;
 use crate::system::host::{Host, chance};

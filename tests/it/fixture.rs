@@ -10,7 +10,7 @@ use hfl::format::head::{FileRow, Head, Seal, SealedHead, Trust, VersionRow};
 use hfl::format::index::{BlockRow, Extent, From, Header, Index};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::{Name, Version};
-use hfl::format::sign::SecretKey;
+use hfl::format::signing::SecretKey;
 use hfl::format::time::Timestamp;
 use hfl::format::url::BaseUrl;
 use hfl::repo::OpenOptions;

@@ -1,8 +1,8 @@
 //! Signatures that prove nothing: each way has its own message.
 
 use hfl::format::head::{SealedHead, Trust};
-use hfl::format::keys::{PublicKey, Signature};
-use hfl::format::sign::SecretKey;
+use hfl::format::signature::{PublicKey, Signature};
+use hfl::format::signing::SecretKey;
 
 use crate::format_fixtures::{golden, golden_key, golden_secret, golden_text, refusal};
 

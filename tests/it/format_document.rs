@@ -8,10 +8,10 @@ use hfl::format::head::{
     HEAD_MAX_BYTES, MIRRORS_MAX, NOTE_KEY_MAX_BYTES, NOTE_VALUE_MAX_BYTES, NOTES_MAX, SealedHead, Trust,
 };
 use hfl::format::index::{self, Index};
-use hfl::format::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use hfl::format::layout::{Kind, PATH_MAX_BYTES, RepoPath};
 use hfl::format::name::{LABEL_MAX_CHARS, NAME_MAX_BYTES, Name};
 use hfl::format::profile;
+use hfl::format::signature::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use hfl::format::url::URL_MAX_BYTES;
 
 const DOCUMENT: &str = include_str!("../../src/doc/format.md");

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use hfl::format::digest::Sha256;
 use hfl::format::index::{Extent, From};
-use hfl::format::keys::PublicKey;
-use hfl::format::sign::SecretKey;
+use hfl::format::signature::PublicKey;
+use hfl::format::signing::SecretKey;
 
 /// Where a golden file lies.
 pub fn golden_path(name: &str) -> PathBuf {

@@ -6,8 +6,8 @@ use hfl::config::{Mirrors, WritePlace};
 use hfl::format::block::{Block, Sealer, digests};
 use hfl::format::head::{Head, Seal, SealedHead, Trust};
 use hfl::format::index::Index;
-use hfl::format::keys::Signature;
 use hfl::format::name::Version;
+use hfl::format::signature::Signature;
 use hfl::split::Rule;
 
 use crate::format_fixtures::{golden, golden_key, golden_path, golden_secret, golden_text, hole, part};

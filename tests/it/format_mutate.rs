@@ -179,8 +179,8 @@ proptest! {
             let file = [start.as_bytes(), &noise].concat();
             prop_assert!(Index::parse(&file).is_err() && SealedHead::parse(&file).is_err());
         }
-        prop_assert!(text.parse::<hfl::format::keys::Signature>().is_err() && text.parse::<hfl::format::keys::PublicKey>().is_err());
-        prop_assert!(hfl::format::sign::SecretKey::parse(&text, None).is_err());
+        prop_assert!(text.parse::<hfl::format::signature::Signature>().is_err() && text.parse::<hfl::format::signature::PublicKey>().is_err());
+        prop_assert!(hfl::format::signing::SecretKey::parse(&text, None).is_err());
         let _ = (text.parse::<hfl::format::url::BaseUrl>(), text.parse::<hfl::format::time::Timestamp>(), text.parse::<hfl::split::Rule>());
         let _ = Mirrors::parse(&text);
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use hfl::client::notice::Silent;
-use hfl::client::source::disk::{DiskCache, DiskStore};
+use hfl::client::source::disk_cache::{DiskCache, DiskStore};
 use hfl::format::index::{BlockRow, Index};
 use hfl::format::layout::RepoPath;
 use hfl::repo::{BlockSource, Fetched, Mirror, ReadError};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use hfl::format::sign::SecretKey;
+use hfl::format::signing::SecretKey;
 use tempfile::TempDir;
 
 use crate::fixture::{Publish, image};

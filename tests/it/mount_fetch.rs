@@ -9,7 +9,7 @@ use hfl::format::head::Trust;
 use hfl::format::index::Index;
 use hfl::format::layout::RepoPath;
 use hfl::format::profile::{FirstRead, Profile};
-use hfl::format::sign::SecretKey;
+use hfl::format::signing::SecretKey;
 
 use crate::fixture::{Publish, Random, image};
 use crate::lab::{check_mirror, stderr};

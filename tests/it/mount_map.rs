@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hfl::client::extent_map::{Map, Segment};
 use hfl::client::image::Image;
-use hfl::client::map::{Map, Segment};
-use hfl::client::source::decoded::{BlockCache, Decoded};
+use hfl::client::source::memory_cache::{BlockCache, Decoded};
 use hfl::format::block::{Block, digests};
 use hfl::format::index::{BlockRow, Extent, From, Header, Index};
 use hfl::repo::{BlockSource, Fetched, ReadError};

@@ -9,11 +9,11 @@ use hfl::client::image::Image;
 use hfl::client::mirrors::Mirrors;
 use hfl::client::notice::{Observer, Silent};
 use hfl::client::prefetch::Prefetch;
-use hfl::client::source::disk::DiskStore;
-use hfl::client::source::network::{Mode, Pace, State};
+use hfl::client::source::disk_cache::DiskStore;
+use hfl::client::source::mirrors::{Mode, Pace, State};
 use hfl::client::source::{ReadOptions, ReadStack};
 use hfl::format::head::Trust;
-use hfl::format::sign::SecretKey;
+use hfl::format::signing::SecretKey;
 use hfl::repo::source::Source;
 use hfl::store::http::{HttpClient, HttpOptions};
 

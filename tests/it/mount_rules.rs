@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use hfl::client::prefetch::readahead::Readahead;
+use hfl::client::prefetch::window::Readahead;
 use hfl::client::source::lru::Lru;
 use proptest::prelude::*;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::client::source::network::{Fault, Pace, Roster, Standing, State};
+use hfl::client::source::mirrors::{Fault, Pace, Roster, Standing, State};
 
 const SECOND: Duration = Duration::from_secs(1);
 

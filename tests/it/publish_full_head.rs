@@ -8,7 +8,7 @@ use hfl::format::head::{Head, Seal, SealedHead, VersionRow};
 use hfl::format::index::{BlockRow, Extent, From, Header, Index};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::{LABEL_MAX_CHARS, Version};
-use hfl::format::sign::SecretKey;
+use hfl::format::signing::SecretKey;
 use hfl::format::time::Timestamp;
 
 use crate::lab::{Lab, Random, check_mirror, code, stderr};

@@ -9,11 +9,12 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use hfl::format::sign::SecretKey;
+use hfl::format::signing::SecretKey;
 
 use self::owner::Owner;
 use self::world::{Trees, World};

@@ -11,7 +11,7 @@ use hfl::format::head::{Head, Seal, SealedHead, VersionRow};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::Version;
 use hfl::format::retirement::Retirement;
-use hfl::format::sign::SecretKey;
+use hfl::format::signing::SecretKey;
 use hfl::format::time::Timestamp;
 use hfl::progress::Watch;
 use hfl::publish::{GcOptions, Keyring, Repository};

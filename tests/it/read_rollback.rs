@@ -3,7 +3,7 @@
 use hfl::format::digest::Sha256;
 use hfl::format::head::{Head, Trust, VersionRow};
 use hfl::format::name::Version;
-use hfl::format::sign::SecretKey;
+use hfl::format::signing::SecretKey;
 use hfl::format::time::Timestamp;
 use hfl::repo::rollback::{Refused, Verdict, VersionHistory};
 use hfl::repo::{StateDirectory, StateError};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use hfl::format::sign::SecretKey;
+use hfl::format::signing::SecretKey;
 
 use crate::evil::Evil;
 use crate::fixture::{Publish, image};

@@ -13,7 +13,7 @@ use hfl::format::block::digests;
 use hfl::format::head::Trust;
 use hfl::format::layout::{Kind, RepoPath};
 use hfl::format::name::{Name, Version};
-use hfl::format::sign::SecretKey;
+use hfl::format::signing::SecretKey;
 use hfl::progress::Watch;
 use hfl::publish::{
     self, GcOptions, Keyring, Memory, PublishOptions, Report, Repository, RollbackOptions, SyncOptions, VerifyOptions,

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use hfl::Error;
 use hfl::client::ClientOptions;
+use hfl::client::boot_profile::ProfileOptions;
 use hfl::client::cache::{CacheOptions, Need};
 use hfl::client::mirrors::SILENCE_MAX;
-use hfl::client::profile::ProfileOptions;
 use hfl::client::source::mirror_list;
-use hfl::client::source::network::Mode;
+use hfl::client::source::mirrors::Mode;
 use hfl::format::head::Trust;
 use hfl::format::name::Version;
 use hfl::format::url::BaseUrl;

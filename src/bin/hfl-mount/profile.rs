@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use hfl::Error;
-use hfl::client::profile::ProfileOptions;
+use hfl::client::boot_profile::ProfileOptions;
 use hfl::client::source::JOBS;
 use hfl::format::profile::{FILE_MAX_BYTES, Profile};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hfl::Error;
 use hfl::client::serve::metrics;
-use hfl::client::serve::mounted::{Mount, Mounted};
-use hfl::client::serve::point::MountPoint;
+use hfl::client::serve::mount_point::MountPoint;
+use hfl::client::serve::session::{Mount, Mounted};
 use hfl::client::{self, Client};
 use tokio::runtime::Runtime;
 

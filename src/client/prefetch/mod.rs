@@ -4,10 +4,10 @@
 //! How many blocks that is follows from how long they take: on a narrow link, many at once would all come too late, and
 //! whoever waits would wait for them. Nor may they need more memory than their part of what blocks may take.
 
-pub mod ahead;
-pub mod priority;
-pub mod readahead;
+pub mod profile;
 pub mod record;
+pub mod scheduler;
+pub mod window;
 
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::image::Image;
 use crate::format::index::BlockRow;
-use readahead::Readahead;
+use window::Readahead;
 
 /// How many extents are looked at to find the end of a window: enough for any window, few enough for any read.
 const EXTENTS_MAX: usize = 4096;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::client::map::{Map, Segment};
+use crate::client::extent_map::{Map, Segment};
 use crate::format::index::Index;
 use crate::format::profile::{BLOCKS_MAX, FirstRead, MS_MAX, Profile};
 use crate::system::atomic_file::{Place, check_output};

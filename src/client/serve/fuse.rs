@@ -20,7 +20,7 @@ use fuser::{
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::reports::{Reports, STATUS_FILE};
+use super::status_file::{Reports, STATUS_FILE};
 use crate::client::image::Image;
 use crate::client::notice::{Notice, Observer};
 use crate::client::prefetch::Prefetch;

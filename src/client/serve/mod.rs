@@ -2,9 +2,9 @@
 
 mod fuse;
 pub mod metrics;
-pub mod mounted;
+pub mod mount_point;
 pub mod nbd;
-pub mod point;
-mod reports;
+pub mod session;
+mod status_file;
 
-pub use reports::STATUS_FILE;
+pub use status_file::STATUS_FILE;

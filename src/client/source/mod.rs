@@ -1,30 +1,30 @@
 //! Puts the sources of one image together, from the mirrors to the block source that an image is read from.
 
 pub mod coalesce;
-pub mod decoded;
-pub mod disk;
+pub mod disk_cache;
 pub mod lru;
+pub mod memory_cache;
 pub mod mirror_list;
-pub mod network;
-pub mod single;
-pub mod watched;
+pub mod mirrors;
+pub mod observed;
+pub mod serial;
 
 use std::sync::Arc;
 
+use super::extent_map::Map;
 use super::image::Image;
-use super::map::Map;
 use super::mirrors::Mirrors;
 use super::notice::Observer;
-use super::prefetch::priority::{Gate, Wanted};
+use super::prefetch::scheduler::{Gate, Wanted};
 use crate::format::index::{BlockRow, Index};
 use crate::repo::{BlockSource, Mirror, Opened};
 use crate::store::Fetch;
 use coalesce::Coalesce;
-use decoded::{BlockCache, Decoded};
-use disk::{DiskCache, DiskStore};
-use network::{Deadline, Mode, Pace, Patient, Race, Roster};
-use single::OneAtATime;
-use watched::Watched;
+use disk_cache::{DiskCache, DiskStore};
+use memory_cache::{BlockCache, Decoded};
+use mirrors::{Deadline, Mode, Pace, Patient, Race, Roster};
+use observed::Watched;
+use serial::OneAtATime;
 
 /// What the mirrors are measured by at the start: the block whose file is nearest to this, in bytes.
 const PROBE_BYTES: u32 = 64 << 10;

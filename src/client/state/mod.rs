@@ -1,3 +1,3 @@
 //! What a client keeps from one run to the next.
 
-pub mod kept;
+pub mod local_mirror;

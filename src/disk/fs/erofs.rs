@@ -16,7 +16,7 @@ use erofs_rs::backend::AsyncImage;
 use erofs_rs::types::{Inode, Layout};
 use futures_util::FutureExt as _;
 
-use super::tree::{Kind, Tree};
+use super::file_system::{Kind, Tree};
 use crate::disk::superblock::{EROFS_MAGIC, SUPERBLOCK_AT};
 use crate::disk::{Window, check_room};
 use crate::error::Error;

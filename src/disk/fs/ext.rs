@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 
 use ext4_view::{Ext4, Ext4Error, Ext4Read};
 
-use super::tree::{Kind, Tree};
+use super::file_system::{Kind, Tree};
 use crate::disk::superblock::{EXT_MAGIC, EXT_MAGIC_AT, SUPERBLOCK_AT, ext_bytes};
 use crate::disk::{Window, check_room};
 use crate::error::Error;

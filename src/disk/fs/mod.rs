@@ -2,5 +2,5 @@
 
 pub mod erofs;
 pub mod ext;
+pub mod file_system;
 pub mod squash;
-pub mod tree;

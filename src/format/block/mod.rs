@@ -4,21 +4,20 @@
 //! one place only, `Sealer::seal`, which inflates what it made with a second, independent implementation before
 //! it lets it go. The hot paths use libdeflate, the witness is zlib-rs.
 
-mod inflate;
 #[cfg(feature = "publish")]
-mod seal;
+mod compress;
+mod inflate;
 
 use std::ops::Deref;
 
 #[cfg(feature = "publish")]
-use crate::format::digest::BlockId;
-use crate::format::digest::Sha256;
+use crate::format::digest::{BlockId, Sha256};
 use crate::format::index::BlockRow;
 
 use inflate::{InflateError, Inflated, inflate};
 
 #[cfg(feature = "publish")]
-pub use seal::{LEVEL_DEFAULT, LEVEL_MAX, SealError, Sealer};
+pub use compress::{LEVEL_DEFAULT, LEVEL_MAX, SealError, Sealer};
 
 /// The largest block, in bytes.
 pub const BLOCK_MAX_BYTES: u32 = 4 << 20;

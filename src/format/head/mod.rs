@@ -11,9 +11,9 @@ mod write;
 
 use crate::format::comment;
 use crate::format::digest::Sha256;
-use crate::format::keys::{PublicKey, Signature, SignatureError};
 use crate::format::layout::{BootFile, RepoPath};
 use crate::format::name::{Label, Name, Version};
+use crate::format::signature::{PublicKey, Signature, SignatureError};
 use crate::format::time::Timestamp;
 use crate::format::url::BaseUrl;
 
@@ -24,7 +24,7 @@ pub(crate) use parse::{file_row, seal as parse_seal, version_start};
 /// The largest head, in bytes.
 pub const HEAD_MAX_BYTES: u64 = 256 << 10;
 /// What a signature leaves of it.
-const BODY_MAX_BYTES: usize = HEAD_MAX_BYTES as usize - crate::format::keys::SIGNATURE_MAX_BYTES;
+const BODY_MAX_BYTES: usize = HEAD_MAX_BYTES as usize - crate::format::signature::SIGNATURE_MAX_BYTES;
 /// The most mirrors a head names.
 pub const MIRRORS_MAX: usize = 256;
 

@@ -13,7 +13,7 @@ use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::{FileRow, Head};
 use crate::format::layout::RepoPath;
-use crate::format::sign::SecretKey;
+use crate::format::signing::SecretKey;
 use crate::publish::object::Object;
 
 /// What stands before the version inside every hfl-mount.

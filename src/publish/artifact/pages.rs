@@ -7,9 +7,9 @@ use minijinja::context;
 use crate::boot::template;
 use crate::error::Error;
 use crate::format::head::Head;
-use crate::format::keys::PublicKey;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
+use crate::format::signature::PublicKey;
 use crate::publish::object::Object;
 
 /// The pages, and the templates of the same names that they are rendered from.

@@ -13,7 +13,7 @@ use crate::format::head::FileRow;
 use crate::format::index::Index;
 use crate::format::name::{Name, Version};
 use crate::format::profile::{FILE_MAX_BYTES, Profile};
-use crate::format::sign::SecretKey;
+use crate::format::signing::SecretKey;
 use crate::progress::{Event, Progress};
 use crate::publish::base::Base;
 use crate::publish::object::Object;

@@ -5,11 +5,11 @@
 //! compressed once more, and found to be there when it is sent.
 
 pub mod beginning;
-pub mod holders;
+pub mod block_holders;
 pub mod indexes;
-pub mod known;
+pub mod listing;
 pub mod numbering;
-pub mod presence;
+pub mod source_order;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::format::name::{Name, Version};
 use crate::progress::{Event, Progress};
 use crate::repo::{self, ReadError};
 use crate::store::StoreErrorKind;
-use known::{Known, MirrorSet};
+use block_holders::{Known, MirrorSet};
 
 /// Indexes fetched at the same time: each may be large.
 const INDEXES_AT_ONCE: usize = 4;

@@ -16,7 +16,7 @@ use crate::format::layout::{Kind, RepoPath};
 use crate::format::name::{Name, Version};
 use crate::format::retirement::Retirement;
 use crate::format::time::Timestamp;
-use crate::publish::base::{indexes, presence};
+use crate::publish::base::{indexes, listing};
 use crate::publish::repository::OpenRepository;
 use crate::publish::repository::mirror::{self, Failure, OpenMirror};
 use crate::repo::survey::records::{self, RecordState};
@@ -392,6 +392,6 @@ async fn any_index(repository: &OpenRepository, image: &Name, row: &VersionRow) 
         return Found::Index(Box::new(index));
     }
     let away = mirrors.iter().find_map(|mirror| Some(mirror.failed.as_ref()?.why.clone()));
-    let failed = || found.failed.iter().find(|(_, e)| !presence::is_damage(e)).map(|(_, e)| e.to_string());
+    let failed = || found.failed.iter().find(|(_, e)| !listing::is_damage(e)).map(|(_, e)| e.to_string());
     away.or_else(failed).map_or(Found::Gone, Found::Unreadable)
 }

@@ -19,8 +19,7 @@ use super::repository::options::Repository;
 use super::repository::{Look, OpenRepository};
 use crate::error::Error;
 use crate::format::name::{Name, Version};
-use crate::progress::Watch;
-use crate::progress::{Event, cancelled};
+use crate::progress::{Event, Watch, cancelled};
 use crate::repo::survey::{Listing, TrustPolicy};
 
 pub use choice::Retired;

@@ -6,16 +6,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::cores;
 use super::image::Image;
 use super::spool::{Spool, Spooled};
+use super::workers;
 use crate::error::Error;
 use crate::format::block::{Sealer, digests};
 use crate::format::delta::Tally;
 use crate::format::digest::BlockId;
 use crate::format::index::{BlockRow, Extent, From, Index};
 use crate::progress::{Event, Fate, Progress};
-use crate::publish::base::known::{Known, KnownBlock, MirrorSet, collision};
+use crate::publish::base::block_holders::{Known, KnownBlock, MirrorSet, collision};
 use crate::split::{Cut, Rule};
 use crate::weaken::{self, Weakness};
 
@@ -97,7 +97,7 @@ pub fn cut(image: &Image, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sy
     let passed = |bytes| options.progress.event(Event::Read { bytes });
     let sealer = || Sealer::new(options.level);
     let size =
-        cores::work_on_blocks(image, options.rule, options.jobs, options.cancel, &passed, sealer, |sealer, cut| {
+        workers::work_on_blocks(image, options.rule, options.jobs, options.cancel, &passed, sealer, |sealer, cut| {
             ledger.take(cut, sealer)
         })?;
     let state = ledger.state.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,6 @@
 //! An image on its way to the mirrors: read, cut, compressed, spooled, sent.
 
 pub mod congestion;
-pub mod cores;
 pub mod cut;
 pub mod deliver;
 pub mod foreign;
@@ -10,3 +9,4 @@ pub mod input_check;
 pub mod remake;
 pub mod spool;
 pub mod upload;
+pub mod workers;

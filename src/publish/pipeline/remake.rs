@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::cores;
 use super::image::Image;
 use super::spool::{Spool, Spooled};
+use super::workers;
 use crate::error::Error;
 use crate::format::block::{Sealer, digests};
 use crate::format::digest::BlockId;
@@ -38,7 +38,7 @@ impl Remake {
         let image = Image::open(&self.image)?;
         let wanted: HashSet<BlockId> = rows.iter().map(|row| row.id).collect();
         let sealer = || Sealer::new(self.level);
-        cores::work_on_blocks(&image, self.rule, self.jobs, cancel, &|_| {}, sealer, |sealer, cut| {
+        workers::work_on_blocks(&image, self.rule, self.jobs, cancel, &|_| {}, sealer, |sealer, cut| {
             let (id, sha256) = digests(&cut.bytes);
             if !wanted.contains(&id) {
                 return Ok(());

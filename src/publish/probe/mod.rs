@@ -19,8 +19,7 @@ use crate::error::Error;
 use crate::format::image_list;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
-use crate::progress::Watch;
-use crate::progress::{Event, cancelled};
+use crate::progress::{Event, Watch, cancelled};
 use crate::repo::survey::{self, HeadState, Listing, MirrorView, Scope, TrustPolicy};
 use crate::store::{Fetch, Store, StoreError, StoreErrorKind};
 

@@ -6,9 +6,9 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::keys::PublicKey;
 use crate::format::name::Name;
-use crate::format::sign::{SecretKey, SignError};
+use crate::format::signature::PublicKey;
+use crate::format::signing::{SecretKey, SignError};
 use crate::repo::survey::KnownKeys;
 
 /// The largest key file, in bytes.

@@ -21,7 +21,7 @@ use crate::format::head::FileRow;
 use crate::progress::{Event, Progress, Silent};
 use crate::repo;
 use crate::repo::survey::{BlockListing, VerifiedHead};
-use crate::store::limit::Pace;
+use crate::store::rate_limit::Pace;
 use crate::store::retry::Retried;
 use crate::store::{Fetch, Lock, Store, StoreError, StoreErrorKind, lock};
 use crate::system::host::Host;

@@ -13,14 +13,13 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::pipeline::cores;
 use super::pipeline::image::Image;
+use super::pipeline::workers;
 use crate::error::Error;
 use crate::format::block::Block;
 use crate::format::digest::BlockId;
 use crate::format::index::{From, Index};
-use crate::progress::Event;
-use crate::progress::Watch;
+use crate::progress::{Event, Watch};
 use crate::repo::{BlockSource, Opened};
 use crate::split::{Rule, RuleError};
 use output::Output;
@@ -202,7 +201,7 @@ fn take_seed(work: &Work, wanted: &HashMap<BlockId, usize>, seed: &Path, jobs: u
     let rule = Rule::try_from(&work.index.header().split).map_err(|e| unknown_rule(seed, &e))?;
     let image = Image::open(seed)?;
     let found = AtomicU64::new(0);
-    cores::work_on_blocks(
+    workers::work_on_blocks(
         &image,
         rule,
         jobs,

@@ -2,10 +2,10 @@
 
 use futures_util::{StreamExt as _, stream};
 
-use super::examine;
-use super::ledger::{Finding, Ledger, Object};
+use super::expected::Shelf;
+use super::findings::{Finding, Ledger, Object};
+use super::objects;
 use super::run::Run;
-use super::shelf::Shelf;
 use crate::error::Error;
 use crate::format::block::zlib_max_bytes;
 use crate::format::index::BlockRow;
@@ -94,7 +94,7 @@ async fn read(run: &Run, mirror: usize, rows: &[BlockRow], ledger: &mut Ledger) 
     run.tell(Event::ToCheck { mirror: name, bytes: rows.iter().map(bytes).sum() });
     let reads = stream::iter(rows.to_vec()).map(|row| async move {
         let _room = run.budget.room(zlib_max_bytes(row.bytes)).await;
-        let examined = examine::block(store, &row).await;
+        let examined = objects::block(store, &row).await;
         (row, examined.map(|done| done.map(|file| file.len() as u64)))
     });
     let mut reads = reads.buffer_unordered(run.jobs(mirror));

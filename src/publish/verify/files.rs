@@ -6,17 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
-use super::examine::{self, Examined};
-use super::ledger::{Finding, Ledger, Object};
+use super::expected::Shelf;
+use super::findings::{Finding, Ledger, Object};
+use super::objects::{self, Examined};
 use super::run::Run;
-use super::shelf::Shelf;
 use crate::error::Error;
 use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::VersionRow;
-use crate::format::keys::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
+use crate::format::signature::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use crate::repo::survey::{Flaw, ProblemKind, VerifiedHead};
 use crate::store::Fetch;
 
@@ -89,7 +89,7 @@ type Both = Vec<(u64, Option<Finding>)>;
 async fn check_piece(run: &Run, mirror: usize, piece: &Piece, shelf: &Shelf) -> Result<Both, Error> {
     let store = &*run.mirrors()[mirror].store;
     let _room = run.budget.room(piece.bytes).await;
-    let found = examine::file(store, &piece.path, piece.bytes, &piece.sha256).await?;
+    let found = objects::file(store, &piece.path, piece.bytes, &piece.sha256).await?;
     let (read, mut flaw, good) = match found {
         Ok(file) => (file.len() as u64, None, Some(file)),
         Err(flaw) => (0, Some(flaw), elsewhere(run, mirror, piece).await),
@@ -132,7 +132,7 @@ async fn anywhere(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
 
 async fn from(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
     let source = run.source(mirror)?;
-    run.good(mirror, examine::file(source, &piece.path, piece.bytes, &piece.sha256).await)
+    run.good(mirror, objects::file(source, &piece.path, piece.bytes, &piece.sha256).await)
 }
 
 async fn signature(store: &dyn Fetch, path: &RepoPath, piece: &Piece, good: Option<&[u8]>) -> Examined<Bytes> {
@@ -155,7 +155,8 @@ pub fn check_signature(file: &[u8], expected: &str, keys: &[PublicKey], signed: 
     }
     let wrong = |what: String| Flaw::new(ProblemKind::Wrong, what);
     let text = std::str::from_utf8(file).map_err(|_| wrong("not a minisign signature".into()))?;
-    let signature: Signature = text.parse().map_err(|e: crate::format::keys::SignatureError| wrong(e.to_string()))?;
+    let signature: Signature =
+        text.parse().map_err(|e: crate::format::signature::SignatureError| wrong(e.to_string()))?;
     let Some(signed) = signed else { return Ok(()) };
     let mut why = None;
     for key in keys {

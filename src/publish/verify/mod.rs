@@ -4,17 +4,17 @@
 //! Without being asked to repair it writes nothing and takes no lock; strays are told and never removed.
 
 mod blocks;
-mod examine;
+mod expected;
 mod files;
-mod ledger;
+mod findings;
+mod objects;
 mod problem;
 mod public;
 mod repair;
+mod required;
 mod retired;
-mod roster;
 mod run;
 mod seeds;
-mod shelf;
 mod steps;
 mod strays;
 
@@ -23,8 +23,7 @@ use std::path::PathBuf;
 use super::repository::options::Repository;
 use crate::error::Error;
 use crate::format::name::Name;
-use crate::progress::Watch;
-use crate::progress::cancelled;
+use crate::progress::{Watch, cancelled};
 use crate::repo::survey::TrustPolicy;
 use run::Run;
 

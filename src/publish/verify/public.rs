@@ -2,8 +2,8 @@
 
 use futures_util::{StreamExt as _, stream};
 
-use super::examine::{self, Twice};
-use super::ledger::{Finding, Ledger};
+use super::findings::{Finding, Ledger};
+use super::objects::{self, Twice};
 use super::run::Run;
 use crate::error::Error;
 use crate::format::block::zlib_max_bytes;
@@ -42,12 +42,12 @@ async fn check_all(
         let path = row.index_path(image);
         if !damaged.contains(&path) {
             let _room = run.budget.room(row.index_bytes).await;
-            note(ledger, path.clone(), examine::file(reader, &path, row.index_bytes, &row.index_sha256).await?);
+            note(ledger, path.clone(), objects::file(reader, &path, row.index_bytes, &row.index_sha256).await?);
         }
     }
     let reads = stream::iter(sample).map(|row| async move {
         let _room = run.budget.room(zlib_max_bytes(row.bytes)).await;
-        (RepoPath::block(&row.id), examine::block(reader, &row).await)
+        (RepoPath::block(&row.id), objects::block(reader, &row).await)
     });
     let mut reads = reads.buffer_unordered(BLOCKS_AT_ONCE);
     while let Some((path, examined)) = reads.next().await {

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
-use super::examine::{self, Examined};
 use super::files::check_signature;
-use super::ledger::{Finding, Ledger, Object};
+use super::findings::{Finding, Ledger, Object};
+use super::objects::{self, Examined};
 use super::problem::Place;
 use super::run::Run;
 use crate::error::{Error, ErrorKind};
 use crate::format::image_list;
-use crate::format::keys::SIGNATURE_MAX_BYTES;
 use crate::format::layout::RepoPath;
+use crate::format::signature::SIGNATURE_MAX_BYTES;
 use crate::repo::survey::{Flaw, ProblemKind, numbers};
 use crate::store::{Fetch, Swap};
 
@@ -158,14 +158,14 @@ impl Object {
     /// The object from this place, if it is right there.
     async fn read_right(&self, source: &dyn Fetch, path: &RepoPath) -> Examined<Bytes> {
         match self {
-            Self::Block(row) => examine::block(source, row).await,
-            Self::File { bytes, sha256 } => examine::file(source, path, *bytes, sha256).await,
+            Self::Block(row) => objects::block(source, row).await,
+            Self::File { bytes, sha256 } => objects::file(source, path, *bytes, sha256).await,
             Self::Signature { of, bytes, sha256, keys } => {
                 let signature = match source.get(path, SIGNATURE_MAX_BYTES as u64).await {
                     Ok(signature) => signature,
                     Err(e) => return Ok(Err(Flaw::of(e)?)),
                 };
-                let signed = examine::file(source, of, *bytes, sha256).await?;
+                let signed = objects::file(source, of, *bytes, sha256).await?;
                 let checked = signed.and_then(|signed| check_signature(&signature, "", keys, Some(&signed)));
                 Ok(checked.map(|()| signature))
             }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::examine;
+use super::expected::Shelf;
+use super::objects;
 use super::run::Run;
-use super::shelf::Shelf;
 use crate::format::layout::RepoPath;
 use crate::publish::repository::LISTING_PATIENCE;
 use crate::repo::survey::MirrorView;
@@ -28,7 +28,7 @@ async fn of_mirror(run: &Run, mirror: usize, view: &MirrorView, shelf: &Shelf) -
         let (row, image) = (&found.retirement.row, &found.retirement.image);
         let path = row.index_path(image);
         let _room = run.budget.room(row.index_bytes).await;
-        if let Ok(Ok(file)) = examine::file(store, &path, row.index_bytes, &row.index_sha256).await {
+        if let Ok(Ok(file)) = objects::file(store, &path, row.index_bytes, &row.index_sha256).await {
             shelf.set_aside(&file);
         }
         paths.extend([path.signature(), path]);

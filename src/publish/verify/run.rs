@@ -7,17 +7,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::VerifyOptions;
-use super::examine::{Budget, Examined};
-use super::ledger::Ledger;
+use super::findings::Ledger;
+use super::objects::{Budget, Examined};
 use super::problem::{Checked, VerifyReport};
-use super::roster::Roster;
+use super::required::Roster;
 use crate::error::{Error, ErrorKind};
 use crate::format::name::Name;
-use crate::progress::Event;
-use crate::progress::Watch;
-use crate::publish::repository::Repository;
+use crate::progress::{Event, Watch};
 use crate::publish::repository::mirror::OpenMirror;
-use crate::publish::repository::{Look, OpenRepository};
+use crate::publish::repository::{Look, OpenRepository, Repository};
 use crate::repo::survey::{Listing, VerifiedHead};
 use crate::store::Fetch;
 

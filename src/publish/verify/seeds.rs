@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::ledger::{Ledger, Object};
+use super::expected::Shelf;
+use super::findings::{Ledger, Object};
 use super::run::Run;
-use super::shelf::Shelf;
 use crate::error::Error;
 use crate::format::block::LEVEL_DEFAULT;
 use crate::format::digest::BlockId;

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 
-use super::ledger::{Finding, Ledger};
+use super::expected::Shelf;
+use super::findings::{Finding, Ledger};
 use super::problem::VerifyReport;
-use super::roster::Roster;
+use super::required::Roster;
 use super::run::Run;
-use super::shelf::Shelf;
 use super::{blocks, files, public, repair, retired, seeds, strays};
 use crate::error::{Error, ErrorKind};
 use crate::format::layout::RepoPath;

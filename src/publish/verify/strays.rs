@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::ledger::{Finding, Ledger};
-use super::shelf::Shelf;
+use super::expected::Shelf;
+use super::findings::{Finding, Ledger};
 use crate::format::layout::{Kind, RepoPath};
 use crate::repo::survey::{Flaw, MirrorView, ProblemKind};
 

@@ -17,7 +17,7 @@ use crate::format::layout::RepoPath;
 use crate::format::name::{Label, Name};
 use crate::format::profile::ship::put_row;
 use crate::format::retirement::Retirement;
-use crate::format::sign::SecretKey;
+use crate::format::signing::SecretKey;
 use crate::format::time::Timestamp;
 use crate::publish::artifact::boot_files;
 use crate::publish::artifact::client::Client;

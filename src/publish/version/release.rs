@@ -14,8 +14,8 @@ use crate::format::image_list;
 use crate::format::index::{BlockRow, Index};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
-use crate::publish::base::known::Known;
-use crate::publish::base::presence;
+use crate::publish::base::block_holders::Known;
+use crate::publish::base::listing;
 use crate::publish::object::{Files, Object};
 use crate::publish::repository::mirror::OpenMirror;
 use crate::repo;
@@ -68,7 +68,7 @@ impl Release {
         let mut lacking = HashSet::new();
         if store.is_local() {
             let listing = BlockListing::of(store).await?;
-            lacking = presence::not_right(mirror, &listing, self.newest.blocks().iter()).await?;
+            lacking = listing::not_right(mirror, &listing, self.newest.blocks().iter()).await?;
         }
         let vouched = |row: &BlockRow| known.get(&row.id).is_some_and(|k| k.holders.contains(place));
         lacking.extend(self.wrong_of_sample(mirror, vouched).await?);
@@ -113,7 +113,7 @@ impl Release {
         for (row, read) in sample.iter().zip(reads) {
             match read {
                 Ok(_) => {}
-                Err(e) if presence::is_damage(&e) => wrong.push(row.id),
+                Err(e) if listing::is_damage(&e) => wrong.push(row.id),
                 Err(e) => return Err(e.into()),
             }
         }

@@ -19,14 +19,12 @@ use crate::publish::artifact::boot_files::{self, BootFiles};
 use crate::publish::artifact::client::{self, Client};
 use crate::publish::artifact::profile::{self, Given, Profiles};
 use crate::publish::artifact::{boot_menu, pages};
-use crate::publish::base::presence;
-use crate::publish::base::{self, Base, Reuse};
+use crate::publish::base::{self, Base, Reuse, listing};
 use crate::publish::object::{Files, Object};
 use crate::publish::pipeline::remake::Remake;
 use crate::publish::pipeline::upload::{Sent, Uploader};
 use crate::publish::repository::keyring::{FoundKey, Keyring};
-use crate::publish::repository::mirror::Presence;
-use crate::publish::repository::mirror::{self, OpenMirror};
+use crate::publish::repository::mirror::{self, OpenMirror, Presence};
 use crate::publish::repository::options::Check;
 use crate::publish::repository::{LISTING_PATIENCE, OpenRepository};
 use crate::repo::survey::{BlockListing, HeadState, TrustPolicy};
@@ -225,7 +223,7 @@ impl<'a> Session<'a> {
         let lists = up.iter().map(|&i| async move {
             let listing = Arc::new(BlockListing::of(&*mirrors[i].store).await?);
             let held = known.iter().filter(|known| known.holders.contains(i)).map(|known| &known.row);
-            let wrong = presence::not_right(&mirrors[i], &listing, held).await?;
+            let wrong = listing::not_right(&mirrors[i], &listing, held).await?;
             Ok::<_, Error>((listing, wrong))
         });
         let patience = self.repository.patience(LISTING_PATIENCE);

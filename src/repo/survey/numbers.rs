@@ -14,9 +14,9 @@ use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::{Head, Trust};
 use crate::format::index::{FILE_MAX_BYTES, Index};
-use crate::format::keys::{SIGNATURE_MAX_BYTES, Signature};
 use crate::format::layout::RepoPath;
 use crate::format::name::{Name, Version};
+use crate::format::signature::{SIGNATURE_MAX_BYTES, Signature};
 use crate::store::{Fetch, StoreError, StoreErrorKind};
 
 /// Names that are looked into on one mirror, highest first. More of them lose nothing: a mirror that shows many that are

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::format::head::Trust;
-use crate::format::keys::PublicKey;
 use crate::format::name::Name;
+use crate::format::signature::PublicKey;
 
 /// What is accepted of the images of a repository.
 #[derive(Debug, Clone)]

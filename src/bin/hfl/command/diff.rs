@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use hfl::format::delta::{Cell, Delta, Tally};
 use hfl::format::index::{FILE_MAX_BYTES, Index};
 use hfl::format::name::{Name, Version};
-use hfl::repo;
 use hfl::store::http::HttpClient;
-use hfl::{Error, ErrorKind};
+use hfl::{Error, ErrorKind, repo};
 
 use crate::exit;
 use crate::show::{bytes, count};

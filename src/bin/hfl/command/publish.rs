@@ -12,11 +12,10 @@ use hfl::format::name::{Label, Name};
 use hfl::format::profile::Profile;
 use hfl::progress::Watch;
 use hfl::publish::{self, BootOptions, MirrorReport, Outcome, PublishOptions, Report, Repository};
-use hfl::qemu::Bootable;
-use hfl::repo::OpenOptions;
+use hfl::qemu::{self, Bootable};
+use hfl::repo::{self, OpenOptions};
 use hfl::split::Choice;
 use hfl::{Error, ErrorKind};
-use hfl::{qemu, repo};
 
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::mounted::{PREFETCH_JOBS, PREFETCH_SLOW};
+use super::session::{PREFETCH_JOBS, PREFETCH_SLOW};
 use crate::client::image::Image;
 use crate::client::notice::Observer;
 use crate::client::prefetch::Prefetch;

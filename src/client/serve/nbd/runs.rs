@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::client::map::{Map, Segment};
+use crate::client::extent_map::{Map, Segment};
 
 /// The runs that `range` is made of, at most `most`: bytes, and whether they are a hole. Holes of less than `hole_min`
 /// bytes count as data.

@@ -1,6 +1,6 @@
 //! An inode of a squashfs: what it is, and where its contents lie.
 
-use super::super::tree::Kind;
+use super::super::file_system::Kind;
 use super::blocks::Text;
 use super::damaged;
 use crate::error::Error;

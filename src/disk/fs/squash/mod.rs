@@ -14,7 +14,7 @@ use std::fmt::Display;
 use self::blocks::{Blocks, Text, stored_bytes};
 use self::codec::{BLOCK_MAX_BYTES, Codec};
 use self::inode::{Directory, File, Inode};
-use super::tree::{Kind, Tree};
+use super::file_system::{Kind, Tree};
 use crate::disk::superblock::{SQUASHFS_MAGIC, squashfs_bytes};
 use crate::disk::{Window, check_room};
 use crate::error::Error;

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use hfl::Error;
 use hfl::boot::{Built, Ingredients, Options, Settings, Summary};
 use hfl::config::Mirrors;
-use hfl::format::keys::PublicKey;
 use hfl::format::layout::BootFile;
 use hfl::format::name::{Name, Version};
+use hfl::format::signature::PublicKey;
 use hfl::system::atomic_file;
 use serde::Serialize;
 

@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use hfl::format::name::{Name, Version};
 use hfl::format::profile::Profile;
-use hfl::qemu::{Accelerator, Bootable, Observer, Options, Report, Wire};
+use hfl::qemu::{self, Accelerator, Bootable, Observer, Options, Report, Wire};
 use hfl::repo::source::Source;
 use hfl::store::Fetch;
 use hfl::system::atomic_file;
-use hfl::{Error, ErrorKind};
-use hfl::{qemu, repo};
+use hfl::{Error, ErrorKind, repo};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super as command;

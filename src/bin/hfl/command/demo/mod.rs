@@ -18,9 +18,8 @@ use hfl::format::head::Trust;
 use hfl::format::name::{Name, Version};
 use hfl::progress::Watch;
 use hfl::publish::{self, Keyring, PublishOptions, Report, Repository, RestoreOptions};
-use hfl::repo;
-use hfl::repo::OpenOptions;
 use hfl::repo::source::Source;
+use hfl::repo::{self, OpenOptions};
 use hfl::split::Choice;
 
 use crate::exit;

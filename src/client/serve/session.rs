@@ -9,8 +9,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::fuse::ImageFs;
-use super::point::{MountPoint, PointError};
-use super::reports::Reports;
+use super::mount_point::{MountPoint, PointError};
+use super::status_file::Reports;
 use crate::client::image::Image;
 use crate::client::notice::Observer;
 use crate::client::prefetch::Prefetch;

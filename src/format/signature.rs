@@ -1,6 +1,6 @@
 //! Public keys and signatures: minisign's, in its prehashed form only.
 //!
-//! Checking is all that happens here; signing is in [`crate::format::sign`], which clients do not contain.
+//! Checking is all that happens here; signing is in [`crate::format::signing`], which clients do not contain.
 
 use std::fmt;
 use std::str::FromStr;

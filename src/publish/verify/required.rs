@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::ledger::{Finding, Object};
+use super::findings::{Finding, Object};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
 use crate::repo::survey::{Flaw, HeadState, MirrorView, ProblemKind, VerifiedHead, head};

@@ -9,10 +9,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::priority::{Gate, Turn};
 use super::record::FirstReads;
+use super::scheduler::{Gate, Turn};
 use crate::client::image::Image;
-use crate::client::source::disk::DiskStore;
+use crate::client::source::disk_cache::DiskStore;
 
 /// Blocks whose turn comes soon: a read of one of them is only early, and does not hold the others up.
 const LISTED: usize = 64;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::artifact::boot_files::BootFiles;
 use super::artifact::profile::Given;
-use super::base::known::{Known, MirrorSet};
+use super::base::block_holders::{Known, MirrorSet};
 use super::pipeline::congestion::Congestion;
 use super::pipeline::cut::{self, CutImage};
 use super::pipeline::image::Image;
@@ -18,8 +18,7 @@ use super::version::report::Report;
 use super::version::session::{Planned, Session, Signer, Uploads};
 use crate::error::Error;
 use crate::format::block::LEVEL_DEFAULT;
-use crate::progress::Event;
-use crate::progress::Watch;
+use crate::progress::{Event, Watch};
 use crate::split::{Choice, Rule};
 use crate::system::bridge;
 

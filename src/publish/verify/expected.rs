@@ -8,7 +8,7 @@ use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::VersionRow;
 use crate::format::index::{BlockRow, Index};
 use crate::format::name::Name;
-use crate::publish::base::known::{Known, MirrorSet};
+use crate::publish::base::block_holders::{Known, MirrorSet};
 use crate::repo::survey::{Flaw, ProblemKind};
 use crate::split::Rule;
 

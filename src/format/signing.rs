@@ -6,7 +6,7 @@ use std::io::Cursor;
 
 use minisign::{KeyPair, SecretKeyBox};
 
-use crate::format::keys::{PublicKey, SIGNATURE_COMMENT, Signature};
+use crate::format::signature::{PublicKey, SIGNATURE_COMMENT, Signature};
 
 /// A minisign secret key, ready to sign.
 pub struct SecretKey {

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep_until;
 
-use super::roster::{Roster, Seat};
+use super::ranking::{Roster, Seat};
 use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 use crate::store::{StoreError, StoreErrorKind};

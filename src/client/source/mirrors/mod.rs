@@ -5,18 +5,18 @@
 //! end, [`Patient`] asks again when all have failed.
 
 mod deadline;
-mod patient;
-mod race;
-mod roster;
-mod standing;
+mod health;
+mod hedge;
+mod ranking;
+mod retry;
 
 use std::time::Duration;
 
 pub use deadline::Deadline;
-pub use patient::{Mode, Patient};
-pub use race::Race;
-pub use roster::{Roster, Seat};
-pub use standing::{Fault, Standing, State};
+pub use health::{Fault, Standing, State};
+pub use hedge::Race;
+pub use ranking::{Roster, Seat};
+pub use retry::{Mode, Patient};
 
 /// The times by which mirrors are judged.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Pace;
-use super::standing::{Fault, Standing, State};
+use super::health::{Fault, Standing, State};
 use crate::repo::{Fetched, ReadError};
 
 /// Mirrors that take this much longer than the best are as good as it, and share the work.

@@ -7,8 +7,8 @@
 //! not about to come anyway, nothing starts that would make him wait noticeably longer: a quarter of the former where
 //! the mirror is far away, one block and none beside him where it is near.
 
-mod link;
-mod wanted;
+mod bandwidth;
+mod demand;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,8 +19,8 @@ use tokio::sync::Notify;
 use crate::format::digest::Sha256;
 use crate::format::index::BlockRow;
 
-pub use link::Link;
-pub use wanted::Wanted;
+pub use bandwidth::Link;
+pub use demand::Wanted;
 
 /// How long the link is kept free after somebody wanted a block, in times that he waited for it.
 const HOLD: u32 = 4;

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::problem::{Checked, Place, Problem};
 use crate::format::digest::Sha256;
 use crate::format::index::BlockRow;
-use crate::format::keys::PublicKey;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
+use crate::format::signature::PublicKey;
 use crate::repo::survey::{Flaw, ProblemKind};
 
 /// What an object should be, so that it can be had from elsewhere.
