@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use hfl::format::delta::Delta;
 use hfl::format::digest::{BlockId, Sha256};
-use hfl::format::index::{BlockRow, Extent, From, Header, Index};
+use hfl::format::index::{BlockRow, Extent, ExtentSource, Header, Index};
 use hfl::format::name::Version;
 use hfl::format::time::Timestamp;
 use hfl::split::Rule;
@@ -59,11 +59,11 @@ fn index(blocks: u32, content: impl Fn(u32) -> u32) -> Index {
     let mut extents: Vec<Extent> = Vec::new();
     for i in 0..blocks {
         if i % 9 == 8 {
-            extents.push(Extent { bytes: 1 << 20, from: From::Hole });
+            extents.push(Extent { bytes: 1 << 20, from: ExtentSource::Hole });
         }
-        extents.push(Extent { bytes: u64::from(bytes(i)), from: From::Block { block: i, offset: 0 } });
+        extents.push(Extent { bytes: u64::from(bytes(i)), from: ExtentSource::Block { block: i, offset: 0 } });
         if i % 90 == 7 {
-            extents.push(Extent { bytes: 4096, from: From::Block { block: i / 2, offset: 4096 } });
+            extents.push(Extent { bytes: 4096, from: ExtentSource::Block { block: i / 2, offset: 4096 } });
         }
     }
     let header = Header {

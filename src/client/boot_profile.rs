@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::cache::Cache;
 use super::image::Image;
 use super::notice::{Notice, Observer};
-use super::prefetch::profile::{Ahead, AheadCounts, Room};
+use super::prefetch::profile::{ProfileCounts, ProfilePrefetch, Room};
 use super::prefetch::record::{FirstReads, Recording};
-use super::prefetch::scheduler::Gate;
+use super::prefetch::scheduler::Scheduler;
 use super::source::JOBS;
-use super::state::local_mirror::Kept;
+use super::state::local_mirror::LocalMirror;
 use crate::error::Error;
 use crate::format::head::FileRow;
 use crate::format::profile::Profile;
@@ -74,7 +74,7 @@ pub struct FetchAhead<'a> {
     /// The image.
     pub image: &'a Arc<Image>,
     /// Where what is fetched in advance waits for its turn.
-    pub gate: &'a Arc<Gate>,
+    pub scheduler: &'a Arc<Scheduler>,
     /// Which blocks were read.
     pub reads: &'a Arc<FirstReads>,
     /// What it is.
@@ -88,7 +88,7 @@ pub struct FetchAhead<'a> {
     /// Whether a profile may be looked for in the cache, and kept there, by its path at any time.
     pub may_open_cache: bool,
     /// Where it is counted what is fetched ahead.
-    pub counts: Arc<AheadCounts>,
+    pub counts: Arc<ProfileCounts>,
     /// Who is told.
     pub observer: &'a Arc<dyn Observer>,
 }
@@ -99,14 +99,15 @@ impl FetchAhead<'_> {
         if !options.fetch {
             return;
         }
-        self.gate.limit(options.jobs, options.rate);
+        self.scheduler.limit(options.jobs, options.rate);
         let room = match self.cache {
             Some(Cache { disk, options, .. }) => {
                 Room::Disk(Arc::clone(disk), options.max_bytes - options.max_bytes / DISK_PART)
             }
             None => Room::Ram(self.image.expected_max_bytes()),
         };
-        let ahead = Ahead::new(Arc::clone(self.image), Arc::clone(self.gate), Arc::clone(self.reads), room);
+        let ahead =
+            ProfilePrefetch::new(Arc::clone(self.image), Arc::clone(self.scheduler), Arc::clone(self.reads), room);
         let ahead = ahead.counting(self.counts);
         let (opened, stores, observer) = (self.opened.clone(), self.stores.to_vec(), Arc::clone(self.observer));
         let kept = self.cache.filter(|_| self.may_open_cache).map(|cache| cache.kept.clone());
@@ -123,12 +124,12 @@ impl FetchAhead<'_> {
 }
 
 /// The profile that the head names, if it is kept.
-pub async fn kept_profile(opened: &Opened, kept: &Kept) -> Option<Profile> {
+pub async fn kept_profile(opened: &Opened, kept: &LocalMirror) -> Option<Profile> {
     let row = Profile::row_in(&opened.head, opened.row.version).filter(|row| row.bytes <= FETCHED_MAX_BYTES)?;
     read_kept(row, kept).await
 }
 
-async fn read_kept(row: &FileRow, kept: &Kept) -> Option<Profile> {
+async fn read_kept(row: &FileRow, kept: &LocalMirror) -> Option<Profile> {
     Profile::parse(&repo::file(&*kept.store(), row).await.ok()?).ok()
 }
 
@@ -136,7 +137,7 @@ async fn read_kept(row: &FileRow, kept: &Kept) -> Option<Profile> {
 pub async fn own_profile(
     opened: &Opened,
     stores: &[Arc<dyn Fetch>],
-    kept: Option<&Kept>,
+    kept: Option<&LocalMirror>,
     max_bytes: u64,
     observer: &dyn Observer,
 ) -> Option<Profile> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::notice::{Notice, Observer};
 use super::source::disk_cache::{CacheError, DiskStore};
-use super::state::local_mirror::Kept;
+use super::state::local_mirror::LocalMirror;
 use crate::error::{Error, ErrorKind};
 use crate::format::head::Trust;
 use crate::repo::Opened;
@@ -47,7 +47,7 @@ pub struct Cache {
     /// Its blocks.
     pub disk: Arc<DiskStore>,
     /// What makes it a mirror.
-    pub kept: Kept,
+    pub kept: LocalMirror,
     /// Its directory and limit.
     pub options: CacheOptions,
 }
@@ -61,7 +61,7 @@ impl Cache {
         let directory = &options.directory;
         match open_store(directory, options.max_bytes, Arc::clone(observer)).await {
             Ok(disk) => {
-                let kept = Kept::new(&std::path::absolute(directory).unwrap_or_else(|_| directory.clone()));
+                let kept = LocalMirror::new(&std::path::absolute(directory).unwrap_or_else(|_| directory.clone()));
                 Ok(Some(Self { disk, kept, options: options.clone() }))
             }
             Err(error @ CacheError::NotACache(_)) if options.need != Need::None => Err(refused(directory, error)),

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::format::index::{BlockRow, Extent, From, Index};
+use crate::format::index::{BlockRow, Extent, ExtentSource, Index};
 
 /// A part of the image that comes from one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +28,13 @@ pub enum Segment {
 
 /// An index that can be asked for any offset.
 #[derive(Debug, Clone)]
-pub struct Map {
+pub struct ExtentMap {
     index: Arc<Index>,
     /// Where each extent begins in the image, in bytes.
     starts: Arc<[u64]>,
 }
 
-impl Map {
+impl ExtentMap {
     /// The map of an index.
     pub fn new(index: Arc<Index>) -> Self {
         let mut end = 0;
@@ -99,7 +99,7 @@ impl Map {
         let mut at = from.min(self.size());
         for (start, extent) in self.extents_from(at).take(extents_max) {
             let available = start + extent.bytes - at;
-            if matches!(extent.from, From::Block { .. }) {
+            if matches!(extent.from, ExtentSource::Block { .. }) {
                 if left <= available {
                     return at + left;
                 }
@@ -112,7 +112,7 @@ impl Map {
 
     /// The first offset from `offset` on at which stored bytes lie (`data`), or else a hole; every image ends with one.
     pub fn seek(&self, offset: u64, data: bool) -> u64 {
-        let wanted = |extent: &Extent| matches!(extent.from, From::Block { .. }) == data;
+        let wanted = |extent: &Extent| matches!(extent.from, ExtentSource::Block { .. }) == data;
         let found = self.extents_from(offset).find(|(_, extent)| wanted(extent));
         found.map_or(self.size(), |(start, _)| start.max(offset))
     }
@@ -127,7 +127,7 @@ impl Map {
 fn segment(extent: &Extent, skip: u64, bytes: u64) -> Segment {
     let (skip, bytes) = (skip as usize, bytes as usize);
     match extent.from {
-        From::Hole => Segment::Hole { bytes },
-        From::Block { block, offset } => Segment::Block { block, start: offset as usize + skip, bytes },
+        ExtentSource::Hole => Segment::Hole { bytes },
+        ExtentSource::Block { block, offset } => Segment::Block { block, start: offset as usize + skip, bytes },
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::mirrors::Mirrors;
 use super::notice::{Notice, Observer};
 use super::source::mirrors::Mode;
-use super::state::local_mirror::Kept;
+use super::state::local_mirror::LocalMirror;
 use crate::error::Error;
 use crate::repo::{self, OpenOptions, Opened};
 
@@ -38,7 +38,7 @@ pub async fn open_or_kept(
     mirrors: &mut Mirrors,
     options: &OpenOptions,
     mode: Mode,
-    kept: &Kept,
+    kept: &LocalMirror,
     observer: &dyn Observer,
 ) -> Result<Opened, Error> {
     let patience = if mode == Mode::Hard { OFFLINE_AFTER } else { Duration::MAX };

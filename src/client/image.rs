@@ -6,9 +6,9 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::extent_map::{Map, Segment};
+use super::extent_map::{ExtentMap, Segment};
 use super::prefetch::record::FirstReads;
-use super::source::memory_cache::BlockCache;
+use super::source::memory_cache::MemoryCache;
 use crate::format::block::Block;
 use crate::repo::{BlockSource, ReadError};
 
@@ -51,8 +51,8 @@ impl Data {
 /// An image that can be read at any offset.
 #[derive(Debug)]
 pub struct Image {
-    map: Map,
-    cache: Arc<BlockCache>,
+    map: ExtentMap,
+    cache: Arc<MemoryCache>,
     source: Arc<dyn BlockSource>,
     reads: Option<Arc<FirstReads>>,
     ahead: Arc<dyn BlockSource>,
@@ -62,7 +62,7 @@ pub struct Image {
 
 impl Image {
     /// The image that `map` lays out; `cache` is the one that `source` fills.
-    pub fn new(map: Map, cache: Arc<BlockCache>, source: Arc<dyn BlockSource>) -> Self {
+    pub fn new(map: ExtentMap, cache: Arc<MemoryCache>, source: Arc<dyn BlockSource>) -> Self {
         Self { map, cache, ahead: Arc::clone(&source), source, reads: None, profiled: OnceLock::new() }
     }
 
@@ -77,7 +77,7 @@ impl Image {
     }
 
     /// Its map.
-    pub fn map(&self) -> &Map {
+    pub fn map(&self) -> &ExtentMap {
         &self.map
     }
 

@@ -213,7 +213,7 @@ impl Opening {
         };
         let ahead = FetchAhead {
             image: &image,
-            gate: &stack.gate,
+            scheduler: &stack.scheduler,
             reads: &reads,
             opened,
             stores: self.mirrors.stores(),
@@ -242,8 +242,8 @@ impl Client {
         }
         if let Some(cache) = &self.cache {
             cache.disk.settle(SETTLE).await;
-            if cache.disk.heals() > 0 {
-                self.observer.notice(Notice::Dropped { files: cache.disk.heals() });
+            if cache.disk.repairs() > 0 {
+                self.observer.notice(Notice::Dropped { files: cache.disk.repairs() });
             }
         }
     }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::prefetch::profile::AheadCounts;
+use super::prefetch::profile::ProfileCounts;
 use super::source::disk_cache::DiskStore;
-use super::source::memory_cache::BlockCache;
-use super::source::mirrors::{Mode, Standing, State};
+use super::source::memory_cache::MemoryCache;
+use super::source::mirrors::{MirrorHealth, Mode, State};
 use super::source::{Network, ReadStack};
 use crate::format::digest::Sha256;
 use crate::format::name::{Name, Version};
@@ -69,13 +69,13 @@ pub struct Status {
     /// What was asked.
     pub reads: Arc<Reads>,
     /// The RAM cache.
-    pub cache: Arc<BlockCache>,
+    pub cache: Arc<MemoryCache>,
     /// The disk cache.
     pub disk: Option<Arc<DiskStore>>,
     /// The mirrors.
     pub network: Arc<Network>,
     /// The blocks of a profile.
-    pub ahead: Arc<AheadCounts>,
+    pub ahead: Arc<ProfileCounts>,
 }
 
 /// A mirror as it stands.
@@ -83,7 +83,7 @@ struct Line {
     rank: usize,
     name: Arc<str>,
     state: &'static str,
-    standing: Standing,
+    standing: MirrorHealth,
 }
 
 fn word(state: State) -> &'static str {
@@ -116,25 +116,25 @@ impl Status {
 
     /// Bytes of blocks that came over the network.
     pub fn fetched_bytes(&self) -> u64 {
-        self.network.roster().standings().iter().map(|standing| standing.bytes).sum()
+        self.network.ranking().health().iter().map(|standing| standing.bytes).sum()
     }
 
     /// The mirrors, the one that is asked first at the top.
     fn mirrors(&self, now: Instant) -> Vec<Line> {
-        let roster = self.network.roster();
-        let standings = roster.standings();
+        let ranking = self.network.ranking();
+        let health = ranking.health();
         let line = |(rank, at): (usize, usize)| {
-            let standing = standings[at].clone();
-            Line { rank: rank + 1, name: Arc::clone(&roster.names()[at]), state: word(standing.state(now)), standing }
+            let standing = health[at].clone();
+            Line { rank: rank + 1, name: Arc::clone(&ranking.names()[at]), state: word(standing.state(now)), standing }
         };
-        roster.ranking(now).into_iter().enumerate().map(line).collect()
+        ranking.ranking(now).into_iter().enumerate().map(line).collect()
     }
 
     /// The whole as an object; times in seconds and milliseconds, as the names say.
     pub fn to_json(&self) -> Value {
         let now = Instant::now();
         let mirrors = self.mirrors(now);
-        let sum = |count: fn(&Standing) -> u64| mirrors.iter().map(|m| count(&m.standing)).sum::<u64>();
+        let sum = |count: fn(&MirrorHealth) -> u64| mirrors.iter().map(|m| count(&m.standing)).sum::<u64>();
         let age_s = Timestamp::from_system(SystemTime::now()).unix().saturating_sub(self.created.unix());
         let (disk_blocks, disk_bytes, healed) = self.disk.as_ref().map_or((0, 0, 0), |disk| disk.counts());
         let (ram_blocks, ram_bytes_held) = self.cache.counts();

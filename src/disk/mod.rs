@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use fs::file_system::Tree;
+use fs::file_system::FileSystem;
 use fs::{erofs, ext, squash};
 use root::Root;
 
@@ -31,7 +31,7 @@ const KINDS: &str = "ext2, ext3, ext4, squashfs or erofs";
 /// What opens each of them, where it is one of its kind.
 const OPENERS: [Opener; 3] = [ext::open, squash::open, erofs::open];
 
-type Opener = fn(Window) -> Result<Option<Box<dyn Tree>>, Error>;
+type Opener = fn(Window) -> Result<Option<Box<dyn FileSystem>>, Error>;
 
 /// A part of an image that is read at offsets.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Disk {
     }
 
     /// The file system that begins at `start`, if there is one that can be read.
-    fn tree(&self, start: u64, bytes: u64) -> Result<Option<Box<dyn Tree>>, Error> {
+    fn tree(&self, start: u64, bytes: u64) -> Result<Option<Box<dyn FileSystem>>, Error> {
         for open in OPENERS {
             let found = open(self.window(start, bytes)?).map_err(|e| e.about(&self.path.display()))?;
             if found.is_some() {

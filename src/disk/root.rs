@@ -1,6 +1,6 @@
 //! The root file system of an image, with symbolic links followed inside it and limits on all that is read.
 
-use super::fs::file_system::{Kind, Tree};
+use super::fs::file_system::{FileSystem, Kind};
 use crate::error::Error;
 
 /// The most symbolic links on the way to a file, as in Linux.
@@ -14,13 +14,13 @@ const NAMES_MAX: usize = 16_384;
 
 /// A root file system, read safely.
 pub struct Root {
-    tree: Box<dyn Tree>,
+    tree: Box<dyn FileSystem>,
     image: String,
 }
 
 impl Root {
     /// What `tree` holds; `image` is its name in messages.
-    pub fn new(tree: Box<dyn Tree>, image: String) -> Self {
+    pub fn new(tree: Box<dyn FileSystem>, image: String) -> Self {
         Self { tree, image }
     }
 

@@ -3,7 +3,7 @@
 //! Compares by name and position, never line by line: a million rows take a moment.
 
 use crate::format::index::by_name::ByName;
-use crate::format::index::{BlockRow, From, Index};
+use crate::format::index::{BlockRow, ExtentSource, Index};
 
 /// A number of blocks and their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,9 +92,11 @@ impl Delta {
                 let cell = (at / cell_bytes) as usize;
                 let part = end.min((cell as u64 + 1) * cell_bytes) - at;
                 match extent.from {
-                    From::Hole => map[cell].hole_bytes += part,
-                    From::Block { block, .. } if self.is_added[block as usize] => map[cell].changed_bytes += part,
-                    From::Block { .. } => map[cell].kept_bytes += part,
+                    ExtentSource::Hole => map[cell].hole_bytes += part,
+                    ExtentSource::Block { block, .. } if self.is_added[block as usize] => {
+                        map[cell].changed_bytes += part
+                    }
+                    ExtentSource::Block { .. } => map[cell].kept_bytes += part,
                 }
                 at += part;
             }

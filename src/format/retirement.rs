@@ -18,7 +18,7 @@
 use std::fmt::Write as _;
 
 use crate::format::comment;
-use crate::format::head::{FileRow, NotTrusted, Seal, Trust, VersionRow, file_row, parse_seal, version_start};
+use crate::format::head::{FileRow, HeadSignature, NotTrusted, Trust, VersionRow, file_row, parse_seal, version_start};
 use crate::format::layout::{Kind, RepoPath};
 use crate::format::name::Name;
 use crate::format::text::{FormatError, Lines};
@@ -76,7 +76,7 @@ impl Retirement {
     }
 
     /// The file of the record.
-    pub fn to_bytes(&self, seal: &Seal) -> Vec<u8> {
+    pub fn to_bytes(&self, seal: &HeadSignature) -> Vec<u8> {
         let mut out = self.body();
         out.extend_from_slice(b"--\n");
         seal.write(&mut out);
@@ -99,7 +99,7 @@ impl Retirement {
         Ok(retirement)
     }
 
-    fn parse(file: &[u8]) -> Result<(Self, Seal), FormatError> {
+    fn parse(file: &[u8]) -> Result<(Self, HeadSignature), FormatError> {
         if file.len() as u64 > FILE_MAX_BYTES {
             return Err(FormatError::whole(format!("{} bytes, at most {FILE_MAX_BYTES} are allowed", file.len())));
         }
@@ -139,7 +139,7 @@ pub enum BadRecord {
     Elsewhere(RepoPath),
     /// Its signature.
     #[error(transparent)]
-    Seal(#[from] NotTrusted),
+    HeadSignature(#[from] NotTrusted),
 }
 
 #[cfg(test)]
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_record_reads_as_it_was_written() {
         let retirement = record("boot/debian-ps3/41/vmlinuz");
-        let (path, file) = (retirement.path(), retirement.to_bytes(&Seal::Unsigned));
+        let (path, file) = (retirement.path(), retirement.to_bytes(&HeadSignature::Unsigned));
         assert!(path.as_str().starts_with("retired/debian-ps3/41-"), "{path}");
         assert_eq!(Retirement::read(&file, &path, &Trust::Anyone), Ok(retirement));
         let elsewhere = "retired/debian-ps3/41-000000000000".parse().expect("a path");
@@ -189,7 +189,8 @@ mod tests {
             "client/hfl-mount-1.0.0-x86_64-linux",
         ] {
             let retirement = record(other);
-            let read = Retirement::read(&retirement.to_bytes(&Seal::Unsigned), &retirement.path(), &Trust::Anyone);
+            let read =
+                Retirement::read(&retirement.to_bytes(&HeadSignature::Unsigned), &retirement.path(), &Trust::Anyone);
             assert!(matches!(read, Err(BadRecord::Form(_))), "{other}: {read:?}");
         }
     }

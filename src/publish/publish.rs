@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::artifact::boot_files::BootFiles;
 use super::artifact::profile::Given;
-use super::base::block_holders::{Known, MirrorSet};
+use super::base::block_holders::{BlockHolders, MirrorSet};
 use super::pipeline::congestion::Congestion;
 use super::pipeline::cut::{self, CutImage};
 use super::pipeline::image::Image;
@@ -13,7 +13,7 @@ use super::pipeline::spool::{Spool, Spooled};
 use super::pipeline::upload::{Job, Uploader};
 use super::pipeline::{deliver, input_check};
 use super::repository::options::{PublishOptions, Repository};
-use super::repository::{Look, OpenRepository};
+use super::repository::{OpenRepository, Selection};
 use super::version::report::Report;
 use super::version::session::{Planned, Session, Signer, Uploads};
 use crate::error::Error;
@@ -34,7 +34,7 @@ pub async fn publish(repository: &Repository, options: &PublishOptions, watch: &
     let boot = gather(repository, options).await?;
     let keyring = repository.keyring.as_ref();
     let signer = Signer::for_version(keyring, &options.name)?;
-    let (policy, look) = (signer.policy(keyring, &options.name), Look::at(&options.name));
+    let (policy, look) = (signer.policy(keyring, &options.name), Selection::at(&options.name));
     let mut open = OpenRepository::open(repository.clone(), policy, look, watch.clone()).await?;
     let report = async {
         let mut session = Session::begin(&mut open, options.name.clone(), signer).await?;
@@ -126,7 +126,7 @@ async fn pass(
 }
 
 /// Sends a block to every mirror that does not hold it.
-fn send_to_all(spooled: Arc<Spooled>, uploads: &Uploads, known: &Known) {
+fn send_to_all(spooled: Arc<Spooled>, uploads: &Uploads, known: &BlockHolders) {
     let holders = known.get(&spooled.row().id).map(|known| known.holders).unwrap_or_default();
     for (i, upload) in uploads.iter().enumerate() {
         if let Some(upload) = upload.as_ref().filter(|_| !holders.contains(i)) {

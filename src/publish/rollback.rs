@@ -3,7 +3,7 @@
 use super::base;
 use super::pipeline::cut::CutImage;
 use super::repository::options::Repository;
-use super::repository::{Look, OpenRepository};
+use super::repository::{OpenRepository, Selection};
 use super::version::report::Report;
 use super::version::session::{Planned, Session, Signer};
 use crate::error::{Error, ErrorKind};
@@ -30,7 +30,7 @@ pub async fn rollback(repository: &Repository, options: &RollbackOptions, watch:
     let RollbackOptions { name, version, label } = options;
     let keyring = repository.keyring.as_ref();
     let signer = Signer::for_change(keyring, name)?;
-    let (policy, look) = (signer.policy(keyring, name), Look::at(name));
+    let (policy, look) = (signer.policy(keyring, name), Selection::at(name));
     let mut open = OpenRepository::open(repository.clone(), policy, look, watch.clone()).await?;
     let report = async {
         let mut session = Session::begin(&mut open, name.clone(), signer).await?;

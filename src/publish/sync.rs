@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::repository::options::Repository;
-use super::repository::{Look, OpenRepository};
+use super::repository::{OpenRepository, Selection};
 use super::version::report::Report;
 use super::version::session::{Planned, Session, Signer};
 use crate::error::{Error, ErrorKind};
@@ -37,7 +37,7 @@ pub struct SyncOptions {
 /// # Errors
 /// Those of [`publish`](super::publish()); no image, or none that is accepted.
 pub async fn sync(repository: &Repository, options: &SyncOptions, watch: &Watch) -> Result<SyncReport, Error> {
-    let look = Look::at_all(options.images.iter().cloned(), Listing::Nothing);
+    let look = Selection::at_all(options.images.iter().cloned(), Listing::Nothing);
     let mut open = OpenRepository::open(repository.clone(), options.policy.clone(), look, watch.clone()).await?;
     let report = all(&mut open, options.images.clone()).await;
     open.close().await;

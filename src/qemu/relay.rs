@@ -27,7 +27,7 @@ use super::report::Fetched;
 use crate::boot::FILE_MAX_BYTES;
 use crate::error::Error;
 use crate::format::digest::BlockId;
-use crate::format::index::{BlockRow, Extent, From};
+use crate::format::index::{BlockRow, Extent, ExtentSource};
 use crate::format::layout::{Kind, RepoPath};
 use crate::format::profile::{BLOCKS_MAX, FirstRead, MS_MAX, Profile};
 use crate::repo::{self, Opened, ReadError, ReadErrorKind};
@@ -119,7 +119,7 @@ impl Relay {
         let mut places = BTreeMap::new();
         let mut at = 0;
         for Extent { bytes, from } in index.extents() {
-            if let From::Block { block, .. } = from
+            if let ExtentSource::Block { block, .. } = from
                 && let Some(row) = index.blocks().get(*block as usize)
             {
                 places.entry(row.id).or_insert(at);

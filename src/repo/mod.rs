@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 use crate::format::block::{BadBlock, Block, unwrapped, zlib_max_bytes};
 use crate::format::digest::{BlockId, Sha256};
-use crate::format::head::{HEAD_MAX_BYTES, Head, SealedHead, Trust, VersionRow};
+use crate::format::head::{HEAD_MAX_BYTES, Head, SignedHead, Trust, VersionRow};
 use crate::format::index::{BlockRow, Index};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
@@ -81,10 +81,10 @@ pub async fn head(store: &dyn Fetch, image: &Name, trust: &Trust) -> Result<Opti
 }
 
 /// Reads a head, not yet believed, and its file without what a server may have wrapped around it.
-pub fn parse_head(file: Bytes) -> (Bytes, Result<SealedHead, FormatError>) {
-    match (SealedHead::parse(&file), unwrapped(&file, HEAD_MAX_BYTES)) {
+pub fn parse_head(file: Bytes) -> (Bytes, Result<SignedHead, FormatError>) {
+    match (SignedHead::parse(&file), unwrapped(&file, HEAD_MAX_BYTES)) {
         (Err(_), Some(plain)) => {
-            let sealed = SealedHead::parse(&plain);
+            let sealed = SignedHead::parse(&plain);
             (plain.into(), sealed)
         }
         (sealed, _) => (file, sealed),

@@ -7,12 +7,12 @@ use super::page::is_zero;
 
 /// Bytes for blocks to come, and where they stand in the image.
 #[derive(Default)]
-pub(super) struct Filling {
+pub(super) struct BlockBuffer {
     bytes: Vec<u8>,
     spans: Vec<Span>,
 }
 
-impl Filling {
+impl BlockBuffer {
     /// How many bytes wait here.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()

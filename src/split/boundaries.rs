@@ -44,7 +44,7 @@ pub(super) enum Step {
 
 /// The state between two pages.
 #[derive(Default)]
-pub(super) struct Borders {
+pub(super) struct Boundaries {
     /// Number of the next page of the image.
     next_page: u64,
     /// Pages in the block so far.
@@ -61,7 +61,7 @@ pub(super) struct Borders {
     meta_len: u32,
 }
 
-impl Borders {
+impl Boundaries {
     /// The next page of the image. Its hash is asked for only where it can matter.
     #[inline]
     pub(super) fn page(&mut self, class: Class, hash: impl FnOnce() -> u64, step: &mut impl FnMut(Step)) {

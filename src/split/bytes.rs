@@ -2,18 +2,18 @@
 //!
 //! A hole is a run of at least 8 zero pages, at multiples of 4096 in the image, or a shorter one that ends the image.
 
-use super::block_buffer::Filling;
+use super::block_buffer::BlockBuffer;
 use super::cut::Cut;
 use super::gear::Gear;
 use super::page::{PAGE, is_zero};
-use super::paginate::{Pager, Piece};
+use super::paginate::{Paginator, Piece};
 
 /// So many zero pages in a row are a hole.
 const HOLE: u64 = 8;
 
 #[derive(Default)]
 pub(super) struct Bytes {
-    pager: Pager,
+    pager: Paginator,
     stretch: Stretch,
 }
 
@@ -21,7 +21,7 @@ pub(super) struct Bytes {
 #[derive(Default)]
 struct Stretch {
     gear: Gear,
-    block: Filling,
+    block: BlockBuffer,
     /// Zero pages that wait to become a hole; `HOLE` stands for that many and more.
     zero_pages: u64,
 }

@@ -1,6 +1,6 @@
 //! `fixed N`: blocks of N bytes at multiples of N; the last one may be shorter. A block of zeros is a hole.
 
-use super::block_buffer::Filling;
+use super::block_buffer::BlockBuffer;
 use super::cut::Cut;
 use super::rule::Rule;
 
@@ -8,13 +8,13 @@ pub(super) struct Fixed {
     size: usize,
     /// Where the block at hand begins.
     offset: u64,
-    block: Filling,
+    block: BlockBuffer,
 }
 
 impl Fixed {
     pub(super) fn new(bytes: u32) -> Fixed {
         assert!(Rule::fixed(bytes.into()).is_ok(), "blocks of {bytes} bytes are not allowed");
-        Fixed { size: bytes as usize, offset: 0, block: Filling::default() }
+        Fixed { size: bytes as usize, offset: 0, block: BlockBuffer::default() }
     }
 
     pub(super) fn data(&mut self, mut bytes: &[u8], out: &mut dyn FnMut(Cut)) {

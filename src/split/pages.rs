@@ -1,14 +1,14 @@
-//! `pages 1`: the bytes. Follows the decisions of [`Borders`] and assembles blocks of pages and of gathered pages.
+//! `pages 1`: the bytes. Follows the decisions of [`Boundaries`] and assembles blocks of pages and of gathered pages.
 
-use super::block_buffer::Filling;
-use super::boundaries::{Borders, Step};
+use super::block_buffer::BlockBuffer;
+use super::boundaries::{Boundaries, Step};
 use super::cut::Cut;
 use super::page::{self, Class, PAGE};
-use super::paginate::{Pager, Piece};
+use super::paginate::{Paginator, Piece};
 
 #[derive(Default)]
 pub(super) struct Pages {
-    pager: Pager,
+    pager: Paginator,
     assembly: Assembly,
 }
 
@@ -33,14 +33,14 @@ impl Pages {
 /// The two blocks that are being filled, and who decides when they end.
 #[derive(Default)]
 struct Assembly {
-    borders: Borders,
+    borders: Boundaries,
     blocks: Blocks,
 }
 
 #[derive(Default)]
 struct Blocks {
-    data: Filling,
-    meta: Filling,
+    data: BlockBuffer,
+    meta: BlockBuffer,
 }
 
 impl Assembly {
@@ -77,7 +77,7 @@ impl Blocks {
 
 /// How many borders `pages 1` finds in the whole pages of an image: its decisions alone, to measure their speed.
 pub fn count_page_borders(image: &[u8]) -> usize {
-    let mut borders = Borders::default();
+    let mut borders = Boundaries::default();
     let mut count = 0;
     let step = &mut |step| count += usize::from(matches!(step, Step::End(_) | Step::EndMeta));
     let mut rest = image;

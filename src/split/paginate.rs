@@ -15,19 +15,19 @@ pub(super) enum Piece<'a> {
 }
 
 /// The bytes since the last whole page, and where in the image that page began.
-pub(super) struct Pager {
+pub(super) struct Paginator {
     offset: u64,
     partial: Page,
     filled: usize,
 }
 
-impl Default for Pager {
-    fn default() -> Pager {
-        Pager { offset: 0, partial: [0; PAGE], filled: 0 }
+impl Default for Paginator {
+    fn default() -> Paginator {
+        Paginator { offset: 0, partial: [0; PAGE], filled: 0 }
     }
 }
 
-impl Pager {
+impl Paginator {
     pub(super) fn data(&mut self, mut bytes: &[u8], next: &mut impl FnMut(Piece)) {
         if self.filled > 0 {
             bytes = &bytes[self.fill(bytes, next)..];

@@ -27,7 +27,7 @@ pub(super) struct Holder {
 pub(super) enum State {
     /// It is held for as long as it changes.
     Held,
-    /// The same, by one who has the store's own lock as well ([`super::Store::own_lock`]): whoever gets that may take it at
+    /// The same, by one who has the store's own lock as well ([`super::Store::native_lock`]): whoever gets that may take it at
     /// once.
     Owned,
     /// The holder went away and left work undone; whoever comes next may take it at once.

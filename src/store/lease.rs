@@ -60,8 +60,8 @@ pub(super) async fn take(
 ) -> Result<Arc<dyn Lock>, StoreError> {
     let me = Holder::me(&**host, if own.is_some() { State::Owned } else { State::Held });
     let claim = Claim { store: Arc::clone(store), host: Arc::clone(host), path: RepoPath::lock(), me, own };
-    let staked = claim.stake().await?;
-    Ok(Arc::new(Lease::hold(claim, &staked)))
+    let acquired = claim.acquire().await?;
+    Ok(Arc::new(Lease::hold(claim, &acquired)))
 }
 
 /// A lock that is wanted, or held.
@@ -75,7 +75,7 @@ struct Claim {
 }
 
 /// How a lock was taken.
-struct Staked {
+struct Acquired {
     /// Whether work was left undone before.
     unfinished: bool,
     /// Whether the store's exclusive create has settled that nobody else has it.
@@ -86,20 +86,20 @@ struct Staked {
 
 impl Claim {
     /// Takes the lock.
-    async fn stake(&self) -> Result<Staked, StoreError> {
+    async fn acquire(&self) -> Result<Acquired, StoreError> {
         let mut unfinished = false;
         for _ in 0..3 {
             let at = self.host.boot();
             let found = match self.look().await? {
                 Some(found) => found,
                 None => match self.store.put_new(&self.path, self.me.text()).await? {
-                    Put::Created => return Ok(Staked { unfinished, exclusive: self.try_promise().await?, at }),
+                    Put::Created => return Ok(Acquired { unfinished, exclusive: self.try_promise().await?, at }),
                     Put::Exists => self.look().await?.unwrap_or_default(),
                 },
             };
             let patience = match Holder::parse(&found) {
                 Some(holder) if holder.token == self.me.token => {
-                    return Ok(Staked { unfinished, exclusive: false, at });
+                    return Ok(Acquired { unfinished, exclusive: false, at });
                 }
                 Some(holder) if holder.state == State::Unfinished => Duration::ZERO,
                 Some(holder) if holder.state == State::Owned && self.own.is_some() => Duration::ZERO,
@@ -112,7 +112,7 @@ impl Claim {
             unfinished = true;
             let at = self.host.boot();
             if self.store.swap(&self.path, Some(&found), self.me.text()).await? == Swap::Done {
-                return Ok(Staked { unfinished, exclusive: false, at });
+                return Ok(Acquired { unfinished, exclusive: false, at });
             }
         }
         Err(self.locked(None))
@@ -161,7 +161,7 @@ impl Claim {
     async fn try_promise(&self) -> Result<bool, StoreError> {
         match self.store.exclusive() {
             Exclusive::Always => Ok(true),
-            Exclusive::Looked => Ok(false),
+            Exclusive::CheckThenWrite => Ok(false),
             Exclusive::Claimed => Ok(self.store.put_new(&self.path, self.me.text()).await? == Put::Exists),
         }
     }
@@ -180,13 +180,13 @@ struct Lease {
     unfinished: bool,
     /// When the store had answered that the lock was taken.
     taken: Instant,
-    standing: Arc<Standing>,
+    standing: Arc<Certainty>,
     heart: JoinHandle<()>,
 }
 
 /// How certain a lock is, by the holder's time since the boot.
 #[derive(Debug)]
-struct Standing {
+struct Certainty {
     lost: AtomicBool,
     /// From when on it is, in milliseconds: a store without exclusive create has to settle first.
     from_ms: AtomicU64,
@@ -194,7 +194,7 @@ struct Standing {
     until_ms: AtomicU64,
 }
 
-impl Standing {
+impl Certainty {
     /// The lock object said `at` this time that it is held.
     fn shown(&self, at: Duration) {
         self.until_ms.fetch_max(milliseconds(at + CERTAIN), Relaxed);
@@ -211,17 +211,17 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 impl Lease {
-    fn hold(claim: Claim, staked: &Staked) -> Self {
-        let from = if staked.exclusive { Duration::ZERO } else { Duration::MAX };
-        let standing = Standing {
+    fn hold(claim: Claim, acquired: &Acquired) -> Self {
+        let from = if acquired.exclusive { Duration::ZERO } else { Duration::MAX };
+        let standing = Certainty {
             lost: AtomicBool::new(false),
             from_ms: AtomicU64::new(milliseconds(from)),
-            until_ms: AtomicU64::new(milliseconds(staked.at + CERTAIN)),
+            until_ms: AtomicU64::new(milliseconds(acquired.at + CERTAIN)),
         };
         let (claim, standing) = (Arc::new(claim), Arc::new(standing));
         let shown = Arc::new(Mutex::new(claim.me.clone()));
         let heart = tokio::spawn(beat_on(Arc::clone(&claim), Arc::clone(&shown), Arc::clone(&standing)));
-        Self { claim, shown, unfinished: staked.unfinished, taken: Instant::now(), standing, heart }
+        Self { claim, shown, unfinished: acquired.unfinished, taken: Instant::now(), standing, heart }
     }
 
     /// Waits until two that took the lock within one request would both see whose it is: what was done meanwhile counts.
@@ -259,7 +259,7 @@ impl Lease {
 }
 
 /// Shows that the holder lives, until the lock turns out to be another publisher's.
-async fn beat_on(claim: Arc<Claim>, shown: Arc<Mutex<Holder>>, standing: Arc<Standing>) {
+async fn beat_on(claim: Arc<Claim>, shown: Arc<Mutex<Holder>>, standing: Arc<Certainty>) {
     while !standing.lost.load(Relaxed) {
         tokio::time::sleep(BEAT).await;
         // The next one may get through; if none does for too long, the lock is no longer certain.
@@ -269,7 +269,7 @@ async fn beat_on(claim: Arc<Claim>, shown: Arc<Mutex<Holder>>, standing: Arc<Sta
 
 /// Changes the lock object; false where it is another publisher's. An earlier beat may have got through though it was given up
 /// here: then the next one follows on that; once, as a mirror can show whatever it likes for ever.
-async fn beat(claim: &Claim, shown: &mut Holder, standing: &Standing) -> Result<bool, StoreError> {
+async fn beat(claim: &Claim, shown: &mut Holder, standing: &Certainty) -> Result<bool, StoreError> {
     for _ in 0..2 {
         let (at, new) = (claim.host.boot(), Holder { beat: shown.beat + 1, ..shown.clone() });
         if claim.store.swap(&claim.path, Some(&shown.text()), new.text()).await? == Swap::Done {

@@ -19,7 +19,7 @@ use crate::weaken::{self, Weakness};
 /// # Errors
 /// [`StoreErrorKind::Locked`] where another publisher holds it.
 pub async fn lock(store: &Arc<dyn Store>, host: &Arc<dyn Host>) -> Result<Arc<dyn Lock>, StoreError> {
-    let Some(own) = store.own_lock().await? else { return lease::take(store, host, None).await };
+    let Some(own) = store.native_lock().await? else { return lease::take(store, host, None).await };
     let lock = match lease::take(store, host, Some(Arc::clone(&own))).await {
         // Room is made by removing, and who may write nothing changes nothing.
         Err(e) if matches!(e.kind(), StoreErrorKind::Full | StoreErrorKind::Denied) => own,
@@ -119,8 +119,8 @@ impl Store for Guarded {
         self.while_certain(self.inner.sweep()).await
     }
 
-    async fn own_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {
-        self.inner.own_lock().await
+    async fn native_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {
+        self.inner.native_lock().await
     }
 
     fn exclusive(&self) -> Exclusive {

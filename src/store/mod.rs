@@ -113,7 +113,7 @@ pub enum Exclusive {
     /// So the protocol says, but not every server keeps to it: it has to be tried.
     Claimed,
     /// The driver looks before it writes: both may be told so when they meet within one request.
-    Looked,
+    CheckThenWrite,
 }
 
 /// Held while a publisher works on a store. It must be released; dropping it leaves that to its expiry.
@@ -181,7 +181,7 @@ pub trait Store: Fetch {
     ///
     /// # Errors
     /// [`StoreErrorKind::Locked`] at once where another one holds it.
-    async fn own_lock(&self) -> Result<Option<std::sync::Arc<dyn Lock>>, StoreError> {
+    async fn native_lock(&self) -> Result<Option<std::sync::Arc<dyn Lock>>, StoreError> {
         Ok(None)
     }
 

@@ -23,14 +23,14 @@ const FAILURES_KNOWN: u32 = 11;
 
 /// Tries again what `inner` could not be reached for: a store, or a mere reader.
 #[derive(Debug)]
-pub struct Retried<S: ?Sized> {
+pub struct Retry<S: ?Sized> {
     answered: Arc<AtomicBool>,
     pace: Option<Arc<Pace>>,
     host: Arc<dyn Host>,
     inner: Arc<S>,
 }
 
-impl<S: Fetch + ?Sized> Retried<S> {
+impl<S: Fetch + ?Sized> Retry<S> {
     /// Wraps a store; the chance of the waits comes from `host`.
     pub fn new(inner: Arc<S>, host: Arc<dyn Host>) -> Self {
         Self { inner, answered: Arc::default(), pace: None, host }
@@ -71,7 +71,7 @@ impl<S: Fetch + ?Sized> Retried<S> {
     }
 }
 
-impl Retried<dyn Store> {
+impl Retry<dyn Store> {
     /// The same store, each of whose tries is guarded by `lock`.
     pub fn guarded(&self, lock: Arc<dyn Lock>) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl Retried<dyn Store> {
 }
 
 #[async_trait]
-impl<S: Fetch + ?Sized> Fetch for Retried<S> {
+impl<S: Fetch + ?Sized> Fetch for Retry<S> {
     async fn get_with(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
         self.again(|| self.inner.get_with(path, max_bytes, freshness)).await
     }
@@ -96,7 +96,7 @@ impl<S: Fetch + ?Sized> Fetch for Retried<S> {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Store for Retried<dyn Store> {
+impl Store for Retry<dyn Store> {
     /// Says [`Put::Exists`] where an earlier try had worked after all and only its answer was lost.
     async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError> {
         self.turn(&bytes).await;
@@ -140,8 +140,8 @@ impl Store for Retried<dyn Store> {
     }
 
     /// Asked once: a store that has no lock of its own says so without a request, and that is no sign of life.
-    async fn own_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {
-        self.inner.own_lock().await
+    async fn native_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {
+        self.inner.native_lock().await
     }
 
     fn exclusive(&self) -> Exclusive {

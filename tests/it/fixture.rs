@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hfl::format::block::{Sealer, digests};
+use hfl::format::block::{Compressor, digests};
 use hfl::format::digest::Sha256;
-use hfl::format::head::{FileRow, Head, Seal, SealedHead, Trust, VersionRow};
-use hfl::format::index::{BlockRow, Extent, From, Header, Index};
+use hfl::format::head::{FileRow, Head, HeadSignature, SignedHead, Trust, VersionRow};
+use hfl::format::index::{BlockRow, Extent, ExtentSource, Header, Index};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::{Name, Version};
 use hfl::format::signing::SecretKey;
@@ -92,19 +92,19 @@ impl Publish<'_> {
         let files = self.files.iter().map(|(row, _)| row.clone()).collect();
         let notes = self.notes.iter().map(|note| note.parse().unwrap()).collect();
         let head = Head { image, created, expires, mirrors: self.mirrors.clone(), files, notes, versions };
-        let unsigned = SealedHead::new(head.clone(), Seal::Unsigned).unwrap();
+        let unsigned = SignedHead::new(head.clone(), HeadSignature::Unsigned).unwrap();
         let seal = match self.key {
-            Some(key) => Seal::Signed(Box::new(key.sign(&unsigned.body(), &head.trusted_comment()).unwrap())),
-            None => Seal::Unsigned,
+            Some(key) => HeadSignature::Signed(Box::new(key.sign(&unsigned.body(), &head.trusted_comment()).unwrap())),
+            None => HeadSignature::Unsigned,
         };
         let path = RepoPath::head(&head.image);
-        put(base, &path, &SealedHead::new(head, seal).unwrap().to_bytes());
+        put(base, &path, &SignedHead::new(head, seal).unwrap().to_bytes());
     }
 }
 
 fn held(base: &Path, image: &Name) -> Vec<VersionRow> {
     let Ok(file) = fs::read(base.join(RepoPath::head(image).as_str())) else { return Vec::new() };
-    let head = SealedHead::parse(&file).unwrap().verify(&Trust::Anyone).unwrap();
+    let head = SignedHead::parse(&file).unwrap().verify(&Trust::Anyone).unwrap();
     head.versions
 }
 
@@ -116,7 +116,7 @@ fn put(base: &Path, path: &RepoPath, bytes: &[u8]) {
 
 struct Cutter {
     base: PathBuf,
-    sealer: Sealer,
+    sealer: Compressor,
     places: HashMap<Sha256, u32>,
     blocks: Vec<BlockRow>,
     extents: Vec<Extent>,
@@ -126,26 +126,26 @@ struct Cutter {
 impl Cutter {
     fn new(base: &Path) -> Self {
         let (places, blocks, extents) = Default::default();
-        Self { base: base.to_owned(), sealer: Sealer::new(6), places, blocks, extents, size: 0 }
+        Self { base: base.to_owned(), sealer: Compressor::new(6), places, blocks, extents, size: 0 }
     }
 
     fn push(&mut self, chunk: &[u8]) {
         self.size += chunk.len() as u64;
-        let from = if chunk.iter().all(|&b| b == 0) { From::Hole } else { self.block(chunk) };
+        let from = if chunk.iter().all(|&b| b == 0) { ExtentSource::Hole } else { self.block(chunk) };
         Extent { bytes: chunk.len() as u64, from }.push_to(&mut self.extents);
     }
 
-    fn block(&mut self, chunk: &[u8]) -> From {
+    fn block(&mut self, chunk: &[u8]) -> ExtentSource {
         let (id, sha256) = digests(chunk);
         if let Some(&block) = self.places.get(&sha256) {
-            return From::Block { block, offset: 0 };
+            return ExtentSource::Block { block, offset: 0 };
         }
         let sealed = self.sealer.seal(chunk, id, sha256).unwrap();
         let block = self.blocks.len() as u32;
         self.places.insert(sha256, block);
         self.blocks.push(*sealed.row());
         put(&self.base, &RepoPath::block(&id), &sealed.into_file());
-        From::Block { block, offset: 0 }
+        ExtentSource::Block { block, offset: 0 }
     }
 }
 

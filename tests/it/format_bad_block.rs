@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use hfl::format::block::{Block, Sealer, digests, zlib_max_bytes};
+use hfl::format::block::{Block, Compressor, digests, zlib_max_bytes};
 use hfl::format::digest::Sha256;
 use hfl::format::index::BlockRow;
 
@@ -111,7 +111,7 @@ fn any_valid_encoding_is_accepted() {
             }
         }
         for level in 0..=12 {
-            let sealed = Sealer::new(level).seal(&bytes, row.id, row.sha256).expect("sealed");
+            let sealed = Compressor::new(level).seal(&bytes, row.id, row.sha256).expect("sealed");
             assert_eq!(*Block::open(&row, &sealed.into_file()).expect("own file"), *bytes, "level {level}");
         }
     }

@@ -1,7 +1,7 @@
 //! Heads that must be refused, each with its message.
 
 use hfl::format::digest::Sha256;
-use hfl::format::head::{FileRow, HEAD_MAX_BYTES, Head, Seal, SealedHead, Trust, VersionRow};
+use hfl::format::head::{FileRow, HEAD_MAX_BYTES, Head, HeadSignature, SignedHead, Trust, VersionRow};
 use hfl::format::name::Version;
 use hfl::format::url::BaseUrl;
 
@@ -96,7 +96,7 @@ fn every_wrong_line_is_named() {
         ),
     ];
     let text = golden_text("signed.head");
-    let said = |from, to| refusal(SealedHead::parse(edited(&text, from, to).as_bytes()));
+    let said = |from, to| refusal(SignedHead::parse(edited(&text, from, to).as_bytes()));
     all_as_expected(cases.map(|(from, to, expected)| ((from, to), said(from, to), expected.to_owned())));
 }
 
@@ -126,14 +126,14 @@ fn notes_have_one_form_and_one_place() {
         ("note a 1\nmirror https://c.example/\n", "line 12, column 1: expected `versions`, found `mirror`"),
     ];
     let said =
-        |lines: &str| refusal(SealedHead::parse(edited(&text, "versions 3", &format!("{lines}versions 3")).as_bytes()));
+        |lines: &str| refusal(SignedHead::parse(edited(&text, "versions 3", &format!("{lines}versions 3")).as_bytes()));
     all_as_expected(cases.map(|(lines, expected)| (lines, said(lines), expected.to_owned())));
-    let first = refusal(SealedHead::parse(edited(&text, "file boot/", "note a b\nfile boot/").as_bytes()));
+    let first = refusal(SignedHead::parse(edited(&text, "file boot/", "note a b\nfile boot/").as_bytes()));
     assert_eq!(first, "line 9, column 1: expected `versions`, found `file`");
 
     let lines = |count: usize| (0..count).map(|i| format!("note n{i:02} {}\n", "v".repeat(448))).collect::<String>();
     let most = edited(&text, "versions 3", &format!("{}versions 3", lines(64)));
-    assert_eq!(SealedHead::parse(most.as_bytes()).expect("64 notes").to_bytes(), most.as_bytes());
+    assert_eq!(SignedHead::parse(most.as_bytes()).expect("64 notes").to_bytes(), most.as_bytes());
     assert_eq!(said(&lines(65)), "line 75: more than 64 notes");
 }
 
@@ -144,7 +144,7 @@ fn a_file_row_names_nothing_that_has_its_own_place() {
     for path in ["images", "other.head", block, index, &format!("{index}.minisig")] {
         let text = edited(&golden_text("unsigned.head"), "versions", &format!("file {path} 1 {DIGEST}\nversions"));
         let why = "line 5: blocks, indexes, heads and the list of images are no further files";
-        assert_eq!(refusal(SealedHead::parse(text.as_bytes())), why, "{path}");
+        assert_eq!(refusal(SignedHead::parse(text.as_bytes())), why, "{path}");
     }
 }
 
@@ -160,11 +160,11 @@ fn the_seal_is_a_signature_or_one_line() {
         ("unsigned\n", "unsigned\nunsigned\n", format!("{four} 2")),
         ("unsigned\n", "a\nb\nc\nd\n", "line 9: not a minisign signature (bad base64 or comment line)".to_owned()),
     ];
-    let said = |from, to| refusal(SealedHead::parse(edited(&text, from, to).as_bytes()));
+    let said = |from, to| refusal(SignedHead::parse(edited(&text, from, to).as_bytes()));
     all_as_expected(cases.map(|(from, to, expected)| (to, said(from, to), expected)));
     let mut latin = text.replace("unsigned\n", "").into_bytes();
     latin.extend_from_slice(b"untrusted comment: \xe4\n");
-    assert_eq!(refusal(SealedHead::parse(&latin)), "line 9: the signature is not UTF-8");
+    assert_eq!(refusal(SignedHead::parse(&latin)), "line 9: the signature is not UTF-8");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn the_signature_in_a_head_has_one_form() {
         (signature.replace("signature of hfl", &"x".repeat(2048)), form),
     ];
     assert!(cases.iter().all(|(changed, _)| changed != signature));
-    let said = |changed: &str| refusal(SealedHead::parse(format!("{body}{changed}").as_bytes()));
+    let said = |changed: &str| refusal(SignedHead::parse(format!("{body}{changed}").as_bytes()));
     all_as_expected(cases.map(|(changed, expected)| (changed.clone(), said(&changed), expected)));
 }
 
@@ -204,16 +204,16 @@ fn files_that_are_no_head_are_named_as_what_they_are() {
         (&long, "262145 bytes, at most 262144 are allowed"),
     ];
     for (file, expected) in cases {
-        assert_eq!(refusal(SealedHead::parse(file)), expected);
+        assert_eq!(refusal(SignedHead::parse(file)), expected);
     }
 }
 
 fn head() -> Head {
-    SealedHead::parse(&golden("signed.head")).expect("golden").verify(&Trust::Anyone).expect("golden")
+    SignedHead::parse(&golden("signed.head")).expect("golden").verify(&Trust::Anyone).expect("golden")
 }
 
 fn made(head: Head) -> String {
-    refusal(SealedHead::new(head, Seal::Unsigned))
+    refusal(SignedHead::new(head, HeadSignature::Unsigned))
 }
 
 #[test]
@@ -247,8 +247,8 @@ fn a_head_that_is_too_large_is_refused_and_can_be_shortened() {
     long.drop_oldest_beyond_limit();
     println!("{} of 2500 versions fit a head", long.versions.len());
     assert!(long.versions.len() > 2000 && long.newest().version.number() == 2500);
-    let file = SealedHead::new(long, Seal::Unsigned).expect("short enough").to_bytes();
-    SealedHead::parse(&file).expect("readable");
+    let file = SignedHead::new(long, HeadSignature::Unsigned).expect("short enough").to_bytes();
+    SignedHead::parse(&file).expect("readable");
     let mut mirrors = head();
     let url = |i: usize| -> BaseUrl { format!("https://m.example/{i}{}/", "x".repeat(1000)).parse().expect("a URL") };
     mirrors.mirrors = (100..356).map(url).collect();

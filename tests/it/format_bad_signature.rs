@@ -1,6 +1,6 @@
 //! Signatures that prove nothing: each way has its own message.
 
-use hfl::format::head::{SealedHead, Trust};
+use hfl::format::head::{SignedHead, Trust};
 use hfl::format::signature::{PublicKey, Signature};
 use hfl::format::signing::SecretKey;
 
@@ -66,7 +66,7 @@ fn every_byte_of_a_signed_head_is_covered() {
     for at in (0..file.len()).filter(|at| !(free..free + comment.len()).contains(at)) {
         let mut changed = file.clone();
         changed[at] ^= 1;
-        let verified = SealedHead::parse(&changed).ok().and_then(|sealed| sealed.verify(&trust).ok());
+        let verified = SignedHead::parse(&changed).ok().and_then(|sealed| sealed.verify(&trust).ok());
         assert!(verified.is_none(), "byte {at} ({:?})", char::from(file[at]));
     }
 }
@@ -75,11 +75,11 @@ fn every_byte_of_a_signed_head_is_covered() {
 fn a_signature_does_not_go_with_another_head() {
     let text = golden_text("signed.head");
     let older = text.replace("created 2026-11-22T19:50:03Z", "created 2026-11-22T19:50:04Z");
-    let sealed = SealedHead::parse(older.as_bytes()).expect("well-formed");
+    let sealed = SignedHead::parse(older.as_bytes()).expect("well-formed");
     let why = "this is the signature of `hfl head debian-ps3 2026-11-22T19:50:03Z`, expected that of `hfl head debian-ps3 2026-11-22T19:50:04Z`";
     assert_eq!(refusal(sealed.verify(&Trust::Key(golden_key()))), why);
     let label = text.replace("nightly", "nightly!");
-    let sealed = SealedHead::parse(label.as_bytes()).expect("well-formed");
+    let sealed = SignedHead::parse(label.as_bytes()).expect("well-formed");
     assert_eq!(refusal(sealed.verify(&Trust::Key(golden_key()))), "the bytes are not the ones that were signed");
 }
 

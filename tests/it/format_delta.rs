@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hfl::format::delta::{Cell, Delta, Tally};
 use hfl::format::digest::{BlockId, Sha256};
-use hfl::format::index::{BlockRow, From, Header, Index};
+use hfl::format::index::{BlockRow, ExtentSource, Header, Index};
 use hfl::format::name::Version;
 use hfl::format::time::Timestamp;
 use hfl::split::Rule;
@@ -63,9 +63,9 @@ fn plain_map(old: &Index, new: &Index, cells: usize) -> Vec<Cell> {
         for byte in at..at + extent.bytes {
             let cell = &mut map[(byte / cell_bytes) as usize];
             match extent.from {
-                From::Hole => cell.hole_bytes += 1,
-                From::Block { block, .. } if has(old, &new.blocks()[block as usize]) => cell.kept_bytes += 1,
-                From::Block { .. } => cell.changed_bytes += 1,
+                ExtentSource::Hole => cell.hole_bytes += 1,
+                ExtentSource::Block { block, .. } if has(old, &new.blocks()[block as usize]) => cell.kept_bytes += 1,
+                ExtentSource::Block { .. } => cell.changed_bytes += 1,
             }
         }
         at += extent.bytes;

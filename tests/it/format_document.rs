@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use hfl::format::block::{BLOCK_MAX_BYTES, Block, zlib_max_bytes};
 use hfl::format::digest::Sha256;
 use hfl::format::head::{
-    HEAD_MAX_BYTES, MIRRORS_MAX, NOTE_KEY_MAX_BYTES, NOTE_VALUE_MAX_BYTES, NOTES_MAX, SealedHead, Trust,
+    HEAD_MAX_BYTES, MIRRORS_MAX, NOTE_KEY_MAX_BYTES, NOTE_VALUE_MAX_BYTES, NOTES_MAX, SignedHead, Trust,
 };
 use hfl::format::index::{self, Index};
 use hfl::format::layout::{Kind, PATH_MAX_BYTES, RepoPath};
@@ -43,7 +43,7 @@ fn the_repository_reads_from_the_key_to_the_last_byte() {
     let files = repository();
     assert_eq!(files.len(), 5);
     let image: Name = files[&RepoPath::images()].trim_end().parse().expect("one name");
-    let head = SealedHead::parse(files[&RepoPath::head(&image)].as_bytes()).expect("the head");
+    let head = SignedHead::parse(files[&RepoPath::head(&image)].as_bytes()).expect("the head");
     let head = head.verify(&Trust::Key(key())).expect("signed by the key");
     let row = head.newest();
     let index_file = files[&row.index_path(&image)];
@@ -75,7 +75,7 @@ fn the_heads_write_what_the_document_shows() {
     let signed = files[&RepoPath::head(&"tiny".parse().unwrap())];
     let unsigned = fenced("#### The same head, unsigned\n");
     for text in [signed, unsigned] {
-        assert_eq!(SealedHead::parse(text.as_bytes()).expect("a head").to_bytes(), text.as_bytes());
+        assert_eq!(SignedHead::parse(text.as_bytes()).expect("a head").to_bytes(), text.as_bytes());
     }
     let body = |text: &'static str| text.match_indices("--\n").nth(1).map(|(at, _)| &text[..at]);
     assert_eq!(body(signed), body(unsigned));

@@ -4,7 +4,7 @@ use std::fmt::{Debug, Display};
 use std::path::PathBuf;
 
 use hfl::format::digest::Sha256;
-use hfl::format::index::{Extent, From};
+use hfl::format::index::{Extent, ExtentSource};
 use hfl::format::signature::PublicKey;
 use hfl::format::signing::SecretKey;
 
@@ -67,11 +67,11 @@ pub fn refusal<T: Debug, E: Display>(result: Result<T, E>) -> String {
 }
 
 pub fn part(block: u32, offset: u32, bytes: u64) -> Extent {
-    Extent { bytes, from: From::Block { block, offset } }
+    Extent { bytes, from: ExtentSource::Block { block, offset } }
 }
 
 pub fn hole(bytes: u64) -> Extent {
-    Extent { bytes, from: From::Hole }
+    Extent { bytes, from: ExtentSource::Hole }
 }
 
 /// Fails with all the cases at once whose message is not the expected one.

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use hfl::config::{Mirrors, WritePlace};
-use hfl::format::block::{Block, Sealer, digests};
-use hfl::format::head::{Head, Seal, SealedHead, Trust};
+use hfl::format::block::{Block, Compressor, digests};
+use hfl::format::head::{Head, HeadSignature, SignedHead, Trust};
 use hfl::format::index::Index;
 use hfl::format::name::Version;
 use hfl::format::signature::Signature;
@@ -17,7 +17,7 @@ fn index() -> Index {
 }
 
 fn head(name: &str, trust: &Trust) -> Head {
-    SealedHead::parse(&golden(name)).expect(name).verify(trust).expect(name)
+    SignedHead::parse(&golden(name)).expect(name).verify(trust).expect(name)
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn the_index_means_what_it_says() {
 #[test]
 fn the_signed_head_reads_and_writes_the_same() {
     let file = golden("signed.head");
-    let sealed = SealedHead::parse(&file).expect("the golden head");
+    let sealed = SignedHead::parse(&file).expect("the golden head");
     assert!(sealed.is_signed());
     assert_eq!(sealed.to_bytes(), file);
     let head = sealed.verify(&Trust::Key(golden_key())).expect("signed by the golden key");
@@ -97,7 +97,7 @@ fn the_head_leads_to_the_index_and_the_index_to_the_version_before() {
 #[test]
 fn the_unsigned_head_reads_and_writes_the_same_and_is_believed_only_on_request() {
     let file = golden("unsigned.head");
-    let sealed = SealedHead::parse(&file).expect("the golden head");
+    let sealed = SignedHead::parse(&file).expect("the golden head");
     assert!(!sealed.is_signed());
     assert_eq!(sealed.to_bytes(), file);
     let refused = sealed.clone().verify(&Trust::Key(golden_key())).expect_err("not signed");
@@ -115,7 +115,7 @@ fn the_block_reads_the_same() {
     let (id, sha256) = digests(&expected);
     assert_eq!((id, sha256), (row.id, row.sha256));
     // What is written today may be encoded otherwise, but reads as the same block.
-    let today = Sealer::new(6).seal(&expected, id, sha256).expect("sealed").into_file();
+    let today = Compressor::new(6).seal(&expected, id, sha256).expect("sealed").into_file();
     assert_eq!(*Block::open(&row, &today).expect("today's file"), *expected);
 }
 
@@ -167,7 +167,7 @@ fn mirrors_toml_means_what_it_says() {
 fn a_sealed_head_goes_through_its_parts_unchanged() {
     let head = head("signed.head", &Trust::Key(golden_key()));
     let signature = golden_secret().sign(&head.body(), &head.trusted_comment()).expect("signed");
-    let sealed = SealedHead::new(head.clone(), Seal::Signed(Box::new(signature))).expect("valid");
-    assert_eq!(SealedHead::parse(&sealed.to_bytes()).as_ref(), Ok(&sealed));
+    let sealed = SignedHead::new(head.clone(), HeadSignature::Signed(Box::new(signature))).expect("valid");
+    assert_eq!(SignedHead::parse(&sealed.to_bytes()).as_ref(), Ok(&sealed));
     assert_eq!(sealed.verify(&Trust::Key(golden_key())), Ok(head));
 }

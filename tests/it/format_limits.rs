@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hfl::format::head::SealedHead;
+use hfl::format::head::SignedHead;
 use hfl::format::index::Index;
 
 use crate::format_alloc::peak_bytes;
@@ -22,7 +22,7 @@ fn huge_counts_allocate_nothing() {
             assert!(peak < MIB, "{key} {count}: {peak} bytes");
         }
         let file = edited(&golden_text("signed.head"), "versions 3", &format!("versions {count}"));
-        let (why, peak) = peak_bytes(|| refusal(SealedHead::parse(file.as_bytes())));
+        let (why, peak) = peak_bytes(|| refusal(SignedHead::parse(file.as_bytes())));
         assert!(why.contains("outside the limits"), "{why}");
         assert!(peak < MIB, "{count}: {peak} bytes");
     }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use hfl::config::Mirrors;
-use hfl::format::head::{Seal, SealedHead};
+use hfl::format::head::{HeadSignature, SignedHead};
 use hfl::format::index::Index;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -151,9 +151,9 @@ fn an_index_that_is_accepted_has_its_one_text() {
 #[test]
 fn a_head_that_is_accepted_has_its_one_text() {
     let signed = Just(golden("signed.head"));
-    let unsigned = a_head().prop_map(|head| SealedHead::new(head, Seal::Unsigned).expect("valid").to_bytes());
+    let unsigned = a_head().prop_map(|head| SignedHead::new(head, HeadSignature::Unsigned).expect("valid").to_bytes());
     let accepted = check(10_000, prop_oneof![signed, unsigned], |file| {
-        (file.to_vec(), SealedHead::parse(file).ok().map(|head| head.to_bytes()))
+        (file.to_vec(), SignedHead::parse(file).ok().map(|head| head.to_bytes()))
     });
     println!("10000 damaged heads: {accepted} were other legal texts");
     assert!(accepted > 100, "the damage must sometimes be legal");
@@ -177,7 +177,7 @@ proptest! {
     fn noise_is_refused_without_a_panic(noise in vec(any::<u8>(), 0..300), text in "\\PC{0,80}") {
         for start in ["", "HFL-INDEX 1\n", "HFL-HEAD 1\nimage a\n", "HFL-INDEX ", "<"] {
             let file = [start.as_bytes(), &noise].concat();
-            prop_assert!(Index::parse(&file).is_err() && SealedHead::parse(&file).is_err());
+            prop_assert!(Index::parse(&file).is_err() && SignedHead::parse(&file).is_err());
         }
         prop_assert!(text.parse::<hfl::format::signature::Signature>().is_err() && text.parse::<hfl::format::signature::PublicKey>().is_err());
         prop_assert!(hfl::format::signing::SecretKey::parse(&text, None).is_err());

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use hfl::format::head::{Head, SealedHead};
+use hfl::format::head::{Head, SignedHead};
 use hfl::format::index::Index;
 use hfl::format::layout::RepoPath;
 use hfl::format::name::Version;
@@ -52,7 +52,7 @@ fn next_year(notes: &[&str]) -> (Lab, Vec<u8>) {
 
 fn head(lab: &Lab, mirror: &str) -> Head {
     let file = fs::read(lab.path(mirror).join("test.head")).unwrap();
-    SealedHead::parse(&file).unwrap().verify(&lab.trust("test")).unwrap()
+    SignedHead::parse(&file).unwrap().verify(&lab.trust("test")).unwrap()
 }
 
 fn notes(lab: &Lab, mirror: &str) -> Vec<String> {

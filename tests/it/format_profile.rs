@@ -104,8 +104,8 @@ fn new_block_at(index: &Index, offset: u64) -> Option<&BlockRow> {
         offset < end
     })?;
     match extent.from {
-        hfl::format::index::From::Block { block, .. } => Some(&index.blocks()[block as usize]),
-        hfl::format::index::From::Hole => None,
+        hfl::format::index::ExtentSource::Block { block, .. } => Some(&index.blocks()[block as usize]),
+        hfl::format::index::ExtentSource::Hole => None,
     }
 }
 

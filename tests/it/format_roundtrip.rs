@@ -1,8 +1,8 @@
 //! Whatever can be written reads back the same: random indexes as splitters make them, and random heads.
 
 use hfl::format::digest::{BlockId, Sha256};
-use hfl::format::head::{FileRow, Head, Note, Seal, SealedHead, Trust, VersionRow};
-use hfl::format::index::{BlockRow, Extent, From, Header, Index, Split};
+use hfl::format::head::{FileRow, Head, HeadSignature, Note, SignedHead, Trust, VersionRow};
+use hfl::format::index::{BlockRow, Extent, ExtentSource, Header, Index, Split};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::{Label, Name, Version};
 use hfl::format::time::Timestamp;
@@ -186,14 +186,14 @@ proptest! {
         prop_assert_eq!(read.as_ref(), Ok(&index));
         let covered: u64 = index.extents().iter().map(|e| e.bytes).sum();
         prop_assert_eq!(covered, index.size());
-        let named = index.extents().iter().filter_map(|e| match e.from { From::Block { block, .. } => Some(block), From::Hole => None });
+        let named = index.extents().iter().filter_map(|e| match e.from { ExtentSource::Block { block, .. } => Some(block), ExtentSource::Hole => None });
         prop_assert_eq!(named.max().map_or(0, |last| last as usize + 1), index.blocks().len());
     }
 
     #[test]
     fn a_head_reads_back_as_it_was_written(head in a_head()) {
-        let sealed = SealedHead::new(head.clone(), Seal::Unsigned).expect("valid");
-        let read = SealedHead::parse(&sealed.to_bytes());
+        let sealed = SignedHead::new(head.clone(), HeadSignature::Unsigned).expect("valid");
+        let read = SignedHead::parse(&sealed.to_bytes());
         prop_assert_eq!(read.as_ref(), Ok(&sealed));
         prop_assert_eq!(sealed.verify(&Trust::Anyone), Ok(head));
     }
@@ -205,8 +205,8 @@ proptest! {
     #[test]
     fn a_signed_head_verifies_after_reading(head in a_head()) {
         let signature = golden_secret().sign(&head.body(), &head.trusted_comment()).expect("signed");
-        let file = SealedHead::new(head.clone(), Seal::Signed(Box::new(signature))).expect("valid").to_bytes();
-        let read = SealedHead::parse(&file).expect("readable");
+        let file = SignedHead::new(head.clone(), HeadSignature::Signed(Box::new(signature))).expect("valid").to_bytes();
+        let read = SignedHead::parse(&file).expect("readable");
         prop_assert_eq!(read.to_bytes(), file);
         prop_assert_eq!(read.verify(&Trust::Key(golden_key())), Ok(head));
     }

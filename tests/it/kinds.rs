@@ -12,7 +12,7 @@ use hfl::format::head::Trust;
 use hfl::format::layout::RepoPath;
 use hfl::repo;
 use hfl::store::directory::Directory;
-use hfl::store::retry::Retried;
+use hfl::store::retry::Retry;
 use hfl::store::{Fetch, Store};
 use hfl::system::host::ThisHost;
 use tokio::runtime::Runtime;
@@ -49,7 +49,7 @@ impl Kind {
         Self {
             name,
             table,
-            store: Arc::new(Retried::new(store, Arc::new(ThisHost))),
+            store: Arc::new(Retry::new(store, Arc::new(ThisHost))),
             environment,
             _server: Box::new(server),
         }

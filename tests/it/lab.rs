@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use hfl::format::block::Block;
-use hfl::format::head::{SealedHead, Trust};
+use hfl::format::head::{SignedHead, Trust};
 use hfl::format::index::Index;
 use hfl::format::layout::RepoPath;
 
@@ -218,7 +218,7 @@ pub fn two_images(lab: &Lab, files: usize) {
 pub fn check_mirror(mirror: &Path, image: &str, trust: &Trust) -> Vec<u32> {
     let image = image.parse().expect("a name");
     let Ok(file) = fs::read(mirror.join(RepoPath::head(&image).as_str())) else { return Vec::new() };
-    let head = SealedHead::parse(&file).expect("a head").verify(trust).expect("a believed head");
+    let head = SignedHead::parse(&file).expect("a head").verify(trust).expect("a believed head");
     let images = fs::read_to_string(mirror.join("images")).expect("a list of images");
     assert!(images.lines().any(|line| line == image.as_str()), "the image is listed");
     let mut checked = std::collections::HashSet::new();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use hfl::format::head::SealedHead;
+use hfl::format::head::SignedHead;
 use hfl::format::index::Index;
 use hfl::format::layout::RepoPath;
 use hfl::format::profile::{FirstRead, Profile};
@@ -73,7 +73,7 @@ fn repository() -> (Lab, String) {
     two_images(&lab, 1000);
     lab.publish(&["one.img", "--name", "os"]);
     lab.publish(&["two.img", "--name", "os"]);
-    let head = SealedHead::parse(&fs::read(lab.path("a/os.head")).unwrap()).unwrap().verify(&lab.trust("os")).unwrap();
+    let head = SignedHead::parse(&fs::read(lab.path("a/os.head")).unwrap()).unwrap().verify(&lab.trust("os")).unwrap();
     let row = &head.versions[0];
     let index = Index::parse(&fs::read(lab.path("a").join(row.index_path(&head.image).as_str())).unwrap()).unwrap();
     let reads = index.blocks().iter().step_by(3).take(20).zip(0..);

@@ -69,7 +69,7 @@ impl Lab {
             assert_eq!(block.expect("no hang").unwrap().len(), row.bytes as usize);
         }
         store.settle(Duration::from_secs(10)).await;
-        (self.fetched.load(Ordering::SeqCst) - before, store.heals())
+        (self.fetched.load(Ordering::SeqCst) - before, store.repairs())
     }
 }
 

@@ -41,7 +41,7 @@ fn uses(index: &Index, block: usize) -> Vec<u64> {
     let mut at = 0;
     let mut uses = Vec::new();
     for extent in index.extents() {
-        if matches!(extent.from, hfl::format::index::From::Block { block: b, .. } if b as usize == block) {
+        if matches!(extent.from, hfl::format::index::ExtentSource::Block { block: b, .. } if b as usize == block) {
             uses.push(at);
         }
         at += extent.bytes;

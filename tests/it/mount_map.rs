@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hfl::client::extent_map::{Map, Segment};
+use hfl::client::extent_map::{ExtentMap, Segment};
 use hfl::client::image::Image;
-use hfl::client::source::memory_cache::{BlockCache, Decoded};
+use hfl::client::source::memory_cache::{MemoryCache, MemoryCached};
 use hfl::format::block::{Block, digests};
-use hfl::format::index::{BlockRow, Extent, From, Header, Index};
+use hfl::format::index::{BlockRow, Extent, ExtentSource, Header, Index};
 use hfl::repo::{BlockSource, Fetched, ReadError};
 use hfl::split::Rule;
 use proptest::prelude::*;
@@ -56,13 +56,13 @@ impl Model {
         let (bytes, from) = match *piece {
             Piece::Hole(bytes) => {
                 self.bytes.resize(self.bytes.len() + bytes as usize, 0);
-                (bytes, From::Hole)
+                (bytes, ExtentSource::Hole)
             }
             Piece::Part { block, from, bytes } => {
                 let whole = contents(block);
                 let part = &whole[from..from.saturating_add(bytes).min(whole.len())];
                 self.bytes.extend_from_slice(part);
-                (part.len() as u64, From::Block { block: self.place(block, &whole), offset: from as u32 })
+                (part.len() as u64, ExtentSource::Block { block: self.place(block, &whole), offset: from as u32 })
             }
         };
         Extent { bytes, from }.push_to(&mut self.extents);
@@ -78,7 +78,7 @@ impl Model {
         self.blocks.len() as u32 - 1
     }
 
-    fn map(&self) -> Map {
+    fn map(&self) -> ExtentMap {
         let header = Header {
             image: "test".parse().unwrap(),
             version: hfl::format::name::Version::FIRST,
@@ -88,7 +88,7 @@ impl Model {
             parent: None,
         };
         let rows = self.blocks.iter().map(|b| b.1).collect();
-        Map::new(Arc::new(Index::new(header, rows, self.extents.clone()).unwrap()))
+        ExtentMap::new(Arc::new(Index::new(header, rows, self.extents.clone()).unwrap()))
     }
 }
 
@@ -118,8 +118,8 @@ proptest! {
     ) {
         let model = Model::new(&pieces);
         let (map, bytes) = (model.map(), model.bytes.clone());
-        let cache = Arc::new(BlockCache::new(memory));
-        let image = Image::new(map, Arc::clone(&cache), Arc::new(Decoded::new(cache, model)));
+        let cache = Arc::new(MemoryCache::new(memory));
+        let image = Image::new(map, Arc::clone(&cache), Arc::new(MemoryCached::new(cache, model)));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         for (offset, length) in reads {
             let start = (offset as usize).min(bytes.len());

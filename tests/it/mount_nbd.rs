@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use hfl::format::index::{From, Index};
+use hfl::format::index::{ExtentSource, Index};
 use hfl::format::profile::Profile;
 use tempfile::TempDir;
 
@@ -54,7 +54,7 @@ fn ok(name: &str, arguments: &[&str]) -> Option<String> {
 fn holes(index: &Index) -> Vec<(u64, u64)> {
     let (mut at, mut holes) = (0, Vec::new());
     for extent in index.extents() {
-        if extent.from == From::Hole {
+        if extent.from == ExtentSource::Hole {
             holes.push((at, extent.bytes));
         }
         at += extent.bytes;

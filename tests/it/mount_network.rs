@@ -110,7 +110,7 @@ async fn one_good_mirror_makes_up_for_any_evil_one() {
             let start = Instant::now();
             let readable = Client::default().open(&bases).await;
             let read = read_all(Arc::new(readable.image), original).await;
-            let first = readable.network.roster().standings().swap_remove(0);
+            let first = readable.network.ranking().health().swap_remove(0);
             let why = first.why.map(|why| why.rsplit(": ").next().unwrap_or_default().to_owned());
             println!(
                 "{behaviour:>16}: {:6.2?}, {} failures: {}",
@@ -193,7 +193,7 @@ async fn timed_the_reader_hardly_notices_that_its_mirror_dies() {
             check(&reader, offset, 4096, &original).await.map(|()| start.elapsed())
         });
         tokio::time::sleep(Duration::from_millis(random.below(110))).await;
-        let in_use = readable.network.roster().standings().iter().position(|s| s.in_flight > 0).unwrap_or(0);
+        let in_use = readable.network.ranking().health().iter().position(|s| s.in_flight > 0).unwrap_or(0);
         let faults = proxies[in_use].faults();
         if point % 2 == 0 {
             faults.refuse(true)
@@ -314,7 +314,7 @@ async fn slow_is_not_dead_but_a_trickle_is() {
     let readable = Client::default().open(&[format!("http://{}", proxy.address())]).await;
     let start = Instant::now();
     check(&readable.image, 0, 4096, &original).await.unwrap();
-    let failures = readable.network.roster().standings()[0].failures;
+    let failures = readable.network.ranking().health()[0].failures;
     println!("a block over a very slow link: {:.2?}, {failures} failures", start.elapsed());
     assert_eq!(failures, 0);
     if full() {
@@ -322,7 +322,7 @@ async fn slow_is_not_dead_but_a_trickle_is() {
         let readable = Client { mode: Mode::Soft(Duration::from_secs(24)), ..Client::default() };
         let readable = readable.open(&[evil.url("trickle")]).await;
         check(&readable.image, 0, 4096, &original).await.unwrap_err();
-        let why = readable.network.roster().standings()[0].why.clone().unwrap_or_default();
+        let why = readable.network.ranking().health()[0].why.clone().unwrap_or_default();
         assert!(why.contains(" bytes in 2"), "{why}");
     }
 }
@@ -368,13 +368,13 @@ async fn the_fastest_mirror_is_used_and_used_again_when_it_returns() {
     let short = Pace { probe_after: Duration::from_secs(1), quarantine: Duration::from_secs(1), ..Pace::default() };
     let (pace, limit) = if full() { (Pace::default(), 60) } else { (short, 15) };
     let readable = Client { pace, memory_bytes: 1, ..Client::default() }.open(&bases).await;
-    let (image, roster, mut random) = (readable.image, Arc::clone(readable.network.roster()), Random(1));
+    let (image, ranking, mut random) = (readable.image, Arc::clone(readable.network.ranking()), Random(1));
     let mut leader = async || {
-        let before: Vec<u64> = roster.standings().iter().map(|s| s.blocks).collect();
+        let before: Vec<u64> = ranking.health().iter().map(|s| s.blocks).collect();
         for _ in 0..12 {
             check(&image, random.below(8 << 20), 1, &original).await.unwrap();
         }
-        let gained = roster.standings().into_iter().zip(&before).map(|(s, before)| s.blocks - before);
+        let gained = ranking.health().into_iter().zip(&before).map(|(s, before)| s.blocks - before);
         gained.enumerate().max_by_key(|&(_, blocks)| blocks).unwrap().0
     };
     for _ in 0..3 {
@@ -387,17 +387,17 @@ async fn the_fastest_mirror_is_used_and_used_again_when_it_returns() {
     proxies[1].faults().refuse(false);
     let back = Instant::now();
     while leader().await != 1 {
-        assert!(back.elapsed() < Duration::from_secs(limit), "{:?}", roster.standings());
+        assert!(back.elapsed() < Duration::from_secs(limit), "{:?}", ranking.health());
     }
     println!("the fastest mirror leads again {:?} after its return", back.elapsed());
     proxies[2].faults().delay(Duration::ZERO, Duration::ZERO);
     proxies[1].faults().delay(Duration::from_millis(240), Duration::ZERO);
     let changed = Instant::now();
     while leader().await != 2 {
-        assert!(changed.elapsed() < Duration::from_secs(limit), "{:?}", roster.standings());
+        assert!(changed.elapsed() < Duration::from_secs(limit), "{:?}", ranking.health());
     }
     println!("a mirror that has become the fastest leads {:?} later", changed.elapsed());
-    assert!(roster.standings().iter().all(|s| s.state(Instant::now()) == State::Good));
+    assert!(ranking.health().iter().all(|s| s.state(Instant::now()) == State::Good));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

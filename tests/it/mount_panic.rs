@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hfl::client::extent_map::Map;
+use hfl::client::extent_map::ExtentMap;
 use hfl::client::image::Image;
 use hfl::client::mirrors::Mirrors;
 use hfl::client::notice::{Observer, Silent};
 use hfl::client::serve::mount_point::MountPoint;
 use hfl::client::serve::session::{Mount, Mounted};
 use hfl::client::source::coalesce::Coalesce;
-use hfl::client::source::memory_cache::{BlockCache, Decoded};
+use hfl::client::source::memory_cache::{MemoryCache, MemoryCached};
 use hfl::client::source::mirrors::{Mode, Pace};
 use hfl::client::source::{ReadOptions, ReadStack};
 use hfl::client::status::Status;
@@ -59,7 +59,7 @@ struct Lab {
     runtime: Runtime,
     opened: Opened,
     bytes: Vec<u8>,
-    cache: Arc<BlockCache>,
+    cache: Arc<MemoryCache>,
     panics: Arc<AtomicBool>,
     panicked: Arc<AtomicUsize>,
     mounted: Option<Mounted>,
@@ -81,7 +81,7 @@ impl Lab {
             runtime,
             opened,
             bytes,
-            cache: Arc::new(BlockCache::new(1)),
+            cache: Arc::new(MemoryCache::new(1)),
             panics,
             panicked,
             mounted: None,
@@ -117,12 +117,16 @@ impl Lab {
             panics: Arc::clone(&self.panics),
             panicked: Arc::clone(&self.panicked),
         };
-        let source = Arc::new(Coalesce::new(Decoded::new(Arc::clone(&self.cache), panicking)));
+        let source = Arc::new(Coalesce::new(MemoryCached::new(Arc::clone(&self.cache), panicking)));
         let mount = Mount {
             name: self.opened.head.image.clone(),
             created: self.opened.row.created,
             origin: "here".into(),
-            image: Arc::new(Image::new(Map::new(Arc::clone(&self.opened.index)), Arc::clone(&self.cache), source)),
+            image: Arc::new(Image::new(
+                ExtentMap::new(Arc::clone(&self.opened.index)),
+                Arc::clone(&self.cache),
+                source,
+            )),
             status: Arc::new(status),
             readahead_bytes: 1 << 20,
         };

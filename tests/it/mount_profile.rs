@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use hfl::client::extent_map::Map;
+use hfl::client::extent_map::ExtentMap;
 use hfl::client::image::Image;
 use hfl::client::mirrors::Mirrors;
 use hfl::client::notice::{Observer, Silent};
 use hfl::client::prefetch::Prefetch;
-use hfl::client::prefetch::profile::{Ahead, Room};
+use hfl::client::prefetch::profile::{ProfilePrefetch, Room};
 use hfl::client::prefetch::record::{FirstReads, Recording};
-use hfl::client::prefetch::scheduler::Gate;
+use hfl::client::prefetch::scheduler::Scheduler;
 use hfl::client::source::mirrors::{Mode, Pace};
 use hfl::client::source::{ReadOptions, ReadStack};
 use hfl::format::head::Trust;
@@ -32,7 +32,7 @@ use hfl::repo::source::Source;
 /// The image `test` at a base URL, and its first reads.
 struct Client {
     image: Arc<Image>,
-    gate: Arc<Gate>,
+    scheduler: Arc<Scheduler>,
     reads: Arc<FirstReads>,
     index: Arc<Index>,
 }
@@ -45,15 +45,20 @@ impl Client {
         let opened = hfl::repo::open(sources.stores(), &newest(Trust::Anyone)).await.unwrap();
         let mode = Mode::Soft(Duration::from_secs(60));
         let reading = ReadOptions { memory_bytes, disk: None, parallel, mode, pace: Pace::default() };
-        let ReadStack { image, gate, .. } =
+        let ReadStack { image, scheduler, .. } =
             ReadStack::build(&sources, &opened, reading, &(Arc::new(Silent) as Arc<dyn Observer>));
         let reads = FirstReads::new(opened.index.blocks().len());
         let image = Arc::new(image.noting(Arc::clone(&reads)));
-        Self { image, gate, reads, index: opened.index }
+        Self { image, scheduler, reads, index: opened.index }
     }
 
-    fn ahead(&self, room: u64) -> Ahead {
-        Ahead::new(Arc::clone(&self.image), Arc::clone(&self.gate), Arc::clone(&self.reads), Room::Ram(room))
+    fn ahead(&self, room: u64) -> ProfilePrefetch {
+        ProfilePrefetch::new(
+            Arc::clone(&self.image),
+            Arc::clone(&self.scheduler),
+            Arc::clone(&self.reads),
+            Room::Ram(room),
+        )
     }
 
     /// Reads a few bytes as the kernel would; how long that took.
@@ -71,7 +76,8 @@ impl Client {
 fn starts(index: &Index) -> Vec<u64> {
     let (mut at, mut starts) = (0, Vec::new());
     for extent in index.extents() {
-        if matches!(extent.from, hfl::format::index::From::Block { block, .. } if block as usize == starts.len()) {
+        if matches!(extent.from, hfl::format::index::ExtentSource::Block { block, .. } if block as usize == starts.len())
+        {
             starts.push(at);
         }
         at += extent.bytes;
@@ -110,7 +116,7 @@ async fn a_record_has_the_blocks_in_the_order_of_their_first_reads() {
     let path = home.path().join("moved/record.profile");
 
     // A plain model: the blocks of each read, by their places, where they are new.
-    let (map, mut random, mut expected) = (Map::new(Arc::clone(&index)), Random(8), Vec::<(u32, u64)>::new());
+    let (map, mut random, mut expected) = (ExtentMap::new(Arc::clone(&index)), Random(8), Vec::<(u32, u64)>::new());
     client.image.prefetch(3).await;
     for _ in 0..200 {
         let (offset, bytes) = (random.below(8 << 20), 1 + random.below(300_000) as usize);
@@ -201,7 +207,7 @@ async fn a_limit_of_bandwidth_is_kept() {
     let blocks: Vec<Vec<u8>> = (0..40).map(|seed| Random(seed).bytes(64 << 10)).collect();
     let index = Publish::default().write_cut(home.path(), &blocks);
     let client = Client::open(home.path().to_str().unwrap(), 16 << 20, true).await;
-    client.gate.limit(16, Some(1_000_000));
+    client.scheduler.limit(16, Some(1_000_000));
     let start = Instant::now();
     client.ahead(8 << 20).run(&(0..40).collect::<Vec<u32>>()).await;
     let (took, least) = (start.elapsed(), Duration::from_secs_f64(index.zlib_bytes() as f64 * 39.0 / 40.0 / 1e6));

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use hfl::client::prefetch::window::Readahead;
+use hfl::client::prefetch::window::ReadaheadWindow;
 use hfl::client::source::lru::Lru;
 use proptest::prelude::*;
 
@@ -81,7 +81,7 @@ fn dense(from: u64, bytes: u64) -> u64 {
 
 #[test]
 fn a_stream_is_read_ahead_of_without_gaps_and_up_to_the_window() {
-    let mut readahead = Readahead::new(8 * MIB);
+    let mut readahead = ReadaheadWindow::new(8 * MIB);
     let (mut ahead, mut asked) = (0, 0);
     for read in 0..512 {
         let range = read * 128 * KIB..(read + 1) * 128 * KIB;
@@ -104,7 +104,7 @@ fn a_stream_is_read_ahead_of_without_gaps_and_up_to_the_window() {
 
 #[test]
 fn random_reads_trigger_nothing() {
-    let mut readahead = Readahead::new(8 * MIB);
+    let mut readahead = ReadaheadWindow::new(8 * MIB);
     let mut random = Random(11);
     for _ in 0..100_000 {
         let offset = random.below(2 << 18) * 4 * KIB;
@@ -114,7 +114,7 @@ fn random_reads_trigger_nothing() {
 
 #[test]
 fn several_streams_and_disorder_are_followed() {
-    let mut readahead = Readahead::new(4 * MIB);
+    let mut readahead = ReadaheadWindow::new(4 * MIB);
     let mut fetched: HashSet<u64> = HashSet::new();
     for pair in 0..200 {
         for stream in 0..4 {
@@ -136,7 +136,7 @@ fn several_streams_and_disorder_are_followed() {
 
 #[test]
 fn holes_cost_no_window() {
-    let mut readahead = Readahead::new(MIB);
+    let mut readahead = ReadaheadWindow::new(MIB);
     // From 4 MiB to 1 GiB lies a hole.
     let advance = |from: u64, bytes: u64| {
         let stored = (4 * MIB).saturating_sub(from.min(4 * MIB));

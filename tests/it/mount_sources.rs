@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hfl::client::notice::Silent;
 use hfl::client::source::coalesce::Coalesce;
-use hfl::client::source::memory_cache::{BlockCache, Decoded};
-use hfl::client::source::mirrors::{Deadline, Mode, Patient};
-use hfl::client::source::serial::OneAtATime;
+use hfl::client::source::memory_cache::{MemoryCache, MemoryCached};
+use hfl::client::source::mirrors::{Deadline, Mode, Persistent};
+use hfl::client::source::serial::Serial;
 use hfl::format::block::{Block, digests};
 use hfl::format::head::Trust;
 use hfl::format::index::BlockRow;
@@ -102,7 +102,7 @@ async fn a_reader_that_goes_away_leaves_the_fetch_to_the_others() {
 #[tokio::test]
 async fn decoded_blocks_are_kept_up_to_the_limit() {
     let inner = Arc::new(Counting::default());
-    let source = Arc::new(Decoded::new(Arc::new(BlockCache::new(250)), Arc::clone(&inner)));
+    let source = Arc::new(MemoryCached::new(Arc::new(MemoryCache::new(250)), Arc::clone(&inner)));
     for block in [1, 2, 1, 2, 3, 2, 1] {
         assert_eq!(ask(&source, &[row(&[block; 100])]).await, 1);
     }
@@ -111,8 +111,8 @@ async fn decoded_blocks_are_kept_up_to_the_limit() {
 
 #[tokio::test]
 async fn what_is_expected_goes_last_but_not_never() {
-    let cache = Arc::new(BlockCache::new(400));
-    let source = Arc::new(Decoded::new(Arc::clone(&cache), Arc::new(Counting::default())));
+    let cache = Arc::new(MemoryCache::new(400));
+    let source = Arc::new(MemoryCached::new(Arc::clone(&cache), Arc::new(Counting::default())));
     let rows: Vec<BlockRow> = (0..20u8).map(|n| row(&[n; 100])).collect();
     let keep = async |row: &BlockRow| assert_eq!(ask(&source, &[*row]).await, 1);
     let held = || (0..20).filter(|&place| cache.contains(&rows[place])).collect::<Vec<_>>();
@@ -142,7 +142,7 @@ async fn what_is_expected_goes_last_but_not_never() {
 #[tokio::test]
 async fn one_at_a_time_is_that() {
     let inner = Arc::new(Counting::default());
-    let source = Arc::new(OneAtATime::new(Arc::clone(&inner)));
+    let source = Arc::new(Serial::new(Arc::clone(&inner)));
     let rows: Vec<BlockRow> = (0..5u8).map(|n| row(&[n; 100])).collect();
     assert_eq!(ask(&source, &rows).await, 5);
     assert_eq!(inner.most_at_once.load(Ordering::SeqCst), 1);
@@ -175,11 +175,11 @@ async fn who_is_patient_asks_again() {
     let inner = Arc::new(Counting::default());
     inner.fails.store(true, Ordering::SeqCst);
     let soft = Mode::Soft(Duration::from_millis(400));
-    let source = Arc::new(Patient::new(Arc::clone(&inner), soft, Arc::new(Silent)));
+    let source = Arc::new(Persistent::new(Arc::clone(&inner), soft, Arc::new(Silent)));
     assert_eq!(ask(&source, &[row(&[1; 100])]).await, 0);
     let asked = inner.asked();
     assert!((2..=8).contains(&asked), "asked {asked} times in 400 ms");
-    let source = Arc::new(Patient::new(Arc::clone(&inner), Mode::Hard, Arc::new(Silent)));
+    let source = Arc::new(Persistent::new(Arc::clone(&inner), Mode::Hard, Arc::new(Silent)));
     let reader = tokio::spawn(async move { ask(&source, &[row(&[1; 100])]).await });
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(!reader.is_finished());

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::client::source::mirrors::{Fault, Pace, Roster, Standing, State};
+use hfl::client::source::mirrors::{Fault, MirrorHealth, Pace, Ranking, State};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn fail(standing: &mut Standing, at: Instant, fault: Fault) {
+fn fail(standing: &mut MirrorHealth, at: Instant, fault: Fault) {
     standing.failed(at, at, fault, "why".into(), &Pace::default());
 }
 
 #[test]
 fn quarantine_doubles_up_to_ten_minutes_and_one_good_block_ends_it() {
-    let (mut standing, mut now) = (Standing::default(), Instant::now());
+    let (mut standing, mut now) = (MirrorHealth::default(), Instant::now());
     standing.arrived(now, now, 1000);
     fail(&mut standing, now, Fault::Broken);
     assert_eq!(standing.until(), None, "once is forgiven");
@@ -40,7 +40,7 @@ fn quarantine_doubles_up_to_ten_minutes_and_one_good_block_ends_it() {
 
 #[test]
 fn many_failures_at_once_are_one() {
-    let (mut standing, now) = (Standing::default(), Instant::now());
+    let (mut standing, now) = (MirrorHealth::default(), Instant::now());
     standing.arrived(now, now, 1000);
     for ms in 1..20 {
         standing.failed(now, now + Duration::from_millis(ms), Fault::Broken, "reset".into(), &Pace::default());
@@ -50,7 +50,7 @@ fn many_failures_at_once_are_one() {
 
 #[test]
 fn behind_is_not_down_and_busy_is_believed() {
-    let (mut standing, now) = (Standing::default(), Instant::now());
+    let (mut standing, now) = (MirrorHealth::default(), Instant::now());
     standing.arrived(now, now + SECOND, 1000);
     for _ in 0..5 {
         fail(&mut standing, now, Fault::Behind);
@@ -58,20 +58,20 @@ fn behind_is_not_down_and_busy_is_believed() {
     assert_eq!(standing.state(now), State::Behind);
     assert_eq!(standing.failures, 0);
     assert_eq!(standing.state(now + SECOND * 31), State::Good);
-    let mut never_worked = Standing::default();
+    let mut never_worked = MirrorHealth::default();
     fail(&mut never_worked, now, Fault::Broken);
     assert_eq!(never_worked.state(now), State::Quarantined);
-    let mut busy = Standing::default();
+    let mut busy = MirrorHealth::default();
     fail(&mut busy, now, Fault::Busy(SECOND * 7));
     assert_eq!(busy.until(), Some(now + SECOND * 7));
-    let mut very_busy = Standing::default();
+    let mut very_busy = MirrorHealth::default();
     fail(&mut very_busy, now, Fault::Busy(SECOND * 1_000_000));
     assert_eq!(very_busy.until(), Some(now + SECOND * 600));
 }
 
 #[test]
 fn an_old_measurement_gives_way_to_a_new_one() {
-    let (mut standing, now) = (Standing::default(), Instant::now());
+    let (mut standing, now) = (MirrorHealth::default(), Instant::now());
     for i in 0..100 {
         standing.arrived(now + SECOND * i, now + SECOND * (i + 1), 1000);
     }
@@ -85,9 +85,9 @@ fn an_old_measurement_gives_way_to_a_new_one() {
 
 #[test]
 fn mirrors_that_are_near_share_the_work_and_the_others_follow() {
-    let roster = Roster::new(["a", "b", "c"].map(Arc::from).to_vec(), Pace::default());
-    assert_eq!(roster.order(Instant::now()), [0, 1, 2], "as they were named");
-    let seats = [0, 1, 2].map(|at| roster.depart(at));
+    let ranking = Ranking::new(["a", "b", "c"].map(Arc::from).to_vec(), Pace::default());
+    assert_eq!(ranking.order(Instant::now()), [0, 1, 2], "as they were named");
+    let seats = [0, 1, 2].map(|at| ranking.depart(at));
     let block = || {
         let row = hfl::format::index::BlockRow {
             id: hfl::format::block::digests(b"x").0,
@@ -102,10 +102,10 @@ fn mirrors_that_are_near_share_the_work_and_the_others_follow() {
         seat.tell(&block());
     }
     // 200, 201 and 401 ms or a little more.
-    let firsts: Vec<usize> = (0..10).map(|_| roster.order(Instant::now())[0]).collect();
-    println!("asked first: {firsts:?}; {:?}", roster.standings().iter().map(Standing::usual).collect::<Vec<_>>());
+    let firsts: Vec<usize> = (0..10).map(|_| ranking.order(Instant::now())[0]).collect();
+    println!("asked first: {firsts:?}; {:?}", ranking.health().iter().map(MirrorHealth::usual).collect::<Vec<_>>());
     assert!(firsts.contains(&0) && firsts.contains(&1) && !firsts.contains(&2));
-    assert!((0..10).all(|_| roster.order(Instant::now())[2] == 2));
-    let _busy = roster.depart(0);
-    assert!((0..10).all(|_| roster.order(Instant::now())[0] == 1), "whoever has less to do");
+    assert!((0..10).all(|_| ranking.order(Instant::now())[2] == 2));
+    let _busy = ranking.depart(0);
+    assert!((0..10).all(|_| ranking.order(Instant::now())[0] == 1), "whoever has less to do");
 }

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use hfl::format::block::{Sealer, digests};
+use hfl::format::block::{Compressor, digests};
 use hfl::format::digest::Sha256;
-use hfl::format::head::{Head, Seal, SealedHead, VersionRow};
-use hfl::format::index::{BlockRow, Extent, From, Header, Index};
+use hfl::format::head::{Head, HeadSignature, SignedHead, VersionRow};
+use hfl::format::index::{BlockRow, Extent, ExtentSource, Header, Index};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::{LABEL_MAX_CHARS, Version};
 use hfl::format::signing::SecretKey;
@@ -33,9 +33,9 @@ struct Made {
 /// Version `number` of `os`: a block that all versions have, and one of its own.
 fn version(number: u64, key: &SecretKey) -> Made {
     let (image, version, created) = ("os".parse().unwrap(), Version::new(number).unwrap(), created(number));
-    let (mut sealer, mut files) = (Sealer::new(1), Vec::new());
+    let (mut sealer, mut files) = (Compressor::new(1), Vec::new());
     let blocks: Vec<BlockRow> = [0, number].map(|seed| block(seed, &mut sealer, &mut files)).into();
-    let extent = |block| Extent { bytes: BLOCK_BYTES as u64, from: From::Block { block, offset: 0 } };
+    let extent = |block| Extent { bytes: BLOCK_BYTES as u64, from: ExtentSource::Block { block, offset: 0 } };
     let (size, split) = (2 * BLOCK_BYTES as u64, "fixed 4096".parse().unwrap());
     let header = Header { image, version, created, size, split, parent: None };
     let index = Index::new(header, blocks, vec![extent(0), extent(1)]).unwrap();
@@ -60,7 +60,7 @@ fn created(number: u64) -> Timestamp {
     Timestamp::from_unix(1_600_000_000 + number)
 }
 
-fn block(seed: u64, sealer: &mut Sealer, files: &mut Vec<(RepoPath, Vec<u8>)>) -> BlockRow {
+fn block(seed: u64, sealer: &mut Compressor, files: &mut Vec<(RepoPath, Vec<u8>)>) -> BlockRow {
     let bytes = Random(seed).bytes(BLOCK_BYTES);
     let (id, sha256) = digests(&bytes);
     let sealed = sealer.seal(&bytes, id, sha256).unwrap();
@@ -77,8 +77,8 @@ fn fill(lab: &Lab) -> Vec<VersionRow> {
     let versions = made.iter().map(|made| made.row.clone()).collect();
     let mut head = Head { created: created(VERSIONS), versions, ..head(lab, "a") };
     head.drop_oldest_beyond_limit();
-    let seal = Seal::Signed(Box::new(key.sign(&head.body(), &head.trusted_comment()).unwrap()));
-    let file = SealedHead::new(head.clone(), seal).unwrap().to_bytes();
+    let seal = HeadSignature::Signed(Box::new(key.sign(&head.body(), &head.trusted_comment()).unwrap()));
+    let file = SignedHead::new(head.clone(), seal).unwrap().to_bytes();
     for mirror in MIRRORS {
         for directory in ["blocks", "index"] {
             fs::remove_dir_all(lab.path(mirror).join(directory)).unwrap();
@@ -93,7 +93,7 @@ fn fill(lab: &Lab) -> Vec<VersionRow> {
 
 fn head(lab: &Lab, mirror: &str) -> Head {
     let file = fs::read(lab.path(mirror).join("os.head")).unwrap();
-    SealedHead::parse(&file).unwrap().verify(&lab.trust("os")).unwrap()
+    SignedHead::parse(&file).unwrap().verify(&lab.trust("os")).unwrap()
 }
 
 /// Publishes version `number` with as long a row as those before it.

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
-use hfl::format::head::{Head, SealedHead};
-use hfl::format::index::{From, Index};
+use hfl::format::head::{Head, SignedHead};
+use hfl::format::index::{ExtentSource, Index};
 use hfl::format::name::Version;
 use hfl::format::profile::{FirstRead, Profile};
 use serde_json::Value;
@@ -25,7 +25,7 @@ fn published(mirrors: &[&str]) -> Lab {
 
 fn head(lab: &Lab, mirror: &str) -> Head {
     let file = fs::read(lab.path(mirror).join("os.head")).unwrap();
-    SealedHead::parse(&file).unwrap().verify(&lab.trust("os")).unwrap()
+    SignedHead::parse(&file).unwrap().verify(&lab.trust("os")).unwrap()
 }
 
 fn index(lab: &Lab, mirror: &str, version: u64) -> Index {
@@ -57,7 +57,9 @@ fn block_at(index: &Index, offset: u64) -> hfl::format::digest::BlockId {
         end += extent.bytes;
         end > offset
     });
-    let Some(From::Block { block, .. }) = extent.map(|extent| extent.from) else { panic!("a hole at {offset}") };
+    let Some(ExtentSource::Block { block, .. }) = extent.map(|extent| extent.from) else {
+        panic!("a hole at {offset}")
+    };
     index.blocks()[block as usize].id
 }
 
@@ -144,7 +146,7 @@ fn it_is_carried_over_to_an_image_that_was_built_again() {
     let mut at = 0;
     let starts = old.extents().iter().filter_map(|extent| {
         at += extent.bytes;
-        matches!(extent.from, From::Block { .. }).then_some(at - extent.bytes)
+        matches!(extent.from, ExtentSource::Block { .. }).then_some(at - extent.bytes)
     });
     let mut seen = std::collections::HashSet::new();
     let starts: Vec<u64> = starts.filter(|&start| seen.insert(block_at(&old, start))).step_by(2).collect();
@@ -284,7 +286,7 @@ fn a_head_that_outgrows_its_limit_drops_the_profiles_of_the_versions_that_go() {
     println!("{} of 2000 versions with a profile fit", head.versions.len());
     assert!(head.versions.len() > 500 && head.versions.len() == head.files.len());
     assert!(head.versions.iter().all(|row| Profile::row_in(&head, row.version).is_some()));
-    SealedHead::new(head, hfl::format::head::Seal::Unsigned).unwrap();
+    SignedHead::new(head, hfl::format::head::HeadSignature::Unsigned).unwrap();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hfl::config::Mirrors;
 use hfl::format::digest::Sha256;
-use hfl::format::head::{Head, Seal, SealedHead, VersionRow};
+use hfl::format::head::{Head, HeadSignature, SignedHead, VersionRow};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::Version;
 use hfl::format::retirement::Retirement;
@@ -47,7 +47,7 @@ fn contents(lab: &Lab, mirror: &str) -> BTreeMap<String, Vec<u8>> {
 
 fn head(lab: &Lab, mirror: &str) -> Head {
     let file = fs::read(lab.path(mirror).join("os.head")).unwrap();
-    SealedHead::parse(&file).unwrap().verify(&lab.trust("os")).unwrap()
+    SignedHead::parse(&file).unwrap().verify(&lab.trust("os")).unwrap()
 }
 
 fn secret(lab: &Lab) -> SecretKey {
@@ -57,7 +57,7 @@ fn secret(lab: &Lab) -> SecretKey {
 
 fn put_head(lab: &Lab, mirror: &str, head: Head) {
     let signature = secret(lab).sign(&head.body(), &head.trusted_comment()).unwrap();
-    let sealed = SealedHead::new(head, Seal::Signed(Box::new(signature))).unwrap();
+    let sealed = SignedHead::new(head, HeadSignature::Signed(Box::new(signature))).unwrap();
     fs::write(lab.path(mirror).join("os.head"), sealed.to_bytes()).unwrap();
 }
 
@@ -65,7 +65,7 @@ fn put_record(lab: &Lab, mirror: &str, row: &VersionRow, marked: Timestamp) {
     let row = VersionRow { new_bytes: 0, label: None, ..row.clone() };
     let retirement = Retirement { image: "os".parse().unwrap(), marked, row, files: Vec::new() };
     let signature = secret(lab).sign(&retirement.body(), &retirement.trusted_comment()).unwrap();
-    let file = retirement.to_bytes(&Seal::Signed(Box::new(signature)));
+    let file = retirement.to_bytes(&HeadSignature::Signed(Box::new(signature)));
     lab.write(&format!("{mirror}/{}", retirement.path()), file);
 }
 

@@ -128,10 +128,10 @@ async fn only_what_the_dead_left_is_swept() {
     let lock = hfl::store::lock::lock(&store, &(Arc::new(ThisHost) as Arc<dyn Host>)).await.unwrap();
     let left: Vec<_> = fs::read_dir(&temporaries).unwrap().flatten().map(|e| e.file_name()).collect();
     assert_eq!(left, ["living-1"]);
-    let other = Directory::new(home.path()).own_lock().await.unwrap_err();
+    let other = Directory::new(home.path()).native_lock().await.unwrap_err();
     assert_eq!(other.kind(), StoreErrorKind::Locked, "{other}");
     lock.release(true).await;
-    Directory::new(home.path()).own_lock().await.unwrap().expect("free again").release(true).await;
+    Directory::new(home.path()).native_lock().await.unwrap().expect("free again").release(true).await;
 }
 
 /// A child that is being started has everything open that this process has, until it executes its program.
@@ -139,14 +139,14 @@ async fn only_what_the_dead_left_is_swept() {
 async fn what_is_unlocked_is_free_though_a_child_has_it_open() {
     let home = tempfile::tempdir().unwrap();
     let store = Directory::new(home.path());
-    let lock = store.own_lock().await.unwrap().expect("a lock of its own");
+    let lock = store.native_lock().await.unwrap().expect("a lock of its own");
     let is_base = |entry: &fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|to| to.as_path() == home.path());
     let open = fs::read_dir("/proc/self/fd").unwrap().flatten().find(is_base).expect("the lock");
     let number = open.file_name().to_str().unwrap().parse().unwrap();
     // SAFETY: it stays open until the lock is released, later than this.
     let childs = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().unwrap();
     lock.release(true).await;
-    store.own_lock().await.unwrap().expect("free again").release(true).await;
+    store.native_lock().await.unwrap().expect("free again").release(true).await;
     drop(childs);
 }
 
@@ -212,8 +212,8 @@ impl Drop for Share {
 async fn a_share_is_told_from_a_disk() {
     let Some(share) = Share::mount() else { return skipped("needs rclone, fusermount3 and /dev/fuse") };
     let store = Directory::new(share.home.path().join("share"));
-    assert!(store.own_lock().await.unwrap().is_none(), "a lock object must do");
-    assert_eq!(store.exclusive(), Exclusive::Looked);
+    assert!(store.native_lock().await.unwrap().is_none(), "a lock object must do");
+    assert_eq!(store.exclusive(), Exclusive::CheckThenWrite);
     let (at, one, two) = (path("blocks/1f/1f3a"), Random(1).bytes(70_000), Random(2).bytes(70_000));
     assert_eq!(store.put_new(&at, one.clone().into()).await.unwrap(), Put::Created);
     assert_eq!(store.put_new(&at, two.clone().into()).await.unwrap(), Put::Exists);

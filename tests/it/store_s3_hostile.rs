@@ -124,7 +124,7 @@ async fn a_store_without_conditions_is_looked_at_first() {
     assert_eq!(store.exclusive(), Exclusive::Claimed);
     assert_eq!(store.swap(&path(), None, body()).await.expect("written"), Swap::Done);
     assert_eq!(store.put_new(&path(), body()).await.expect("written"), Put::Created);
-    assert_eq!(store.exclusive(), Exclusive::Looked);
+    assert_eq!(store.exclusive(), Exclusive::CheckThenWrite);
     assert_eq!(store.put_new(&path(), body()).await.expect("written"), Put::Created);
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hfl::format::block::Block;
 use hfl::format::digest::Sha256;
-use hfl::format::head::{Head, SealedHead, Trust};
+use hfl::format::head::{Head, SignedHead, Trust};
 use hfl::format::index::Index;
 use hfl::format::layout::{Kind, RepoPath};
 use hfl::format::name::{Name, Version};
@@ -127,7 +127,7 @@ impl Checker {
 
     fn head(&mut self, file: &[u8]) -> Option<Arc<Head>> {
         let trust = &self.trust;
-        let verified = || SealedHead::parse(file).ok()?.verify(trust).ok().map(Arc::new);
+        let verified = || SignedHead::parse(file).ok()?.verify(trust).ok().map(Arc::new);
         self.heads.entry(Sha256::of(file)).or_insert_with(verified).clone()
     }
 

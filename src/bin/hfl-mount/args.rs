@@ -8,7 +8,7 @@ use hfl::Error;
 use hfl::client::ClientOptions;
 use hfl::client::cache::Need;
 
-use crate::origin::Origin;
+use crate::origin::ImageArgs;
 use crate::profile::ProfileArgs;
 use crate::size::bytes;
 
@@ -30,7 +30,7 @@ Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mir
 #[command(name = "hfl-mount", version, disable_version_flag = true, after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    pub origin: Origin,
+    pub origin: ImageArgs,
     /// An empty directory
     #[arg(required = true, value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,

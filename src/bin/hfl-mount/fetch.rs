@@ -16,7 +16,7 @@ use hfl::repo::Opened;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::log::Log;
-use crate::origin::Origin;
+use crate::origin::ImageArgs;
 use crate::run::runtime;
 
 /// How often progress is shown on a terminal, and to anybody else.
@@ -37,7 +37,7 @@ to others. Run it again to go on after an interruption, or to have a newer versi
 #[command(name = "hfl-mount fetch", after_help = AFTER)]
 pub struct FetchArgs {
     #[command(flatten)]
-    pub origin: Origin,
+    pub origin: ImageArgs,
     /// Only the blocks that a boot reads
     #[arg(long)]
     profile_only: bool,
@@ -123,7 +123,7 @@ fn bytes_of(blocks: &[u32], opened: &Opened) -> u64 {
 }
 
 /// Refuses what the cache would throw out again.
-fn fits(blocks: &[u32], opened: &Opened, origin: &Origin) -> Result<(), Error> {
+fn fits(blocks: &[u32], opened: &Opened, origin: &ImageArgs) -> Result<(), Error> {
     let on_disk =
         |&block: &u32| u64::from(opened.index.blocks()[block as usize].zlib_bytes).next_multiple_of(PAGE_BYTES);
     let needed: u64 = blocks.iter().map(on_disk).sum();

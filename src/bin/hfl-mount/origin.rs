@@ -23,7 +23,7 @@ use crate::size::bytes;
 
 /// An image, its mirrors, and its cache.
 #[derive(Debug, clap::Args)]
-pub struct Origin {
+pub struct ImageArgs {
     /// Where the image is: http(s)://HOST/PATH/NAME or DIRECTORY/NAME; of several, the
     /// fastest that works is used
     #[arg(required = true, num_args = 1.., value_name = "SOURCE")]
@@ -82,7 +82,7 @@ enum ModeName {
     Soft,
 }
 
-impl Origin {
+impl ImageArgs {
     /// What becomes of reads that no mirror answers.
     pub fn mode(&self) -> Mode {
         match self.mode {

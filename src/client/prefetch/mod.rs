@@ -1,4 +1,4 @@
-//! Carries out what [`Readahead`] decides: fetches blocks before they are read, a few at a time.
+//! Carries out what [`ReadaheadWindow`] decides: fetches blocks before they are read, a few at a time.
 //!
 //! A read that somebody waits for never queues here; it only shares the machine and the network with what is under way.
 //! How many blocks that is follows from how long they take: on a narrow link, many at once would all come too late, and
@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::image::Image;
 use crate::format::index::BlockRow;
-use window::Readahead;
+use window::ReadaheadWindow;
 
 /// How many extents are looked at to find the end of a window: enough for any window, few enough for any read.
 const EXTENTS_MAX: usize = 4096;
@@ -35,7 +35,7 @@ const ROOM_MAX_BYTES: u32 = 256 << 20;
 #[derive(Debug)]
 pub struct Prefetch {
     image: Arc<Image>,
-    readahead: Mutex<Readahead>,
+    readahead: Mutex<ReadaheadWindow>,
     jobs: Arc<Jobs>,
     room: Arc<Room>,
     runtime: Handle,
@@ -97,7 +97,7 @@ impl Prefetch {
     /// Fetches for `image` on `runtime`, up to `jobs` blocks at a time as long as none takes more time than `slow`, and
     /// never more than `window_bytes` ahead of a stream; what is under way takes at most half as much.
     pub fn new(image: Arc<Image>, runtime: Handle, jobs: usize, slow: Duration, window_bytes: u64) -> Self {
-        let readahead = Mutex::new(Readahead::new(window_bytes));
+        let readahead = Mutex::new(ReadaheadWindow::new(window_bytes));
         let (blocks_max, room) = (8 * jobs, Arc::new(Room::new(window_bytes / UNDER_WAY_PART)));
         Self { image, readahead, jobs: Arc::new(Jobs::new(jobs, slow)), room, runtime, blocks_max }
     }

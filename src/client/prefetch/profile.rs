@@ -1,6 +1,6 @@
 //! Fetches the blocks of a profile before they are read, in its order.
 //!
-//! Each waits at the [`Gate`] for its turn, so whoever reads goes first. It stays as little ahead as the caches are
+//! Each waits at the [`Scheduler`] for its turn, so whoever reads goes first. It stays as little ahead as the caches are
 //! large: what is fetched must still be there when it is read. What is on the disk already is left there.
 
 use std::collections::{HashMap, VecDeque};
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::record::FirstReads;
-use super::scheduler::{Gate, Turn};
+use super::scheduler::{Scheduler, Slot};
 use crate::client::image::Image;
 use crate::client::source::disk_cache::DiskStore;
 
@@ -32,17 +32,17 @@ pub enum Room {
 
 /// The blocks of a profile on their way.
 #[derive(Debug)]
-pub struct Ahead {
+pub struct ProfilePrefetch {
     image: Arc<Image>,
-    gate: Arc<Gate>,
+    scheduler: Arc<Scheduler>,
     reads: Arc<FirstReads>,
     room: Room,
-    counts: Arc<AheadCounts>,
+    counts: Arc<ProfileCounts>,
 }
 
 /// How far it has got.
 #[derive(Debug, Default)]
-pub struct AheadCounts {
+pub struct ProfileCounts {
     /// Blocks of the profile.
     pub profile: AtomicU64,
     /// Those that are still to be fetched, or to be found where they need not be.
@@ -81,19 +81,19 @@ impl Reader {
     }
 }
 
-impl Ahead {
-    /// Fetches for `image`, whose reads `reads` knows of, through `gate`.
-    pub fn new(image: Arc<Image>, gate: Arc<Gate>, reads: Arc<FirstReads>, room: Room) -> Self {
-        Self { image, gate, reads, room, counts: Arc::default() }
+impl ProfilePrefetch {
+    /// Fetches for `image`, whose reads `reads` knows of, through `scheduler`.
+    pub fn new(image: Arc<Image>, scheduler: Arc<Scheduler>, reads: Arc<FirstReads>, room: Room) -> Self {
+        Self { image, scheduler, reads, room, counts: Arc::default() }
     }
 
     /// The same, which counts in `counts`.
-    pub fn counting(self, counts: Arc<AheadCounts>) -> Self {
+    pub fn counting(self, counts: Arc<ProfileCounts>) -> Self {
         Self { counts, ..self }
     }
 
     /// How far it gets.
-    pub fn counts(&self) -> Arc<AheadCounts> {
+    pub fn counts(&self) -> Arc<ProfileCounts> {
         Arc::clone(&self.counts)
     }
 
@@ -103,28 +103,29 @@ impl Ahead {
         self.counts.profile.store(blocks.len() as u64, Relaxed);
         self.counts.left.store(blocks.len() as u64, Relaxed);
         self.image.follow(blocks);
-        blocks.iter().take(LISTED).for_each(|&block| self.gate.list(row(block)));
-        self.gate.begin();
+        blocks.iter().take(LISTED).for_each(|&block| self.scheduler.list(row(block)));
+        self.scheduler.begin();
         let mut reader = Reader::of(blocks);
         for (place, &block) in blocks.iter().enumerate() {
             if let Some(&next) = blocks.get(place + LISTED) {
-                self.gate.list(row(next));
+                self.scheduler.list(row(next));
             }
             if !self.is_here(block).await && self.wait_for_room(block, &mut reader).await {
-                let turn = self.gate.turn(row(block)).await;
+                let turn = self.scheduler.turn(row(block)).await;
                 if !self.image.holds(block) {
                     reader.waiting.push_back(Waiting { place, block, bytes: row(block).bytes.into() });
                     self.fetch(block, turn);
                     continue;
                 }
             }
-            self.gate.unlist(row(block));
+            self.scheduler.unlist(row(block));
             self.counts.left.fetch_sub(1, Relaxed);
         }
     }
 
-    fn fetch(&self, block: u32, turn: Turn) {
-        let (image, gate, counts) = (Arc::clone(&self.image), Arc::clone(&self.gate), Arc::clone(&self.counts));
+    fn fetch(&self, block: u32, turn: Slot) {
+        let (image, scheduler, counts) =
+            (Arc::clone(&self.image), Arc::clone(&self.scheduler), Arc::clone(&self.counts));
         tokio::spawn(async move {
             let row = *image.map().row(block);
             if image.prefetch(block).await {
@@ -132,7 +133,7 @@ impl Ahead {
                 counts.blocks.fetch_add(1, Relaxed);
                 counts.bytes.fetch_add(row.zlib_bytes.into(), Relaxed);
             }
-            gate.unlist(&row);
+            scheduler.unlist(&row);
             counts.left.fetch_sub(1, Relaxed);
         });
     }
@@ -177,7 +178,7 @@ impl Ahead {
         let reached = reader.reached;
         let waits = |w: &Waiting| {
             let row = self.image.map().row(w.block);
-            let is_here = self.image.holds(w.block) || self.gate.lists(row);
+            let is_here = self.image.holds(w.block) || self.scheduler.lists(row);
             w.place + PASSED_OVER >= reached && !self.reads.has(w.block) && is_here
         };
         reader.waiting.retain(waits);

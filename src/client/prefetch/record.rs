@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::client::extent_map::{Map, Segment};
+use crate::client::extent_map::{ExtentMap, Segment};
 use crate::format::index::Index;
 use crate::format::profile::{BLOCKS_MAX, FirstRead, MS_MAX, Profile};
 use crate::system::atomic_file::{Place, check_output};
@@ -50,7 +50,7 @@ impl FirstReads {
     }
 
     /// Takes note of a read of `range`.
-    pub fn note(&self, map: &Map, range: Range<u64>) {
+    pub fn note(&self, map: &ExtentMap, range: Range<u64>) {
         let mut offset = range.start;
         for segment in map.segments(range) {
             offset += match segment {

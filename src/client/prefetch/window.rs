@@ -45,13 +45,13 @@ impl Stream {
 
 /// The streams among the reads of one image.
 #[derive(Debug)]
-pub struct Readahead {
+pub struct ReadaheadWindow {
     streams: [Stream; STREAMS],
     window_max: u64,
     reads: u64,
 }
 
-impl Readahead {
+impl ReadaheadWindow {
     /// Never more than `window_max` stored bytes ahead.
     pub fn new(window_max: u64) -> Self {
         Self { streams: Default::default(), window_max, reads: 0 }

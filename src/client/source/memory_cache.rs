@@ -47,7 +47,7 @@ const EXPECTED_PART: usize = 2;
 
 /// Decoded blocks in RAM.
 #[derive(Debug)]
-pub struct BlockCache(Mutex<Held>);
+pub struct MemoryCache(Mutex<Held>);
 
 #[derive(Debug)]
 struct Held {
@@ -113,7 +113,7 @@ impl Held {
     }
 }
 
-impl BlockCache {
+impl MemoryCache {
     /// An empty cache for `limit` bytes of blocks; the newest block is held in any case.
     pub fn new(limit: usize) -> Self {
         Self(Mutex::new(Held { read: Lru::new(), expected: Lru::new(), limit, kept: 0, hits: 0 }))
@@ -138,7 +138,7 @@ impl BlockCache {
         self.lock().expected_max_bytes()
     }
 
-    /// Somebody is about to read the block of `row`: as long as [`BlockCache::expected_max_bytes`] is enough for all such,
+    /// Somebody is about to read the block of `row`: as long as [`MemoryCache::expected_max_bytes`] is enough for all such,
     /// it stays until then, or until as much was kept besides as there is room for.
     pub fn expect(&self, row: &BlockRow) {
         self.lock().expect(&row.sha256);
@@ -164,20 +164,20 @@ impl BlockCache {
 
 /// A source with the RAM cache in front.
 #[derive(Debug)]
-pub struct Decoded<S> {
-    cache: Arc<BlockCache>,
+pub struct MemoryCached<S> {
+    cache: Arc<MemoryCache>,
     inner: S,
 }
 
-impl<S> Decoded<S> {
+impl<S> MemoryCached<S> {
     /// `inner`, asked only for what `cache` does not hold.
-    pub fn new(cache: Arc<BlockCache>, inner: S) -> Self {
+    pub fn new(cache: Arc<MemoryCache>, inner: S) -> Self {
         Self { cache, inner }
     }
 }
 
 #[async_trait]
-impl<S: BlockSource> BlockSource for Decoded<S> {
+impl<S: BlockSource> BlockSource for MemoryCached<S> {
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         if let Some(block) = self.cache.get(row) {
             return Ok(block.into());

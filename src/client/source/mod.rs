@@ -11,20 +11,20 @@ pub mod serial;
 
 use std::sync::Arc;
 
-use super::extent_map::Map;
+use super::extent_map::ExtentMap;
 use super::image::Image;
 use super::mirrors::Mirrors;
 use super::notice::Observer;
-use super::prefetch::scheduler::{Gate, Wanted};
+use super::prefetch::scheduler::{DemandSource, Scheduler};
 use crate::format::index::{BlockRow, Index};
 use crate::repo::{BlockSource, Mirror, Opened};
 use crate::store::Fetch;
 use coalesce::Coalesce;
 use disk_cache::{DiskCache, DiskStore};
-use memory_cache::{BlockCache, Decoded};
-use mirrors::{Deadline, Mode, Pace, Patient, Race, Roster};
-use observed::Watched;
-use serial::OneAtATime;
+use memory_cache::{MemoryCache, MemoryCached};
+use mirrors::{Deadline, Hedged, Mode, Pace, Persistent, Ranking};
+use observed::Observed;
+use serial::Serial;
 
 /// What the mirrors are measured by at the start: the block whose file is nearest to this, in bytes.
 const PROBE_BYTES: u32 = 64 << 10;
@@ -35,7 +35,7 @@ const PROBES_MAX: usize = 8;
 pub const JOBS: u32 = 16;
 
 /// The network as a source: the mirrors behind their ranking.
-pub type Network = Race<Watched<Deadline<Mirror>>>;
+pub type Network = Hedged<Observed<Deadline<Mirror>>>;
 
 /// How an image is read.
 #[derive(Debug)]
@@ -60,34 +60,35 @@ pub struct ReadStack {
     /// Its blocks, as a reader gets them.
     pub source: Arc<dyn BlockSource>,
     /// Its RAM cache.
-    pub cache: Arc<BlockCache>,
+    pub cache: Arc<MemoryCache>,
     /// Its mirrors.
     pub network: Arc<Network>,
     /// Where what is fetched in advance waits for its turn.
-    pub gate: Arc<Gate>,
+    pub scheduler: Arc<Scheduler>,
 }
 
 impl ReadStack {
     /// The sources of an image from its mirrors to its readers.
     pub fn build(mirrors: &Mirrors, opened: &Opened, reading: ReadOptions, observer: &Arc<dyn Observer>) -> Self {
         let network = network(mirrors.stores(), &reading, observer);
-        let gate = Gate::new(JOBS);
-        let mut source: Arc<dyn BlockSource> = Arc::new(Wanted::new(Arc::clone(&network), Arc::clone(&gate)));
+        let scheduler = Scheduler::new(JOBS);
+        let mut source: Arc<dyn BlockSource> =
+            Arc::new(DemandSource::new(Arc::clone(&network), Arc::clone(&scheduler)));
         if let Some(disk) = reading.disk {
             source = Arc::new(DiskCache::new(disk, source));
         }
         if !reading.parallel {
-            source = Arc::new(OneAtATime::new(source));
+            source = Arc::new(Serial::new(source));
         }
-        let cache = Arc::new(BlockCache::new(reading.memory_bytes));
-        let shared: Arc<dyn BlockSource> = Arc::new(Coalesce::new(Decoded::new(Arc::clone(&cache), source)));
+        let cache = Arc::new(MemoryCache::new(reading.memory_bytes));
+        let shared: Arc<dyn BlockSource> = Arc::new(Coalesce::new(MemoryCached::new(Arc::clone(&cache), source)));
         // Every reader has a patience of its own; what is fetched ahead needs none. Directories need it as well: they may
         // lie on a server that is started again, or be filled at this moment.
-        let patient = Patient::new(Arc::clone(&shared), reading.mode, Arc::clone(observer));
+        let patient = Persistent::new(Arc::clone(&shared), reading.mode, Arc::clone(observer));
         let source: Arc<dyn BlockSource> = Arc::new(patient);
-        let map = Map::new(Arc::clone(&opened.index));
+        let map = ExtentMap::new(Arc::clone(&opened.index));
         let image = Image::new(map, Arc::clone(&cache), Arc::clone(&source)).fetching_ahead(shared);
-        Self { image, source, cache, network, gate }
+        Self { image, source, cache, network, scheduler }
     }
 
     /// Measures the mirrors, if there is a choice.
@@ -107,8 +108,8 @@ fn network(stores: &[Arc<dyn Fetch>], reading: &ReadOptions, observer: &Arc<dyn 
     let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
         let mirror = if is_only { Mirror::only(Arc::clone(store)) } else { Mirror::new(Arc::clone(store)) };
         let limited = Deadline::new(mirror, Arc::clone(name), reading.pace.attempt_max);
-        Watched::new(limited, name, Arc::clone(observer))
+        Observed::new(limited, name, Arc::clone(observer))
     };
     let mirrors = stores.iter().zip(&names).map(mirror).collect();
-    Arc::new(Race::new(mirrors, Roster::new(names, reading.pace.clone())))
+    Arc::new(Hedged::new(mirrors, Ranking::new(names, reading.pace.clone())))
 }

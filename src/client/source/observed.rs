@@ -10,13 +10,13 @@ use crate::repo::{BlockSource, Fetched, ReadError};
 
 /// A source under observation.
 #[derive(Debug)]
-pub struct Watched<S> {
+pub struct Observed<S> {
     inner: S,
     name: Arc<str>,
     observer: Arc<dyn Observer>,
 }
 
-impl<S> Watched<S> {
+impl<S> Observed<S> {
     /// Tells `observer` when `inner`, called `name`, fails.
     pub fn new(inner: S, name: &str, observer: Arc<dyn Observer>) -> Self {
         Self { inner, name: name.into(), observer }
@@ -24,7 +24,7 @@ impl<S> Watched<S> {
 }
 
 #[async_trait]
-impl<S: BlockSource> BlockSource for Watched<S> {
+impl<S: BlockSource> BlockSource for Observed<S> {
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let fetched = self.inner.fetch(row).await;
         if let Err(error) = &fetched {

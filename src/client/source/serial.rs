@@ -8,12 +8,12 @@ use crate::repo::{BlockSource, Fetched, ReadError};
 
 /// A source that answers one reader after the other.
 #[derive(Debug)]
-pub struct OneAtATime<S> {
+pub struct Serial<S> {
     inner: S,
     turn: Mutex<()>,
 }
 
-impl<S> OneAtATime<S> {
+impl<S> Serial<S> {
     /// Queues whatever is asked of `inner`.
     pub fn new(inner: S) -> Self {
         Self { inner, turn: Mutex::new(()) }
@@ -21,7 +21,7 @@ impl<S> OneAtATime<S> {
 }
 
 #[async_trait]
-impl<S: BlockSource> BlockSource for OneAtATime<S> {
+impl<S: BlockSource> BlockSource for Serial<S> {
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let _turn = self.turn.lock().await;
         self.inner.fetch(row).await

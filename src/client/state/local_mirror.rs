@@ -30,11 +30,11 @@ const IMAGES_MAX_BYTES: u64 = 1 << 20;
 
 /// The directory of a disk cache, as the mirror that it is.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct LocalMirror {
     directory: PathBuf,
 }
 
-impl Kept {
+impl LocalMirror {
     /// What is kept in `directory`.
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }

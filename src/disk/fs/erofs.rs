@@ -16,7 +16,7 @@ use erofs_rs::backend::AsyncImage;
 use erofs_rs::types::{Inode, Layout};
 use futures_util::FutureExt as _;
 
-use super::file_system::{Kind, Tree};
+use super::file_system::{FileSystem, Kind};
 use crate::disk::superblock::{EROFS_MAGIC, SUPERBLOCK_AT};
 use crate::disk::{Window, check_room};
 use crate::error::Error;
@@ -32,7 +32,7 @@ const NAMES_MAX: usize = 1 << 18;
 ///
 /// # Errors
 /// A superblock that cannot be true, or asks for what cannot be read.
-pub fn open(mut window: Window) -> Result<Option<Box<dyn Tree>>, Error> {
+pub fn open(mut window: Window) -> Result<Option<Box<dyn FileSystem>>, Error> {
     let mut magic = [0; 4];
     if window.read_at(SUPERBLOCK_AT as u64, &mut magic).is_err() || magic != EROFS_MAGIC {
         return Ok(None);
@@ -127,7 +127,7 @@ fn check_plain(inode: &Inode) -> Result<(), Error> {
     }
 }
 
-impl Tree for Erofs {
+impl FileSystem for Erofs {
     fn file_system(&self) -> &'static str {
         "erofs"
     }

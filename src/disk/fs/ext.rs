@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 
 use ext4_view::{Ext4, Ext4Error, Ext4Read};
 
-use super::file_system::{Kind, Tree};
+use super::file_system::{FileSystem, Kind};
 use crate::disk::superblock::{EXT_MAGIC, EXT_MAGIC_AT, SUPERBLOCK_AT, ext_bytes};
 use crate::disk::{Window, check_room};
 use crate::error::Error;
@@ -25,7 +25,7 @@ const CHUNK_BYTES: u64 = 1 << 20;
 ///
 /// # Errors
 /// A superblock that cannot be true, or asks for what cannot be read.
-pub fn open(mut window: Window) -> Result<Option<Box<dyn Tree>>, Error> {
+pub fn open(mut window: Window) -> Result<Option<Box<dyn FileSystem>>, Error> {
     let mut superblock = [0; 1024];
     let there = window.read_at(SUPERBLOCK_AT as u64, &mut superblock).is_ok();
     if !there || !superblock[EXT_MAGIC_AT..].starts_with(&EXT_MAGIC) {
@@ -71,7 +71,7 @@ impl Ext4Read for Reader {
 
 struct Ext(Ext4);
 
-impl Tree for Ext {
+impl FileSystem for Ext {
     fn file_system(&self) -> &'static str {
         "ext4"
     }

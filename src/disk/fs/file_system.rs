@@ -19,7 +19,7 @@ pub enum Kind {
 }
 
 /// A file system.
-pub trait Tree {
+pub trait FileSystem {
     /// Its kind, as the kernel's module for it is called.
     fn file_system(&self) -> &'static str;
 

@@ -2,7 +2,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::SealedBlock;
+use super::NewBlock;
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::index::BlockRow;
 
@@ -13,14 +13,14 @@ pub const LEVEL_DEFAULT: u8 = 5;
 pub const LEVEL_MAX: u8 = 12;
 
 /// Compresses blocks at one level; one for each thread.
-pub struct Sealer {
+pub struct Compressor {
     deflate: libdeflater::Compressor,
     witness: Decompress,
     deflated: Vec<u8>,
     inflated: Vec<u8>,
 }
 
-impl Sealer {
+impl Compressor {
     /// A sealer for `level`, 0 to [`LEVEL_MAX`]; higher levels count as the highest.
     pub fn new(level: u8) -> Self {
         let level =
@@ -37,16 +37,16 @@ impl Sealer {
     ///
     /// # Errors
     /// When a second implementation does not get the same bytes back: a fault of this machine or of a codec.
-    pub fn seal(&mut self, bytes: &[u8], id: BlockId, sha256: Sha256) -> Result<SealedBlock, SealError> {
+    pub fn seal(&mut self, bytes: &[u8], id: BlockId, sha256: Sha256) -> Result<NewBlock, CompressError> {
         let bound = self.deflate.zlib_compress_bound(bytes.len());
         self.deflated.resize(bound.max(self.deflated.len()), 0);
-        let length = self.deflate.zlib_compress(bytes, &mut self.deflated).map_err(|_| SealError { id })?;
+        let length = self.deflate.zlib_compress(bytes, &mut self.deflated).map_err(|_| CompressError { id })?;
         let file = self.deflated[..length].to_vec();
         if !self.inflates_to(&file, bytes) {
-            return Err(SealError { id });
+            return Err(CompressError { id });
         }
         let row = BlockRow { id, sha256, bytes: bytes.len() as u32, zlib_bytes: length as u32 };
-        Ok(SealedBlock { row, file })
+        Ok(NewBlock { row, file })
     }
 
     fn inflates_to(&mut self, file: &[u8], bytes: &[u8]) -> bool {
@@ -63,7 +63,7 @@ impl Sealer {
 /// A file that did not inflate to the bytes it was made of.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("block {id} did not survive compression: faulty memory or a fault in the codec; nothing was published")]
-pub struct SealError {
+pub struct CompressError {
     /// The block.
     pub id: BlockId,
 }

@@ -1,7 +1,7 @@
 //! Blocks and their files: one zlib stream (RFC 1950) of the block's bytes, and nothing after it.
 //!
-//! Bytes become a [`Block`] in one place only, [`Block::open`], which checks everything; a [`SealedBlock`] is made in
-//! one place only, `Sealer::seal`, which inflates what it made with a second, independent implementation before
+//! Bytes become a [`Block`] in one place only, [`Block::open`], which checks everything; a [`NewBlock`] is made in
+//! one place only, `Compressor::seal`, which inflates what it made with a second, independent implementation before
 //! it lets it go. The hot paths use libdeflate, the witness is zlib-rs.
 
 #[cfg(feature = "publish")]
@@ -17,7 +17,7 @@ use crate::format::index::BlockRow;
 use inflate::{InflateError, Inflated, inflate};
 
 #[cfg(feature = "publish")]
-pub use compress::{LEVEL_DEFAULT, LEVEL_MAX, SealError, Sealer};
+pub use compress::{CompressError, Compressor, LEVEL_DEFAULT, LEVEL_MAX};
 
 /// The largest block, in bytes.
 pub const BLOCK_MAX_BYTES: u32 = 4 << 20;
@@ -139,13 +139,13 @@ impl BadBlock {
 /// A new block: its row, and the bytes of its file.
 #[cfg(feature = "publish")]
 #[derive(Clone, Debug)]
-pub struct SealedBlock {
+pub struct NewBlock {
     row: BlockRow,
     file: Vec<u8>,
 }
 
 #[cfg(feature = "publish")]
-impl SealedBlock {
+impl NewBlock {
     /// The row that lists it.
     pub fn row(&self) -> &BlockRow {
         &self.row

@@ -1,8 +1,8 @@
 //! The head: the one file of an image that is ever replaced.
 //!
 //! It says which versions are held, names every mirror and every further file, and carries its own signature, so one
-//! atomic replacement switches everything. A file that was read is a [`SealedHead`] and tells nothing until
-//! [`SealedHead::verify`] has turned it into a [`Head`].
+//! atomic replacement switches everything. A file that was read is a [`SignedHead`] and tells nothing until
+//! [`SignedHead::verify`] has turned it into a [`Head`].
 
 mod check;
 mod note;
@@ -142,14 +142,14 @@ impl Head {
 
 /// How a head proves where it comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Seal {
+pub enum HeadSignature {
     /// It does not: the line `unsigned` stands in place of a signature.
     Unsigned,
     /// A minisign signature over every byte before the second separator.
     Signed(Box<Signature>),
 }
 
-impl Seal {
+impl HeadSignature {
     /// Whether `body` can be believed with this seal; `comment` is the trusted comment that was expected, for messages.
     pub(crate) fn verify(&self, trust: &Trust, body: &[u8], comment: &str) -> Result<(), NotTrusted> {
         match (trust, self) {
@@ -181,17 +181,17 @@ impl Trust {
 
 /// A head as it was read: well-formed, not yet believed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SealedHead {
+pub struct SignedHead {
     head: Head,
-    seal: Seal,
+    seal: HeadSignature,
 }
 
-impl SealedHead {
+impl SignedHead {
     /// A head and its seal; the signature is not checked here.
     ///
     /// # Errors
     /// A head that the format does not allow.
-    pub fn new(head: Head, seal: Seal) -> Result<Self, HeadError> {
+    pub fn new(head: Head, seal: HeadSignature) -> Result<Self, HeadError> {
         check::check(&head)?;
         let sealed = Self { head, seal };
         let bytes = sealed.to_bytes().len() as u64;
@@ -238,7 +238,7 @@ impl SealedHead {
 
     /// Whether it is signed.
     pub fn is_signed(&self) -> bool {
-        matches!(self.seal, Seal::Signed(_))
+        matches!(self.seal, HeadSignature::Signed(_))
     }
 }
 

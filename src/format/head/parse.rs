@@ -1,6 +1,6 @@
 //! Reading a head.
 
-use super::{FileRow, HEAD_MAX_BYTES, Head, Seal, SealedHead, VersionRow};
+use super::{FileRow, HEAD_MAX_BYTES, Head, HeadSignature, SignedHead, VersionRow};
 use crate::format::digest::Sha256;
 use crate::format::index;
 use crate::format::name::Version;
@@ -11,8 +11,8 @@ const LINE_MAX_BYTES: usize = 2048;
 /// The shortest row, with its LF: `1 1 <64 digits> 2026-11-22T19:50:00Z 1 0 -`.
 const ROW_MIN_BYTES: u64 = 96;
 
-impl SealedHead {
-    /// Reads a head file; accepts only what [`SealedHead::to_bytes`] would write.
+impl SignedHead {
+    /// Reads a head file; accepts only what [`SignedHead::to_bytes`] would write.
     ///
     /// # Errors
     /// The first line that is wrong, and why.
@@ -91,15 +91,15 @@ pub(crate) fn version_start(line: &mut Line<'_>) -> Result<VersionRow, FormatErr
 }
 
 /// The seal at the end of a text.
-pub(crate) fn seal(lines: &mut Lines<'_>) -> Result<Seal, FormatError> {
+pub(crate) fn seal(lines: &mut Lines<'_>) -> Result<HeadSignature, FormatError> {
     let first = lines.number() + 1;
     if lines.rest() == b"unsigned\n" {
-        return Ok(Seal::Unsigned);
+        return Ok(HeadSignature::Unsigned);
     }
     if lines.rest().is_empty() {
         return Err(FormatError::line(first, "the file ends here, expected a minisign signature or `unsigned`"));
     }
     let text = std::str::from_utf8(lines.rest()).map_err(|_| FormatError::line(first, "the signature is not UTF-8"))?;
     let signature = text.parse().map_err(|e| FormatError::line(first, format!("{e}")))?;
-    Ok(Seal::Signed(Box::new(signature)))
+    Ok(HeadSignature::Signed(Box::new(signature)))
 }

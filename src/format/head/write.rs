@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Head, Seal, SealedHead};
+use super::{Head, HeadSignature, SignedHead};
 
-impl SealedHead {
+impl SignedHead {
     /// The one text of this head.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = self.body();
@@ -14,7 +14,7 @@ impl SealedHead {
     }
 }
 
-impl Seal {
+impl HeadSignature {
     /// Appends its text.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self {

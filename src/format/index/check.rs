@@ -1,7 +1,7 @@
 //! What makes an index an index: the rules that go beyond the form of single lines.
 
 use super::by_name::ByName;
-use super::{BLOCKS_MAX, BlockRow, EXTENTS_MAX, Extent, From, Header, IMAGE_MAX_BYTES};
+use super::{BLOCKS_MAX, BlockRow, EXTENTS_MAX, Extent, ExtentSource, Header, IMAGE_MAX_BYTES};
 use crate::format::block::BLOCK_MAX_BYTES;
 
 /// The place in an index that a rule speaks of.
@@ -100,7 +100,7 @@ fn uses(blocks: &[BlockRow], extents: &[Extent]) -> Result<(), IndexError> {
     let mut used_to: Vec<u32> = Vec::with_capacity(blocks.len());
     let mut out_of_order: Vec<(u32, u32, u32)> = Vec::new();
     for (i, extent) in extents.iter().enumerate() {
-        let From::Block { block, offset } = extent.from else { continue };
+        let ExtentSource::Block { block, offset } = extent.from else { continue };
         let Some(row) = blocks.get(block as usize) else {
             return Err(broken(Place::Extent(i), format!("there is no block {block}, there are {}", blocks.len())));
         };

@@ -64,12 +64,12 @@ pub struct Extent {
     /// Bytes of the image that it covers, at least 1.
     pub bytes: u64,
     /// Where they come from.
-    pub from: From,
+    pub from: ExtentSource,
 }
 
 /// Where the bytes of an extent come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum From {
+pub enum ExtentSource {
     /// Zeros that are stored nowhere.
     Hole,
     /// The block at this place of [`Index::blocks`], from this offset in its bytes on.
@@ -85,8 +85,8 @@ impl Extent {
     /// True where `next` only goes on where this extent ends, so that the two must be one.
     fn continues_in(&self, next: &Extent) -> bool {
         match (self.from, next.from) {
-            (From::Hole, From::Hole) => true,
-            (From::Block { block: a, offset }, From::Block { block: b, offset: start }) => {
+            (ExtentSource::Hole, ExtentSource::Hole) => true,
+            (ExtentSource::Block { block: a, offset }, ExtentSource::Block { block: b, offset: start }) => {
                 a == b && u64::from(offset) + self.bytes == u64::from(start)
             }
             _ => false,
@@ -147,7 +147,7 @@ impl Index {
 
     /// Bytes of the image that lie in holes.
     pub fn hole_bytes(&self) -> u64 {
-        self.extents.iter().filter(|e| e.from == From::Hole).map(|e| e.bytes).sum()
+        self.extents.iter().filter(|e| e.from == ExtentSource::Hole).map(|e| e.bytes).sum()
     }
 
     /// True where both describe the same image, cut the same way, whenever and as whatever version.

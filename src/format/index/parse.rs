@@ -2,7 +2,8 @@
 
 use super::check::Place;
 use super::{
-    BLOCKS_MAX, BlockRow, EXTENTS_MAX, Extent, FILE_MAX_BYTES, From, Header, IMAGE_MAX_BYTES, Index, LINE_MAX_BYTES,
+    BLOCKS_MAX, BlockRow, EXTENTS_MAX, Extent, ExtentSource, FILE_MAX_BYTES, Header, IMAGE_MAX_BYTES, Index,
+    LINE_MAX_BYTES,
 };
 use crate::format::block::{BLOCK_MAX_BYTES, zlib_max_bytes};
 use crate::format::digest::{BlockId, Sha256};
@@ -108,10 +109,10 @@ fn extent(line: &mut Line<'_>) -> Result<Extent, FormatError> {
     line.space()?;
     if line.rest() == b"-" {
         line.skip_rest();
-        return Ok(Extent { bytes, from: From::Hole });
+        return Ok(Extent { bytes, from: ExtentSource::Hole });
     }
     let block = line.number("a block or `-`", 0, BLOCKS_MAX - 1)? as u32;
     line.space()?;
     let offset = line.number("the offset in the block", 0, u64::from(BLOCK_MAX_BYTES) - 1)? as u32;
-    Ok(Extent { bytes, from: From::Block { block, offset } })
+    Ok(Extent { bytes, from: ExtentSource::Block { block, offset } })
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::{From, Index};
+use super::{ExtentSource, Index};
 use crate::format::digest::{Sha256, push_hex};
 use crate::format::text::push_number;
 
@@ -27,8 +27,8 @@ impl Index {
             push_number(&mut out, extent.bytes);
             out.push(b' ');
             match extent.from {
-                From::Hole => out.push(b'-'),
-                From::Block { block, offset } => {
+                ExtentSource::Hole => out.push(b'-'),
+                ExtentSource::Block { block, offset } => {
                     push_number(&mut out, block.into());
                     out.push(b' ');
                     push_number(&mut out, offset.into());

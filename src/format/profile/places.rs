@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::format::digest::BlockId;
 use crate::format::index::by_name::ByName;
-use crate::format::index::{Extent, From, Index};
+use crate::format::index::{Extent, ExtentSource, Index};
 
 /// An index that can be asked where a block lies, and which blocks lie somewhere.
 pub(super) struct Places<'a> {
@@ -24,7 +24,7 @@ impl<'a> Places<'a> {
         for extent in index.extents() {
             starts.push(at);
             // The blocks stand in the order of their first use.
-            if matches!(extent.from, From::Block { block, .. } if block as usize == firsts.len()) {
+            if matches!(extent.from, ExtentSource::Block { block, .. } if block as usize == firsts.len()) {
                 firsts.push(at);
             }
             at += extent.bytes;
@@ -54,7 +54,7 @@ impl<'a> Places<'a> {
     /// The bytes around `offset` that come from `block` in one piece; `None` where others lie there.
     pub fn piece(&self, offset: u64, block: u32) -> Option<Range<u64>> {
         let (start, extent) = self.extents_from(offset).next()?;
-        matches!(extent.from, From::Block { block: b, .. } if b == block).then(|| start..start + extent.bytes)
+        matches!(extent.from, ExtentSource::Block { block: b, .. } if b == block).then(|| start..start + extent.bytes)
     }
 
     /// Where `block` lies: at `offset`, or else where it is used first.
@@ -66,8 +66,8 @@ impl<'a> Places<'a> {
     pub fn blocks_in(&self, range: Range<u64>) -> impl Iterator<Item = (u32, u64)> {
         let within = self.extents_from(range.start).take_while(move |(start, _)| *start < range.end);
         within.filter_map(move |(start, extent)| match extent.from {
-            From::Block { block, .. } => Some((block, start.max(range.start))),
-            From::Hole => None,
+            ExtentSource::Block { block, .. } => Some((block, start.max(range.start))),
+            ExtentSource::Hole => None,
         })
     }
 }

@@ -54,9 +54,9 @@ pub struct KnownBlock {
 
 /// All blocks that verified heads vouch for.
 #[derive(Debug, Default)]
-pub struct Known(HashMap<BlockId, KnownBlock>);
+pub struct BlockHolders(HashMap<BlockId, KnownBlock>);
 
-impl Known {
+impl BlockHolders {
     /// The block of this name, if a head vouches for it; a listing may have left it without holders.
     pub fn get(&self, id: &BlockId) -> Option<&KnownBlock> {
         self.0.get(id)

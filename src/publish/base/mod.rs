@@ -26,7 +26,7 @@ use crate::format::name::{Name, Version};
 use crate::progress::{Event, Progress};
 use crate::repo::{self, ReadError};
 use crate::store::StoreErrorKind;
-use block_holders::{Known, MirrorSet};
+use block_holders::{BlockHolders, MirrorSet};
 
 /// Indexes fetched at the same time: each may be large.
 const INDEXES_AT_ONCE: usize = 4;
@@ -43,7 +43,7 @@ pub struct Base {
     /// The newest indexes that it names, newest first, as far as they were read.
     pub indexes: Vec<(VersionRow, Arc<Index>)>,
     /// The blocks of this and other images, and who holds them.
-    pub known: Known,
+    pub known: BlockHolders,
     /// Mirrors on which an index that their head names could not be read.
     pub damaged: MirrorSet,
     /// The highest version number that was ever used, as far as anything bears witness to it.

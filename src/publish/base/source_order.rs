@@ -8,9 +8,9 @@ use crate::store::Store;
 /// Mirrors that did not give what they should have. They are asked last from then on: one that only keeps others waiting does
 /// so once, and not for each object.
 #[derive(Debug, Default)]
-pub struct Unreliable(Mutex<HashSet<String>>);
+pub struct SourceOrder(Mutex<HashSet<String>>);
 
-impl Unreliable {
+impl SourceOrder {
     /// Takes note of a mirror that failed.
     pub fn note(&self, store: &dyn Store) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(store.location().to_owned());
@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn who_failed_is_asked_last() {
         let (one, two, three) = (Directory::new("/one"), Directory::new("/two"), Directory::new("/three"));
-        let (stores, unreliable): ([&dyn Store; 3], _) = ([&one, &two, &three], Unreliable::default());
+        let (stores, unreliable): ([&dyn Store; 3], _) = ([&one, &two, &three], SourceOrder::default());
         let order = || unreliable.order(stores).iter().map(|store| store.location().to_owned()).collect::<Vec<_>>();
         assert_eq!(order(), ["/one", "/two", "/three"]);
         unreliable.note(&one);

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::repository::keyring::Keyring;
 use super::repository::options::Repository;
-use super::repository::{Look, OpenRepository};
+use super::repository::{OpenRepository, Selection};
 use crate::error::Error;
 use crate::format::name::{Name, Version};
 use crate::progress::{Event, Watch, cancelled};
@@ -60,7 +60,7 @@ pub async fn gc(repository: &Repository, options: &GcOptions, watch: &Watch) -> 
         Some(keyring) => TrustPolicy::Known(Keyring::known_keys(keyring)),
         None => TrustPolicy::Anyone,
     };
-    let look = Look::at_all(options.images.iter().cloned(), Listing::Everything);
+    let look = Selection::at_all(options.images.iter().cloned(), Listing::Everything);
     let mut open = OpenRepository::open(repository.clone(), policy, look, watch.clone()).await?;
     let report = tokio::select! {
         biased;

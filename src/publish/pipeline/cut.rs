@@ -10,12 +10,12 @@ use super::image::Image;
 use super::spool::{Spool, Spooled};
 use super::workers;
 use crate::error::Error;
-use crate::format::block::{Sealer, digests};
+use crate::format::block::{Compressor, digests};
 use crate::format::delta::Tally;
 use crate::format::digest::BlockId;
-use crate::format::index::{BlockRow, Extent, From, Index};
+use crate::format::index::{BlockRow, Extent, ExtentSource, Index};
 use crate::progress::{Event, Fate, Progress};
-use crate::publish::base::block_holders::{Known, KnownBlock, MirrorSet, collision};
+use crate::publish::base::block_holders::{BlockHolders, KnownBlock, MirrorSet, collision};
 use crate::split::{Cut, Rule};
 use crate::weaken::{self, Weakness};
 
@@ -28,7 +28,7 @@ pub struct Options<'a> {
     /// Cores to use.
     pub jobs: usize,
     /// Blocks that need no compression.
-    pub known: &'a Known,
+    pub known: &'a BlockHolders,
     /// The mirrors that must hold a block for that.
     pub mirrors: MirrorSet,
     /// Where new blocks wait.
@@ -71,7 +71,7 @@ struct Segment {
 }
 
 /// What all threads share.
-struct Ledger<'a> {
+struct IndexBuilder<'a> {
     options: &'a Options<'a>,
     state: Mutex<State>,
     deliver: &'a (dyn Fn(Spooled) + Sync),
@@ -93,19 +93,19 @@ struct State {
 /// # Errors
 /// Whatever stops the reading or the sealing, or the user.
 pub fn cut(image: &Image, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<CutImage, Error> {
-    let ledger = Ledger { options, state: Mutex::default(), deliver };
+    let builder = IndexBuilder { options, state: Mutex::default(), deliver };
     let passed = |bytes| options.progress.event(Event::Read { bytes });
-    let sealer = || Sealer::new(options.level);
+    let sealer = || Compressor::new(options.level);
     let size =
         workers::work_on_blocks(image, options.rule, options.jobs, options.cancel, &passed, sealer, |sealer, cut| {
-            ledger.take(cut, sealer)
+            builder.take(cut, sealer)
         })?;
-    let state = ledger.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let state = builder.state.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(lay_out(size, state))
 }
 
-impl Ledger<'_> {
-    fn take(&self, cut: Cut, sealer: &mut Sealer) -> Result<(), Error> {
+impl IndexBuilder<'_> {
+    fn take(&self, cut: Cut, sealer: &mut Compressor) -> Result<(), Error> {
         let (id, sha256) = digests(&cut.bytes);
         let bytes = cut.bytes.len() as u64;
         let found = self.options.known.get(&id);
@@ -155,7 +155,7 @@ impl Ledger<'_> {
         Ok((place, place == next))
     }
 
-    fn seal(&self, place: u32, cut: &Cut, row: BlockRow, sealer: &mut Sealer) -> Result<(), Error> {
+    fn seal(&self, place: u32, cut: &Cut, row: BlockRow, sealer: &mut Compressor) -> Result<(), Error> {
         let sealed = sealer.seal(&cut.bytes, row.id, row.sha256).map_err(|e| Error::local(e.to_string()))?;
         let made = *sealed.row();
         {
@@ -193,7 +193,7 @@ fn lay_out(size: u64, mut state: State) -> CutImage {
             *place = out.blocks.len() as u32;
             out.blocks.push(state.blocks[segment.block as usize]);
         }
-        let from = From::Block { block: *place, offset: segment.block_offset };
+        let from = ExtentSource::Block { block: *place, offset: segment.block_offset };
         Extent { bytes: u64::from(segment.bytes), from }.push_to(&mut out.extents);
         at = segment.offset + u64::from(segment.bytes);
     }
@@ -212,7 +212,7 @@ impl CutImage {
 
     fn hole(&mut self, bytes: u64) {
         if bytes > 0 {
-            Extent { bytes, from: From::Hole }.push_to(&mut self.extents);
+            Extent { bytes, from: ExtentSource::Hole }.push_to(&mut self.extents);
             self.hole_bytes += bytes;
         }
     }

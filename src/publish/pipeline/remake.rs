@@ -9,7 +9,7 @@ use super::image::Image;
 use super::spool::{Spool, Spooled};
 use super::workers;
 use crate::error::Error;
-use crate::format::block::{Sealer, digests};
+use crate::format::block::{Compressor, digests};
 use crate::format::digest::BlockId;
 use crate::format::index::BlockRow;
 use crate::split::Rule;
@@ -37,7 +37,7 @@ impl Remake {
     pub fn run(&self, rows: &[BlockRow], cancel: &AtomicBool, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<(), Error> {
         let image = Image::open(&self.image)?;
         let wanted: HashSet<BlockId> = rows.iter().map(|row| row.id).collect();
-        let sealer = || Sealer::new(self.level);
+        let sealer = || Compressor::new(self.level);
         workers::work_on_blocks(&image, self.rule, self.jobs, cancel, &|_| {}, sealer, |sealer, cut| {
             let (id, sha256) = digests(&cut.bytes);
             if !wanted.contains(&id) {

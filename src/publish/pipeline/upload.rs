@@ -19,7 +19,7 @@ use crate::format::index::BlockRow;
 use crate::format::layout::RepoPath;
 use crate::progress::{Event, Progress};
 use crate::publish::base::listing::is_right;
-use crate::publish::base::source_order::Unreliable;
+use crate::publish::base::source_order::SourceOrder;
 use crate::publish::repository::mirror::{OpenMirror, Presence};
 use crate::repo;
 use crate::store::{Put, Store};
@@ -152,7 +152,7 @@ impl Uploader {
             presence,
             progress: Arc::clone(&progress),
             waiting: Arc::clone(&waiting),
-            unreliable: Unreliable::default(),
+            unreliable: SourceOrder::default(),
         };
         let stop = Stop::default();
         let task = tokio::spawn(sender.run(jobs_queue, jobs, stop.clone()));
@@ -198,7 +198,7 @@ struct Sender {
     presence: Presence,
     progress: Arc<dyn Progress>,
     waiting: Arc<AtomicU64>,
-    unreliable: Unreliable,
+    unreliable: SourceOrder,
 }
 
 impl Sender {

@@ -22,7 +22,7 @@ use crate::progress::{Event, Progress, Silent};
 use crate::repo;
 use crate::repo::survey::{BlockListing, VerifiedHead};
 use crate::store::rate_limit::Pace;
-use crate::store::retry::Retried;
+use crate::store::retry::Retry;
 use crate::store::{Fetch, Lock, Store, StoreError, StoreErrorKind, lock};
 use crate::system::host::Host;
 use crate::weaken::{self, Weakness};
@@ -50,7 +50,7 @@ pub struct OpenMirror {
     pub config: Mirror,
     /// Where it is written to; under its lock, once that was taken.
     pub store: Arc<dyn Store>,
-    unguarded: Arc<Retried<dyn Store>>,
+    unguarded: Arc<Retry<dyn Store>>,
     host: Arc<dyn Host>,
     /// Where clients read it, if the publisher can read there too.
     pub public: Option<Arc<dyn Fetch>>,
@@ -88,7 +88,7 @@ pub struct Failure {
 impl OpenMirror {
     async fn open(config: &Mirror, repository: &Repository) -> Result<Self, Error> {
         let driver = repository.connect.store(config, &repository.relative_to).await?;
-        let retried = Retried::new(driver, Arc::clone(&repository.host)).paced(config.rate.map(Pace::new));
+        let retried = Retry::new(driver, Arc::clone(&repository.host)).paced(config.rate.map(Pace::new));
         let unguarded = Arc::new(retried);
         let store = Arc::clone(&unguarded) as Arc<dyn Store>;
         let mut mirror = Self {
@@ -115,8 +115,8 @@ impl OpenMirror {
     }
 
     /// Where clients read it, asked again where it cannot be reached.
-    pub fn public_retried(&self) -> Option<Retried<dyn Fetch>> {
-        Some(Retried::new(Arc::clone(self.public.as_ref()?), Arc::clone(&self.host)))
+    pub fn public_retried(&self) -> Option<Retry<dyn Fetch>> {
+        Some(Retry::new(Arc::clone(self.public.as_ref()?), Arc::clone(&self.host)))
     }
 
     /// Its name.

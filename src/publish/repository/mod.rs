@@ -57,7 +57,7 @@ pub struct OpenRepository {
 
 /// Which images of a repository are to be looked at, and how.
 #[derive(Debug, Clone)]
-pub struct Look {
+pub struct Selection {
     /// The images whose heads are read on every mirror.
     pub images: BTreeSet<Name>,
     /// Whether the heads of all other images are read on every mirror, too.
@@ -66,7 +66,7 @@ pub struct Look {
     pub listing: Listing,
 }
 
-impl Look {
+impl Selection {
     /// At one image; of the others only what each mirror lists.
     pub fn at(image: &Name) -> Self {
         Self { images: BTreeSet::from([image.clone()]), all: false, listing: Listing::Indexes }
@@ -83,7 +83,7 @@ impl OpenRepository {
     ///
     /// # Errors
     /// Another publisher at work; no mirror that can be used; the user.
-    pub async fn open(config: Repository, policy: TrustPolicy, look: Look, watch: Watch) -> Result<Self, Error> {
+    pub async fn open(config: Repository, policy: TrustPolicy, look: Selection, watch: Watch) -> Result<Self, Error> {
         watch.progress.event(Event::Step("reading the mirrors"));
         let mirrors = mirror::open_all(&config).await?;
         let cancel = Arc::clone(&watch.cancel);
@@ -102,7 +102,7 @@ impl OpenRepository {
         }
     }
 
-    async fn enter(&mut self, look: &Look) -> Result<(), Error> {
+    async fn enter(&mut self, look: &Selection) -> Result<(), Error> {
         if !self.config.dry_run {
             mirror::lock_all(&mut self.mirrors, &self.config.host, &*self.watch.progress).await?;
         }
@@ -111,7 +111,7 @@ impl OpenRepository {
     }
 
     /// Reads what the mirrors hold. One that cannot be read takes no further part.
-    async fn look(&mut self, look: &Look) -> Result<(), Error> {
+    async fn look(&mut self, look: &Selection) -> Result<(), Error> {
         let patience = if look.listing == Listing::Everything { LISTING_PATIENCE } else { HEADS_PATIENCE };
         let patience = self.patience(patience);
         let scope = Scope { images: look.images.clone(), all_heads: true, listing: look.listing, patience };

@@ -18,7 +18,7 @@ use super::pipeline::workers;
 use crate::error::Error;
 use crate::format::block::Block;
 use crate::format::digest::BlockId;
-use crate::format::index::{From, Index};
+use crate::format::index::{ExtentSource, Index};
 use crate::progress::{Event, Watch};
 use crate::repo::{BlockSource, Opened};
 use crate::split::{Rule, RuleError};
@@ -135,7 +135,7 @@ impl Places {
         let mut at = 0;
         let mut by_block = Vec::with_capacity(index.extents().len());
         for extent in index.extents() {
-            if let From::Block { block, offset } = extent.from {
+            if let ExtentSource::Block { block, offset } = extent.from {
                 by_block.push((block, at, offset, extent.bytes as u32));
             }
             at += extent.bytes;

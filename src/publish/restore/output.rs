@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::RestoreOptions;
 use crate::error::Error;
-use crate::format::index::{From, Index};
+use crate::format::index::{ExtentSource, Index};
 use crate::system::atomic_file::{check_output, temporary_name};
 
 /// File systems, partition tables, RAID and LVM have their marks within so many bytes of the start or of the end.
@@ -93,7 +93,7 @@ impl Output {
     pub fn zero_holes(&self, index: &Index) -> Result<(), Error> {
         let mut at = 0;
         for extent in index.extents() {
-            if extent.from == From::Hole && self.rename_to.is_none() {
+            if extent.from == ExtentSource::Hole && self.rename_to.is_none() {
                 self.zero(at, extent.bytes)?;
             }
             at += extent.bytes;

@@ -2,8 +2,8 @@
 
 use futures_util::{StreamExt as _, stream};
 
-use super::expected::Shelf;
-use super::findings::{Finding, Ledger, Object};
+use super::expected::ExpectedBlocks;
+use super::findings::{Finding, Findings, Object};
 use super::objects;
 use super::run::Run;
 use crate::error::Error;
@@ -49,25 +49,25 @@ impl Sorted {
 pub async fn check(
     run: &Run,
     mirror: usize,
-    (look, shelf): (&MirrorView, &Shelf),
-    ledger: &mut Ledger,
+    (look, expected): (&MirrorView, &ExpectedBlocks),
+    findings: &mut Findings,
 ) -> Result<Vec<BlockRow>, Error> {
-    let mut sorted = Sorted::by(shelf.blocks(mirror), &look.inventory.blocks);
+    let mut sorted = Sorted::by(expected.blocks(mirror), &look.inventory.blocks);
     let rows = sorted.likely.len() + sorted.odd.len() + sorted.unlisted.len();
-    ledger.checked.objects += rows as u64;
-    ask(run, mirror, &mut sorted, ledger).await?;
+    findings.checked.objects += rows as u64;
+    ask(run, mirror, &mut sorted, findings).await?;
     let host = &run.repository.config.host;
     sorted.likely.sort_by_cached_key(|_| host.random());
     let sample = run.options.sample;
     let likely = if run.options.deep { &sorted.likely[..] } else { &sorted.likely[..sample.min(sorted.likely.len())] };
-    let mut right = read(run, mirror, likely, ledger).await?;
+    let mut right = read(run, mirror, likely, findings).await?;
     right.truncate(sample);
-    read(run, mirror, &sorted.odd, ledger).await?;
+    read(run, mirror, &sorted.odd, findings).await?;
     Ok(right)
 }
 
 /// Asks for what is not listed: a listing may be cut short, or old.
-async fn ask(run: &Run, mirror: usize, sorted: &mut Sorted, ledger: &mut Ledger) -> Result<(), Error> {
+async fn ask(run: &Run, mirror: usize, sorted: &mut Sorted, findings: &mut Findings) -> Result<(), Error> {
     let store = &*run.mirrors()[mirror].store;
     let sizes = stream::iter(std::mem::take(&mut sorted.unlisted));
     let sizes = sizes.map(|row| async move { (row, store.size(&RepoPath::block(&row.id)).await) });
@@ -75,20 +75,20 @@ async fn ask(run: &Run, mirror: usize, sorted: &mut Sorted, ledger: &mut Ledger)
     while let Some((row, size)) = sizes.next().await {
         let flaw = match size {
             Ok(Some(bytes)) => {
-                ledger.checked.unlisted += 1;
+                findings.checked.unlisted += 1;
                 sorted.put(row, bytes);
                 continue;
             }
             Ok(None) => Flaw::new(ProblemKind::Missing, "not there"),
             Err(e) => Flaw::of(e).map_err(Error::from)?,
         };
-        ledger.add([finding(&row, flaw)]);
+        findings.add([finding(&row, flaw)]);
     }
     Ok(())
 }
 
 /// Reads blocks whole; returns those that are right.
-async fn read(run: &Run, mirror: usize, rows: &[BlockRow], ledger: &mut Ledger) -> Result<Vec<BlockRow>, Error> {
+async fn read(run: &Run, mirror: usize, rows: &[BlockRow], findings: &mut Findings) -> Result<Vec<BlockRow>, Error> {
     let (store, name) = (&*run.mirrors()[mirror].store, run.mirrors()[mirror].name());
     let bytes = |row: &BlockRow| u64::from(row.zlib_bytes);
     run.tell(Event::ToCheck { mirror: name, bytes: rows.iter().map(bytes).sum() });
@@ -102,10 +102,10 @@ async fn read(run: &Run, mirror: usize, rows: &[BlockRow], ledger: &mut Ledger) 
     while let Some((row, examined)) = reads.next().await {
         match examined? {
             Ok(read) => {
-                ledger.read(read);
+                findings.read(read);
                 right.push(row);
             }
-            Err(flaw) => ledger.add([finding(&row, flaw)]),
+            Err(flaw) => findings.add([finding(&row, flaw)]),
         }
         run.tell(Event::Checked { mirror: name, bytes: bytes(&row) });
     }

@@ -8,13 +8,13 @@ use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::VersionRow;
 use crate::format::index::{BlockRow, Index};
 use crate::format::name::Name;
-use crate::publish::base::block_holders::{Known, MirrorSet};
+use crate::publish::base::block_holders::{BlockHolders, MirrorSet};
 use crate::repo::survey::{Flaw, ProblemKind};
 use crate::split::Rule;
 
 /// The indexes that were read, as far as they matter: their blocks, and who must hold these.
 #[derive(Debug, Default)]
-pub struct Shelf {
+pub struct ExpectedBlocks {
     /// By the digest of an index: the mirrors whose heads name it.
     promised: HashMap<Sha256, MirrorSet>,
     taken: Mutex<Taken>,
@@ -22,7 +22,7 @@ pub struct Shelf {
 
 #[derive(Debug, Default)]
 struct Taken {
-    known: Known,
+    known: BlockHolders,
     indexes: HashSet<Sha256>,
     /// Blocks of retired versions.
     waiting: HashSet<BlockId>,
@@ -30,7 +30,7 @@ struct Taken {
     rules: Vec<Rule>,
 }
 
-impl Shelf {
+impl ExpectedBlocks {
     /// Notes that the head of `mirror` names this version.
     pub fn promise(&mut self, row: &VersionRow, mirror: usize) {
         let mirrors = self.promised.entry(row.index_sha256).or_default();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
-use super::expected::Shelf;
-use super::findings::{Finding, Ledger, Object};
+use super::expected::ExpectedBlocks;
+use super::findings::{Finding, Findings, Object};
 use super::objects::{self, Examined};
 use super::run::Run;
 use crate::error::Error;
@@ -38,9 +38,9 @@ pub struct Piece {
 }
 
 /// All files that these heads name, each once.
-pub fn pieces(duty: &[Arc<VerifiedHead>]) -> Vec<Piece> {
+pub fn pieces(duties: &[Arc<VerifiedHead>]) -> Vec<Piece> {
     let mut pieces: BTreeMap<_, Piece> = BTreeMap::new();
-    for believed in duty {
+    for believed in duties {
         for piece in named(believed) {
             pieces.entry((piece.path.clone(), piece.sha256.0)).or_insert(piece);
         }
@@ -65,19 +65,19 @@ fn named(believed: &VerifiedHead) -> impl Iterator<Item = Piece> {
     indexes.chain(head.files.iter().map(move |file| piece(file.path.clone(), file.bytes, file.sha256, None)))
 }
 
-/// Checks what the heads that `mirror` is measured by name, and gathers the blocks of its indexes on the shelf.
+/// Checks what the heads that `mirror` is measured by name, and notes the blocks of its indexes as expected.
 ///
 /// # Errors
 /// The mirror went away; two blocks of one name.
-pub async fn check(run: &Run, mirror: usize, shelf: &Shelf, ledger: &mut Ledger) -> Result<(), Error> {
-    let pieces = pieces(&run.duty[mirror]);
-    let checks = stream::iter(pieces).map(|piece| async move { check_piece(run, mirror, &piece, shelf).await });
+pub async fn check(run: &Run, mirror: usize, expected: &ExpectedBlocks, findings: &mut Findings) -> Result<(), Error> {
+    let pieces = pieces(&run.duties[mirror]);
+    let checks = stream::iter(pieces).map(|piece| async move { check_piece(run, mirror, &piece, expected).await });
     let mut checks = checks.buffer_unordered(FILES_AT_ONCE);
     while let Some(checked) = checks.next().await {
         for (bytes, finding) in checked? {
-            ledger.checked.objects += 1;
-            ledger.read(bytes);
-            ledger.add(finding);
+            findings.checked.objects += 1;
+            findings.read(bytes);
+            findings.add(finding);
         }
     }
     Ok(())
@@ -86,7 +86,7 @@ pub async fn check(run: &Run, mirror: usize, shelf: &Shelf, ledger: &mut Ledger)
 /// The file and its signature: the bytes of each that were read, and what is wrong.
 type Both = Vec<(u64, Option<Finding>)>;
 
-async fn check_piece(run: &Run, mirror: usize, piece: &Piece, shelf: &Shelf) -> Result<Both, Error> {
+async fn check_piece(run: &Run, mirror: usize, piece: &Piece, expected: &ExpectedBlocks) -> Result<Both, Error> {
     let store = &*run.mirrors()[mirror].store;
     let _room = run.budget.room(piece.bytes).await;
     let found = objects::file(store, &piece.path, piece.bytes, &piece.sha256).await?;
@@ -95,7 +95,7 @@ async fn check_piece(run: &Run, mirror: usize, piece: &Piece, shelf: &Shelf) -> 
         Err(flaw) => (0, Some(flaw), elsewhere(run, mirror, piece).await),
     };
     if let (Some((image, row)), Some(file)) = (&piece.index, &good) {
-        flaw = shelf.take(image, row, file)?.or(flaw);
+        flaw = expected.take(image, row, file)?.or(flaw);
     }
     let object = Object::File { bytes: piece.bytes, sha256: piece.sha256 };
     let mut both = vec![(read, flaw.map(|flaw| Finding::stored(piece.path.clone(), flaw, Some(object))))];
@@ -172,15 +172,15 @@ pub fn check_signature(file: &[u8], expected: &str, keys: &[PublicKey], signed: 
 ///
 /// # Errors
 /// Two blocks of one name.
-pub async fn complete(run: &Run, shelf: &Shelf) -> Result<bool, Error> {
+pub async fn complete(run: &Run, expected: &ExpectedBlocks) -> Result<bool, Error> {
     let mut complete = true;
-    for (mirror, duty) in run.duty.iter().enumerate() {
-        for piece in pieces(duty) {
-            let Some((image, row)) = piece.index.as_ref().filter(|(_, row)| !shelf.has(row)) else { continue };
+    for (mirror, duties) in run.duties.iter().enumerate() {
+        for piece in pieces(duties) {
+            let Some((image, row)) = piece.index.as_ref().filter(|(_, row)| !expected.has(row)) else { continue };
             let _room = run.budget.room(piece.bytes).await;
             let file = anywhere(run, mirror, &piece).await;
             complete &= match file {
-                Some(file) => shelf.take(image, row, &file)?.is_none(),
+                Some(file) => expected.take(image, row, &file)?.is_none(),
                 None => false,
             };
         }

@@ -1,4 +1,4 @@
-//! Findings while they are being made: with what is needed to mend them.
+//! Findings while they are being made: with what is needed to repair them.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ pub enum Object {
     },
 }
 
-/// A problem of one mirror, and what would mend it.
+/// A problem of one mirror, and what would repair it.
 #[derive(Debug, Clone)]
 pub struct Finding {
     /// Where it shows.
@@ -60,9 +60,9 @@ pub struct Finding {
     pub path: RepoPath,
     /// What is wrong.
     pub flaw: Flaw,
-    /// What it should be; `None` where verify cannot mend it.
+    /// What it should be; `None` where verify cannot repair it.
     pub object: Option<Object>,
-    /// Whether it is mended.
+    /// Whether it is repaired.
     pub repaired: bool,
 }
 
@@ -92,14 +92,14 @@ impl Finding {
 
 /// The findings of one mirror.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct Findings {
     /// What is wrong.
-    pub findings: Vec<Finding>,
+    pub list: Vec<Finding>,
     /// How much was looked at.
     pub checked: Checked,
 }
 
-impl Ledger {
+impl Findings {
     /// Counts an object that was read whole.
     pub fn read(&mut self, bytes: u64) {
         self.checked.read += 1;
@@ -108,20 +108,20 @@ impl Ledger {
 
     /// Adds findings.
     pub fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
-        self.findings.extend(findings);
+        self.list.extend(findings);
     }
 
     /// The paths of what is wrong in the store.
     pub fn damaged(&self) -> BTreeSet<RepoPath> {
-        let stored = self.findings.iter().filter(|f| f.place == Place::Store && f.flaw.kind != ProblemKind::Stray);
+        let stored = self.list.iter().filter(|f| f.place == Place::Store && f.flaw.kind != ProblemKind::Stray);
         stored.map(|f| f.path.clone()).collect()
     }
 
     /// Sorts the findings and counts them.
     pub fn close(&mut self) {
-        self.findings.sort_by(|a, b| (a.place, a.flaw.kind, &a.path).cmp(&(b.place, b.flaw.kind, &b.path)));
-        let repaired = self.findings.iter().filter(|f| f.repaired).count();
-        let remaining = self.findings.iter().filter(|f| !f.repaired && f.flaw.kind != ProblemKind::Stray).count();
+        self.list.sort_by(|a, b| (a.place, a.flaw.kind, &a.path).cmp(&(b.place, b.flaw.kind, &b.path)));
+        let repaired = self.list.iter().filter(|f| f.repaired).count();
+        let remaining = self.list.iter().filter(|f| !f.repaired && f.flaw.kind != ProblemKind::Stray).count();
         (self.checked.repaired, self.checked.problems) = (repaired as u64, remaining as u64);
     }
 }

@@ -1,4 +1,4 @@
-//! `verify`: whether every mirror holds what its heads promise; and mending it from other mirrors where that is asked.
+//! `verify`: whether every mirror holds what its heads promise; and repairing it from other mirrors where that is asked.
 //!
 //! What is found is data, a [`Problem`] each; an error means that it could not look. Mirrors are checked side by side.
 //! Without being asked to repair it writes nothing and takes no lock; strays are told and never removed.
@@ -32,7 +32,7 @@ pub use problem::{Checked, Place, Problem, VerifyReport};
 /// What is to be checked.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// The mirrors to check; all where empty. The others only tell what is newest, and heal.
+    /// The mirrors to check; all where empty. The others only tell what is newest, and repair.
     pub only: Vec<Name>,
     /// The images to check; all where empty.
     pub images: Vec<Name>,

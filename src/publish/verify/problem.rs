@@ -17,7 +17,7 @@ pub struct Problem {
     pub kind: ProblemKind,
     /// The same for a person.
     pub what: String,
-    /// Whether it was there and is mended now.
+    /// Whether it was there and is repaired now.
     pub repaired: bool,
 }
 

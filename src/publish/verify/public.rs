@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt as _, stream};
 
-use super::findings::{Finding, Ledger};
+use super::findings::{Finding, Findings};
 use super::objects::{self, Twice};
 use super::run::Run;
 use crate::error::Error;
@@ -16,12 +16,12 @@ use crate::store::Fetch;
 const BLOCKS_AT_ONCE: usize = 8;
 
 /// Compares the public side of `mirror` with its store. What is damaged in the store is not asked for again.
-pub async fn check(run: &Run, mirror: usize, sample: Vec<BlockRow>, ledger: &mut Ledger) {
+pub async fn check(run: &Run, mirror: usize, sample: Vec<BlockRow>, findings: &mut Findings) {
     let Some(public) = &run.mirrors()[mirror].public else { return };
     let reader = Twice(&**public);
-    if let Err(e) = check_all(run, mirror, &reader, sample, ledger).await {
+    if let Err(e) = check_all(run, mirror, &reader, sample, findings).await {
         let flaw = Flaw::new(ProblemKind::Unreadable, format!("the public URL cannot be reached: {e}"));
-        ledger.add([Finding::public(RepoPath::images(), flaw)]);
+        findings.add([Finding::public(RepoPath::images(), flaw)]);
     }
 }
 
@@ -30,19 +30,19 @@ async fn check_all(
     mirror: usize,
     reader: &dyn Fetch,
     sample: Vec<BlockRow>,
-    ledger: &mut Ledger,
+    findings: &mut Findings,
 ) -> Result<(), Error> {
-    let damaged = ledger.damaged();
-    for believed in &run.duty[mirror] {
+    let damaged = findings.damaged();
+    for believed in &run.duties[mirror] {
         let image = &believed.head.image;
         if !damaged.contains(&RepoPath::head(image)) {
-            check_head(run, reader, believed, ledger).await?;
+            check_head(run, reader, believed, findings).await?;
         }
         let row = believed.head.newest();
         let path = row.index_path(image);
         if !damaged.contains(&path) {
             let _room = run.budget.room(row.index_bytes).await;
-            note(ledger, path.clone(), objects::file(reader, &path, row.index_bytes, &row.index_sha256).await?);
+            note(findings, path.clone(), objects::file(reader, &path, row.index_bytes, &row.index_sha256).await?);
         }
     }
     let reads = stream::iter(sample).map(|row| async move {
@@ -51,24 +51,24 @@ async fn check_all(
     });
     let mut reads = reads.buffer_unordered(BLOCKS_AT_ONCE);
     while let Some((path, examined)) = reads.next().await {
-        note(ledger, path, examined?);
+        note(findings, path, examined?);
     }
     Ok(())
 }
 
-fn note(ledger: &mut Ledger, path: RepoPath, examined: Result<bytes::Bytes, Flaw>) {
+fn note(findings: &mut Findings, path: RepoPath, examined: Result<bytes::Bytes, Flaw>) {
     match examined {
-        Ok(file) => ledger.read(file.len() as u64),
-        Err(flaw) => ledger.add([Finding::public(path, flaw)]),
+        Ok(file) => findings.read(file.len() as u64),
+        Err(flaw) => findings.add([Finding::public(path, flaw)]),
     }
 }
 
 /// The public head is the store's, or an older one that a cache still shows.
-async fn check_head(run: &Run, reader: &dyn Fetch, own: &VerifiedHead, ledger: &mut Ledger) -> Result<(), Error> {
+async fn check_head(run: &Run, reader: &dyn Fetch, own: &VerifiedHead, findings: &mut Findings) -> Result<(), Error> {
     let image = &own.head.image;
     let flaw = match head::read(reader, image, &run.options.policy.of(image)).await {
         HeadState::Verified(shown) if shown.file == own.file => {
-            ledger.read(shown.file.len() as u64);
+            findings.read(shown.file.len() as u64);
             return Ok(());
         }
         HeadState::Verified(shown) if head::age(&shown.head) < head::age(&own.head) => {
@@ -83,6 +83,6 @@ async fn check_head(run: &Run, reader: &dyn Fetch, own: &VerifiedHead, ledger: &
         HeadState::Damaged(flaw, _) | HeadState::Foreign(_, flaw, _) => flaw,
         HeadState::Unreadable(e) => Flaw::of(e)?,
     };
-    ledger.add([Finding::public(RepoPath::head(image), flaw)]);
+    findings.add([Finding::public(RepoPath::head(image), flaw)]);
     Ok(())
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::files::check_signature;
-use super::findings::{Finding, Ledger, Object};
+use super::findings::{Finding, Findings, Object};
 use super::objects::{self, Examined};
 use super::problem::Place;
 use super::run::Run;
@@ -20,46 +20,46 @@ use crate::format::signature::SIGNATURE_MAX_BYTES;
 use crate::repo::survey::{Flaw, ProblemKind, numbers};
 use crate::store::{Fetch, Swap};
 
-/// Mends what can be mended on `mirror`; what cannot says why.
+/// Repairs what can be repaired on `mirror`; what cannot says why.
 ///
 /// # Errors
 /// The mirror went away, or its lock was lost.
-pub async fn mend(run: &Run, mirror: usize, ledger: &mut Ledger) -> Result<(), Error> {
-    let mut findings = std::mem::take(&mut ledger.findings);
-    let done = mend_all(run, mirror, &mut findings).await;
-    ledger.findings = findings;
+pub async fn repair(run: &Run, mirror: usize, findings: &mut Findings) -> Result<(), Error> {
+    let mut list = std::mem::take(&mut findings.list);
+    let done = repair_all(run, mirror, &mut list).await;
+    findings.list = list;
     done
 }
 
-async fn mend_all(run: &Run, mirror: usize, findings: &mut [Finding]) -> Result<(), Error> {
+async fn repair_all(run: &Run, mirror: usize, findings: &mut [Finding]) -> Result<(), Error> {
     let is_body =
         |f: &Finding| matches!(f.object, Some(Object::Block(_) | Object::File { .. } | Object::Signature { .. }));
     if findings.iter().any(|f| f.object.is_some()) {
         run.mirrors()[mirror].confirm().await?;
     }
     let bodies = stream::iter(findings.iter_mut().filter(|f| is_body(f) && !f.repaired));
-    let mut bodies = bodies.map(|f| mend_body(run, mirror, f)).buffer_unordered(run.jobs(mirror));
+    let mut bodies = bodies.map(|f| repair_body(run, mirror, f)).buffer_unordered(run.jobs(mirror));
     let mut written = false;
-    while let Some(mended) = bodies.next().await {
-        written |= mended?;
+    while let Some(repaired) = bodies.next().await {
+        written |= repaired?;
     }
     drop(bodies);
     if written {
         run.mirrors()[mirror].store.barrier().await?;
     }
     for finding in findings.iter_mut() {
-        mend_list(run, mirror, finding).await?;
+        repair_list(run, mirror, finding).await?;
     }
     // What clients see, and what only the list or another head lacks, does not make this head a lie.
     let promise_broken = findings.iter().any(|f| f.place == Place::Store && is_body(f) && !f.repaired);
     for finding in findings.iter_mut() {
-        mend_head(run, mirror, finding, promise_broken).await?;
+        repair_head(run, mirror, finding, promise_broken).await?;
     }
     Ok(())
 }
 
 /// Mends a block, a file or a signature; whether it was written.
-async fn mend_body(run: &Run, mirror: usize, finding: &mut Finding) -> Result<bool, Error> {
+async fn repair_body(run: &Run, mirror: usize, finding: &mut Finding) -> Result<bool, Error> {
     let Some(object) = finding.object.clone() else { return Ok(false) };
     let path = finding.path.clone();
     for other in run.others(mirror) {
@@ -94,15 +94,15 @@ fn not_repaired(finding: &mut Finding, why: &str) {
     finding.flaw.what += &format!("; not repaired: {why}");
 }
 
-async fn mend_list(run: &Run, mirror: usize, finding: &mut Finding) -> Result<(), Error> {
+async fn repair_list(run: &Run, mirror: usize, finding: &mut Finding) -> Result<(), Error> {
     let Some(Object::Images { old, names }) = finding.object.clone() else { return Ok(()) };
     let new = image_list::to_text(&names);
     swap(run, mirror, finding, old.as_deref(), new.into()).await
 }
 
-async fn mend_head(run: &Run, mirror: usize, finding: &mut Finding, promise_broken: bool) -> Result<(), Error> {
+async fn repair_head(run: &Run, mirror: usize, finding: &mut Finding, promise_broken: bool) -> Result<(), Error> {
     let Some(Object::Head { image, old }) = finding.object.clone() else { return Ok(()) };
-    let Some(newest) = run.roster.newest.get(&image) else {
+    let Some(newest) = run.required.newest.get(&image) else {
         not_repaired(finding, "no mirror has a head of it that verifies");
         return Ok(());
     };

@@ -12,7 +12,7 @@ use crate::repo::survey::{Flaw, HeadState, MirrorView, ProblemKind, VerifiedHead
 
 /// The images of a repository.
 #[derive(Debug, Default)]
-pub struct Roster {
+pub struct RequiredHeads {
     /// The newest believed head of each image that has one.
     pub newest: BTreeMap<Name, Arc<VerifiedHead>>,
     /// The images that are checked, with a believed head or without.
@@ -23,7 +23,7 @@ pub struct Roster {
     pub unchecked: BTreeSet<Name>,
 }
 
-impl Roster {
+impl RequiredHeads {
     /// The images that the mirrors show; `own` says for which of them a key is known here.
     pub fn of<'a>(
         shown: impl Iterator<Item = &'a MirrorView> + Clone,
@@ -31,31 +31,31 @@ impl Roster {
         wanted: impl Fn(&Name) -> bool,
     ) -> Self {
         let names: BTreeSet<&Name> = shown.clone().flat_map(|view| view.heads.keys()).filter(|n| wanted(n)).collect();
-        let mut roster = Self::default();
+        let mut required = Self::default();
         for name in names {
             let states = || shown.clone().filter_map(|view| view.heads.get(name));
             let newest = head::newest(states().filter_map(HeadState::verified));
             let foreign = states().any(|state| matches!(state, HeadState::Foreign(..)));
             if newest.is_none() && foreign && !own(name) {
-                roster.unchecked.insert(name.clone());
+                required.unchecked.insert(name.clone());
                 continue;
             }
-            roster.newest.extend(newest.map(|believed| (name.clone(), Arc::clone(believed))));
-            roster.images.insert(name.clone());
+            required.newest.extend(newest.map(|believed| (name.clone(), Arc::clone(believed))));
+            required.images.insert(name.clone());
         }
-        roster
+        required
     }
 
     /// The heads whose promises a mirror must keep: its own, and the newest one where its own is damaged or lost.
-    pub fn duty(&self, view: &MirrorView) -> Vec<Arc<VerifiedHead>> {
-        let duty = self.images.iter().filter_map(|name| match view.heads.get(name)? {
+    pub fn duties(&self, view: &MirrorView) -> Vec<Arc<VerifiedHead>> {
+        let duties = self.images.iter().filter_map(|name| match view.heads.get(name)? {
             HeadState::Verified(own) => Some(Arc::clone(own)),
             HeadState::Absent if !view.list.names.contains(name) => None,
             HeadState::Absent | HeadState::Damaged(..) | HeadState::Foreign(..) | HeadState::Unreadable(_) => {
                 self.newest.get(name).cloned()
             }
         });
-        duty.collect()
+        duties.collect()
     }
 
     /// What is wrong with a mirror's list of images and its heads.

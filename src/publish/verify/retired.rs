@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::expected::Shelf;
+use super::expected::ExpectedBlocks;
 use super::objects;
 use super::run::Run;
 use crate::format::layout::RepoPath;
@@ -11,17 +11,17 @@ use crate::repo::survey::MirrorView;
 use crate::repo::survey::records::{self, RecordState};
 use crate::system::bridge;
 
-/// Reads the records of all mirrors and puts the blocks of their versions on the shelf; returns the paths of their
+/// Reads the records of all mirrors and notes the blocks of their versions as expected; returns the paths of their
 /// indexes. A record that does not verify, or an index that cannot be read, says nothing; nor does a mirror that takes much
 /// longer than the others.
-pub async fn find(run: &Run, views: &[Option<&MirrorView>], shelf: &Shelf) -> BTreeSet<RepoPath> {
+pub async fn find(run: &Run, views: &[Option<&MirrorView>], expected: &ExpectedBlocks) -> BTreeSet<RepoPath> {
     let shown = views.iter().enumerate().filter_map(|(i, view)| Some((i, (*view)?)));
-    let looks = shown.map(|(mirror, view)| of_mirror(run, mirror, view, shelf));
+    let looks = shown.map(|(mirror, view)| of_mirror(run, mirror, view, expected));
     let found = bridge::in_time(looks, LISTING_PATIENCE, |_| true).await;
     found.into_iter().flatten().flatten().collect()
 }
 
-async fn of_mirror(run: &Run, mirror: usize, view: &MirrorView, shelf: &Shelf) -> BTreeSet<RepoPath> {
+async fn of_mirror(run: &Run, mirror: usize, view: &MirrorView, expected: &ExpectedBlocks) -> BTreeSet<RepoPath> {
     let (mut paths, store) = (BTreeSet::new(), &*run.mirrors()[mirror].store);
     for state in records::read(store, &view.inventory.retirements, &run.options.policy).await.into_values() {
         let RecordState::Verified(found) = state else { continue };
@@ -29,7 +29,7 @@ async fn of_mirror(run: &Run, mirror: usize, view: &MirrorView, shelf: &Shelf) -
         let path = row.index_path(image);
         let _room = run.budget.room(row.index_bytes).await;
         if let Ok(Ok(file)) = objects::file(store, &path, row.index_bytes, &row.index_sha256).await {
-            shelf.set_aside(&file);
+            expected.set_aside(&file);
         }
         paths.extend([path.signature(), path]);
     }

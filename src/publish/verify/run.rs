@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::VerifyOptions;
-use super::findings::Ledger;
+use super::findings::Findings;
 use super::objects::{Budget, Examined};
 use super::problem::{Checked, VerifyReport};
-use super::required::Roster;
+use super::required::RequiredHeads;
 use crate::error::{Error, ErrorKind};
 use crate::format::name::Name;
 use crate::progress::{Event, Watch};
 use crate::publish::repository::mirror::OpenMirror;
-use crate::publish::repository::{Look, OpenRepository, Repository};
+use crate::publish::repository::{OpenRepository, Repository, Selection};
 use crate::repo::survey::{Listing, VerifiedHead};
 use crate::store::Fetch;
 
@@ -26,11 +26,11 @@ pub(super) struct Run {
     pub(super) repository: OpenRepository,
     /// How many are under check.
     pub(super) chosen: usize,
-    pub(super) roster: Roster,
+    pub(super) required: RequiredHeads,
     /// For each mirror, the heads whose promises it must keep.
-    pub(super) duty: Vec<Vec<Arc<VerifiedHead>>>,
+    pub(super) duties: Vec<Vec<Arc<VerifiedHead>>>,
     pub(super) budget: Budget,
-    /// For each mirror, whether it went away while others were healed from it.
+    /// For each mirror, whether it went away while others were repaired from it.
     away: Vec<AtomicBool>,
 }
 
@@ -54,10 +54,10 @@ impl Run {
         let away = mirrors.iter().map(|_| AtomicBool::new(false)).collect();
         // Nothing is locked where nothing is to be written.
         repository.dry_run = !options.repair;
-        let look = Look::at_all(options.images.iter().cloned(), Listing::Everything);
+        let look = Selection::at_all(options.images.iter().cloned(), Listing::Everything);
         let repository = OpenRepository::open(repository, options.policy.clone(), look, watch).await?;
-        let (roster, duty, budget) = Default::default();
-        Ok(Self { options, repository, chosen, roster, duty, budget, away })
+        let (required, duties, budget) = Default::default();
+        Ok(Self { options, repository, chosen, required, duties, budget, away })
     }
 
     pub(super) fn mirrors(&self) -> &[OpenMirror] {
@@ -90,19 +90,19 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn report(&self, ledgers: Vec<Ledger>, started: Instant) -> VerifyReport {
+    pub(super) fn report(&self, ledgers: Vec<Findings>, started: Instant) -> VerifyReport {
         let (mut problems, mut mirrors) = (Vec::new(), Vec::new());
-        for (mut ledger, mirror) in ledgers.into_iter().zip(self.mirrors()) {
-            ledger.close();
-            problems.extend(ledger.findings.iter().map(|finding| finding.problem(mirror.name())));
+        for (mut findings, mirror) in ledgers.into_iter().zip(self.mirrors()) {
+            findings.close();
+            problems.extend(findings.list.iter().map(|finding| finding.problem(mirror.name())));
             let why = mirror.failed.as_ref().map(|failure| failure.why.clone());
             let (name, write) = (mirror.name().to_owned(), mirror.config.write.to_string());
-            mirrors.push(Checked { name, write, why, ..ledger.checked });
+            mirrors.push(Checked { name, write, why, ..findings.checked });
         }
         let names = |names: &BTreeSet<Name>| names.iter().map(Name::to_string).collect();
         VerifyReport {
-            images: names(&self.roster.images),
-            unchecked: names(&self.roster.unchecked),
+            images: names(&self.required.images),
+            unchecked: names(&self.required.unchecked),
             deep: self.options.deep,
             problems,
             mirrors,
@@ -112,7 +112,7 @@ impl Run {
 
     /// Whether every image of the repository is under check.
     pub(super) fn sees_all(&self) -> bool {
-        self.options.images.is_empty() && self.roster.unchecked.is_empty()
+        self.options.images.is_empty() && self.required.unchecked.is_empty()
     }
 
     /// All mirrors but one.
@@ -120,7 +120,7 @@ impl Run {
         (0..self.mirrors().len()).filter(move |&other| other != mirror)
     }
 
-    /// A mirror to heal from; `None` where it is away.
+    /// A mirror to repair from; `None` where it is away.
     pub(super) fn source(&self, mirror: usize) -> Option<&dyn Fetch> {
         let up = self.mirrors()[mirror].is_up() && !self.away[mirror].load(Relaxed);
         up.then(|| &*self.mirrors()[mirror].store as &dyn Fetch)

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::expected::Shelf;
-use super::findings::{Ledger, Object};
+use super::expected::ExpectedBlocks;
+use super::findings::{Findings, Object};
 use super::run::Run;
 use crate::error::Error;
 use crate::format::block::LEVEL_DEFAULT;
@@ -24,8 +24,8 @@ const SPOOL_MAX_BYTES: u64 = 8 << 30;
 ///
 /// # Errors
 /// A seed that cannot be read; a mirror whose lock was lost.
-pub async fn repair(run: &Run, shelf: &Shelf, ledgers: &mut [Ledger]) -> Result<(), Error> {
-    let findings = ledgers.iter().flat_map(|ledger| &ledger.findings);
+pub async fn repair(run: &Run, expected: &ExpectedBlocks, ledgers: &mut [Findings]) -> Result<(), Error> {
+    let findings = ledgers.iter().flat_map(|findings| &findings.list);
     let blocks = findings.filter_map(|finding| match finding.object {
         Some(Object::Block(row)) => Some((row.id, row)),
         _ => None,
@@ -34,10 +34,10 @@ pub async fn repair(run: &Run, shelf: &Shelf, ledgers: &mut [Ledger]) -> Result<
     if rows.is_empty() || run.options.seeds.is_empty() {
         return Ok(());
     }
-    let made = make(run, &shelf.rules(), rows.into_values().collect()).await?;
-    for (mirror, ledger) in ledgers.iter_mut().enumerate() {
+    let made = make(run, &expected.rules(), rows.into_values().collect()).await?;
+    for (mirror, findings) in ledgers.iter_mut().enumerate() {
         if run.mirrors()[mirror].is_up() {
-            put_back(run, mirror, ledger, &made).await?;
+            put_back(run, mirror, findings, &made).await?;
         }
     }
     Ok(())
@@ -66,12 +66,12 @@ async fn make(run: &Run, rules: &[Rule], rows: Vec<BlockRow>) -> Result<HashMap<
 async fn put_back(
     run: &Run,
     mirror: usize,
-    ledger: &mut Ledger,
+    findings: &mut Findings,
     made: &HashMap<BlockId, Spooled>,
 ) -> Result<(), Error> {
     run.mirrors()[mirror].confirm().await?;
     let store: &dyn Store = &*run.mirrors()[mirror].store;
-    for finding in &mut ledger.findings {
+    for finding in &mut findings.list {
         let Some(Object::Block(row)) = &finding.object else { continue };
         let Some(block) = made.get(&row.id) else { continue };
         let file = block.read().map_err(|e| Error::io(Path::new("the spool file"), &e))?;

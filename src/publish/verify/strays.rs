@@ -2,20 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use super::expected::Shelf;
-use super::findings::{Finding, Ledger};
+use super::expected::ExpectedBlocks;
+use super::findings::{Finding, Findings};
 use crate::format::layout::{Kind, RepoPath};
 use crate::repo::survey::{Flaw, MirrorView, ProblemKind};
 
 /// Notes the strays among what is listed; `named` are the indexes and signatures that any head names.
-pub fn find(look: &MirrorView, shelf: &Shelf, named: &BTreeSet<RepoPath>, ledger: &mut Ledger) {
-    let blocks = look.inventory.blocks.blocks().filter(|(id, _)| !shelf.names(id));
+pub fn find(look: &MirrorView, expected: &ExpectedBlocks, named: &BTreeSet<RepoPath>, findings: &mut Findings) {
+    let blocks = look.inventory.blocks.blocks().filter(|(id, _)| !expected.names(id));
     let blocks = blocks.map(|(id, bytes)| (RepoPath::block(id), bytes));
     let others = look.inventory.files.iter().filter(|e| may_be_stray(e.path.as_str()) && !named.contains(&e.path));
     let strays: Vec<(RepoPath, u64)> = blocks.chain(others.map(|entry| (entry.path.clone(), entry.bytes))).collect();
-    ledger.checked.strays = Some(strays.len() as u64);
-    ledger.checked.stray_bytes = strays.iter().map(|(_, bytes)| bytes).sum();
-    ledger.add(strays.into_iter().map(|(path, bytes)| {
+    findings.checked.strays = Some(strays.len() as u64);
+    findings.checked.stray_bytes = strays.iter().map(|(_, bytes)| bytes).sum();
+    findings.add(strays.into_iter().map(|(path, bytes)| {
         let flaw = Flaw::new(ProblemKind::Stray, format!("{bytes} bytes, {}", why(&path)));
         Finding::stored(path, flaw, None)
     }));

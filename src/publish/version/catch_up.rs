@@ -18,7 +18,7 @@ use crate::format::signature::{SIGNATURE_MAX_BYTES, Signature};
 use crate::progress::Event;
 use crate::publish::base;
 use crate::publish::base::block_holders::MirrorSet;
-use crate::publish::base::source_order::Unreliable;
+use crate::publish::base::source_order::SourceOrder;
 use crate::publish::object::{Files, Object};
 use crate::publish::pipeline::upload::Job;
 use crate::publish::repository::mirror::OpenMirror;
@@ -125,7 +125,7 @@ impl Session<'_> {
         // A mirror that lost its head may have what it named all the same.
         sources.sort_by_key(|m| (m.head.is_none(), std::ptr::eq(*m, target)));
         let sources: Vec<&dyn Store> = sources.into_iter().map(|m| &*m.store).collect();
-        let (is_new, unreliable) = (target.head.is_none(), Unreliable::default());
+        let (is_new, unreliable) = (target.head.is_none(), SourceOrder::default());
         let copies = self.older_files(plan, mirror).into_iter().map(|file| {
             let (sources, unreliable) = (&sources, &unreliable);
             async move {
@@ -147,7 +147,7 @@ impl Session<'_> {
         &self,
         target: &dyn Store,
         sources: &[&dyn Store],
-        unreliable: &Unreliable,
+        unreliable: &SourceOrder,
         file: &OlderFile,
         is_new: bool,
     ) -> Result<Files, Error> {

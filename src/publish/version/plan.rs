@@ -11,7 +11,7 @@ use super::release::Release;
 use crate::error::Error;
 use crate::format::comment;
 use crate::format::digest::Sha256;
-use crate::format::head::{FileRow, Head, Note, Seal, SealedHead, VersionRow};
+use crate::format::head::{FileRow, Head, HeadSignature, Note, SignedHead, VersionRow};
 use crate::format::index::{FILE_MAX_BYTES, Header, Index, Split};
 use crate::format::layout::RepoPath;
 use crate::format::name::{Label, Name};
@@ -259,10 +259,10 @@ impl Planner<'_> {
         dropped.iter().map(record).collect()
     }
 
-    fn seal(&self, body: &[u8], trusted_comment: &str) -> Result<Seal, Error> {
-        let Some(key) = self.key else { return Ok(Seal::Unsigned) };
+    fn seal(&self, body: &[u8], trusted_comment: &str) -> Result<HeadSignature, Error> {
+        let Some(key) = self.key else { return Ok(HeadSignature::Unsigned) };
         let signed = key.sign(body, trusted_comment).map_err(|e| Error::local(e.to_string()))?;
-        Ok(Seal::Signed(Box::new(signed)))
+        Ok(HeadSignature::Signed(Box::new(signed)))
     }
 
     /// Seals the head, unless the one that stands is to stay to the letter.
@@ -278,7 +278,7 @@ impl Planner<'_> {
         }
         self.base.head.iter().try_for_each(refuse_binding)?;
         let seal = self.seal(&plan.head.body(), &plan.head.trusted_comment())?;
-        let sealed = SealedHead::new(plan.head.clone(), seal).map_err(|e| Error::local(e.to_string()))?;
+        let sealed = SignedHead::new(plan.head.clone(), seal).map_err(|e| Error::local(e.to_string()))?;
         plan.release.head = sealed.to_bytes().into();
         Ok(plan)
     }

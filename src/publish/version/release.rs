@@ -14,7 +14,7 @@ use crate::format::image_list;
 use crate::format::index::{BlockRow, Index};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
-use crate::publish::base::block_holders::Known;
+use crate::publish::base::block_holders::BlockHolders;
 use crate::publish::base::listing;
 use crate::publish::object::{Files, Object};
 use crate::publish::repository::mirror::OpenMirror;
@@ -62,7 +62,12 @@ impl Release {
     ///
     /// # Errors
     /// A mirror that cannot be asked.
-    pub async fn lacking(&self, mirror: &OpenMirror, known: &Known, place: usize) -> Result<Vec<BlockRow>, Error> {
+    pub async fn lacking(
+        &self,
+        mirror: &OpenMirror,
+        known: &BlockHolders,
+        place: usize,
+    ) -> Result<Vec<BlockRow>, Error> {
         let store = &*mirror.store;
         store.barrier().await?;
         let mut lacking = HashSet::new();

@@ -200,7 +200,7 @@ impl Store for Directory {
         self.asking(LIST_PATIENCE, Inner::sweep).await
     }
 
-    async fn own_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {
+    async fn native_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {
         let store = self.clone();
         self.blocking(WRITE_PATIENCE, move |inner| inner.lock(store)).await
     }
@@ -208,7 +208,7 @@ impl Store for Directory {
     /// On a network file system other machines may see a file later than it is there.
     fn exclusive(&self) -> Exclusive {
         let looks = self.0.looks.load(Ordering::Relaxed) || self.0.medium.get() == Some(&Medium::Network);
-        if looks { Exclusive::Looked } else { Exclusive::Always }
+        if looks { Exclusive::CheckThenWrite } else { Exclusive::Always }
     }
 
     /// More than two would only wait for the directory's lock.

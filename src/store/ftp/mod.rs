@@ -186,7 +186,7 @@ impl Store for Ftp {
     }
 
     fn exclusive(&self) -> Exclusive {
-        Exclusive::Looked
+        Exclusive::CheckThenWrite
     }
 
     fn jobs(&self) -> usize {

@@ -154,7 +154,7 @@ impl Store for Rsync {
     }
 
     fn exclusive(&self) -> Exclusive {
-        Exclusive::Looked
+        Exclusive::CheckThenWrite
     }
 
     /// Enough for every turn to have a full batch.

@@ -180,7 +180,7 @@ impl Store for S3 {
 
     /// A store that answers conditions with "not implemented" is only looked at before it is written to.
     fn exclusive(&self) -> Exclusive {
-        if self.0.unconditional.load(Ordering::Relaxed) { Exclusive::Looked } else { Exclusive::Claimed }
+        if self.0.unconditional.load(Ordering::Relaxed) { Exclusive::CheckThenWrite } else { Exclusive::Claimed }
     }
 
     fn jobs(&self) -> usize {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use hfl::format::block::unwrapped;
 use hfl::format::digest::Sha256;
-use hfl::format::head::{Seal, SealedHead, VersionRow};
+use hfl::format::head::{HeadSignature, SignedHead, VersionRow};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::{Name, Version};
 use hfl::format::retirement::Retirement;
@@ -146,7 +146,7 @@ impl<'a> Owner<'a> {
     /// A head of the same image that says whatever he likes, with his own signature or none.
     fn forged_head(&mut self) -> Option<()> {
         let (path, bytes) = self.real("", ".head")?;
-        let mut head = SealedHead::parse(&bytes).ok()?.unverified().clone();
+        let mut head = SignedHead::parse(&bytes).ok()?.unverified().clone();
         let mut row = head.newest().clone();
         match self.random.below(4) {
             0 => {}
@@ -166,10 +166,10 @@ impl<'a> Owner<'a> {
         let name = self.pick(&[path.as_str(), "new.head", "zz.head"])?.to_owned();
         head.image = name.strip_suffix(".head")?.parse().ok()?;
         let seal = match self.random.below(3) {
-            0 => Seal::Unsigned,
+            0 => HeadSignature::Unsigned,
             _ => signed_by_owner(&head.body(), &head.trusted_comment()),
         };
-        self.put(name, SealedHead::new(head, seal).ok()?.to_bytes());
+        self.put(name, SignedHead::new(head, seal).ok()?.to_bytes());
         Some(())
     }
 
@@ -197,7 +197,7 @@ impl<'a> Owner<'a> {
 
     /// The version of an index that was published, as a head has it.
     fn row(&mut self) -> Option<(Name, VersionRow)> {
-        let head = SealedHead::parse(&self.real("", ".head")?.1).ok()?;
+        let head = SignedHead::parse(&self.real("", ".head")?.1).ok()?;
         let rows = head.unverified().versions.clone();
         Some((head.unverified().image.clone(), self.pick(&rows)?))
     }
@@ -225,7 +225,7 @@ impl<'a> Owner<'a> {
         let row = VersionRow { new_bytes: 0, label: None, ..row };
         let retirement = Retirement { image, marked: Timestamp::from_unix(1_000_000_000), row, files: Vec::new() };
         let seal = match self.random.below(2) {
-            0 => Seal::Unsigned,
+            0 => HeadSignature::Unsigned,
             _ => signed_by_owner(&retirement.body(), &retirement.trusted_comment()),
         };
         self.put(retirement.path().as_str(), retirement.to_bytes(&seal));
@@ -460,8 +460,8 @@ impl Node {
     }
 }
 
-fn signed_by_owner(body: &[u8], comment: &str) -> Seal {
-    Seal::Signed(Box::new(KEYS.owner.sign(body, comment).expect("a signature")))
+fn signed_by_owner(body: &[u8], comment: &str) -> HeadSignature {
+    HeadSignature::Signed(Box::new(KEYS.owner.sign(body, comment).expect("a signature")))
 }
 
 /// Some record, for what follows it.

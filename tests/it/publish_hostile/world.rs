@@ -12,7 +12,7 @@ use std::time::Duration;
 use hfl::Error;
 use hfl::config::Mirrors;
 use hfl::format::block::{self, unwrapped};
-use hfl::format::head::{SealedHead, Trust};
+use hfl::format::head::{SignedHead, Trust};
 use hfl::format::layout::{Kind, RepoPath};
 use hfl::format::name::Version;
 use hfl::format::profile::{FirstRead, Profile};
@@ -315,7 +315,7 @@ impl World {
         let Ok(path) = path.parse::<RepoPath>() else { return bytes };
         let is_signed = match path.kind() {
             Kind::Block(_) => return unwrapped(&bytes, 1 << 22).unwrap_or(bytes),
-            Kind::Head(name) => SealedHead::parse(&bytes).is_ok_and(|h| h.verify(&self.trust(name.as_str())).is_ok()),
+            Kind::Head(name) => SignedHead::parse(&bytes).is_ok_and(|h| h.verify(&self.trust(name.as_str())).is_ok()),
             Kind::Retirement(name, ..) => Retirement::read(&bytes, &path, &self.trust(name.as_str())).is_ok(),
             _ => path.as_str().ends_with(".minisig"),
         };

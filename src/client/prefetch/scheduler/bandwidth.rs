@@ -10,14 +10,14 @@ const KEPT: f64 = 0.98;
 
 /// The link as it was measured.
 #[derive(Debug, Clone, Default)]
-pub struct Link {
+pub struct Bandwidth {
     fetches: u64,
     delivered: u64,
     bytes_per_s: Option<f64>,
     quickest_s: Option<f64>,
 }
 
-impl Link {
+impl Bandwidth {
     /// All bytes that were carried so far.
     pub fn delivered(&self) -> u64 {
         self.delivered

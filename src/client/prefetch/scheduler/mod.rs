@@ -19,8 +19,8 @@ use tokio::sync::Notify;
 use crate::format::digest::Sha256;
 use crate::format::index::BlockRow;
 
-pub use bandwidth::Link;
-pub use demand::Wanted;
+pub use bandwidth::Bandwidth;
+pub use demand::DemandSource;
 
 /// How long the link is kept free after somebody wanted a block, in times that he waited for it.
 const HOLD: u32 = 4;
@@ -40,14 +40,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where fetches in advance wait for their turn, one dispatcher's.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Scheduler {
     state: Mutex<State>,
     changed: Notify,
 }
 
 #[derive(Debug)]
 struct State {
-    link: Link,
+    link: Bandwidth,
     /// Blocks that somebody waits for and that were not about to come anyway.
     wanted: HashMap<u64, Sha256>,
     /// Tells these apart.
@@ -94,8 +94,8 @@ impl State {
     }
 }
 
-impl Gate {
-    /// A gate for at most `jobs` fetches in advance at a time.
+impl Scheduler {
+    /// A scheduler for at most `jobs` fetches in advance at a time.
     pub fn new(jobs: u32) -> Arc<Self> {
         let (listed, link, wanted) = Default::default();
         let state = State {
@@ -154,7 +154,7 @@ impl Gate {
     }
 
     /// Returns when the block may be fetched in advance. For one caller at a time, so that the order is kept.
-    pub async fn turn(self: &Arc<Self>, row: &BlockRow) -> Turn {
+    pub async fn turn(self: &Arc<Self>, row: &BlockRow) -> Slot {
         let bytes = u64::from(row.zlib_bytes);
         loop {
             let look_again = {
@@ -165,7 +165,7 @@ impl Gate {
                     state.next =
                         state.rate.map(|rate| now + Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64));
                     let delivered = state.link.delivered();
-                    return Turn { gate: Arc::clone(self), bytes, started: now, delivered, came: false };
+                    return Slot { scheduler: Arc::clone(self), bytes, started: now, delivered, came: false };
                 }
                 state.look_again(now)
             };
@@ -174,50 +174,50 @@ impl Gate {
     }
 
     /// Somebody waits for the block from now on.
-    pub fn wanted(self: &Arc<Self>, row: &BlockRow) -> Want {
+    pub fn wanted(self: &Arc<Self>, row: &BlockRow) -> Demand {
         let mut state = self.lock();
         state.wants += 1;
         let number = state.wants;
         state.wanted.insert(number, row.sha256);
         let (started, delivered) = (Instant::now(), state.link.delivered());
-        Want { gate: Arc::clone(self), number, bytes: row.zlib_bytes.into(), started, delivered, came: false }
+        Demand { scheduler: Arc::clone(self), number, bytes: row.zlib_bytes.into(), started, delivered, came: false }
     }
 }
 
 /// A fetch in advance that is under way, until this is dropped.
 #[derive(Debug)]
-pub struct Turn {
-    gate: Arc<Gate>,
+pub struct Slot {
+    scheduler: Arc<Scheduler>,
     bytes: u64,
     started: Instant,
     delivered: u64,
     came: bool,
 }
 
-impl Turn {
+impl Slot {
     /// The block is there.
     pub fn came(mut self) {
         self.came = true;
     }
 }
 
-impl Drop for Turn {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut state = self.gate.lock();
+        let mut state = self.scheduler.lock();
         state.running -= 1;
         state.running_bytes -= self.bytes;
         if self.came {
             state.link.carried(self.bytes, self.delivered, self.started.elapsed());
         }
         drop(state);
-        self.gate.changed.notify_one();
+        self.scheduler.changed.notify_one();
     }
 }
 
 /// Somebody waits for a block, until this is dropped.
 #[derive(Debug)]
-pub struct Want {
-    gate: Arc<Gate>,
+pub struct Demand {
+    scheduler: Arc<Scheduler>,
     number: u64,
     bytes: u64,
     started: Instant,
@@ -225,18 +225,18 @@ pub struct Want {
     came: bool,
 }
 
-impl Want {
+impl Demand {
     /// The block is there.
     pub fn came(mut self) {
         self.came = true;
     }
 }
 
-impl Drop for Want {
+impl Drop for Demand {
     fn drop(&mut self) {
         let now = Instant::now();
         let waited = now - self.started;
-        let mut state = self.gate.lock();
+        let mut state = self.scheduler.lock();
         if state.wanted.remove(&self.number).is_some() {
             state.lull_until = Some(now + waited.mul_f64(LULL).min(LULL_MAX));
             state.hold_until = Some(now + waited.saturating_mul(HOLD).clamp(HOLD_MIN, HOLD_MAX));
@@ -245,6 +245,6 @@ impl Drop for Want {
             state.link.carried(self.bytes, self.delivered, waited);
         }
         drop(state);
-        self.gate.changed.notify_one();
+        self.scheduler.changed.notify_one();
     }
 }

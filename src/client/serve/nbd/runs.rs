@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use crate::client::extent_map::{Map, Segment};
+use crate::client::extent_map::{ExtentMap, Segment};
 
 /// The runs that `range` is made of, at most `most`: bytes, and whether they are a hole. Holes of less than `hole_min`
 /// bytes count as data.
-pub fn runs(map: &Map, range: Range<u64>, hole_min: usize, most: usize) -> Vec<(u32, bool)> {
+pub fn runs(map: &ExtentMap, range: Range<u64>, hole_min: usize, most: usize) -> Vec<(u32, bool)> {
     let mut runs: Vec<(u32, bool)> = Vec::new();
     for segment in map.segments(range) {
         let (bytes, hole) = match segment {

@@ -37,7 +37,7 @@ pub struct DiskStore {
     reader: Reader,
     writer: Writer,
     observer: Arc<dyn Observer>,
-    heals: AtomicU64,
+    repairs: AtomicU64,
     hits: AtomicU64,
     hit_bytes: AtomicU64,
 }
@@ -51,18 +51,18 @@ impl DiskStore {
         cache_mark::claim(directory)?;
         let files = Files::open(directory)?;
         let writer = Writer::start(files.clone(), Evictor::start(files.clone(), limit), Arc::clone(&observer));
-        let (heals, hits, hit_bytes) = Default::default();
-        Ok(Arc::new(Self { files, reader: Reader::new(), writer, observer, heals, hits, hit_bytes }))
+        let (repairs, hits, hit_bytes) = Default::default();
+        Ok(Arc::new(Self { files, reader: Reader::new(), writer, observer, repairs, hits, hit_bytes }))
     }
 
     /// How many bad files were dropped.
-    pub fn heals(&self) -> u64 {
-        self.heals.load(Ordering::Relaxed)
+    pub fn repairs(&self) -> u64 {
+        self.repairs.load(Ordering::Relaxed)
     }
 
     /// How many blocks came from here, their bytes, and how many bad files were dropped.
     pub fn counts(&self) -> (u64, u64, u64) {
-        (self.hits.load(Ordering::Relaxed), self.hit_bytes.load(Ordering::Relaxed), self.heals())
+        (self.hits.load(Ordering::Relaxed), self.hit_bytes.load(Ordering::Relaxed), self.repairs())
     }
 
     /// Returns when everything under way is written, or after `patience`.
@@ -90,7 +90,7 @@ impl DiskStore {
             },
         };
         self.files.drop_bad(&row.id);
-        self.heals.fetch_add(1, Ordering::Relaxed);
+        self.repairs.fetch_add(1, Ordering::Relaxed);
         self.observer.notice(Notice::Healed { block: row.id, why });
         None
     }

@@ -55,7 +55,7 @@ pub enum State {
 
 /// One mirror's record.
 #[derive(Debug, Clone, Default)]
-pub struct Standing {
+pub struct MirrorHealth {
     usual_s: Option<f64>,
     bytes_per_s: Option<f64>,
     measured: Option<Instant>,
@@ -81,7 +81,7 @@ pub struct Standing {
     pub why: Option<String>,
 }
 
-impl Standing {
+impl MirrorHealth {
     /// Where it stands at `now`.
     pub fn state(&self, now: Instant) -> State {
         if self.until.is_some() {

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep_until;
 
-use super::ranking::{Roster, Seat};
+use super::ranking::{Ranking, RequestGuard};
 use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 use crate::store::{StoreError, StoreErrorKind};
@@ -27,23 +27,23 @@ const HEDGED_MAX: usize = 8;
 
 /// Several sources as one.
 #[derive(Debug)]
-pub struct Race<S> {
+pub struct Hedged<S> {
     mirrors: Vec<Arc<S>>,
-    roster: Arc<Roster>,
+    ranking: Arc<Ranking>,
     hedges: Semaphore,
     hedged: AtomicU64,
 }
 
-impl<S: BlockSource + 'static> Race<S> {
-    /// The mirrors in the order of their names in `roster`.
-    pub fn new(mirrors: Vec<S>, roster: Arc<Roster>) -> Self {
+impl<S: BlockSource + 'static> Hedged<S> {
+    /// The mirrors in the order of their names in `ranking`.
+    pub fn new(mirrors: Vec<S>, ranking: Arc<Ranking>) -> Self {
         let mirrors = mirrors.into_iter().map(Arc::new).collect();
-        Self { mirrors, roster, hedges: Semaphore::new(HEDGED_MAX), hedged: AtomicU64::new(0) }
+        Self { mirrors, ranking, hedges: Semaphore::new(HEDGED_MAX), hedged: AtomicU64::new(0) }
     }
 
     /// How the mirrors stand.
-    pub fn roster(&self) -> &Arc<Roster> {
-        &self.roster
+    pub fn ranking(&self) -> &Arc<Ranking> {
+        &self.ranking
     }
 
     /// How often another mirror was asked because one was slow.
@@ -56,21 +56,21 @@ impl<S: BlockSource + 'static> Race<S> {
         let mut probes = JoinSet::new();
         let count = if self.mirrors.len() == 1 { 0 } else { count.min(self.mirrors.len()) };
         for mirror in 0..count {
-            probes.spawn(ask(Arc::clone(&self.mirrors[mirror]), self.roster.depart(mirror), *row));
+            probes.spawn(ask(Arc::clone(&self.mirrors[mirror]), self.ranking.depart(mirror), *row));
         }
         while probes.join_next().await.is_some() {}
     }
 
     /// Measures a mirror of which nothing was heard for a while, in the background.
     fn probe_another(&self, asked: usize, row: &BlockRow) {
-        if let Some(seat) = self.roster.probe(asked) {
+        if let Some(seat) = self.ranking.probe(asked) {
             tokio::spawn(ask(Arc::clone(&self.mirrors[seat.mirror()]), seat, *row));
         }
     }
 }
 
 /// Asks one mirror and writes down what came of it.
-async fn ask<S: BlockSource>(mirror: Arc<S>, seat: Seat, row: BlockRow) -> (usize, Result<Fetched, ReadError>) {
+async fn ask<S: BlockSource>(mirror: Arc<S>, seat: RequestGuard, row: BlockRow) -> (usize, Result<Fetched, ReadError>) {
     let outcome = mirror.fetch(&row).await;
     let at = seat.mirror();
     seat.tell(&outcome);
@@ -79,7 +79,7 @@ async fn ask<S: BlockSource>(mirror: Arc<S>, seat: Seat, row: BlockRow) -> (usiz
 
 /// One read, and its requests.
 struct Read<'a, S> {
-    race: &'a Race<S>,
+    race: &'a Hedged<S>,
     row: BlockRow,
     racing: JoinSet<(usize, Result<Fetched, ReadError>)>,
     /// How often each mirror was asked, and whether it has not answered yet.
@@ -94,15 +94,15 @@ struct Read<'a, S> {
 }
 
 impl<'a, S: BlockSource + 'static> Read<'a, S> {
-    fn new(race: &'a Race<S>, row: &BlockRow) -> Self {
+    fn new(race: &'a Hedged<S>, row: &BlockRow) -> Self {
         let (racing, asked) = (JoinSet::new(), vec![(0, false); race.mirrors.len()]);
-        let (impatient, rest) = (tokio::time::Instant::now(), race.roster.pace().hedge_after);
+        let (impatient, rest) = (tokio::time::Instant::now(), race.ranking.pace().hedge_after);
         Self { race, row: *row, racing, asked, impatient, rest, hedge: None, failed: None }
     }
 
     /// The mirror to ask next: one that was asked least, of these the best.
     fn next(&self) -> Option<usize> {
-        let order = self.race.roster.order(Instant::now()).into_iter();
+        let order = self.race.ranking.order(Instant::now()).into_iter();
         order.filter(|&at| !self.asked[at].1).min_by_key(|&at| self.asked[at].0)
     }
 
@@ -112,20 +112,20 @@ impl<'a, S: BlockSource + 'static> Read<'a, S> {
     }
 
     fn depart(&mut self, at: usize) {
-        let pace = self.race.roster.pace();
+        let pace = self.race.ranking.pace();
         let patience = if self.asked[at].0 == 0 {
-            self.race.roster.hedge_after(at)
+            self.race.ranking.hedge_after(at)
         } else {
             self.rest = (self.rest * 2).min(pace.attempt_max);
             self.rest
         };
         self.impatient = tokio::time::Instant::now() + patience;
         self.asked[at] = (self.asked[at].0 + 1, true);
-        self.racing.spawn(ask(Arc::clone(&self.race.mirrors[at]), self.race.roster.depart(at), self.row));
+        self.racing.spawn(ask(Arc::clone(&self.race.mirrors[at]), self.race.ranking.depart(at), self.row));
     }
 
     /// Returns when it is time to ask another mirror although none has failed.
-    async fn hedge(impatient: tokio::time::Instant, race: &'a Race<S>, hedge: &mut Option<SemaphorePermit<'a>>) {
+    async fn hedge(impatient: tokio::time::Instant, race: &'a Hedged<S>, hedge: &mut Option<SemaphorePermit<'a>>) {
         sleep_until(impatient).await;
         if hedge.is_none() {
             *hedge = race.hedges.acquire().await.ok();
@@ -152,7 +152,7 @@ impl<'a, S: BlockSource + 'static> Read<'a, S> {
 }
 
 #[async_trait]
-impl<S: BlockSource + 'static> BlockSource for Race<S> {
+impl<S: BlockSource + 'static> BlockSource for Hedged<S> {
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let mut read = Read::new(self, row);
         let first = read.next().ok_or_else(ReadError::no_source)?;

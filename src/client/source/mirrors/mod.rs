@@ -1,8 +1,8 @@
 //! Many mirrors as one source of blocks, which is as fast as the best of them and as right as any of them.
 //!
-//! [`Race`] asks the mirrors for a block, [`Roster`] decides which, by what [`Standing`] knows of each: both only
+//! [`Hedged`] asks the mirrors for a block, [`Ranking`] decides which, by what [`MirrorHealth`] knows of each: both only
 //! decide, at times that they are told, so that they can be tested without a network. [`Deadline`] ends what does not
-//! end, [`Patient`] asks again when all have failed.
+//! end, [`Persistent`] asks again when all have failed.
 
 mod deadline;
 mod health;
@@ -13,10 +13,10 @@ mod retry;
 use std::time::Duration;
 
 pub use deadline::Deadline;
-pub use health::{Fault, Standing, State};
-pub use hedge::Race;
-pub use ranking::{Roster, Seat};
-pub use retry::{Mode, Patient};
+pub use health::{Fault, MirrorHealth, State};
+pub use hedge::Hedged;
+pub use ranking::{Ranking, RequestGuard};
+pub use retry::{Mode, Persistent};
 
 /// The times by which mirrors are judged.
 #[derive(Debug, Clone)]

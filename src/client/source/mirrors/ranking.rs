@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Pace;
-use super::health::{Fault, Standing, State};
+use super::health::{Fault, MirrorHealth, State};
 use crate::repo::{Fetched, ReadError};
 
 /// Mirrors that take this much longer than the best are as good as it, and share the work.
@@ -20,19 +20,19 @@ const PROBE_REST: u32 = 10;
 
 /// Everybody's standing.
 #[derive(Debug)]
-pub struct Roster {
+pub struct Ranking {
     names: Vec<Arc<str>>,
-    standings: Mutex<Vec<Standing>>,
+    health: Mutex<Vec<MirrorHealth>>,
     quiet_until: Mutex<Option<Instant>>,
     turn: AtomicUsize,
     pace: Pace,
 }
 
-impl Roster {
+impl Ranking {
     /// Mirrors of which nothing is known yet, in the order in which they are to be tried at first.
     pub fn new(names: Vec<Arc<str>>, pace: Pace) -> Arc<Self> {
-        let standings = Mutex::new(vec![Standing::default(); names.len()]);
-        Arc::new(Self { names, standings, quiet_until: Mutex::default(), turn: AtomicUsize::new(0), pace })
+        let health = Mutex::new(vec![MirrorHealth::default(); names.len()]);
+        Arc::new(Self { names, health, quiet_until: Mutex::default(), turn: AtomicUsize::new(0), pace })
     }
 
     /// The mirrors' names.
@@ -46,12 +46,12 @@ impl Roster {
     }
 
     /// Where everybody stands.
-    pub fn standings(&self) -> Vec<Standing> {
+    pub fn health(&self) -> Vec<MirrorHealth> {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Standing>> {
-        self.standings.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<MirrorHealth>> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All mirrors: those that work, the fastest first; then those that are behind; then those in quarantine, in the
@@ -63,10 +63,10 @@ impl Roster {
     /// The order in which they should be asked for a block at `now`: the ranking, but those that are about as fast as
     /// the fastest take turns, and whoever has the least to do goes first.
     pub fn order(&self, now: Instant) -> Vec<usize> {
-        let standings = self.lock();
-        let mut order = rank(&standings, now);
-        let usual_s = |at: usize| match standings[at].state(now) {
-            State::Good => standings[at].usual().map(|usual| usual.as_secs_f64()),
+        let health = self.lock();
+        let mut order = rank(&health, now);
+        let usual_s = |at: usize| match health[at].state(now) {
+            State::Good => health[at].usual().map(|usual| usual.as_secs_f64()),
             _ => None,
         };
         if let Some(best_s) = order.first().and_then(|&first| usual_s(first)) {
@@ -74,7 +74,7 @@ impl Roster {
             let near = order.iter().take_while(|&&at| usual_s(at).is_some_and(|s| s <= limit_s)).count();
             order[..near].sort_unstable();
             order[..near].rotate_left(self.turn.fetch_add(1, Relaxed) % near);
-            order[..near].sort_by_key(|&at| standings[at].in_flight);
+            order[..near].sort_by_key(|&at| health[at].in_flight);
         }
         order
     }
@@ -86,52 +86,52 @@ impl Roster {
     }
 
     /// Asks a mirror, as somebody waits for the block.
-    pub fn depart(self: &Arc<Self>, at: usize) -> Seat {
+    pub fn depart(self: &Arc<Self>, at: usize) -> RequestGuard {
         let started = Instant::now();
         self.lock()[at].departed(started);
-        Seat { roster: Arc::clone(self), at, started, probe: false, told: false }
+        RequestGuard { ranking: Arc::clone(self), at, started, probe: false, told: false }
     }
 
     /// A mirror other than `asked` that should be measured now, if there is one and not too many are.
-    pub fn probe(self: &Arc<Self>, asked: usize) -> Option<Seat> {
+    pub fn probe(self: &Arc<Self>, asked: usize) -> Option<RequestGuard> {
         let now = Instant::now();
         if self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until) {
             return None;
         }
-        let mut standings = self.lock();
-        if standings.iter().filter(|s| s.probing).count() >= PROBES_MAX {
+        let mut health = self.lock();
+        if health.iter().filter(|s| s.probing).count() >= PROBES_MAX {
             return None;
         }
-        let due = (0..standings.len()).filter(|&at| at != asked && standings[at].is_due(now, &self.pace));
+        let due = (0..health.len()).filter(|&at| at != asked && health[at].is_due(now, &self.pace));
         // Whoever was not asked for the longest time.
-        let due = due.min_by_key(|&at| standings[at].asked())?;
-        standings[due].departed(now);
-        standings[due].probing = true;
-        Some(Seat { roster: Arc::clone(self), at: due, started: now, probe: true, told: false })
+        let due = due.min_by_key(|&at| health[at].asked())?;
+        health[due].departed(now);
+        health[due].probing = true;
+        Some(RequestGuard { ranking: Arc::clone(self), at: due, started: now, probe: true, told: false })
     }
 }
 
-fn rank(standings: &[Standing], now: Instant) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..standings.len()).collect();
+fn rank(health: &[MirrorHealth], now: Instant) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..health.len()).collect();
     order.sort_by_key(|&at| {
-        let state = standings[at].state(now);
-        let until = standings[at].until().filter(|_| state == State::Quarantined);
-        (state, until, standings[at].usual().unwrap_or(Duration::MAX))
+        let state = health[at].state(now);
+        let until = health[at].until().filter(|_| state == State::Quarantined);
+        (state, until, health[at].usual().unwrap_or(Duration::MAX))
     });
     order
 }
 
 /// A request to a mirror that is under way. Dropped without a word, it was overtaken by another one.
 #[derive(Debug)]
-pub struct Seat {
-    roster: Arc<Roster>,
+pub struct RequestGuard {
+    ranking: Arc<Ranking>,
     at: usize,
     started: Instant,
     probe: bool,
     told: bool,
 }
 
-impl Seat {
+impl RequestGuard {
     /// Which mirror.
     pub fn mirror(&self) -> usize {
         self.at
@@ -141,25 +141,25 @@ impl Seat {
     pub fn tell(mut self, outcome: &Result<Fetched, ReadError>) {
         self.told = true;
         let now = Instant::now();
-        let standing = &mut self.roster.lock()[self.at];
+        let standing = &mut self.ranking.lock()[self.at];
         match outcome {
             Ok(fetched) => {
                 let bytes = fetched.file.as_ref().map_or(fetched.block.len(), |file| file.len());
                 standing.arrived(self.started, now, bytes as u64);
             }
-            Err(e) => standing.failed(self.started, now, Fault::from(e), e.to_string(), &self.roster.pace),
+            Err(e) => standing.failed(self.started, now, Fault::from(e), e.to_string(), &self.ranking.pace),
         }
     }
 }
 
-impl Drop for Seat {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
-        let standing = &mut self.roster.lock()[self.at];
+        let standing = &mut self.ranking.lock()[self.at];
         standing.in_flight = standing.in_flight.saturating_sub(1);
         if self.probe {
             standing.probing = false;
-            let rest = (self.started.elapsed() * PROBE_REST).min(self.roster.pace.probe_after);
-            let mut quiet_until = self.roster.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let rest = (self.started.elapsed() * PROBE_REST).min(self.ranking.pace.probe_after);
+            let mut quiet_until = self.ranking.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
             *quiet_until = Some(Instant::now() + rest);
         }
         if !self.told {

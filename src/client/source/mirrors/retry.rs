@@ -31,20 +31,20 @@ pub enum Mode {
 
 /// A source that is asked again.
 #[derive(Debug)]
-pub struct Patient<S> {
+pub struct Persistent<S> {
     inner: S,
     mode: Mode,
     observer: Arc<dyn Observer>,
 }
 
-impl<S> Patient<S> {
+impl<S> Persistent<S> {
     /// Asks `inner` as often as `mode` says.
     pub fn new(inner: S, mode: Mode, observer: Arc<dyn Observer>) -> Self {
         Self { inner, mode, observer }
     }
 }
 
-impl<S: BlockSource> Patient<S> {
+impl<S: BlockSource> Persistent<S> {
     /// All rounds; the last failure is left in `failed`, for the case that time runs out.
     async fn rounds(&self, row: &BlockRow, failed: &mut Option<ReadError>) -> Fetched {
         let (started, mut pause, mut told) = (Instant::now(), FIRST_PAUSE, false);
@@ -77,7 +77,7 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 #[async_trait]
-impl<S: BlockSource> BlockSource for Patient<S> {
+impl<S: BlockSource> BlockSource for Persistent<S> {
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let mut failed = None;
         let limit = match self.mode {

@@ -14,7 +14,7 @@ use std::fmt::Display;
 use self::blocks::{Blocks, Text, stored_bytes};
 use self::codec::{BLOCK_MAX_BYTES, Codec};
 use self::inode::{Directory, File, Inode};
-use super::file_system::{Kind, Tree};
+use super::file_system::{FileSystem, Kind};
 use crate::disk::superblock::{SQUASHFS_MAGIC, squashfs_bytes};
 use crate::disk::{Window, check_room};
 use crate::error::Error;
@@ -33,7 +33,7 @@ const NAME_MAX_BYTES: usize = 256;
 ///
 /// # Errors
 /// A superblock that cannot be true, or names what cannot be read.
-pub fn open(mut window: Window) -> Result<Option<Box<dyn Tree>>, Error> {
+pub fn open(mut window: Window) -> Result<Option<Box<dyn FileSystem>>, Error> {
     let mut superblock = [0; SUPERBLOCK_BYTES];
     if window.read_at(0, &mut superblock).is_err() || superblock[..4] != SQUASHFS_MAGIC {
         return Ok(None);
@@ -202,7 +202,7 @@ impl Squash {
     }
 }
 
-impl Tree for Squash {
+impl FileSystem for Squash {
     fn file_system(&self) -> &'static str {
         "squashfs"
     }
