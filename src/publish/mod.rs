@@ -9,6 +9,8 @@ mod gc;
 mod object;
 mod pipeline;
 mod probe;
+// Each operation is in the file of its name.
+#[allow(clippy::module_inception)]
 mod publish;
 mod repository;
 mod restore;
