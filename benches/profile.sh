@@ -6,5 +6,5 @@
 # than a third of the time without, or where the p99 of reads on demand more than doubles. Needs neither root nor FUSE.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-HFL_FULL=1 cargo test --quiet --release --no-default-features --features publish,mount --test it -- --nocapture \
-  --test-threads=1 mount_profile::timed_
+HFL_FULL=1 cargo test --quiet --release --test it -- --nocapture \
+  --test-threads=1 client::profile::timed_

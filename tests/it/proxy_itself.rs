@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::proxy::Proxy;
+use crate::support::proxy::Proxy;
 
 const BODY: usize = 2 << 20;
 

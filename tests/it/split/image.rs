@@ -4,7 +4,7 @@ use std::fmt;
 
 use proptest::prelude::*;
 
-pub use crate::lab::Random;
+pub use crate::support::lab::Random;
 
 /// The bytes of an image; shown as its length, because nobody reads megabytes.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::lab::{or_skip, real_image};
+use crate::support::lab::{or_skip, real_image};
 
 /// How many blocks an image has, and how many bytes those hold.
 fn count(rule: Rule, image: &Path) -> (usize, usize) {

@@ -1,0 +1,29 @@
+//! hfl-mount: mounting, fetching, serving, and what becomes of that on bad networks and disks.
+
+mod build;
+mod cache;
+mod cross;
+mod device;
+mod disk;
+mod ends;
+mod errors;
+mod evil;
+mod fetch;
+mod fuse;
+mod hang;
+mod http;
+mod kill;
+mod map;
+mod nbd;
+mod network;
+mod options;
+mod panic;
+mod profile;
+mod root;
+mod rules;
+mod source_hang;
+mod sources;
+mod speed;
+mod standing;
+mod status;
+mod tree;

@@ -1,0 +1,148 @@
+//! Files that are not the block they are said to be.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use hfl::format::block::{Block, Compressor, digests, zlib_max_bytes};
+use hfl::format::digest::Sha256;
+use hfl::format::index::BlockRow;
+
+use crate::format::alloc::peak_bytes;
+use crate::support::format_fixtures::{all_as_expected, refusal};
+
+fn content() -> Vec<u8> {
+    b"a block that compresses well, ".iter().copied().cycle().take(4096).collect()
+}
+
+fn row(bytes: &[u8]) -> BlockRow {
+    let (id, sha256) = digests(bytes);
+    BlockRow { id, sha256, bytes: bytes.len() as u32, zlib_bytes: 100 }
+}
+
+fn zlib(bytes: &[u8], level: u32) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(level));
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn noise(bytes: usize) -> Vec<u8> {
+    (0..bytes.div_ceil(32)).flat_map(|i| Sha256::of(&i.to_le_bytes()).0).take(bytes).collect()
+}
+
+#[test]
+fn every_damage_has_its_message() {
+    let bytes = content();
+    let (row, file) = (row(&bytes), zlib(&bytes, 6));
+    let other = zlib(&[content(), vec![0]].concat()[1..], 6);
+    let with = |tail: &[u8]| [file.as_slice(), tail].concat();
+    let flipped = {
+        let mut file = file.clone();
+        *file.last_mut().expect("bytes") ^= 1;
+        file
+    };
+    let cases: [(&[u8], &str); 12] = [
+        (b"", "the file is empty"),
+        (b"\x78", "not a zlib stream, or a damaged one"),
+        (&bytes, "not a zlib stream, or a damaged one"),
+        (b"<html><body>", "not an hfl object (starts with `<html><body>`)"),
+        (b"<\x1b[2J\n\xff x", "not an hfl object (starts with `< [2J   x`)"),
+        (&file[..file.len() - 1], "expected 4096 bytes inflated, found more, or a damaged end"),
+        (&file[..file.len() - 4], "expected 4096 bytes inflated, found more, or a damaged end"),
+        (&flipped, "not a zlib stream, or a damaged one"),
+        (&with(b"\0"), "1 bytes follow the zlib stream"),
+        (&with(&file), &format!("{} bytes follow the zlib stream", file.len())),
+        (&other, "the SHA-256 does not fit: other bytes than the block's"),
+        (
+            &vec![0; zlib_max_bytes(4096) as usize + 1],
+            "the file is longer than 4164 bytes, more than this block can need",
+        ),
+    ];
+    let said = |file| refusal(Block::open(&row, file));
+    all_as_expected(cases.map(|(file, expected)| (String::from_utf8_lossy(file), said(file), expected.to_owned())));
+}
+
+#[test]
+fn other_lengths_are_refused() {
+    let bytes = content();
+    let row = row(&bytes);
+    let open = |bytes: &[u8]| refusal(Block::open(&row, &zlib(bytes, 6)));
+    assert_eq!(open(&bytes[..4095]), "expected 4096 bytes inflated, found 4095");
+    assert_eq!(open(b""), "expected 4096 bytes inflated, found 0");
+    assert_eq!(open(&[&bytes[..], b"x"].concat()), "expected 4096 bytes inflated, found more, or a damaged end");
+    let (short, long) = (BlockRow { bytes: 4095, ..row }, BlockRow { bytes: 4097, ..row });
+    let file = zlib(&bytes, 6);
+    assert_eq!(refusal(Block::open(&short, &file)), "expected 4095 bytes inflated, found more, or a damaged end");
+    assert_eq!(refusal(Block::open(&long, &file)), "expected 4097 bytes inflated, found 4096");
+}
+
+/// Every bit of a small file, and every length of it.
+#[test]
+fn no_single_flipped_bit_gives_other_bytes() {
+    let bytes = content();
+    let (row, file) = (row(&bytes), zlib(&bytes, 9));
+    let mut accepted = 0;
+    for bit in 0..8 * file.len() {
+        let mut damaged = file.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(block) = Block::open(&row, &damaged) {
+            assert_eq!(*block, *bytes);
+            accepted += 1;
+        }
+    }
+    println!("{} single flipped bits: {accepted} of them accepted, with the right bytes", 8 * file.len());
+    for length in 0..file.len() {
+        assert!(Block::open(&row, &file[..length]).is_err(), "the first {length} bytes");
+    }
+}
+
+#[test]
+fn any_valid_encoding_is_accepted() {
+    for bytes in [content(), vec![0; 1], vec![0; 4096], noise(5000), noise(70_000)] {
+        let row = row(&bytes);
+        for level in 0..=9 {
+            let file = zlib(&bytes, level);
+            // zlib-rs grows random data at level 1: beyond the bound, and the format says to store such blocks instead.
+            if file.len() as u64 <= zlib_max_bytes(row.bytes) {
+                assert_eq!(Block::open(&row, &file).as_deref(), Ok(&*bytes), "level {level}");
+            } else {
+                println!("level {level} needs {} bytes for {} of noise", file.len(), bytes.len());
+                assert!(refusal(Block::open(&row, &file)).starts_with("the file is longer than"));
+            }
+        }
+        for level in 0..=12 {
+            let sealed = Compressor::new(level).seal(&bytes, row.id, row.sha256).expect("sealed");
+            assert_eq!(*Block::open(&row, &sealed.into_file()).expect("own file"), *bytes, "level {level}");
+        }
+    }
+}
+
+#[test]
+fn a_bomb_is_cut_off() {
+    let bomb = zlib(&vec![0; 256 << 20], 9);
+    let row = BlockRow { bytes: 1 << 20, ..row(&content()) };
+    assert!((bomb.len() as u64) < zlib_max_bytes(row.bytes));
+    let (result, peak) = peak_bytes(|| refusal(Block::open(&row, &bomb)));
+    println!("a bomb of {} bytes that inflates to 256 MiB: {peak} bytes held", bomb.len());
+    assert_eq!(result, "expected 1048576 bytes inflated, found more, or a damaged end");
+    assert!(peak < (1 << 20) + 4096, "{peak}");
+}
+
+#[test]
+fn a_preset_dictionary_is_refused() {
+    let bytes = content();
+    let mut file = zlib(&bytes, 6);
+    file[1] |= 0x20;
+    file[1] = file[1] / 32 * 32;
+    file[1] += (31 - (u16::from(file[0]) * 256 + u16::from(file[1])) % 31) as u8;
+    assert_eq!(refusal(Block::open(&row(&bytes), &file)), "not a zlib stream, or a damaged one");
+}
+
+#[test]
+fn raw_bytes_count_only_when_they_are_the_blocks() {
+    let bytes = content();
+    let row = row(&bytes);
+    assert_eq!(Block::from_raw(&row, &bytes).as_deref(), Some(&*bytes));
+    assert_eq!(Block::from_raw(&row, &bytes[1..]), None);
+    assert_eq!(Block::from_raw(&row, &vec![0; 4096]), None);
+}

@@ -1,0 +1,18 @@
+//! The formats: what is read, what is refused, and that both stay so.
+
+mod alloc;
+mod bad_block;
+mod bad_head;
+mod bad_index;
+mod bad_mirrors;
+mod bad_signature;
+mod bad_words;
+mod delta;
+mod document;
+mod golden;
+mod layout;
+mod limits;
+mod mutate;
+mod next_year;
+mod profile;
+mod roundtrip;

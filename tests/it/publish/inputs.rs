@@ -1,0 +1,297 @@
+//! Inputs that cannot be published: each ends with a clear error, and nothing is published.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::support::lab::{Lab, Random, code, or_skip, stderr};
+
+/// Runs a publish that must fail with this exit code and these words, and leave no head.
+fn refused(lab: &Lab, expected: i32, arguments: &[&str], words: &[&str]) {
+    let all: Vec<&str> =
+        ["publish"].into_iter().chain(arguments.iter().copied()).chain(["--to", "mirrors.toml"]).collect();
+    let text = lab.fails(expected, &all);
+    for word in words {
+        assert!(text.contains(word), "{arguments:?}: {text}");
+    }
+    let heads: Vec<String> = lab.files("public").into_iter().filter(|f| f.ends_with(".head")).collect();
+    assert!(heads.is_empty(), "{arguments:?} published {heads:?}");
+}
+
+#[test]
+fn what_is_no_raw_image() {
+    let lab = Lab::with_mirrors(&["public"]);
+    lab.write("empty.img", "");
+    fs::create_dir(lab.path("dir.img")).unwrap();
+    assert!(Command::new("mkfifo").arg(lab.path("fifo.img")).status().unwrap().success());
+    refused(&lab, 1, &["empty.img"], &["empty.img: empty"]);
+    refused(&lab, 1, &["dir.img"], &["a directory, not an image", "hint: make an image of it"]);
+    refused(&lab, 1, &["fifo.img"], &["a pipe or socket", "standard input"]);
+    refused(&lab, 1, &["/dev/zero", "--name", "zero"], &["a character device"]);
+    refused(&lab, 1, &["missing.img"], &["missing.img: no such file"]);
+    refused(&lab, 1, &["-", "--name", "nothing"], &["standard input is empty"]);
+    let packed: [(&str, &[u8], &str); 6] = [
+        ("a.qcow2", b"QFI\xfb\0\0\0\x03", "qemu-img convert -O raw a.qcow2 a.img"),
+        ("a.vmdk", b"KDMV\x01", "qemu-img convert -O raw a.vmdk a.img"),
+        ("a.img.gz", b"\x1f\x8b\x08\0", "gzip -dc a.img.gz > a.img"),
+        ("a.img.xz", b"\xfd7zXZ\0\0", "xz -dc a.img.xz > a.img"),
+        ("a.img.zst", b"\x28\xb5\x2f\xfd\0", "zstd -dc a.img.zst > a.img"),
+        ("a.vdi", b"<<< Oracle VM", "qemu-img convert -O raw a.vdi a.img"),
+    ];
+    for (file, magic, command) in packed {
+        let mut bytes = magic.to_vec();
+        bytes.resize(4096, 1);
+        lab.write(file, bytes);
+        refused(&lab, 1, &[file, "--name", "packed"], &["not a raw image", command]);
+    }
+}
+
+#[test]
+fn what_is_no_call() {
+    let lab = Lab::with_mirrors(&["public"]);
+    lab.write("image.img", Random(1).bytes(10_000));
+    lab.write("A b.img", Random(1).bytes(10_000));
+    refused(&lab, 2, &["A b.img"], &["cannot be the image's name", "hint: --name a-b"]);
+    refused(&lab, 2, &["image.img", "--name", "../../etc"], &["is not allowed in a name"]);
+    refused(&lab, 2, &["image.img", "--split", "fixed:3k"], &["fixed"]);
+    refused(&lab, 2, &["image.img", "--level", "13"], &["13"]);
+    refused(&lab, 2, &["image.img", "--jobs", "0"], &["0"]);
+    refused(&lab, 2, &["image.img", "--label", "a\nb"], &["label"]);
+    refused(&lab, 2, &["image.img", "--colour"], &["--colour", "Usage"]);
+    for (toml, words) in [
+        ("", "no mirror"),
+        (
+            "[[mirror]]\nname = \"a\"\nwrite = \"./a\"\n[[mirors]]\n",
+            "line 4: unknown key `mirors` at the top of the file; did you mean `mirror`?",
+        ),
+        ("[[mirror]]\nname = \"a\"\nwrite = \"gopher://a/\"\n", "unknown protocol `gopher`"),
+        ("[[mirror]]\nname = \"a\"\nwrite = \"ftp://u:secret@h/\"\n", "a password does not belong into the URL"),
+        ("[[mirror]]\nname = \"a\"\nwrite = \"./a\"\nenabled = false\n", "every mirror is disabled"),
+        ("[[mirror]]\nname = \"a\"\nwrite = \"./a\"\nread = \"http://h:70000/\"\n", "port"),
+        ("[[mirror]]\nname = \"a\"\n", "missing field `write`"),
+    ] {
+        lab.write("mirrors.toml", toml);
+        refused(&lab, 2, &["image.img"], &[words]);
+    }
+    assert!(!lab.fails(2, &["publish", "image.img", "--to", "mirrors.toml"]).contains("secret"));
+    let missing = lab.fails(1, &["publish", "image.img", "--to", "missing.toml"]);
+    assert!(missing.contains("[[mirror]]"), "{missing}");
+}
+
+#[test]
+fn an_image_that_changes_while_it_is_read() {
+    let lab = Lab::with_mirrors(&["public"]);
+    let image = lab.write("moving.img", Random(3).bytes(48 << 20));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut file = fs::File::options().write(true).open(&image).unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                file.write_all(b"moving").unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
+        let output = lab.run(&["publish", "moving.img", "--to", "mirrors.toml"]);
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(code(&output), 1);
+        assert!(stderr(&output).contains("changed while it was read; nothing was published"), "{}", stderr(&output));
+    });
+    assert!(!lab.path("public/moving.head").exists());
+}
+
+#[test]
+fn an_image_that_shrinks_while_it_is_read() {
+    let lab = Lab::with_mirrors(&["public"]);
+    let image = lab.write("shrinking.img", Random(4).bytes(48 << 20));
+    let child =
+        lab.command(&["publish", "shrinking.img", "--to", "mirrors.toml"]).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    fs::File::options().write(true).open(&image).unwrap().set_len(4096).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(!lab.path("public/shrinking.head").exists());
+}
+
+#[test]
+fn output_that_nobody_takes() {
+    let lab = Lab::with_mirrors(&["public"]);
+    for arguments in [&["--help"][..], &["--version"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = lab.command(arguments).stdout(full).output().unwrap();
+        assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+    }
+    lab.write("image.img", Random(1).bytes(10_000));
+    lab.publish(&["image.img"]);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = lab.command(&["log", "public/image"]).stdout(full).output().unwrap();
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(stderr(&output).contains("no space left"), "{}", stderr(&output));
+}
+
+#[test]
+fn errors_as_json() {
+    let lab = Lab::with_mirrors(&["public"]);
+    let text = lab.fails(1, &["publish", "missing.img", "--to", "mirrors.toml", "--json"]);
+    let error: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(error["exit"], 1);
+    assert!(error["error"].as_str().unwrap().contains("missing.img"));
+}
+
+/// Runs a program of the system on files of the lab; says why not where it is not there.
+fn tool(lab: &Lab, name: &str, arguments: &[&str], input: &str) -> Option<()> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new(name);
+    command.args(arguments).current_dir(lab.path("")).env("PATH", path).stdin(Stdio::piped());
+    let Ok(mut child) = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn() else {
+        return or_skip(Err(format!("no {name}")));
+    };
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{name} {arguments:?}: {}", stderr(&output));
+    Some(())
+}
+
+/// Publishes the first `bytes` of a file of the lab through standard input.
+fn publish_pipe(lab: &Lab, file: &str, bytes: u64, more: &[&str]) -> std::process::Output {
+    let mut image = fs::File::open(lab.path(file)).unwrap().take(bytes);
+    let arguments = [&["publish", "-", "--name", "pipe", "--to", "mirrors.toml"], more].concat();
+    let mut child =
+        lab.command(&arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _ = std::io::copy(&mut image, &mut child.stdin.take().unwrap());
+    child.wait_with_output().unwrap()
+}
+
+/// Real images of every kind, whole and cut off: as files, where nothing is even sent, and through a pipe, where it shows at
+/// the end; `--force` publishes them all the same.
+#[test]
+fn an_image_that_was_cut_off() {
+    let lab = Lab::with_mirrors(&["public"]);
+    crate::support::lab::make_tree(&lab.path("tree"), 120, 3);
+    let sparse = |file: &str, bytes: u64| fs::File::create(lab.path(file)).unwrap().set_len(bytes).unwrap();
+    let mib = |n: u64| n << 20;
+    for (file, bytes) in [("ext2", mib(8)), ("ext4", mib(24)), ("xfs", mib(320)), ("btrfs", mib(128)), ("fat", mib(8))]
+    {
+        sparse(&format!("{file}.img"), bytes);
+    }
+    for disk in ["mbr.img", "gpt.img", "logical.img"] {
+        sparse(disk, mib(32));
+    }
+    // The name in the message, the program, its arguments, its input.
+    let kinds: [(&str, &str, &str, &[&str], &str); 9] = [
+        ("ext2", "the ext2 file system in it has 8388608", "mke2fs", &["-q", "-F", "-t", "ext2", "ext2.img"], ""),
+        ("ext4", "the ext4 file system in it has 25165824", "mke2fs", &["-q", "-F", "-t", "ext4", "ext4.img"], ""),
+        ("xfs", "the XFS file system in it has 335544320", "mkfs.xfs", &["-q", "-f", "xfs.img"], ""),
+        ("btrfs", "the Btrfs file system in it has 134217728", "mkfs.btrfs", &["-q", "-f", "btrfs.img"], ""),
+        ("squash", "the squashfs file system in it has", "mksquashfs", &["tree", "squash.img", "-quiet"], ""),
+        ("erofs", "the EROFS file system in it has", "mkfs.erofs", &["erofs.img", "tree"], ""),
+        (
+            "mbr",
+            "its partition table reaches to byte 25165824",
+            "sfdisk",
+            &["-q", "mbr.img"],
+            "label: dos\n2048,47104,83\n",
+        ),
+        (
+            "gpt",
+            "its partition table reaches to byte 33554432",
+            "sfdisk",
+            &["-q", "gpt.img"],
+            "label: gpt\n2048,2048,L\n",
+        ),
+        (
+            "logical",
+            "its partition table reaches to byte 16777216",
+            "sfdisk",
+            &["-q", "logical.img"],
+            "label: dos\n2048,2048,83\n4096,28672,E\n6144,26624,83\n",
+        ),
+    ];
+    for (name, said, program, arguments, input) in kinds {
+        let Some(()) = tool(&lab, program, arguments, input) else { continue };
+        let (whole, file) = (format!("{name}.img"), format!("{name}-cut.img"));
+        lab.publish(&[&whole, "--dry-run"]);
+        let bytes = 1_000_000.min(fs::metadata(lab.path(&whole)).unwrap().len() / 2);
+        fs::copy(lab.path(&whole), lab.path(&file)).unwrap();
+        fs::File::options().write(true).open(lab.path(&file)).unwrap().set_len(bytes).unwrap();
+        let words = [said, &format!("only {bytes} came: was the input cut off?"), "--force"];
+        refused(&lab, 1, &[&file], &words);
+        let output = publish_pipe(&lab, &whole, bytes, &[]);
+        assert_eq!(code(&output), 1, "{name}: {}", stderr(&output));
+        assert!(words.iter().all(|word| stderr(&output).contains(word)), "{}", stderr(&output));
+        assert!(!lab.path("public/pipe.head").exists());
+    }
+    // No boot sector of FAT is a partition table, however it ends.
+    if tool(&lab, "mkfs.vfat", &["fat.img"], "").is_some() {
+        lab.publish(&["fat.img", "--dry-run"]);
+    }
+    lab.publish(&["ext4-cut.img", "--force"]);
+    assert_eq!(code(&publish_pipe(&lab, "ext4.img", 20_000_000, &["--force"])), 0);
+    assert_eq!(code(&publish_pipe(&lab, "ext4.img", mib(24), &[])), 0, "a whole one needs nothing");
+}
+
+#[test]
+fn a_size_that_loop_devices_cut_is_told() {
+    let lab = Lab::with_mirrors(&["public"]);
+    lab.write("odd.img", Random(1).bytes(100_000));
+    lab.write("even.img", Random(1).bytes(100_352));
+    let odd = lab.run(&["publish", "odd.img", "--to", "mirrors.toml"]);
+    assert_eq!(code(&odd), 0);
+    let words = "warning: odd.img: 100000 bytes are no multiple of 512; loop devices lose the last 160 bytes";
+    assert!(stderr(&odd).contains(words), "{}", stderr(&odd));
+    assert!(!stderr(&lab.run(&["publish", "even.img", "--to", "mirrors.toml"])).contains("warning"));
+}
+
+/// A loop device that goes with its test.
+struct Loop(String);
+
+impl Loop {
+    fn new(file: &std::path::Path, arguments: &[&str]) -> Option<Self> {
+        let output = Command::new("losetup").args(arguments).args(["--show", "-f"]).arg(file).output().ok()?;
+        let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if output.status.success() { Some(Self(device)) } else { or_skip(Err("no loop device".into())) }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+/// Mounts a device as long as `work` runs; says whether it could.
+fn while_mounted(device: &str, options: &str, work: impl FnOnce()) -> bool {
+    let point = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount").args(["-t", "ext4", "-o", options, device]).arg(point.path()).output().unwrap();
+    if !mounted.status.success() {
+        return or_skip::<()>(Err(format!("cannot mount {device}: {}", stderr(&mounted)))).is_some();
+    }
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    assert!(Command::new("umount").arg(point.path()).status().unwrap().success());
+    done.unwrap();
+    true
+}
+
+#[test]
+fn a_device_that_is_in_use() {
+    let lab = Lab::with_mirrors(&["public"]);
+    crate::support::lab::make_tree(&lab.path("tree"), 20, 3);
+    crate::support::lab::make_ext4(&lab.path("tree"), &lab.path("os.img"), "16M");
+    let Some(device) = Loop::new(&lab.path("os.img"), &[]) else { return };
+    let publish = [device.0.as_str(), "--name", "os"];
+    let in_use = || {
+        let words = ["in use: it is mounted, or part of something else", "unmount it", "--force"];
+        refused(&lab, 1, &publish, &words);
+        lab.publish(&[device.0.as_str(), "--name", "forced", "--force"]);
+        fs::remove_dir_all(lab.path("public")).unwrap();
+    };
+    if !while_mounted(&device.0, "rw", in_use) {
+        return;
+    }
+    lab.publish(&publish);
+    drop(device);
+    let Some(device) = Loop::new(&lab.path("os.img"), &["-r"]) else { return };
+    while_mounted(&device.0, "ro", || {
+        assert_eq!(lab.publish(&[&device.0, "--name", "read-only"])["version"], 1, "nobody can write to it");
+    });
+}

@@ -1,0 +1,27 @@
+//! Publishing, and everything else that changes mirrors.
+
+mod access;
+mod basics;
+mod client;
+mod costs;
+mod damage;
+mod everywhere;
+mod faults;
+mod full_head;
+mod gc;
+mod hostile;
+mod inputs;
+mod keys;
+mod kill;
+mod kill_kinds;
+mod leases;
+mod listings;
+mod locks;
+mod mirrors;
+mod profile;
+mod restore_outputs;
+mod spool;
+mod sync;
+mod trust;
+mod verify;
+mod verify_kinds;

@@ -1,0 +1,5 @@
+//! Reading: what every reader accepts and refuses.
+
+mod proxy;
+mod rollback;
+mod rules;

@@ -1,0 +1,21 @@
+//! What the tests need: images, servers, mounts, bad networks. No test is in here.
+
+pub mod boot_fixture;
+pub mod boot_local;
+pub mod boot_published;
+pub mod conformance;
+pub mod cross;
+pub mod evil;
+pub mod fixture;
+pub mod format_fixtures;
+pub mod hanging;
+pub mod kinds;
+pub mod lab;
+pub mod machine;
+pub mod mounting;
+pub mod nbd;
+#[allow(dead_code, reason = "each test uses some of it")]
+pub mod proxy;
+pub mod relay;
+#[allow(dead_code, reason = "each driver's tests use some of it")]
+pub mod servers;
