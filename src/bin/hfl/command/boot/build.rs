@@ -127,7 +127,7 @@ fn make(args: &Args, mirrors: Option<&Mirrors>, name: &Name, key: Option<PublicK
         key,
         min_version: args.min_version,
     };
-    Ok(Ingredients::gather(&options)?.build(&settings)?)
+    Ingredients::gather(&options)?.build(&settings)
 }
 
 /// Writes kernel and miniroot; where they are now.
