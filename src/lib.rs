@@ -9,9 +9,9 @@
 //! | [`doc`], [`weaken`] | the formats, specified; switches that only a simulation has |
 //! | [`format`] | all that a repository is made of. Pure: no files, sockets, clocks or threads |
 //! | `error`, [`progress`] | why an operation failed, and what it tells while it works |
-//! | [`config`] | mirrors.toml |
 //! | [`system`] | what is asked of the operating system: programs, threads, files that are replaced at once |
 //! | [`store`] | bytes at relative paths, a driver for each protocol. It knows no block, index or head |
+//! | [`config`] | mirrors.toml |
 //! | `disk` | what is in an image: partitions and file systems |
 //! | [`repo`] | verified objects from a store; [`repo::survey`]: what all mirrors of a repository hold, and whom to trust |
 //! | [`split`] | how an image is cut into blocks |
@@ -31,12 +31,12 @@ mod error;
 #[cfg(feature = "publish")]
 pub mod progress;
 
-#[cfg(feature = "publish")]
-pub mod config;
-
 pub mod system;
 
 pub mod store;
+
+#[cfg(feature = "publish")]
+pub mod config;
 
 #[cfg(feature = "publish")]
 mod disk;

@@ -34,8 +34,10 @@ pub struct Reads {
 }
 
 /// Counts a read for as long as it waits.
+#[cfg(feature = "mount")]
 pub(super) struct Waiting(pub(super) Arc<Reads>);
 
+#[cfg(feature = "mount")]
 impl Waiting {
     pub(super) fn new(reads: &Arc<Reads>) -> Self {
         reads.waiting.fetch_add(1, Relaxed);
@@ -43,6 +45,7 @@ impl Waiting {
     }
 }
 
+#[cfg(feature = "mount")]
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Relaxed);

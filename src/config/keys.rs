@@ -4,36 +4,16 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use crate::format::text::FormatError;
+use crate::store::protocols;
 
 const TOP: [&str; 2] = ["publish", "mirror"];
 const PUBLISH: [&str; 7] = ["split", "level", "key", "expires-days", "client", "templates", "keep"];
-const MIRROR: [&str; 22] = [
-    "name",
-    "write",
-    "read",
-    "read-back",
-    "enabled",
-    "jobs",
-    "rate",
-    "endpoint",
-    "region",
-    "path-style",
-    "storage-class",
-    "cache-control",
-    "head-cache-control",
-    "access-key-env",
-    "secret-key-env",
-    "session-token-env",
-    "identity",
-    "known-hosts",
-    "password-env",
-    "password-file",
-    "ca-file",
-    "headers",
-];
+/// The keys that all mirrors have; the others are those of the protocols.
+const MIRROR: [&str; 7] = ["name", "write", "read", "read-back", "enabled", "jobs", "rate"];
 
 /// Refuses the first unknown key, with its line and the key that was probably meant.
 pub(super) fn check(text: &str) -> Result<(), FormatError> {
+    let of_mirrors: Vec<&str> = MIRROR.into_iter().chain(protocols::keys().map(|key| key.name)).collect();
     let table = DeTable::parse(text).map_err(|e| toml_error(text, &e))?;
     for (key, value) in table.get_ref() {
         known(text, key, &TOP, "at the top of the file")?;
@@ -42,7 +22,7 @@ pub(super) fn check(text: &str) -> Result<(), FormatError> {
             ("mirror", DeValue::Array(tables)) => {
                 for table in tables.iter() {
                     if let DeValue::Table(table) = table.get_ref() {
-                        keys(text, table, &MIRROR, "in [[mirror]]")?;
+                        keys(text, table, &of_mirrors, "in [[mirror]]")?;
                     }
                 }
             }

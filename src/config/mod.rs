@@ -2,10 +2,10 @@
 //!
 //! Unknown keys are refused, with the known key that was probably meant and the line.
 
-mod access;
 mod keys;
-mod secret;
 mod write;
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
@@ -13,10 +13,11 @@ use crate::format::block::LEVEL_MAX;
 use crate::format::name::Name;
 use crate::format::text::FormatError;
 use crate::format::url::BaseUrl;
+use crate::store::key::{KeyKind, Value};
+use crate::store::place::Values;
+use crate::store::protocols;
 
-pub use access::Access;
-pub use secret::Secret;
-pub use write::{Remote, Scheme, WriteError, WritePlace};
+pub use write::{WriteError, WritePlace};
 
 /// The largest mirrors.toml, in bytes.
 pub const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -68,8 +69,8 @@ pub struct Mirror {
     pub jobs: Option<u32>,
     /// Bytes sent in a second at most.
     pub rate: Option<u64>,
-    /// How the place it is written to is reached.
-    pub access: Access,
+    /// How the place it is written to is reached: what the keys of its protocol hold.
+    pub access: Values,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,13 +94,20 @@ struct Table {
     jobs: Option<u32>,
     rate: Option<u64>,
     #[serde(flatten)]
-    access: Access,
+    access: BTreeMap<String, toml::Value>,
 }
 
 impl Mirrors {
     /// Whether something in the file may be a secret: a header that is sent along.
     pub fn may_hold_secrets(&self) -> bool {
-        self.mirrors.iter().any(|mirror| !mirror.access.headers.is_empty())
+        let holds_texts = |value: &Value| matches!(value, Value::Texts(texts) if !texts.is_empty());
+        self.mirrors.iter().any(|mirror| mirror.access.0.values().any(holds_texts))
+    }
+
+    /// The environment variables that it names: each holds a secret.
+    pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
+        let variables = protocols::keys().filter(|key| key.kind == KeyKind::Variable);
+        variables.flat_map(|key| self.mirrors.iter().filter_map(move |mirror| mirror.access.text(key)))
     }
 
     /// Reads the text of a mirrors.toml.
@@ -152,9 +160,36 @@ fn mirror(table: Table) -> Result<Mirror, FormatError> {
     if table.rate == Some(0) {
         return Err(wrong("rate", &"at least 1 byte per second"));
     }
-    if let Some(key) = table.access.stray_key(&write) {
-        return Err(wrong(key, &format!("of no use to a mirror that is written to {write}")));
-    }
+    let access = access(&write, &table.access).map_err(|(key, why)| wrong(key, &why))?;
     let read_back = table.read_back.unwrap_or(true);
-    Ok(Mirror { name, write, read, read_back, jobs: table.jobs, rate: table.rate, access: table.access })
+    Ok(Mirror { name, write, read, read_back, jobs: table.jobs, rate: table.rate, access })
+}
+
+/// What the keys hold that the protocol of `write` knows; else the first that it has no use for, or cannot use, and why.
+fn access<'a>(write: &WritePlace, table: &'a BTreeMap<String, toml::Value>) -> Result<Values, (&'a str, String)> {
+    let keys = match write {
+        WritePlace::Directory(_) => &[],
+        WritePlace::Remote(remote) => protocols::find(remote.scheme).map_or(&[][..], |(protocol, _)| protocol.keys),
+    };
+    let value = |(name, value): (&'a String, &toml::Value)| {
+        let key = keys.iter().find(|key| key.name == *name);
+        let key = key.ok_or_else(|| (&**name, format!("of no use to a mirror that is written to {write}")))?;
+        Ok((key.name, held(key.kind, value).map_err(|why| (&**name, why))?))
+    };
+    table.iter().map(value).collect::<Result<_, _>>().map(Values)
+}
+
+fn held(kind: KeyKind, value: &toml::Value) -> Result<Value, String> {
+    let text = |value: &toml::Value| value.as_str().map(str::to_owned);
+    let (held, expected) = match kind {
+        KeyKind::Text | KeyKind::File | KeyKind::Variable => (text(value).map(Value::Text), "a text"),
+        KeyKind::Flag => (value.as_bool().map(Value::Flag), "true or false"),
+        KeyKind::Texts => {
+            let texts = |table: &toml::Table| {
+                table.iter().map(|(name, value)| Some((name.clone(), text(value)?))).collect::<Option<_>>()
+            };
+            (value.as_table().and_then(texts).map(Value::Texts), "a table of texts")
+        }
+    };
+    held.ok_or_else(|| format!("expected {expected}"))
 }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::store::place::Remote;
+use crate::store::protocols;
+
 /// Where a mirror is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WritePlace {
@@ -10,61 +13,6 @@ pub enum WritePlace {
     Directory(String),
     /// Another machine, by one of the protocols hfl knows.
     Remote(Remote),
-}
-
-/// A protocol that hfl writes with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    /// Amazon S3, and whatever speaks its protocol.
-    S3,
-    /// WebDAV without TLS.
-    WebDavHttp,
-    /// WebDAV.
-    WebDavHttps,
-    /// SFTP.
-    Sftp,
-    /// FTP without TLS.
-    Ftp,
-    /// FTP with TLS: explicit, or implicit on port 990.
-    Ftps,
-    /// rsync over ssh.
-    Rsync,
-}
-
-/// Every protocol by the names it has in a URL.
-const SCHEMES: [(&str, Scheme); 8] = [
-    ("s3", Scheme::S3),
-    ("webdav+http", Scheme::WebDavHttp),
-    ("webdav+https", Scheme::WebDavHttps),
-    ("sftp", Scheme::Sftp),
-    ("ftp", Scheme::Ftp),
-    ("ftps", Scheme::Ftps),
-    ("rsync", Scheme::Rsync),
-    ("rsync+ssh", Scheme::Rsync),
-];
-
-impl fmt::Display for Scheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = SCHEMES.iter().find(|(_, scheme)| scheme == self).map_or("", |(name, _)| name);
-        f.write_str(name)
-    }
-}
-
-/// A place on another machine: `scheme://[user@]host[:port]/path`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
-    /// The protocol.
-    pub scheme: Scheme,
-    /// Who writes there.
-    pub user: Option<String>,
-    /// The host, or the bucket; an IPv6 address without its brackets.
-    pub host: String,
-    /// The port, where it is not the protocol's own.
-    pub port: Option<u16>,
-    /// What follows the host, without the slash between them and without one at its end.
-    pub path: String,
-    /// The URL as it was written; it holds no password.
-    shown: String,
 }
 
 impl FromStr for WritePlace {
@@ -81,13 +29,12 @@ impl FromStr for WritePlace {
             let absolute = rest.starts_with('/').then(|| rest.to_owned());
             return absolute.map(Self::Directory).ok_or(WriteError::File);
         }
-        let known = SCHEMES.iter().find(|(name, _)| *name == scheme);
-        let scheme = known.map(|(_, scheme)| *scheme).ok_or_else(|| WriteError::Scheme(scheme.to_owned()))?;
+        let (_, scheme) = protocols::find(scheme).ok_or_else(|| WriteError::Scheme(scheme.to_owned()))?;
         remote(scheme, text, rest).map(Self::Remote)
     }
 }
 
-fn remote(scheme: Scheme, text: &str, rest: &str) -> Result<Remote, WriteError> {
+fn remote(scheme: &'static str, text: &str, rest: &str) -> Result<Remote, WriteError> {
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (user, place) = match authority.rsplit_once('@') {
         Some((user, place)) => (Some(user), place),
@@ -141,12 +88,6 @@ fn host_and_port(place: &str) -> Result<(&str, Option<u16>), WriteError> {
     Ok((host, port))
 }
 
-impl fmt::Display for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
-    }
-}
-
 impl fmt::Display for WritePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -166,7 +107,7 @@ pub enum WriteError {
     #[error("file:// needs an absolute path, as in file:///srv/hfl")]
     File,
     /// A protocol that hfl does not speak.
-    #[error("unknown protocol `{0}` (known: ./directory, file, s3, webdav+http(s), sftp, ftp(s), rsync)")]
+    #[error("unknown protocol `{0}` (known: ./directory, file, {known})", known = protocols::schemes())]
     Scheme(String),
     /// A place on another machine, but not how to get there.
     #[error("which protocol? (expected a URL like sftp://user@host/path, or ./directory)")]

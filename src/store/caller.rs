@@ -24,6 +24,7 @@ pub(super) fn caller() -> (Caller, Answering) {
 
 impl Caller {
     /// Whether the caller still wants it.
+    #[cfg(feature = "rsync")]
     pub(super) async fn still_wants(&self) -> bool {
         self.ask().await.is_ok()
     }

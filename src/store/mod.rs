@@ -16,9 +16,17 @@ pub mod ftp;
 mod holder;
 pub mod http;
 #[cfg(feature = "publish")]
+pub mod key;
+#[cfg(feature = "publish")]
 mod lease;
 #[cfg(feature = "publish")]
 pub mod lock;
+#[cfg(feature = "publish")]
+pub mod place;
+#[cfg(feature = "publish")]
+pub mod protocol;
+#[cfg(feature = "publish")]
+pub mod protocols;
 #[cfg(feature = "publish")]
 pub mod rate_limit;
 #[cfg(feature = "publish")]
@@ -27,6 +35,8 @@ pub mod retry;
 pub mod rsync;
 #[cfg(feature = "s3")]
 pub mod s3;
+#[cfg(feature = "publish")]
+mod secret;
 #[cfg(feature = "sftp")]
 pub mod sftp;
 #[cfg(feature = "webdav")]
@@ -40,6 +50,8 @@ use bytes::Bytes;
 use crate::format::layout::RepoPath;
 
 pub use error::{StoreError, StoreErrorKind};
+#[cfg(feature = "publish")]
+pub use secret::Secret;
 
 /// Whether a cache between a reader and the server may answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,8 @@ mod inflate;
 use std::ops::Deref;
 
 #[cfg(feature = "publish")]
-use crate::format::digest::{BlockId, Sha256};
+use crate::format::digest::BlockId;
+use crate::format::digest::Sha256;
 use crate::format::index::BlockRow;
 
 use inflate::{InflateError, Inflated, inflate};

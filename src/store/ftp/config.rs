@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::config::Secret;
+use crate::store::Secret;
 
 /// Whether the connections are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

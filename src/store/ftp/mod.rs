@@ -11,6 +11,7 @@ mod connect;
 mod listing;
 mod pool;
 mod presence;
+mod protocol;
 mod session;
 mod tls;
 mod transfer;
@@ -28,6 +29,7 @@ use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErr
 use crate::format::layout::RepoPath;
 
 pub use config::{FtpConfig, Tls};
+pub use protocol::PROTOCOL;
 
 use answer::Failure;
 use pool::{Lease, Pool};

@@ -14,10 +14,12 @@ mod host;
 mod lane;
 mod listing;
 mod private;
+mod protocol;
 mod pull;
 mod push;
 mod run;
 
+pub use protocol::PROTOCOL;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 

@@ -8,9 +8,11 @@ mod deadline;
 mod error;
 mod headers;
 mod list;
+mod protocol;
 mod read;
 mod write;
 
+pub use protocol::PROTOCOL;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,8 +29,8 @@ use self::deadline::Traffic;
 use self::error::Failure;
 use self::headers::Headers;
 use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
-use crate::config::Secret;
 use crate::format::layout::RepoPath;
+use crate::store::Secret;
 
 /// How long finding the credentials may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);

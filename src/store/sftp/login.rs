@@ -9,7 +9,7 @@ use russh::keys::agent::client::AgentClient;
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, load_secret_key};
 
 use super::SftpConfig;
-use crate::config::Secret;
+use crate::store::Secret;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The keys of an agent that are tried: servers end the connection after a few.

@@ -14,11 +14,13 @@ mod listing;
 mod login;
 mod pending;
 mod pool;
+mod protocol;
 mod session;
 mod stream;
 mod upload;
 mod wire;
 
+pub use protocol::PROTOCOL;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,8 +33,8 @@ use self::failure::{Failure, NO_SUCH_FILE};
 use self::pool::Pool;
 use self::wire::{REMOVE, Reply, Request};
 use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
-use crate::config::Secret;
 use crate::format::layout::RepoPath;
+use crate::store::Secret;
 
 /// Where objects are written before they are moved into place; hidden, and swept by whoever holds the lock.
 const TEMPORARY: &str = ".hfl-tmp";

@@ -9,7 +9,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 
 use super::server::Server;
-use crate::config::Secret;
+use crate::store::Secret;
 use crate::store::http::{builder, certificates, sentence};
 use crate::store::{StoreError, StoreErrorKind};
 

@@ -8,6 +8,7 @@ mod collections;
 mod config;
 mod listing;
 mod multistatus;
+mod protocol;
 mod server;
 mod write;
 
@@ -27,6 +28,7 @@ use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErr
 use crate::format::layout::RepoPath;
 
 pub use config::WebDavConfig;
+pub use protocol::PROTOCOL;
 
 /// Where objects are sent before they are moved into place; hidden, and swept by whoever holds the lock.
 const TEMPORARY: &str = ".hfl-tmp";

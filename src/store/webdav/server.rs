@@ -7,7 +7,7 @@ use reqwest::header::LOCATION;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::config::Secret;
+use crate::store::Secret;
 use crate::store::http::sentence;
 use crate::store::{StoreError, StoreErrorKind};
 

@@ -66,7 +66,7 @@ fn values_that_make_no_sense_are_refused() {
 
 #[test]
 fn places_to_write_to() {
-    let protocols = "(known: ./directory, file, s3, webdav+http(s), sftp, ftp(s), rsync)";
+    let protocols = "(known: ./directory, file, s3, webdav+http, webdav+https, sftp, ftp, ftps, rsync, rsync+ssh)";
     let option = "the URL has no `.` or `..` in its path, no empty user, and no user or host that begins with `-`";
     let port = "the port of the URL is not a number from 1 to 65535";
     let no_scheme = "which protocol? (expected a URL like sftp://user@host/path, or ./directory)";

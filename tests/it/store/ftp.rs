@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::config::Secret;
 use hfl::format::layout::RepoPath;
+use hfl::store::Secret;
 use hfl::store::ftp::{Ftp, FtpConfig, Tls};
 use hfl::store::{Put, Store, StoreErrorKind, Swap};
 

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hfl::config::{Mirrors, Secret};
+use hfl::config::Mirrors;
 use hfl::format::layout::RepoPath;
+use hfl::store::Secret;
 use hfl::store::http::{Http, HttpClient};
 use hfl::store::s3::{S3, S3Config, S3Keys};
 use hfl::store::{Exclusive, Fetch as _, Put, Store, StoreErrorKind};

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hfl::config::Secret;
+use hfl::store::Secret;
 use hfl::store::sftp::{Sftp, SftpConfig};
 use hfl::store::{Fetch as _, Store as _, StoreError, StoreErrorKind};
 
@@ -121,7 +121,7 @@ async fn what_ssh_uses_is_used() {
     fs::copy(&server.known_hosts, ssh.join("known_hosts")).expect("a file");
     let child = |agent: &str| {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["--exact", "store_sftp::login::in_another_home", "--nocapture"]);
+        command.args(["--exact", "store::sftp::login::in_another_home", "--nocapture"]);
         command.env("HFL_TEST_PORT", server.port.to_string()).env("HOME", server.path("home"));
         command.env("USER", &server.user).env("SSH_AUTH_SOCK", agent);
         let output = command.output().expect("this program runs");

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hfl::config::{Mirrors, Secret};
+use hfl::config::Mirrors;
 use hfl::format::layout::RepoPath;
+use hfl::store::Secret;
 use hfl::store::webdav::{WebDav, WebDavConfig};
 use hfl::store::{Fetch, Put, Store, StoreErrorKind};
 
@@ -315,5 +316,5 @@ async fn a_full_disk_leaves_nothing_half_written() {
 fn the_table_for_mirrors_toml_is_accepted() {
     let Some(server) = nginx_or_skip() else { return };
     let mirrors = Mirrors::parse(&server.table("dav")).unwrap();
-    assert!(mirrors.mirrors[0].access.password_env.as_deref() == Some(server.environment().0));
+    assert!(mirrors.mirrors[0].access.text(hfl::store::key::PASSWORD_ENV) == Some(server.environment().0));
 }

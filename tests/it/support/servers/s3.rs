@@ -8,7 +8,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use hfl::config::Secret;
+use hfl::store::Secret;
 use hfl::store::s3::{S3, S3Config, S3Keys};
 
 use super::Daemon;

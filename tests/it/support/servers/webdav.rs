@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hfl::config::Secret;
+use hfl::store::Secret;
 use hfl::store::webdav::{WebDav, WebDavConfig};
 
 use super::Daemon;
