@@ -249,7 +249,7 @@ const CHILD: &str = "HFL_TEST_CREDENTIALS_ENDPOINT";
 /// What a process with this environment, and nothing else of Amazon's, says after it opened a store.
 fn opened(endpoint: &str, home: &std::path::Path, environment: &[(&str, &str)]) -> String {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["--exact", "store_s3::credentials_are_found_where_aws_programs_look", "--nocapture"]);
+    command.args(["--exact", "store::s3::credentials_are_found_where_aws_programs_look", "--nocapture"]);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
         command.env_remove(name);
     }
