@@ -124,7 +124,7 @@ fn refused(repository: &OpenRepository, name: &Name) -> Error {
             "{name} is published here with another key, or its head is damaged; give its key with --key or HFL_KEY"
         )),
         Some(_) => Error::new(ErrorKind::Usage, format!("no key is known for {name}"))
-            .hint("pin its public key with --key RW..., or say --unsigned to trust whatever is there"),
+            .hint("pin its public key with --key RW..., or accept unsigned images with --unsigned"),
     }
 }
 

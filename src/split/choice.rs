@@ -17,10 +17,10 @@ pub enum Choice {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChoiceError {
     /// None of the names.
-    #[error("no way to split is called `{0}`; there are content, fixed, fixed:SIZE, pages and bytes")]
+    #[error("unknown --split `{0}` (expected content, fixed[:SIZE], pages or bytes)")]
     Name(String),
     /// The size of `fixed` is not a number with a unit.
-    #[error("`{0}` is no size of a block; write bytes or a unit, as in fixed:262144, fixed:256K or fixed:1M")]
+    #[error("invalid block size `{0}` (expected bytes or a unit, as in fixed:262144, fixed:256K or fixed:1M)")]
     Size(String),
     /// The size of `fixed` is a number that is not allowed.
     #[error("blocks of {0} are not allowed; the size lies between 4K and 4M and is a multiple of 512 bytes")]

@@ -16,7 +16,7 @@ use crate::daemon::Daemon;
 use crate::run::Ready;
 use crate::signals::Signals;
 
-const ABOUT: &str = "Exports an image over NBD, read-only, until Ctrl-C. Nobody is asked who he is.";
+const ABOUT: &str = "Exports an image over NBD, read-only, until Ctrl-C. There is no authentication.";
 const EXAMPLES: &str = "\
 Examples:
   hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --socket /run/hfl.sock

@@ -31,7 +31,7 @@ pub struct ImageArgs {
     /// The publisher's public key: its one line of base64, or a file that holds it
     #[arg(long, value_name = "PUBKEY", required_unless_present = "unsigned")]
     pub key: Option<String>,
-    /// Accept whatever the mirrors say, signed or not
+    /// Accept unsigned images
     #[arg(long, conflicts_with = "key")]
     pub unsigned: bool,
     /// Accept a version below the newest that was seen before, and remember it in its place
@@ -64,10 +64,10 @@ pub struct ImageArgs {
     /// In soft mode, the seconds after which such a read fails
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
-    /// Say more
+    /// Verbose output
     #[arg(long, short)]
     pub verbose: bool,
-    /// Say nothing but errors
+    /// Errors only
     #[arg(long, short, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Print an error as a JSON object

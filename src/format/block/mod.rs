@@ -123,7 +123,7 @@ pub enum BadBlock {
     #[error("{0} bytes follow the zlib stream")]
     Trailing(usize),
     /// A good stream of other bytes.
-    #[error("the SHA-256 does not fit: other bytes than the block's")]
+    #[error("SHA-256 mismatch")]
     Content,
 }
 

@@ -72,7 +72,7 @@ impl BootFiles {
         let (kernel, miniroot) = match &self.source {
             Source::Given { kernel, miniroot } => (kernel.clone(), miniroot.clone()),
             Source::Image(_) if key.is_none() => {
-                return Err(Error::new(ErrorKind::Usage, "--boot needs a key: a miniroot believes nobody without one"));
+                return Err(Error::new(ErrorKind::Usage, "--boot needs a signing key: the miniroot must pin one"));
             }
             Source::Image(ingredients) => {
                 let settings = Settings {

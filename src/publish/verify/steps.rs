@@ -77,7 +77,7 @@ impl Run {
             unchecked.iter().find(|n| self.required.images.is_empty() || self.options.images.contains(n))
         {
             let error = Error::new(ErrorKind::Usage, format!("no key is known for {name}"));
-            return Err(error.hint("pin its public key with --key RW..., or say --unsigned to trust whatever is there"));
+            return Err(error.hint("pin its public key with --key RW..., or accept unsigned images with --unsigned"));
         }
         if self.required.images.is_empty() {
             let error = Error::local("there is no image on these mirrors");

@@ -83,7 +83,7 @@ pub fn refusal(verdict: Verdict, key: &PublicKey, file: &Path, host: &str, port:
     let port = if port == 22 { String::new() } else { format!("-p {port} ") };
     match verdict {
         Verdict::Changed => format!(
-            "the host key is not the one in {file}: the server shows {kind} {print}; somebody may be in between, or the server was set up anew"
+            "the host key is not the one in {file}: the server shows {kind} {print}; possible man-in-the-middle attack, or the server was reinstalled"
         ),
         Verdict::Revoked => format!("the host key {print} is marked as revoked in {file}"),
         Verdict::Known | Verdict::Unknown => format!(

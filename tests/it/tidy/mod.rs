@@ -178,3 +178,39 @@ fn programs_are_started_in_one_place() {
         assert!(!code.contains("Command::new("), "{}: use child::command", file.display());
     }
 }
+
+/// The documents of developers and users name files and folders that are there.
+#[test]
+fn documents_name_what_is_there() {
+    let base = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut checked = 0;
+    for document in ["README.md", "src/doc/architecture.md", "src/doc/contributing.md", "src/doc/format.md"] {
+        let text = fs::read_to_string(base.join(document)).unwrap();
+        // What stands between two of these is code or the target of a link.
+        for name in text.split(['`', '(', ')', ' ', '\n']) {
+            let is_path = ["src/", "tests/", "benches/", "templates/"].iter().any(|folder| name.starts_with(folder));
+            if is_path && !name.contains(['*', '<', '{']) && !name.contains("NAME") {
+                let path = base.join(name.trim_end_matches(['.', ',', ';', ':']));
+                let is_there = path.exists() || path.with_extension("rs").exists();
+                assert!(is_there, "{document} names {name}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 30, "{checked}");
+}
+
+/// The picture of the layers shows all of them, the lowest at the bottom.
+#[test]
+fn the_architecture_shows_the_layers() {
+    let text = fs::read_to_string(root().join("doc/architecture.md")).unwrap();
+    let picture = text.split("## Layers").nth(1).unwrap().split("```").nth(1).unwrap();
+    let shown = |folder: &str| {
+        let is_named = |line: &str| line.split_whitespace().any(|word| word.trim_end_matches(',') == folder);
+        picture.lines().position(is_named).unwrap_or_else(|| panic!("{folder} is not shown"))
+    };
+    let layers: Vec<Vec<String>> =
+        layers().into_iter().map(|layer| layer.into_iter().filter(|m| m != "doc" && m != "weaken").collect()).collect();
+    let places: Vec<usize> = layers.iter().flatten().map(|folder| shown(folder)).collect();
+    assert!(places.is_sorted_by(|lower, upper| lower >= upper), "{layers:?} {places:?}");
+}

@@ -260,7 +260,7 @@ pub struct TrustArgs {
     /// The public key: the line, or its file [default: the one kept when publishing]
     #[arg(long)]
     key: Option<String>,
-    /// Trust whatever is there
+    /// Accept unsigned images
     #[arg(long, conflicts_with = "key")]
     unsigned: bool,
     /// Accept a version below the newest that was seen before, and remember it in its place
@@ -297,7 +297,7 @@ impl TrustArgs {
         let Some(key) = kept_key(self.key.as_deref(), image)? else {
             let error = Error::new(ErrorKind::Usage, format!("no key is known for {image}"));
             return Err(error
-                .hint("pin its public key with --key RW..., or say --unsigned to trust whatever is there")
+                .hint("pin its public key with --key RW..., or accept unsigned images with --unsigned")
                 .into());
         };
         Ok(Trust::Key(key))

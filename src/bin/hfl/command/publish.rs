@@ -51,7 +51,7 @@ pub struct Args {
     /// published, as hfl boot try --record does, and ship what that reads [default: that of the version before]
     #[arg(long, value_name = "FILE|auto")]
     profile: Option<PathBuf>,
-    /// What to say of this version, at most 64 characters
+    /// Label of this version, at most 64 characters
     #[arg(long)]
     label: Option<Label>,
     #[command(flatten)]
@@ -268,7 +268,7 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(out, "  reused  {}", blocks(&r.reused))?;
     writeln!(out, "  zero    {}", bytes(r.hole_bytes))?;
     if r.repeated_bytes > 0 {
-        writeln!(out, "  twice   {} of the image are in it more than once", bytes(r.repeated_bytes))?;
+        writeln!(out, "  repeats {} of the image occur more than once", bytes(r.repeated_bytes))?;
     }
     if let Some(blocks) = r.profile_blocks {
         writeln!(out, "  profile {} blocks, which clients fetch ahead", count(blocks))?;

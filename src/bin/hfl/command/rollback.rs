@@ -18,7 +18,7 @@ pub struct Args {
     name: Name,
     /// The version whose contents are to come back
     version: Version,
-    /// What to say of the new version [default: version N again]
+    /// Label of the new version [default: version N again]
     #[arg(long)]
     label: Option<Label>,
     #[command(flatten)]

@@ -2,7 +2,7 @@
 //! qemu-img, nbd-client.
 //!
 //! [`wire`] has the words of the protocol, [`handshake`] and [`transmission`] speak them over one connection, and
-//! [`listen`] takes connections. Nobody is asked who he is, and nothing is encrypted: whoever reaches the socket may read.
+//! [`listen`] takes connections. There is no authentication or encryption: any process that reaches the socket may read.
 
 pub mod handshake;
 pub mod listen;

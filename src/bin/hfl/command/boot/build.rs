@@ -148,7 +148,7 @@ fn write_report(r: &Report, knows_mirrors: bool, out: &mut String) -> std::fmt::
     writeln!(out, "  miniroot  {} ({})", r.miniroot_file.display(), bytes(s.miniroot_bytes))?;
     writeln!(out, "  modules   {}", s.modules.join(" "))?;
     if r.public_key.is_none() {
-        writeln!(out, "  no key is known for {}: without --key RWQ... this miniroot believes nobody", r.name)?;
+        writeln!(out, "  no key is known for {}: this miniroot pins no key; give one with --key RWQ...", r.name)?;
     }
     let url = if knows_mirrors { "" } else { " hfl.url=http://MIRROR/PATH/" };
     writeln!(out, "  boot it   with the kernel command line: console=tty0{url}")
