@@ -1,29 +1,29 @@
-//! Why an operation did not do what was asked: one type for all of them, in both programs.
+//! Why an operation failed: one type for all operations, in both programs.
 
 use std::error::Error as StdError;
 use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, io};
 
-/// What went wrong, for the program: each is one exit code of the command line.
+/// Kind of error, for the program; each has one exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Something on this machine: a file, a disk, an input that cannot be used.
+    /// A problem on this machine: a file, a disk, unusable input.
     Local,
-    /// The call itself.
+    /// Wrong usage.
     Usage,
-    /// Something did not verify.
+    /// An object did not verify.
     Unverified,
     /// No mirror could be reached.
     Unreachable,
-    /// Another publisher was faster, or is at work.
+    /// Another publisher was faster, or is active.
     Conflict,
-    /// The user stopped it.
+    /// The user interrupted it.
     Interrupted,
 }
 
 impl ErrorKind {
-    /// The exit code of a program that ends with such an error.
+    /// Exit code of a program that ends with this error.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Local => 1,
@@ -36,10 +36,10 @@ impl ErrorKind {
     }
 }
 
-/// A failed operation: a kind for the program, a sentence and perhaps a hint for the person, and the cause.
+/// A failed operation: a kind for the program, a sentence and an optional hint for the user, and the cause.
 ///
-/// The sentence is whole by itself. [`source`](StdError::source) gives the cause as it was, for programs that want to know
-/// more of it; whoever prints both says things twice.
+/// The sentence is complete by itself. [`source`](StdError::source) returns the original cause for programs that need
+/// details; printing both repeats the text.
 #[derive(Debug, Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -59,12 +59,12 @@ impl Error {
         Self::new(ErrorKind::Local, message)
     }
 
-    /// An error in what was asked for.
+    /// An error in the request.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Usage, message)
     }
 
-    /// The error that `cause` is.
+    /// An error with the text of `cause`.
     pub fn caused(kind: ErrorKind, cause: impl StdError + Send + Sync + 'static) -> Self {
         let message = cause.to_string();
         Self { kind, message, hint: None, source: Some(Arc::new(cause)) }
@@ -75,7 +75,7 @@ impl Error {
         Self::local(format!("{}: {}", path.display(), sentence(error)))
     }
 
-    /// The user stopped it.
+    /// The user interrupted it.
     pub fn interrupted() -> Self {
         Self::new(ErrorKind::Interrupted, "interrupted; the work was not finished, and nothing was switched")
     }
@@ -91,12 +91,12 @@ impl Error {
         self
     }
 
-    /// What went wrong, for the program.
+    /// Kind of error, for the program.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What to do about it.
+    /// Advice for the user.
     pub fn advice(&self) -> Option<&str> {
         self.hint.as_deref()
     }
@@ -119,7 +119,7 @@ impl StdError for Error {
     }
 }
 
-/// What the operating system says, without the number that the standard library adds.
+/// The operating system's message, without the number that the standard library adds.
 pub fn sentence(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {

@@ -1,114 +1,114 @@
-//! What an operation tells while it works, and whether the user wants it to end. The library prints nothing; a binary
-//! shows this or does not.
+//! What an operation reports while it runs, and whether the user cancels it. The library prints nothing; a binary may
+//! show this.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often the user is asked whether to go on.
+/// How often the cancel flag is checked.
 const CANCEL_LOOK: Duration = Duration::from_millis(100);
 
-/// Something that happened.
+/// A progress event.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
     /// A new step began.
     Step(&'a str),
-    /// Something that does not stop the work but should be known.
+    /// A problem that does not stop the work.
     Warning(&'a str),
-    /// The image has so many bytes (unknown for a stream), and there are so many mirrors.
+    /// The work on an image starts.
     Start {
-        /// Bytes of the image.
+        /// Size of the image in bytes; `None` for a stream.
         image_bytes: Option<u64>,
     },
-    /// So many more bytes of the image were read, or skipped as a hole.
+    /// More of the image was read, or skipped as a hole.
     Read {
-        /// Bytes.
+        /// Number of bytes.
         bytes: u64,
     },
-    /// A block was dealt with.
+    /// A block was processed.
     Block {
-        /// Its bytes.
+        /// Size in bytes.
         bytes: u64,
-        /// What it was.
+        /// Whether the block is new.
         fate: Fate,
     },
-    /// A mirror is to be sent so many more bytes.
+    /// More is to be sent to a mirror.
     ToSend {
         /// The mirror's name.
         mirror: &'a str,
-        /// Bytes.
+        /// Number of bytes.
         bytes: u64,
     },
-    /// A mirror has so many more of these.
+    /// A mirror has received more.
     Sent {
         /// The mirror's name.
         mirror: &'a str,
-        /// Bytes.
+        /// Number of bytes.
         bytes: u64,
     },
-    /// So many more bytes of a mirror are to be read and checked.
+    /// More of a mirror is to be read and checked.
     ToCheck {
         /// The mirror's name.
         mirror: &'a str,
-        /// Bytes.
+        /// Number of bytes.
         bytes: u64,
     },
-    /// So many more of these were.
+    /// More of a mirror was checked.
     Checked {
         /// The mirror's name.
         mirror: &'a str,
-        /// Bytes.
+        /// Number of bytes.
         bytes: u64,
     },
-    /// A block was read of an image that is restored.
+    /// A block of an image being restored was read.
     Restored {
-        /// Bytes of the image.
+        /// Number of image bytes.
         bytes: u64,
     },
 }
 
-/// What a block of the image was.
+/// Whether a block of the image is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// A block that the repository has.
+    /// Already in the repository.
     Known,
-    /// A block that is new.
+    /// New to the repository.
     New,
-    /// A block that the image itself has twice.
+    /// A repeat within the image.
     Again,
 }
 
-/// Who is told.
+/// Receiver of progress events.
 pub trait Progress: Send + Sync {
-    /// Takes note of an event; called from many threads.
+    /// Handles an event; called from many threads.
     fn event(&self, event: Event<'_>);
 }
 
-/// Tells nobody.
+/// Ignores all events.
 pub struct Silent;
 
 impl Progress for Silent {
     fn event(&self, _: Event<'_>) {}
 }
 
-/// Returns when the user has had enough.
+/// Returns when the user cancels.
 pub async fn cancelled(cancel: &AtomicBool) {
     while !cancel.load(Ordering::Relaxed) {
         tokio::time::sleep(CANCEL_LOOK).await;
     }
 }
 
-/// Who is told, and who may stop the work.
+/// Receiver of progress events, and the cancel flag.
 #[derive(Clone)]
 pub struct Watch {
-    /// Who is told.
+    /// Receiver of progress events.
     pub progress: Arc<dyn Progress>,
-    /// Set when the user wants it to end.
+    /// Set when the user cancels.
     pub cancel: Arc<AtomicBool>,
 }
 
 impl Watch {
-    /// Nobody is told, and nobody stops it.
+    /// Ignores all events, with a cancel flag that is not set.
     pub fn silent() -> Self {
         Self { progress: Arc::new(Silent), cancel: Arc::default() }
     }

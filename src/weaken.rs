@@ -1,23 +1,23 @@
-//! What the simulation takes out of hfl to see whether it notices: with the feature `weaken`, which nothing that is shipped
-//! has, one protection at a time can be switched off. Without it none can.
+//! Protections that the simulation switches off to test whether it notices. With the feature `weaken`, which no shipped
+//! build has, one protection at a time can be switched off; without it, none can.
 
 /// A protection that can be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Weakness {
-    /// Records of retired versions decide only where they are signed, and about nothing but what their version owned.
+    /// Records of retired versions count only if signed, and only for what their version owned.
     Records = 1,
-    /// Of several records of one version the one that was marked last counts.
+    /// Of several records of one version, the one marked last counts.
     LatestRecord,
-    /// Nothing is deleted, replaced or switched while it is not certain that the lock is held.
+    /// Nothing is deleted, replaced or switched unless it is certain that the lock is held.
     Certainty,
-    /// Version numbers come from all that was ever seen, and no image is begun anew.
+    /// Version numbers derive from all that was ever seen, and no image is started anew.
     Numbers,
-    /// Versions stay in the signed history though their index cannot be read.
+    /// Versions stay in the signed history even if their index cannot be read.
     History,
-    /// Blocks that a mirror has not right are made again from the image.
+    /// Blocks that a mirror does not have intact are rebuilt from the image.
     Remake,
-    /// What arrived is looked at before it gets its name.
+    /// Uploaded objects are checked before they get their final name.
     Arrivals,
 }
 
@@ -30,7 +30,7 @@ pub fn is(weakness: Weakness) -> bool {
     SWITCHED_OFF.load(std::sync::atomic::Ordering::Relaxed) == weakness as u8
 }
 
-/// Whether this protection is switched off: it is not.
+/// Always false: no protection can be switched off.
 #[cfg(not(feature = "weaken"))]
 pub const fn is(_: Weakness) -> bool {
     false

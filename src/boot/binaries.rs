@@ -1,4 +1,4 @@
-//! The two programs of a miniroot, busybox and hfl-mount: static, and for the machine that the kernel is for.
+//! The two programs of a miniroot, busybox and hfl-mount: static, and for the kernel's machine.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::boot::elf;
 use crate::error::Error;
 
-/// The largest program, in bytes.
+/// Maximum size of a program in bytes.
 const PROGRAM_MAX_BYTES: u64 = 64 << 20;
-/// Where distributions put a static busybox.
+/// Where distributions install a static busybox.
 const BUSYBOX_PLACES: [&str; 5] = [
     "/bin/busybox-static",
     "/usr/lib/busybox/busybox-static",
@@ -17,11 +17,11 @@ const BUSYBOX_PLACES: [&str; 5] = [
     "/usr/bin/busybox",
 ];
 
-/// The bytes of a static program, and the machine it is for.
+/// A static program.
 pub struct Program {
-    /// Its bytes.
+    /// Contents of the file.
     pub bytes: Vec<u8>,
-    /// The machine.
+    /// Machine it is for, as in `uname -m`.
     pub machine: &'static str,
 }
 
@@ -29,7 +29,7 @@ impl Program {
     /// Reads a program.
     ///
     /// # Errors
-    /// Whatever is no static Linux program.
+    /// A file that is not a static Linux program.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let failed = |e: std::io::Error| Error::io(path, &e);
         let mut bytes = Vec::new();
@@ -41,7 +41,7 @@ impl Program {
         Self::of(bytes).map_err(|why| Error::local(format!("{}: {why}", path.display())))
     }
 
-    /// A program that was read already.
+    /// A program that was already read.
     ///
     /// # Errors
     /// Why it cannot be used.
@@ -57,10 +57,10 @@ impl Program {
     }
 }
 
-/// The busybox that was named, else one of this system.
+/// The given busybox, else one of this system.
 ///
 /// # Errors
-/// A named one that cannot be used, or is for another machine; none found.
+/// A given one that cannot be used, or is for another machine; none found.
 pub fn busybox(named: Option<&Path>, machine: &str) -> Result<Program, Error> {
     if let Some(path) = named {
         let found = Program::load(path)?;
@@ -75,10 +75,10 @@ pub fn busybox(named: Option<&Path>, machine: &str) -> Result<Program, Error> {
     })
 }
 
-/// The client for `machine` among those that were named, else the one beside this program.
+/// The client for `machine` among the given ones, else the one beside this program.
 ///
 /// # Errors
-/// A named one that cannot be used; none for the machine.
+/// A given one that cannot be used; none for the machine.
 pub fn client(named: &[PathBuf], machine: &str) -> Result<Program, Error> {
     let mut others = Vec::new();
     for path in named {
@@ -101,7 +101,7 @@ pub fn client(named: &[PathBuf], machine: &str) -> Result<Program, Error> {
         .hint("build one, as the README says (for another machine with its --target), and name it with --client FILE"))
 }
 
-/// The program, if it is for the machine.
+/// Returns the program if it is for the machine.
 fn fits(program: Program, machine: &str, name: &str) -> Result<Program, Error> {
     match program.machine == machine {
         true => Ok(program),

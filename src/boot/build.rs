@@ -1,4 +1,4 @@
-//! `hfl boot build`: from an image to a kernel and a miniroot.
+//! `hfl boot build`: makes a kernel and a miniroot from an image.
 
 use std::path::{Path, PathBuf};
 
@@ -13,24 +13,24 @@ use crate::disk::Disk;
 use crate::error::Error;
 use crate::format::digest::Sha256;
 
-/// What is to be made of which image, and with what.
+/// Options of a build.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The image.
+    /// Image file.
     pub image: PathBuf,
-    /// Static clients, of which the one for the kernel's machine is taken.
+    /// Static clients; the one for the kernel's machine is used.
     pub clients: Vec<PathBuf>,
     /// A static busybox.
     pub busybox: Option<PathBuf>,
-    /// The machine that the kernel must be for, as `uname -m` says it.
+    /// Required machine of the kernel, as in `uname -m`.
     pub machine: Option<String>,
-    /// Modules besides the usual ones.
+    /// Modules in addition to the usual ones.
     pub modules: Vec<String>,
-    /// Where the user's own templates are.
+    /// Directory of the user's templates.
     pub templates: Option<PathBuf>,
 }
 
-/// All that is needed for a miniroot, taken out of the image and found on this machine.
+/// Everything needed for a miniroot, from the image and from this machine.
 pub struct Ingredients {
     kernel: Kernel,
     machine: &'static str,
@@ -44,39 +44,39 @@ pub struct Ingredients {
 /// A kernel and its miniroot.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// The kernel, as it is in the image.
+    /// The kernel, as in the image.
     pub kernel: Vec<u8>,
-    /// The miniroot, compressed.
+    /// Compressed miniroot.
     pub miniroot: Vec<u8>,
-    /// What they are.
+    /// Summary of both.
     pub summary: Summary,
 }
 
-/// What was made.
+/// Summary of a build.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// The kernel's version.
+    /// Kernel version.
     pub kernel: String,
-    /// Where it lies in the image.
+    /// Path of the kernel in the image.
     pub kernel_path: String,
-    /// The machine it is for.
+    /// Machine of the kernel.
     pub machine: String,
-    /// The root file system's kind.
+    /// Type of the root file system.
     pub file_system: String,
-    /// Its bytes.
+    /// Kernel size in bytes.
     pub kernel_bytes: u64,
-    /// Its SHA-256.
+    /// SHA-256 of the kernel.
     pub kernel_sha256: String,
-    /// Bytes of the miniroot.
+    /// Miniroot size in bytes.
     pub miniroot_bytes: u64,
     /// SHA-256 of the miniroot.
     pub miniroot_sha256: String,
-    /// The modules in it, in the order in which they are loaded.
+    /// Modules in the miniroot, in load order.
     pub modules: Vec<String>,
 }
 
 impl Ingredients {
-    /// Takes the kernel and its modules out of the image, and finds the programs that fit.
+    /// Extracts the kernel and its modules from the image, and finds matching programs.
     ///
     /// # Errors
     /// An image that cannot be read or has no kernel; programs that are missing or are for another machine.
@@ -102,7 +102,7 @@ impl Ingredients {
         })
     }
 
-    /// Makes the miniroot.
+    /// Builds the miniroot.
     ///
     /// # Errors
     /// A template that cannot be rendered; a miniroot that is too large.
@@ -130,7 +130,7 @@ impl Ingredients {
     }
 }
 
-/// The machine of the kernel and all its modules.
+/// The machine of the kernel and of all its modules.
 fn machine(image: &Path, kernel: &Kernel, modules: &[Module]) -> Result<&'static str, Error> {
     let image = image.display();
     let mut known = kernel.machine();

@@ -1,21 +1,21 @@
 //! An initramfs: a cpio archive in the format "newc".
 //!
-//! Source: the kernel's documentation "initramfs buffer format", and cpio(5). Every entry belongs to root and has no time;
-//! the entries stand in the order in which they were added.
+//! Source: the kernel's documentation "initramfs buffer format", and cpio(5). Every entry belongs to root and has no
+//! time; entries are in the order in which they were added.
 
-/// Names are padded together with their header, data alone, to this many bytes.
+/// Alignment of a header with its name, and of data, in bytes.
 const ALIGN: usize = 4;
-/// The archive as a whole, as other programs do it.
+/// Alignment of the whole archive in bytes, as in other programs.
 const BLOCK: usize = 512;
 
-/// The bits of a mode that say what an entry is.
+/// Mode bits for the type of an entry.
 const KIND: u32 = 0o170_000;
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const LINK: u32 = 0o120_000;
 const CHARACTER: u32 = 0o020_000;
 
-/// An archive that is being written.
+/// An archive being written.
 #[derive(Debug, Default)]
 pub struct Archive {
     bytes: Vec<u8>,
@@ -28,7 +28,7 @@ impl Archive {
         self.entry(path, DIRECTORY | 0o755, (0, 0), &[]);
     }
 
-    /// Adds a file; `mode` are its permissions.
+    /// Adds a file with the permissions `mode`.
     pub fn file(&mut self, path: &str, mode: u32, data: &[u8]) {
         self.entry(path, REGULAR | mode, (0, 0), data);
     }
@@ -38,12 +38,12 @@ impl Archive {
         self.entry(path, LINK | 0o777, (0, 0), target.as_bytes());
     }
 
-    /// Adds a character device, by its major and minor number.
+    /// Adds a character device with its major and minor number.
     pub fn device(&mut self, path: &str, mode: u32, number: (u32, u32)) {
         self.entry(path, CHARACTER | mode, number, &[]);
     }
 
-    /// The whole archive.
+    /// Returns the whole archive.
     pub fn finish(mut self) -> Vec<u8> {
         self.write("TRAILER!!!", 0, 0, (0, 0), &[]);
         self.bytes.resize(self.bytes.len().next_multiple_of(BLOCK), 0);
@@ -55,7 +55,7 @@ impl Archive {
         self.write(path.trim_start_matches('/'), self.entries, mode, device, data);
     }
 
-    /// Names are written without the leading slash. Files are far smaller than the 4 GiB that a field can say.
+    /// Writes an entry; names have no leading slash. Files are far smaller than the 4 GiB limit of the size field.
     fn write(&mut self, name: &str, inode: u32, mode: u32, device: (u32, u32), data: &[u8]) {
         let links = if mode & KIND == DIRECTORY { 2 } else { 1 };
         let (name_bytes, data_bytes) = (name.len() as u32 + 1, data.len() as u32);

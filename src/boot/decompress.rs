@@ -1,15 +1,16 @@
-//! Kernel modules as they lie in an image, plain or compressed, unpacked up to a limit.
+//! Kernel modules as stored in an image, plain or compressed; decompressed up to a limit.
 //!
-//! A miniroot is compressed as a whole, and the `insmod` in it knows no compression.
+//! A miniroot is compressed as a whole, and its `insmod` does not support compression.
 
 use std::io::{self, Read};
 
-/// The largest module, in bytes, unpacked.
+/// Maximum size of a module in bytes, decompressed.
 pub const MODULE_MAX_BYTES: u64 = 32 << 20;
-/// Memory that unpacking xz may take, in KiB: what `xz -9` asks for.
+/// Memory limit of xz decompression, in KiB: what `xz -9` needs.
 const XZ_MEMORY_KIB: u32 = 128 << 10;
 
-/// The name of a module without directory, `.ko` and the like, with `_` for `-`; `None` for what is none.
+/// The name of a module without directory and extension (`.ko` and the like), with `_` for `-`; `None` if it is not a
+/// module.
 pub fn name_of(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
     let stem = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"].iter().find_map(|end| file.strip_suffix(end))?;
@@ -17,12 +18,12 @@ pub fn name_of(path: &str) -> Option<String> {
     (!stem.is_empty() && stem.len() <= 64 && stem.chars().all(plain)).then(|| normal(stem))
 }
 
-/// A module's name as the kernel says it.
+/// A module's name in the kernel's form.
 pub fn normal(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// The module itself.
+/// Decompresses a module.
 ///
 /// # Errors
 /// Damaged data; more than [`MODULE_MAX_BYTES`].

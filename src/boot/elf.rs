@@ -1,8 +1,8 @@
-//! What the header of an ELF file says of it: for which machine it is, and whether it can run alone.
+//! The header of an ELF file: the machine it is for, and whether it is static.
 //!
-//! Source: the System V ABI, "Object Files". Files are anybody's bytes: nothing here trusts an offset.
+//! Source: the System V ABI, "Object Files". Files are untrusted: every offset is checked.
 
-/// The machine an ELF file is for, by the names that `uname -m` uses.
+/// The machine an ELF file is for, named as in `uname -m`.
 pub fn machine(elf: &[u8]) -> Option<&'static str> {
     let (wide, little) = (is_wide(elf)?, elf.get(5) == Some(&1));
     match (field(elf, 18, 2)?, wide, little) {
@@ -20,7 +20,7 @@ pub fn machine(elf: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether it asks for a dynamic loader (a program header of type PT_INTERP).
+/// Whether it needs a dynamic loader (a program header of type PT_INTERP).
 pub fn is_dynamic(elf: &[u8]) -> bool {
     const PT_INTERP: u64 = 3;
     let Some(wide) = is_wide(elf) else { return false };
@@ -36,7 +36,7 @@ pub fn is_dynamic(elf: &[u8]) -> bool {
     })
 }
 
-/// Whether its addresses have 64 bits; `None` where it is no ELF file.
+/// Whether it is a 64-bit file; `None` if it is not an ELF file.
 fn is_wide(elf: &[u8]) -> Option<bool> {
     match (elf.starts_with(b"\x7fELF"), elf.get(4)) {
         (true, Some(1)) => Some(false),
@@ -45,7 +45,7 @@ fn is_wide(elf: &[u8]) -> Option<bool> {
     }
 }
 
-/// A field of the file, in the file's own byte order.
+/// A field of the file, in the file's byte order.
 fn field(elf: &[u8], at: usize, bytes: usize) -> Option<u64> {
     let field = elf.get(at..at.checked_add(bytes)?)?;
     let big_endian = elf.get(5) == Some(&2);

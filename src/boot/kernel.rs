@@ -1,7 +1,7 @@
-//! The kernel of an image: which one it is, its version, and where its modules lie.
+//! The kernel of an image: its file, its version, and the directory of its modules.
 //!
-//! Sources: the Linux/x86 boot protocol (the version string of a bzImage), "Booting AArch64 Linux" (the magic number of an
-//! Image), and where Debian, Fedora, Arch and Alpine put their kernels.
+//! Sources: the Linux/x86 boot protocol (the version string of a bzImage), "Booting AArch64 Linux" (the magic number of
+//! an Image), and the kernel locations of Debian, Fedora, Arch and Alpine.
 
 use super::versions;
 use crate::boot::elf;
@@ -9,36 +9,36 @@ use crate::disk::fs::file_system::Kind;
 use crate::disk::root::Root;
 use crate::error::Error;
 
-/// The largest kernel, in bytes: those for POWER are not compressed.
+/// Maximum kernel size in bytes: POWER kernels are not compressed.
 const KERNEL_MAX_BYTES: u64 = 192 << 20;
-/// The longest version of a kernel, in bytes; uname(2) has room for no longer one.
+/// Maximum length of a kernel version in bytes, as in uname(2).
 const VERSION_MAX_BYTES: usize = 64;
-/// Links that a distribution keeps on the kernel that it boots.
+/// Links to the current kernel that a distribution maintains.
 const LINKS: [&str; 4] = ["/vmlinuz", "/boot/vmlinuz", "/vmlinux", "/boot/vmlinux"];
-/// What the names of kernels in `/boot` begin with.
+/// Name prefixes of kernels in `/boot`.
 const PREFIXES: [&str; 4] = ["vmlinuz-", "vmlinux-", "kernel-", "Image-"];
 
-/// A kernel, and the directory of its modules.
+/// A kernel and the directory of its modules.
 #[derive(Debug)]
 pub struct Kernel {
-    /// Its version, as `uname -r` says it.
+    /// Version, as in `uname -r`.
     pub version: String,
-    /// Where its modules lie in the image.
+    /// Directory of its modules in the image.
     pub modules: String,
-    /// Its file in the image.
+    /// Path of its file in the image.
     pub path: String,
-    /// Its bytes.
+    /// Contents of the file.
     pub bytes: Vec<u8>,
 }
 
 impl Kernel {
-    /// The machine it is for, where that can be told from it alone.
+    /// The machine it is for, if the kernel alone tells that.
     pub fn machine(&self) -> Option<&'static str> {
         machine(&self.bytes)
     }
 }
 
-/// The machine that a kernel is for, as `uname -m` says it, where that can be told from it alone.
+/// The machine that a kernel is for, as in `uname -m`, if the kernel alone tells that.
 pub fn machine(kernel: &[u8]) -> Option<&'static str> {
     let is_bzimage = kernel.get(514..518) == Some(b"HdrS");
     let is_wide = kernel.get(566).is_some_and(|flags| flags & 1 != 0);
@@ -50,10 +50,10 @@ pub fn machine(kernel: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The kernel that the image's own links name, else the newest one whose modules are there, too.
+/// The kernel that the image's own links point to, else the newest one whose modules are in the image.
 ///
 /// # Errors
-/// No kernel, or none whose modules are there.
+/// No kernel; none whose modules are in the image.
 pub fn find(root: &Root) -> Result<Kernel, Error> {
     let modules = modules_directories(root)?;
     for link in LINKS {
@@ -83,7 +83,7 @@ pub fn find(root: &Root) -> Result<Kernel, Error> {
     ))
 }
 
-/// The versions whose modules are in the image, and where they lie.
+/// Versions whose modules are in the image, with their directories.
 fn modules_directories(root: &Root) -> Result<Vec<(String, String)>, Error> {
     let mut found: Vec<(String, String)> = Vec::new();
     for base in ["/lib/modules", "/usr/lib/modules"] {
@@ -98,7 +98,7 @@ fn modules_directories(root: &Root) -> Result<Vec<(String, String)>, Error> {
     Ok(found)
 }
 
-/// Files that may be kernels: those in `/boot`, and the ones that lie with their modules.
+/// Files that may be kernels: those in `/boot`, and those beside their modules.
 fn candidates(root: &Root, modules: &[(String, String)]) -> Result<Vec<String>, Error> {
     let names = root.list("/boot")?;
     let named = names.iter().filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
@@ -112,7 +112,7 @@ fn candidates(root: &Root, modules: &[(String, String)]) -> Result<Vec<String>, 
     Ok(places)
 }
 
-/// The version in the name of a kernel's file: `/boot/vmlinuz-VERSION`, `/lib/modules/VERSION/vmlinuz`.
+/// The version in a kernel's path: `/boot/vmlinuz-VERSION`, `/lib/modules/VERSION/vmlinuz`.
 fn version_in(place: &str) -> &str {
     let (directory, name) = place.rsplit_once('/').unwrap_or(("", place));
     match PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
@@ -121,7 +121,7 @@ fn version_in(place: &str) -> &str {
     }
 }
 
-/// The kernel at `path`, if there is one whose modules are in the image.
+/// The kernel at `path`, if it is one whose modules are in the image.
 fn load(root: &Root, path: &str, modules: &[(String, String)]) -> Result<Option<Kernel>, Error> {
     let Some((place, Kind::File(_))) = root.resolve(path)? else { return Ok(None) };
     let of = |wanted: &str| modules.iter().find(|(version, _)| version == wanted).cloned();
@@ -131,7 +131,7 @@ fn load(root: &Root, path: &str, modules: &[(String, String)]) -> Result<Option<
     Ok(found.map(|(version, modules)| Kernel { version, modules, path: place, bytes }))
 }
 
-/// The version that a bzImage says of itself, up to the first blank.
+/// The version string inside a bzImage, up to the first blank.
 fn version_inside(kernel: &[u8]) -> Option<&str> {
     if kernel.get(514..518) != Some(b"HdrS") {
         return None;
@@ -142,7 +142,7 @@ fn version_inside(kernel: &[u8]) -> Option<&str> {
     std::str::from_utf8(&text[..end]).ok().filter(|version| is_version(version))
 }
 
-/// Whether it can be a kernel's version: it becomes part of paths and texts.
+/// Whether the text can be a kernel version: it becomes part of paths and texts.
 fn is_version(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_+~".contains(&b);
     (1..=VERSION_MAX_BYTES).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with(['.', '-'])

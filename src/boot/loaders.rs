@@ -1,8 +1,8 @@
-//! What boot loaders read: iPXE, kboot, petitboot, PXELINUX and GRUB, rendered from templates.
+//! Boot loader files: iPXE, kboot, petitboot, PXELINUX and GRUB, rendered from templates.
 //!
-//! Formats: iPXE's scripting reference; kboot.conf and petitboot.conf as petitboot's parsers read them; PXELINUX's and
-//! GRUB's manuals. All but iPXE's need to know a mirror's URL; where none is known they name paths below the root of the
-//! web server that they came from.
+//! Formats: iPXE's scripting reference; kboot.conf and petitboot.conf as petitboot's parsers read them; the manuals of
+//! PXELINUX and GRUB. All but iPXE's need a mirror's URL; without one, they contain paths below the root of the web
+//! server that served them.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ use crate::error::Error;
 use crate::format::name::{Label, Name, Version};
 use crate::format::url::BaseUrl;
 
-/// The most mirrors on a kernel's command line: it has limits, and the head names all of them.
+/// Maximum mirrors on a kernel's command line, whose length is limited; the head names all of them.
 const MIRRORS_SHOWN: usize = 4;
-/// The most bytes of a command line: the least limit among the kernels of PCs and of the PlayStation 3.
+/// Maximum command line in bytes: the lowest limit among the kernels of PCs and of the PlayStation 3.
 pub const ARGUMENTS_MAX_BYTES: usize = 2047;
 
-/// The files, relative to the image's boot directory, and the templates that they are rendered from.
+/// The files, relative to the image's boot directory, and their templates.
 const FILES: [(&str, &str); 5] = [
     ("boot.ipxe", "boot/boot.ipxe"),
     ("kboot.conf", "boot/kboot.conf"),
@@ -27,33 +27,33 @@ const FILES: [(&str, &str); 5] = [
     ("grub.cfg", "boot/grub.cfg"),
 ];
 
-/// A version that can be booted.
+/// A bootable version.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Its number.
+    /// Version number.
     pub version: Version,
-    /// What its publisher says of it.
+    /// Label by the publisher.
     pub label: Option<Label>,
-    /// The name of its kernel, in the version's directory.
+    /// Kernel file name in the version's directory.
     pub kernel: String,
-    /// The name of its miniroot.
+    /// Miniroot file name.
     pub miniroot: String,
-    /// What its publisher adds to the kernel's command line.
+    /// Publisher's addition to the kernel's command line.
     pub append: String,
 }
 
-/// What the files offer.
+/// Contents of the boot menus.
 #[derive(Debug, Clone)]
 pub struct Menu {
-    /// The image.
+    /// Image name.
     pub image: Name,
-    /// Where it can be fetched from.
+    /// Mirrors of the image.
     pub mirrors: Vec<BaseUrl>,
-    /// The versions, the first of which is booted where nobody chooses; at least one.
+    /// Versions, the default first; at least one.
     pub entries: Vec<Entry>,
 }
 
-/// The files, by their paths below the image's boot directory.
+/// Renders the files, with their paths below the image's boot directory.
 ///
 /// # Errors
 /// A template that cannot be read or rendered; a command line that is too long for a kernel.
@@ -77,10 +77,10 @@ pub fn render(templates: Option<&Path>, menu: &Menu) -> Result<Vec<(&'static str
 }
 
 impl Menu {
-    /// The kernel's command line for one version, with as many mirrors as it has room for.
+    /// The kernel's command line for one version, with as many mirrors as fit.
     ///
     /// # Errors
-    /// One that is too long for a kernel.
+    /// A command line that is too long for a kernel.
     pub fn arguments(&self, version: Version, append: &str) -> Result<String, Error> {
         let shown = self.mirrors.len().min(MIRRORS_SHOWN);
         let fewer = (1..shown).rev().map(|mirrors| self.words(version, append, mirrors));
@@ -104,14 +104,14 @@ impl Menu {
     }
 }
 
-/// A URL as GRUB's devices have it: `(http,HOST)/PATH`.
+/// A URL in GRUB's device syntax: `(http,HOST)/PATH`.
 fn grub(mirror: &BaseUrl, place: &str) -> String {
     let (scheme, rest) = mirror.as_str().split_once("://").unwrap_or(("http", mirror.as_str()));
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     format!("({scheme},{host})/{path}{place}")
 }
 
-/// A label without what means something to a boot loader.
+/// A label without characters that are special to a boot loader.
 fn plain(label: &str) -> String {
     label.chars().filter(|c| c.is_alphanumeric() || " .,_-+:/".contains(*c)).collect()
 }

@@ -1,13 +1,13 @@
-//! The miniroot: the small root file system in memory from which a machine gets to the image's root.
+//! The miniroot: the small in-memory root file system from which a machine reaches the image's root.
 //!
 //! - `/init`, rendered from the template `boot/init`, and `/hfl/udhcpc.script` from `boot/udhcpc`;
 //! - `/bin/busybox` and `/bin/sh`, `/bin/hfl-mount`: static;
-//! - `/hfl/modules`: a line `NAME PATH` for each module, those first that others need; `/modules/NAME.ko`;
-//! - `/hfl/key`: the line of the public key, where one is pinned;
+//! - `/hfl/modules`: a line `NAME PATH` for each module, dependencies first; `/modules/NAME.ko`;
+//! - `/hfl/key`: the line of the public key, if one is pinned;
 //! - `/hfl/config`, lines `KEY=VALUE`: `HFL_NAME`, `HFL_URL` (base URLs, separated by blanks) and `HFL_MIN_VERSION`, as
 //!   far as they are known.
 //!
-//! The same ingredients give the same bytes.
+//! The same inputs give the same bytes.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -23,40 +23,40 @@ use crate::format::name::{Name, Version};
 use crate::format::signature::PublicKey;
 use crate::format::url::BaseUrl;
 
-/// The largest miniroot, in bytes, compressed.
+/// Maximum size of a compressed miniroot in bytes.
 pub const MINIROOT_MAX_BYTES: usize = 8 << 20;
-/// The mount points and the other directories, besides those of the files.
+/// Mount points and other directories, in addition to those of the files.
 const DIRECTORIES: [&str; 13] =
     ["bin", "dev", "etc", "hfl", "mnt", "modules", "proc", "root", "run", "sys", "tmp", "var", "var/tmp"];
 
-/// What a miniroot knows of where it belongs.
+/// Settings of a miniroot.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// The image's name.
+    /// Image name.
     pub name: Option<Name>,
-    /// Where the image lies: base URLs of mirrors.
+    /// Base URLs of the image's mirrors.
     pub mirrors: Vec<BaseUrl>,
-    /// The key whose signature is believed.
+    /// Public key that must have signed the head.
     pub key: Option<PublicKey>,
-    /// The version below which a mirror's newest one is not believed.
+    /// Minimum version: a mirror whose newest version is lower is not accepted.
     pub min_version: Option<Version>,
 }
 
-/// All that a miniroot is made of.
+/// Parts of a miniroot.
 pub struct Parts<'a> {
-    /// The kernel's version.
+    /// Kernel version.
     pub kernel: &'a str,
-    /// Its modules, in the order in which they are loaded.
+    /// Modules in load order.
     pub modules: &'a [Module],
     /// A static busybox.
     pub busybox: &'a [u8],
     /// A static hfl-mount.
     pub client: &'a [u8],
-    /// Where the user's own templates are.
+    /// Directory of the user's templates.
     pub templates: Option<&'a Path>,
 }
 
-/// The miniroot, compressed.
+/// Builds the compressed miniroot.
 ///
 /// # Errors
 /// A template that cannot be rendered; a miniroot that is too large.
@@ -104,7 +104,7 @@ fn config(settings: &Settings) -> String {
     lines.concat()
 }
 
-/// gzip, which every kernel that can unpack an initramfs at all can unpack; without name or time.
+/// Compresses with gzip, which every kernel that can unpack an initramfs supports; without name or time.
 fn compress(archive: &[u8]) -> Result<Vec<u8>, Error> {
     let mut compressor = Compressor::new(CompressionLvl::best());
     let mut packed = vec![0; compressor.gzip_compress_bound(archive.len())];

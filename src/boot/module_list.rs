@@ -1,18 +1,18 @@
-//! Which modules a miniroot has, where the image's kernel has them as modules at all.
+//! Modules that a miniroot contains, if the image's kernel has them as modules.
 //!
-//! In this order they are loaded, each after those that it needs. What is not there is left out: some kernel has it built
-//! in, another one was made for other machines.
+//! They are loaded in this order, each after its dependencies. A module that does not exist is skipped: some kernels
+//! have it built in, others are for other machines.
 
-/// What has to work before anything can be read: one of each line must be there, built in or as a module.
+/// Modules needed to read anything: one of each group must exist, built in or as a module.
 pub const REQUIRED: [&[&str]; 3] = [&[CLIENT], &["loop"], &["dm_snapshot", "overlay"]];
 
-/// File systems that cannot be written to, and what makes a root of them all the same.
+/// Read-only file systems, and the module that makes a writable root of them.
 pub const READ_ONLY: [&str; 2] = ["squashfs", "erofs"];
 pub const OVERLAY: [&str; 1] = ["overlay"];
 
-/// The modules that are loaded first, by what they are for: those of all network cards are among them.
+/// Modules loaded first, grouped by purpose: those of all network cards are among them.
 pub const FIRST: &[&[&str]] = &[
-    // Checksums, which others ask for by another name than their module's.
+    // Checksums, which others request by a name that is not their module's.
     &["crc32c_generic", "crc32c_intel", "crc32c_arm64", "crc32c_vpmsum", "crc32c", "crc16", "libcrc32c"],
     // Buses of virtual machines.
     &["virtio_pci", "virtio_mmio", "virtio_ccw", "hv_vmbus"],
@@ -25,16 +25,16 @@ pub const FIRST: &[&[&str]] = &[
     &["af_packet", "unix"],
 ];
 
-/// The last of the modules that have to be there before the client can start; the init goes on as soon as it is, and names
-/// it too (templates/boot/init).
+/// The last module needed before the client can start. The init goes on as soon as it is loaded, and names it too
+/// (templates/boot/init).
 pub const CLIENT: &str = "fuse";
 
-/// Those that may come while the network does.
+/// Modules that may be loaded while the network comes up.
 pub const REST: &[&[&str]] = &[
-    // The image.
+    // For the image.
     &["loop"],
     &["dm_mod", "dm_bufio", "dm_snapshot"],
-    // Its file system.
+    // For its file system.
     &["mbcache", "jbd2", "ext4", "overlay", "squashfs", "erofs"],
     // Disks for the snapshot, the cache and swap.
     &["virtio_blk", "virtio_scsi", "sd_mod", "ahci", "nvme", "ps3disk", "ibmvscsi"],

@@ -1,6 +1,6 @@
-//! The modules of a kernel: which ones are wanted, what they need, and in which order they are loaded.
+//! The modules of a kernel: which ones are needed, their dependencies, and the load order.
 //!
-//! Source: modules.dep(5); modules.builtin holds the names of what is no module any more.
+//! Source: modules.dep(5); modules.builtin lists modules that are built in.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,19 +10,19 @@ use super::module_list::{CLIENT, FIRST, OVERLAY, READ_ONLY, REQUIRED, REST};
 use crate::disk::root::Root;
 use crate::error::Error;
 
-/// The largest list of modules, in bytes.
+/// Maximum size of a module list in bytes.
 const LIST_MAX_BYTES: u64 = 8 << 20;
-/// The most modules of a miniroot.
+/// Maximum number of modules in a miniroot.
 const MODULES_MAX: usize = 256;
-/// The most bytes of modules in a miniroot, unpacked.
+/// Maximum bytes of modules in a miniroot, decompressed.
 const ALL_MAX_BYTES: u64 = 96 << 20;
 
-/// A module that goes into a miniroot.
+/// A module in a miniroot.
 #[derive(Debug, Clone)]
 pub struct Module {
-    /// Its name, as the kernel says it.
+    /// Name in the kernel's form.
     pub name: String,
-    /// Its bytes, unpacked.
+    /// Contents, decompressed.
     pub bytes: Vec<u8>,
 }
 
@@ -30,20 +30,20 @@ pub struct Module {
 struct Modules<'a> {
     root: &'a Root,
     directory: &'a str,
-    /// Where each lies below the directory, and where those lie that it needs.
+    /// Path of each module below the directory, and the names of its dependencies.
     files: HashMap<String, (String, Vec<String>)>,
     builtin: HashSet<String>,
 }
 
-/// The wanted modules of a kernel and those that they need, in the order in which they are loaded. `more` must be there.
+/// The wanted modules of a kernel and their dependencies, in load order. All of `more` must exist.
 ///
 /// # Errors
-/// No list of modules; one that the miniroot cannot do without, or that was asked for, is missing; a damaged one.
+/// No module list; a required or requested module is missing; a damaged module.
 pub fn collect(root: &Root, kernel: &Kernel, more: &[String]) -> Result<Vec<Module>, Error> {
     let modules = Modules::of(root, &kernel.modules)?;
     modules.check(&kernel.version, more)?;
     let first = FIRST.concat().into_iter().map(str::to_owned);
-    // What was asked for may be for a network card.
+    // Requested modules may be for a network card.
     let asked = more.iter().map(|name| decompress::normal(name));
     let rest = [CLIENT].into_iter().chain(REST.concat()).chain([root.file_system()]).map(str::to_owned);
     let mut order = Vec::new();
@@ -80,7 +80,7 @@ impl<'a> Modules<'a> {
         self.builtin.contains(name) || self.files.contains_key(name)
     }
 
-    /// Whether the kernel can do what it must, and what was asked for.
+    /// Checks that the kernel has all required and requested modules.
     fn check(&self, version: &str, more: &[String]) -> Result<(), Error> {
         let own = [self.root.file_system()];
         let over: &[&[&str]] = if READ_ONLY.contains(&own[0]) { &[&OVERLAY] } else { &[] };
@@ -97,9 +97,9 @@ impl<'a> Modules<'a> {
         }
     }
 
-    /// Adds a module behind everything that it needs; what is built in, or not there, needs nothing.
+    /// Adds a module after its dependencies; a module that is built in or missing adds nothing.
     fn visit(&self, name: &str, seen: &mut HashSet<String>, order: &mut Vec<String>) -> Result<(), Error> {
-        // Each is put off once, until all that it needs is done: lists that go in circles end, too.
+        // Each module is deferred once, until its dependencies are done, so cyclic lists end, too.
         let mut todo = vec![(name.to_owned(), false)];
         while let Some((name, done)) = todo.pop() {
             if done {

@@ -1,4 +1,4 @@
-//! Templates: the built-in ones, and those in a directory of the user's that go before them.
+//! Templates: the built-in ones, and those in a user directory, which take precedence.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
 use crate::error::{Error, ErrorKind, sentence};
 
-/// The built-in templates, by their names below the directory of templates.
+/// Built-in templates, by their names in the template directory.
 const BUILT_IN: [(&str, &str); 9] = [
     ("index.html", include_str!("../../templates/index.html")),
     ("hfl.css", include_str!("../../templates/hfl.css")),
@@ -19,7 +19,7 @@ const BUILT_IN: [(&str, &str); 9] = [
     ("boot/grub.cfg", include_str!("../../templates/boot/grub.cfg")),
 ];
 
-/// A template that cannot be read or rendered: a sentence, with its line.
+/// A template that cannot be read or rendered: a message with the line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct TemplateError(String);
@@ -30,10 +30,10 @@ impl From<TemplateError> for Error {
     }
 }
 
-/// Renders the template `name`; one of this name in `directory` goes before the built-in one.
+/// Renders the template `name`; one of this name in `directory` takes precedence over the built-in one.
 ///
 /// # Errors
-/// A template that is not there, or cannot be read or rendered.
+/// A template that does not exist, or cannot be read or rendered.
 pub fn render(directory: Option<&Path>, name: &str, context: &Value) -> Result<String, TemplateError> {
     let own = directory.map(|directory| directory.join(name)).filter(|file| file.exists());
     let text = match &own {

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-/// Compares runs of digits as numbers and everything else as text; of two that are equal so, the longer one is greater.
+/// Compares runs of digits as numbers and all else as text; if equal so far, the longer text is greater.
 pub fn compare(a: &str, b: &str) -> Ordering {
     let whole = a.len().cmp(&b.len());
     let (mut a, mut b) = (a, b);
@@ -23,7 +23,7 @@ pub fn compare(a: &str, b: &str) -> Ordering {
     a.len().cmp(&b.len()).then(whole)
 }
 
-/// The digits, or the other characters, that a text begins with.
+/// The run of digits, or of other characters, at the start of a text.
 fn run(text: &str) -> &str {
     let digits = text.starts_with(is_digit);
     let end = text.find(|c: char| is_digit(c) != digits).unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! What a boot reads: recording it, and fetching it ahead the next time.
+//! The boot profile: records the blocks a boot reads, and prefetches them in the next boot.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,38 +17,38 @@ use crate::format::profile::Profile;
 use crate::repo::{self, Opened};
 use crate::store::Fetch;
 
-/// The largest profile that is fetched without being asked for, in bytes.
+/// The largest profile fetched without being requested, in bytes.
 const FETCHED_MAX_BYTES: u64 = 8 << 20;
-/// The part of the disk cache that is not filled ahead.
+/// One part in this many of the disk cache is not filled by prefetch.
 const DISK_PART: u64 = 8;
 
-/// What is done about the blocks that a boot reads.
+/// Recording and prefetching of the blocks a boot reads.
 #[derive(Debug, Clone)]
 pub struct ProfileOptions {
-    /// The file to which it is recorded which blocks are read.
+    /// The file that the block reads are recorded to.
     pub record: Option<PathBuf>,
-    /// The profile of which blocks are fetched ahead, instead of the image's own.
+    /// The profile to prefetch instead of the image's own.
     pub given: Option<Profile>,
-    /// Whether blocks of a profile are fetched ahead.
+    /// Whether to prefetch a profile.
     pub fetch: bool,
-    /// Blocks fetched ahead at the same time, at most.
+    /// Limit of concurrent prefetches.
     pub jobs: u32,
-    /// The most that is fetched ahead in a second, in bytes.
+    /// Limit of the prefetch rate, in bytes per second.
     pub rate: Option<u64>,
 }
 
 impl ProfileOptions {
-    /// Nothing is recorded or fetched ahead.
+    /// Neither records nor prefetches.
     pub fn none() -> Self {
         Self { record: None, given: None, fetch: false, jobs: JOBS, rate: None }
     }
 
-    /// Whether reads have to be noted.
+    /// Whether reads have to be recorded.
     pub fn wants_reads(&self, has_disk: bool) -> bool {
         self.record.is_some() || (self.fetch && !has_disk)
     }
 
-    /// Begins to record, if that is wanted.
+    /// Starts to record, if requested.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -69,32 +69,32 @@ impl ProfileOptions {
     }
 }
 
-/// An image whose profile is to be fetched ahead.
+/// The prefetch of an image's profile.
 pub struct FetchAhead<'a> {
-    /// The image.
+    /// The image to prefetch.
     pub image: &'a Arc<Image>,
-    /// Where what is fetched in advance waits for its turn.
+    /// Grants slots to prefetches.
     pub scheduler: &'a Arc<Scheduler>,
-    /// Which blocks were read.
+    /// The reads so far.
     pub reads: &'a Arc<FirstReads>,
-    /// What it is.
+    /// Its verified head and index.
     pub opened: &'a Opened,
-    /// Where it comes from.
+    /// Its mirrors.
     pub stores: &'a [Arc<dyn Fetch>],
-    /// Its disk cache.
+    /// Its disk cache, if any.
     pub cache: Option<&'a Cache>,
-    /// The profile; without one, it is looked for in the background.
+    /// The profile; if `None`, it is looked up in the background.
     pub profile: Option<Profile>,
-    /// Whether a profile may be looked for in the cache, and kept there, by its path at any time.
+    /// Whether the profile may be read from the cache and stored there, by path, at any time.
     pub may_open_cache: bool,
-    /// Where it is counted what is fetched ahead.
+    /// Progress of the prefetch.
     pub counts: Arc<ProfileCounts>,
-    /// Who is told.
+    /// Receives problems with the profile.
     pub observer: &'a Arc<dyn Observer>,
 }
 
 impl FetchAhead<'_> {
-    /// Begins, as `options` have it.
+    /// Starts, as `options` specify.
     pub fn start(self, options: &ProfileOptions) {
         if !options.fetch {
             return;
@@ -123,7 +123,7 @@ impl FetchAhead<'_> {
     }
 }
 
-/// The profile that the head names, if it is kept.
+/// Returns the profile named by the head, if the local mirror has it.
 pub async fn kept_profile(opened: &Opened, kept: &LocalMirror) -> Option<Profile> {
     let row = Profile::row_in(&opened.head, opened.row.version).filter(|row| row.bytes <= FETCHED_MAX_BYTES)?;
     read_kept(row, kept).await
@@ -133,7 +133,7 @@ async fn read_kept(row: &FileRow, kept: &LocalMirror) -> Option<Profile> {
     Profile::parse(&repo::file(&*kept.store(), row).await.ok()?).ok()
 }
 
-/// The profile that the head names, from the cache or from whoever has it; kept in the cache.
+/// Returns the profile named by the head, from the local mirror or from `stores`; stores it in the local mirror.
 pub async fn own_profile(
     opened: &Opened,
     stores: &[Arc<dyn Fetch>],

@@ -1,5 +1,5 @@
-//! The disk cache of a client: where it is, and what becomes of it where its disk is full, read-only or does not answer,
-//! which is never more than that less is cached, unless it is what the client is there for.
+//! The disk cache of a client: where it is, and what happens if its disk is full, read-only or hangs. Then less is
+//! cached and nothing else fails, unless the client's purpose is to fill the cache.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,46 +14,46 @@ use crate::format::head::Trust;
 use crate::repo::Opened;
 use crate::store::Fetch;
 
-/// How long the disk is waited for, each time that something needs it before the image can be read.
+/// How long to wait for the disk, each time something needs it before the image can be read.
 const DISK_MAX: Duration = Duration::from_secs(5);
-/// How long the signature of the index may take to come; the image can be read without it.
+/// How long to wait for the signature of the index; the image can be read without it.
 const SIGNATURE_MAX: Duration = Duration::from_secs(5);
 
 /// Where blocks are cached on disk.
 #[derive(Debug, Clone)]
 pub struct CacheOptions {
-    /// The directory.
+    /// The cache directory.
     pub directory: PathBuf,
-    /// The most that it may hold, in bytes.
+    /// Size limit in bytes.
     pub max_bytes: u64,
-    /// What is done where it cannot be used.
+    /// What happens if the cache cannot be used.
     pub need: Need,
 }
 
-/// What is done where a cache cannot be used.
+/// What happens if a cache cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// The image is read without it.
     None,
-    /// The same, but not if the directory holds other files: it was most likely not meant.
+    /// The same, but an error if the directory holds other files: it was probably named by mistake.
     Meant,
-    /// Nothing is read: to fill it is what the client is there for.
+    /// An error: filling the cache is the client's purpose.
     Required,
 }
 
-/// A cache that is open.
+/// An open cache.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    /// Its blocks.
+    /// The block files.
     pub disk: Arc<DiskStore>,
-    /// What makes it a mirror.
+    /// Head, index and signatures, which make the cache a mirror.
     pub kept: LocalMirror,
-    /// Its directory and limit.
+    /// Directory and limit.
     pub options: CacheOptions,
 }
 
 impl Cache {
-    /// Opens the cache; `None` where it can be done without.
+    /// Opens the cache; `None` if it fails and is optional.
     ///
     /// # Errors
     /// It cannot be used, and is [needed](CacheOptions::need).
@@ -73,10 +73,11 @@ impl Cache {
         }
     }
 
-    /// Keeps head and index of an image, and the signature that `stores` have of that: what makes the cache a mirror.
+    /// Stores the head and the index of an image, and the signature of the index from `stores`: these make the cache a
+    /// mirror.
     ///
     /// # Errors
-    /// They cannot be kept, and the cache is [required](Need::Required).
+    /// They cannot be stored, and the cache is [required](Need::Required).
     pub async fn keep(
         &self,
         opened: &Opened,
@@ -96,7 +97,7 @@ impl Cache {
                 return Ok(());
             }
             _ if self.options.need == Need::Required => return Err(refused(&self.options.directory, late().into())),
-            // A disk that does not answer.
+            // The disk does not answer.
             _ => return Ok(()),
         }
         let _ = tokio::time::timeout(SIGNATURE_MAX, self.kept.keep_signature(stores, opened, trust)).await;
@@ -104,7 +105,7 @@ impl Cache {
     }
 }
 
-/// Why a directory is not used as a cache.
+/// The error for a directory that is not used as a cache.
 fn refused(directory: &Path, error: CacheError) -> Error {
     let advice = matches!(error, CacheError::NotACache(_));
     let error = Error::caused(ErrorKind::Local, error).about(&format_args!("cache {}", directory.display()));

@@ -1,7 +1,7 @@
-//! Fetches blocks into the disk cache ahead of time, as many as are asked for, and makes sure that they are there.
+//! Downloads blocks into the disk cache, and makes sure that they are there.
 //!
-//! What is there already is read and checked rather than believed, so a second run finishes the first and heals what is
-//! bad. Nothing counts as there before its file is.
+//! Existing files are read and verified, so a second run completes the first and repairs bad files. A block counts as
+//! present only when its file exists.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -17,10 +17,10 @@ use crate::repo::ReadError;
 
 /// How long the last files may take to reach the disk.
 const SETTLE: Duration = Duration::from_secs(60);
-/// Rounds over what a slow disk did not take the first time.
+/// Rounds over blocks that a slow disk did not store.
 const ROUNDS_MAX: usize = 5;
 
-/// Blocks on their way to the disk.
+/// A download of blocks to disk.
 #[derive(Debug)]
 pub struct Download {
     image: Arc<Image>,
@@ -29,43 +29,43 @@ pub struct Download {
     counts: DownloadCounts,
 }
 
-/// How far a download has got.
+/// Progress of a download.
 #[derive(Debug, Default)]
 pub struct DownloadCounts {
-    /// Blocks that are there.
+    /// Number of blocks present.
     pub blocks: AtomicU64,
-    /// The bytes of their files.
+    /// Their compressed size in bytes.
     pub bytes: AtomicU64,
 }
 
-/// Why a download has failed.
+/// Why a download failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// A block can be had from nowhere.
+    /// No source has a block.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The disk does not keep what it is given.
+    /// The disk does not store what it is given.
     #[error("{missing} of {blocks} blocks did not stay in the cache; is its disk full, or too slow?")]
     NotKept {
-        /// Blocks that are not there.
+        /// Number of blocks missing.
         missing: usize,
-        /// Blocks that were asked for.
+        /// Number of blocks requested.
         blocks: usize,
     },
 }
 
 impl Download {
-    /// Fetches blocks of `image` into `disk`, which is its cache, `jobs` at a time.
+    /// Downloads blocks of `image` into `disk`, its cache, `jobs` at a time.
     pub fn new(image: Arc<Image>, disk: Arc<DiskStore>, jobs: usize) -> Self {
         Self { image, disk, jobs: jobs.max(1), counts: DownloadCounts::default() }
     }
 
-    /// How far it has got.
+    /// The progress.
     pub fn counts(&self) -> &DownloadCounts {
         &self.counts
     }
 
-    /// Fetches `blocks`; those that were fetched before an error stay.
+    /// Downloads `blocks`; those fetched before an error stay.
     ///
     /// # Errors
     /// See [`DownloadError`].
@@ -78,7 +78,7 @@ impl Download {
             if missing.is_empty() {
                 return Ok(());
             }
-            // The block that came last is in RAM: another one takes its place, so that it is fetched again.
+            // The last block is still in RAM and would not be written again: read another one, which evicts it.
             if let Some(&other) = blocks.iter().find(|block| !missing.contains(block)) {
                 self.image.fetch(other).await?;
             }

@@ -1,4 +1,4 @@
-//! Where the bytes of an image come from: offsets of the image to parts of blocks and holes.
+//! Maps ranges of an image to parts of blocks and holes.
 //!
 //! Pure arithmetic over the index; it reads nothing.
 
@@ -7,35 +7,35 @@ use std::sync::Arc;
 
 use crate::format::index::{BlockRow, Extent, ExtentSource, Index};
 
-/// A part of the image that comes from one place.
+/// A part of the image with a single source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Segment {
     /// Zeros.
     Hole {
-        /// How many.
+        /// Size in bytes.
         bytes: usize,
     },
     /// A part of a block.
     Block {
-        /// The block's place in [`Index::blocks`].
+        /// Index of the block in [`Index::blocks`].
         block: u32,
-        /// Where the part begins in the block, in bytes.
+        /// Offset of the part in the decoded block, in bytes.
         start: usize,
-        /// Its bytes.
+        /// Size of the part in bytes.
         bytes: usize,
     },
 }
 
-/// An index that can be asked for any offset.
+/// An index with lookup by offset.
 #[derive(Debug, Clone)]
 pub struct ExtentMap {
     index: Arc<Index>,
-    /// Where each extent begins in the image, in bytes.
+    /// Offset of each extent in the image, in bytes.
     starts: Arc<[u64]>,
 }
 
 impl ExtentMap {
-    /// The map of an index.
+    /// Builds the map of an index.
     pub fn new(index: Arc<Index>) -> Self {
         let mut end = 0;
         let starts = index.extents().iter().map(|e| {
@@ -47,28 +47,28 @@ impl ExtentMap {
         Self { index, starts }
     }
 
-    /// Bytes of the image.
+    /// Size of the image in bytes.
     pub fn size(&self) -> u64 {
         self.index.size()
     }
 
-    /// How many blocks it has.
+    /// Number of blocks.
     pub fn block_count(&self) -> usize {
         self.index.blocks().len()
     }
 
-    /// The row of a block that a [`Segment`] names.
+    /// The row of a block of a [`Segment`].
     pub fn row(&self, block: u32) -> &BlockRow {
         &self.index.blocks()[block as usize]
     }
 
-    /// `bytes` bytes from `offset` on, cut off at the end of the image.
+    /// The range of `bytes` from `offset` on, cut at the end of the image.
     pub fn clip(&self, offset: u64, bytes: u64) -> Range<u64> {
         let start = offset.min(self.size());
         start..start.saturating_add(bytes).min(self.size())
     }
 
-    /// The parts that make up `range`, which lies inside the image.
+    /// The segments of `range`, which lies inside the image.
     pub fn segments(&self, range: Range<u64>) -> impl Iterator<Item = Segment> + '_ {
         self.extents_from(range.start).map_while(move |(start, extent)| {
             let from = range.start.max(start);
@@ -92,8 +92,7 @@ impl ExtentMap {
         blocks
     }
 
-    /// The offset at which `bytes` bytes that are no holes have followed `from`, looking no further than `extents_max`
-    /// extents.
+    /// The offset that is `bytes` stored bytes (not holes) after `from`; examines at most `extents_max` extents.
     pub fn advance(&self, from: u64, bytes: u64, extents_max: usize) -> u64 {
         let mut left = bytes;
         let mut at = from.min(self.size());
@@ -110,14 +109,15 @@ impl ExtentMap {
         at
     }
 
-    /// The first offset from `offset` on at which stored bytes lie (`data`), or else a hole; every image ends with one.
+    /// The first offset from `offset` on in stored bytes (`data`) or else in a hole; every image ends with a
+    /// hole.
     pub fn seek(&self, offset: u64, data: bool) -> u64 {
         let wanted = |extent: &Extent| matches!(extent.from, ExtentSource::Block { .. }) == data;
         let found = self.extents_from(offset).find(|(_, extent)| wanted(extent));
         found.map_or(self.size(), |(start, _)| start.max(offset))
     }
 
-    /// The extents from the one that holds `offset` on, each with its start.
+    /// The extents from the one that contains `offset` on, each with its start.
     fn extents_from(&self, offset: u64) -> impl Iterator<Item = (u64, &Extent)> {
         let first = self.starts.partition_point(|&start| start <= offset).saturating_sub(1);
         self.starts[first..].iter().copied().zip(&self.index.extents()[first..])

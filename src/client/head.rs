@@ -1,4 +1,4 @@
-//! Opens the head and the index of an image: from a mirror, or from the cache where none can be reached.
+//! Opens the head and the index of an image: from a mirror, or from the cache if none can be reached.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::repo::{self, OpenOptions, Opened};
 
 /// The longest pause between two attempts to open an image, in hard mode.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// How long the cache may take to give what it keeps of an image.
+/// How long to wait for the cache to open an image.
 const KEPT_MAX: Duration = Duration::from_secs(10);
-/// How long a network that is not there is waited for, in hard mode, before the cache is opened instead.
+/// How long to wait for the network in hard mode before opening from the cache.
 const OFFLINE_AFTER: Duration = Duration::from_secs(10);
 
-/// Opens a version of an image, and takes in the mirrors that its head names. What may pass is waited for in hard mode: a
-/// network that is not there yet, a router that answers with a page of its own.
+/// Opens a version of an image, and adds the mirrors named by its head. Hard mode retries after temporary errors: a
+/// network that is not up yet, a captive portal.
 ///
 /// # Errors
-/// No mirror has a head that is accepted, or none the index.
+/// No mirror has an acceptable head, or none has the index.
 pub async fn open(
     mirrors: &mut Mirrors,
     options: &OpenOptions,
@@ -30,10 +30,10 @@ pub async fn open(
     Ok(from_mirrors(mirrors, options, mode, observer).await?)
 }
 
-/// The same, from what is `kept` of the image where no mirror gives a head.
+/// Like [`open`], but opens the image from the local mirror `kept` if no mirror has a head.
 ///
 /// # Errors
-/// Those of [`open`], where nothing that is accepted is kept either.
+/// Those of [`open`], if the local mirror has nothing acceptable either.
 pub async fn open_or_kept(
     mirrors: &mut Mirrors,
     options: &OpenOptions,
@@ -83,7 +83,7 @@ async fn from_mirrors(
     }
 }
 
-/// Takes in the mirrors that the head names, and says what there is to say of it.
+/// Adds the mirrors named by the head, and reports its warnings.
 fn accepted(mirrors: &mut Mirrors, opened: Opened, observer: &dyn Observer) -> Opened {
     mirrors.add_named(&opened.head);
     for warning in &opened.warnings {

@@ -1,7 +1,7 @@
 //! Reads of an image: gathers bytes from blocks and holes, with at most one copy.
 //!
-//! What the RAM cache holds is answered at once ([`Image::cached`]); anything else waits for its blocks
-//! ([`Image::read`]), which are fetched side by side.
+//! What the memory cache holds is answered at once ([`Image::cached`]). Other reads wait for their blocks
+//! ([`Image::read`]), which are fetched in parallel.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -12,9 +12,9 @@ use super::source::memory_cache::MemoryCache;
 use crate::format::block::Block;
 use crate::repo::{BlockSource, ReadError};
 
-/// The most bytes that one read returns: more than the kernel asks for at once.
+/// The largest read, in bytes: more than the kernel requests at once.
 pub const READ_MAX_BYTES: usize = 1 << 20;
-/// What holes are read from.
+/// The content of holes.
 static ZEROS: [u8; READ_MAX_BYTES] = [0; READ_MAX_BYTES];
 
 #[derive(Debug)]
@@ -32,17 +32,17 @@ impl Part {
     }
 }
 
-/// The bytes of a read, still where they were decoded.
+/// The bytes of a read, still in their blocks.
 #[derive(Debug)]
 pub struct Data(Vec<Part>);
 
 impl Data {
-    /// Hands the bytes to `take`, in one piece.
+    /// Passes the bytes to `take` as one slice.
     pub fn with<R>(&self, take: impl FnOnce(&[u8]) -> R) -> R {
         match &self.0[..] {
             [] => take(&[]),
             [part] => take(part.bytes()),
-            // Kept by no thread: there are many, and each would hold the longest of its reads.
+            // No buffer per thread: there are many threads, and each buffer would grow to the largest read.
             parts => take(&parts.iter().map(Part::bytes).collect::<Vec<_>>().concat()),
         }
     }
@@ -56,33 +56,32 @@ pub struct Image {
     source: Arc<dyn BlockSource>,
     reads: Option<Arc<FirstReads>>,
     ahead: Arc<dyn BlockSource>,
-    /// A bit for each block that a profile names.
+    /// One bit for each block in the profile.
     profiled: OnceLock<Box<[u64]>>,
 }
 
 impl Image {
-    /// The image that `map` lays out; `cache` is the one that `source` fills.
+    /// Creates the image laid out by `map`; `cache` is the one that `source` fills.
     pub fn new(map: ExtentMap, cache: Arc<MemoryCache>, source: Arc<dyn BlockSource>) -> Self {
         Self { map, cache, ahead: Arc::clone(&source), source, reads: None, profiled: OnceLock::new() }
     }
 
-    /// The same, with its reads noted.
+    /// Records reads in `reads`.
     pub fn noting(self, reads: Arc<FirstReads>) -> Self {
         Self { reads: Some(reads), ..self }
     }
 
-    /// Has blocks that nobody waits for yet fetched through `ahead`, which fills the same cache.
+    /// Prefetches through `ahead`, which fills the same cache.
     pub fn fetching_ahead(self, ahead: Arc<dyn BlockSource>) -> Self {
         Self { ahead, ..self }
     }
 
-    /// Its map.
+    /// The extent map.
     pub fn map(&self) -> &ExtentMap {
         &self.map
     }
 
-    /// The part of the image that a read of `bytes` at `offset` gets: less at the end, and never more than
-    /// [`READ_MAX_BYTES`].
+    /// The range of a read of `bytes` at `offset`: cut at the end of the image, and to [`READ_MAX_BYTES`].
     pub fn range(&self, offset: u64, bytes: usize) -> Range<u64> {
         self.map.clip(offset, bytes.min(READ_MAX_BYTES) as u64)
     }
@@ -99,10 +98,10 @@ impl Image {
         })
     }
 
-    /// The bytes of `range`.
+    /// Reads the bytes of `range`.
     ///
     /// # Errors
-    /// When a block can be had from no source.
+    /// No source has one of the blocks.
     pub async fn read(&self, range: Range<u64>) -> Result<Data, ReadError> {
         self.note(&range);
         let wanted = self.map.blocks(range.clone(), usize::MAX);
@@ -111,7 +110,7 @@ impl Image {
         Ok(self.gather(range, block_of).unwrap_or(Data(Vec::new())))
     }
 
-    /// Has a block fetched into the caches, and says whether that worked; whoever wants it will hear why not.
+    /// Prefetches a block into the caches; returns whether that worked. The error is left to a later read.
     pub async fn prefetch(&self, block: u32) -> bool {
         let row = self.map.row(block);
         let came = self.ahead.block(row).await.is_ok();
@@ -119,15 +118,15 @@ impl Image {
         came
     }
 
-    /// Has a block fetched into the caches.
+    /// Fetches a block into the caches.
     ///
     /// # Errors
-    /// When it can be had from no source.
+    /// No source has the block.
     pub async fn fetch(&self, block: u32) -> Result<(), ReadError> {
         self.source.block(self.map.row(block)).await.map(|_| ())
     }
 
-    /// The most bytes of blocks had by [`Image::prefetch`] that stay in RAM until they are read.
+    /// The most bytes of prefetched blocks that stay in RAM until they are read.
     pub fn expected_max_bytes(&self) -> u64 {
         self.cache.expected_max_bytes() as u64
     }
@@ -137,14 +136,14 @@ impl Image {
         self.cache.contains(self.map.row(block))
     }
 
-    /// These blocks are those of a profile, and are fetched in its order from now on.
+    /// Sets the blocks of the profile, which are prefetched in its order from now on.
     pub fn follow(&self, blocks: &[u32]) {
         let mut bits = vec![0; self.map.block_count().div_ceil(64)];
         blocks.iter().for_each(|&block| bits[block as usize / 64] |= 1 << (block % 64));
         let _ = self.profiled.set(bits.into());
     }
 
-    /// Whether all blocks of `range` are those of a profile, which knows better than anybody what is read next.
+    /// Whether all blocks of `range` are in the profile, which predicts reads better than readahead.
     pub fn is_followed(&self, range: &Range<u64>) -> bool {
         let Some(bits) = self.profiled.get() else { return false };
         let named = |block: &u32| bits[*block as usize / 64] & 1 << (block % 64) != 0;
@@ -165,7 +164,7 @@ impl Image {
         parts.collect::<Option<Vec<Part>>>().map(Data)
     }
 
-    /// The blocks, in order; those that have to be fetched are fetched at the same time.
+    /// Returns the blocks in order; missing ones are fetched in parallel.
     async fn fetch_all(&self, wanted: &[u32]) -> Result<Vec<Arc<Block>>, ReadError> {
         if let [only] = wanted {
             return Ok(vec![self.source.block(self.map.row(*only)).await?]);

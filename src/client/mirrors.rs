@@ -1,4 +1,4 @@
-//! The places that one image can be read from, in the order in which they are tried.
+//! The mirrors and directories of one image, in the order in which they are tried.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::store::Fetch;
 use crate::store::directory::Directory;
 use crate::store::http::{Http, HttpClient, HttpOptions};
 
-/// The longest silence of a mirror before another one is asked in its place.
+/// The longest silence of a mirror before another one is asked instead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// The repositories that an image can be read from.
@@ -18,20 +18,20 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 pub struct Mirrors {
     client: HttpClient,
     bases: Vec<Base>,
-    /// Whether those that a head names are left out.
+    /// Whether to ignore the mirrors named by a head.
     alone: bool,
     stores: Vec<Arc<dyn Fetch>>,
 }
 
 impl Mirrors {
-    /// Those at `bases`, reached through `client`.
+    /// The repositories at `bases`, accessed through `client`.
     pub fn new(client: HttpClient, bases: impl IntoIterator<Item = Base>) -> Self {
         let mut all = Self { client, bases: Vec::new(), alone: false, stores: Vec::new() };
         bases.into_iter().for_each(|base| all.add(base));
         all
     }
 
-    /// Those at `bases`, reached as `http` says.
+    /// The repositories at `bases`, accessed with the options `http`.
     ///
     /// # Errors
     /// A proxy or certificates that cannot be used.
@@ -40,12 +40,12 @@ impl Mirrors {
         Ok(Self::new(client, bases))
     }
 
-    /// The same, or these alone, whatever a head names.
+    /// Sets whether to ignore the mirrors named by a head.
     pub fn alone(self, alone: bool) -> Self {
         Self { alone, ..self }
     }
 
-    /// Adds the mirrors that a head names, unless these are to be asked alone.
+    /// Adds the mirrors named by a head, unless they are to be ignored.
     pub fn add_named(&mut self, head: &Head) {
         if self.alone {
             return;
@@ -53,17 +53,17 @@ impl Mirrors {
         head.mirrors.iter().for_each(|url| self.add(Base::Url(url.clone())));
     }
 
-    /// Each of them, as a store.
+    /// The repositories as stores.
     pub fn stores(&self) -> &[Arc<dyn Fetch>] {
         &self.stores
     }
 
-    /// The names of the places, as [`crate::repo::rollback`] remembers them.
+    /// The names of the repositories, as [`crate::repo::rollback`] remembers them.
     pub fn places(&self) -> Vec<String> {
         self.stores.iter().map(|store| place(&**store)).collect()
     }
 
-    /// Adds one, unless it is here already.
+    /// Adds a repository, unless it is already there.
     pub fn add(&mut self, base: Base) {
         if self.bases.contains(&base) {
             return;
@@ -75,7 +75,7 @@ impl Mirrors {
         self.bases.push(base);
     }
 
-    /// Looks up the names of all mirrors, so that they are known when nobody can be asked any more.
+    /// Resolves the host names of all mirrors now, so that they are known when no name server can be asked.
     pub async fn look_up(&self) {
         let urls = self.bases.iter().filter_map(|base| match base {
             Base::Url(url) => Some(url),

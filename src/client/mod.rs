@@ -1,18 +1,19 @@
-//! The client: an image of a repository as a file, through FUSE.
+//! The client: reads an image of a repository, as a file through FUSE, as an NBD export, or into the disk cache.
 //!
-//! Sources of blocks are wrapped around each other, one concern each, all behind
-//! [`BlockSource`](crate::repo::BlockSource): mirror <- [`watched`] <- [`network`] <- [`priority`] <- [`disk`] cache <-
-//! [`decoded`] cache <- [`coalesce`] <- the patience of [`network`]. [`image`] reads an image from the outermost,
-//! [`readahead`] decides what is fetched in advance, and [`fuse`] and [`nbd`] are thin adapters in front; everything but
-//! these and the mount itself works without FUSE.
+//! Block sources wrap each other, one concern each, all behind [`BlockSource`](crate::repo::BlockSource). From the
+//! mirrors to the reader: mirror, deadline, [`observed`](source::observed) failures, hedging by the
+//! [ranking](source::mirrors), [demand](prefetch::scheduler) tracking, [disk cache](source::disk_cache), [memory
+//! cache](source::memory_cache), [`coalesce`](source::coalesce), retry. [`image`] reads from the outermost, and
+//! [`prefetch`] decides what is fetched in advance. `serve` has the thin adapters for FUSE and NBD; everything else
+//! works without FUSE.
 //!
-//! [`record`] notes what a boot reads, [`ahead`] fetches what an earlier one did, and [`priority`] sees to it that nobody
-//! waits for that. [`download`] fetches everything; [`kept`] is what makes the cache a mirror, and enough without one.
+//! [`record`](prefetch::record) notes what a boot reads, [`profile`](prefetch::profile) prefetches what an earlier boot
+//! read, and the [scheduler](prefetch::scheduler) keeps demand reads ahead of that. [`download`] fetches everything.
+//! The [local mirror](state::local_mirror) makes the cache a mirror, which also works offline.
 //!
-//! [`status`] says how it goes: through a hidden file of the mount, and to Prometheus through [`metrics`].
+//! [`status`] is served through a hidden file of the mount, and to Prometheus.
 //!
-//! Nothing is served here that was not checked, and nothing is printed: what there is to tell goes to an
-//! [`Observer`](notice::Observer).
+//! Only verified data is served, and nothing is printed: notices go to an [`Observer`](notice::Observer).
 
 pub mod boot_profile;
 pub mod cache;

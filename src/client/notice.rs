@@ -1,4 +1,4 @@
-//! What a mount has to tell while it runs. The library prints nothing: whoever mounts decides what becomes of it.
+//! Notices of a running mount. The library prints nothing: the caller decides what to do with them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,60 +9,60 @@ use crate::format::digest::BlockId;
 use crate::format::name::{Name, Version};
 use crate::repo::{ReadError, Warning};
 
-/// Something that happened.
+/// An event.
 #[derive(Debug, Clone)]
 pub enum Notice {
-    /// What the user should know of a head that was accepted.
+    /// Something the user should know about an accepted head.
     Accepted {
-        /// The image.
+        /// Image name.
         image: Name,
-        /// What it is.
+        /// The warning.
         warning: Warning,
     },
-    /// No mirror gives a head; they are asked again.
+    /// No mirror has an acceptable head; retrying.
     NotOpened {
-        /// What happened last.
+        /// The last error.
         error: ReadError,
     },
-    /// No mirror gives a head; what the cache keeps was accepted.
+    /// No mirror has an acceptable head; the image was opened from the local mirror.
     OpenedFromCache {
-        /// The version.
+        /// Image version.
         version: Version,
-        /// What the mirrors did.
+        /// Why no mirror was used.
         why: String,
     },
-    /// The disk cache cannot be had; the image is read without it.
+    /// The disk cache cannot be opened; the image is read without it.
     NotCached {
-        /// Its directory.
+        /// The cache directory.
         directory: PathBuf,
-        /// Why.
+        /// Error message.
         why: String,
     },
-    /// A profile is not there, or cannot be used or kept.
+    /// A profile is missing, or cannot be used or stored.
     ProfileUnusable {
-        /// What does not work, and why.
+        /// What failed, and why.
         what: String,
     },
-    /// The record of what is read cannot be written; that is tried again.
+    /// The record of reads cannot be written; retrying.
     NotRecorded {
-        /// Why.
+        /// Error message.
         why: String,
     },
-    /// The record of what was read lacks the last reads.
+    /// The record of reads lacks the last reads.
     RecordIncomplete {
-        /// Why.
+        /// Error message.
         why: String,
     },
-    /// Bad files of the disk cache were dropped in all.
+    /// Total of bad disk cache files dropped.
     Dropped {
-        /// How many.
+        /// Number of files.
         files: u64,
     },
-    /// A source did not give a block; another one may.
+    /// A source failed to deliver a block; another one may have it.
     SourceFailed {
-        /// Its base.
+        /// Location of the source.
         source: Arc<str>,
-        /// What happened.
+        /// The error.
         error: ReadError,
     },
     /// A bad file of the disk cache was dropped; the block is fetched again.
@@ -72,14 +72,14 @@ pub enum Notice {
         /// What was wrong with the file.
         why: String,
     },
-    /// The disk cache cannot keep blocks; reading goes on without it.
+    /// The disk cache cannot store blocks; reading continues without it.
     CacheUnusable {
-        /// Why.
+        /// Error message.
         why: String,
     },
-    /// No mirror gives blocks any more; reads wait.
+    /// No mirror delivers blocks; reads wait.
     Waiting {
-        /// What happened last.
+        /// The last error.
         error: ReadError,
     },
     /// A read that had to wait has its block.
@@ -87,11 +87,11 @@ pub enum Notice {
         /// How long it waited.
         after: Duration,
     },
-    /// A read of the image failed: no source gave one of its blocks.
+    /// A read of the image failed: no source has one of its blocks.
     ReadFailed {
-        /// Where the read began, in bytes of the image.
+        /// Offset of the read in the image, in bytes.
         offset: u64,
-        /// What happened last.
+        /// The last error.
         error: ReadError,
     },
 }
@@ -121,13 +121,13 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Takes notices; called from any thread, and must not block.
+/// Receives notices; called from any thread, and must not block.
 pub trait Observer: Send + Sync + fmt::Debug {
-    /// Something happened.
+    /// Handles a notice.
     fn notice(&self, notice: Notice);
 }
 
-/// Ignores everything.
+/// Ignores all notices.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;
 

@@ -1,6 +1,6 @@
-//! Opens an image to be read: its mirrors and its cache, its head and index, and the sources that its blocks come from.
+//! Opens an image for reading: its mirrors and cache, its head and index, and the stack of block sources.
 //!
-//! The one procedure of all that read: a mount, an NBD export, a download into the cache, a restore.
+//! All readers use this one procedure: a mount, an NBD export, a download into the cache, a restore.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,44 +23,44 @@ use crate::repo::source::Base;
 use crate::repo::{BlockSource, OpenOptions, Opened};
 use crate::store::http::HttpOptions;
 
-/// How long blocks that were just fetched may take to reach the disk cache at the end.
+/// How long blocks just fetched may take to reach the disk cache at the end.
 const SETTLE: Duration = Duration::from_secs(5);
-/// The most that is read ahead of a stream, in bytes, and its eighths of the memory for blocks.
+/// The largest readahead of a stream, in bytes, and its share of the block memory, in eighths.
 const READAHEAD_MAX_BYTES: u64 = 16 << 20;
 const READAHEAD_EIGHTHS: u64 = 3;
-/// The part of that memory for what nobody else counts: buffers of connections, answers to the kernel, files on their way
-/// to the disk.
+/// One part in this many of that memory is reserved for what is not counted elsewhere: connection buffers, replies to
+/// the kernel, files queued for the disk.
 const BUFFERS_PART: u64 = 4;
 
 /// Which image is read, and how.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// The repositories that it is in, as far as they are known.
+    /// The repositories known to hold the image.
     pub bases: Vec<Base>,
-    /// Whether the mirrors that its head names are left out.
+    /// Whether to ignore the mirrors named by the head.
     pub alone: bool,
-    /// The image, and what counts as proof of it.
+    /// Image, version, and how to verify them.
     pub accept: OpenOptions,
-    /// How web servers are reached.
+    /// Options of the HTTP client.
     pub http: HttpOptions,
-    /// What becomes of reads that no mirror answers.
+    /// What happens to a read that no mirror answers.
     pub mode: Mode,
-    /// The cache on disk, if there is to be one.
+    /// The disk cache, if any.
     pub cache: Option<CacheOptions>,
-    /// Memory for blocks, those on their way included, in bytes; none where nothing reads twice.
+    /// Memory for blocks, including those in flight, in bytes; 0 if no block is read twice.
     pub memory_bytes: u64,
-    /// Whether blocks are fetched because they come next.
+    /// Whether to read ahead of sequential streams.
     pub readahead: bool,
-    /// Fetches and decodes one block at a time, and nothing in advance.
+    /// Fetches and decodes one block at a time, without prefetch.
     pub one_at_a_time: bool,
-    /// A root file system hangs on it: nothing is opened by a path later on, since the path may lead through itself.
+    /// The image holds the root file system: no path is opened later, since the path may lead through the image itself.
     pub holds_root: bool,
-    /// What is done about the blocks that a boot reads.
+    /// Recording and prefetching of the blocks a boot reads.
     pub profile: ProfileOptions,
 }
 
 impl ClientOptions {
-    /// Reads each block at most once, without a cache, and fails at the first block that cannot be had.
+    /// Reads each block at most once, without a cache, and fails at the first block that no source has.
     pub fn once(base: Base, accept: OpenOptions) -> Self {
         Self {
             bases: vec![base],
@@ -77,7 +77,7 @@ impl ClientOptions {
         }
     }
 
-    /// The most that is read ahead of a stream, in bytes.
+    /// The largest readahead of a stream, in bytes.
     fn readahead_bytes(&self) -> u64 {
         let is_off = !self.readahead || self.one_at_a_time;
         if is_off { 0 } else { READAHEAD_MAX_BYTES.min(self.memory_bytes / 8 * READAHEAD_EIGHTHS) }
@@ -86,7 +86,7 @@ impl ClientOptions {
     fn read_options(&self, disk: Option<Arc<DiskStore>>) -> ReadOptions {
         let held = self.memory_bytes - self.memory_bytes / BUFFERS_PART - self.readahead_bytes() / UNDER_WAY_PART;
         ReadOptions {
-            // At least one byte: a block that is larger than all of the memory is not kept.
+            // At least one byte: a block larger than the whole memory is not cached.
             memory_bytes: usize::try_from(held.max(1)).unwrap_or(usize::MAX),
             disk,
             parallel: !self.one_at_a_time,
@@ -96,39 +96,39 @@ impl ClientOptions {
     }
 }
 
-/// An image that is open, and everything around it.
+/// An open image and its environment.
 #[derive(Debug)]
 pub struct Client {
-    /// What it is, verified.
+    /// The verified head and index.
     pub opened: Opened,
-    /// Its bytes.
+    /// The image as readable bytes.
     pub image: Arc<Image>,
-    /// Its blocks.
+    /// The outermost block source.
     pub source: Arc<dyn BlockSource>,
-    /// How it goes.
+    /// Counters and state, for the status file and Prometheus.
     pub status: Arc<Status>,
-    /// Where it comes from.
+    /// The mirrors of the image.
     pub mirrors: Mirrors,
-    /// Its cache.
+    /// The disk cache, if any.
     pub cache: Option<Cache>,
-    /// The most that is to be read ahead of a stream, in bytes.
+    /// The largest readahead of a stream, in bytes.
     pub readahead_bytes: u64,
-    /// What is noted of its reads.
+    /// The boot profile being recorded, if any.
     recording: Option<Arc<Recording>>,
     observer: Arc<dyn Observer>,
 }
 
-/// Opens an image; from then on its mirrors are measured, and blocks of its profile are on their way. Call it on a runtime
-/// that lives as long as the image is read.
+/// Opens an image; starts measuring its mirrors and prefetching its profile. Call it on a runtime that lives as long as
+/// the image is read.
 ///
 /// # Errors
-/// No mirror has a head that is accepted, or none the index; a cache or a record that is needed and cannot be had.
+/// No mirror has an acceptable head, or none has the index; a required cache or record cannot be opened.
 pub async fn open(options: ClientOptions, observer: Arc<dyn Observer>) -> Result<Client, Error> {
     let mirrors = Mirrors::connect(&options.http, options.bases.iter().cloned())?.alone(options.alone);
     Opening { options, mirrors, cache: None, observer }.open().await
 }
 
-/// A client that is being opened.
+/// A client being opened.
 struct Opening {
     options: ClientOptions,
     mirrors: Mirrors,
@@ -138,7 +138,7 @@ struct Opening {
 
 impl Opening {
     async fn open(mut self) -> Result<Client, Error> {
-        // Who is there to fill the cache opens nothing out of it, and makes no cache for an image that is not there.
+        // A client that fills the cache opens nothing from it, and creates no cache for an image that does not exist.
         let fills_cache = self.options.cache.as_ref().is_some_and(|cache| cache.need == Need::Required);
         if !fills_cache {
             self.open_cache().await?;
@@ -178,7 +178,7 @@ impl Opening {
         }
     }
 
-    /// Keeps what makes the cache a mirror: at once where it has to be done before anything else, else meanwhile.
+    /// Stores what makes the cache a mirror: waits for it if that must come first, otherwise in the background.
     async fn keep(&self, opened: &Opened) -> Result<(), Error> {
         let Some(cache) = self.cache.clone() else { return Ok(()) };
         let is_awaited = self.options.holds_root || cache.options.need == Need::Required;
@@ -192,7 +192,7 @@ impl Opening {
         Ok(())
     }
 
-    /// The image with its reads noted and a profile's blocks on their way, as the options have it.
+    /// Returns the image, with its reads recorded and its profile prefetched as the options specify.
     async fn follow_profile(
         &self,
         stack: ReadStack,
@@ -229,13 +229,13 @@ impl Opening {
 }
 
 impl Client {
-    /// The profile that the head names, of at most `max_bytes`, if there is one.
+    /// Returns the profile named by the head, of at most `max_bytes`, if there is one.
     pub async fn profile(&self, max_bytes: u64) -> Option<Profile> {
         let kept = self.cache.as_ref().map(|cache| &cache.kept);
         own_profile(&self.opened, self.mirrors.stores(), kept, max_bytes, &*self.observer).await
     }
 
-    /// Has what is under way brought to the disk cache and the record to its file.
+    /// Flushes pending blocks to the disk cache and the record to its file.
     pub async fn close(&self) {
         if let Some(Err(e)) = self.recording.as_ref().map(|recording| recording.write()) {
             self.observer.notice(Notice::RecordIncomplete { why: e.to_string() });

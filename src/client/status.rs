@@ -1,6 +1,6 @@
-//! What a mount has done so far and how its mirrors stand, at one moment: as JSON, and as Prometheus text.
+//! A snapshot of a mount's counters and of the state of its mirrors: as JSON, and as Prometheus text.
 //!
-//! Only numbers that are counted anyway; taking them waits for nobody.
+//! It uses only numbers that are counted anyway; taking it never waits.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -20,20 +20,20 @@ use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;
 use crate::repo::Opened;
 
-/// What was asked of a mount.
+/// Counters of the reads of a mount.
 #[derive(Debug, Default)]
 pub struct Reads {
-    /// Reads that the kernel asked for.
+    /// Number of reads requested by the kernel.
     pub asked: AtomicU64,
-    /// Bytes of those that were answered.
+    /// Bytes of answered reads.
     pub bytes: AtomicU64,
-    /// Those that wait for a block.
+    /// Reads waiting for a block.
     pub waiting: AtomicU64,
-    /// Those that failed.
+    /// Number of failed reads.
     pub failed: AtomicU64,
 }
 
-/// Counts a read for as long as it waits.
+/// Counts a read as waiting until dropped.
 #[cfg(feature = "mount")]
 pub(super) struct Waiting(pub(super) Arc<Reads>);
 
@@ -52,36 +52,36 @@ impl Drop for Waiting {
     }
 }
 
-/// Everything that a status is taken from.
+/// The sources of a status.
 #[derive(Debug)]
 pub struct Status {
-    /// The image.
+    /// Image name.
     pub image: Name,
-    /// Its version.
+    /// Image version.
     pub version: Version,
-    /// SHA-256 of its index file: what says exactly which bytes these are.
+    /// SHA-256 of the index file, which identifies the content exactly.
     pub index: Sha256,
-    /// When that was published.
+    /// When the version was published.
     pub created: Timestamp,
-    /// Bytes of the image.
+    /// Size of the image in bytes.
     pub size: u64,
     /// `hard` or `soft`.
     pub mode: &'static str,
-    /// When it was mounted.
+    /// When the image was mounted.
     pub since: Instant,
-    /// What was asked.
+    /// Counters of reads.
     pub reads: Arc<Reads>,
-    /// The RAM cache.
+    /// The memory cache.
     pub cache: Arc<MemoryCache>,
-    /// The disk cache.
+    /// The disk cache, if any.
     pub disk: Option<Arc<DiskStore>>,
-    /// The mirrors.
+    /// The mirrors and their ranking.
     pub network: Arc<Network>,
-    /// The blocks of a profile.
+    /// Progress of the profile prefetch.
     pub ahead: Arc<ProfileCounts>,
 }
 
-/// A mirror as it stands.
+/// The state of one mirror.
 struct Line {
     rank: usize,
     name: Arc<str>,
@@ -99,7 +99,7 @@ fn word(state: State) -> &'static str {
 }
 
 impl Status {
-    /// That of an image which is read from now on.
+    /// The status of an image that is read from now on.
     pub fn new(opened: &Opened, stack: &ReadStack, disk: Option<Arc<DiskStore>>, mode: Mode) -> Self {
         Self {
             image: opened.head.image.clone(),
@@ -117,12 +117,12 @@ impl Status {
         }
     }
 
-    /// Bytes of blocks that came over the network.
+    /// Compressed size of the blocks fetched over the network, in bytes.
     pub fn fetched_bytes(&self) -> u64 {
         self.network.ranking().health().iter().map(|standing| standing.bytes).sum()
     }
 
-    /// The mirrors, the one that is asked first at the top.
+    /// The mirrors, best first.
     fn mirrors(&self, now: Instant) -> Vec<Line> {
         let ranking = self.network.ranking();
         let health = ranking.health();
@@ -133,7 +133,7 @@ impl Status {
         ranking.ranking(now).into_iter().enumerate().map(line).collect()
     }
 
-    /// The whole as an object; times in seconds and milliseconds, as the names say.
+    /// The status as a JSON object; the names state the units of times.
     pub fn to_json(&self) -> Value {
         let now = Instant::now();
         let mirrors = self.mirrors(now);
@@ -171,7 +171,7 @@ impl Status {
         })
     }
 
-    /// The whole in the text format of Prometheus, version 0.0.4.
+    /// The status in the Prometheus text format, version 0.0.4.
     pub fn to_prometheus(&self) -> String {
         let object = self.to_json();
         let mut text = String::new();
@@ -216,7 +216,7 @@ impl Line {
     }
 }
 
-/// The figures of a mount: name, kind and meaning.
+/// The metrics of a mount: name, kind and meaning.
 const METRICS: &[(&str, &str, &str)] = &[
     ("version", "gauge", "Version of the image that is mounted."),
     ("age_s", "gauge", "Seconds since that version was published."),
@@ -241,7 +241,7 @@ const METRICS: &[(&str, &str, &str)] = &[
     ("profile_fetched_bytes", "counter", "Bytes of their files."),
 ];
 
-/// The figures of each mirror.
+/// The metrics of each mirror.
 const MIRROR_METRICS: &[(&str, &str, &str)] = &[
     ("rank", "gauge", "Place in the ranking; 1 is asked first."),
     ("up", "gauge", "0 while the mirror is left alone because it failed."),

@@ -1,4 +1,4 @@
-//! The keys of mirrors.toml, and what to say of one that is not known.
+//! The keys of mirrors.toml, and errors for unknown ones.
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -8,10 +8,10 @@ use crate::store::protocols;
 
 const TOP: [&str; 2] = ["publish", "mirror"];
 const PUBLISH: [&str; 7] = ["split", "level", "key", "expires-days", "client", "templates", "keep"];
-/// The keys that all mirrors have; the others are those of the protocols.
+/// The keys of all mirrors; further ones are protocol-specific.
 const MIRROR: [&str; 7] = ["name", "write", "read", "read-back", "enabled", "jobs", "rate"];
 
-/// Refuses the first unknown key, with its line and the key that was probably meant.
+/// Rejects the first unknown key, with its line and the key probably meant.
 pub(super) fn check(text: &str) -> Result<(), FormatError> {
     let of_mirrors: Vec<&str> = MIRROR.into_iter().chain(protocols::keys().map(|key| key.name)).collect();
     let table = DeTable::parse(text).map_err(|e| toml_error(text, &e))?;
@@ -50,7 +50,7 @@ fn known(text: &str, key: &Spanned<DeString<'_>>, allowed: &[&str], place: &str)
     Err(FormatError::line(line_of(text, key.span().start), format!("unknown key `{name}` {place}; {hint}")))
 }
 
-/// An error of the TOML reader, in one line.
+/// Converts a TOML parser error, in one line.
 pub(super) fn toml_error(text: &str, error: &toml::de::Error) -> FormatError {
     let why = error.message().replace('\n', ", ");
     match error.span() {

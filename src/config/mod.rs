@@ -1,6 +1,6 @@
-//! mirrors.toml: where a repository is written to, where it is read from, and the defaults of publishing.
+//! mirrors.toml: where a repository is written and read, and the defaults of `hfl publish`.
 //!
-//! Unknown keys are refused, with the known key that was probably meant and the line.
+//! Unknown keys are rejected, with the line and the known key that was probably meant.
 
 mod keys;
 mod write;
@@ -21,10 +21,10 @@ pub use write::{WriteError, WritePlace};
 
 /// The largest mirrors.toml, in bytes.
 pub const FILE_MAX_BYTES: u64 = 1 << 20;
-/// The most mirrors.
+/// Limit on the number of mirrors.
 pub const MIRRORS_MAX: usize = 64;
 
-/// A mirrors.toml that can be used as it is.
+/// A validated mirrors.toml.
 #[derive(Debug, Clone)]
 pub struct Mirrors {
     /// Defaults of `hfl publish`.
@@ -33,43 +33,43 @@ pub struct Mirrors {
     pub mirrors: Vec<Mirror>,
 }
 
-/// Defaults of `hfl publish`: each is overruled by the option of the same name.
+/// Defaults of `hfl publish`, each overridden by the option of the same name.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Defaults {
-    /// How images are cut.
+    /// How images are split into blocks.
     pub split: Option<String>,
-    /// How hard blocks are compressed.
+    /// Compression level of blocks.
     pub level: Option<u8>,
-    /// The secret key's file.
+    /// File of the secret key.
     pub key: Option<String>,
-    /// How many days a head stays fresh.
+    /// Days until a head expires.
     pub expires_days: Option<u32>,
-    /// Clients to publish beside the images.
+    /// Clients to publish along with the images.
     #[serde(default)]
     pub client: Vec<String>,
-    /// A directory of templates that go before the built-in ones.
+    /// A directory of templates that override the built-in ones.
     pub templates: Option<String>,
-    /// How many versions `hfl gc` keeps at least.
+    /// Minimum number of versions `hfl gc` keeps.
     pub keep: Option<u32>,
 }
 
-/// One place that holds the repository.
+/// One mirror of the repository.
 #[derive(Debug, Clone)]
 pub struct Mirror {
-    /// Its name in messages and reports.
+    /// Name in messages and reports.
     pub name: Name,
-    /// Where it is written to.
+    /// Where it is written.
     pub write: WritePlace,
-    /// Where clients read it.
+    /// Public URL for clients.
     pub read: Option<BaseUrl>,
-    /// Whether what was written is read back through `read`.
+    /// Whether written objects are read back through `read`.
     pub read_back: bool,
-    /// Objects sent at once.
+    /// Number of concurrent uploads.
     pub jobs: Option<u32>,
-    /// Bytes sent in a second at most.
+    /// Upload limit in bytes per second.
     pub rate: Option<u64>,
-    /// How the place it is written to is reached: what the keys of its protocol hold.
+    /// Values of the protocol-specific keys.
     pub access: Values,
 }
 
@@ -82,7 +82,7 @@ struct File {
     mirror: Vec<Table>,
 }
 
-/// A `[[mirror]]` table as it is written; [`keys::check`] has refused what is not known.
+/// A `[[mirror]]` table as written; [`keys::check`] has rejected unknown keys.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Table {
@@ -98,22 +98,22 @@ struct Table {
 }
 
 impl Mirrors {
-    /// Whether something in the file may be a secret: a header that is sent along.
+    /// Whether the file may contain secrets, in headers sent with requests.
     pub fn may_hold_secrets(&self) -> bool {
         let holds_texts = |value: &Value| matches!(value, Value::Texts(texts) if !texts.is_empty());
         self.mirrors.iter().any(|mirror| mirror.access.0.values().any(holds_texts))
     }
 
-    /// The environment variables that it names: each holds a secret.
+    /// The environment variables it names, each of which holds a secret.
     pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
         let variables = protocols::keys().filter(|key| key.kind == KeyKind::Variable);
         variables.flat_map(|key| self.mirrors.iter().filter_map(move |mirror| mirror.access.text(key)))
     }
 
-    /// Reads the text of a mirrors.toml.
+    /// Parses the text of a mirrors.toml.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its line where the text has one.
+    /// The first problem, with its line if known.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         keys::check(text)?;
         let file: File = toml::from_str(text).map_err(|e| keys::toml_error(text, &e))?;
@@ -165,7 +165,8 @@ fn mirror(table: Table) -> Result<Mirror, FormatError> {
     Ok(Mirror { name, write, read, read_back, jobs: table.jobs, rate: table.rate, access })
 }
 
-/// What the keys hold that the protocol of `write` knows; else the first that it has no use for, or cannot use, and why.
+/// The values of the protocol-specific keys of `write`; else the first key that is unknown to the protocol or has an
+/// invalid value, and why.
 fn access<'a>(write: &WritePlace, table: &'a BTreeMap<String, toml::Value>) -> Result<Values, (&'a str, String)> {
     let keys = match write {
         WritePlace::Directory(_) => &[],

@@ -1,4 +1,4 @@
-//! `write = "..."`: which protocol a mirror is written with, and where.
+//! `write = "..."`: the protocol and place a mirror is written to.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 use crate::store::place::Remote;
 use crate::store::protocols;
 
-/// Where a mirror is written to.
+/// Where a mirror is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WritePlace {
-    /// A directory; a relative one is relative to mirrors.toml.
+    /// A directory; a relative path is relative to mirrors.toml.
     Directory(String),
-    /// Another machine, by one of the protocols hfl knows.
+    /// A remote place, by one of the protocols of this build.
     Remote(Remote),
 }
 
@@ -49,7 +49,7 @@ fn remote(scheme: &'static str, text: &str, rest: &str) -> Result<Remote, WriteE
     let (host, port) = host_and_port(place)?;
     let path = path.trim_end_matches('/');
     let dots = path.split('/').any(|c| c == "." || c == "..");
-    // What begins with a dash would be an option of the program that is called with it.
+    // A leading dash would make it an option of the program called with it.
     let option = |text: &str| text.starts_with('-');
     if dots || user.is_some_and(|user| user.is_empty() || option(user)) || option(host) {
         return Err(WriteError::Path);
@@ -64,7 +64,7 @@ fn remote(scheme: &'static str, text: &str, rest: &str) -> Result<Remote, WriteE
     })
 }
 
-/// A text without a protocol is a directory, unless it looks like a place on another machine.
+/// A text without a scheme is a directory, unless it looks like a remote place.
 fn directory(text: &str) -> Result<WritePlace, WriteError> {
     let first = text.split('/').next().unwrap_or_default();
     if first.contains(['@', ':']) { Err(WriteError::NoScheme) } else { Ok(WritePlace::Directory(text.to_owned())) }
@@ -97,34 +97,34 @@ impl fmt::Display for WritePlace {
     }
 }
 
-/// Why a text is no place to write to.
+/// Why a text is not a valid place to write to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// Nothing at all.
+    /// The text is empty.
     #[error("empty (expected a directory or a URL)")]
     Empty,
     /// `file://` with a host or a relative path.
     #[error("file:// needs an absolute path, as in file:///srv/hfl")]
     File,
-    /// A protocol that hfl does not speak.
+    /// An unknown scheme.
     #[error("unknown protocol `{0}` (known: ./directory, file, {known})", known = protocols::schemes())]
     Scheme(String),
-    /// A place on another machine, but not how to get there.
+    /// A remote place without a scheme.
     #[error("which protocol? (expected a URL like sftp://user@host/path, or ./directory)")]
     NoScheme,
-    /// No host, or no bucket.
+    /// No host or bucket.
     #[error("the URL names no host")]
     Host,
-    /// A port that is none.
+    /// An invalid port.
     #[error("the port of the URL is not a number from 1 to 65535")]
     Port,
-    /// Something that such a URL has no place for.
+    /// A character that such a URL must not contain.
     #[error("the URL has no query, no fragment and no spaces")]
     Char,
-    /// A path that leads elsewhere, or a word that a program would take for an option.
+    /// A path with dot components, or a name that a program would take for an option.
     #[error("the URL has no `.` or `..` in its path, no empty user, and no user or host that begins with `-`")]
     Path,
-    /// A secret where everybody can read it.
+    /// A password in the URL, where others could read it.
     #[error("a password does not belong into the URL; name an environment variable that holds it")]
     Password,
 }

@@ -1,7 +1,7 @@
-//! An image as a disk: a file or block device that is read at offsets, whole or one partition of it.
+//! An image as a disk: a file or block device read at offsets, whole or one partition of it.
 //!
-//! It may be sparse and as large as images can be: only what is asked for is read, and in all not more than a few times
-//! what a kernel and its modules need.
+//! It may be sparse and very large: only what is requested is read, and in total not more than a few times what a
+//! kernel and its modules need.
 
 pub mod fs;
 pub mod partitions;
@@ -22,13 +22,13 @@ use fs::file_system::FileSystem;
 use fs::{erofs, ext, squash};
 use root::Root;
 
-/// The most that is read of an image, in bytes: what a damaged one can make a file system do ends there.
+/// Maximum bytes read from an image, which bounds what a damaged file system can cause.
 const READ_MAX_BYTES: u64 = 2 << 30;
-/// The most partitions that are looked into.
+/// Maximum number of partitions examined.
 const PARTITIONS_MAX: usize = 128;
-/// The file systems that can be read.
+/// Supported file systems.
 const KINDS: &str = "ext2, ext3, ext4, squashfs or erofs";
-/// What opens each of them, where it is one of its kind.
+/// Functions that open each type; `None` if the file system is of another type.
 const OPENERS: [Opener; 3] = [ext::open, squash::open, erofs::open];
 
 type Opener = fn(Window) -> Result<Option<Box<dyn FileSystem>>, Error>;
@@ -43,7 +43,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Its bytes.
+    /// Size in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -51,7 +51,7 @@ impl Window {
     /// Fills `out` from `offset`.
     ///
     /// # Errors
-    /// An end of the part before that; more reading than any file system needs.
+    /// A read beyond the end of the part; more reading than any file system needs.
     pub fn read_at(&mut self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let length = out.len() as u64;
         if offset.checked_add(length).is_none_or(|end| end > self.bytes) {
@@ -62,10 +62,10 @@ impl Window {
     }
 }
 
-/// Makes certain that `room` bytes hold a file system of so many, `None` being more than can be counted.
+/// Checks that a file system of `bytes` bytes fits in `room`; `None` is a size that overflows.
 ///
 /// # Errors
-/// They do not: the image was cut short.
+/// It does not fit: the image was cut short.
 pub fn check_room(room: u64, bytes: Option<u64>) -> Result<(), Error> {
     if bytes.is_some_and(|bytes| bytes <= room) {
         return Ok(());
@@ -74,7 +74,7 @@ pub fn check_room(room: u64, bytes: Option<u64>) -> Result<(), Error> {
     Err(Error::local(format!("cut short: its file system has {bytes} bytes, and there are only {room}")))
 }
 
-/// An image that was opened.
+/// An opened image.
 pub struct Disk {
     file: File,
     path: PathBuf,
@@ -85,7 +85,7 @@ impl Disk {
     /// Opens a file or a block device.
     ///
     /// # Errors
-    /// Whatever cannot be read at offsets.
+    /// A path that cannot be read at offsets.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let failed = |e: io::Error| Error::io(path, &e);
         if path == Path::new("-") {
@@ -101,10 +101,10 @@ impl Disk {
         Ok(Self { file, path: path.to_owned(), bytes })
     }
 
-    /// The root file system: the image itself, or the first of its partitions that has what a root has.
+    /// The root file system: the image itself, or the first partition with the directories of a root.
     ///
     /// # Errors
-    /// No file system that can be read, or none with `/etc` and `/lib` or `/usr/lib`.
+    /// No file system that can be read; none with `/etc` and `/lib` or `/usr/lib`.
     pub fn root(&self) -> Result<Root, Error> {
         let name = self.path.display().to_string();
         if let Some(tree) = self.tree(0, self.bytes)? {
@@ -126,7 +126,7 @@ impl Disk {
         Err(Error::local(format!("{name}: {what}; so no kernel can be taken out of it")))
     }
 
-    /// The partitions that Linux may use first, then the others.
+    /// The partitions, those of Linux types first.
     fn partitions(&self) -> Result<Vec<Partition>, Error> {
         let mut window = self.window(0, self.bytes)?;
         let mut found = partitions(&mut |at, out| window.read_at(at, out).is_ok());
@@ -140,7 +140,7 @@ impl Disk {
         Ok(Window { file, start, bytes, left: READ_MAX_BYTES })
     }
 
-    /// The file system that begins at `start`, if there is one that can be read.
+    /// The file system at `start`, if there is a supported one.
     fn tree(&self, start: u64, bytes: u64) -> Result<Option<Box<dyn FileSystem>>, Error> {
         for open in OPENERS {
             let found = open(self.window(start, bytes)?).map_err(|e| e.about(&self.path.display()))?;

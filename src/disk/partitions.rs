@@ -1,19 +1,19 @@
 //! The partitions of a disk image: MBR with logical partitions, and GPT.
 //!
-//! Only where they begin, how long they are and whether they are said to be Linux's, and how long the disk was. The table is anybody's bytes: a
-//! bounded number of entries is read, and numbers that overflow end the reading. Backup tables and checksums are left
-//! alone, because a wrong answer costs bytes and nothing else.
+//! Reads only the start and length of each partition, whether its type is a Linux one, and the length of the disk. The
+//! table is untrusted: a bounded number of entries is read, and numbers that overflow end the reading. Backup tables
+//! and checksums are ignored, because a wrong answer only costs bytes.
 
 use super::superblock::{ReadAt, number};
 
-/// A partition; offset and length in bytes.
+/// A partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// Its first byte.
+    /// Offset in bytes.
     pub start: u64,
-    /// Its bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// Its type says that Linux keeps data there: a file system, LVM, RAID or LUKS.
+    /// Whether its type is one for Linux data: a file system, LVM, RAID or LUKS.
     pub linux: bool,
 }
 
@@ -23,7 +23,7 @@ const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
 const PROTECTIVE: u8 = 0xee;
 const MBR_LINUX: [u8; 4] = [0x83, 0x8e, 0xe8, 0xfd];
 
-/// How the types begin that Linux uses in a GPT; their first four bytes.
+/// Type GUIDs that Linux uses in a GPT, by their first four bytes.
 const GPT_LINUX: [u32; 12] = [
     0x0fc6_3daf, // Linux data
     0x4f68_bce3, // root, x86-64
@@ -39,7 +39,7 @@ const GPT_LINUX: [u32; 12] = [
     0xca7d_7ccb, // LUKS
 ];
 
-/// All partitions that the image's table names, in its order.
+/// All partitions in the image's table, in table order.
 pub fn partitions(read_at: ReadAt) -> Vec<Partition> {
     let Some(entries) = mbr(0, read_at) else { return Vec::new() };
     if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
@@ -55,7 +55,7 @@ pub fn partitions(read_at: ReadAt) -> Vec<Partition> {
     found
 }
 
-/// An entry of an MBR; numbers are sectors of 512 bytes.
+/// An MBR entry, in sectors of 512 bytes.
 #[derive(Clone, Copy)]
 struct Entry {
     kind: u8,
@@ -74,7 +74,7 @@ impl Entry {
     }
 }
 
-/// The four entries in this sector, if it is an MBR: it has the signature, and no flag but "active" is set.
+/// The four entries of this sector if it is an MBR: it has the signature, and no flag but "active" is set.
 fn mbr(sector: u64, read_at: ReadAt) -> Option<[Entry; 4]> {
     let mut bytes = [0; 512];
     let table = read_at(sector * 512, &mut bytes) && bytes[510..] == [0x55, 0xaa] && !is_boot_sector(&bytes);
@@ -87,7 +87,7 @@ fn mbr(sector: u64, read_at: ReadAt) -> Option<[Entry; 4]> {
     })
 }
 
-/// Whether this is the first sector of a FAT, exFAT or NTFS, which ends like an MBR and has code where that has its table.
+/// Whether this is the boot sector of FAT, exFAT or NTFS: it ends like an MBR, but has code in place of the table.
 fn is_boot_sector(bytes: &[u8; 512]) -> bool {
     let names: [(usize, &[u8]); 4] = [(3, b"NTFS    "), (3, b"EXFAT   "), (54, b"FAT1"), (82, b"FAT32")];
     names.iter().any(|(at, name)| bytes[*at..].starts_with(name))
@@ -108,8 +108,8 @@ fn logical(first: u64, read_at: ReadAt) -> Vec<Partition> {
     found
 }
 
-/// The least bytes that a disk with this table has: up to the end of its last partition, extended ones with what lies in
-/// them; of a GPT up to the end of its backup.
+/// Minimum size in bytes of a disk with this table: to the end of its last partition, extended ones included; for a
+/// GPT, also to the end of its backup.
 pub fn table_bytes(read_at: ReadAt) -> Option<u64> {
     let entries = mbr(0, read_at)?;
     if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
@@ -121,7 +121,7 @@ pub fn table_bytes(read_at: ReadAt) -> Option<u64> {
     entries.into_iter().filter_map(|entry| entry.partition(0)).map(|part| part.start + part.len).max()
 }
 
-/// The first header of a GPT, and the bytes of a sector: 512 or 4096.
+/// The primary GPT header, and the sector size in bytes: 512 or 4096.
 fn gpt_header(read_at: ReadAt) -> Option<(u64, [u8; 92])> {
     let mut header = [0; 92];
     let sector = [512, 4096].into_iter().find(|&at| read_at(at, &mut header) && header.starts_with(b"EFI PART"))?;

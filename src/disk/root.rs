@@ -1,45 +1,45 @@
-//! The root file system of an image, with symbolic links followed inside it and limits on all that is read.
+//! The root file system of an image. Symbolic links are followed inside it, and all reads are bounded.
 
 use super::fs::file_system::{FileSystem, Kind};
 use crate::error::Error;
 
-/// The most symbolic links on the way to a file, as in Linux.
+/// Maximum symbolic links in a path lookup, as in Linux.
 const LINKS_MAX: usize = 40;
-/// The longest path, in bytes, as in Linux.
+/// Maximum path length in bytes, as in Linux.
 const PATH_MAX_BYTES: usize = 4096;
-/// The largest directory that is looked into, in bytes of its own data.
+/// Maximum size of a directory that is read, in bytes of its own data.
 const DIRECTORY_MAX_BYTES: u64 = 8 << 20;
-/// The most names that are listed of one directory.
+/// Maximum number of names listed from one directory.
 const NAMES_MAX: usize = 16_384;
 
-/// A root file system, read safely.
+/// A root file system with bounded reads.
 pub struct Root {
     tree: Box<dyn FileSystem>,
     image: String,
 }
 
 impl Root {
-    /// What `tree` holds; `image` is its name in messages.
+    /// Reads from `tree`; `image` is its name in messages.
     pub fn new(tree: Box<dyn FileSystem>, image: String) -> Self {
         Self { tree, image }
     }
 
-    /// The kind of the file system, as the kernel's module for it is called.
+    /// Type of the file system, named like its kernel module.
     pub fn file_system(&self) -> &'static str {
         self.tree.file_system()
     }
 
-    /// A sentence about a path in this image.
+    /// An error about a path in this image.
     pub fn error(&self, path: &str, why: impl std::fmt::Display) -> Error {
         Error::local(format!("{}: {path}: {why}", self.image))
     }
 
-    /// A sentence about this image.
+    /// An error about this image.
     pub fn error_whole(&self, why: impl std::fmt::Display) -> Error {
         Error::local(format!("{}: {why}", self.image))
     }
 
-    /// Whether there is a directory at `path`.
+    /// Whether `path` is a directory.
     ///
     /// # Errors
     /// A file system that cannot be read there.
@@ -47,10 +47,10 @@ impl Root {
         Ok(matches!(self.resolve(path)?, Some((_, Kind::Directory(_)))))
     }
 
-    /// The names in a directory, sorted; none where there is no such directory.
+    /// The sorted names in a directory; empty if there is no such directory.
     ///
     /// # Errors
-    /// A file system that cannot be read there, too many names.
+    /// A file system that cannot be read there; too many names.
     pub fn list(&self, path: &str) -> Result<Vec<String>, Error> {
         let Some((place, Kind::Directory(_))) = self.resolve(path)? else { return Ok(Vec::new()) };
         let mut names = self.tree.list(&place, NAMES_MAX).map_err(|e| self.error(path, e))?;
@@ -58,10 +58,10 @@ impl Root {
         Ok(names)
     }
 
-    /// The bytes of a file of at most `max_bytes`; `None` where there is no such file.
+    /// Contents of a file of at most `max_bytes`; `None` if there is no such file.
     ///
     /// # Errors
-    /// A larger file, a file system that cannot be read there.
+    /// A larger file; a file system that cannot be read there.
     pub fn read(&self, path: &str, max_bytes: u64) -> Result<Option<Vec<u8>>, Error> {
         let Some((place, Kind::File(bytes))) = self.resolve(path)? else { return Ok(None) };
         if bytes > max_bytes {
@@ -70,10 +70,10 @@ impl Root {
         self.tree.read(&place).map(Some).map_err(|e| self.error(path, e))
     }
 
-    /// Where `path` leads to inside the image, all links followed, and what lies there.
+    /// The path inside the image that `path` resolves to, all links followed, and what is there.
     ///
     /// # Errors
-    /// Too many links, a path that grows too long, a file system that cannot be read.
+    /// Too many links; a path that grows too long; a file system that cannot be read.
     pub fn resolve(&self, path: &str) -> Result<Option<(String, Kind)>, Error> {
         let mut ahead: Vec<String> = parts(path);
         let mut done: Vec<String> = Vec::new();

@@ -1,23 +1,23 @@
-//! How many bytes an image says to have: by the superblock of its file system, or by its partition table.
+//! The size that an image states in the superblock of its file system, or in its partition table.
 //!
-//! An image with fewer was cut off on its way: a download or a pipe that broke, a full disk. One with more is common.
+//! A shorter image was cut off on its way: a broken download or pipe, a full disk. A longer one is common.
 
 use crate::disk::partitions::table_bytes;
 use crate::disk::superblock::{ReadAt, Superblock, superblock};
 
-/// What says how long an image is.
+/// A stated size and its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stated {
-    /// A file system's name, or nothing where the partition table says it.
+    /// File system name; `None` for the partition table.
     pub file_system: Option<&'static str>,
-    /// The bytes, at least.
+    /// Minimum size in bytes.
     pub bytes: u64,
 }
 
-/// What the image says of its own length; of a pipe, as far as its start tells.
+/// The size that the image states; for a pipe, as far as its start contains it.
 ///
-/// The table of an ISO 9660 counts besides its volume, because partitions are appended behind that; of any other file
-/// system that begins at byte 0 what looks like a table is a leftover.
+/// An ISO 9660 volume may have partitions appended, so its partition table counts too. In any other file system that
+/// begins at byte 0, an apparent table is a leftover.
 pub fn stated(read_at: ReadAt) -> Option<Stated> {
     let volume = superblock(0, read_at);
     let own = volume.and_then(|Superblock { name, bytes, .. }| Some(Stated { file_system: Some(name), bytes: bytes? }));

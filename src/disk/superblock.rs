@@ -1,42 +1,42 @@
-//! What begins at some place of an image, told from the magic numbers of file systems: in what units it places data, and
-//! how many bytes it says to have.
+//! File systems recognized at an offset of an image by their magic numbers: the unit in which they place data, and
+//! their stated size in bytes.
 //!
-//! A superblock is anybody's bytes: numbers that cannot be are taken for none. Sources: the on-disk structures in the Linux
-//! kernel, ECMA-119 for ISO 9660, and the LVM2 and LUKS header formats.
+//! A superblock is untrusted: impossible numbers count as none. Sources: the on-disk structures in the Linux kernel,
+//! ECMA-119 for ISO 9660, and the LVM2 and LUKS header formats.
 
-/// Reads bytes at an offset of the image; says whether it could.
+/// Reads bytes at an offset of the image; returns whether it succeeded.
 pub type ReadAt<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> bool;
 
 /// The magic number of ext2, ext3 and ext4, at [`EXT_MAGIC_AT`] of the superblock.
 pub const EXT_MAGIC: [u8; 2] = [0x53, 0xef];
-/// Where it stands in the superblock.
+/// Offset of the magic number in the superblock.
 pub const EXT_MAGIC_AT: usize = 56;
-/// How an EROFS superblock begins.
+/// Magic number of an EROFS superblock.
 pub const EROFS_MAGIC: [u8; 4] = [0xe2, 0xe1, 0xf5, 0xe0];
-/// How a squashfs begins.
+/// Magic number of a squashfs.
 pub const SQUASHFS_MAGIC: [u8; 4] = *b"hsqs";
-/// Where ext, EROFS, F2FS and NILFS2 have their superblock, in bytes from the start.
+/// Offset of the superblock of ext, EROFS, F2FS and NILFS2, in bytes.
 pub const SUPERBLOCK_AT: usize = 1024;
 
-/// Bytes from the start that hold most superblocks.
+/// Bytes from the start that include most superblocks.
 pub const HEAD: usize = 4096;
-/// Where Btrfs has its first superblock.
+/// Offset of the first Btrfs superblock.
 const BTRFS_AT: u64 = 65536;
-/// Where the volume descriptor of ISO 9660 begins.
+/// Offset of the ISO 9660 volume descriptor.
 const ISO_AT: u64 = 32768;
 
-/// A file system, or something that holds some.
+/// A file system, or a container of file systems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Superblock {
-    /// What it is called.
+    /// Name for messages.
     pub name: &'static str,
-    /// Data lies at multiples of so many bytes; none where it is packed or compressed.
+    /// Data is placed at multiples of this many bytes; `None` if it is packed or compressed.
     pub unit: Option<u64>,
-    /// Its bytes, where it says so in a way that is simple to read.
+    /// Size in bytes, where it is simple to read.
     pub bytes: Option<u64>,
 }
 
-/// What begins at `start`, in bytes, if it is known and can be read.
+/// The superblock of what begins at byte `start`, if it is known and readable.
 pub fn superblock(start: u64, read_at: ReadAt) -> Option<Superblock> {
     let mut head = [0; HEAD];
     if !read_at(start, &mut head) {
@@ -48,7 +48,7 @@ pub fn superblock(start: u64, read_at: ReadAt) -> Option<Superblock> {
         .or_else(|| packed(&head, start, read_at))
 }
 
-/// Those that the first page tells.
+/// Those recognized in the first page.
 fn near(head: &[u8; HEAD]) -> Option<Superblock> {
     let superblock = &head[SUPERBLOCK_AT..];
     let found = |name, unit, bytes| Some(Superblock { name, unit: Some(unit), bytes });
@@ -60,14 +60,14 @@ fn near(head: &[u8; HEAD]) -> Option<Superblock> {
         return found("XFS", unit, big_endian(&head[8..16]).checked_mul(unit));
     }
     if superblock.starts_with(&EROFS_MAGIC) {
-        // Its compressed clusters are whole blocks too.
+        // Compressed clusters are whole blocks, too.
         let unit = shifted(1, superblock[12].into())?;
         return found("EROFS", unit, erofs_blocks(superblock).and_then(|blocks| blocks.checked_mul(unit)));
     }
     if superblock[..8] == [2, 0, 0, 0, 0, 0, 0x34, 0x34] {
         return found("NILFS2", shifted(1024, number(&superblock[20..24]))?, Some(number(&superblock[32..40])));
     }
-    // F2FS has no smaller blocks than pages. LVM places volumes, and LUKS sectors, at multiples of at least 4096 bytes.
+    // F2FS blocks are no smaller than pages. LVM places volumes, and LUKS sectors, at multiples of at least 4096 bytes.
     if superblock.starts_with(&0xf2f5_2010_u32.to_le_bytes()) {
         return found("F2FS", 4096, None);
     }
@@ -77,14 +77,14 @@ fn near(head: &[u8; HEAD]) -> Option<Superblock> {
     if head.starts_with(b"LUKS\xba\xbe") { found("LUKS", 4096, None) } else { None }
 }
 
-/// The device that this superblock of Btrfs is on says how many of its bytes are used, whatever other devices there are.
+/// Btrfs. The superblock states the used size of its own device, whatever other devices there are.
 fn btrfs(start: u64, read_at: ReadAt) -> Option<Superblock> {
     let mut bytes = [0; 217];
     let there = start.checked_add(BTRFS_AT).is_some_and(|at| read_at(at, &mut bytes)) && &bytes[64..72] == b"_BHRfS_M";
     there.then(|| Superblock { name: "Btrfs", unit: Some(4096), bytes: Some(number(&bytes[209..217])) })
 }
 
-/// ReiserFS and JFS, whose superblocks lie further back, too.
+/// ReiserFS and JFS, whose superblocks are also further back.
 fn far(start: u64, read_at: ReadAt) -> Option<Superblock> {
     let found = |name| Some(Superblock { name, unit: Some(4096), bytes: None });
     if has(start, 65588, b"ReIsEr", read_at) {
@@ -93,7 +93,7 @@ fn far(start: u64, read_at: ReadAt) -> Option<Superblock> {
     if has(start, 32768, b"JFS1", read_at) { found("JFS") } else { None }
 }
 
-/// What places data at any byte, or at sectors.
+/// File systems that place data at any byte, or at sectors.
 fn packed(head: &[u8; HEAD], start: u64, read_at: ReadAt) -> Option<Superblock> {
     if head.starts_with(&SQUASHFS_MAGIC) {
         let is_4 = number(&head[28..30]) == 4;
@@ -108,19 +108,19 @@ fn packed(head: &[u8; HEAD], start: u64, read_at: ReadAt) -> Option<Superblock> 
     })
 }
 
-/// Bytes of an ext2, ext3 or ext4 with this superblock; none where they are more than can be counted.
+/// Size in bytes of an ext2, ext3 or ext4 with this superblock; `None` on overflow.
 pub fn ext_bytes(superblock: &[u8]) -> Option<u64> {
     let is_wide = superblock[96] & 0x80 != 0;
     let high = if is_wide { number(&superblock[336..340]) << 32 } else { 0 };
     shifted(1024, number(&superblock[24..28]))?.checked_mul(high | number(&superblock[4..8]))
 }
 
-/// Bytes of a squashfs 4 that begins so, padding not counted.
+/// Size in bytes of a squashfs 4 with this start, without padding.
 pub fn squashfs_bytes(head: &[u8]) -> u64 {
     number(&head[40..48])
 }
 
-/// By the features that only the later ones have: extents, 64 bits, flexible groups; a journal.
+/// Distinguishes the versions by the features that only later ones have: extents, 64 bits, flexible groups; a journal.
 fn ext_name(superblock: &[u8]) -> &'static str {
     match (number(&superblock[96..100]) & 0x2c0, superblock[92] & 4) {
         (0, 0) => "ext2",
@@ -129,7 +129,7 @@ fn ext_name(superblock: &[u8]) -> &'static str {
     }
 }
 
-/// Blocks of an EROFS; none where the count has more than 32 bits, which newer kernels have.
+/// Blocks of an EROFS; `None` if the count has more than 32 bits, as newer kernels allow.
 fn erofs_blocks(superblock: &[u8]) -> Option<u64> {
     let is_wide = superblock[80] & 0x80 != 0;
     (!is_wide).then(|| number(&superblock[36..40]))
@@ -150,7 +150,8 @@ fn big_endian(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// `unit` shifted as a superblock says; none has units of more than 64 KiB, so what says so is not one.
+/// `unit` shifted by the superblock's exponent. No file system has units above 64 KiB, so larger ones mean another
+/// type.
 fn shifted(unit: u64, by: u64) -> Option<u64> {
     (by <= 16).then(|| unit << by).filter(|&bytes| bytes <= 65536)
 }

@@ -1,23 +1,23 @@
-//! What differs between two versions, and what the difference costs.
+//! The difference between two versions, and its size.
 //!
-//! Compares by name and position, never line by line: a million rows take a moment.
+//! Compares by block name and position, not line by line: a million rows take a moment.
 
 use crate::format::index::by_name::ByName;
 use crate::format::index::{BlockRow, ExtentSource, Index};
 
-/// A number of blocks and their bytes.
+/// A number of blocks and their total sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Blocks.
+    /// Number of blocks.
     pub blocks: u64,
-    /// Their bytes.
+    /// Uncompressed size in bytes.
     pub bytes: u64,
-    /// Bytes of their zlib files.
+    /// Compressed size in bytes.
     pub zlib_bytes: u64,
 }
 
 impl Tally {
-    /// Counts one more block.
+    /// Adds one block.
     pub fn add(&mut self, row: &BlockRow) {
         self.blocks += 1;
         self.bytes += u64::from(row.bytes);
@@ -25,12 +25,12 @@ impl Tally {
     }
 }
 
-/// What became of the bytes in one equal part of the new image.
+/// The changes in one cell: one of the equal parts into which the new image is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cell {
-    /// Bytes of blocks that the old version does not have.
+    /// Bytes in blocks that the old version does not have.
     pub changed_bytes: u64,
-    /// Bytes of blocks that it has, wherever they lie there.
+    /// Bytes in blocks that the old version has, at any position.
     pub kept_bytes: u64,
     /// Bytes in holes.
     pub hole_bytes: u64,
@@ -39,11 +39,11 @@ pub struct Cell {
 /// The difference between an old and a new version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delta {
-    /// Blocks that both have.
+    /// Blocks that both versions have.
     pub kept: Tally,
-    /// Blocks that only the new one has: what must be uploaded, and what a client with the old one must download.
+    /// Blocks that only the new version has: to be uploaded, and to be downloaded by a client with the old version.
     pub added: Tally,
-    /// Blocks that only the old one has.
+    /// Blocks that only the old version has.
     pub removed: Tally,
     is_added: Vec<bool>,
 }
@@ -76,12 +76,12 @@ impl Delta {
         Self { kept, added, removed, is_added }
     }
 
-    /// True where nothing was added or removed; the blocks may still lie elsewhere.
+    /// True if no block was added or removed; blocks may still have moved.
     pub fn is_empty(&self) -> bool {
         self.added.blocks == 0 && self.removed.blocks == 0
     }
 
-    /// The new image in `cells` equal parts, and what changed in each. `new` is the index this was made from.
+    /// The changes in each of `cells` equal parts of the new image. `new` is the index this was computed from.
     pub fn map(&self, new: &Index, cells: usize) -> Vec<Cell> {
         let mut map = vec![Cell::default(); cells.max(1)];
         let cell_bytes = new.size().div_ceil(map.len() as u64).max(1);
@@ -111,8 +111,8 @@ fn tally(rows: &[BlockRow]) -> Tally {
     tally
 }
 
-/// Finds blocks of the new version in the old one. Most follow each other there as they do here, so the next one is
-/// tried before the names are searched.
+/// Finds blocks of the new version in the old one. Most are in the same order in both, so the next old row is tried
+/// before the search by name.
 struct Finder<'a> {
     rows: &'a [BlockRow],
     by_name: ByName<'a>,
@@ -120,11 +120,11 @@ struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    /// The old row of the same block; not one that only has its name.
+    /// The old row of the same block; its SHA-256 must match too, not only its name.
     fn find(&mut self, row: &BlockRow) -> Option<&'a BlockRow> {
         let follows = self.rows.get(self.next).is_some_and(|old| old.id == row.id);
         let place = if follows { Some(self.next) } else { self.by_name.find(&row.id) };
-        // A block that is not there often stands in the place of one that is gone.
+        // A block missing from the old version often replaces one that is gone, so the old row is skipped.
         self.next = place.unwrap_or(self.next) + 1;
         place.map(|place| &self.rows[place]).filter(|old| old.sha256 == row.sha256)
     }

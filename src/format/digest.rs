@@ -1,26 +1,26 @@
-//! Digests: the SHA-1 that addresses a block and the SHA-256 that decides what it is.
+//! Digests: the SHA-1 that addresses a block and the SHA-256 that verifies it.
 //!
-//! SHA-1 is broken as a proof of contents, so it is only ever a name here: whatever is read under that name counts as
-//! the block only if its SHA-256 fits too.
+//! SHA-1 collisions are practical, so it is only a name here: bytes read under that name are accepted as the block only
+//! if their SHA-256 matches.
 
 use std::fmt;
 use std::str::FromStr;
 
 use sha1::Digest as _;
 
-/// The most bytes that are written or read as digits at once: a SHA-256.
+/// Bytes converted to or from digits at once: the length of a SHA-256.
 const STEP: usize = 32;
 
-/// The value of a lower-case hexadecimal digit, `0xff` for any other byte. Without a table or a branch, so that whole
-/// digests are read by vector instructions: an index has a hundred digits in each row.
+/// The value of a lower-case hexadecimal digit; `0xff` for any other byte. Uses no table or branch, so that whole
+/// digests are parsed with vector instructions: an index has a hundred digits per row.
 fn nibble(byte: u8) -> u8 {
     let (digit, letter) = (byte.wrapping_sub(b'0'), byte.wrapping_sub(b'a'));
     let letter = if letter < 6 { letter + 10 } else { 0xff };
     if digit < 10 { digit } else { letter }
 }
 
-/// Reads exactly `2 * N` lower-case hexadecimal digits; otherwise the offset of the first byte that is none, or the
-/// length where the length is wrong.
+/// Parses exactly `2 * N` lower-case hexadecimal digits. Otherwise returns the offset of the first byte that is not a
+/// digit; if all are digits but the length is wrong, the length, at most `2 * N`.
 pub(crate) fn from_hex<const N: usize>(text: &[u8]) -> Result<[u8; N], usize> {
     const { assert!(N <= STEP) };
     let first_wrong = || text.iter().position(|&b| nibble(b) == 0xff);
@@ -101,7 +101,7 @@ digest!(
     Sha256, 32, sha2::Sha256
 );
 
-/// A text that is not a digest.
+/// The error for a text that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {digits} lower-case hexadecimal digits")]
 pub struct DigestError {

@@ -1,25 +1,25 @@
-//! The list `images`: the names of all images of a repository, one a line, sorted.
+//! The file `images`: the names of all images of a repository, one per line, sorted.
 
 use std::collections::BTreeSet;
 
 use crate::format::name::{NAME_MAX_BYTES, Name};
 use crate::format::text::FormatError;
 
-/// The most images of a repository.
+/// Maximum number of images in a repository.
 pub const IMAGES_MAX: usize = 4096;
-/// The largest list, in bytes: that many of the longest names.
+/// Maximum size of the list, in bytes: that many names of maximum length.
 pub const FILE_MAX_BYTES: u64 = (IMAGES_MAX * (NAME_MAX_BYTES + 1)) as u64;
 
-/// Reads a list as a set: neither the order nor a name that stands there twice matters, nor the last line feed.
+/// Reads a list as a set: order, duplicates and the last line feed do not matter.
 ///
 /// # Errors
-/// The first line that is no name, or one name too many.
+/// The first line that is not an image name, or too many names.
 pub fn parse(file: &[u8]) -> Result<BTreeSet<Name>, FormatError> {
     let (names, wrong) = read(file);
     wrong.map_or(Ok(names), Err)
 }
 
-/// Reads as much of a list as makes sense, and says what is wrong with the first line that does not.
+/// Reads the valid names of a list, and returns the error of the first invalid line.
 pub fn read(file: &[u8]) -> (BTreeSet<Name>, Option<FormatError>) {
     let (mut names, mut wrong) = (BTreeSet::new(), None);
     for (line, text) in (1..).zip(String::from_utf8_lossy(file).lines()) {
@@ -38,7 +38,7 @@ pub fn read(file: &[u8]) -> (BTreeSet<Name>, Option<FormatError>) {
     (names, wrong)
 }
 
-/// The one text of a list.
+/// The canonical text of a list.
 pub fn to_text(names: &BTreeSet<Name>) -> String {
     names.iter().map(|name| format!("{name}\n")).collect()
 }

@@ -1,7 +1,7 @@
-//! Where everything lies in a repository: every path, both ways.
+//! The layout of a repository: builds and parses every path.
 //!
 //! A [`RepoPath`] is relative to the base of a mirror and safe to join to a directory or a URL: no `..`, no hidden or
-//! empty component, none that looks like an option, nothing that needs quoting.
+//! empty component, none that looks like an option, and no character that needs quoting.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,16 +11,16 @@ use crate::format::name::{Name, Version};
 
 /// The directory of the records of retired versions.
 const RETIRED: &str = "retired";
-/// The longest path, in bytes.
+/// Maximum length of a path, in bytes.
 pub const PATH_MAX_BYTES: usize = 240;
-/// How many digits of a digest stand in names.
+/// Number of digits of a digest in file names.
 const DIGITS: usize = 12;
 
 /// A path below the base of a mirror.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RepoPath(String);
 
-/// What a path of a repository is the path of.
+/// The kind of object at a path of a repository.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// The list of all images.
@@ -33,30 +33,30 @@ pub enum Kind {
     IndexSignature(Name, Version, String),
     /// A block.
     Block(BlockId),
-    /// The record of a version that was retired, with the first 12 digits of the SHA-256 of its index.
+    /// The record of a retired version, with the first 12 digits of the SHA-256 of its index.
     Retirement(Name, Version, String),
-    /// The lock of a store that has none of its own.
+    /// The lock object of a store, used in addition to a native lock if there is one.
     Lock,
-    /// Anything else: a client, a profile, a boot file, a page.
+    /// Anything else: a client, a profile, a boot file, a web page.
     File,
 }
 
-/// A file that a version is booted with.
+/// A file needed to boot a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootFile {
     /// The kernel.
     Kernel,
     /// The miniroot.
     Miniroot,
-    /// What is added to the kernel's command line, and a line feed.
+    /// Text to append to the kernel's command line, ending with a line feed.
     Cmdline,
 }
 
 impl BootFile {
-    /// All of them.
+    /// All boot files.
     pub const ALL: [Self; 3] = [Self::Kernel, Self::Miniroot, Self::Cmdline];
 
-    /// Its name where a person keeps it; what is published carries digits of its digest, too.
+    /// Its plain file name; the published name also has digits of its digest.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kernel => "vmlinuz",
@@ -67,17 +67,17 @@ impl BootFile {
 }
 
 impl RepoPath {
-    /// The names of all images, one a line.
+    /// The list of all images, one name per line.
     pub fn images() -> Self {
         Self("images".into())
     }
 
-    /// The head of an image: the one file of it that is ever replaced.
+    /// The head of an image: its only file that is ever replaced.
     pub fn head(image: &Name) -> Self {
         Self(format!("{image}.head"))
     }
 
-    /// The index of a version; `digest` is that of the index file.
+    /// The index of a version; `digest` is the SHA-256 of the index file.
     pub fn index(image: &Name, version: Version, digest: &Sha256) -> Self {
         Self(format!("index/{image}/{version}-{}.idx", digits(digest)))
     }
@@ -87,7 +87,7 @@ impl RepoPath {
         Self(format!("{}.minisig", Self::index(image, version, digest)))
     }
 
-    /// The signature file beside this file. That of a client lies elsewhere, see [`RepoPath::client_signature`].
+    /// The signature file beside this file; for a client see [`RepoPath::client_signature`].
     pub fn signature(&self) -> Self {
         Self(format!("{}.minisig", self.0))
     }
@@ -98,53 +98,53 @@ impl RepoPath {
         Self(format!("blocks/{}/{name}", &name[..2]))
     }
 
-    /// The record of a retired version; `digest` is that of its index file.
+    /// The record of a retired version; `digest` is the SHA-256 of its index file.
     pub fn retirement(image: &Name, version: Version, digest: &Sha256) -> Self {
         Self(format!("{RETIRED}/{image}/{version}-{}", &digest.to_string()[..12]))
     }
 
-    /// The lock of a store that has none of its own.
+    /// The lock object of a store, used in addition to a native lock if there is one.
     pub fn lock() -> Self {
         Self("publish.lock".into())
     }
 
-    /// The profile of a version; `digest` is that of the profile file.
+    /// The profile of a version; `digest` is the SHA-256 of the profile file.
     pub fn profile(image: &Name, version: Version, digest: &Sha256) -> Self {
         Self(format!("profile/{image}/{version}-{}.profile", digits(digest)))
     }
 
-    /// Whether a profile of this version lies here.
+    /// Whether this is the path of a profile of this version.
     pub fn is_profile_of(&self, image: &Name, version: Version) -> bool {
         let name = self.0.strip_prefix(&format!("profile/{image}/{version}-"));
         let digits = name.and_then(|name| name.strip_suffix(".profile"));
         digits.is_some_and(is_digest_start)
     }
 
-    /// A file that a version is booted with; `digest` is that of the file.
+    /// A boot file of a version; `digest` is the SHA-256 of the file.
     pub fn boot_file(image: &Name, version: Version, file: BootFile, digest: &Sha256) -> Self {
         Self(format!("boot/{image}/{version}/{}-{}", file.name(), digits(digest)))
     }
 
-    /// Whether this file of this version lies here.
+    /// Whether this is the path of this boot file of this version.
     pub fn is_boot_file_of(&self, image: &Name, version: Version, file: BootFile) -> bool {
         let digits = self.0.strip_prefix(&format!("boot/{image}/{version}/{}-", file.name()));
         digits.is_some_and(is_digest_start)
     }
 
-    /// A client, by its version and the machine it is for; `digest` is that of the program.
+    /// A client program, by its version and machine architecture; `digest` is the SHA-256 of the program.
     ///
     /// # Errors
-    /// A version or a machine that cannot stand in a path.
+    /// A version or machine that is not valid in a path.
     pub fn client(version: &str, machine: &str, digest: &Sha256) -> Result<Self, PathError> {
         format!("client/hfl-mount-{version}-{machine}-linux-{}", digits(digest)).parse()
     }
 
-    /// Whether a client or the signature of one lies here.
+    /// Whether this is the path of a client or of a client's signature.
     pub fn is_client(&self) -> bool {
         self.0.starts_with("client/")
     }
 
-    /// Whether clients of the same version for the same machine lie here and there, be they the same or not.
+    /// Whether both are paths of clients of the same version for the same machine; their digests may differ.
     pub fn is_same_client(&self, other: &Self) -> bool {
         let name = |path: &Self| {
             let (name, digits) = path.0.strip_prefix("client/")?.rsplit_once('-')?;
@@ -153,24 +153,24 @@ impl RepoPath {
         name(self).is_some_and(|own| name(other) == Some(own))
     }
 
-    /// A signature of this client; `digest` is that of the signature file. There is one for each key: the client is shipped
-    /// with several images.
+    /// A signature of this client; `digest` is the SHA-256 of the signature file. There is one per key, as several
+    /// images ship the same client.
     pub fn client_signature(&self, digest: &Sha256) -> Self {
         Self(format!("{}.{}.minisig", self.0, digits(digest)))
     }
 
-    /// Whether a signature of this client lies there.
+    /// Whether `other` is the path of a signature of this client.
     pub fn is_client_signature(&self, other: &Self) -> bool {
         let rest = other.0.strip_prefix(&self.0).and_then(|rest| rest.strip_prefix('.'));
         self.is_client() && rest.and_then(|rest| rest.strip_suffix(".minisig")).is_some_and(is_digest_start)
     }
 
-    /// Whether what lies here was published for one version: `boot/NAME/VERSION/...`, `profile/NAME/VERSION-...`.
+    /// Whether this file belongs to this version: `boot/NAME/VERSION/...`, `profile/NAME/VERSION-...`.
     pub fn belongs_to(&self, image: &Name, version: Version) -> bool {
         self.owner().is_some_and(|owner| owner == (image.clone(), version))
     }
 
-    /// The version for which what lies here was published, and no other.
+    /// The only version this file was published for, if there is one.
     pub fn owner(&self) -> Option<(Name, Version)> {
         let (directory, rest) = self.0.split_once('/')?;
         let (image, rest) = rest.split_once('/')?;
@@ -187,7 +187,7 @@ impl RepoPath {
         &self.0
     }
 
-    /// What lies there.
+    /// The kind of object at this path.
     pub fn kind(&self) -> Kind {
         let parts: Vec<&str> = self.0.split('/').collect();
         let known = match parts[..] {
@@ -204,11 +204,11 @@ impl RepoPath {
         known.unwrap_or(Kind::File)
     }
 
-    /// Whether what lies here is never replaced, so that caches may keep it for ever.
+    /// Whether the object here is never replaced, so that caches may keep it forever.
     ///
-    /// So it is for what has digits of its digest in its name, and for the signatures beside it: blocks, indexes, clients,
-    /// profiles, and what versions are booted with. Anything else may change: heads, `images`, pages, what boot loaders read
-    /// at `boot/NAME/`, and whatever is not known.
+    /// True for files with digits of their digest in the name and for the signatures beside them: blocks, indexes,
+    /// clients, profiles and boot files of a version. Anything else may change: heads, `images`, web pages, the files
+    /// boot loaders read at `boot/NAME/`, and unknown files.
     pub fn is_immutable(&self) -> bool {
         match self.kind() {
             Kind::Block(_) | Kind::Index(..) | Kind::IndexSignature(..) => true,
@@ -233,7 +233,7 @@ impl RepoPath {
     }
 }
 
-/// The digits of a digest that stand in names.
+/// The digits of a digest used in file names.
 fn digits(digest: &Sha256) -> String {
     let mut digits = digest.to_string();
     digits.truncate(DIGITS);
@@ -262,7 +262,7 @@ fn retirement_kind(image: &str, file: &str) -> Option<Kind> {
     Some(Kind::Retirement(image.parse().ok()?, version.parse().ok()?, digits.to_owned()))
 }
 
-/// Whether these may be the digits of a digest that stand in a name.
+/// Whether these can be the digits of a digest in a file name.
 fn is_digest_start(digits: &str) -> bool {
     digits.len() == DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -287,7 +287,7 @@ impl fmt::Display for RepoPath {
     }
 }
 
-/// A text that is no path of a repository.
+/// The error for a text that is not a path of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a path of a repository (a-z A-Z 0-9 . _ - + and /, no component that is empty or begins with . or -, at most {PATH_MAX_BYTES} bytes)"

@@ -1,6 +1,6 @@
-//! All that a repository is made of: blocks, indexes, heads, records, paths, and the words they consist of.
+//! The formats of a repository: blocks, indexes, heads, records, paths, and the fields they consist of.
 //!
-//! Pure: nothing here opens a file, asks a clock or starts a thread.
+//! Pure: nothing here opens a file, reads a clock or starts a thread.
 
 pub mod block;
 pub mod comment;

@@ -1,17 +1,17 @@
-//! The names a person gives or sees: an image's name, a version's number, a version's label.
+//! User-visible names: image names, version numbers and version labels.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest name of an image, in bytes.
+/// Maximum length of an image name, in bytes.
 pub const NAME_MAX_BYTES: usize = 64;
-/// The longest label of a version, in characters.
+/// Maximum length of a version label, in characters.
 pub const LABEL_MAX_CHARS: usize = 64;
 
-/// The name of an image: 1 to 64 of `a-z 0-9 . _ -`, beginning with a letter or a digit.
+/// An image name: 1 to 64 of `a-z 0-9 . _ -`, beginning with a letter or a digit.
 ///
-/// It is a path component on every mirror, so it can never leave its directory, look like an option, or differ from
-/// another only by case.
+/// It is a path component on every mirror, so it can never escape its directory, look like an option, or differ from
+/// another name only by case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Name(String);
 
@@ -21,7 +21,7 @@ impl Name {
         &self.0
     }
 
-    /// The nearest legal name to `text`, for a hint: lower case, anything illegal a `-`.
+    /// A valid name similar to `text`, for a hint: lower case, each invalid character replaced by `-`.
     pub fn suggest(text: &str) -> Option<Name> {
         let legal = |c: char| if is_name_char(c) { c } else { '-' };
         let text: String = text.to_lowercase().chars().map(legal).take(NAME_MAX_BYTES).collect();
@@ -59,10 +59,10 @@ impl fmt::Display for Name {
     }
 }
 
-/// Why a text is no name of an image.
+/// Why a text is not an image name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// No character at all.
+    /// The empty text.
     #[error("the name is empty")]
     Empty,
     /// More bytes than [`NAME_MAX_BYTES`].
@@ -71,7 +71,7 @@ pub enum NameError {
     /// A character outside the alphabet.
     #[error("{0:?} is not allowed in a name (allowed: a-z 0-9 . _ -)")]
     Char(char),
-    /// A first character that could be mistaken for an option or a hidden file.
+    /// A first character that could make the name an option or a hidden file.
     #[error("a name begins with a letter or a digit")]
     Start,
 }
@@ -84,7 +84,7 @@ impl Version {
     /// The first version of an image.
     pub const FIRST: Version = Version(1);
 
-    /// `number` as a version; `None` for 0 and for what does not fit 32 bits.
+    /// `number` as a version; `None` for 0 and for more than 32 bits.
     pub fn new(number: u64) -> Option<Self> {
         u32::try_from(number).ok().filter(|&n| n > 0).map(Self)
     }
@@ -94,7 +94,7 @@ impl Version {
         self.0
     }
 
-    /// The version after this one; `None` when the numbers have run out.
+    /// The version after this one; `None` after the largest number.
     pub fn next(self) -> Option<Self> {
         self.0.checked_add(1).map(Self)
     }
@@ -116,12 +116,12 @@ impl FromStr for Version {
     }
 }
 
-/// A text that is no version.
+/// The error for a text that is not a version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a version is a number from 1 to 4294967295")]
 pub struct VersionError;
 
-/// What a publisher says of a version: 1 to 64 characters without control characters, no space at either end, not `-`.
+/// A publisher's label for a version: 1 to 64 characters, no control characters, no space at either end, not `-`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Label(String);
 
@@ -148,7 +148,7 @@ impl fmt::Display for Label {
     }
 }
 
-/// A text that is no label.
+/// The error for a text that is not a label.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a label has 1 to {LABEL_MAX_CHARS} characters, no control characters, no space at its ends, and is not `-`")]
 pub struct LabelError;

@@ -1,6 +1,6 @@
-//! The record of a version that its head no longer names: what was the version's own, and since when it may be removed.
+//! The record of a version dropped from its head: the version's own files, and when it was retired.
 //!
-//! `retired/NAME/VERSION-DIGITS` on every mirror, canonical text, sealed like a head:
+//! `retired/NAME/VERSION-DIGITS` on every mirror, canonical text, signed like a head:
 //!
 //! ```text
 //! HFL-RETIRED 1
@@ -12,8 +12,8 @@
 //! a minisign signature of every byte above the line `--`, or the line `unsigned`
 //! ```
 //!
-//! The version's line has its number, bytes and SHA-256 of its index, when it was published and the image's size. A record
-//! can name nothing but files that were published for this version of this image ([`RepoPath::belongs_to`]).
+//! The version's line has its number, the size and SHA-256 of its index, its time of publication and the image size. A
+//! record can name only files published for this version of this image ([`RepoPath::belongs_to`]).
 
 use std::fmt::Write as _;
 
@@ -25,39 +25,39 @@ use crate::format::text::{FormatError, Lines};
 use crate::format::time::Timestamp;
 use crate::weaken::{self, Weakness};
 
-/// The largest record, in bytes.
+/// Maximum size of a record, in bytes.
 pub const FILE_MAX_BYTES: u64 = 64 << 10;
-/// The longest line: a path, a number and a digest.
+/// Maximum length of a line, in bytes: a path, a number and a digest.
 const LINE_MAX_BYTES: usize = 512;
 const MAGIC: &str = "HFL-RETIRED";
 
-/// A version that was retired.
+/// A retired version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retirement {
-    /// The image.
+    /// Image name.
     pub image: Name,
-    /// When its head stopped naming the version.
+    /// When the version was dropped from the head.
     pub marked: Timestamp,
-    /// The version, as the head had it; what it added to the repository and its label are not kept.
+    /// The version's row in the head, without its label and the bytes it added to the repository.
     pub row: VersionRow,
-    /// The files that were this version's alone.
+    /// Files that belong to this version only.
     pub files: Vec<FileRow>,
 }
 
 impl Retirement {
-    /// Where its record lies.
+    /// The path of the record.
     pub fn path(&self) -> RepoPath {
         RepoPath::retirement(&self.image, self.row.version, &self.row.index_sha256)
     }
 
-    /// Its index and the files that it names, each with its signature.
+    /// The paths of its index and its files, each with its signature.
     #[cfg(feature = "publish")]
     pub fn files_and_signatures(&self) -> impl Iterator<Item = RepoPath> {
         let files = self.files.iter().map(|file| file.path.clone());
         files.chain([self.row.index_path(&self.image)]).flat_map(|path| [path.signature(), path])
     }
 
-    /// The trusted comment of its signature.
+    /// The trusted comment of the record's signature.
     pub fn trusted_comment(&self) -> String {
         comment::retirement(&self.image, self.row.version, self.marked)
     }
@@ -75,7 +75,7 @@ impl Retirement {
         out.into_bytes()
     }
 
-    /// The file of the record.
+    /// The record file: the body and the signature.
     pub fn to_bytes(&self, seal: &HeadSignature) -> Vec<u8> {
         let mut out = self.body();
         out.extend_from_slice(b"--\n");
@@ -83,10 +83,10 @@ impl Retirement {
         out
     }
 
-    /// Reads a record that lies at `path`, and checks its seal.
+    /// Reads the record at `path` and verifies its signature.
     ///
     /// # Errors
-    /// Anything but the record of this path, made by the one who is trusted.
+    /// Anything but the record of this path with a signature that `trust` accepts.
     pub fn read(file: &[u8], path: &RepoPath, trust: &Trust) -> Result<Self, BadRecord> {
         let (retirement, seal) = Self::parse(file)?;
         if weaken::is(Weakness::Records) {
@@ -128,16 +128,16 @@ impl Retirement {
     }
 }
 
-/// Why something is not the record of a retired version.
+/// Why a file is not accepted as the record of a retired version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
-    /// Its text.
+    /// The text is malformed.
     #[error(transparent)]
     Form(#[from] FormatError),
-    /// It is that of another version, or lies in the wrong place.
+    /// The record of another version, or at the wrong path.
     #[error("this is the record that belongs at {0}")]
     Elsewhere(RepoPath),
-    /// Its signature.
+    /// The signature is missing or fails to verify.
     #[error(transparent)]
     HeadSignature(#[from] NotTrusted),
 }

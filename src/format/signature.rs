@@ -1,20 +1,20 @@
-//! Public keys and signatures: minisign's, in its prehashed form only.
+//! Public keys and signatures: minisign, in its prehashed form only.
 //!
-//! Checking is all that happens here; signing is in [`crate::format::signing`], which clients do not contain.
+//! Only verifies; signing is in [`crate::format::signing`], which clients do not contain.
 
 use std::fmt;
 use std::str::FromStr;
 
 use minisign_verify::Error as Minisign;
 
-/// Longest text of a signature, in bytes.
+/// Maximum size of a signature text, in bytes.
 pub const SIGNATURE_MAX_BYTES: usize = 2048;
 
-/// What the first line of a key's or a signature's file begins with.
+/// Start of the first line of a key or signature file.
 const COMMENT: &str = "untrusted comment: ";
 
-/// What the first line of a signature says. It is signed by nobody, so there is one text for it: else anybody on the way could
-/// have his own handed on to all mirrors.
+/// The comment in the first line of a signature. It is not covered by the signature, so only this text is accepted:
+/// otherwise text inserted in transit could spread to all mirrors.
 pub(crate) const SIGNATURE_COMMENT: &str = "signature of hfl";
 
 /// A minisign public key.
@@ -25,13 +25,12 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Checks that `signature` is this key's over `bytes`.
+    /// Verifies that `signature` was made with this key over `bytes`.
     ///
-    /// `expected` is the trusted comment that hfl writes for such a file: it only makes the message of a failure say
-    /// more.
+    /// `expected` is the trusted comment that hfl writes for such a file; it only makes the error message more precise.
     ///
     /// # Errors
-    /// One distinct message for each way in which a signature can be wrong.
+    /// A distinct message for each way in which a signature can fail.
     pub fn verify(&self, bytes: &[u8], signature: &Signature, expected: &str) -> Result<(), SignatureError> {
         self.key.verify(bytes, &signature.parsed, false).map_err(|e| match e {
             Minisign::UnexpectedKeyId => SignatureError::OtherKey,
@@ -44,7 +43,7 @@ impl PublicKey {
 impl FromStr for PublicKey {
     type Err = KeyError;
 
-    /// Reads the one line of base64, or the whole text of a `.pub` file.
+    /// Reads a single line of base64, or the whole text of a `.pub` file.
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let mut lines = text.trim().lines();
         let line = match (lines.next(), lines.next(), lines.next()) {
@@ -69,12 +68,12 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A text that is no public key.
+/// The error for a text that is not a public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a minisign public key (expected 56 characters of base64 that begin with RW, or a .pub file)")]
 pub struct KeyError;
 
-/// The text of a minisign signature: four lines.
+/// A minisign signature: four lines of text.
 #[derive(Clone)]
 pub struct Signature {
     parsed: minisign_verify::Signature,
@@ -87,7 +86,7 @@ impl Signature {
         &self.text
     }
 
-    /// What its maker says is signed; it counts once the signature was checked.
+    /// The signer's description of what is signed; trusted only once the signature is verified.
     pub fn trusted_comment(&self) -> &str {
         self.parsed.trusted_comment()
     }
@@ -139,36 +138,36 @@ impl fmt::Debug for Signature {
     }
 }
 
-/// Why a signature does not prove anything.
+/// Why a signature is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// Made with another key.
+    /// Signed with another key.
     #[error("signed with another key than the one given")]
     OtherKey,
-    /// The old form without prehashing.
+    /// The legacy form without prehashing.
     #[error("a signature in minisign's legacy form (Ed); only the prehashed form (ED) is accepted")]
     Legacy,
-    /// An algorithm minisign does not know.
+    /// An algorithm unknown to minisign.
     #[error("an unknown signature algorithm")]
     Algorithm,
-    /// Broken base64 or a broken comment line.
+    /// Invalid base64 or an invalid comment line.
     #[error("not a minisign signature (bad base64 or comment line)")]
     Form,
     /// Too few or too many lines.
     #[error("a minisign signature has 4 lines, found {0}")]
     Lines(usize),
-    /// The right signature for other bytes.
+    /// The expected trusted comment, but other bytes.
     #[error("the bytes are not the ones that were signed")]
     Altered,
-    /// A good signature of another file, or one whose comment was changed into another's.
+    /// The trusted comment of another file: its signature, or an altered comment.
     #[error("this is the signature of `{signed}`, expected that of `{expected}`")]
     OtherFile {
-        /// What its comment says.
+        /// The comment found.
         signed: String,
-        /// What was expected.
+        /// The comment expected.
         expected: String,
     },
-    /// A trusted comment that is not what hfl wrote.
+    /// A trusted comment not written by hfl.
     #[error("the bytes or the trusted comment (`{0}`) are not the ones that were signed")]
     Comment(String),
 }

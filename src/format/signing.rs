@@ -1,6 +1,6 @@
 //! Signing with minisign keys.
 //!
-//! Neither reads nor writes files: `publish::keyring` does. A key's text never appears in a message.
+//! Does not read or write files; `publish::keyring` does. A key's text never appears in a message.
 
 use std::io::Cursor;
 
@@ -15,10 +15,10 @@ pub struct SecretKey {
 }
 
 impl SecretKey {
-    /// A new key without a password, and the text of its key file.
+    /// Generates a key without a password; returns it and the text of its key file.
     ///
     /// # Errors
-    /// When the machine has no randomness to give.
+    /// When the system has no randomness available.
     pub fn generate() -> Result<(Self, String), SignError> {
         let pair = KeyPair::generate_unencrypted_keypair().map_err(|e| SignError::Generate(e.to_string()))?;
         let text =
@@ -26,7 +26,7 @@ impl SecretKey {
         Ok((Self::new(pair.sk)?, text.into_string()))
     }
 
-    /// Reads the text of a minisign secret key file, or its line of base64 alone.
+    /// Reads the text of a minisign secret key file, or only its line of base64.
     ///
     /// # Errors
     /// For anything else, and for an encrypted key without its password.
@@ -54,12 +54,12 @@ impl SecretKey {
         Ok(Self { secret, public })
     }
 
-    /// The key that checks what this one signs.
+    /// The public key that verifies this key's signatures.
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    /// The text of the `.pub` file.
+    /// The text of the `.pub` file, two lines.
     pub fn public_file(&self) -> String {
         format!("untrusted comment: minisign public key of an hfl image\n{}\n", self.public)
     }
@@ -67,7 +67,7 @@ impl SecretKey {
     /// Signs `bytes`, prehashed, with a trusted comment.
     ///
     /// # Errors
-    /// When the signature made does not verify.
+    /// When signing fails or the new signature does not verify.
     pub fn sign(&self, bytes: &[u8], trusted_comment: &str) -> Result<Signature, SignError> {
         let made =
             minisign::sign(None, &self.secret, Cursor::new(bytes), Some(trusted_comment), Some(SIGNATURE_COMMENT));
@@ -78,27 +78,28 @@ impl SecretKey {
     }
 }
 
-/// Whether the second line is as long as a key and begins as an encrypted one: `Ed`, `Sc` (scrypt), `B2` (BLAKE2b).
+/// Whether the second line has the length of a key and the start of an encrypted one: `Ed`, `Sc` (scrypt), `B2`
+/// (BLAKE2b).
 fn is_encrypted(text: &str) -> bool {
     text.lines().nth(1).is_some_and(|line| line.starts_with("RWRTY0Iy") && line.len() == 212)
 }
 
-/// Why a key cannot sign.
+/// Why a key cannot be made, read or used to sign.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
-    /// No key could be made.
+    /// A key could not be generated.
     #[error("cannot make a key: {0}")]
     Generate(String),
-    /// Not the text of a key.
+    /// The text is not a secret key.
     #[error("not a minisign secret key (two lines, the second of base64 that begins with RW)")]
     Form,
-    /// A password is needed.
+    /// The key is encrypted and no password was given.
     #[error("the key is encrypted and no password was given")]
     Encrypted,
-    /// The password does not open it.
+    /// The password does not decrypt the key.
     #[error("the password does not open the key")]
     Password,
-    /// The signature does not verify.
+    /// Signing failed, or the signature does not verify.
     #[error("signing failed: {0}")]
     Sign(String),
 }

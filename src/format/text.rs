@@ -1,21 +1,21 @@
-//! Reading canonical text: one legal encoding, every limit checked before anything is allocated, and every error with
-//! its line and column.
+//! Reading canonical text: one valid encoding, every limit checked before allocation, and every error with its line and
+//! column.
 //!
-//! Not a general parser: lines end with LF, fields with one space, numbers are decimal without leading zeros, digests
-//! lower-case hexadecimal. Whatever could be written in two ways is refused in all but one.
+//! Not a general parser. Lines end with LF, fields are separated by one space, numbers are decimal without leading
+//! zeros, digests are lower-case hexadecimal. Of alternative encodings of a value all but one are rejected.
 
 use std::fmt::{self, Write as _};
 
 use crate::format::digest::{self, Sha256};
 
-/// What is wrong with a text, and where.
+/// An error in a text, with its position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct FormatError {
-    /// The line, counted from 1; 0 where the whole file is meant.
+    /// The line, counted from 1; 0 for the whole file.
     pub line: u64,
-    /// The column, counted from 1, where one place can be named.
+    /// The column, counted from 1, if known.
     pub column: Option<usize>,
-    /// What is wrong, as the end of a sentence.
+    /// The reason, as the end of a sentence.
     pub why: String,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for FormatError {
             (line, None) => write!(f, "line {line}: ")?,
             (line, Some(column)) => write!(f, "line {line}, column {column}: ")?,
         }
-        // The sentence may quote the file, and the file may be anybody's: nothing in it may steer a terminal.
+        // The reason may quote an untrusted file: escape control characters, so that none reaches a terminal.
         self.why.chars().try_for_each(|c| match c.is_control() {
             true => write!(f, "{}", c.escape_default()),
             false => f.write_char(c),
@@ -46,7 +46,7 @@ impl fmt::Display for FormatError {
     }
 }
 
-/// The lines of a file that are still to be read.
+/// The unread lines of a file.
 pub(crate) struct Lines<'a> {
     rest: &'a [u8],
     number: u64,
@@ -91,12 +91,12 @@ impl<'a> Lines<'a> {
         Ok(Line { bytes, at: 0, number: self.number })
     }
 
-    /// What follows the lines read so far.
+    /// The bytes after the lines read so far.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// The number of the line read last.
+    /// The number of the last line read.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -110,15 +110,15 @@ impl<'a> Lines<'a> {
         Err(FormatError::line(self.number, format!("expected `--` after {after}")))
     }
 
-    /// Expects the header line `key ...` and returns it with the value still to be read.
+    /// Expects the header line `key ...` and returns it with the value unread.
     pub fn header(&mut self, key: &str) -> Result<Line<'a>, FormatError> {
         let mut line = self.next()?;
         line.keyword(key)?;
         Ok(line)
     }
 
-    /// Expects the header line `key COUNT`, of which `max` are allowed, and rows of at least `row_min_bytes` each: what the
-    /// file can hold at most is known before anything is allocated.
+    /// Expects the header line `key COUNT`, with at most `max` rows of at least `row_min_bytes` each. The file's length
+    /// bounds the count before any allocation.
     pub fn count(&mut self, key: &str, max: u64, row_min_bytes: u64) -> Result<usize, FormatError> {
         let mut line = self.header(key)?;
         let count = line.number(key, 0, max)?;
@@ -144,13 +144,13 @@ impl<'a> Lines<'a> {
         Ok(())
     }
 
-    /// True where the next line begins with `key` and a space.
+    /// True if the next line begins with `key` and a space.
     pub fn peek(&self, key: &str) -> bool {
         self.rest.strip_prefix(key.as_bytes()).is_some_and(|r| r.first() == Some(&b' '))
     }
 }
 
-/// Names the usual wrong files before anything else is tried.
+/// Rejects the usual wrong files with a specific message.
 fn refuse_other_things(file: &[u8], magic: &str) -> Result<(), FormatError> {
     if file.is_empty() {
         return Err(FormatError::whole(format!("empty, expected {magic}")));
@@ -166,7 +166,7 @@ fn refuse_other_things(file: &[u8], magic: &str) -> Result<(), FormatError> {
     Ok(())
 }
 
-/// Appends a number as [`Line::number`] reads it.
+/// Appends a number in the form that [`Line::number`] reads.
 pub(crate) fn push_number(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut first = digits.len();
@@ -180,7 +180,7 @@ pub(crate) fn push_number(out: &mut Vec<u8>, mut number: u64) {
     }
 }
 
-/// One line and how far it was read.
+/// One line and the read position in it.
 pub(crate) struct Line<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -188,12 +188,12 @@ pub(crate) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// An error at the place reached.
+    /// An error at the current position.
     pub fn error(&self, why: impl Into<String>) -> FormatError {
         FormatError { line: self.number, column: Some(self.at + 1), why: why.into() }
     }
 
-    /// What was not read yet.
+    /// The unread bytes of the line.
     pub fn rest(&self) -> &'a [u8] {
         &self.bytes[self.at..]
     }
@@ -206,12 +206,12 @@ impl<'a> Line<'a> {
         })
     }
 
-    /// The rest, parsed by the type's own rules.
+    /// The rest, parsed with the type's `FromStr`.
     pub fn parse<T: std::str::FromStr<Err: fmt::Display>>(&self) -> Result<T, FormatError> {
         self.text()?.parse().map_err(|e: T::Err| self.error(e.to_string()))
     }
 
-    /// The next field, parsed by the type's own rules.
+    /// The next field, parsed with the type's `FromStr`.
     pub fn parse_field<T: std::str::FromStr<Err: fmt::Display>>(&mut self) -> Result<T, FormatError> {
         let start = self.at;
         let field = self.field();
@@ -220,7 +220,7 @@ impl<'a> Line<'a> {
         text.parse().map_err(|e: T::Err| at_start(e.to_string()))
     }
 
-    /// The bytes up to the next space or the end; does not step over the space.
+    /// The bytes up to the next space or the end; does not consume the space.
     fn field(&mut self) -> &'a [u8] {
         let rest = self.rest();
         let length = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
@@ -248,7 +248,7 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
-    /// Steps over what was not read yet.
+    /// Skips the unread bytes of the line.
     pub fn skip_rest(&mut self) {
         self.at = self.bytes.len();
     }

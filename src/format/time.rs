@@ -1,6 +1,6 @@
 //! Points in time as the formats write them: RFC 3339, UTC, whole seconds, `2026-11-22T19:50:00Z`.
 //!
-//! No clock is read here; whoever has one passes the seconds in.
+//! No clock is read here; the caller passes the time in.
 
 use std::fmt;
 use std::str::FromStr;
@@ -61,7 +61,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// A text that is not a time in the one form the formats use.
+/// The error for a text that is not a time in exactly this form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected a time like 2026-11-22T19:50:00Z")]
 pub struct TimestampError;

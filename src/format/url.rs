@@ -1,11 +1,11 @@
-//! The public base URL of a mirror: `http(s)://host[:port]/path/`, always with the slash at its end.
+//! The public base URL of a mirror: `http(s)://host[:port]/path/`, always with a trailing slash.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::format::layout::RepoPath;
 
-/// The longest base URL, in bytes.
+/// Maximum length of a base URL, in bytes.
 pub const URL_MAX_BYTES: usize = 1024;
 
 /// A base URL without user, query or fragment; the path of an object is appended to it.
@@ -13,7 +13,7 @@ pub const URL_MAX_BYTES: usize = 1024;
 pub struct BaseUrl(String);
 
 impl BaseUrl {
-    /// The URL of one object.
+    /// The URL of the object at `path`.
     pub fn join(&self, path: &RepoPath) -> String {
         format!("{}{path}", self.0)
     }
@@ -45,8 +45,8 @@ impl FromStr for BaseUrl {
     }
 }
 
-/// A path stands unquoted in boot scripts and pages, so it has no character that means anything there; and no `%2e`,
-/// which some programs take for a dot and others do not.
+/// The path is used unquoted in boot scripts and web pages, so it has no character with a special meaning there; nor
+/// `%2e`, which only some programs decode to a dot.
 fn check_escapes(path: &str) -> Result<(), UrlError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~+,=:@/".contains(&b);
     let mut rest = path.as_bytes();
@@ -90,7 +90,7 @@ impl fmt::Display for BaseUrl {
     }
 }
 
-/// Why a text is no base URL.
+/// Why a text is not a base URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Neither http nor https.
@@ -99,22 +99,22 @@ pub enum UrlError {
     /// No slash at the end.
     #[error("a base URL ends with `/`")]
     Slash,
-    /// Something that a base URL has no place for.
+    /// A character that a base URL cannot have.
     #[error("the path of a base URL has only a-z A-Z 0-9 - . _ ~ + , = : @ / and %XX, no query and no fragment")]
     Char,
     /// More than [`URL_MAX_BYTES`].
     #[error("a base URL has at most {URL_MAX_BYTES} bytes")]
     Long,
-    /// A path that could be written shorter.
+    /// A path that is not in its shortest form.
     #[error("a base URL has no `.`, `..` or empty components")]
     Dots,
-    /// Credentials.
+    /// A user name or password.
     #[error("a base URL is public: it has no user or password")]
     User,
-    /// A host that is none.
+    /// An invalid host.
     #[error("the host of the URL is not a lower-case host name or an address")]
     Host,
-    /// A port that is none.
+    /// An invalid port.
     #[error("the port of the URL is not a number from 1 to 65535")]
     Port,
 }

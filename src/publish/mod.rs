@@ -1,7 +1,7 @@
 //! Operations on whole repositories: publishing and restoring images.
 //!
-//! CPU work runs on rayon's threads, I/O on tokio's; blocks cross from the one to the other only through the spool.
-//! Nothing here prints: progress goes to a [`Watch`](crate::progress::Watch), results come back as numbers.
+//! CPU work runs on rayon's threads, I/O on tokio's; blocks pass between them only through the spool. Nothing here
+//! prints: progress goes to a [`Watch`](crate::progress::Watch), results are returned as values.
 
 mod artifact;
 mod base;

@@ -1,4 +1,4 @@
-//! Objects of a repository that are not blocks: indexes, signatures, records, programs, pages.
+//! Repository objects that are not blocks: indexes, signatures, records, programs, pages.
 
 use bytes::Bytes;
 
@@ -13,17 +13,17 @@ use crate::store::{Fetch, Put, Store};
 /// An immutable object that is not a block: an index, a signature, a client.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// Where it lies.
+    /// Path in the repository.
     pub path: RepoPath,
-    /// Its bytes.
+    /// Contents.
     pub bytes: Bytes,
-    /// Whose signature it is and of which bytes, where it is one. Two signatures of the same bytes differ: one that is there
-    /// already and verifies stays.
+    /// For a signature: the key and the signed bytes. Two signatures of the same bytes differ, so an existing one that
+    /// verifies stays.
     signs: Option<(PublicKey, Bytes)>,
 }
 
 impl Object {
-    /// An object that has these bytes and no others.
+    /// An object with these contents that must match byte for byte.
     pub fn new(path: RepoPath, bytes: impl Into<Bytes>) -> Self {
         Self { path, bytes: bytes.into(), signs: None }
     }
@@ -31,19 +31,20 @@ impl Object {
     /// The signature of this object; `comment` is its trusted comment.
     ///
     /// # Errors
-    /// A key that cannot sign.
+    /// The key cannot sign.
     pub fn signature(&self, key: &SecretKey, comment: &str) -> Result<Self, Error> {
         let signature = key.sign(&self.bytes, comment).map_err(|e| Error::local(e.to_string()))?;
         let signs = Some((key.public().clone(), self.bytes.clone()));
         Ok(Self { signs, ..Self::new(self.path.signature(), signature.text().to_owned()) })
     }
 
-    /// By which a head names it.
+    /// The row by which a head names it.
     pub fn row(&self) -> FileRow {
         FileRow { path: self.path.clone(), bytes: self.bytes.len() as u64, sha256: Sha256::of(&self.bytes) }
     }
 
-    /// Creates the object; one that is there with other bytes is damaged, and replaced. Whether it was written.
+    /// Creates the object; an existing one with other contents is damaged and is replaced. Returns whether it was
+    /// written.
     pub async fn write(&self, store: &dyn Store) -> Result<bool, Error> {
         let put = store.put_new(&self.path, self.bytes.clone()).await?;
         if put == Put::Exists && self.check(store).await.is_ok() {
@@ -73,23 +74,23 @@ impl Object {
     }
 }
 
-/// Objects that are not blocks, and their bytes.
+/// A number of objects that are not blocks, and their total size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Files {
-    /// Objects.
+    /// Number of objects.
     pub objects: u64,
-    /// Their bytes.
+    /// Total size in bytes.
     pub bytes: u64,
 }
 
 impl Files {
-    /// Counts one more.
+    /// Counts one more object.
     pub fn add(&mut self, bytes: u64) {
         self.objects += 1;
         self.bytes += bytes;
     }
 
-    /// Counts more of them.
+    /// Adds the counts of `more`.
     pub fn merge(&mut self, more: Self) {
         self.objects += more.objects;
         self.bytes += more.bytes;

@@ -1,4 +1,4 @@
-//! `publish`: the steps, in the order that keeps every mirror usable at every instant.
+//! `publish`: the steps, in an order that keeps every mirror usable at every instant.
 
 use std::sync::Arc;
 
@@ -25,8 +25,7 @@ use crate::system::bridge;
 /// Publishes an image.
 ///
 /// # Errors
-/// See [`ErrorKind`](super::ErrorKind); a mirror that fails is not an error but a line of the report, as long as one is
-/// left.
+/// See [`ErrorKind`](super::ErrorKind). A failed mirror is only noted in the report, as long as one mirror is left.
 pub async fn publish(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Report, Error> {
     let image = Image::open(&options.image)?;
     let image = if options.as_it_is { image } else { image.complete()? };
@@ -46,7 +45,7 @@ pub async fn publish(repository: &Repository, options: &PublishOptions, watch: &
     report
 }
 
-/// What the image is to be booted with, before anything is locked or sent.
+/// Gathers the boot files, before anything is locked or sent.
 async fn gather(repository: &Repository, options: &PublishOptions) -> Result<Option<BootFiles>, Error> {
     let Some(boot) = options.boot.clone() else { return Ok(None) };
     let (image, clients, templates) = (options.image.clone(), repository.clients(), repository.templates());
@@ -75,7 +74,7 @@ async fn steps(
     session.carry_out(&plan, uploads).await
 }
 
-/// The one pass over the image; new blocks are on their way to the mirrors while it goes on.
+/// Makes the single pass over the image; new blocks are sent to the mirrors meanwhile.
 async fn pass(
     session: &mut Session<'_>,
     options: &PublishOptions,

@@ -1,4 +1,4 @@
-//! `rollback`: a new version that is an old one again. Nothing is uploaded but an index and a head.
+//! `rollback`: a new version with the contents of an old one. Only an index and a head are uploaded.
 
 use super::base;
 use super::pipeline::cut::CutImage;
@@ -11,14 +11,14 @@ use crate::format::name::{Label, Name, Version};
 use crate::progress::Watch;
 use crate::repo::ReadError;
 
-/// What is published again.
+/// What to publish again.
 #[derive(Debug, Clone)]
 pub struct RollbackOptions {
-    /// The image.
+    /// Image name.
     pub name: Name,
-    /// Its version.
+    /// The old version.
     pub version: Version,
-    /// What is said of the new version; without, which one it is again.
+    /// Label of the new version; the default names the old version.
     pub label: Option<Label>,
 }
 
@@ -49,7 +49,7 @@ async fn steps(session: &mut Session<'_>, version: Version, label: Option<Label>
     };
     let row = head.version(version).ok_or_else(|| ReadError::no_version(head, version))?;
     let (index, holders) = base::index_of(session.mirrors(), &session.name, row).await?;
-    // Its blocks are known as those of the newest versions are.
+    // Its blocks count as known, like those of the newest versions.
     holders.iter().try_for_each(|mirror| session.base.known.add(&index, mirror))?;
     let (cut, rule) = (CutImage::of(&index), index.header().split.clone());
     session.boot_again(version).await?;

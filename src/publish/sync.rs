@@ -1,4 +1,4 @@
-//! `sync`: every mirror gets the newest versions of every image, from the mirrors that have them.
+//! `sync`: brings the newest versions of every image to every mirror, from the mirrors that have them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -13,26 +13,26 @@ use crate::format::name::Name;
 use crate::progress::{Event, Watch};
 use crate::repo::survey::{HeadState, Listing, TrustPolicy};
 
-/// What a sync did.
+/// The result of a sync.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct SyncReport {
-    /// The images that were looked at.
+    /// The result for each image.
     pub images: Vec<Report>,
-    /// Images that were left alone, and why.
+    /// Images that were skipped, and why.
     pub skipped: BTreeMap<String, String>,
 }
 
-/// What is brought to every mirror.
+/// What to bring to every mirror.
 #[derive(Debug, Clone)]
 pub struct SyncOptions {
-    /// The images; none means all of which some mirror has a head that is accepted.
+    /// The images; empty means all with an accepted head on some mirror.
     pub images: Vec<Name>,
-    /// Whose signatures are accepted.
+    /// The keys whose signatures are accepted.
     pub policy: TrustPolicy,
 }
 
-/// Brings images to every mirror that lacks some of them. Where the secret key is at hand the head names mirrors that are new
-/// in mirrors.toml; else clients learn of them with the next version.
+/// Brings images to every mirror that lacks some of them. If the secret key is available, the head also names mirrors
+/// that are new in mirrors.toml; otherwise clients learn of them with the next version.
 ///
 /// # Errors
 /// Those of [`publish`](super::publish()); no image, or none that is accepted.
@@ -73,7 +73,7 @@ async fn all(repository: &mut OpenRepository, images: Vec<Name>) -> Result<SyncR
         match one(repository, name.clone(), &mut planned).await {
             Ok(done) => report.images.push(done),
             Err(e) if is_alone || e.kind() == ErrorKind::Interrupted => return Err(e),
-            // The other images do not wait for this one.
+            // One failed image does not stop the others.
             Err(e) => {
                 repository.watch.progress.event(Event::Warning(&format!("{name} is left alone: {e}")));
                 report.skipped.insert(name.to_string(), e.to_string());
@@ -83,7 +83,7 @@ async fn all(repository: &mut OpenRepository, images: Vec<Name>) -> Result<SyncR
     Ok(report)
 }
 
-/// Why there is nothing to bring anywhere.
+/// The error if there is nothing to sync.
 fn nothing(repository: &OpenRepository) -> Error {
     match repository.views.iter().flat_map(|view| &view.list.names).next() {
         None => Error::local("there is no image on these mirrors").hint("hfl publish puts one there"),
@@ -91,14 +91,14 @@ fn nothing(repository: &OpenRepository) -> Error {
     }
 }
 
-/// An image that a mirror lists, and of which no mirror has a head.
+/// The error for an image that a mirror lists but no mirror has a head of.
 fn lost(name: &Name) -> Error {
     let message = format!("{name}: the mirrors list this image, and none of them has a head of it");
     Error::new(ErrorKind::Unverified, message)
         .hint(format!("restore {name}.head from a copy, or publish the image where its secret key is"))
 }
 
-/// The images of which there are heads, and none that is accepted; why not.
+/// The images that have heads but no accepted one, and why.
 fn skipped(repository: &OpenRepository) -> BTreeMap<String, String> {
     let mut skipped = BTreeMap::new();
     let verified = repository.verified_images();
@@ -114,7 +114,7 @@ fn skipped(repository: &OpenRepository) -> BTreeMap<String, String> {
     skipped
 }
 
-/// Why this image cannot be brought anywhere.
+/// The error for an image that cannot be synced.
 fn refused(repository: &OpenRepository, name: &Name) -> Error {
     let is_own = repository.policy.of(name).own;
     match skipped(repository).remove(name.as_str()) {
@@ -139,7 +139,7 @@ async fn one(repository: &mut OpenRepository, name: Name, planned: &mut Planned)
     let mut session = Session::begin_standing(repository, name, signer).await?;
     let plan = match &session.base.conflict {
         None => session.planner(None, false).plan_standing()?,
-        // Only a further version ends it.
+        // Only a further version resolves the conflict.
         Some(_) if session.can_sign() => session.planner(None, true).plan_again()?,
         Some(conflict) => return Err(unsettled(conflict)),
     };

@@ -1,22 +1,22 @@
-//! What a machine's console has shown, as far as it is kept: an image may print for ever.
+//! The console output of a machine; only its latest part is kept, as an image may print without end.
 
-/// The most that is kept, in bytes.
+/// Limit of the kept text, in bytes.
 const KEPT_MAX_BYTES: usize = 1 << 20;
-/// The lines that a report has of it.
+/// Number of console lines in a report.
 const LINES: usize = 15;
-/// The most of one of those lines, in characters.
+/// Limit of the length of such a line, in characters.
 const LINE_MAX_CHARS: usize = 300;
 
-/// The text of a console.
+/// Console text.
 #[derive(Debug, Default)]
 pub struct Console {
     text: String,
-    /// How much of the text was handed out.
+    /// Length of the text already returned by `news`, in bytes.
     told: usize,
 }
 
 impl Console {
-    /// Takes what the machine printed.
+    /// Appends output of the machine.
     pub fn push(&mut self, bytes: &[u8]) {
         self.text.push_str(&String::from_utf8_lossy(bytes));
         if self.text.len() > KEPT_MAX_BYTES {
@@ -29,30 +29,30 @@ impl Console {
         }
     }
 
-    /// Whether it has shown anything at all.
+    /// Whether there is no output yet.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
 
-    /// What it showed since this was asked last.
+    /// The output since the last call.
     pub fn news(&mut self) -> String {
         let news = self.text[self.told..].to_owned();
         self.told = self.text.len();
         news
     }
 
-    /// Whether it has shown this.
+    /// Whether the output contains this text.
     pub fn has(&self, text: &str) -> bool {
         self.text.contains(text)
     }
 
-    /// What stands behind `text` in its line, if it has shown that.
+    /// The rest of the line after `text`, if the output contains it.
     pub fn after(&self, text: &str) -> Option<String> {
         let at = self.text.find(text)? + text.len();
         self.text[at..].lines().next().map(plain)
     }
 
-    /// Its last lines.
+    /// The last non-empty lines.
     pub fn last_lines(&self) -> Vec<String> {
         let lines = self.text.lines().map(plain).filter(|line| !line.is_empty());
         let lines: Vec<String> = lines.collect();
@@ -60,7 +60,7 @@ impl Console {
     }
 }
 
-/// A line without what moves a terminal's cursor or changes its colours.
+/// A line without terminal escape sequences and control characters.
 fn plain(line: &str) -> String {
     let mut out = String::new();
     let mut chars = line.chars().peekable();

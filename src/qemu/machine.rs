@@ -1,4 +1,4 @@
-//! A machine in QEMU: which program emulates which machine, how it is started, and what its console shows.
+//! A machine in QEMU: which program emulates which machine, how it is started, and its console output.
 
 use std::fmt;
 use std::fs::File;
@@ -15,16 +15,16 @@ use crate::boot;
 use crate::error::Error;
 use crate::system::child;
 
-/// Bytes of QEMU's own words that are kept.
+/// Limit of QEMU's own error output in a message; applied in characters.
 const ERROR_MAX_BYTES: usize = 2048;
 
-/// What runs a machine's code.
+/// How a machine's code is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
-    /// This machine's processor.
+    /// Natively, on the host processor.
     Kvm,
-    /// QEMU's emulation.
+    /// Emulated by QEMU.
     Tcg,
 }
 
@@ -37,24 +37,24 @@ impl fmt::Display for Accelerator {
     }
 }
 
-/// A kind of machine, and how QEMU emulates it.
+/// A machine type and its QEMU options.
 #[derive(Debug)]
 pub struct Model {
-    /// As `uname -m` calls it.
+    /// Architecture, as `uname -m` reports it.
     pub machine: &'static str,
     program: &'static str,
     package: &'static str,
     options: &'static [&'static str],
-    /// The processor, where it is emulated.
+    /// QEMU processor type for emulation.
     processor: &'static str,
-    /// The console of its serial line.
+    /// Console device of the serial port.
     pub console: &'static str,
 }
 
-/// The emulated x86 processor: all that QEMU can but one thing. Long copies in one instruction it takes a byte at a time, ten
-/// times as slowly as the copies that kernels and libraries fall back to.
+/// The emulated x86 processor: all features of QEMU except `erms` and `fsrm`. QEMU runs such one-instruction copies
+/// byte by byte, ten times slower than the copies that kernels and libraries fall back to.
 pub const X86_PROCESSOR: &str = "max,erms=off,fsrm=off";
-/// The emulated POWER machine: its processors cannot offer the mitigations that this type asks for.
+/// The emulated POWER machine: its processors lack the mitigations that this machine type requires by default.
 pub const POWER_MACHINE: &str = "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off";
 const PSERIES: &[&str] = &["-machine", POWER_MACHINE];
 const MODELS: [Model; 6] = [
@@ -78,10 +78,10 @@ const fn model(
 }
 
 impl Model {
-    /// The one that this kernel is for.
+    /// The model that this kernel is built for.
     ///
     /// # Errors
-    /// A kernel for a machine that is not emulated here.
+    /// A kernel for an unsupported machine.
     pub fn of(kernel: &[u8]) -> Result<&'static Self, Error> {
         let machine = boot::machine(kernel).unwrap_or("an unknown machine");
         MODELS
@@ -90,7 +90,7 @@ impl Model {
             .ok_or_else(|| Error::local(format!("its kernel is for {machine}, which hfl does not know how to emulate")))
     }
 
-    /// KVM where it can be opened and the machine is of this one's kind. That it then works is another thing.
+    /// KVM if it can be opened and the machine has the host architecture; whether it works is not checked here.
     pub fn best_accelerator(&self) -> Accelerator {
         let is_own = self.machine == std::env::consts::ARCH;
         let opens = || File::options().read(true).write(true).open("/dev/kvm").is_ok();
@@ -98,20 +98,20 @@ impl Model {
     }
 }
 
-/// A machine that runs until this is dropped.
+/// A running machine; stopped on drop.
 pub struct Machine {
     child: Child,
     console: Arc<Mutex<Console>>,
     error: Arc<Mutex<Console>>,
-    // Kernel and miniroot, as QEMU loads them.
+    // Kernel and miniroot files for QEMU.
     _files: tempfile::TempDir,
 }
 
 impl Machine {
-    /// Starts one that boots this version with these words for its kernel.
+    /// Starts a machine that boots this version with `words` as kernel command line.
     ///
     /// # Errors
-    /// No QEMU; no room for temporary files.
+    /// QEMU is not installed; no space for temporary files.
     pub fn start(
         model: &Model,
         accelerator: Accelerator,
@@ -152,35 +152,35 @@ impl Machine {
         self.console.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the console showed since this was asked last, and whether the machine has ended.
+    /// The console output since the last call, and the exit status if the machine has ended.
     pub fn news(&mut self) -> (String, Option<ExitStatus>) {
-        // In this order: what an ended machine has shown is all there is.
+        // In this order: after the exit, no further output follows.
         let exited = self.child.try_wait().ok().flatten();
         let news = self.console().news();
         (news, exited)
     }
 
-    /// Whether it has shown nothing yet.
+    /// Whether there is no console output yet.
     pub fn is_silent(&self) -> bool {
         self.console().is_empty()
     }
 
-    /// Whether it has shown this.
+    /// Whether the console output contains this text.
     pub fn has_shown(&self, text: &str) -> bool {
         self.console().has(text)
     }
 
-    /// What it has shown behind `text`, in the same line.
+    /// The rest of the console line after `text`.
     pub fn said_after(&self, text: &str) -> Option<String> {
         self.console().after(text)
     }
 
-    /// The last lines of its console.
+    /// The last lines of the console.
     pub fn last_lines(&self) -> Vec<String> {
         self.console().last_lines()
     }
 
-    /// What QEMU said itself.
+    /// QEMU's own error output.
     pub fn error(&self) -> String {
         let lines = self.error.lock().unwrap_or_else(PoisonError::into_inner).last_lines();
         lines.join("; ").chars().take(ERROR_MAX_BYTES).collect()
@@ -189,13 +189,13 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // It has ended already, or ends now.
+        // Errors are ignored: it has ended already, or is killed now.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Takes all that comes, until its end.
+/// Collects output on its own thread until end of file.
 fn listen(mut from: impl std::io::Read + Send + 'static, to: &Arc<Mutex<Console>>) {
     let to = Arc::clone(to);
     std::thread::spawn(move || {

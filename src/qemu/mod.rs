@@ -1,8 +1,8 @@
-//! Boots a published version in QEMU on this machine, to see it come up before the world does.
+//! Boots a published version in QEMU on this host, to test it before it is deployed.
 //!
-//! The machine has one mirror, and that is this program: what it asks for is fetched from the repository's own mirrors,
-//! counted, and made slow if that is wanted. From the order in which it asks comes a boot profile. Nothing is written
-//! to any mirror, and nothing of the machine outlives it. It is no virtual machine to work in.
+//! The machine has one mirror: this program. It relays each request to the repository's own mirrors, counts it, and
+//! throttles the response if so configured. The order of the requests gives a boot profile. Nothing is written to any
+//! mirror, and the machine leaves nothing behind. It is not meant as a virtual machine for everyday use.
 
 mod console;
 mod machine;
@@ -30,54 +30,54 @@ pub use version::Bootable;
 use machine::{Machine, Model};
 use progress::{Ended, Watch};
 
-/// How the machine sees the one that it runs on, in QEMU's own network.
+/// Address of the host in QEMU's user network.
 const HOST: &str = "10.0.2.2";
-/// What the miniroot is told besides: to ask nobody but us.
+/// Additional option for the miniroot: use no other mirror.
 const OWN_WORDS: &str = "hfl.only";
-/// What it is told where a profile is recorded: to fetch nothing before it is read.
+/// Options for recording a profile: no prefetch, so that only demand reads are seen.
 const RECORD_WORDS: &str = "hfl.profile=off hfl.readahead=off";
-/// A boot is over when nothing was asked for so long after the marker,
+/// Recording ends when no request has arrived for this long after the marker.
 const SETTLED: Duration = Duration::from_secs(3);
-/// or at the latest so long after it.
+/// Recording ends at the latest this long after the marker.
 const SETTLED_AT_LAST: Duration = Duration::from_secs(30);
-/// How often is looked.
+/// Polling interval.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What is to be tried, and how.
+/// Options of a test boot.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What the console shows when the machine has come up.
+    /// Console text that marks a successful boot.
     pub marker: String,
-    /// How long that may take.
+    /// Time limit until the marker appears.
     pub timeout: Duration,
-    /// What runs the machine's code; where `None`, KVM if it works, else emulation.
+    /// Accelerator; if `None`, KVM if it works, else emulation.
     pub accelerator: Option<Accelerator>,
     /// Memory, in MiB.
     pub memory_mib: u32,
-    /// Processors.
+    /// Number of processors.
     pub processors: u32,
-    /// Further words for the kernel's command line.
+    /// Additional kernel command line options.
     pub append: String,
-    /// Further options of QEMU.
+    /// Additional QEMU options.
     pub qemu: Vec<OsString>,
-    /// How slow the mirror is.
+    /// Latency and rate of the mirror.
     pub wire: Wire,
-    /// Whether it is noted which blocks are read.
+    /// Whether to record a boot profile.
     pub record: bool,
 }
 
-/// Hears what happens.
+/// Receives progress.
 pub trait Observer: Send + Sync {
-    /// The console showed this.
+    /// Called with new console output.
     fn console(&self, text: &str);
-    /// This is being done.
+    /// Called when a step starts.
     fn step(&self, text: &str);
 }
 
-/// Boots the version until the marker is seen, or something else ends it; the profile where it was recorded.
+/// Boots the version until the marker appears or the boot fails; returns the profile too, if recorded.
 ///
 /// # Errors
-/// No QEMU for its machine; Ctrl-C. A machine that does not come up is no error: the report says so.
+/// No QEMU for its architecture; Ctrl-C. A failed boot is not an error: it is stated in the report.
 pub async fn boot(
     version: &Bootable,
     stores: &[Arc<dyn Fetch>],
@@ -119,7 +119,7 @@ pub async fn boot(
     Ok((report, profile))
 }
 
-/// A version, and how it is tried.
+/// A version and the parameters of its test boot.
 struct Trial<'a> {
     version: &'a Bootable,
     options: &'a Options,
@@ -129,9 +129,9 @@ struct Trial<'a> {
     cancel: &'a AtomicBool,
 }
 
-/// A machine that has come up, or has not.
+/// A completed boot, successful or not.
 struct Boot {
-    /// It runs on until this is dropped.
+    /// Still running; stopped on drop.
     machine: Machine,
     accelerator: Accelerator,
     ended: Ended,
@@ -140,7 +140,7 @@ struct Boot {
 }
 
 impl Trial<'_> {
-    /// Runs a machine; another one, with an emulated processor, where KVM is there and does not work.
+    /// Runs a machine; restarts it with an emulated processor if KVM is available but does not work.
     async fn run(&self) -> Result<Boot, Error> {
         let mut accelerator = self.options.accelerator.unwrap_or_else(|| self.model.best_accelerator());
         let mut machine = self.start(accelerator)?;
@@ -173,27 +173,27 @@ impl Trial<'_> {
     }
 }
 
-/// The kernel's command line: what menus have, and what is different here.
+/// The kernel command line: that of the boot menus, plus the options for the test boot.
 fn words(version: &Bootable, relay: &Relay, options: &Options, model: &Model) -> Result<String, Error> {
     let url = format!("http://{HOST}:{}/", relay.port());
     let mut words = vec![version.arguments(&url)?, OWN_WORDS.to_owned()];
     if options.record {
         words.push(RECORD_WORDS.to_owned());
     }
-    // The last console is the one that programs write to.
+    // Programs write to the last console given.
     words.push(format!("console={}", model.console));
     words.extend(Some(options.append.clone()).filter(|append| !append.is_empty()));
     Ok(words.join(" "))
 }
 
-/// Waits until the machine has read what it reads after the marker.
+/// Waits until the reads after the marker have ended.
 async fn settle(relay: &Relay, cancel: &AtomicBool) -> Result<(), Error> {
     let settled = async {
         while relay.idle() < SETTLED && !cancel.load(Ordering::Relaxed) {
             sleep(PAUSE).await;
         }
     };
-    // What still reads then does not read for the boot.
+    // Later reads do not belong to the boot.
     let _ = tokio::time::timeout(SETTLED_AT_LAST, settled).await;
     if cancel.load(Ordering::Relaxed) { Err(Error::interrupted()) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Decides from its console what has become of a machine.
+//! Determines the state of a machine from its console output.
 
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use super::Options;
 use super::machine::Machine;
 
-/// What the miniroot says when it gives up, and what the kernel says.
+/// Fatal error messages of the miniroot and of the kernel.
 const SIGNS_OF_DEATH: [&str; 2] = ["hfl: cannot boot: ", "Kernel panic - not syncing: "];
-/// What the miniroot says when the image's own init is next.
+/// Message of the miniroot just before it starts the image's own init.
 const ROOT_SIGN: &str = "is the root file system, ";
-/// A machine that has shown nothing for so long does not run.
+/// A machine without output for this long is considered not running.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 
 /// How a boot ended.
@@ -18,11 +18,11 @@ const SILENT_MAX: Duration = Duration::from_secs(10);
 pub enum Ended {
     /// The marker was seen.
     Reached,
-    /// It was not, and why.
+    /// The marker was not seen; contains the reason.
     Failed(String),
 }
 
-/// A boot that is being watched.
+/// Monitors a boot.
 pub struct Watch<'a> {
     options: &'a Options,
     begun: Instant,
@@ -30,27 +30,27 @@ pub struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// It begins now.
+    /// Starts the clock.
     pub fn new(options: &'a Options) -> Self {
         Self { options, begun: Instant::now(), root: None }
     }
 
-    /// How long it has taken.
+    /// Time since the start.
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// When the image's own init was next.
+    /// Time until the miniroot handed over to the image's own init.
     pub fn root(&self) -> Option<Duration> {
         self.root
     }
 
-    /// Whether the machine does not even begin: it has ended, or is silent, before the first word.
+    /// Whether the machine failed to start: it has ended or timed out without any output.
     pub fn is_stuck(&self, machine: &Machine, exited: Option<ExitStatus>) -> bool {
         machine.is_silent() && (exited.is_some() || self.elapsed() > SILENT_MAX)
     }
 
-    /// What has become of it, once that is certain.
+    /// Returns how the boot ended, once that is certain.
     pub fn look(&mut self, machine: &Machine, exited: Option<ExitStatus>) -> Option<Ended> {
         if self.root.is_none() && machine.has_shown(ROOT_SIGN) {
             self.root = Some(self.elapsed());

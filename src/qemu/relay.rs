@@ -1,11 +1,12 @@
-//! The mirror that a machine boots from: a small HTTP server on loopback that fetches from the real mirrors, counts, and
-//! is as slow as it is told to be.
+//! The mirror that a machine boots from: an HTTP relay on loopback that fetches from the real mirrors, counts
+//! requests, and simulates a slow network.
 //!
-//! It has what the version that was opened vouches for, and nothing else: its head and its index as they were accepted,
-//! the files that the head names, the blocks that the index lists. What is fetched is checked, so a mirror that lags or
-//! lies costs the machine nothing while another one is right.
-//! Latency is counted for each request and the rate for all of them together; setting up a connection costs nothing, so
-//! that a real wire of the same latency is a little slower.
+//! It serves only what belongs to the opened version: its head and index as they were accepted, the files named by
+//! the head, and the blocks listed in the index. Fetched data is verified, so a stale or faulty mirror does no harm
+//! while another one is intact.
+//!
+//! Latency applies to each request, the rate to all requests together. Connection setup has no added latency, so a real
+//! network of the same latency is a little slower.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,16 +35,16 @@ use crate::repo::{self, Opened, ReadError, ReadErrorKind};
 use crate::store::{Fetch, Freshness, StoreErrorKind};
 use crate::system::bridge::blocking;
 
-/// How slow a mirror is.
+/// Simulated network.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wire {
-    /// Time that each request takes besides.
+    /// Added latency per request.
     pub latency: Duration,
-    /// Bytes in a second, all requests together.
+    /// Bytes per second over all requests; `None` for no limit.
     pub rate: Option<u64>,
 }
 
-/// A mirror that runs until this is dropped.
+/// A running relay; stopped on drop.
 pub struct Relay {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -52,12 +53,12 @@ pub struct Relay {
 
 struct Shared {
     stores: Vec<Arc<dyn Fetch>>,
-    /// Which of them gave the last block, and is asked first for the next one.
+    /// Index of the store that served the last block; tried first for the next one.
     good: AtomicUsize,
     opened: Opened,
     blocks: BTreeMap<BlockId, BlockRow>,
     wire: Wire,
-    /// When the wire has sent all that was given to it.
+    /// When the simulated network has sent everything queued so far.
     free: Mutex<Option<Instant>>,
     seen: Mutex<Seen>,
 }
@@ -65,19 +66,19 @@ struct Shared {
 #[derive(Default)]
 struct Seen {
     fetched: Fetched,
-    /// When the first block was asked for.
+    /// Time of the first block request.
     since: Option<Instant>,
-    /// When something was asked for last.
+    /// Time of the last request.
     last: Option<Instant>,
     known: BTreeSet<BlockId>,
     first: Vec<(BlockId, u64)>,
 }
 
 impl Relay {
-    /// Starts one on a free port of loopback, for a version that was opened from these stores.
+    /// Starts a relay on a free loopback port, for a version opened from these stores.
     ///
     /// # Errors
-    /// No port.
+    /// No port could be opened.
     pub async fn start(stores: &[Arc<dyn Fetch>], opened: &Opened, wire: Wire) -> Result<Self, Error> {
         let failed = |e| Error::local(format!("cannot listen on loopback: {e}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
@@ -88,32 +89,32 @@ impl Relay {
         let shared = Arc::new(Shared { stores, good, opened, blocks, wire, free, seen });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let served = tokio::spawn(async move {
-            // It only ends with its task.
+            // Runs until its task is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { shared, address, served })
     }
 
-    /// Where it listens.
+    /// Listening port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// What was fetched so far.
+    /// Request statistics so far.
     pub fn fetched(&self) -> Fetched {
         self.shared.seen().fetched
     }
 
-    /// How long nothing was asked for.
+    /// Time since the last request.
     pub fn idle(&self) -> Duration {
         self.shared.seen().last.map_or(Duration::ZERO, |last| last.elapsed())
     }
 
-    /// The blocks of the version in the order in which they were first asked for. Where the image has a block several
-    /// times, its first place is taken.
+    /// The blocks of the version in the order of their first request. If a block occurs several times in the image,
+    /// its first place is used.
     ///
     /// # Errors
-    /// None for what was asked for.
+    /// Does not occur with recorded requests.
     pub fn profile(&self) -> Result<Profile, Error> {
         let index = &self.shared.opened.index;
         let mut places = BTreeMap::new();
@@ -171,7 +172,7 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the machine is given of this path.
+    /// Returns the content for this path.
     async fn find(&self, path: &RepoPath, freshness: Freshness) -> Result<Bytes, StatusCode> {
         let Opened { head, head_file, row, index, .. } = &self.opened;
         if *path == RepoPath::head(&head.image) {
@@ -196,7 +197,7 @@ impl Shared {
         })
     }
 
-    /// The file of a block, from a store that has it right.
+    /// The compressed block from a store with an intact copy.
     async fn block(&self, row: &BlockRow, freshness: Freshness) -> Result<Bytes, ReadError> {
         let first = self.good.load(Ordering::Relaxed);
         let (at, file) = repo::block_from(&self.stores, first, row, freshness).await?;
@@ -204,7 +205,7 @@ impl Shared {
         Ok(file)
     }
 
-    /// Returns when the wire has sent so many bytes, after all that it was given before.
+    /// Returns when the simulated network has sent this many bytes, after everything queued before.
     async fn carry(&self, bytes: u64) {
         let Some(rate) = self.wire.rate else { return };
         let sent = {
@@ -217,7 +218,7 @@ impl Shared {
 }
 
 impl Seen {
-    /// Takes note of a request when it comes.
+    /// Records a request on arrival.
     fn note(&mut self, path: &RepoPath) {
         let now = Instant::now();
         self.last = Some(now);
@@ -229,7 +230,7 @@ impl Seen {
         }
     }
 
-    /// Counts an answer.
+    /// Counts a response.
     fn count(&mut self, path: Option<&RepoPath>, bytes: u64) {
         self.fetched.requests += 1;
         self.fetched.bytes += bytes;

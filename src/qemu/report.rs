@@ -1,53 +1,53 @@
-//! What came of a boot, in figures.
+//! The report on a test boot.
 
 use serde::Serialize;
 
 use super::machine::Accelerator;
 
-/// A boot, and how it ended.
+/// Result of a test boot.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// The image.
+    /// Image name.
     pub image: String,
-    /// The version.
+    /// Version number.
     pub version: u32,
-    /// The machine, as `uname -m` calls it.
+    /// Architecture, as `uname -m` reports it.
     pub machine: &'static str,
-    /// What ran its code.
+    /// Accelerator used.
     pub accelerator: Accelerator,
     /// Whether the marker was seen.
     pub reached: bool,
-    /// The marker.
+    /// Marker text.
     pub marker: String,
     /// Why it was not seen.
     pub why: Option<String>,
-    /// Seconds from the start of QEMU to the marker, or to the end.
+    /// Seconds from the start of QEMU to the marker, or to the failure.
     pub seconds: f64,
-    /// Seconds to the image's own init.
+    /// Seconds from the start of QEMU to the image's own init.
     pub root_seconds: Option<f64>,
-    /// What was fetched of the mirror until then.
+    /// Requests to the mirror until then.
     pub fetched: Fetched,
-    /// Bytes of the kernel, which QEMU loaded.
+    /// Size of the kernel in bytes; it is loaded by QEMU, not fetched.
     pub kernel_bytes: u64,
-    /// Bytes of the miniroot, which QEMU loaded.
+    /// Size of the miniroot in bytes; it is loaded by QEMU, not fetched.
     pub miniroot_bytes: u64,
-    /// Blocks in the profile that was recorded.
+    /// Number of blocks in the profile, if recorded.
     pub profile_blocks: Option<u64>,
-    /// The console's last lines.
+    /// Last lines of the console.
     pub console: Vec<String>,
 }
 
-/// What a machine fetched.
+/// Statistics of the requests of a machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Fetched {
-    /// Requests.
+    /// Number of requests.
     pub requests: u64,
-    /// Bytes that were sent for them.
+    /// Bytes sent in response.
     pub bytes: u64,
-    /// Those of them that were for blocks.
+    /// Block requests served.
     pub blocks: u64,
-    /// Bytes of these.
+    /// Bytes sent for blocks.
     pub block_bytes: u64,
-    /// Requests for what no mirror has.
+    /// Requests answered with an error.
     pub missing: u64,
 }

@@ -1,4 +1,4 @@
-//! A version that can be booted: its kernel, its miniroot and the words that its publisher adds.
+//! A bootable version: its kernel, its miniroot and the publisher's additions to the command line.
 
 use std::sync::Arc;
 
@@ -12,23 +12,23 @@ use crate::format::url::UrlError;
 use crate::repo::{self, Opened};
 use crate::store::Fetch;
 
-/// A published version and what it is booted with, all of it verified.
+/// A published version and its boot files, all verified.
 #[derive(Debug)]
 pub struct Bootable {
-    /// The version.
+    /// The opened version.
     pub opened: Opened,
-    /// Its kernel.
+    /// Kernel image.
     pub kernel: Bytes,
-    /// Its miniroot.
+    /// Miniroot archive.
     pub miniroot: Bytes,
     append: String,
 }
 
 impl Bootable {
-    /// Fetches what a version that was opened is booted with.
+    /// Fetches the boot files of an opened version.
     ///
     /// # Errors
-    /// A version without a kernel, files that no store has right.
+    /// A version without a kernel; a file without an intact copy on any store.
     pub async fn load(stores: &[Arc<dyn Fetch>], opened: Opened) -> Result<Self, Error> {
         let (image, number) = (&opened.head.image, opened.row.version);
         let row = |file| opened.head.boot_file(number, file);
@@ -46,20 +46,20 @@ impl Bootable {
         Ok(Self { opened, kernel, miniroot, append })
     }
 
-    /// The image's name.
+    /// Image name.
     pub fn image(&self) -> &Name {
         &self.opened.head.image
     }
 
-    /// The version's number.
+    /// Version number.
     pub fn number(&self) -> Version {
         self.opened.row.version
     }
 
-    /// What the menus have as the kernel's command line, with this mirror alone.
+    /// The kernel command line of the boot menus, with this mirror only.
     ///
     /// # Errors
-    /// One that is too long.
+    /// A command line that is too long.
     pub fn arguments(&self, mirror: &str) -> Result<String, Error> {
         let mirror = mirror.parse().map_err(|e: UrlError| Error::local(format!("{mirror}: {e}")))?;
         let menu = Menu { image: self.image().clone(), mirrors: vec![mirror], entries: Vec::new() };

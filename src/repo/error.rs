@@ -1,4 +1,4 @@
-//! Why something could not be read, or must not be believed.
+//! Why something could not be read or verified.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::format::layout::RepoPath;
 use crate::format::name::{Name, Version};
 use crate::store::{Fetch, StoreError, StoreErrorKind};
 
-/// What went wrong, for the program.
+/// Kind of error, for the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadErrorKind {
     /// The store failed.
     Store(StoreErrorKind),
-    /// Something did not verify.
+    /// An object did not verify.
     Unverified,
-    /// There is no such image, version or source.
+    /// No such image, version or source.
     Missing,
 }
 
@@ -37,19 +37,19 @@ impl ReadError {
         Self { kind, message, hint: None, wait: None, may_pass: false }
     }
 
-    /// The same, with something to do about it.
+    /// Adds advice for the user.
     pub(super) fn hint(self, hint: impl Into<Option<String>>) -> Self {
         Self { hint: hint.into(), ..self }
     }
 
-    /// The object at `path` is not what it should be.
+    /// The object at `path` does not verify.
     pub fn unverified(store: &dyn Fetch, path: &RepoPath, why: impl fmt::Display) -> Self {
         let place = StoreError::at(store.location(), path, StoreErrorKind::Protocol, why.to_string());
         Self::new(ReadErrorKind::Unverified, place.to_string())
     }
 
-    /// The same, of an object that a signed one vouches for, or of an answer that is no object at all: this mirror, or the
-    /// way to it, does not work at the moment.
+    /// Marks the error as possibly temporary: a signed object vouches for this one, or the answer is not an object at
+    /// all. This mirror, or the way to it, does not work at the moment.
     pub(super) fn passing(mut self) -> Self {
         self.may_pass = true;
         self
@@ -61,7 +61,7 @@ impl ReadError {
         Self::new(ReadErrorKind::Missing, message).passing()
     }
 
-    /// The head does not hold this version.
+    /// The head does not list this version.
     pub fn no_version(head: &Head, version: Version) -> Self {
         let held: Vec<String> = head.versions.iter().take(8).map(|row| row.version.to_string()).collect();
         let more = if head.versions.len() > held.len() { ", ..." } else { "" };
@@ -69,39 +69,39 @@ impl ReadError {
         Self::new(ReadErrorKind::Missing, message)
     }
 
-    /// The file at `path` has more bytes than are read of its kind.
+    /// The file at `path` exceeds the size limit of its kind.
     pub(super) fn too_large(path: &RepoPath, bytes: u64, max_bytes: u64) -> Self {
         Self::new(ReadErrorKind::Unverified, format!("{path}: {bytes} bytes, at most {max_bytes} are read"))
     }
 
-    /// There was nothing to ask.
+    /// There was no store to ask.
     pub fn no_source() -> Self {
         Self::new(ReadErrorKind::Missing, "no source was given".into())
     }
 
-    /// What went wrong, for the program.
+    /// Kind of error, for the program.
     pub fn kind(&self) -> ReadErrorKind {
         self.kind
     }
 
-    /// What to do about it.
+    /// Advice for the user.
     pub fn advice(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// Whether the same request may succeed later, or from a copy: something does not work at the moment, and nothing was
-    /// proven. Of several sources, one is enough.
+    /// Whether the same request may succeed later or from a copy: something does not work at the moment, and nothing
+    /// was proven. Of several sources, one is enough.
     pub fn may_pass(&self) -> bool {
         self.may_pass
     }
 
-    /// When the store wants to be asked again, if it said so.
+    /// How long to wait before asking the store again, if it gave a time.
     pub fn wait(&self) -> Option<Duration> {
         self.wait
     }
 
-    /// Adds the failure of one more source to what there is to tell: a lie before a fault, a fault before an absence, and
-    /// of two of a kind the first.
+    /// Adds the error of one more source. Keeps the most telling error: failed verification, then store error, then
+    /// missing; the first of equals.
     pub(crate) fn add_to(self, failed: &mut Option<Self>) {
         let rank = |e: &Self| match e.kind {
             ReadErrorKind::Unverified => 0,

@@ -1,4 +1,4 @@
-//! Any further file that a head names.
+//! Further files that a head names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::format::digest::Sha256;
 use crate::format::head::FileRow;
 use crate::store::Fetch;
 
-/// How long a file may take until another store is asked for it as well.
+/// Time until a hedged request for a file goes to another store.
 const FILE_WAIT: Duration = Duration::from_secs(5);
 
-/// The file that `row` names, exactly.
+/// Fetches exactly the file that `row` names.
 ///
 /// # Errors
 /// A store that fails; a file with another length or digest.
@@ -33,10 +33,10 @@ fn checked(mut file: Bytes, row: &FileRow) -> Result<Bytes, String> {
     Ok(file)
 }
 
-/// The file that `row` names, from the first store that has it right.
+/// The file that `row` names, from the first store that has it intact.
 ///
 /// # Errors
-/// No store that has; a file of more than `max_bytes`.
+/// No store has it intact; a file of more than `max_bytes`.
 pub async fn file_from(stores: &[Arc<dyn Fetch>], row: &FileRow, max_bytes: u64) -> Result<Bytes, ReadError> {
     if row.bytes > max_bytes {
         return Err(ReadError::too_large(&row.path, row.bytes, max_bytes));

@@ -1,4 +1,4 @@
-//! A public key as it is given on a command line: its one line of base64, or a file that holds it.
+//! A public key as given on a command line: one line of base64, or a file that contains it.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -6,42 +6,42 @@ use std::path::Path;
 
 use crate::format::signature::{KeyError, PublicKey};
 
-/// A file of a key has two lines.
+/// A key file has two lines.
 const FILE_MAX_BYTES: u64 = 4096;
 
-/// A text that gives no key.
+/// Why an argument is not a usable key.
 #[derive(Debug, thiserror::Error)]
 pub enum GivenKeyError {
-    /// Neither a key nor the name of a file.
+    /// Neither a key nor a file name.
     #[error("`{given}`: {why}, and no such file")]
     NoKey {
-        /// What was given.
+        /// The argument.
         given: String,
-        /// Why it is no key.
+        /// Why it is not a key.
         why: KeyError,
     },
-    /// A file that holds no key.
+    /// A file that contains no key.
     #[error("{file}: {why}")]
     NoKeyInFile {
-        /// The file.
+        /// File name.
         file: String,
-        /// Why its text is no key.
+        /// Why its text is not a key.
         why: KeyError,
     },
     /// A file that cannot be read.
     #[error("{file}: {why}")]
     Unreadable {
-        /// The file.
+        /// File name.
         file: String,
-        /// Why not.
+        /// The I/O error.
         why: io::Error,
     },
 }
 
-/// The key that `given` is, or that the file of this name holds.
+/// Parses `given` as a key, or else reads the file of this name.
 ///
-/// A text that is a key is never taken for the name of a file: another user may have put a file of that name, with a key
-/// of his own, into the current directory.
+/// A valid key is never taken as a file name: another user may have put a file of that name, with another key, into the
+/// current directory.
 ///
 /// # Errors
 /// See [`GivenKeyError`].

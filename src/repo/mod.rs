@@ -1,7 +1,7 @@
-//! Verified objects out of a store: the head of an image, the index of a version, a block.
+//! Verified objects from a store: the head of an image, the index of a version, a block.
 //!
-//! Nothing leaves this module that was not checked against what vouches for it: the head against the key, the index
-//! against the head, the block against the index.
+//! Nothing leaves this module unverified: the head is checked against the key, the index against the head, the block
+//! against the index.
 
 mod error;
 mod file;
@@ -42,19 +42,19 @@ pub use options::{OpenOptions, Warning};
 pub(crate) use staggered::Staggered;
 pub use state::{StateDirectory, StateError, user_directory};
 
-/// Blocks that one mirror is known to lack; they are forgotten where there are more.
+/// Maximum number of blocks recorded as missing on one mirror; beyond it, all are forgotten.
 const MISSING_MAX: usize = 4096;
-/// How long a block may take until another store is asked for it as well.
+/// Time until a hedged request for a block goes to another store.
 const BLOCK_WAIT: Duration = Duration::from_secs(1);
-/// What a server may wrap around a block makes it longer by this part of it at most.
+/// Wrapping added by a server makes a block longer by at most this part (1/16).
 const WRAPPER_PART: u64 = 16;
 
-/// A head that was believed, and the bytes it was read from.
+/// A verified head and the bytes it was read from.
 #[derive(Debug, Clone)]
 pub struct FoundHead {
-    /// What it says.
+    /// Parsed head.
     pub head: Head,
-    /// Its file.
+    /// Head file.
     pub file: Bytes,
     /// Whether it is signed.
     pub signed: bool,
@@ -63,7 +63,7 @@ pub struct FoundHead {
 /// The head of `image`, if the store has one.
 ///
 /// # Errors
-/// A store that fails; a head that is malformed, is another image's, or is not believed.
+/// A store that fails; a head that is malformed, belongs to another image, or does not verify.
 pub async fn head(store: &dyn Fetch, image: &Name, trust: &Trust) -> Result<Option<FoundHead>, ReadError> {
     let path = RepoPath::head(image);
     let file = match store.get(&path, HEAD_MAX_BYTES).await {
@@ -80,7 +80,7 @@ pub async fn head(store: &dyn Fetch, image: &Name, trust: &Trust) -> Result<Opti
     Ok(Some(FoundHead { head, file, signed }))
 }
 
-/// Reads a head, not yet believed, and its file without what a server may have wrapped around it.
+/// Parses a head without verifying it; also returns its file without wrapping added by a server.
 pub fn parse_head(file: Bytes) -> (Bytes, Result<SignedHead, FormatError>) {
     match (SignedHead::parse(&file), unwrapped(&file, HEAD_MAX_BYTES)) {
         (Err(_), Some(plain)) => {
@@ -91,7 +91,7 @@ pub fn parse_head(file: Bytes) -> (Bytes, Result<SignedHead, FormatError>) {
     }
 }
 
-/// The index of one version, exactly the one the head names.
+/// The index of one version, exactly as the head names it.
 ///
 /// # Errors
 /// A store that fails; a file with another digest, or another image's or version's index.
@@ -119,23 +119,23 @@ fn checked_index(mut file: Bytes, image: &Name, row: &VersionRow) -> Result<Inde
     Ok(index)
 }
 
-/// When an object is asked for with caches on the way told not to answer.
+/// When caches on the way are bypassed to fetch an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Confirm {
-    /// Once more after an answer that was wrong, or was not whole.
+    /// On a retry after a wrong or incomplete answer.
     Wrong,
-    /// After one that there is no such object, too.
+    /// Also after an answer that there is no such object.
     WrongOrMissing,
-    /// At the first time.
+    /// On the first request.
     Always,
 }
 
-/// An object that passes its check. One that does not is fetched once more, with caches on the way told not to answer: it
-/// may have been damaged in one of them, which would give it out for ever.
+/// Fetches an object that passes its check. One that does not is fetched once more with caches on the way bypassed: a
+/// cache may have damaged it, and would serve it forever.
 ///
-/// A cache may as well keep an answer that the object is not there, from before it was: what is asked for here is vouched
-/// for by something signed, so it should be. But mirrors that lag do lack blocks, and many; they are not asked twice for
-/// each, see [`Mirror`].
+/// A cache may also keep an outdated answer that the object does not exist. A signed object vouches for what is
+/// requested here, so it should exist. But lagging mirrors lack many blocks; they are not asked twice for each, see
+/// [`Mirror`].
 async fn get_checked<T, F>(
     store: &dyn Fetch,
     path: &RepoPath,
@@ -163,22 +163,22 @@ where
         Err(e) => return Err(e.into()),
     };
     match confirmed().await {
-        // Bytes that are wrong again are told; why they did not come, only of the first time.
+        // If the bytes are wrong again, that is reported; if the retry fails otherwise, the first error is.
         Err(e) if e.kind() != ReadErrorKind::Unverified => Err(first),
         answer => answer,
     }
 }
 
-/// Where blocks come from: a mirror, several, or a cache in front of them.
+/// Source of blocks: a mirror, several, or a cache in front of them.
 #[async_trait]
 pub trait BlockSource: Send + Sync + fmt::Debug {
-    /// The block that `row` lists, checked, and its file where it had to be fetched: what a cache on a disk keeps.
+    /// Fetches and checks the block that `row` lists. Returns its file if it came over a network, for the disk cache.
     ///
     /// # Errors
-    /// Where it could not be had, and why.
+    /// Why the block could not be fetched.
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError>;
 
-    /// The block alone.
+    /// Fetches the block alone.
     ///
     /// # Errors
     /// Those of [`BlockSource::fetch`].
@@ -187,12 +187,12 @@ pub trait BlockSource: Send + Sync + fmt::Debug {
     }
 }
 
-/// A block, checked, and the file it was opened from.
+/// A checked block and the file it was opened from.
 #[derive(Debug, Clone)]
 pub struct Fetched {
-    /// The block.
+    /// Decoded block.
     pub block: Arc<Block>,
-    /// Its file; `None` where it did not come over a network.
+    /// Compressed file; `None` if it did not come over a network.
     pub file: Option<Bytes>,
 }
 
@@ -212,8 +212,8 @@ impl<S: BlockSource + ?Sized> BlockSource for Arc<S> {
 
 /// One store as a source of blocks.
 ///
-/// A block that is not there is asked for once, since it is most likely missing and other mirrors have it. Whoever asks
-/// for it again has found no other mirror: then caches on the way are told not to answer.
+/// A block that is not there is requested once: it is most likely missing, and other mirrors have it. A second request
+/// means that no other mirror has it, so caches on the way are bypassed.
 #[derive(Debug)]
 pub struct Mirror {
     store: Arc<dyn Fetch>,
@@ -222,12 +222,12 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// One of several.
+    /// One of several mirrors.
     pub fn new(store: Arc<dyn Fetch>) -> Self {
         Self { store, is_only: false, missing: Mutex::default() }
     }
 
-    /// The only one: nobody else can have what is missing, so it is asked again at once.
+    /// The only mirror: no other can have a missing block, so it is asked again at once.
     pub fn only(store: Arc<dyn Fetch>) -> Self {
         Self { is_only: true, ..Self::new(store) }
     }
@@ -268,7 +268,7 @@ impl BlockSource for Mirror {
 /// The block that `row` lists, checked, and its file as the store has it.
 ///
 /// # Errors
-/// A store that fails; a file that is not this block's.
+/// A store that fails; a file that is not this block.
 pub async fn block(store: &dyn Fetch, row: &BlockRow) -> Result<(Block, Bytes), ReadError> {
     checked_block(store, row, Confirm::Wrong).await
 }
@@ -284,11 +284,11 @@ async fn checked_block(store: &dyn Fetch, row: &BlockRow, confirm: Confirm) -> R
     checked.await
 }
 
-/// The file of the block that `row` lists, from the first store that has it right, and which one that is. The `first`
-/// of them is asked first.
+/// The file of the block that `row` lists, from the first store that has it intact, and the number of that store. Store
+/// `first` is asked first.
 ///
 /// # Errors
-/// No store that has.
+/// No store has it intact.
 pub async fn block_from(
     stores: &[Arc<dyn Fetch>],
     first: usize,
@@ -304,7 +304,7 @@ pub async fn block_from(
     open::first_of((first..stores.len()).chain(0..first).map(ask), BLOCK_WAIT).await
 }
 
-/// Checks a block's file, first as it was received, then without what the server may have wrapped around it.
+/// Checks a block's file as received, then without wrapping added by the server.
 fn open_block(row: &BlockRow, file: Bytes) -> Result<(Block, Bytes), BadBlock> {
     match (Block::open(row, &file), unwrapped(&file, zlib_max_bytes(row.bytes))) {
         (Ok(block), _) => Ok((block, file)),

@@ -1,5 +1,5 @@
-//! Opens an image from several stores. The one place that decides what a reader accepts: a head that is believed, not
-//! older than what was seen before, and not expired; and the index that it names.
+//! Opens an image from several stores. The only place that decides what a reader accepts: a verified head, neither
+//! older than what was seen before nor expired, and the index that it names.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -19,49 +19,51 @@ use crate::format::time::Timestamp;
 use crate::store::Fetch;
 use crate::system::bridge::blocking;
 
-/// How many stores are asked for a head at the same time, and how many more each time that none of them had a good one
-/// after this time. Once there is a good one all of them are, and so many that have the same are believed to be current.
+/// Stores asked for a head at first, and added after each pause without a good one. Once there is a good head, all are
+/// asked; it is taken as current once this many stores have the same.
 const HEADS_AT_ONCE: usize = 3;
-/// See [`HEADS_AT_ONCE`]. Once there is a good head, the others may still answer for so long: a newer one is worth no more.
+/// See [`HEADS_AT_ONCE`]. Also how long the others may still answer after the first good head: a newer one is worth no
+/// more.
 const HEAD_WAIT: Duration = Duration::from_secs(2);
-/// The least that the others get once [`HEADS_AT_ONCE`] stores have the same head; they get as long as those took.
+/// Minimum wait for the others once [`HEADS_AT_ONCE`] stores have the same head; otherwise they get as long as those
+/// took.
 const AGREED_WAIT: Duration = Duration::from_millis(250);
-/// How long the index may take until another store is asked for it as well. On a slow connection two are slower than one.
+/// Time until a hedged request for the index goes to another store. On a slow connection, two are slower than one.
 const INDEX_WAIT: Duration = Duration::from_secs(5);
-/// How often an image is opened again because another reader on this machine has seen a newer version meanwhile.
+/// How often an image is reopened because another reader on this machine has recorded a newer version meanwhile.
 const OVERTAKEN_MAX: usize = 3;
 
-/// A head that was accepted.
+/// An accepted head.
 #[derive(Debug, Clone)]
 pub struct AcceptedHead {
-    /// What it says.
+    /// Parsed head.
     pub head: Head,
-    /// Its file.
+    /// Head file.
     pub head_file: Bytes,
-    /// What the user should know of it.
+    /// Warnings for the user.
     pub warnings: Vec<Warning>,
 }
 
-/// An image as a reader opened it: one version, accepted.
+/// An image as a reader opened it: one accepted version.
 #[derive(Debug, Clone)]
 pub struct Opened {
     /// The head that vouches for it.
     pub head: Head,
-    /// Its file.
+    /// Head file.
     pub head_file: Bytes,
-    /// The row of the version.
+    /// The version's row in the head.
     pub row: VersionRow,
-    /// Its index.
+    /// Index of the version.
     pub index: Arc<Index>,
-    /// What the user should know of it.
+    /// Warnings for the user.
     pub warnings: Vec<Warning>,
 }
 
-/// Opens an image from the stores: the newest acceptable head of them counts, and the index comes from any that has it.
-/// What was accepted is remembered.
+/// Opens an image from the stores. The newest acceptable head wins; the index comes from any store that has it. What
+/// was accepted is recorded.
 ///
 /// # Errors
-/// When no store has a head that is acceptable, or none the index; the most telling reason is given.
+/// When no store has an acceptable head, or none has the index; the most telling reason is returned.
 pub async fn open(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<Opened, ReadError> {
     let mut overtaken = 0;
     loop {
@@ -79,10 +81,10 @@ pub async fn open(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<Op
     }
 }
 
-/// The newest acceptable head of an image, which is remembered, without an index.
+/// Returns the newest acceptable head of an image, without an index, and records it.
 ///
 /// # Errors
-/// When no store has a head that is acceptable; the most telling reason is given.
+/// When no store has an acceptable head; the most telling reason is returned.
 pub async fn open_head(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<AcceptedHead, ReadError> {
     let mut overtaken = 0;
     loop {
@@ -108,7 +110,7 @@ fn now() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
 }
 
-/// An acceptable head, and the store that it came from.
+/// An acceptable head and the store it came from.
 struct Chosen {
     found: FoundHead,
     warning: Option<Warning>,
@@ -116,38 +118,38 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// Whether nothing is better but a newer one.
+    /// Whether only a newer head is better.
     fn is_good(&self) -> bool {
         self.warning.is_none()
     }
 
-    /// What makes one better than another: not to need a permission, its newest version, its age.
+    /// Ranking of heads: no rollback allowance needed, then newest version, then creation time.
     fn worth(&self) -> impl Ord + use<> {
         let allowed = matches!(self.warning, Some(Warning::Allowed(_)));
         (!allowed, self.found.head.newest().version, self.found.head.created)
     }
 }
 
-/// The best of the heads that have come, and how long to wait for a better one.
+/// The best head so far, and how long to wait for a better one.
 struct Choice {
     asked: Instant,
     best: Option<Chosen>,
-    /// How many stores have this one.
+    /// How many stores have the best head.
     alike: usize,
-    /// When it was decided without those that have not answered; `None` as long as they are needed.
+    /// Deadline for the remaining answers; `None` while they are needed.
     until: Option<Instant>,
 }
 
 impl Choice {
-    /// Nothing has come yet; the first stores were asked at `now`.
+    /// No head yet; the first stores were asked at `now`.
     fn new(now: Instant) -> Self {
         Self { asked: now, best: None, alike: 0, until: None }
     }
 
-    /// One more acceptable head, which came at `now`.
+    /// Adds an acceptable head that arrived at `now`.
     ///
-    /// Stores that lag may be the nearest ones, so all others get a fixed time. It is cut short where several agree, or
-    /// one mirror that hangs would delay every opening by all of it.
+    /// The nearest stores may lag, so all others get a fixed time. It is cut short once several agree; otherwise one
+    /// hanging mirror would delay every opening by all of it.
     fn add(&mut self, chosen: Chosen, now: Instant) {
         if chosen.is_good() {
             self.until.get_or_insert(now + HEAD_WAIT);
@@ -164,8 +166,8 @@ impl Choice {
     }
 }
 
-/// The best acceptable head. A few stores are asked at first, and more until one has a good head, then all; one that has
-/// none, or one that must not be accepted, does not count.
+/// The best acceptable head. Asks a few stores first, more until one has a good head, then all. A store without a head,
+/// or with one that must not be accepted, does not count.
 async fn choose(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<Chosen, ReadError> {
     let options = Arc::new(options.clone());
     let history = {
@@ -196,7 +198,7 @@ async fn choose(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<Chos
     choice.best.ok_or_else(|| failed.unwrap_or_else(ReadError::no_source))
 }
 
-/// The head of one store, judged.
+/// Fetches and judges the head of one store.
 async fn acceptable(
     store: Arc<dyn Fetch>,
     options: Arc<OpenOptions>,
@@ -211,8 +213,8 @@ async fn acceptable(
     }
 }
 
-/// The index of a version, from the first store that gives it. The one that the head came from works, and is asked
-/// first; the others may take their time to show that they do not.
+/// The index of a version, from the first store that delivers it. The store of the head works and is asked first; the
+/// others may take long to fail.
 async fn index_from(
     stores: &[Arc<dyn Fetch>],
     from: &Arc<dyn Fetch>,
@@ -227,7 +229,7 @@ async fn index_from(
     first_of(std::iter::once(from).chain(others).map(ask), INDEX_WAIT).await
 }
 
-/// The first good answer: one request at a time, and another one besides whenever none was good after a pause.
+/// The first good answer: one request at a time, and a hedged one after each pause without a good answer.
 pub(super) async fn first_of<T, F>(requests: impl IntoIterator<Item = F>, pause: Duration) -> Result<T, ReadError>
 where
     F: Future<Output = Result<T, ReadError>> + Send + 'static,

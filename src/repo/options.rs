@@ -1,4 +1,4 @@
-//! What a reader asks for, what it accepts, and what it should be told of what it got.
+//! What a reader asks for and accepts, and the warnings it gets.
 
 use std::fmt;
 
@@ -9,73 +9,73 @@ use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;
 use crate::store::Fetch;
 
-/// Why nothing is remembered where [`StateDirectory::of_user`] knows no place for it.
+/// Why nothing is recorded if [`StateDirectory::of_user`] finds no directory.
 const NO_STATE: &str =
     "neither XDG_STATE_HOME nor HOME names a directory; set one of them, or older versions are not recognized";
 
-/// An image that is to be opened, and what counts as proof of it.
+/// An image to open, and what counts as proof of it.
 #[derive(Debug, Clone)]
 pub struct OpenOptions {
-    /// The image.
+    /// Image name.
     pub image: Name,
-    /// The version; the newest where `None`.
+    /// Version to open; `None` for the newest.
     pub version: Option<Version>,
-    /// Who is believed.
+    /// Which signatures are accepted.
     pub trust: Trust,
-    /// Where it is remembered which versions were seen. Without it, every reading is the first one.
+    /// Where seen versions are recorded. Without it, every read counts as the first.
     pub state: Option<StateDirectory>,
-    /// Takes a version below the newest that was seen, and remembers it in its place.
+    /// Accepts a version below the newest seen, and records it instead.
     pub allow_rollback: bool,
-    /// Whether the mirrors that the head names are places of this image, too.
+    /// Whether the mirrors that the head names also count as places of this image.
     pub follow_mirrors: bool,
-    /// The places whose copies are in the stores that are asked, where those are a cache. An unsigned head in a cache is
-    /// accepted only where it is the newest that was seen from one of these places.
+    /// If the stores are a cache: the places whose copies it holds. An unsigned head in a cache is accepted only if it
+    /// is the newest that was seen from one of these places.
     pub cached_from: Option<Vec<String>>,
 }
 
-/// What the user should know of an image that was accepted.
+/// A warning about an accepted image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
     /// Its head expired at this time, but the image was used here before.
     Expired(Timestamp),
-    /// It would have been refused, but [`OpenOptions::allow_rollback`] is set.
+    /// Accepted only because [`OpenOptions::allow_rollback`] is set.
     Allowed(Refused),
-    /// It is not remembered that this version was seen, and why.
+    /// It could not be recorded that this version was seen, and why.
     NotRemembered(Version, String),
 }
 
 impl OpenOptions {
-    /// The newest version of `image`, without a memory.
+    /// The newest version of `image`, without a history.
     pub fn new(image: Name, trust: Trust) -> Self {
         let (version, state, cached_from) = Default::default();
         Self { image, version, trust, state, allow_rollback: false, follow_mirrors: true, cached_from }
     }
 
-    /// The same, of this version.
+    /// Sets the version.
     pub fn version(mut self, version: Option<Version>) -> Self {
         self.version = version;
         self
     }
 
-    /// The same, with what was seen remembered there.
+    /// Sets where seen versions are recorded.
     pub fn state(mut self, state: Option<StateDirectory>) -> Self {
         self.state = state;
         self
     }
 
-    /// The same, with a rollback accepted or not.
+    /// Sets whether a rollback is accepted.
     pub fn allow_rollback(mut self, allow: bool) -> Self {
         self.allow_rollback = allow;
         self
     }
 
-    /// What was seen before. Blocks the thread.
+    /// Loads what was seen before. Blocks the thread.
     pub(super) fn history(&self) -> Result<VersionHistory, ReadError> {
         let loaded = self.state.as_ref().map_or(Ok(VersionHistory::default()), |state| state.load(&self.image));
         loaded.map_err(ReadError::from)
     }
 
-    /// Judges a believed head that came from one of `places`, at the time `now`.
+    /// Judges a verified head that came from one of `places`, at the time `now`.
     pub(super) fn judge(
         &self,
         history: &VersionHistory,
@@ -95,10 +95,10 @@ impl OpenOptions {
         }
     }
 
-    /// Judges the head again by what is remembered now, and remembers it. Blocks the thread.
+    /// Judges the head again by the current history, and records it. Blocks the thread.
     ///
     /// # Errors
-    /// [`Refused`] where another reader has seen more in the meantime; a memory that is damaged.
+    /// [`Refused`] if another reader has seen more in the meantime; a damaged history.
     pub(super) fn remember(&self, head: &Head, places: &[String], now: Timestamp) -> Result<Vec<Warning>, StateError> {
         let version = head.newest().version;
         let Some(state) = &self.state else {
@@ -122,7 +122,7 @@ impl OpenOptions {
         Ok(warnings)
     }
 
-    /// What is said of a head from `store` that verifies and yet is not accepted.
+    /// The error for a head from `store` that verifies but is not accepted.
     pub(super) fn refusal(&self, store: &dyn Fetch, error: StateError) -> ReadError {
         let StateError::Refused(refused) = error else { return error.into() };
         let message = format!("{}: {}: {refused}", store.location(), self.image);
@@ -153,11 +153,11 @@ impl OpenOptions {
 
 #[cfg(feature = "publish")]
 impl OpenOptions {
-    /// Judges a head that was read and believed elsewhere, from one of `places`, and remembers it where that is wanted. Blocks
-    /// the thread.
+    /// Judges a head that was read and verified elsewhere, from one of `places`, and records it if wanted. Blocks the
+    /// thread.
     ///
     /// # Errors
-    /// It is refused for what was seen before, or has expired; what was seen cannot be read.
+    /// The head is refused because of what was seen before, or has expired; the history cannot be read.
     pub fn accept(
         &self,
         head: &Head,

@@ -1,16 +1,16 @@
-//! Rollback protection: what a reader remembers of an image between runs, so that no mirror can take it back to an older
+//! Rollback protection: what a reader records of an image between runs, so that no mirror can take it back to an older
 //! version.
 //!
-//! One small file for each image name:
+//! One small file per image name:
 //!
 //! ```text
 //! HFL-SEEN 1
-//! newest 42 1f3a...(64) RWQ...              the newest version believed by that key, and its index
+//! newest 42 1f3a...(64) RWQ...              the newest version accepted with that key, and its index
 //! newest 41 40c1...(64) https://a.example/  the same for an unsigned image, by the place it came from
-//! signed https://a.example/                 this place had the image signed by a key that was pinned
+//! signed https://a.example/                 this place served the image signed by a pinned key
 //! ```
 //!
-//! [`VersionHistory`] decides purely; [`StateDirectory`](super::StateDirectory) keeps it on a disk.
+//! [`VersionHistory`] is pure logic; [`StateDirectory`](super::StateDirectory) stores it on disk.
 
 use std::fmt::Write as _;
 
@@ -21,8 +21,8 @@ use crate::format::signature::PublicKey;
 use crate::format::time::Timestamp;
 
 const FIRST_LINE: &str = "HFL-SEEN 1";
-/// The most that is remembered of unsigned images by their places, in bytes of text. Unsigned heads can name as many places
-/// as they like; what was seen by a key is never dropped for them.
+/// Maximum bytes of text recorded for unsigned images by place. Unsigned heads can name any number of places; what was
+/// seen with a key is never dropped for them.
 const PLACES_MAX_BYTES: usize = 256 << 10;
 
 /// The newest version that a key or a place vouched for.
@@ -30,60 +30,60 @@ const PLACES_MAX_BYTES: usize = 256 << 10;
 struct Newest {
     version: Version,
     index: Sha256,
-    /// A key, or a place.
+    /// A key or a place.
     voucher: String,
 }
 
-/// Everything remembered of one image.
+/// Everything recorded for one image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VersionHistory {
     newest: Vec<Newest>,
     signed: Vec<String>,
 }
 
-/// Why a head is refused for what was seen before.
+/// Why a head is refused because of what was seen before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Older than what was seen.
+    /// Older than the newest version seen.
     #[error("rollback: the newest version offered is {offered}, but version {seen} was seen before")]
     Rollback {
-        /// The newest version of the head.
+        /// Newest version in the head.
         offered: Version,
-        /// The newest version ever seen.
+        /// Newest version seen before.
         seen: Version,
     },
-    /// A version that was something else before.
+    /// A version that had a different index before.
     #[error("equivocation: version {0} is not the one that was seen before under this number")]
     Equivocation(Version),
-    /// No proof is asked for where there was one.
+    /// No key is required although one was before.
     #[error("this image was read with a pinned key before, so it is not accepted unsigned")]
     WasSigned,
-    /// An unsigned copy in a cache, of which nothing proves that it is this image.
+    /// An unsigned copy in a cache that nothing proves to be this image.
     #[error("the cache has an unsigned version {0} that is not the one that was seen last")]
     NotTheNewestSeen(Version),
-    /// Out of date, and nothing is known of the image.
+    /// Expired, and the image has no history.
     #[error("the head expired at {0}, and this image was never used here before")]
     Expired(Timestamp),
 }
 
 impl Refused {
-    /// Whether it is what a publisher who started anew looks like, too: a person may know better and accept it.
+    /// Whether a publisher who started anew looks the same: the user may know better and accept it.
     pub fn is_rollback(&self) -> bool {
         matches!(self, Self::Rollback { .. } | Self::Equivocation(_))
     }
 }
 
-/// A head that passes, and what its user should know.
+/// Verdict on an accepted head, for the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing to say.
+    /// Nothing to report.
     Good,
-    /// It expired at this time, but the image was used here before.
+    /// Expired at this time, but the image was used here before.
     Expired(Timestamp),
 }
 
 impl VersionHistory {
-    /// Judges a believed head of an image from `places`, at the time `now`.
+    /// Judges a verified head of an image from `places` at the time `now`.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -103,15 +103,15 @@ impl VersionHistory {
         }
     }
 
-    /// Whether exactly this head's newest version was the newest seen from one of these places, or by this key: what an
-    /// unsigned head from anywhere else has to show.
+    /// Whether the head's newest version is exactly the newest seen from one of these places, or with this key. An
+    /// unsigned head from anywhere else must satisfy this.
     pub fn is_newest_seen(&self, head: &Head, trust: &Trust, places: &[String]) -> bool {
         let (vouchers, row) = (vouchers(trust, places), head.newest());
         let is_it = |n: &Newest| n.version == row.version && n.index == row.index_sha256;
         self.newest.iter().any(|n| vouchers.contains(&n.voucher) && is_it(n))
     }
 
-    /// Remembers a head that was judged.
+    /// Records a judged head.
     pub fn remember(&mut self, head: &Head, trust: &Trust, places: &[String]) {
         let row = head.newest();
         for voucher in vouchers(trust, places) {
@@ -126,7 +126,7 @@ impl VersionHistory {
         self.drop_oldest_places();
     }
 
-    /// Keeps the memory of places within its limit.
+    /// Keeps the entries of places within their limit; drops the oldest.
     fn drop_oldest_places(&mut self) {
         let is_place = |n: &Newest| n.voucher.parse::<PublicKey>().is_err();
         let bytes = |n: &Newest| format!("newest {} {} {}\n", n.version, n.index, n.voucher).len();
@@ -144,7 +144,7 @@ impl VersionHistory {
         });
     }
 
-    /// Reads the text form; `None` for anything else.
+    /// Parses the text form; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let mut seen = Self::default();
@@ -189,7 +189,7 @@ impl Newest {
     }
 }
 
-/// Who vouches for an image: the key that is trusted, or else every place it comes from.
+/// What vouches for an image: the trusted key, or else every place it comes from.
 fn vouchers(trust: &Trust, places: &[String]) -> Vec<String> {
     match trust {
         Trust::Key(key) => vec![key.to_string()],

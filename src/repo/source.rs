@@ -1,4 +1,4 @@
-//! SOURCE on a command line: an image somewhere, `https://host/base/NAME` or `directory/NAME`.
+//! SOURCE on a command line: an image in a repository, `https://host/base/NAME` or `directory/NAME`.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -11,21 +11,21 @@ use crate::store::directory::Directory;
 use crate::store::http::{Http, HttpClient};
 use crate::store::{Fetch, StoreError};
 
-/// The base of a repository, as a reader reaches it.
+/// Base of a repository, as a reader reaches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
-    /// Over HTTP.
+    /// HTTP base URL.
     Url(BaseUrl),
-    /// In a directory of this machine.
+    /// Local directory.
     Directory(PathBuf),
 }
 
 /// An image in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// Where the repository is.
+    /// Base of the repository.
     pub base: Base,
-    /// The image's name.
+    /// Image name.
     pub image: Name,
 }
 
@@ -33,7 +33,7 @@ impl Source {
     /// The store to read from.
     ///
     /// # Errors
-    /// When HTTP cannot be set up.
+    /// When the HTTP client cannot be set up.
     pub fn fetch(&self) -> Result<Arc<dyn Fetch>, StoreError> {
         Ok(match &self.base {
             Base::Url(url) => Arc::new(Http::new(HttpClient::new()?, url.clone())),
@@ -75,14 +75,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// A directory's name as it is the same from everywhere, without a look at what is there, which may hang.
+/// Makes a path absolute without accessing it, which may hang.
 pub fn absolute(path: &Path) -> PathBuf {
     let Ok(mut absolute) = std::env::current_dir() else { return path.to_owned() };
     let mut leads = true;
     for component in path.components() {
         match component {
             Component::CurDir => {}
-            // The name of the working directory has no symbolic links; one further on may lead somewhere else.
+            // The working directory's name contains no symbolic links; a later component may be one.
             Component::ParentDir if leads => {
                 absolute.pop();
             }
@@ -95,15 +95,15 @@ pub fn absolute(path: &Path) -> PathBuf {
     absolute
 }
 
-/// The name by which it is remembered what was seen in a store, see [`super::rollback`]: the same for all programs, wherever
-/// they run.
+/// The name under which versions seen in a store are recorded, see [`super::rollback`]. It is the same for all
+/// programs, whatever their working directory.
 pub fn place(store: &dyn Fetch) -> String {
     let location = store.location();
     let is_remote = location.split('/').next().is_some_and(|first| first.contains(':'));
     if is_remote { location.to_owned() } else { absolute(Path::new(location)).display().to_string() }
 }
 
-/// A text that names no image.
+/// A text that does not name an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no source: {why} (expected http(s)://HOST/PATH/NAME or DIRECTORY/NAME)")]
 pub struct SourceError {

@@ -1,5 +1,5 @@
-//! Asks several stores, a few at first and more the longer no good answer comes, so that one that hangs or trickles delays
-//! nothing while others answer.
+//! Staggered requests to several stores: a few at first, and hedged ones the longer no good answer arrives. A store
+//! that hangs or trickles then delays nothing while others answer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Requests of which some run and the others wait for their turn. Dropping it ends those that run.
+/// Requests, some running and the others queued. Dropping it aborts the running ones.
 pub(crate) struct Staggered<F: Future> {
     waiting: VecDeque<F>,
     running: JoinSet<F::Output>,
-    /// How many may run at this moment, and how many more at the end of each pause.
+    /// How many may run now, and how many are added after each pause.
     at_once: usize,
     step: usize,
     pause: Duration,
@@ -23,14 +23,14 @@ where
     F: Future + Send + 'static,
     F::Output: Send,
 {
-    /// Has `at_once` of them run, so many more after `pause`, and again after pauses that double each time. One that has
-    /// ended makes room for the next at once.
+    /// Runs `at_once` requests, and as many more after each pause; the first is `pause` long, and each further one
+    /// twice as long as the one before. A finished request is replaced at once.
     pub fn new(requests: impl IntoIterator<Item = F>, at_once: usize, pause: Duration) -> Self {
         let waiting = requests.into_iter().collect();
         Self { waiting, running: JoinSet::new(), at_once, step: at_once, pause, more_at: Instant::now() + pause }
     }
 
-    /// Has all of them run from now on.
+    /// Lets all requests run from now on.
     pub fn start_all(&mut self) {
         self.at_once = usize::MAX;
     }

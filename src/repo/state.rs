@@ -1,7 +1,7 @@
-//! Where a reader remembers which versions it has seen: one small file for each image in a directory of the user's.
+//! Where a reader records the versions it has seen: one small file per image in a user directory.
 //!
-//! Two readers of one image may run at the same time: an update loads, judges and stores under one lock. A file that is
-//! there and cannot be understood is an error, since going on without it would mean to forget what it protects from.
+//! Two readers of one image may run at the same time, so an update loads, judges and stores under one lock. A file that
+//! exists but cannot be parsed is an error: going on without it would discard the protection.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -13,20 +13,20 @@ use super::rollback::{Refused, VersionHistory};
 use crate::format::name::Name;
 use crate::system::{atomic_file, file_lock};
 
-/// More is no file of ours.
+/// A longer file is not one of ours.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 
-/// A directory that keeps what was seen.
+/// Directory of the version histories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDirectory(PathBuf);
 
-/// Why the memory of an image could not be used.
+/// Why the version history of an image could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// Its file cannot be read, or is none; nothing may be accepted as if it were not there.
+    /// Its file cannot be read or parsed; nothing may be accepted as if it did not exist.
     #[error("{}: cannot tell which versions were seen before: {why}", file.display())]
     Unreadable {
-        /// The file.
+        /// History file.
         file: PathBuf,
         /// What is wrong with it.
         why: io::Error,
@@ -34,33 +34,33 @@ pub enum StateError {
     /// It cannot be written; what was seen so far is known.
     #[error("{}: {why}", file.display())]
     Unwritable {
-        /// The file.
+        /// History file.
         file: PathBuf,
-        /// What is wrong.
+        /// The I/O error.
         why: io::Error,
     },
-    /// The change itself was refused; nothing was written.
+    /// The change was refused; nothing was written.
     #[error(transparent)]
     Refused(#[from] Refused),
 }
 
 impl StateDirectory {
-    /// The state in this directory, which is made when something is to be remembered.
+    /// Uses this directory, which is created when something is to be recorded.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self(directory.into())
     }
 
-    /// The one of the user who runs this program: `$XDG_STATE_HOME/hfl`, `~/.local/state/hfl`, for root `/var/lib/hfl`.
+    /// State directory of the current user: `$XDG_STATE_HOME/hfl`, `~/.local/state/hfl`, for root `/var/lib/hfl`.
     pub fn of_user() -> Option<Self> {
         user_directory("XDG_STATE_HOME", ".local/state", "/var/lib/hfl").map(Self)
     }
 
-    /// The file in which it is remembered what was seen of `image`.
+    /// The history file of `image`.
     pub fn file(&self, image: &Name) -> PathBuf {
         self.0.join("seen").join(image.as_str())
     }
 
-    /// What was seen of `image`; nothing where there is no file. Blocks the thread.
+    /// Loads the history of `image`; empty if there is no file. Blocks the thread.
     ///
     /// # Errors
     /// [`StateError::Unreadable`].
@@ -69,10 +69,10 @@ impl StateDirectory {
         read(&file).map_err(|why| StateError::Unreadable { file, why })
     }
 
-    /// Changes what is remembered of `image`; a power cut leaves the old or the new. Blocks the thread.
+    /// Updates the history of `image`; a power cut leaves the old or the new one. Blocks the thread.
     ///
     /// # Errors
-    /// All of [`StateError`]; nothing was written then.
+    /// Any [`StateError`]; nothing was written then.
     pub fn update<T>(
         &self,
         image: &Name,
@@ -91,12 +91,12 @@ impl StateDirectory {
         Ok(done)
     }
 
-    /// Held until it is dropped; ends with its process.
+    /// Takes the lock. It is held until the file is dropped or the process ends.
     fn lock(&self) -> io::Result<File> {
         let directory = self.0.join("seen");
         std::fs::create_dir_all(&directory)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Whoever can open it can hold it.
+        // Any process that can open it can hold the lock.
         let file = File::from(open(directory.join(".lock"), flags, Mode::RUSR | Mode::WUSR)?);
         let _ = rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR);
         file_lock::lock(&file)?;
@@ -114,8 +114,8 @@ fn read(file: &Path) -> io::Result<VersionHistory> {
     VersionHistory::parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its text is damaged"))
 }
 
-/// Where the files of a kind of the user who runs this program belong: below the XDG variable, else below the home
-/// directory; root's in a place of the system.
+/// Directory for one kind of the current user's files: below the XDG variable, else below the home directory; for root
+/// a system directory.
 pub fn user_directory(variable: &str, below_home: &str, roots: &str) -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(given) = absolute(variable) {

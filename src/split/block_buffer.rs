@@ -1,11 +1,11 @@
-//! A block that is being filled.
+//! A block being filled.
 //!
-//! Invariant: the spans add up to the bytes, and adjacent ones are merged.
+//! Invariant: the spans add up to the buffered bytes, and adjacent ones are merged.
 
 use super::cut::{Cut, Span};
 use super::page::is_zero;
 
-/// Bytes for blocks to come, and where they stand in the image.
+/// Bytes of blocks not yet cut, and their positions in the image.
 #[derive(Default)]
 pub(super) struct BlockBuffer {
     bytes: Vec<u8>,
@@ -13,18 +13,18 @@ pub(super) struct BlockBuffer {
 }
 
 impl BlockBuffer {
-    /// How many bytes wait here.
+    /// Number of buffered bytes.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Appends bytes of the image that stand at `offset`.
+    /// Appends the bytes at `offset` of the image.
     pub(super) fn add(&mut self, offset: u64, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.add_span(offset, bytes.len() as u64);
     }
 
-    /// Cuts a block from the first `len` bytes; the others stay, as the start of the next one. All zero is no block.
+    /// Cuts a block from the first `len` bytes; the rest starts the next one. An all-zero block is not emitted.
     pub(super) fn cut(&mut self, len: usize, out: &mut dyn FnMut(Cut)) {
         let spans = self.cut_spans(len as u64);
         if !is_zero(&self.bytes[..len]) {
@@ -34,7 +34,7 @@ impl BlockBuffer {
         self.bytes.truncate(self.bytes.len() - len);
     }
 
-    /// Cuts a block from all that is here, if anything is.
+    /// Cuts a block from all buffered bytes, if any.
     pub(super) fn cut_all(&mut self, out: &mut dyn FnMut(Cut)) {
         self.cut(self.bytes.len(), out);
     }
@@ -60,7 +60,7 @@ impl BlockBuffer {
     }
 }
 
-/// Takes `len` from what is left, if that much is.
+/// Subtracts `len` from `left` if it is not larger; returns whether it was subtracted.
 fn take(left: &mut u64, len: u64) -> bool {
     let fits = len <= *left;
     if fits {

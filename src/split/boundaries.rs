@@ -1,44 +1,44 @@
-//! `pages 1`: the decisions. Page classes in, borders out; no byte of the image is copied or kept here.
+//! `pages 1`: the decisions. Page classes in, boundaries out; no byte of the image is copied or kept here.
 //!
-//! Directory and inode pages are taken out of the stream and gathered; the *stream* below is what remains. Its blocks
-//! end, in order of preference: where a file seems to end, where a directory stood, where a big file seems to begin, and
-//! at a page chosen by its hash among the last 64 of the 256 that a block may have.
+//! Directory and inode pages are collected in metadata blocks; the *stream* below is what remains. Its blocks end, in
+//! order of preference: where a file seems to end, where a directory was, where a big file seems to begin, and at a
+//! page chosen by hash among the last 64 of the 256 that a block may have.
 //! Invariant: a step depends only on the pages so far, so the state is a few numbers and at most 7 page numbers.
 
 use super::page::Class;
 
-/// Any tail ends a block that has so many pages with it.
+/// A tail page ends the block if the block then has at least this many pages.
 const TAIL_FROM: u32 = 72;
-/// A directory ends a block that has so many pages before it.
+/// A directory page ends the block before it if that has at least this many pages.
 const DIRECTORY_FROM: u32 = 20;
-/// So many pages in a row without a tail are the inside of a big file, which then gets a block of its own,
+/// This many pages in a row without a tail mean the inside of a big file, which starts a new block,
 const BIG_FILE: u32 = 24;
-/// unless fewer pages than this would be left before it.
+/// unless the block before it would have fewer pages than this.
 const BIG_FILE_LEAVES: u32 = 4;
-/// Pages of a block beyond this one compete to be its last,
+/// Pages of a block after this many are candidates for its last page,
 const WINDOW_FROM: u32 = 192;
-/// when it has so many and nothing else ended it.
+/// chosen when the block reaches this many and nothing else has ended it.
 const MAX: u32 = 256;
-/// So many zero pages in a row are a hole.
+/// Minimum length of a hole, in zero pages.
 const HOLE: usize = 8;
-/// A block of gathered pages ends with a page whose hash is a multiple of `META_MASK + 1`, from so many pages on,
+/// From this many pages on, a metadata block ends with a page whose hash is a multiple of `META_MASK + 1`,
 const META_FROM: u32 = 16;
 const META_MASK: u64 = 31;
-/// or when it has so many.
+/// or at this many pages.
 const META_MAX: u32 = 128;
 
-/// What is to be done next; "the page" is the one that was just handed in.
+/// The next action; "the page" is the one just passed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The page belongs to the block.
+    /// Append the page to the block.
     Data,
-    /// The zero page with this number, seen before, belongs to the block: it was no hole.
+    /// Append an earlier zero page, by its number in the image: it was not part of a hole.
     Zero(u64),
-    /// The block ends after so many of its pages; what it has beyond them starts the next one.
+    /// End the block after this many of its pages; the rest start the next one.
     End(u32),
-    /// The page belongs to the block of gathered pages.
+    /// Append the page to the metadata block.
     Meta,
-    /// The block of gathered pages ends here.
+    /// End the metadata block.
     EndMeta,
 }
 
@@ -49,20 +49,20 @@ pub(super) struct Boundaries {
     next_page: u64,
     /// Pages in the block so far.
     len: u32,
-    /// Pages in the block up to and with its last tail; 0 if it has none.
+    /// Pages in the block up to and including its last tail; 0 if it has none.
     tail: u32,
-    /// The smallest hash in the window, and the pages in the block up to and with that page.
+    /// The smallest hash in the window, and the pages in the block up to and including that page.
     best: Option<(u64, u32)>,
-    /// The zero pages at the end of the stream, if there are fewer than `HOLE`.
+    /// Numbers of the zero pages at the end of the stream, if fewer than `HOLE`.
     zeros: [u64; HOLE - 1],
-    /// How many zero pages the stream ends with; `HOLE` stands for that many and more.
+    /// Number of zero pages at the end of the stream, capped at `HOLE`.
     zero_count: usize,
-    /// Pages in the block of gathered pages.
+    /// Pages in the metadata block.
     meta_len: u32,
 }
 
 impl Boundaries {
-    /// The next page of the image. Its hash is asked for only where it can matter.
+    /// Handles the next page of the image. Its hash is computed only where it can matter.
     #[inline]
     pub(super) fn page(&mut self, class: Class, hash: impl FnOnce() -> u64, step: &mut impl FnMut(Step)) {
         match class {
@@ -78,7 +78,7 @@ impl Boundaries {
         self.next_page += 1;
     }
 
-    /// The next `pages` pages of the image are all zero.
+    /// Handles the next `pages` pages of the image, all zero.
     pub(super) fn zeros(&mut self, pages: u64, step: &mut impl FnMut(Step)) {
         for page in 0..pages.min((HOLE - self.zero_count) as u64) {
             if let Some(slot) = self.zeros.get_mut(self.zero_count) {
@@ -92,7 +92,7 @@ impl Boundaries {
         self.next_page += pages;
     }
 
-    /// The image ends: zeros at its end are a hole, however few.
+    /// Ends the image: zero pages at its end are a hole, however few.
     pub(super) fn finish(mut self, step: &mut impl FnMut(Step)) {
         self.end_all(step);
         self.end_meta(step);
@@ -134,7 +134,7 @@ impl Boundaries {
         }
     }
 
-    /// The zero pages that wait were too few for a hole: they are data, but neither tails nor chosen by hash.
+    /// Adds the pending zero pages as data: too few for a hole. They are neither tails nor hash candidates.
     fn keep_zeros(&mut self, step: &mut impl FnMut(Step)) {
         let count = std::mem::take(&mut self.zero_count);
         if count == HOLE {
@@ -156,7 +156,7 @@ impl Boundaries {
 
     fn end_if_full(&mut self, step: &mut impl FnMut(Step)) {
         if self.len >= MAX {
-            // Fewer than 8 zero pages follow each other, so some page of the window has a hash.
+            // Fewer than 8 zero pages are consecutive here, so some page of the window has a hash.
             let (_, pages) = self.best.unwrap_or((0, self.len));
             self.end(pages, step);
         }
@@ -168,7 +168,7 @@ impl Boundaries {
         }
     }
 
-    /// No tail and no candidate can stand behind a border, so both are forgotten.
+    /// No tail or candidate remains after a boundary, so both are reset.
     fn end(&mut self, pages: u32, step: &mut impl FnMut(Step)) {
         step(Step::End(pages));
         self.len -= pages;

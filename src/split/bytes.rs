@@ -1,6 +1,6 @@
-//! `bytes 1`: the bytes. Takes out the holes and cuts what lies between them where [`Gear`] says.
+//! `bytes 1`: the bytes. Removes the holes and cuts the data between them at the boundaries of [`Gear`].
 //!
-//! A hole is a run of at least 8 zero pages, at multiples of 4096 in the image, or a shorter one that ends the image.
+//! A hole is a run of at least 8 zero pages, aligned to 4096 in the image, or a shorter run that ends the image.
 
 use super::block_buffer::BlockBuffer;
 use super::cut::Cut;
@@ -8,7 +8,7 @@ use super::gear::Gear;
 use super::page::{PAGE, is_zero};
 use super::paginate::{Paginator, Piece};
 
-/// So many zero pages in a row are a hole.
+/// Minimum length of a hole, in zero pages.
 const HOLE: u64 = 8;
 
 #[derive(Default)]
@@ -17,12 +17,12 @@ pub(super) struct Bytes {
     stretch: Stretch,
 }
 
-/// What lies between two holes.
+/// The data between two holes.
 #[derive(Default)]
 struct Stretch {
     gear: Gear,
     block: BlockBuffer,
-    /// Zero pages that wait to become a hole; `HOLE` stands for that many and more.
+    /// Zero pages at the end so far, which may become a hole; capped at `HOLE`.
     zero_pages: u64,
 }
 
@@ -63,7 +63,7 @@ impl Stretch {
         }
     }
 
-    /// The zero pages before `offset` were too few for a hole: they are data.
+    /// Adds the zero pages before `offset` as data: too few for a hole.
     fn keep_zeros(&mut self, offset: u64, out: &mut dyn FnMut(Cut)) {
         let pages = std::mem::take(&mut self.zero_pages);
         for page in (1..=pages % HOLE).rev() {

@@ -1,4 +1,4 @@
-//! What somebody asks for with `--split`: a rule by name, or the one that suits the image.
+//! The value of `--split`: a rule by name, or the one that suits the image.
 
 use super::rule::Rule;
 use std::str::FromStr;
@@ -6,23 +6,23 @@ use std::str::FromStr;
 /// `content`, `fixed`, `fixed:SIZE`, `pages` or `bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// Look at the image; see [`choose`](super::detect()).
+    /// Chosen from the image; see [`choose`](super::detect()).
     #[default]
     Content,
-    /// This rule, whatever the image.
+    /// This rule, for any image.
     Rule(Rule),
 }
 
-/// Why a text is no choice of a splitting rule.
+/// Why a text is not a value of `--split`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChoiceError {
-    /// None of the names.
+    /// An unknown name.
     #[error("unknown --split `{0}` (expected content, fixed[:SIZE], pages or bytes)")]
     Name(String),
     /// The size of `fixed` is not a number with a unit.
     #[error("invalid block size `{0}` (expected bytes or a unit, as in fixed:262144, fixed:256K or fixed:1M)")]
     Size(String),
-    /// The size of `fixed` is a number that is not allowed.
+    /// The size of `fixed` is out of range.
     #[error("blocks of {0} are not allowed; the size lies between 4K and 4M and is a multiple of 512 bytes")]
     Range(String),
 }
@@ -49,7 +49,7 @@ fn named(text: &str) -> Result<Choice, ChoiceError> {
     }
 }
 
-/// Units are powers of 1024, in either case.
+/// Units are powers of 1024, in upper or lower case.
 fn fixed(size: &str) -> Result<Rule, ChoiceError> {
     let (digits, unit) = match size.strip_suffix(['k', 'K', 'm', 'M']) {
         Some(digits) if size.ends_with(['k', 'K']) => (digits, 1 << 10),

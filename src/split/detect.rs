@@ -1,19 +1,19 @@
-//! `--split content`: looks at an image and picks the rule that suits it.
+//! `--split content`: detects which rule suits an image.
 //!
-//! `pages` loses everything where data is not aligned to 4096 bytes, `bytes` only something where it is. So `pages` is
-//! picked when there is a sign of an aligned file system, and `bytes` in all other cases: ISO 9660 (whatever its
-//! partition table pretends), squashfs, cpio, archives, file systems with smaller blocks or on a partition that begins
-//! in the middle of a page, and the unknown. LVM and LUKS count as aligned: what is in them keeps its place in a page.
+//! With data not aligned to 4096 bytes `pages` loses all deduplication; with aligned data `bytes` loses only some. So
+//! `pages` needs evidence of an aligned file system. All else gets `bytes`: ISO 9660 (whatever its partition table
+//! claims), squashfs, cpio, archives, file systems with smaller blocks or on a partition not aligned to pages, and
+//! anything unknown. LVM and LUKS count as aligned: their contents keep their position within a page.
 
 use super::rule::Rule;
 use crate::disk::partitions::{Partition, partitions};
 use crate::disk::superblock::{HEAD, ReadAt, Superblock, superblock};
 
-/// The rule that suits an image of `size` bytes, if that is known. `read_at` fills a buffer from an offset in bytes, or
-/// says `false` where it cannot: of a pipe, say, only the first MiB may be there. Fewer than 2,000 small reads, whatever
-/// the tables say.
+/// The rule that suits an image of `size` bytes, if the size is known. `read_at` fills a buffer from an offset in
+/// bytes, or returns `false` where it cannot: of a pipe, for example, only the first MiB may be available. Makes fewer
+/// than 2,000 small reads, whatever the partition tables contain.
 ///
-/// Among partitions the largest decides of which anything is known.
+/// Of the recognized partitions, the largest decides.
 pub fn choose(size: Option<u64>, read_at: &mut dyn FnMut(u64, &mut [u8]) -> bool) -> Rule {
     if let Found::Suits(rule) = look(0, read_at) {
         return rule;
@@ -32,18 +32,18 @@ fn suits(partition: Partition, read_at: ReadAt) -> Option<Rule> {
     }
 }
 
-/// What `--split content` makes of a place in an image.
+/// The detection result for one position in an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// Something this rule suits.
+    /// Recognized data that this rule suits.
     Suits(Rule),
-    /// Nothing known.
+    /// Nothing recognized.
     Nothing,
-    /// The place cannot be read here.
+    /// The position cannot be read.
     Unreadable,
 }
 
-/// The rule that suits what begins at `start`, in bytes.
+/// The rule that suits the data at `start`, in bytes.
 fn look(start: u64, read_at: ReadAt) -> Found {
     if !read_at(start, &mut [0; HEAD]) {
         return Found::Unreadable;

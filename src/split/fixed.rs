@@ -1,4 +1,4 @@
-//! `fixed N`: blocks of N bytes at multiples of N; the last one may be shorter. A block of zeros is a hole.
+//! `fixed N`: blocks of N bytes at multiples of N; the last one may be shorter. An all-zero block is a hole.
 
 use super::block_buffer::BlockBuffer;
 use super::cut::Cut;
@@ -6,7 +6,7 @@ use super::rule::Rule;
 
 pub(super) struct Fixed {
     size: usize,
-    /// Where the block at hand begins.
+    /// Offset of the current block in the image.
     offset: u64,
     block: BlockBuffer,
 }

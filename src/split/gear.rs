@@ -1,25 +1,25 @@
-//! `bytes 1`: the decisions. A rolling hash over the last 64 bytes chooses the borders of blocks.
+//! `bytes 1`: the decisions. A gear hash rolling over the last 64 bytes chooses the block boundaries.
 //!
-//! After the bytes b1 .. bn the hash is the sum of G[bn], 2 G[bn-1], 4 G[bn-2] and so on, modulo 2^64, so that bytes
-//! further back than 64 have left it; G[b] is XXH3-64 of the one byte b. Before `MIN` bytes nothing is asked, so no hash
-//! reaches back across a border: what counts are the 64 bytes before a position and how far back the last border lies.
+//! After bytes b1 .. bn the hash is G[bn] + 2 G[bn-1] + 4 G[bn-2] + ..., modulo 2^64, so it covers exactly the last 64
+//! bytes. G[b] is XXH3-64 of the single byte b. No boundary is tested before `MIN` bytes, so no hash spans a boundary:
+//! a decision depends only on the 64 bytes before a position and the distance to the last boundary.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes that a hash remembers.
+/// Window of the hash, in bytes.
 const WINDOW: usize = 64;
-/// No hash ends a block shorter than this, in bytes.
+/// Minimum block size in bytes, except at a hole or the image's end.
 const MIN: usize = 80 << 10;
-/// From so many bytes on it ends twice as easily, so that sizes crowd around here.
+/// From this size on, in bytes, a boundary is twice as likely, so sizes cluster here.
 const NORMAL: usize = 160 << 10;
 /// The largest block, in bytes.
 const MAX: usize = 1 << 20;
-/// A hash below this ends a block shorter than `NORMAL`: 1 position in 2^17.
+/// Threshold below `NORMAL`: a smaller hash ends the block, at 1 position in 2^17.
 const STRICT: u64 = 1 << (64 - 17);
-/// A hash below this ends a block from `NORMAL` on: 1 position in 2^16.
+/// Threshold from `NORMAL` on: a smaller hash ends the block, at 1 position in 2^16.
 const LOOSE: u64 = 1 << (64 - 16);
 
-/// The hash of the bytes so far, and the table that it is made with.
+/// The rolling hash and its gear table.
 pub(super) struct Gear {
     table: [u64; 256],
     hash: u64,
@@ -32,7 +32,7 @@ impl Default for Gear {
 }
 
 impl Gear {
-    /// Where in `bytes` a block ends that has `len` bytes (fewer than `MAX`) before them: after so many of them.
+    /// The offset in `bytes` at which the current block ends; the block already has `len` bytes, fewer than `MAX`.
     pub(super) fn border(&mut self, len: usize, bytes: &[u8]) -> Option<usize> {
         let end = bytes.len().min(MAX - len);
         let [first, min, normal] = [MIN - WINDOW, MIN - 1, NORMAL - 1].map(|at| at.saturating_sub(len).min(end));
@@ -43,7 +43,7 @@ impl Gear {
             .or((len + end == MAX).then_some(end))
     }
 
-    /// Takes the bytes into the hash until it is below `limit`, and says how many that took.
+    /// Rolls the hash over `bytes` until it is below `limit`; returns the number of bytes consumed.
     fn roll(&mut self, bytes: &[u8], limit: u64) -> Option<usize> {
         for (index, &byte) in bytes.iter().enumerate() {
             self.hash = (self.hash << 1).wrapping_add(self.table[usize::from(byte)]);

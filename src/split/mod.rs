@@ -1,9 +1,9 @@
 //! Splitting: where an image is cut into blocks.
 //!
-//! How an image is cut is part of the format (`src/doc/split.md`) and frozen by golden tests: another cut of the same
-//! image shares no blocks with what mirrors already hold. Pure: bytes come in by calls, cuts go out by calls; no files,
-//! no threads, no clock. Invariants: the cuts depend on the bytes alone, not on how they were divided among the calls,
-//! and the state has a constant size (at most 4 MiB for `fixed`, about 2 MiB otherwise) whatever the image's.
+//! The rules are part of the format (`src/doc/split.md`) and frozen by golden tests: an image cut differently shares no
+//! blocks with what mirrors already hold. Pure: bytes in and cuts out by calls; no files, no threads, no clock.
+//! Invariants: the cuts depend on the bytes alone, not on how they are divided among calls. The state has constant size
+//! (at most 4 MiB for `fixed`, about 2 MiB otherwise) whatever the size of the image.
 
 mod block_buffer;
 mod boundaries;

@@ -1,20 +1,19 @@
-//! What a page of 4096 bytes looks like: its class, and the hash that chooses borders where nothing better does.
+//! Classifies 4096-byte pages, and hashes them for boundaries that no class decides.
 //!
-//! Only the page's own bytes count; nothing here knows where it stands in the image. The signatures are those of ext4
-//! as its tools write it: a directory's first record (`.`), the checksum record at the end of a directory page, and
-//! inodes of 256 bytes.
+//! Depends only on the page's bytes, not on its position in the image. The signatures are those that ext4's tools
+//! write: a directory's first record (`.`), the checksum record at the end of a directory page, and 256-byte inodes.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes in a page.
+/// Page size in bytes.
 pub(super) const PAGE: usize = 4096;
-/// The bytes of one page.
+/// One page.
 pub(super) type Page = [u8; PAGE];
 
 const INODE: usize = 256;
 const ZERO_END: usize = 32;
 
-/// What a page is taken for; the first that fits, in this order.
+/// The class of a page: the first that matches, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     /// Every byte is zero.
@@ -23,7 +22,7 @@ pub(super) enum Class {
     Directory,
     /// A page of an ext4 inode table.
     Inodes,
-    /// Any other page that ends in 32 zero bytes: often the last page of a file.
+    /// Another page that ends in 32 zero bytes: often the last page of a file.
     Tail,
     /// Any other page.
     Plain,
@@ -51,7 +50,7 @@ pub(super) fn hash(page: &Page) -> u64 {
     xxh3_64(page)
 }
 
-/// Whether every byte is zero. Looks at the first bytes alone where they already tell.
+/// Whether every byte is zero. Returns at the first 128-byte chunk that is not.
 #[inline]
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
     let mut rest = bytes;
@@ -72,7 +71,7 @@ fn word(page: &Page, at: usize) -> u64 {
     u64::from_le_bytes(*page[at..].first_chunk().expect("within the page"))
 }
 
-/// At least 14 of the 16 records look like inodes or like free ones, and at least one is an inode.
+/// At least 14 of the 16 records look like used or free inodes, and at least one is used.
 fn is_inodes(page: &Page) -> bool {
     let (mut used, mut other) = (0, 0);
     for record in page.chunks_exact(INODE) {
@@ -88,7 +87,7 @@ fn is_inodes(page: &Page) -> bool {
     used >= 1
 }
 
-/// A file type that exists, and 32 bytes of extra fields.
+/// A valid file type, and 32 bytes of extra fields.
 fn is_inode(record: &[u8]) -> bool {
     matches!(record[1] >> 4, 1 | 2 | 4 | 6 | 8 | 10 | 12) && record[128] == 32 && record[129] == 0
 }

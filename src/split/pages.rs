@@ -1,4 +1,4 @@
-//! `pages 1`: the bytes. Follows the decisions of [`Boundaries`] and assembles blocks of pages and of gathered pages.
+//! `pages 1`: the bytes. Follows the decisions of [`Boundaries`] and assembles data and metadata blocks.
 
 use super::block_buffer::BlockBuffer;
 use super::boundaries::{Boundaries, Step};
@@ -30,7 +30,7 @@ impl Pages {
     }
 }
 
-/// The two blocks that are being filled, and who decides when they end.
+/// The two blocks being filled, and the state that decides where they end.
 #[derive(Default)]
 struct Assembly {
     borders: Boundaries,
@@ -63,7 +63,7 @@ impl Assembly {
 }
 
 impl Blocks {
-    /// Does one step; `bytes` are those of the page at hand, at `offset` of the image.
+    /// Performs one step; `bytes` is the current page, at `offset` of the image.
     fn follow(&mut self, step: Step, offset: u64, bytes: &[u8], out: &mut dyn FnMut(Cut)) {
         match step {
             Step::Data => self.data.add(offset, bytes),
@@ -75,7 +75,7 @@ impl Blocks {
     }
 }
 
-/// How many borders `pages 1` finds in the whole pages of an image: its decisions alone, to measure their speed.
+/// Number of boundaries `pages 1` finds in the whole pages of an image: the decisions alone, for benchmarks.
 pub fn count_page_borders(image: &[u8]) -> usize {
     let mut borders = Boundaries::default();
     let mut count = 0;

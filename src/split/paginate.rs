@@ -1,20 +1,20 @@
 //! Turns calls with any number of bytes into the image's pages.
 //!
-//! Invariant: the pages that come out depend only on the bytes, so whatever is built on them does too. Holes stay
-//! numbers: whole pages of one come out as a count.
+//! Invariant: the emitted pages depend only on the bytes, and so does everything built on them. The whole pages of a
+//! hole are emitted as a count.
 
 use super::page::{PAGE, Page};
 
-/// The next thing in the image.
+/// The next piece of the image.
 pub(super) enum Piece<'a> {
-    /// The page at this offset; only its first `len` bytes exist (fewer than a page's only in the image's last page),
-    /// the others are zero.
+    /// The page at this offset. Only its first `len` bytes exist (less than a page only at the end of the image); the
+    /// others are zero.
     Page { offset: u64, page: &'a Page, len: usize },
-    /// So many pages of zeros that nobody read.
+    /// This many zero pages of a hole, not read.
     Zeros(u64),
 }
 
-/// The bytes since the last whole page, and where in the image that page began.
+/// The bytes since the last whole page, and the offset of the first of them in the image.
 pub(super) struct Paginator {
     offset: u64,
     partial: Page,
@@ -52,7 +52,7 @@ impl Paginator {
         self.fill_zeros(len % PAGE as u64, next);
     }
 
-    /// Hands out the short last page, if there is one.
+    /// Emits the short last page, if any.
     pub(super) fn finish(mut self, next: &mut impl FnMut(Piece)) {
         if self.filled > 0 {
             self.partial[self.filled..].fill(0);
@@ -65,7 +65,7 @@ impl Paginator {
         self.fill(&[0; PAGE][..taken], next) as u64
     }
 
-    /// Puts as many bytes as fit into the partial page, hands it out when it is full, and says how many those were.
+    /// Fills the partial page with as many bytes as fit and emits it when full; returns the number of bytes taken.
     fn fill(&mut self, bytes: &[u8], next: &mut impl FnMut(Piece)) -> usize {
         let taken = bytes.len().min(PAGE - self.filled);
         self.partial[self.filled..][..taken].copy_from_slice(&bytes[..taken]);

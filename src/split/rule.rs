@@ -1,4 +1,4 @@
-//! The rules that this program can cut by, each with the words that stand for it in an index.
+//! The splitting rules this program implements, each with its text in an index.
 //!
 //! Invariant: each rule has one legal text, and `Display` writes exactly what `FromStr` reads.
 
@@ -10,24 +10,24 @@ use crate::format::index::{Split, SplitError};
 /// A rule and its revision: `fixed 262144`, `pages 1`, `bytes 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
-    /// Blocks of this many bytes at fixed positions. [`Rule::fixed`] checks the size.
+    /// Blocks of this many bytes at fixed offsets. [`Rule::fixed`] checks the size.
     Fixed(u32),
-    /// Borders chosen from the contents of 4 KiB pages.
+    /// Boundaries chosen from the contents of 4 KiB pages.
     Pages,
-    /// Borders chosen by a rolling hash, at any byte.
+    /// Boundaries chosen by a rolling hash, at any byte.
     Bytes,
 }
 
 impl Rule {
-    /// All of them, for messages.
+    /// All rules, for messages.
     const KNOWN: &str = "`fixed BYTES`, `pages 1` and `bytes 1`";
     /// The smallest block of `fixed`, in bytes.
     pub const FIXED_MIN_BYTES: u32 = 4096;
     /// The largest block of `fixed`, in bytes; an index allows none larger.
     pub const FIXED_MAX_BYTES: u32 = 4 << 20;
-    /// Sizes of `fixed` are multiples of this: a disk sector, in bytes.
+    /// Sizes of `fixed` are multiples of a disk sector, in bytes.
     pub const FIXED_STEP_BYTES: u32 = 512;
-    /// The size of `fixed` where none is said, in bytes.
+    /// The default size of `fixed`, in bytes.
     pub const FIXED_DEFAULT_BYTES: u32 = 256 << 10;
 
     /// `fixed` with blocks of `bytes` bytes, if that size is allowed.
@@ -41,19 +41,19 @@ impl Rule {
     }
 }
 
-/// Why this program cannot cut by a rule; whoever only reads an image does not need to.
+/// Why this program cannot apply a rule. Readers never need to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// The size of `fixed` is outside what is allowed.
+    /// The size of `fixed` is out of range.
     #[error("split rule `fixed {0}`: a block has 4096 to 4194304 bytes, a multiple of 512")]
     Size(String),
-    /// The rule is known, this revision of it is not.
+    /// A known rule in an unknown revision.
     #[error("split rule `{0}`: this hfl knows {known}; update hfl", known = Rule::KNOWN)]
     Revision(Split),
     /// No rule has this name.
     #[error("split rule `{0}`: this hfl knows {known}; a newer hfl may know more, update hfl", known = Rule::KNOWN)]
     Unknown(Split),
-    /// Not written as a rule.
+    /// Not in the form of a rule.
     #[error(transparent)]
     Form(#[from] SplitError),
 }

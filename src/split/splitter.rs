@@ -1,4 +1,4 @@
-//! The one interface of the three splitters.
+//! The common interface of the three splitters.
 
 use super::bytes::Bytes;
 use super::cut::Cut;
@@ -6,7 +6,7 @@ use super::fixed::Fixed;
 use super::pages::Pages;
 use super::rule::Rule;
 
-/// Takes an image from its first byte to its last and hands out its blocks. What is in no cut's span is a hole.
+/// Consumes an image from first byte to last and emits its blocks. Bytes in no cut's span are holes.
 pub struct Splitter(Inner);
 
 enum Inner {
@@ -19,7 +19,7 @@ impl Splitter {
     /// A splitter at the start of an image.
     ///
     /// # Panics
-    /// If a size stands in [`Rule::Fixed`] that [`Rule::fixed`] refuses.
+    /// If [`Rule::Fixed`] has a size that [`Rule::fixed`] rejects.
     pub fn new(rule: Rule) -> Splitter {
         Splitter(match rule {
             Rule::Fixed(bytes) => Inner::Fixed(Fixed::new(bytes)),
@@ -28,7 +28,7 @@ impl Splitter {
         })
     }
 
-    /// The next bytes of the image, as many or few as the caller has at hand.
+    /// Consumes the next bytes of the image, in pieces of any length.
     pub fn data(&mut self, bytes: &[u8], out: &mut dyn FnMut(Cut)) {
         match &mut self.0 {
             Inner::Fixed(fixed) => fixed.data(bytes, out),
@@ -37,7 +37,7 @@ impl Splitter {
         }
     }
 
-    /// The next `len` bytes are zero, and nobody needs to read them. The cost does not depend on `len`.
+    /// Consumes `len` zero bytes without reading them. The cost does not depend on `len`.
     pub fn hole(&mut self, len: u64, out: &mut dyn FnMut(Cut)) {
         match &mut self.0 {
             Inner::Fixed(fixed) => fixed.hole(len, out),
@@ -46,7 +46,7 @@ impl Splitter {
         }
     }
 
-    /// The image ends here.
+    /// Ends the image and emits the remaining blocks.
     pub fn finish(self, out: &mut dyn FnMut(Cut)) {
         match self.0 {
             Inner::Fixed(fixed) => fixed.finish(out),

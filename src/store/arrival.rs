@@ -1,11 +1,12 @@
-//! What arrived is looked at before it gets its name, on every protocol: servers say that they have stored what they have not.
+//! Verifies every upload before the object gets its final name, on every protocol: servers report success for data they
+//! have not stored.
 
 use crate::weaken::{self, Weakness};
 
-/// Whether all of an object that was `sent` is there, in bytes.
+/// Checks that the stored size `there` equals the number of bytes `sent`.
 ///
 /// # Errors
-/// The sentence that says what is missing.
+/// A message that states how much arrived.
 pub fn all_arrived(there: u64, sent: u64) -> Result<(), String> {
     if there == sent || weaken::is(Weakness::Arrivals) {
         return Ok(());

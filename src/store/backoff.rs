@@ -1,15 +1,14 @@
-//! How long to wait before trying again: pure arithmetic, the chance is handed in.
+//! Exponential backoff as pure arithmetic; the caller supplies the randomness.
 
 use std::time::Duration;
 
-/// The first wait.
+/// The first wait, before jitter.
 const FIRST: Duration = Duration::from_millis(250);
-/// The longest wait.
+/// The longest wait, before jitter.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// The wait after failure number `failures` (1 for the first): doubling from a quarter of a second to ten seconds, and
-/// anywhere from half of that to all of it as `chance` (0 to 1) has it, so that many who failed together do not come back
-/// together.
+/// The wait after failure number `failures` (1 for the first): doubles from 0.25 s to 10 s. `chance` (0 to 1) scales it
+/// to between half and all of that, so that clients that failed together do not all retry together.
 pub fn wait(failures: u32, chance: f64) -> Duration {
     let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(LONGEST).mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))

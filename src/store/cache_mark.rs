@@ -1,8 +1,8 @@
-//! The mark of a directory whose files may be removed at any time, by the Cache Directory Tagging Specification
-//! (<https://bford.info/cachedir/>): a file `CACHEDIR.TAG`, here with a line of hfl's own.
+//! The mark of a cache directory, whose files may be removed at any time. It follows the Cache Directory Tagging
+//! Specification (<https://bford.info/cachedir/>): a file `CACHEDIR.TAG`, here with an additional line of hfl.
 //!
-//! A cache looks like a mirror. The mark is what tells them apart: only below it is anything removed to make room, and
-//! nothing is published there.
+//! A cache looks like a mirror; the mark distinguishes them. Files are evicted only below it, and nothing is published
+//! there.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -18,33 +18,33 @@ Signature: 8a477f597d28d172789f06886806bc55
 # This directory is a cache of hfl: what lies in it is removed when room is needed.
 # For information about cache directory tags see https://bford.info/cachedir/
 ";
-/// The part of the text that has to be there, in lines.
+/// Number of leading lines that must match.
 const LINES: usize = 2;
-/// What an empty file system has.
+/// Entry of an empty file system.
 const OF_A_FILE_SYSTEM: &str = "lost+found";
 
-/// A directory that cannot be had as a cache.
+/// Why a directory cannot be used as a cache.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    /// It has files, and nothing says that they may be removed.
+    /// It contains files and is not marked as a cache.
     #[error(
         "{} is not empty, and no cache of hfl (it has no {FILE} of hfl): what lies there could be removed to make room",
         .0.display()
     )]
     NotACache(PathBuf),
-    /// It cannot be made, read or written to.
+    /// It cannot be created, read or written.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Makes sure that `directory` is a cache: it has the mark, or is empty and gets it. It is made where it is missing.
+/// Ensures that `directory` is a cache: it has the mark, or is empty and gets it. A missing directory is created.
 ///
 /// # Errors
-/// See [`CacheError`]; nothing was changed then.
+/// See [`CacheError`]; then the directory was not marked.
 pub fn claim(directory: &Path) -> Result<(), CacheError> {
     fs::create_dir_all(directory)?;
     let lock = File::open(directory)?;
-    // Of two that begin at the same time, one finds the other's mark. Not every file system can do that.
+    // Of two processes that start at once, the second finds the mark. Not every file system supports locks.
     let _ = file_lock::lock(&lock);
     if is_marked(directory)? {
         return Ok(());
@@ -57,10 +57,10 @@ pub fn claim(directory: &Path) -> Result<(), CacheError> {
     Ok(atomic_file::replace(&directory.join(FILE), TEXT.as_bytes())?)
 }
 
-/// Whether `directory` carries the mark of a cache of hfl.
+/// Whether `directory` has the cache mark of hfl.
 ///
 /// # Errors
-/// A mark that cannot be read.
+/// The mark cannot be read.
 pub fn is_marked(directory: &Path) -> io::Result<bool> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match open(directory.join(FILE), flags, Mode::empty()) {

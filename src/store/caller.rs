@@ -1,29 +1,29 @@
-//! The last question before what cannot be undone, for drivers in which a request waits: for a thread, or in a queue.
+//! A last check before an irreversible step, for drivers that queue requests or hand them to threads.
 //!
-//! A caller may lose its lock while its request waits, as when the machine sleeps. Its future is then polled no more (see
-//! [`Guarded`](super::lock::Guarded)), but whoever has taken the request from it would go on. So it asks right before it acts,
-//! and acts only where the future answers.
+//! A caller may lose its lock while its request is queued, as when the machine is suspended. Its future is then no
+//! longer polled (see [`Guarded`](super::lock::Guarded)), but the worker that took the request would go on. So the
+//! worker asks right before it acts, and acts only if the future answers.
 
 use std::pin::pin;
 
 use tokio::sync::{mpsc, oneshot};
 
-/// A caller that can be asked.
+/// The worker's handle to ask its caller.
 #[derive(Debug)]
 pub(super) struct Caller(mpsc::UnboundedSender<oneshot::Sender<()>>);
 
-/// What the caller answers with.
+/// The caller's end, which answers.
 #[derive(Debug)]
 pub(super) struct Answering(mpsc::UnboundedReceiver<oneshot::Sender<()>>);
 
-/// A caller, and what it answers with.
+/// Creates a connected pair.
 pub(super) fn caller() -> (Caller, Answering) {
     let (asking, asked) = mpsc::unbounded_channel();
     (Caller(asking), Answering(asked))
 }
 
 impl Caller {
-    /// Whether the caller still wants it.
+    /// Whether the caller still wants the request carried out.
     #[cfg(feature = "rsync")]
     pub(super) async fn still_wants(&self) -> bool {
         self.ask().await.is_ok()
@@ -36,20 +36,20 @@ impl Caller {
 
     fn ask(&self) -> oneshot::Receiver<()> {
         let (reply, answer) = oneshot::channel();
-        // Where nobody listens any more, the reply is dropped, which is an answer as well.
+        // If the receiver is gone, the reply is dropped, which means no.
         let _ = self.0.send(reply);
         answer
     }
 }
 
 impl Answering {
-    /// What `work` comes to; whoever asks meanwhile is answered as long as this is polled.
+    /// Returns the result of `work`; while this is polled, questions are answered with yes.
     pub(super) async fn during<T>(mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return done,
-                // Nobody waits for the answer where its receiver is gone.
+                // An error means only that the worker no longer waits.
                 Some(reply) = self.0.recv() => drop(reply.send(())),
             }
         }

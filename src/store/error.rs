@@ -1,4 +1,4 @@
-//! What can go wrong with a store.
+//! Errors of stores.
 
 use std::io;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::format::layout::RepoPath;
 /// What went wrong, for the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// There is no such object.
+    /// The object does not exist.
     NotFound,
-    /// The object is longer than the reader wants.
+    /// The object is longer than the caller's limit.
     TooLong,
     /// Not allowed: permissions, credentials, a read-only disk.
     Denied,
     /// No space left.
     Full,
-    /// Another publisher holds the store.
+    /// Another publisher holds the lock.
     Locked,
-    /// The store cannot be reached, or answers too slowly.
+    /// The store cannot be reached, or is too slow.
     Unreachable,
-    /// The store answered with something that makes no sense.
+    /// The store's answer violates the protocol.
     Protocol,
     /// Anything else.
     Other,
@@ -50,13 +50,13 @@ impl StoreError {
         Self { kind, place: location.to_owned(), why: why.into(), retry_after: None, cut: false }
     }
 
-    /// An error of the operating system about the file or directory at `place`.
+    /// An operating system error about the file or directory at `place`.
     pub fn io(place: impl Into<String>, error: &io::Error) -> Self {
         let kind = match error.kind() {
             io::ErrorKind::NotFound => StoreErrorKind::NotFound,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::Denied,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
-            // A file server that is gone, as the file system in front of it says so.
+            // Errors with which a network file system reports that its server is gone.
             io::ErrorKind::StaleNetworkFileHandle
             | io::ErrorKind::TimedOut
             | io::ErrorKind::NotConnected
@@ -68,22 +68,23 @@ impl StoreError {
         Self { kind, place: place.into(), why: sentence(error), retry_after: None, cut: false }
     }
 
-    /// The same, with the store's word on when to come back.
+    /// The same, with the delay requested by the store before the next attempt.
     pub fn retry_after(self, retry_after: Option<Duration>) -> Self {
         Self { retry_after, ..self }
     }
 
-    /// The same, of an answer that began well and ended early.
+    /// The same, marked as a truncated answer.
     pub fn cut(self) -> Self {
         Self { cut: true, ..self }
     }
 
-    /// Whether an answer began well and ended early: the server works, and what it, or a cache on the way, keeps may not.
+    /// Whether the answer began well and was truncated: the server works, but its copy of the object, or a cache's, may
+    /// be damaged.
     pub fn is_cut(&self) -> bool {
         self.cut
     }
 
-    /// When the store wants to be asked again, if it said so.
+    /// The delay requested by the store before the next attempt, if any.
     pub fn wait(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -93,7 +94,7 @@ impl StoreError {
         self.kind
     }
 
-    /// Why, without the place.
+    /// The reason, without the place.
     pub fn why(&self) -> &str {
         &self.why
     }

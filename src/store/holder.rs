@@ -1,4 +1,4 @@
-//! What a lock object says: who holds it, and that the holder still lives.
+//! Content of a lock object: its holder, and a counter that shows that the holder still lives.
 
 use std::fs;
 
@@ -9,28 +9,28 @@ use crate::system::host::Host;
 
 const MAGIC: &str = "HFL-LOCK 1";
 
-/// The text of a lock object.
+/// A parsed lock object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
-    /// Random, different for each time a lock is taken.
+    /// Random, new each time a lock is taken.
     pub token: String,
-    /// The process: machine, boot, process namespace, pid and start; one word each.
+    /// The process: machine, boot ID, PID namespace, PID and start time, separated by spaces.
     pub process: String,
     /// Counts up while the holder lives.
     pub beat: u64,
-    /// What becomes of it.
+    /// State of the lock.
     pub state: State,
 }
 
 /// The state of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// It is held for as long as it changes.
+    /// Held as long as the object keeps changing.
     Held,
-    /// The same, by one who has the store's own lock as well ([`super::Store::native_lock`]): whoever gets that may take it at
-    /// once.
+    /// The same, and the holder also has the store's native lock ([`super::Store::native_lock`]): a publisher that gets
+    /// the native lock may take this one at once.
     Owned,
-    /// The holder went away and left work undone; whoever comes next may take it at once.
+    /// The holder stopped with work unfinished; the next publisher may take the lock at once.
     Unfinished,
 }
 
@@ -53,13 +53,13 @@ impl Holder {
         Self { token, process: process(), beat: 0, state }
     }
 
-    /// As bytes of a lock object.
+    /// Serializes it as a lock object.
     pub fn text(&self) -> Bytes {
         let Self { token, process, beat, state } = self;
         format!("{MAGIC}\ntoken {token}\nprocess {process}\nbeat {beat}\nstate {}\n", state.word()).into()
     }
 
-    /// Reads a lock object; one that hfl did not write is `None`.
+    /// Parses a lock object; `None` if hfl did not write it.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut lines = std::str::from_utf8(text).ok()?.lines();
         lines.next().filter(|line| *line == MAGIC)?;
@@ -70,13 +70,13 @@ impl Holder {
         Some(Self { token, process, beat, state })
     }
 
-    /// The machine, for messages: nothing that a terminal would obey.
+    /// The machine name for messages, without terminal control characters.
     pub fn machine(&self) -> String {
         let first = self.process.split(' ').next().unwrap_or_default();
         first.chars().filter(|c| c.is_ascii_graphic()).take(64).collect()
     }
 
-    /// True where the holder was a process of this machine that is not there any more; or of its clone.
+    /// True where the holder was a process of this machine, or of its clone, and no longer exists here.
     pub fn is_gone_here(&self) -> bool {
         let (mine, theirs) = (process(), self.process.as_str());
         let place = |text: &str| text.rsplitn(3, ' ').nth(2).map(str::to_owned);
@@ -89,8 +89,8 @@ impl Holder {
     }
 }
 
-/// Whether the process `pid` that was begun at `start` is not there any more. One that may not be looked at, as with the
-/// mount option hidepid of /proc, is there as long as the kernel knows its number.
+/// Whether the process `pid` started at `start` is gone. One that is hidden, as by the mount option hidepid of /proc,
+/// counts as alive as long as the kernel knows its PID.
 fn is_gone(pid: u32, start: &str) -> bool {
     let known = i32::try_from(pid).ok().and_then(Pid::from_raw).map(test_kill_process);
     match known {
@@ -113,10 +113,10 @@ fn process() -> String {
     format!("{machine} {boot} {namespace} {pid} {}", started(pid).unwrap_or_default())
 }
 
-/// When a process of this machine was started, in ticks since the boot; `None` where there is none, or only a corpse.
+/// Start time of a local process in ticks since boot; `None` where there is no such process, or only a zombie.
 fn started(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is a name in parentheses that may hold anything.
+    // The second field is the command name in parentheses, which may contain any character.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     (state != "Z" && state != "X").then(|| fields.nth(18).map(str::to_owned))?

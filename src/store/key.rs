@@ -1,60 +1,60 @@
-//! The keys of a `[[mirror]]` table that only some protocols know, and what they hold.
+//! The protocol-specific keys of a `[[mirror]]` table and their types.
 
 use std::collections::BTreeMap;
 
-/// A key of a `[[mirror]]` table, and what it holds.
+/// A key of a `[[mirror]]` table and its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// As it is written.
+    /// Name in mirrors.toml.
     pub name: &'static str,
-    /// What it holds.
+    /// Type of its value.
     pub kind: KeyKind,
 }
 
-/// What a key holds.
+/// The type of a key's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
-    /// A text.
+    /// A string.
     Text,
-    /// The name of a file, relative to mirrors.toml or to `~/`.
+    /// A file name, relative to mirrors.toml or to `~/`.
     File,
     /// The name of an environment variable that holds a secret.
     Variable,
     /// `true` or `false`.
     Flag,
-    /// A table of texts, which may be secrets.
+    /// A table of strings, which may be secrets.
     Texts,
 }
 
-/// What a key was given.
+/// The value of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// A text, a file or a variable.
+    /// A string, file name or variable name.
     Text(String),
-    /// A flag.
+    /// A boolean.
     Flag(bool),
-    /// A table.
+    /// A table of strings.
     Texts(BTreeMap<String, String>),
 }
 
-/// The secret ssh key's file.
+/// The file of the private SSH key.
 pub const IDENTITY: Key = Key { name: "identity", kind: KeyKind::File };
 /// The file of known host keys.
 pub const KNOWN_HOSTS: Key = Key { name: "known-hosts", kind: KeyKind::File };
 /// The variable that holds the password.
 pub const PASSWORD_ENV: Key = Key { name: "password-env", kind: KeyKind::Variable };
-/// The file that holds the password; nobody else may read it.
+/// The file that holds the password; only its owner may have access.
 pub const PASSWORD_FILE: Key = Key { name: "password-file", kind: KeyKind::File };
 /// The certificates (PEM) of a private certificate authority.
 pub const CA_FILE: Key = Key { name: "ca-file", kind: KeyKind::File };
 
 impl Key {
-    /// A key that holds a text.
+    /// A key whose value is a string.
     pub const fn text(name: &'static str) -> Self {
         Self { name, kind: KeyKind::Text }
     }
 
-    /// A key that names a variable.
+    /// A key that names an environment variable.
     pub const fn variable(name: &'static str) -> Self {
         Self { name, kind: KeyKind::Variable }
     }

@@ -1,16 +1,17 @@
-//! A lock for all stores: an object that names its holder and changes while the holder lives. Stores that have a lock of
-//! their own are locked with that before, and unlocked with it afterwards; it tells at once whether its last holder lives.
+//! A publisher lock that works on every store: a lock object that names its holder and is renewed while the holder
+//! lives. Where a store has a native lock, that one is taken first and released last; it shows at once whether its
+//! holder still lives.
 //!
-//! No clock is compared with another machine's. A publisher that finds the lock taken watches it: one that changes is
-//! held, one that stays the same for [`LEASE`] belongs to a dead process and is taken over; [`LEASE_HERE`] is enough where
-//! no such process is on this machine any more. The holder counts time, too: its lock is certain for [`CERTAIN`] after
-//! the last change that got through, by a clock that goes on while the machine is suspended. Past that it confirms the
-//! lock before it goes on ([`Lock::is_certain`]). What is guaranteed depends on the store:
+//! Clocks of different machines are never compared. A publisher that finds the lock taken watches it. A lock object
+//! that changes is held; one unchanged for [`LEASE`] belongs to a dead process and is taken over. [`LEASE_HERE`]
+//! suffices where that process ran on this machine and is gone. The holder measures time too: its lock is certain for
+//! [`CERTAIN`] after the last successful renewal, by a clock that includes suspend. After that it must confirm the lock
+//! before it continues ([`Lock::is_certain`]). The guarantee depends on the store:
 //!
-//! - with an exclusive create that keeps its promise (tried, not believed) two publishers never both hold it;
-//! - without one they may both believe so for as long as a request is under way. So a new holder waits [`SETTLE`] and
-//!   looks whether the lock is still its own before it does what cannot be undone. That fails only where a request takes
-//!   longer than [`SETTLE`] to arrive; then the heads, which are replaced only if they still are what they were, decide.
+//! - with a working exclusive create (tested, not assumed), two publishers never both hold the lock;
+//! - without one, both may assume they hold it for as long as one request is in flight. So a new holder waits
+//!   [`SETTLE`] and checks that the lock is still its own before it does anything irreversible. That fails only where a
+//!   request takes longer than [`SETTLE`] to arrive; then the compare-and-swap on the heads decides.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,31 +29,33 @@ use super::{Exclusive, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::format::layout::RepoPath;
 use crate::system::host::Host;
 
-/// How often a holder shows that it lives.
+/// Interval between renewals by the holder.
 const BEAT: Duration = Duration::from_secs(5);
-/// How long a lock stays the same before it belongs to a dead process.
+/// A lock unchanged for this long belongs to a dead process.
 const LEASE: Duration = Duration::from_secs(35);
-/// The same where the process was of this machine and is gone. Not zero: the clone of a virtual machine has the name and
-/// the boot of the original, and the holder may live there.
+/// The same where the process ran on this machine and is gone. Not zero: a cloned virtual machine has the host name and
+/// boot ID of the original, and the holder may live there.
 const LEASE_HERE: Duration = Duration::from_secs(8);
-/// How long a lock is certain after a change of it was sent: what is left of [`LEASE`] is for the request that relies on it.
+/// How long a lock is certain after a renewal was sent. The rest of [`LEASE`] is left for the request that relies on
+/// it.
 const CERTAIN: Duration = Duration::from_secs(25);
-/// How often a lock is looked at that is watched.
+/// Interval between reads of a lock that is being watched.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long a request may take to arrive before a lock without exclusive create is no longer certain.
+/// How long a request may be in flight before a lock without exclusive create is no longer certain.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long releasing a lock may take.
+/// Timeout for releasing a lock.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
-/// How often a lock object is read that cannot be read, and the pause between.
+/// Attempts to read an unreadable lock object, and the pause between them.
 const LOOKS_MAX: u32 = 4;
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
-/// The largest lock object that is read.
+/// Size limit of a lock object.
 const TEXT_MAX_BYTES: u64 = 4096;
 
-/// Takes the lock of `store`, of which `own` is the store's own lock: released with it, and left held where this fails.
+/// Takes the lock of `store`. `own` is the store's native lock: released together with this one, and left held on
+/// failure.
 ///
 /// # Errors
-/// [`StoreErrorKind::Locked`] where a living publisher holds it.
+/// [`StoreErrorKind::Locked`] where a live publisher holds it.
 pub(super) async fn take(
     store: &Arc<dyn Store>,
     host: &Arc<dyn Host>,
@@ -64,7 +67,7 @@ pub(super) async fn take(
     Ok(Arc::new(Lease::hold(claim, &acquired)))
 }
 
-/// A lock that is wanted, or held.
+/// A lock that is being taken, or is held.
 #[derive(Debug)]
 struct Claim {
     store: Arc<dyn Store>,
@@ -76,11 +79,11 @@ struct Claim {
 
 /// How a lock was taken.
 struct Acquired {
-    /// Whether work was left undone before.
+    /// Whether the previous holder left work unfinished.
     unfinished: bool,
-    /// Whether the store's exclusive create has settled that nobody else has it.
+    /// Whether the store's exclusive create guarantees that there is no other holder.
     exclusive: bool,
-    /// When the request was sent that took it, as time since the boot.
+    /// When the request that took the lock was sent, as time since boot.
     at: Duration,
 }
 
@@ -118,8 +121,7 @@ impl Claim {
         Err(self.locked(None))
     }
 
-    /// What the lock object says. It comes and goes while it is read: a driver that finds it in one way and not in another
-    /// is asked again.
+    /// Reads the lock object. It may be created or deleted meanwhile, so an error other than unreachable is retried.
     async fn look(&self) -> Result<Option<Bytes>, StoreError> {
         let mut looks = 0;
         loop {
@@ -133,7 +135,7 @@ impl Claim {
         }
     }
 
-    /// Whether `found` stays the same for so long that nobody can hold the lock any more; not if it was released.
+    /// Whether `found` stays unchanged for `patience`, so that its holder is dead; false if it was released.
     async fn outlives(&self, found: &Bytes, patience: Duration) -> Result<bool, StoreError> {
         let since = Instant::now();
         while since.elapsed() < patience {
@@ -157,7 +159,8 @@ impl Claim {
         )
     }
 
-    /// Whether the store's exclusive create can be relied upon; where it only says so, it is tried on the lock itself.
+    /// Whether the store's exclusive create is reliable; where it is only claimed, it is tested on the lock object
+    /// itself.
     async fn try_promise(&self) -> Result<bool, StoreError> {
         match self.store.exclusive() {
             Exclusive::Always => Ok(true),
@@ -175,27 +178,27 @@ impl Claim {
 #[derive(Debug)]
 struct Lease {
     claim: Arc<Claim>,
-    /// What the lock object says; locked while it is being changed.
+    /// The lock object's current content; the mutex is held while it is being changed.
     shown: Arc<Mutex<Holder>>,
     unfinished: bool,
-    /// When the store had answered that the lock was taken.
+    /// When the store confirmed that the lock was taken.
     taken: Instant,
     standing: Arc<Certainty>,
     heart: JoinHandle<()>,
 }
 
-/// How certain a lock is, by the holder's time since the boot.
+/// During which time a lock is certain, in the holder's time since boot.
 #[derive(Debug)]
 struct Certainty {
     lost: AtomicBool,
-    /// From when on it is, in milliseconds: a store without exclusive create has to settle first.
+    /// Start of certainty, in milliseconds: a store without exclusive create has to settle first.
     from_ms: AtomicU64,
-    /// Until when it is, in milliseconds.
+    /// End of certainty, in milliseconds.
     until_ms: AtomicU64,
 }
 
 impl Certainty {
-    /// The lock object said `at` this time that it is held.
+    /// Records that a successful renewal was sent `at` this time.
     fn shown(&self, at: Duration) {
         self.until_ms.fetch_max(milliseconds(at + CERTAIN), Relaxed);
     }
@@ -224,7 +227,8 @@ impl Lease {
         Self { claim, shown, unfinished: acquired.unfinished, taken: Instant::now(), standing, heart }
     }
 
-    /// Waits until two that took the lock within one request would both see whose it is: what was done meanwhile counts.
+    /// Waits until two publishers that took the lock within one request would both see the winner. Work done meanwhile
+    /// counts towards the wait.
     async fn settle(&self) -> Result<(), StoreError> {
         if self.standing.from_ms.load(Relaxed) == milliseconds(Duration::MAX) {
             tokio::time::sleep_until(self.taken + SETTLE).await;
@@ -245,7 +249,7 @@ impl Lease {
         if self.standing.lost.swap(true, Relaxed) || !claim.is_mine(&claim.look().await.ok().flatten()) {
             return;
         }
-        // Who slept meanwhile may find another publisher's: the next one waits until this one is old.
+        // After a suspend the lock may be another publisher's by now: leave it to expire.
         if milliseconds(claim.host.boot()) >= self.standing.until_ms.load(Relaxed) {
             return;
         }
@@ -258,17 +262,17 @@ impl Lease {
     }
 }
 
-/// Shows that the holder lives, until the lock turns out to be another publisher's.
+/// Renews the lock periodically until it turns out to be another publisher's.
 async fn beat_on(claim: Arc<Claim>, shown: Arc<Mutex<Holder>>, standing: Arc<Certainty>) {
     while !standing.lost.load(Relaxed) {
         tokio::time::sleep(BEAT).await;
-        // The next one may get through; if none does for too long, the lock is no longer certain.
+        // A later renewal may succeed; if none does for too long, the lock is no longer certain.
         let _ = beat(&claim, &mut *shown.lock().await, &standing).await;
     }
 }
 
-/// Changes the lock object; false where it is another publisher's. An earlier beat may have got through though it was given up
-/// here: then the next one follows on that; once, as a mirror can show whatever it likes for ever.
+/// Renews the lock object; false where it is another publisher's. An earlier renewal may have arrived although it timed
+/// out here: then this one continues from it. Only once, as a faulty mirror could return newer beats forever.
 async fn beat(claim: &Claim, shown: &mut Holder, standing: &Certainty) -> Result<bool, StoreError> {
     for _ in 0..2 {
         let (at, new) = (claim.host.boot(), Holder { beat: shown.beat + 1, ..shown.clone() });
@@ -297,7 +301,7 @@ impl Lock for Lease {
         self.standing.is_certain(self.claim.host.boot())
     }
 
-    /// A lock object that still has this holder's token was never another's: whoever takes it over replaces the token.
+    /// A lock object that still has this holder's token was never another publisher's: a takeover replaces the token.
     async fn confirm(&self) -> Result<(), StoreError> {
         self.settle().await?;
         if self.is_certain() {
@@ -315,8 +319,8 @@ impl Lock for Lease {
         Err(self.claim.locked(found.as_deref().and_then(Holder::parse)))
     }
 
-    /// Removes the lock, or leaves word that work was left undone. Nothing can be done about a store that does not answer
-    /// in time: then the lock is taken for that of a dead process.
+    /// Removes the lock object, or marks it unfinished. Where the store does not answer in time, the lock expires like
+    /// that of a dead process.
     async fn release(&self, finished: bool) {
         let _ = timeout(RELEASE_WAIT, self.give_up(finished)).await;
         self.heart.abort();

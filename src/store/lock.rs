@@ -1,4 +1,4 @@
-//! Locking a store against other publishers, and what may only be done while that is certain.
+//! Locking a store against other publishers, and operations that require a certain lock.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -13,15 +13,15 @@ use crate::format::layout::RepoPath;
 use crate::system::host::Host;
 use crate::weaken::{self, Weakness};
 
-/// Locks `store`: with a lock object, and before that with the store's own kind of lock where it has one. The object is seen
-/// by those, too, who reach the same place in another way; where it cannot be written, the store's own kind does alone.
+/// Locks `store`: with its native lock where it has one, then with a lock object. The object is also seen by publishers
+/// that reach the same place by another protocol. Where it cannot be written, the native lock alone is used.
 ///
 /// # Errors
 /// [`StoreErrorKind::Locked`] where another publisher holds it.
 pub async fn lock(store: &Arc<dyn Store>, host: &Arc<dyn Host>) -> Result<Arc<dyn Lock>, StoreError> {
     let Some(own) = store.native_lock().await? else { return lease::take(store, host, None).await };
     let lock = match lease::take(store, host, Some(Arc::clone(&own))).await {
-        // Room is made by removing, and who may write nothing changes nothing.
+        // A full store needs gc, which needs the lock; without write permission nothing can change.
         Err(e) if matches!(e.kind(), StoreErrorKind::Full | StoreErrorKind::Denied) => own,
         Err(e) => {
             own.release(true).await;
@@ -38,8 +38,8 @@ pub async fn lock(store: &Arc<dyn Store>, host: &Arc<dyn Host>) -> Result<Arc<dy
     }
 }
 
-/// A store under a lock: nothing is replaced, switched or deleted at a moment at which it is not certain that the lock is
-/// held. Where it is not, the lock is confirmed first; a call during which that ends is given up.
+/// A store under a lock: nothing is replaced, swapped or deleted unless the lock is certain at that moment. Where it is
+/// not, the lock is confirmed first. A call during which certainty ends is aborted.
 #[derive(Debug)]
 pub struct Guarded {
     inner: Arc<dyn Store>,
@@ -56,7 +56,7 @@ impl Guarded {
         self.lock.is_certain() || weaken::is(Weakness::Certainty)
     }
 
-    /// Does it while the lock is certain, and no step of it afterwards: a machine may have slept in the middle of a call.
+    /// Polls `call` only while the lock is certain: the machine may have been suspended in the middle of it.
     async fn while_certain<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         if !self.is_certain() {
             self.lock.confirm().await?;
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::store::directory::Directory;
 
-    /// A lock that is certain until it is told otherwise.
+    /// A lock that is certain until the flag is set.
     #[derive(Debug, Default)]
     struct Ending(AtomicBool);
 
@@ -156,7 +156,7 @@ mod tests {
         async fn release(&self, _: bool) {}
     }
 
-    /// A share that hangs for a while, and a machine that sleeps meanwhile.
+    /// A share hangs for a while, and the lock ends meanwhile, as after a suspend.
     #[tokio::test(flavor = "multi_thread")]
     async fn what_waits_for_a_thread_is_not_done_when_the_lock_ends_meanwhile() {
         let (directory, lock) = (tempfile::tempdir().unwrap(), Arc::new(Ending::default()));
@@ -177,14 +177,14 @@ mod tests {
         };
         let ((deleted, replaced, swapped), ()) = futures_util::future::join(calls, ending).await;
         assert!(deleted.is_err() && replaced.is_err() && swapped.is_err(), "{deleted:?} {replaced:?} {swapped:?}");
-        // What runs on the threads of the store runs to its end before this does.
+        // The store's threads finish earlier jobs before this one.
         assert_eq!(store.get(&head, 16).await.unwrap(), "old");
         lock.0.store(false, Relaxed);
         guarded.delete(&head).await.unwrap();
         assert!(!directory.path().join("os.head").exists());
     }
 
-    /// As when a machine sleeps while a request waits for its turn.
+    /// As when the machine is suspended while a request is queued.
     #[tokio::test]
     async fn no_call_goes_on_when_the_lock_is_no_longer_certain() {
         let (directory, lock) = (tempfile::tempdir().unwrap(), Arc::new(Ending::default()));

@@ -1,7 +1,8 @@
-//! Stores: bytes at relative paths, wherever they lie.
+//! Stores: objects at relative paths, over any protocol.
 //!
-//! A store knows no block, index or head. [`Fetch`] is what readers need, [`Store`] what a mirror needs to be written
-//! to; every protocol is one driver behind them, and retry, limits and faults are wrappers around them.
+//! A store knows nothing of blocks, indexes or heads. [`Fetch`] is what readers need, [`Store`] what publishers need to
+//! write a mirror. Each protocol is one driver behind these traits; retry, limits and fault injection are wrappers
+//! around them.
 
 pub mod arrival;
 #[cfg(feature = "publish")]
@@ -53,32 +54,32 @@ pub use error::{StoreError, StoreErrorKind};
 #[cfg(feature = "publish")]
 pub use secret::Secret;
 
-/// Whether a cache between a reader and the server may answer.
+/// Whether a cache between reader and server may answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// It may, with whatever it keeps.
+    /// It may, with any stored copy.
     Cached,
-    /// It may not, unless the server has just confirmed what it keeps: HTTP's `Cache-Control: no-cache`.
+    /// Only after the server has revalidated the stored copy: HTTP's `Cache-Control: no-cache`.
     Confirmed,
 }
 
 impl Freshness {
-    /// What the first request for an object asks for: what may be replaced must never come out of a cache.
+    /// The freshness that the first request for an object asks for: mutable objects must never come from a cache.
     pub fn of(path: &RepoPath) -> Self {
         if path.is_immutable() { Self::Cached } else { Self::Confirmed }
     }
 }
 
-/// Reads whole objects. Stores and wrappers implement [`Fetch::get_with`] alone; [`Fetch::get`] is made of it.
+/// Reads whole objects. Stores and wrappers implement only [`Fetch::get_with`]; [`Fetch::get`] calls it.
 #[async_trait]
 pub trait Fetch: Send + Sync + fmt::Debug {
-    /// The object at `path`. Stores without caches on the way ignore `freshness`.
+    /// Returns the object at `path`. Stores without caches in between ignore `freshness`.
     ///
     /// # Errors
-    /// [`StoreErrorKind::TooLong`] for an object of more than `max_bytes`, of which no more than that is ever read.
+    /// [`StoreErrorKind::TooLong`] for an object of more than `max_bytes`; no more than that is ever read.
     async fn get_with(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError>;
 
-    /// The object at `path`, as fresh as its kind requires.
+    /// Returns the object at `path`, as fresh as its kind requires.
     ///
     /// # Errors
     /// Those of [`Fetch::get_with`].
@@ -86,126 +87,125 @@ pub trait Fetch: Send + Sync + fmt::Debug {
         self.get_with(path, max_bytes, Freshness::of(path)).await
     }
 
-    /// The store's base for messages, without secrets.
+    /// The store's base location for messages, without secrets.
     fn location(&self) -> &str;
 }
 
-/// What became of an object that was to be new.
+/// Outcome of an exclusive create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// It was not there and is now.
+    /// The object was created.
     Created,
-    /// Something was there already and was left as it is.
+    /// An object already exists and was left unchanged.
     Exists,
 }
 
-/// What became of a replacement.
+/// Outcome of a compare-and-swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swap {
-    /// The new bytes stand.
+    /// The object was replaced.
     Done,
-    /// Somebody else had changed the object; it was left as it is.
+    /// Another writer had changed the object; it was left unchanged.
     Changed,
 }
 
-/// An object as a listing shows it.
+/// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it lies.
+    /// Path relative to the store's base.
     pub path: RepoPath,
-    /// Its bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
-/// How far a store's [`Store::put_new`] can be relied upon when two writers meet at one path.
+/// How reliable a store's [`Store::put_new`] is when two writers create the same path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exclusive {
-    /// Exactly one of them is told [`Put::Created`].
+    /// Exactly one of them gets [`Put::Created`].
     Always,
-    /// So the protocol says, but not every server keeps to it: it has to be tried.
+    /// The protocol guarantees it, but not every server complies: it has to be tested.
     Claimed,
-    /// The driver looks before it writes: both may be told so when they meet within one request.
+    /// The driver checks before it writes: two writers within one request may both get [`Put::Created`].
     CheckThenWrite,
 }
 
-/// Held while a publisher works on a store. It must be released; dropping it leaves that to its expiry.
+/// Held while a publisher works on a store. It must be released; if dropped, it is freed only when it expires.
 #[async_trait]
 pub trait Lock: Send + Sync + fmt::Debug {
-    /// Whether the one who held it before went away in the middle of the work, so that objects may lie there which no
-    /// head names.
+    /// Whether the previous holder stopped before it finished, so that unreferenced objects may exist.
     fn unfinished(&self) -> bool {
         false
     }
 
-    /// Whether it is certain at this moment that nobody else holds it: to be asked right before anything that cannot be
-    /// undone. It costs nothing; where it is false, [`Lock::confirm`] finds out.
+    /// Whether it is certain at this moment that there is no other holder. Check it right before anything irreversible.
+    /// It costs nothing; where it is false, [`Lock::confirm`] finds out.
     fn is_certain(&self) -> bool {
         true
     }
 
-    /// Returns once it is certain that nobody else holds it, and nobody has held it since it was taken.
+    /// Returns once it is certain that there is no other holder, and has been none since the lock was taken.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Locked`] where it was lost.
+    /// [`StoreErrorKind::Locked`] where the lock was lost.
     async fn confirm(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Lets the next one in, and tells it whether the work was `finished`.
+    /// Releases the lock and records for the next holder whether the work was `finished`.
     async fn release(&self, finished: bool);
 }
 
-/// A mirror that can be written to.
+/// A writable mirror.
 ///
-/// Objects appear whole or not at all, whatever dies in between.
+/// Objects appear whole or not at all, even if the writer or the server crashes.
 #[async_trait]
 pub trait Store: Fetch {
-    /// Creates an object where there is none.
+    /// Creates an object unless one exists.
     async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError>;
 
-    /// Creates or replaces an object, whatever was there.
+    /// Creates or replaces an object unconditionally.
     async fn put_replace(&self, path: &RepoPath, bytes: Bytes) -> Result<(), StoreError>;
 
-    /// Replaces an object only where it still has the bytes `old` (`None`: where there still is none).
+    /// Replaces an object only if its bytes still equal `old` (`None`: only if there still is none).
     async fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<Swap, StoreError>;
 
-    /// Bytes of the object, `None` where there is none.
+    /// Size of the object in bytes, `None` where there is none.
     async fn size(&self, path: &RepoPath) -> Result<Option<u64>, StoreError>;
 
-    /// Every object below `prefix` (a directory, without a slash at its end), in no particular order.
+    /// Lists every object below `prefix` (a directory, without a trailing slash), in no particular order.
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError>;
 
-    /// Removes an object; one that is not there is no error.
+    /// Removes an object; a missing one is not an error.
     async fn delete(&self, path: &RepoPath) -> Result<(), StoreError>;
 
-    /// Returns once everything written so far survives a power cut, as far as the protocol lets one ask for that.
+    /// Returns once everything written so far survives a power cut, as far as the protocol can guarantee that.
     async fn barrier(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Removes what writers that died have left half written. Only for whoever holds the lock.
+    /// Removes partly written files of dead writers. Requires the lock.
     async fn sweep(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// A lock of the store's own kind, which ends with its holder and is always certain; `None` where there is none, and a
-    /// lock object has to do alone ([`lock::lock`] takes both).
+    /// The store's native lock, which ends with its holder and is always certain; `None` where there is none and a lock
+    /// object has to suffice ([`lock::lock`] takes both).
     ///
     /// # Errors
-    /// [`StoreErrorKind::Locked`] at once where another one holds it.
+    /// [`StoreErrorKind::Locked`] at once where another publisher holds it.
     async fn native_lock(&self) -> Result<Option<std::sync::Arc<dyn Lock>>, StoreError> {
         Ok(None)
     }
 
-    /// How far [`Store::put_new`] can be relied upon.
+    /// How reliable [`Store::put_new`] is.
     fn exclusive(&self) -> Exclusive;
 
-    /// How many objects are best under way at the same time.
+    /// The best number of concurrent requests.
     fn jobs(&self) -> usize {
         32
     }
 
-    /// True where asking for the size of an object costs next to nothing.
+    /// True where querying an object's size costs next to nothing.
     fn is_local(&self) -> bool {
         false
     }

@@ -1,6 +1,6 @@
-//! A place on another machine that mirrors are written to, and what mirrors.toml says of how it is reached.
+//! A remote place that mirrors are written to, and its access settings from mirrors.toml.
 //!
-//! Secrets come from environment variables or files that nobody else may read, and go straight into the driver.
+//! Secrets come from environment variables or files that only their owner can read, and go straight to the driver.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,20 +15,20 @@ use crate::error::{Error, ErrorKind};
 /// The largest password file, in bytes.
 const PASSWORD_MAX_BYTES: u64 = 4096;
 
-/// A place on another machine: `scheme://[user@]host[:port]/path`.
+/// A remote place: `scheme://[user@]host[:port]/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// The protocol, as it was written.
+    /// The URL scheme.
     pub scheme: &'static str,
-    /// Who writes there.
+    /// User name to log in with.
     pub user: Option<String>,
-    /// The host, or the bucket; an IPv6 address without its brackets.
+    /// The host or bucket name; an IPv6 address without its brackets.
     pub host: String,
-    /// The port, where it is not the protocol's own.
+    /// The port, if not the protocol's default.
     pub port: Option<u16>,
-    /// What follows the host, without the slash between them and without one at its end.
+    /// The path, without leading and trailing slash.
     pub path: String,
-    /// The URL as it was written; it holds no password.
+    /// The URL as written; it contains no password.
     pub shown: String,
 }
 
@@ -38,12 +38,12 @@ impl fmt::Display for Remote {
     }
 }
 
-/// What the keys of a `[[mirror]]` table hold that only some protocols know, by name.
+/// Values of the protocol-specific keys of a `[[mirror]]` table, by key name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Values(pub BTreeMap<&'static str, Value>);
 
 impl Values {
-    /// A text, or what names a file or a variable.
+    /// The value of a text, file or variable key.
     pub fn text(&self, key: Key) -> Option<&str> {
         match self.0.get(key.name) {
             Some(Value::Text(text)) => Some(text),
@@ -52,27 +52,27 @@ impl Values {
     }
 }
 
-/// A place, and all that mirrors.toml says of it.
+/// A place with its settings from mirrors.toml.
 #[derive(Debug)]
 pub struct Place<'a> {
     /// The mirror's name, for messages.
     pub mirror: &'a str,
-    /// Where it is.
+    /// Its URL, parsed.
     pub remote: &'a Remote,
-    /// How it is reached.
+    /// Values of its protocol-specific keys.
     pub values: &'a Values,
-    /// What names of files are relative to.
+    /// Base directory of relative file names.
     pub relative_to: &'a Path,
 }
 
 impl Place<'_> {
-    /// The path on the host: absolute, unless it begins with `~/`, for the home directory.
+    /// The path on the host: absolute, unless it begins with `~/` (the home directory).
     pub fn absolute_path(&self) -> String {
         let path = &self.remote.path;
         if path == "~" || path.starts_with("~/") { path.clone() } else { format!("/{path}") }
     }
 
-    /// The base URL under another scheme, without the user.
+    /// The base URL with another scheme, without the user.
     pub fn url(&self, scheme: &str) -> String {
         let Remote { host, port, path, .. } = self.remote;
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
@@ -81,12 +81,12 @@ impl Place<'_> {
         format!("{scheme}://{host}{port}/{path}{slash}")
     }
 
-    /// What a key holds that is a text.
+    /// The value of a text key.
     pub fn text(&self, key: Key) -> Option<String> {
         self.values.text(key).map(str::to_owned)
     }
 
-    /// What a key holds that is a flag.
+    /// The value of a flag key.
     pub fn flag(&self, key: Key) -> Option<bool> {
         match self.values.0.get(key.name) {
             Some(Value::Flag(flag)) => Some(*flag),
@@ -94,7 +94,7 @@ impl Place<'_> {
         }
     }
 
-    /// What a key holds that is a table.
+    /// The entries of a table key.
     pub fn texts(&self, key: Key) -> Vec<(String, String)> {
         match self.values.0.get(key.name) {
             Some(Value::Texts(texts)) => texts.iter().map(|(name, text)| (name.clone(), text.clone())).collect(),
@@ -102,17 +102,17 @@ impl Place<'_> {
         }
     }
 
-    /// The file that a key names: relative to mirrors.toml, or to the home directory.
+    /// The file named by a key: relative to mirrors.toml, or to the home directory if it begins with `~/`.
     pub fn file(&self, key: Key) -> Option<PathBuf> {
         let name = self.values.text(key)?;
         let home = name.strip_prefix("~/").and_then(|rest| Some(PathBuf::from(std::env::var_os("HOME")?).join(rest)));
         Some(home.unwrap_or_else(|| self.relative_to.join(name)))
     }
 
-    /// What the variable holds that a key names.
+    /// The value of the environment variable named by a key.
     ///
     /// # Errors
-    /// It is not set.
+    /// The variable is not set.
     pub fn variable(&self, key: Key) -> Result<Option<Secret>, Error> {
         let Some(name) = self.values.text(key) else { return Ok(None) };
         let value = std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -122,10 +122,10 @@ impl Place<'_> {
         })
     }
 
-    /// The password, from where `password-env` or `password-file` says.
+    /// The password, from the source named by `password-env` or `password-file`.
     ///
     /// # Errors
-    /// Both are given; it is not there, or others can read it.
+    /// Both are given, or the password is missing or readable by others.
     pub fn password(&self) -> Result<Option<Secret>, Error> {
         match (self.values.text(PASSWORD_ENV), self.file(PASSWORD_FILE)) {
             (Some(_), Some(_)) => Err(self.usage("password-env or password-file, not both")),
@@ -135,7 +135,7 @@ impl Place<'_> {
         }
     }
 
-    /// An error in how the mirror is described.
+    /// An error in this mirror's configuration.
     pub fn usage(&self, message: impl fmt::Display) -> Error {
         Error::new(ErrorKind::Usage, format!("mirror {}: {message}", self.mirror))
     }

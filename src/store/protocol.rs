@@ -1,4 +1,4 @@
-//! What a driver says of itself: the protocols that it speaks, the keys of mirrors.toml that it knows, and how it opens a place.
+//! Description of a driver: its URL schemes, its keys in mirrors.toml, and its constructor.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::error::Error;
 /// A driver, as [`super::protocols`] lists it.
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol {
-    /// What a URL of such a place begins with, before `://`.
+    /// Its URL schemes, without `://`.
     pub schemes: &'static [&'static str],
-    /// The keys of a `[[mirror]]` table that only some protocols have a use for.
+    /// Its protocol-specific keys of a `[[mirror]]` table.
     pub keys: &'static [Key],
-    /// Opens a place. It is not reached yet; what is wrong with how it is described is an error.
+    /// Opens a place without connecting yet; fails if the configuration is wrong.
     pub open: for<'a> fn(&'a Place<'a>) -> Opening<'a>,
 }
 

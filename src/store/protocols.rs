@@ -1,9 +1,9 @@
-//! The protocols that this hfl writes with: one line for each driver.
+//! The protocols this build can write with: one line for each driver.
 
 use super::key::Key;
 use super::protocol::Protocol;
 
-/// Every driver that was built in.
+/// Every driver in this build.
 pub const PROTOCOLS: &[Protocol] = &[
     #[cfg(feature = "s3")]
     super::s3::PROTOCOL,
@@ -17,19 +17,19 @@ pub const PROTOCOLS: &[Protocol] = &[
     super::rsync::PROTOCOL,
 ];
 
-/// The driver for URLs that begin with `scheme`, and that scheme.
+/// Returns the driver for `scheme`, with the scheme as a static string.
 pub fn find(scheme: &str) -> Option<(&'static Protocol, &'static str)> {
     let schemes = PROTOCOLS.iter().flat_map(|protocol| protocol.schemes.iter().map(move |scheme| (protocol, *scheme)));
     schemes.into_iter().find(|(_, known)| *known == scheme)
 }
 
-/// Every scheme, in one line for messages.
+/// Every scheme, comma-separated, for messages.
 pub fn schemes() -> String {
     let schemes: Vec<&str> = PROTOCOLS.iter().flat_map(|protocol| protocol.schemes).copied().collect();
     schemes.join(", ")
 }
 
-/// Every key that some driver knows; those that several know once for each.
+/// Every key of every driver; a key shared by several drivers appears once for each.
 pub fn keys() -> impl Iterator<Item = Key> {
     PROTOCOLS.iter().flat_map(|protocol| protocol.keys).copied()
 }

@@ -1,27 +1,27 @@
-//! No more than so many bytes in a second.
+//! A limit in bytes per second.
 //!
-//! Objects are small, so each goes out at full speed when its turn has come; what counts is the mean.
+//! Objects are small, so each is sent at full speed once its slot comes; only the mean rate is limited.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Gives turns to those who send.
+/// Schedules sends to keep a mean rate.
 #[derive(Debug)]
 pub struct Pace {
     bytes_per_second: u64,
-    /// When the next object may go.
+    /// When the next object may be sent.
     next: Mutex<Instant>,
 }
 
 impl Pace {
-    /// At most `bytes_per_second`, at least 1.
+    /// Limits to `bytes_per_second`, at least 1.
     pub fn new(bytes_per_second: u64) -> Self {
         Self { bytes_per_second: bytes_per_second.max(1), next: Mutex::new(Instant::now()) }
     }
 
-    /// Waits until an object of so many bytes may go.
+    /// Waits until an object of `bytes` bytes may be sent.
     pub async fn turn(&self, bytes: usize) {
         let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         let turn = {

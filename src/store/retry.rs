@@ -1,7 +1,8 @@
-//! A store that is asked again when it could not be reached, and written to no faster than it is said to be.
+//! A store wrapper that retries unreachable stores and limits the write rate.
 //!
-//! Only [`StoreErrorKind::Unreachable`] is worth another try. A store that never answered gets few of them: it is probably
-//! down, and others wait. One that did gets a minute: a restart, a shortage, a lost connection.
+//! Only [`StoreErrorKind::Unreachable`] is retried. A store that never answered gets few attempts: it is probably down,
+//! and other mirrors wait. One that has answered before gets about a minute: enough for a restart, an overload or a
+//! lost connection.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,12 +17,12 @@ use super::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, St
 use crate::format::layout::RepoPath;
 use crate::system::host::{Host, chance};
 
-/// Failures in a row after which a store that never answered is given up: 0.5 s of waiting.
+/// Consecutive failures after which a store that never answered is given up: 0.5 s of waiting.
 const FAILURES_UNKNOWN: u32 = 3;
-/// Failures in a row after which one that did is given up: about a minute of waiting.
+/// Consecutive failures after which one that has answered is given up: about a minute of waiting.
 const FAILURES_KNOWN: u32 = 11;
 
-/// Tries again what `inner` could not be reached for: a store, or a mere reader.
+/// Retries calls for which `inner`, a store or a read-only [`Fetch`], was unreachable.
 #[derive(Debug)]
 pub struct Retry<S: ?Sized> {
     answered: Arc<AtomicBool>,
@@ -31,12 +32,12 @@ pub struct Retry<S: ?Sized> {
 }
 
 impl<S: Fetch + ?Sized> Retry<S> {
-    /// Wraps a store; the chance of the waits comes from `host`.
+    /// Wraps a store; `host` supplies the random jitter of the waits.
     pub fn new(inner: Arc<S>, host: Arc<dyn Host>) -> Self {
         Self { inner, answered: Arc::default(), pace: None, host }
     }
 
-    /// Has what is written wait for its turn.
+    /// Limits the write rate.
     pub fn paced(mut self, pace: Option<Pace>) -> Self {
         self.pace = pace.map(Arc::new);
         self
@@ -72,7 +73,7 @@ impl<S: Fetch + ?Sized> Retry<S> {
 }
 
 impl Retry<dyn Store> {
-    /// The same store, each of whose tries is guarded by `lock`.
+    /// The same store, with each attempt guarded by `lock`.
     pub fn guarded(&self, lock: Arc<dyn Lock>) -> Self {
         Self {
             answered: Arc::clone(&self.answered),
@@ -97,7 +98,7 @@ impl<S: Fetch + ?Sized> Fetch for Retry<S> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Store for Retry<dyn Store> {
-    /// Says [`Put::Exists`] where an earlier try had worked after all and only its answer was lost.
+    /// Returns [`Put::Exists`] where an earlier attempt succeeded and only its answer was lost.
     async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError> {
         self.turn(&bytes).await;
         self.again(|| self.inner.put_new(path, bytes.clone())).await
@@ -114,7 +115,7 @@ impl Store for Retry<dyn Store> {
         if swapped == Swap::Done {
             return Ok(Swap::Done);
         }
-        // An earlier try may have worked, and only its answer was lost.
+        // An earlier attempt may have succeeded and only its answer was lost.
         let found = self.get(path, new.len() as u64).await;
         Ok(if found.is_ok_and(|found| found == new) { Swap::Done } else { Swap::Changed })
     }
@@ -139,7 +140,7 @@ impl Store for Retry<dyn Store> {
         self.again(|| self.inner.sweep()).await
     }
 
-    /// Asked once: a store that has no lock of its own says so without a request, and that is no sign of life.
+    /// Not retried: a store without a native lock returns `None` without a request, which does not prove it reachable.
     async fn native_lock(&self) -> Result<Option<Arc<dyn Lock>>, StoreError> {
         self.inner.native_lock().await
     }

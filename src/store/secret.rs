@@ -1,18 +1,18 @@
-//! Words that are never shown.
+//! Secrets that are never printed.
 
 use std::fmt;
 
-/// A password or a key: can be used, not printed.
+/// A password or key; `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Keeps `text` out of sight.
+    /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that must send it.
+    /// Returns the plain text, for the one place that must send it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,7 +1,7 @@
-//! Replaces a file whole: a reader, a crash or a power cut finds the old one or the new one.
+//! Replaces files atomically: after a crash or power cut, and for readers, there is the old file or the new one.
 //!
-//! What is written first is a new file beside it, under a name that cannot be known in advance: nothing that another user
-//! has put there is written to, followed or removed.
+//! The data is first written to a new file beside it, with an unpredictable name. So no file planted by another user is
+//! written, followed or removed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -13,10 +13,10 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 
-/// The part of a file's name that its temporary file has too, in bytes; names may have 255.
+/// How much of a file's name its temporary file's name contains, in bytes; names are limited to 255.
 const NAME_PART_MAX_BYTES: usize = 200;
 
-/// A name for a temporary file that is renamed to `name` later: of this process alone, and not to be known in advance.
+/// A name for a temporary file that is later renamed to `name`: unique to this process and unpredictable.
 pub fn temporary_name(name: &OsStr) -> OsString {
     let mut temporary = OsString::from(".");
     let bytes = name.as_bytes();
@@ -25,11 +25,11 @@ pub fn temporary_name(name: &OsStr) -> OsString {
     temporary
 }
 
-/// Refuses a place where a user cannot want a file: something else than a file is there, or it is missing in `/dev`, where
-/// the name of a device that is not plugged in would become a file in memory.
+/// Refuses an output path that is surely a mistake: one that exists but is not a file, or is missing in `/dev`. There
+/// the name of an unplugged device would become a file in memory.
 ///
 /// # Errors
-/// Why not.
+/// The reason for the refusal.
 pub fn check_output(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(meta) if !meta.is_file() => Err(io::Error::other("there is something else than a file")),
@@ -41,14 +41,14 @@ pub fn check_output(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a path lies in `/dev`; `/dev/shm` is for files.
+/// Whether a path is in `/dev`, except in `/dev/shm`, which is for files.
 fn is_in_dev(path: &Path) -> bool {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
     directory.starts_with("/dev") && !directory.starts_with("/dev/shm")
 }
 
-/// Gives the file at `path` these bytes, and makes the directories above it.
+/// Replaces the file at `path` with `bytes`; creates missing parent directories.
 ///
 /// # Errors
 /// Those of the file system; nothing is left behind then.
@@ -56,7 +56,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Place::open(path)?.replace(bytes)
 }
 
-/// The place of a file that is replaced again and again: its directory stays open, and no path is followed any more.
+/// A file that is replaced repeatedly: its directory stays open, so its path is resolved only once.
 #[derive(Debug)]
 pub struct Place {
     directory: OwnedFd,
@@ -64,7 +64,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place at `path`; the directories above it are made.
+    /// Opens the directory of `path`; creates missing parent directories.
     ///
     /// # Errors
     /// Those of the file system.
@@ -75,7 +75,7 @@ impl Place {
         Ok(Self { directory: File::open(directory)?.into(), name })
     }
 
-    /// Gives the file these bytes.
+    /// Replaces the file's content.
     ///
     /// # Errors
     /// Those of the file system; nothing is left behind then.

@@ -1,9 +1,8 @@
-//! The bridge from asynchronous code to work that computes for a while or waits for a disk; and waiting itself.
+//! Runs CPU-bound and blocking work from asynchronous code; also deadlines.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Does `work` where it holds up nobody: on a thread for it. A runtime of one thread does it at once, so that what happens
-/// on it happens in the same order each time.
+/// Runs `work` on a blocking thread. A current-thread runtime runs it inline, so that execution order is deterministic.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
         return work();
@@ -11,12 +10,12 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-        // The runtime is being shut down, and nobody waits for this any more.
+        // The runtime is shutting down, and no task waits for this any more.
         Err(_) => std::future::pending().await,
     }
 }
 
-/// What each of `works` comes to; `None` for those that are not done `patience` after the first good one.
+/// The outputs of `works`; `None` for those not done within `patience` after the first good one.
 #[cfg(feature = "publish")]
 pub async fn in_time<F: Future>(
     works: impl IntoIterator<Item = F>,
@@ -43,7 +42,7 @@ pub async fn in_time<F: Future>(
     }
 }
 
-/// Ends at `deadline`; never, where none is set yet.
+/// Completes at `deadline`; never if it is `None`.
 #[cfg(feature = "publish")]
 pub async fn until(deadline: Option<tokio::time::Instant>) {
     match deadline {

@@ -1,6 +1,6 @@
-//! Programs that are started: none of them gets a secret with its environment.
+//! Starts child processes without secrets in their environment.
 //!
-//! ssh can be told to send its environment on (`SendEnv *`), and a program that crashes may leave it in a file.
+//! ssh may be configured to forward its environment (`SendEnv *`), and a crashing program may write it to a core dump.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -8,20 +8,20 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// Variables with one of these in their names are kept back, whatever they are for.
+/// Variables whose names contain one of these are always removed.
 const TELLING: [&str; 6] = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY"];
-/// Variables whose names begin so: hfl's own, with its key, and the credentials of AWS.
+/// Prefixes of variables that are removed: hfl's own, including its key, and the AWS credentials.
 const OURS: [&str; 2] = ["HFL_", "AWS_"];
 
-/// The names of variables that are known to hold a secret.
+/// Names of variables known to contain a secret.
 static NAMED: Mutex<BTreeSet<OsString>> = Mutex::new(BTreeSet::new());
 
-/// Keeps the variable `name` back from every program that is started from now on.
+/// Removes the variable `name` from the environment of all child processes from now on.
 pub fn keep_back(name: &str) {
     NAMED.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into());
 }
 
-/// A command of `program` with this environment, less what is secret in it.
+/// A command for `program` with this process's environment, except secrets.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     std::env::vars_os().map(|(name, _)| name).filter(|name| is_secret(name)).for_each(|name| {

@@ -1,4 +1,4 @@
-//! An exclusive lock on a file, which is not waited for for ever: whoever can read a file can hold its lock.
+//! An exclusive file lock with a timeout, as any process that can read the file can hold its lock.
 
 use std::fs::File;
 use std::io;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// How long another holder may take, and how often it is looked.
+/// How long to wait for another holder, and the polling interval.
 const WAIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Locks `file` until it is closed. Blocks the thread for at most 5 s.
 ///
 /// # Errors
-/// A lock that is still held then; a file system without locks.
+/// The lock is still held then, or the file system does not support locks.
 pub fn lock(file: &File) -> io::Result<()> {
     let started = Instant::now();
     while let Err(e) = flock(file, FlockOperation::NonBlockingLockExclusive) {

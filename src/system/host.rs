@@ -1,4 +1,4 @@
-//! What a publisher takes from its machine: the times, and random numbers. A simulation hands in its own.
+//! A publisher's clocks and random numbers; a simulation supplies its own.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -7,15 +7,15 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::format::time::Timestamp;
 
-/// A machine that publishes.
+/// The machine of a publisher.
 pub trait Host: Send + Sync + fmt::Debug {
-    /// Time since the machine was started, the time that it was suspended included: what leases are measured by.
+    /// Time since boot, including suspend; used for leases.
     fn boot(&self) -> Duration;
 
-    /// The time of the calendar, which may be wrong and may jump.
+    /// Wall-clock time, which may be wrong and may jump.
     fn now(&self) -> Timestamp;
 
-    /// A random number.
+    /// A uniformly distributed 64-bit random number.
     fn random(&self) -> u64;
 }
 
@@ -38,7 +38,7 @@ impl Host for ThisHost {
     }
 }
 
-/// A random number from 0 (included) to 1 (excluded).
+/// A random number in the range 0 (inclusive) to 1 (exclusive).
 pub fn chance(host: &dyn Host) -> f64 {
     (host.random() >> 11) as f64 / (1_u64 << 53) as f64
 }

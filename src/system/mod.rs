@@ -1,4 +1,4 @@
-//! What hfl asks of the operating system beside sockets: programs, threads, locks, files that are replaced at once.
+//! Operating system services besides sockets: child processes, threads, locks, atomic file replacement.
 
 pub mod atomic_file;
 pub(crate) mod bridge;

@@ -1,8 +1,7 @@
-//! A few threads for work that may hang: file systems whose disk or server no longer answers.
+//! A small thread pool for work that may hang: file systems whose disk or server no longer answers.
 //!
-//! Each user has a pool of its own, so what hangs takes the threads of that pool and of nothing else. A caller waits for a
-//! limited time. As long as one job is overdue, new callers are refused at once; when it comes back, the pool works again.
-//! What a thread brings too late is dropped.
+//! Each user has its own pool, so a hang affects only that pool. Callers wait for a limited time. While any job is
+//! overdue, new calls fail at once; when it returns, the pool works again. Late results are dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -12,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-/// How long a thread without work stays.
+/// How long an idle thread is kept.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-/// A caller looks this many times in its patience whether its job still waits behind one that is overdue.
+/// How often a caller checks, within its patience, whether its job is stuck behind an overdue one.
 const LOOKS: u32 = 8;
 
-/// The work took longer than its caller waits, or other work that hangs is in its way.
+/// The work took longer than its deadline, or is blocked by other work that hangs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overdue;
 
@@ -40,7 +39,7 @@ impl fmt::Debug for Pool {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Job>,
-    /// When each job that runs is due.
+    /// Deadline of each running job, by job number.
     running: HashMap<u64, Instant>,
     threads: usize,
     idle: usize,
@@ -62,16 +61,16 @@ impl State {
 }
 
 impl Workers {
-    /// At most this many threads, at least one; they are started when they are needed.
+    /// A pool of at most `threads_max` threads, at least one, started on demand.
     pub fn new(threads_max: usize) -> Self {
         let (threads_max, state, queued) = (threads_max.max(1), Mutex::default(), Condvar::new());
         Self(Arc::new(Pool { threads_max, state, queued }))
     }
 
-    /// What `work`, which may block its thread, comes to. `patience` counts from the moment a thread begins with it.
+    /// Runs `work`, which may block its thread. `patience` counts from when a thread starts it.
     ///
     /// # Errors
-    /// [`Overdue`] where it takes longer, and at once while other work of this pool is overdue.
+    /// [`Overdue`] if it takes longer, and at once while other work of this pool is overdue.
     pub async fn run<T: Send + 'static>(
         &self,
         patience: Duration,
@@ -79,7 +78,7 @@ impl Workers {
     ) -> Result<T, Overdue> {
         let (sender, mut answer) = oneshot::channel();
         let work = Box::new(move || {
-            // Nobody waits for it any more: the next job may.
+            // Skipped if its caller no longer waits.
             if !sender.is_closed() {
                 let _ = sender.send(work());
             }
@@ -129,16 +128,16 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What each thread does until there is nothing more to do.
+    /// The loop of each thread.
     fn serve(&self) {
         while let Some(Job { number, work, .. }) = self.next() {
-            // A panic is the caller's affair, who gets no answer; the thread goes on with the next job.
+            // On a panic the caller gets no answer; the thread continues with the next job.
             let _ = std::panic::catch_unwind(AssertUnwindSafe(work));
             self.lock().running.remove(&number);
         }
     }
 
-    /// The next job, noted as running; `None` where the thread is counted out and ends.
+    /// Takes the next job and records it as running; `None` if the thread, no longer counted, must end.
     fn next(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
@@ -198,7 +197,7 @@ mod tests {
         );
         assert_eq!(workers.run(PATIENCE, || 1).await, Ok(1));
         let its = Arc::clone(&workers);
-        // Its caller goes away, as one does who was answered by another mirror.
+        // Its caller goes away, as when another mirror answered first.
         let gone = tokio::spawn(async move { its.run(PATIENCE, move || hang.recv().is_ok()).await });
         tokio::time::sleep(PATIENCE / 4).await;
         gone.abort();

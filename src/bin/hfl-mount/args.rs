@@ -70,7 +70,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// What is mounted, and how.
+    /// The image to mount and the settings of the client.
     ///
     /// # Errors
     /// A key, a profile or a file of mirrors that cannot be used.
@@ -87,7 +87,7 @@ impl Args {
         })
     }
 
-    /// Finds what clap cannot. Whoever holds a root file system waits for its mirrors.
+    /// Checks what clap cannot. With `--root`, reads wait for the mirrors.
     pub fn check(mut self) -> Result<Self, clap::Error> {
         self.origin.check()?;
         if self.root {

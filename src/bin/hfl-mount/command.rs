@@ -1,4 +1,4 @@
-//! The command line: which of the commands is meant.
+//! Selects the command from the command line.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -11,14 +11,14 @@ use crate::fetch::FetchArgs;
 use crate::nbd::NbdArgs;
 use crate::status::StatusArgs;
 
-/// What is to be done.
+/// A parsed command.
 #[derive(Debug)]
 pub enum Command {
     /// Mount an image.
     Mount(Box<Args>),
     /// Fetch an image into the cache.
     Fetch(Box<FetchArgs>),
-    /// Show it to those who speak NBD.
+    /// Export an image over NBD.
     Nbd(Box<NbdArgs>),
     /// Show the status of a mount.
     Status(StatusArgs),
@@ -27,7 +27,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Reads the command line; otherwise the code to leave with, everything having been said.
+    /// Parses the command line. On failure or `--help` it prints the message and returns the exit code.
     pub fn read() -> Result<Self, ExitCode> {
         let words: Vec<OsString> = std::env::args_os().collect();
         let parsed = match words.get(1).and_then(|word| word.to_str()) {

@@ -1,4 +1,4 @@
-//! Going into the background once the mount works, and what else has to happen before the first thread starts.
+//! Daemonizing once the mount works, and other setup before the first thread starts.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use hfl::ErrorKind;
 
-/// The way back to the process that the user started, which waits for the outcome.
+/// Connection to the parent process, which waits for the outcome.
 #[derive(Debug)]
 pub struct Daemon(Option<UnixStream>);
 
@@ -17,19 +17,19 @@ impl Daemon {
         Self(None)
     }
 
-    /// Forks. The parent waits until the child is ready or has failed, and leaves with the child's exit code; only the
+    /// Forks. The parent waits until the child is ready or has failed, and exits with the child's exit code; only the
     /// child returns. No thread may run yet.
     ///
     /// # Errors
-    /// When the system has no process to give.
+    /// When no process can be created.
     pub fn fork() -> std::io::Result<Self> {
         let (parent, child) = UnixStream::pair()?;
-        // SAFETY: the process has one thread, so the child is a whole copy of it.
+        // SAFETY: the process has one thread, so the child is a complete copy of it.
         match unsafe { libc::fork() } {
             -1 => Err(std::io::Error::last_os_error()),
             0 => {
                 drop(parent);
-                // It leads no group yet, so this cannot fail.
+                // The child is no process group leader yet, so this cannot fail.
                 let _ = rustix::process::setsid();
                 Ok(Self(Some(child)))
             }
@@ -40,7 +40,7 @@ impl Daemon {
         }
     }
 
-    /// Tells the parent that the mount works, and lets go of the terminal.
+    /// Reports to the parent that the mount works, and detaches from the terminal.
     pub fn ready(&mut self, log: Option<&Path>) {
         let Some(mut parent) = self.0.take() else { return };
         let _ = std::env::set_current_dir("/");
@@ -53,7 +53,7 @@ impl Daemon {
         let _ = parent.write_all(&[0]);
     }
 
-    /// Tells the parent that it did not work.
+    /// Reports a failure to the parent.
     pub fn failed(&mut self, code: u8) {
         if let Some(mut parent) = self.0.take() {
             let _ = parent.write_all(&[code]);
@@ -61,16 +61,16 @@ impl Daemon {
     }
 }
 
-/// The child's verdict; a child that died without one has failed.
+/// The exit code from the child; a child that died without one has failed.
 fn wait(mut child: UnixStream) -> i32 {
     let mut code = [ErrorKind::Local.exit_code()];
     let _ = child.read_exact(&mut code);
     i32::from(code[0])
 }
 
-/// Has all threads share one heap, whose free memory goes back to the system: what this process takes is then little
-/// more than what its caches hold. Blocks come from that heap too. With a mapping for each, the kernel's work for fresh
-/// pages makes sequential reads a fifth slower; with a second heap, 10 MB more are held.
+/// Makes all threads share one heap and return free memory to the system, so that the process holds little more than
+/// its caches. Blocks come from that heap, too. A separate mapping for each makes sequential reads a fifth slower, as
+/// the kernel must supply fresh pages; a second heap holds 10 MB more.
 pub fn limit_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: these calls only set parameters of the allocator.

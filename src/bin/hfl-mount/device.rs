@@ -1,5 +1,5 @@
-//! `hfl-mount device`: the block devices that a root file system over a mounted image takes. For the miniroot of a boot;
-//! whoever has losetup and dmsetup needs none of it.
+//! `hfl-mount device`: the block devices for a root file system on a mounted image. For the miniroot of a boot; losetup
+//! and dmsetup do the same.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ enum Wanted {
     },
 }
 
-/// Does it, and prints the path of what was made, or the status.
+/// Runs the command, and prints the path of the new device, or the status.
 pub fn run(args: &DeviceArgs) -> Result<(), Error> {
     let path = |path: PathBuf| Some(path.display().to_string());
     let said = match &args.wanted {

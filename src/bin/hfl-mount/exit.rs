@@ -1,10 +1,10 @@
-//! How the program ends: an error as a person or a program reads it, and the exit code.
+//! How the program ends: an error for a person or a program, and the exit code.
 
 use std::process::ExitCode;
 
 use hfl::{Error, ErrorKind};
 
-/// Reports a failure, and gives the exit code.
+/// Reports a failure, and returns the exit code.
 pub fn report(outcome: Result<(), Error>, json: bool) -> ExitCode {
     let Err(error) = outcome.map_err(advised) else { return ExitCode::SUCCESS };
     if json {
@@ -18,7 +18,7 @@ pub fn report(outcome: Result<(), Error>, json: bool) -> ExitCode {
     ExitCode::from(error.kind().exit_code())
 }
 
-/// With what can be done on this command line about mirrors that cannot be reached.
+/// Adds advice for this command line if mirrors cannot be reached.
 fn advised(error: Error) -> Error {
     if error.kind() != ErrorKind::Unreachable || error.advice().is_some() {
         return error;

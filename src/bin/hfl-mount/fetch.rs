@@ -1,4 +1,4 @@
-//! `hfl-mount fetch SOURCE...`: the whole image, or what a boot reads of it, into the cache ahead of time.
+//! `hfl-mount fetch SOURCE...`: fetches the whole image, or what a boot reads of it, into the cache ahead of time.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::log::Log;
 use crate::origin::ImageArgs;
 use crate::run::runtime;
 
-/// How often progress is shown on a terminal, and to anybody else.
+/// Interval of progress output on a terminal, and elsewhere.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 const SAID_EVERY: Duration = Duration::from_secs(10);
-/// A file takes whole pages of the disk.
+/// A file occupies whole pages of the disk.
 const PAGE_BYTES: u64 = 4096;
 
 const AFTER: &str = "\
@@ -46,7 +46,7 @@ pub struct FetchArgs {
     jobs: u32,
 }
 
-/// Fetches, and says what came of it.
+/// Fetches, and reports the result.
 pub fn run(args: &FetchArgs) -> Result<(), Error> {
     let log = Arc::new(Log::new(args.origin.level()));
     let runtime = runtime()?;
@@ -104,7 +104,7 @@ async fn fetch(args: &FetchArgs, log: &Arc<Log>) -> Result<(), Error> {
     report(args, log, &object)
 }
 
-/// What is to be fetched, also of a profile in the order in which it is needed.
+/// The blocks to fetch; those of a profile in the order in which they are needed.
 async fn blocks(args: &FetchArgs, client: &Client) -> Result<Vec<u32>, Error> {
     let profile = client.profile(FILE_MAX_BYTES).await;
     let opened = &client.opened;
@@ -122,7 +122,7 @@ fn bytes_of(blocks: &[u32], opened: &Opened) -> u64 {
     blocks.iter().map(|&block| u64::from(opened.index.blocks()[block as usize].zlib_bytes)).sum()
 }
 
-/// Refuses what the cache would throw out again.
+/// Refuses to fetch more than the cache can hold.
 fn fits(blocks: &[u32], opened: &Opened, origin: &ImageArgs) -> Result<(), Error> {
     let on_disk =
         |&block: &u32| u64::from(opened.index.blocks()[block as usize].zlib_bytes).next_multiple_of(PAGE_BYTES);
@@ -161,14 +161,14 @@ struct Show {
 }
 
 impl Show {
-    /// Gives the line back.
+    /// Clears the progress line.
     fn end(&self) {
         if !self.quiet && std::io::stderr().is_terminal() {
             eprint!("\r\x1b[K");
         }
     }
 
-    /// Never returns.
+    /// Shows progress forever.
     async fn keep_showing(&self, download: &Download) {
         let terminal = std::io::stderr().is_terminal();
         loop {

@@ -1,4 +1,4 @@
-//! Messages on the standard error stream: few, and never a flood.
+//! Messages on the standard error stream, limited in rate.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use hfl::client::notice::{Notice, Observer};
 
-/// The least time between two messages about the same thing.
+/// Minimum time between two messages on the same topic.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// How much is said.
+/// Level of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Errors alone.
+    /// Errors only.
     Quiet,
-    /// What an administrator wants to know.
+    /// Messages for an administrator.
     Normal,
-    /// Every single notice.
+    /// Every notice.
     Verbose,
 }
 
@@ -43,7 +43,7 @@ impl Log {
     /// Prints one line.
     pub fn say(&self, line: impl std::fmt::Display) {
         if self.level > Level::Quiet {
-            // In one piece, and without a panic where nobody reads it any more.
+            // In one write, and without a panic if the stream is closed.
             let _ = std::io::stderr().write_all(format!("hfl-mount: {line}\n").as_bytes());
         }
     }
@@ -53,7 +53,7 @@ impl Log {
         self.say(format_args!("warning: {line}"));
     }
 
-    /// How many messages of a topic were swallowed since the last one, if it may speak again now.
+    /// How many messages of a topic were suppressed since the last one; `None` if this one is suppressed, too.
     fn turn(&self, topic: String) -> Option<u64> {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         let topic = topics.entry(topic).or_default();
@@ -66,7 +66,7 @@ impl Log {
     }
 }
 
-/// What a notice is about, as far as one message stands for many; the others are said each time.
+/// The topic of a notice if one message stands for many; the others are always printed.
 fn topic(notice: &Notice) -> Option<String> {
     Some(match notice {
         Notice::SourceFailed { source, .. } => format!("source {source}"),

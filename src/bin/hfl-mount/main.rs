@@ -1,4 +1,4 @@
-//! `hfl-mount`: mounts an image from its mirrors or fetches it ahead of time, and tells how a mount is doing.
+//! `hfl-mount`: mounts an image from its mirrors, fetches it ahead of time, and reports the status of a mount.
 
 mod args;
 mod command;
@@ -22,11 +22,11 @@ use std::process::ExitCode;
 use command::Command;
 use daemon::Daemon;
 
-/// By which `hfl publish` knows a client, and its version, whatever machine it was built for.
+/// Mark by which `hfl publish` recognizes a client and its version, for any machine.
 const MARK: &str = concat!("hfl-mount version mark:", env!("CARGO_PKG_VERSION"), ";");
 
 fn main() -> ExitCode {
-    // A linker leaves out what nobody uses.
+    // The linker would remove an unused constant.
     std::hint::black_box(MARK);
     let (args, place) = match Command::read() {
         Ok(Command::Mount(args)) => (*args, None),
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Some(place) => nbd::run(&args, place, &mut daemon),
     };
     let failed = ended.as_ref().err().map(|error| error.kind().exit_code());
-    // What went wrong is said before the process ends that the user waits for.
+    // Print the error before the parent that the user waits for exits.
     let code = exit::report(ended, args.origin.json);
     if let Some(failed) = failed {
         daemon.failed(failed);

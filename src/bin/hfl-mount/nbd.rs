@@ -1,4 +1,4 @@
-//! `hfl-mount nbd`: the image as a read-only NBD export, for QEMU and others who read it without FUSE.
+//! `hfl-mount nbd`: the image as a read-only NBD export, for QEMU and other clients that read it without FUSE.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -26,25 +26,25 @@ Examples:
 
 Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable";
 
-/// Where clients connect to.
+/// Listening address.
 #[derive(Debug)]
 pub enum Place {
-    /// A socket in the file system.
+    /// A Unix socket.
     Socket(PathBuf),
     /// A TCP address.
     Address(SocketAddr),
 }
 
-/// What is to be exported, and where.
+/// Arguments of an export.
 #[derive(Debug)]
 pub struct NbdArgs {
-    /// The options that a mount has, too.
+    /// Options shared with a mount.
     pub args: Args,
-    /// Where clients connect to.
+    /// Listening address.
     pub place: Place,
 }
 
-/// The command line of a mount, with a place to listen at instead of a mount point.
+/// The command line of a mount, with a listening address instead of a mount point.
 fn command() -> clap::Command {
     let socket = Arg::new("socket").long("socket").value_name("PATH").value_parser(value_parser!(PathBuf));
     let listen = Arg::new("listen").long("listen").value_name("ADDRESS:PORT").value_parser(value_parser!(SocketAddr));
@@ -63,7 +63,7 @@ fn command() -> clap::Command {
 }
 
 impl NbdArgs {
-    /// Reads the command line from the word `nbd` on.
+    /// Parses the command line from the word `nbd` on.
     pub fn read(words: &[OsString]) -> Result<Self, clap::Error> {
         let mut matches = command().try_get_matches_from(words)?;
         let mut args = Args::from_arg_matches(&matches)?.check()?;
@@ -78,7 +78,7 @@ fn place(matches: &mut ArgMatches) -> Result<Place, clap::Error> {
     place.ok_or_else(|| clap::Error::new(clap::error::ErrorKind::MissingRequiredArgument))
 }
 
-/// Exports, and returns when a signal has come.
+/// Exports until a signal arrives.
 pub fn run(args: &Args, place: &Place, daemon: &mut Daemon) -> Result<(), Error> {
     let ready = Ready::new(args)?;
     let client = &ready.client;
@@ -94,7 +94,7 @@ pub fn run(args: &Args, place: &Place, daemon: &mut Daemon) -> Result<(), Error>
         hints: Hints::default(),
     };
     export.read_ahead(client.readahead_bytes, ready.runtime.handle());
-    // For whoever starts it from a script: the one line on the standard output.
+    // For scripts: the one line on the standard output.
     let _ = writeln!(std::io::stdout(), "{}", listener.uri(&export));
     ready.announce(&ready.announcement(&export.name, args), args, daemon);
     ready.runtime.block_on(async {

@@ -1,12 +1,11 @@
-//! Tells a service manager that the mount works, in the way of systemd's `sd_notify`: one datagram to the socket that
-//! `NOTIFY_SOCKET` names.
+//! Notifies a service manager with systemd's `sd_notify` protocol: one datagram to the socket in `NOTIFY_SOCKET`.
 
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// The mount works; `status` says so in words.
+/// The mount works; `status` is a description.
 pub fn ready(status: &str) {
     send(&format!("READY=1\nMAINPID={}\nSTATUS={}", std::process::id(), status.replace('\n', " ")));
 }
@@ -16,7 +15,7 @@ pub fn stopping() {
     send("STOPPING=1");
 }
 
-/// Nobody is told where nobody asked for it, and one who does not listen misses it.
+/// Sends a message if a socket is given; a socket without a listener loses it.
 fn send(message: &str) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let Ok(address) = address(&socket) else { return };
@@ -25,7 +24,7 @@ fn send(message: &str) {
     }
 }
 
-/// A path, or an abstract name where it begins with `@`.
+/// A path, or an abstract name if it begins with `@`.
 fn address(socket: &OsStr) -> std::io::Result<SocketAddr> {
     match socket.as_bytes().split_first() {
         Some((b'@', name)) => SocketAddr::from_abstract_name(name),

@@ -1,4 +1,4 @@
-//! Which image is meant and how it is reached: the arguments that all commands have in common.
+//! The image and how it is reached: arguments that all commands share.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ enum ModeName {
 }
 
 impl ImageArgs {
-    /// What becomes of reads that no mirror answers.
+    /// Handling of reads that no mirror answers.
     pub fn mode(&self) -> Mode {
         match self.mode {
             ModeName::Hard => Mode::Hard,
@@ -91,12 +91,12 @@ impl ImageArgs {
         }
     }
 
-    /// Has reads wait for mirrors for as long as it takes.
+    /// Makes reads wait for mirrors indefinitely.
     pub fn wait(&mut self) {
         self.mode = ModeName::Hard;
     }
 
-    /// What is read, and how: without a cache, and nothing in advance.
+    /// Options of the client, without cache and readahead.
     ///
     /// # Errors
     /// A key or a file of mirrors that cannot be used.
@@ -116,7 +116,7 @@ impl ImageArgs {
         })
     }
 
-    /// What is asked for, and what is accepted.
+    /// The image to open, and what is accepted.
     fn accept(&self) -> Result<OpenOptions, Error> {
         let trust = match &self.key {
             None => Trust::Anyone,
@@ -127,7 +127,7 @@ impl ImageArgs {
         Ok(OpenOptions { follow_mirrors: !self.only, ..options })
     }
 
-    /// Every place that the command line names; directories as they are seen from everywhere.
+    /// All bases that the command line names; directories as absolute paths.
     fn bases(&self) -> Result<Vec<Base>, Error> {
         let listed = self.mirrors.as_deref().map_or(Ok(Vec::new()), mirrors)?;
         let named = self.sources.iter().filter(|source| !self.names_alone(source)).map(|source| match &source.base {
@@ -137,14 +137,14 @@ impl ImageArgs {
         Ok(named.chain(listed.into_iter().map(Base::Url)).collect())
     }
 
-    /// Where blocks are cached; nowhere, if that is wanted or there is no such place.
+    /// Cache options; `None` if no cache is wanted or there is no directory for it.
     pub fn cache_options(&self, need: Need) -> Option<CacheOptions> {
         let directory = || user_directory("XDG_CACHE_HOME", ".cache", "/var/cache/hfl");
         let directory = self.cache.clone().or_else(directory).filter(|_| !self.caches_nothing())?;
         Some(CacheOptions { directory, max_bytes: self.cache_size, need })
     }
 
-    /// How much is said.
+    /// Level of messages.
     pub fn level(&self) -> Level {
         match (self.quiet, self.verbose) {
             (true, _) => Level::Quiet,
@@ -153,17 +153,17 @@ impl ImageArgs {
         }
     }
 
-    /// Whether nothing is to be cached on disk; a directory of that name is `./none`.
+    /// Whether the disk cache is off; a directory of that name is `./none`.
     pub fn caches_nothing(&self) -> bool {
         self.cache.as_ref().is_some_and(|cache| cache.as_os_str() == "none")
     }
 
-    /// Whether a source only names the image, and the list of mirrors says where it is.
+    /// Whether a source contains only the image's name, and the list of mirrors says where it is.
     fn names_alone(&self, source: &Source) -> bool {
         self.mirrors.is_some() && matches!(&source.base, Base::Directory(path) if path.as_os_str() == ".")
     }
 
-    /// All sources are of one image.
+    /// Checks that all sources are of one image.
     pub fn check(&self) -> Result<(), clap::Error> {
         let first = &self.sources[0].image;
         match self.sources.iter().find(|source| source.image != *first) {
@@ -176,7 +176,7 @@ impl ImageArgs {
     }
 }
 
-/// The base URLs in a file.
+/// Reads the base URLs in a file.
 fn mirrors(path: &Path) -> Result<Vec<BaseUrl>, Error> {
     let mut text = Vec::new();
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;

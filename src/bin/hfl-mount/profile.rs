@@ -1,4 +1,4 @@
-//! The options for profiles: what a boot reads, recorded, and fetched ahead the next time.
+//! Options for profiles: the reads of a boot, recorded and prefetched the next time.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -31,10 +31,10 @@ pub struct ProfileArgs {
 }
 
 impl ProfileArgs {
-    /// What is to be recorded and fetched ahead.
+    /// What to record and prefetch.
     ///
     /// # Errors
-    /// A file that is no profile.
+    /// A file that is not a profile.
     pub fn options(&self) -> Result<ProfileOptions, Error> {
         Ok(ProfileOptions {
             record: self.record.clone(),
@@ -46,7 +46,7 @@ impl ProfileArgs {
     }
 }
 
-/// The profile in a file of the user.
+/// Reads the profile in a user's file.
 fn given_profile(path: &Path) -> Result<Profile, Error> {
     let failed = |e| Error::io(path, &e).about(&"--profile");
     let mut file = Vec::new();

@@ -1,4 +1,4 @@
-//! From the arguments to a mount, and to its end.
+//! Runs a mount from the arguments to its end.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::signals::Signals;
 use crate::{notify, root};
 
-/// An image that is open, the threads that read it, and where it is told how that goes.
+/// An open image, with its threads and its log.
 pub struct Ready {
     pub runtime: Runtime,
     pub log: Arc<Log>,
@@ -31,7 +31,7 @@ impl Ready {
         Ok(Self { runtime, log, client })
     }
 
-    /// Says that it works, in the words of `announcement`.
+    /// Announces that the mount works, with the text `announcement`.
     pub fn announce(&self, announcement: &str, args: &Args, daemon: &mut Daemon) {
         self.log.say(announcement);
         if let Some(address) = args.metrics {
@@ -48,14 +48,14 @@ impl Ready {
         }
     }
 
-    /// What is where.
+    /// Describes what is mounted where.
     pub fn announcement(&self, place: &dyn std::fmt::Display, args: &Args) -> String {
         let row = &self.client.opened.row;
         let sources: Vec<String> = args.origin.sources.iter().map(ToString::to_string).collect();
         format!("{place}: version {}, {} bytes, from {}", row.version, row.size, sources.join(" "))
     }
 
-    /// Has what is under way brought to its place, and ends.
+    /// Finishes pending work, and ends.
     pub fn end(self) {
         notify::stopping();
         self.runtime.block_on(self.client.close());
@@ -76,7 +76,7 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Error> {
         status: Arc::clone(status),
         readahead_bytes: ready.client.readahead_bytes,
     };
-    // Signals that come while the kernel mounts must not leave a mount behind.
+    // A signal during the mount call must not leave a mount behind.
     let signals = ready.runtime.block_on(async { Signals::new(args.root) })?;
     let mounted = mount.mount(point, ready.runtime.handle(), Arc::clone(&ready.log) as _)?;
     let file = mounted.point().path().join(opened.head.image.as_str());
@@ -86,12 +86,12 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Error> {
     ended
 }
 
-/// The threads of the program.
+/// Builds the runtime with the program's threads.
 pub fn runtime() -> Result<Runtime, Error> {
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
     let built = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))
-        // Decoding: more would only hold memory. What reads directories and the cache has threads of its own.
+        // For decoding: more threads would only use memory. Directory reads and the cache have their own threads.
         .max_blocking_threads(2 * cores + 4)
         .thread_name("hfl")
         .enable_all()
@@ -99,7 +99,7 @@ pub fn runtime() -> Result<Runtime, Error> {
     built.map_err(|e| Error::local(format!("cannot start threads: {e}")))
 }
 
-/// Returns when somebody has unmounted, or after a signal has had it unmounted.
+/// Returns after an unmount, which a signal also causes.
 async fn wait(mut mounted: Mounted, mut signals: Signals) -> Result<(), Error> {
     tokio::select! {
         () = mounted.ended() => {}

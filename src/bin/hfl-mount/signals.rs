@@ -5,11 +5,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::root;
 
-/// The signals that end a mount; none where a root file system hangs on it.
+/// The signals that end a mount; `None` if the mount holds a root file system.
 pub struct Signals(Option<[tokio::signal::unix::Signal; 3]>);
 
 impl Signals {
-    /// Takes the signals from now on, or ignores them.
+    /// Handles the signals from now on, or ignores them.
     pub fn new(root: bool) -> Result<Self, Error> {
         if root {
             root::ignore_signals();
@@ -21,7 +21,7 @@ impl Signals {
         Ok(Self(Some([terminate?, interrupt?, hangup?])))
     }
 
-    /// Returns when one of them has come.
+    /// Returns when one of the signals arrives.
     pub async fn any(&mut self) {
         let Some([terminate, interrupt, hangup]) = &mut self.0 else { return std::future::pending().await };
         tokio::select! {

@@ -1,4 +1,4 @@
-//! `hfl-mount status MOUNTPOINT`: what a mount has done so far, and how its mirrors stand.
+//! `hfl-mount status MOUNTPOINT`: what a mount has done so far, and the health of its mirrors.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -10,10 +10,10 @@ use hfl::Error;
 use hfl::client::serve::STATUS_FILE;
 use serde_json::Value;
 
-/// More is no status.
+/// A longer file is not a status.
 const STATUS_MAX_BYTES: u64 = 1 << 20;
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
-/// What clears a terminal and begins at its top.
+/// Clears a terminal and moves to its top.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Shows what a mount has done so far, and how its mirrors stand
@@ -30,7 +30,7 @@ pub struct StatusArgs {
     watch: bool,
 }
 
-/// Prints it, once or for ever.
+/// Prints the status, once or repeatedly.
 pub fn run(args: &StatusArgs) -> Result<(), Error> {
     loop {
         let status = read(&args.mountpoint)?;
@@ -42,7 +42,7 @@ pub fn run(args: &StatusArgs) -> Result<(), Error> {
         };
         let mut out = std::io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            // Whoever read it has seen enough.
+            // The reader of the output has closed it.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
             printed => printed.map_err(|e| Error::local(format!("cannot print: {e}")))?,
         }
@@ -71,7 +71,7 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
 
-/// Bytes, short.
+/// A size in bytes, in short form.
 fn bytes(value: &Value) -> String {
     let bytes = value.as_f64().unwrap_or_default();
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -90,7 +90,7 @@ fn time(value: &Value) -> String {
     }
 }
 
-/// For people: a few lines, then one for each mirror.
+/// Text form: a few lines, then one per mirror.
 fn render(status: &Value) -> String {
     let of = |key: &str| number(&status[key]);
     let mut text = String::new();

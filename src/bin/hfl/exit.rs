@@ -1,4 +1,4 @@
-//! How the program ends: exit codes, and errors as a person or a program reads them.
+//! How the program ends: exit codes, and errors for a person or a program.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -8,10 +8,10 @@ use hfl::Error;
 use hfl::client::notice::{Notice, Observer};
 use hfl::repo::ReadError;
 
-/// Some mirrors were left behind.
+/// Exit code if some mirrors were left behind.
 pub const BEHIND: u8 = 6;
 
-/// Output into a closed pipe ends the program, as it does every other one in a pipeline.
+/// Ends the program when its output pipe is closed, as usual in a pipeline.
 pub fn quiet_on_broken_pipe() {
     std::panic::set_hook(Box::new(|info| {
         let text = info.to_string();
@@ -32,7 +32,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Prints what `write` writes.
+/// Prints the text that `write` produces.
 pub fn print_with(write: impl FnOnce(&mut String) -> std::fmt::Result) -> anyhow::Result<()> {
     let mut text = String::new();
     write(&mut text)?;
@@ -44,13 +44,13 @@ pub fn print_json(report: &impl serde::Serialize) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(report)?))
 }
 
-/// Says on standard error what the user should know.
+/// Prints a warning on standard error.
 pub fn warn(text: &str) {
-    // Nothing can be done about a standard error that cannot be written to.
+    // A standard error stream that cannot be written to is ignored.
     let _ = writeln!(io::stderr(), "hfl: warning: {text}");
 }
 
-/// Says what the user should know of an image that is read. What happens on the way is told where it ends.
+/// Prints the warnings about an image that is read. Other notices are omitted: the final result reports them.
 #[derive(Debug)]
 pub struct Warnings;
 
@@ -62,11 +62,11 @@ impl Observer for Warnings {
     }
 }
 
-/// Says what failed and returns the exit code.
+/// Prints the error and returns the exit code.
 pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     let error = whole(error);
     let mut err = io::stderr().lock();
-    // Nothing can be done about a standard error that cannot be written to.
+    // A standard error stream that cannot be written to is ignored.
     let _ = if json {
         writeln!(err, "{}", error.to_json())
     } else {

@@ -1,4 +1,4 @@
-//! hfl: publish disk images to ordinary web servers, and get them back.
+//! hfl: publishes disk images to ordinary web servers, and restores them.
 
 mod command;
 mod exit;

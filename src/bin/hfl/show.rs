@@ -1,4 +1,4 @@
-//! Numbers as a person reads them, and progress on a terminal.
+//! Human-readable numbers, and progress on a terminal.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -20,14 +20,14 @@ pub fn count(n: u64) -> String {
     HumanCount(n).to_string()
 }
 
-/// How much a command tells while it works.
+/// Level of output while a command works.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verbosity {
-    /// Errors alone.
+    /// Errors only.
     Quiet,
     /// Steps, and a bar on a terminal.
     Normal,
-    /// Every warning and step, with figures.
+    /// Every warning and step, with numbers.
     Verbose,
 }
 
@@ -42,8 +42,7 @@ impl Verbosity {
     }
 }
 
-/// Progress on standard error: bars on a terminal, one for the image and one for each mirror; a line for each step
-/// elsewhere.
+/// Progress on standard error: on a terminal one bar for the image and one per mirror, elsewhere a line per step.
 pub struct Show {
     verbosity: Verbosity,
     bars: MultiProgress,
@@ -55,7 +54,7 @@ pub struct Show {
 }
 
 impl Show {
-    /// Progress as `verbosity` asks for it.
+    /// Progress output at this verbosity.
     pub fn new(verbosity: Verbosity) -> Self {
         let terminal = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
         let target = if terminal { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
@@ -67,7 +66,7 @@ impl Show {
 
     fn line(&self, text: &str) {
         self.bars.suspend(|| {
-            // Nothing can be done about a standard error that cannot be written to.
+            // A standard error stream that cannot be written to is ignored.
             let _ = writeln!(io::stderr(), "{text}");
         });
     }
@@ -84,7 +83,7 @@ impl Show {
         self.bar.enable_steady_tick(Duration::from_millis(200));
     }
 
-    /// Lets `change` have the bar of a mirror.
+    /// Passes the bar of a mirror to `change`.
     fn mirror(&self, way: &str, name: &str, change: impl FnOnce(&ProgressBar)) {
         if self.bar.is_hidden() {
             return;
@@ -137,7 +136,7 @@ impl Progress for Show {
 impl Drop for Show {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
-        // A bar that cannot be cleared any more is gone with the terminal.
+        // A bar that cannot be cleared is gone with the terminal.
         let _ = self.bars.clear();
     }
 }

@@ -12,7 +12,7 @@ use super::DeviceError;
 use super::ioctl::{with_memory, with_number};
 
 const CONTROL: &str = "/dev/loop-control";
-// Plain numbers, the same on every machine.
+// Plain numbers, identical on all architectures.
 const LOOP_SET_FD: Opcode = 0x4c00;
 const LOOP_CLR_FD: Opcode = 0x4c01;
 const LOOP_SET_STATUS64: Opcode = 0x4c04;
@@ -21,20 +21,20 @@ const LOOP_CONFIGURE: Opcode = 0x4c0a;
 const LOOP_CTL_GET_FREE: Opcode = 0x4c82;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
-/// Somebody else may take the free device first, and again.
+/// Another process may take the free device first, repeatedly.
 const TRIES: u32 = 16;
 
-/// How a file becomes a device.
+/// Options of a loop device.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LoopOptions {
-    /// Whether the device can be written to.
+    /// Whether the device is writable.
     pub write: bool,
-    /// Whether it passes the page cache by. A file of a FUSE file system is then read by many requests at a time, and what
-    /// is read is not held twice.
+    /// Whether to use direct I/O, which bypasses the page cache. A file on FUSE is then read with many requests in
+    /// parallel, and its data is not cached twice.
     pub direct: bool,
-    /// Where in the file it begins, in bytes; a multiple of 512.
+    /// Offset in the file, in bytes; a multiple of 512.
     pub offset: u64,
-    /// How many bytes of the file it has, a multiple of 512; 0 for all up to the end.
+    /// Size in bytes, a multiple of 512; 0 for everything up to the end.
     pub size: u64,
 }
 
@@ -70,7 +70,7 @@ impl Info {
     fn of(file: &Path, options: LoopOptions) -> Self {
         let mut file_name = [0; 64];
         let shown = file.as_os_str().as_encoded_bytes();
-        // For those who list devices; the last byte stays 0.
+        // Shown in lists of devices; the last byte stays 0.
         let shown = &shown[..shown.len().min(63)];
         file_name[..shown.len()].copy_from_slice(shown);
         let read_only = if options.write { 0 } else { LO_FLAGS_READ_ONLY };
@@ -93,10 +93,10 @@ impl Info {
     }
 }
 
-/// Makes a device of `file`, and says which.
+/// Attaches `file` to a free loop device; returns its path.
 ///
 /// # Errors
-/// When the file cannot be opened, or the kernel has no loop devices to give.
+/// The file cannot be opened, or the kernel has no loop device to give.
 pub fn attach(file: &Path, options: LoopOptions) -> Result<PathBuf, DeviceError> {
     let backing = OpenOptions::new().read(true).write(options.write).open(file);
     let backing = backing.map_err(DeviceError::on("open", file))?;
@@ -116,7 +116,7 @@ pub fn attach(file: &Path, options: LoopOptions) -> Result<PathBuf, DeviceError>
     unreachable!("the last try returns")
 }
 
-/// In one step, or in three on kernels before 5.8.
+/// In one call, or in three on kernels before 5.8.
 fn configure(device: &File, backing: &File, info: &Info) -> io::Result<()> {
     let fd = backing.as_raw_fd();
     let mut config = Config { fd: fd as u32, block_size: 0, info: *info, reserved: [0; 8] };
@@ -127,7 +127,7 @@ fn configure(device: &File, backing: &File, info: &Info) -> io::Result<()> {
     }
     with_number(device.as_fd(), LOOP_SET_FD, fd)?;
     let mut info = *info;
-    // The kernel takes read-only from how both were opened, and direct I/O by a call of its own.
+    // The kernel derives read-only from how both were opened; direct I/O has a call of its own.
     info.flags = 0;
     // SAFETY: this is `struct loop_info64`.
     let set = unsafe { with_memory(device.as_fd(), LOOP_SET_STATUS64, &mut info) };
@@ -136,16 +136,16 @@ fn configure(device: &File, backing: &File, info: &Info) -> io::Result<()> {
         return Err(e);
     }
     if config.info.flags & LO_FLAGS_DIRECT_IO != 0 {
-        // Without it, the device works as well, only slower.
+        // Without direct I/O the device works too, only slower.
         let _ = with_number(device.as_fd(), LOOP_SET_DIRECT_IO, 1);
     }
     Ok(())
 }
 
-/// Lets go of the file behind `device`, once nobody uses it any more.
+/// Detaches the file from `device`, once it is no longer in use.
 ///
 /// # Errors
-/// When it is no loop device, or has no file.
+/// Not a loop device, or it has no file.
 pub fn detach(device: &Path) -> Result<(), DeviceError> {
     let opened = File::open(device).map_err(DeviceError::on("open", device))?;
     with_number(opened.as_fd(), LOOP_CLR_FD, 0).map_err(DeviceError::on("detach", device))?;

@@ -1,4 +1,4 @@
-//! Device-mapper: a snapshot of a device, which can be written to while the device itself stays as it is. Sources:
+//! Device-mapper: a writable snapshot of a device, which leaves the device itself unchanged. Sources:
 //! include/uapi/linux/dm-ioctl.h; Documentation/admin-guide/device-mapper/snapshot.rst.
 
 use std::fs::{self, File, OpenOptions};
@@ -20,11 +20,11 @@ const DEV_REMOVE: Opcode = opcode::read_write::<Header>(GROUP, 4);
 const DEV_SUSPEND: Opcode = opcode::read_write::<Header>(GROUP, 6);
 const TABLE_LOAD: Opcode = opcode::read_write::<Header>(GROUP, 9);
 const TABLE_STATUS: Opcode = opcode::read_write::<Header>(GROUP, 12);
-/// The interface that is spoken; kernels go on to understand it.
+/// The interface version; later kernels still support it.
 const VERSION: [u32; 3] = [4, 0, 0];
-/// What a table or a status of one target may take, in bytes.
+/// The largest table or status of one target, in bytes.
 const PAYLOAD_BYTES: usize = 1024;
-/// What is copied at the first write to it, in sectors: a page.
+/// Copy-on-write chunk size, in sectors: one page.
 const CHUNK_SECTORS: u32 = 8;
 
 /// `struct dm_ioctl`.
@@ -54,7 +54,7 @@ struct Target {
     kind: [u8; 16],
 }
 
-/// What the kernel reads and writes: the header, one target, and its words.
+/// What the kernel reads and writes: the header, one target, and its parameters.
 #[repr(C)]
 struct Request {
     header: Header,
@@ -88,9 +88,9 @@ impl Request {
         Ok(Self { header, target, words: [0; PAYLOAD_BYTES] })
     }
 
-    /// The same with a table of one target from its first sector on.
+    /// Adds a table of one target, which begins at the first sector.
     fn with_table(mut self, length: u64, kind: &str, words: &str) -> io::Result<Self> {
-        // Both end with a byte of 0.
+        // Both are zero-terminated.
         if kind.len() >= self.target.kind.len() || words.len() >= PAYLOAD_BYTES {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -113,13 +113,13 @@ fn control() -> Result<File, DeviceError> {
     opened.map_err(DeviceError::on("open", Path::new(CONTROL)))
 }
 
-/// Makes a device `name` that reads as `origin` does until it is written to; `store` takes what is written. Where the store
-/// holds a snapshot of this origin already, it is taken up again; where it begins with zeros, it is begun.
+/// Creates a device `name` that reads like `origin` until it is written to; `store` takes the writes. If the store
+/// already holds a snapshot of this origin, it is resumed; if it begins with zeros, a new one is created.
 ///
-/// When the store is full, writing fails and reading goes on: a system whose root this is can still be shut down.
+/// When the store is full, writes fail and reads continue: a system with this root can still be shut down.
 ///
 /// # Errors
-/// When a device is not there, or the kernel has no snapshots.
+/// A device does not exist, or the kernel has no snapshot target.
 pub fn snapshot(name: &str, origin: &Path, store: &Path) -> Result<PathBuf, DeviceError> {
     let length = sectors(origin)?;
     let words = format!("{} {} PO {CHUNK_SECTORS}", number(origin)?, number(store)?);
@@ -139,11 +139,11 @@ pub fn snapshot(name: &str, origin: &Path, store: &Path) -> Result<PathBuf, Devi
     make().map_err(DeviceError::on("make a snapshot of", origin))
 }
 
-/// What the kernel says about the one target of the device `name`; of a snapshot: sectors used, `/`, sectors there are, and
-/// sectors of tables, or `Overflow`, or `Invalid`.
+/// Returns the kernel's status of the device `name`, which has one target. For a snapshot: sectors used, `/`, sectors
+/// in total, and sectors of metadata; or `Overflow`, or `Invalid`.
 ///
 /// # Errors
-/// When there is no such device.
+/// There is no such device.
 pub fn status(name: &str) -> Result<String, DeviceError> {
     let ask = |control: File| {
         let mut request = Request::new(name)?;
@@ -154,17 +154,17 @@ pub fn status(name: &str) -> Result<String, DeviceError> {
     ask(control()?).map_err(DeviceError::on("tell the status of", Path::new(name)))
 }
 
-/// Takes the device `name` away, once nobody uses it any more.
+/// Removes the device `name`, once it is no longer in use.
 ///
 /// # Errors
-/// When there is none, or somebody uses it.
+/// There is no such device, or it is in use.
 pub fn remove(name: &str) -> Result<(), DeviceError> {
     let control = control()?;
     let removed = Request::new(name).and_then(|mut request| request.send(&control, DEV_REMOVE));
     removed.map_err(DeviceError::on("remove", Path::new(name)))
 }
 
-/// A block device as tables name it.
+/// The number of a block device in the format of tables.
 fn number(device: &Path) -> Result<String, DeviceError> {
     let meta = fs::metadata(device).map_err(DeviceError::on("find", device))?;
     if !meta.file_type().is_block_device() {
@@ -181,7 +181,7 @@ mod tests {
     fn the_kernels_sizes_and_numbers() {
         assert_eq!((size_of::<Header>(), size_of::<Target>()), (312, 40));
         assert_eq!(size_of::<Request>(), 312 + 40 + PAYLOAD_BYTES);
-        // Both directions at once are the same bits on every machine.
+        // Opcodes with both directions are the same on all architectures.
         assert_eq!(DEV_CREATE as u64, 0xc138_fd03);
     }
 }

@@ -1,7 +1,7 @@
-//! Block devices made of files and of each other, as the miniroot of a boot needs them: loop devices and snapshots.
+//! Block devices for the miniroot of a boot: loop devices and snapshots.
 //!
-//! Only what a root file system over a mounted image takes, by the kernel's own calls, so that the miniroot carries neither
-//! losetup nor dmsetup, and what it takes to try that on a machine that goes on living.
+//! Only what a root file system over a mounted image needs, through kernel calls, so that the miniroot needs neither
+//! losetup nor dmsetup. It also has what is needed to try that on a running machine.
 
 mod ioctl;
 pub mod loops;
@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
 
-/// A device that could not be had.
+/// A device operation that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what} {}: {why}", which.display())]
 pub struct DeviceError {
-    /// What failed, in words that the name of the device or file continues.
+    /// What failed; the name of the device or file follows it in the message.
     what: &'static str,
-    /// On what.
+    /// The device or file.
     which: PathBuf,
-    /// What the kernel said.
+    /// The kernel's error.
     why: io::Error,
 }
 
@@ -32,7 +32,7 @@ impl DeviceError {
         move |why| Self { what, which, why }
     }
 
-    /// Whether the kernel lacks what was asked for, or the machine does not let us ask.
+    /// Whether the kernel lacks the feature, or denies access to it.
     pub fn is_missing(&self) -> bool {
         matches!(self.why.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
     }
@@ -46,10 +46,10 @@ impl From<DeviceError> for Error {
     }
 }
 
-/// The size of a block device, in sectors of 512 bytes.
+/// Size of a block device, in sectors of 512 bytes.
 ///
 /// # Errors
-/// When it cannot be opened.
+/// The device cannot be opened.
 fn sectors(device: &Path) -> Result<u64, DeviceError> {
     let end = File::open(device).and_then(|mut file| file.seek(SeekFrom::End(0)));
     Ok(end.map_err(DeviceError::on("open", device))? / 512)

@@ -1,8 +1,8 @@
-//! Carries out what [`ReadaheadWindow`] decides: fetches blocks before they are read, a few at a time.
+//! Readahead: fetches the blocks that [`ReadaheadWindow`] selects, a few at a time.
 //!
-//! A read that somebody waits for never queues here; it only shares the machine and the network with what is under way.
-//! How many blocks that is follows from how long they take: on a narrow link, many at once would all come too late, and
-//! whoever waits would wait for them. Nor may they need more memory than their part of what blocks may take.
+//! A demand read never queues here; it only shares the machine and the network with prefetch. The number of concurrent
+//! fetches adapts to how long they take: on a slow link, many at once would all arrive late and delay demand reads.
+//! Their memory is limited as well.
 
 pub mod profile;
 pub mod record;
@@ -22,16 +22,16 @@ use super::image::Image;
 use crate::format::index::BlockRow;
 use window::ReadaheadWindow;
 
-/// How many extents are looked at to find the end of a window: enough for any window, few enough for any read.
+/// Extents examined to find the end of a window: enough for any window, few enough for any read.
 const EXTENTS_MAX: usize = 4096;
-/// Fetches at the same time before anything is known of the network.
+/// Concurrent fetches before the network has been measured.
 const JOBS_AT_FIRST: usize = 8;
-/// The part of a window that may be under way.
+/// One part in this many of a window may be in flight.
 pub const UNDER_WAY_PART: u64 = 2;
-/// More memory for fetches under way than anybody has a use for.
+/// Upper limit of the memory for fetches in flight.
 const ROOM_MAX_BYTES: u32 = 256 << 20;
 
-/// The fetcher of one image.
+/// The readahead of one image.
 #[derive(Debug)]
 pub struct Prefetch {
     image: Arc<Image>,
@@ -42,7 +42,7 @@ pub struct Prefetch {
     blocks_max: usize,
 }
 
-/// The memory for fetches under way.
+/// The memory for fetches in flight, in bytes.
 #[derive(Debug)]
 struct Room {
     bytes: u32,
@@ -55,14 +55,14 @@ impl Room {
         Self { bytes, left: Semaphore::new(bytes as usize) }
     }
 
-    /// Room for a block and its file; one that needs more than there is has all of it.
+    /// Reserves room for a block and its compressed file; a block larger than the whole room takes all of it.
     async fn take(&self, row: &BlockRow) -> Option<SemaphorePermit<'_>> {
         let bytes = row.bytes.saturating_add(row.zlib_bytes);
         self.left.acquire_many(bytes.min(self.bytes)).await.ok()
     }
 }
 
-/// Fetches under way at the same time: one more after each quick one, one less after each slow one.
+/// Limits concurrent fetches: one more after each fast fetch, one less after each slow one.
 #[derive(Debug)]
 struct Jobs {
     permits: Semaphore,
@@ -77,7 +77,7 @@ impl Jobs {
         Self { permits: Semaphore::new(first), allowed: AtomicUsize::new(first), most, slow }
     }
 
-    /// Runs a fetch when it is its turn; it says whether it has fetched anything.
+    /// Waits for a permit, then runs a fetch; the fetch returns whether it fetched anything.
     async fn run(&self, fetch: impl Future<Output = bool>) {
         let Ok(permit) = self.permits.acquire().await else { return };
         let started = Instant::now();
@@ -94,15 +94,15 @@ impl Jobs {
 }
 
 impl Prefetch {
-    /// Fetches for `image` on `runtime`, up to `jobs` blocks at a time as long as none takes more time than `slow`, and
-    /// never more than `window_bytes` ahead of a stream; what is under way takes at most half as much.
+    /// Prefetches for `image` on `runtime`: up to `jobs` blocks at a time as long as none takes longer than `slow`, and
+    /// never more than `window_bytes` ahead of a stream. Fetches in flight take at most half of that in memory.
     pub fn new(image: Arc<Image>, runtime: Handle, jobs: usize, slow: Duration, window_bytes: u64) -> Self {
         let readahead = Mutex::new(ReadaheadWindow::new(window_bytes));
         let (blocks_max, room) = (8 * jobs, Arc::new(Room::new(window_bytes / UNDER_WAY_PART)));
         Self { image, readahead, jobs: Arc::new(Jobs::new(jobs, slow)), room, runtime, blocks_max }
     }
 
-    /// Takes note of a read, and fetches ahead of it where it belongs to a stream, unless a profile has foreseen it.
+    /// Records a read, and reads ahead if it belongs to a stream that no profile covers.
     pub fn read(&self, range: &Range<u64>) {
         if self.image.is_followed(range) {
             return;

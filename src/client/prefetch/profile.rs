@@ -1,7 +1,7 @@
-//! Fetches the blocks of a profile before they are read, in its order.
+//! Prefetches the blocks of a profile, in its order.
 //!
-//! Each waits at the [`Scheduler`] for its turn, so whoever reads goes first. It stays as little ahead as the caches are
-//! large: what is fetched must still be there when it is read. What is on the disk already is left there.
+//! Each block waits for a slot of the [`Scheduler`], so demand reads go first. The prefetch stays within what the
+//! caches hold: a block must still be cached when it is read. Blocks already on disk stay there.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,23 +14,23 @@ use super::scheduler::{Scheduler, Slot};
 use crate::client::image::Image;
 use crate::client::source::disk_cache::DiskStore;
 
-/// Blocks whose turn comes soon: a read of one of them is only early, and does not hold the others up.
+/// Blocks marked as about to be prefetched: a read of one is merely early, and does not hold back prefetch.
 const LISTED: usize = 64;
-/// A block that was not read when so many later ones were is not waited for.
+/// A fetched block counts as skipped once the reader is this many places beyond it.
 const PASSED_OVER: usize = 64;
-/// How often the caches are looked at while there is no room.
+/// How often the caches are checked while there is no room.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Where fetched blocks are kept until they are read.
+/// Where prefetched blocks stay until they are read.
 #[derive(Debug, Clone)]
 pub enum Room {
-    /// In RAM: at most so many bytes of them ahead of the reader.
+    /// In RAM: the most bytes of decoded blocks ahead of the reader.
     Ram(u64),
-    /// On the disk: at most so many bytes of files altogether.
+    /// On disk: the most bytes of compressed files in total.
     Disk(Arc<DiskStore>, u64),
 }
 
-/// The blocks of a profile on their way.
+/// The prefetch of one profile.
 #[derive(Debug)]
 pub struct ProfilePrefetch {
     image: Arc<Image>,
@@ -40,20 +40,20 @@ pub struct ProfilePrefetch {
     counts: Arc<ProfileCounts>,
 }
 
-/// How far it has got.
+/// Progress of a profile prefetch.
 #[derive(Debug, Default)]
 pub struct ProfileCounts {
-    /// Blocks of the profile.
+    /// Number of blocks in the profile.
     pub profile: AtomicU64,
-    /// Those that are still to be fetched, or to be found where they need not be.
+    /// Blocks not yet fetched or found in a cache.
     pub left: AtomicU64,
-    /// Blocks fetched.
+    /// Number of blocks fetched.
     pub blocks: AtomicU64,
-    /// The bytes of their files.
+    /// Their compressed size in bytes.
     pub bytes: AtomicU64,
 }
 
-/// A fetched block that was not read yet: its place in the profile, in the index, and its bytes.
+/// A fetched block that has not been read: its place in the profile, its number in the index, and its size in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     place: usize,
@@ -61,16 +61,16 @@ struct Waiting {
     bytes: u64,
 }
 
-/// What is known of the reader.
+/// How far the reader has got in the profile.
 #[derive(Debug)]
 struct Reader {
-    /// The place in the profile of each of its blocks.
+    /// Place in the profile, by block.
     places: HashMap<u32, usize>,
     waiting: VecDeque<Waiting>,
     known: usize,
-    /// The place of the block that was read last.
+    /// Place of the block that was read last.
     reached: usize,
-    /// Bytes of files that were fetched.
+    /// Compressed size of the blocks fetched, in bytes.
     disk_bytes: u64,
 }
 
@@ -82,22 +82,22 @@ impl Reader {
 }
 
 impl ProfilePrefetch {
-    /// Fetches for `image`, whose reads `reads` knows of, through `scheduler`.
+    /// Prefetches for `image` through `scheduler`; `reads` has the reads of `image`.
     pub fn new(image: Arc<Image>, scheduler: Arc<Scheduler>, reads: Arc<FirstReads>, room: Room) -> Self {
         Self { image, scheduler, reads, room, counts: Arc::default() }
     }
 
-    /// The same, which counts in `counts`.
+    /// Uses `counts` for the progress.
     pub fn counting(self, counts: Arc<ProfileCounts>) -> Self {
         Self { counts, ..self }
     }
 
-    /// How far it gets.
+    /// The progress.
     pub fn counts(&self) -> Arc<ProfileCounts> {
         Arc::clone(&self.counts)
     }
 
-    /// Fetches `blocks`, and returns when the last one is on its way or there is no more room.
+    /// Prefetches `blocks`; returns when the last one is in flight or there is no more room.
     pub async fn run(&self, blocks: &[u32]) {
         let row = |block: u32| self.image.map().row(block);
         self.counts.profile.store(blocks.len() as u64, Relaxed);
@@ -147,7 +147,7 @@ impl ProfilePrefetch {
         tokio::task::spawn_blocking(move || store.holds(&row)).await.unwrap_or(false)
     }
 
-    /// Waits until the block can be kept; false where that cannot be hoped for.
+    /// Waits until there is room for the block; false if there will be none, or the block is no longer needed.
     async fn wait_for_room(&self, block: u32, reader: &mut Reader) -> bool {
         let row = self.image.map().row(block);
         match &self.room {
@@ -168,7 +168,7 @@ impl ProfilePrefetch {
         }
     }
 
-    /// Bytes of blocks that were fetched and are still to be read.
+    /// Bytes of blocks that were fetched and not yet read.
     fn bytes_ahead(&self, reader: &mut Reader) -> u64 {
         let noted = self.reads.after(reader.known);
         reader.known += noted.len();

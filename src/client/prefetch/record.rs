@@ -1,7 +1,6 @@
-//! Notes which blocks an image's readers want first, in which order and when: what a profile is made of.
+//! Records which blocks of an image are read first, in which order and when: the content of a profile.
 //!
-//! It sits in front of all caches and hears of reads alone: what is fetched in advance is not wanted by anybody yet. A
-//! read of blocks that were read before costs one look at a bit for each.
+//! It sits in front of all caches and records reads only, not prefetch. Repeated reads cost one bit test per block.
 
 use std::io;
 use std::ops::Range;
@@ -18,17 +17,17 @@ use crate::format::index::Index;
 use crate::format::profile::{BLOCKS_MAX, FirstRead, MS_MAX, Profile};
 use crate::system::atomic_file::{Place, check_output};
 
-/// How often a record is written while it grows.
+/// Interval between writes of a growing record.
 const WRITE_PAUSE: Duration = Duration::from_secs(10);
 
 /// The first read of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noted {
-    /// The block's place in [`Index::blocks`].
+    /// Index of the block in [`Index::blocks`].
     pub block: u32,
-    /// When, in milliseconds.
+    /// Time since the recording began, in milliseconds.
     pub ms: u64,
-    /// The first byte of the image that was read of it then.
+    /// Offset in the image at which that read touched the block, in bytes.
     pub offset: u64,
 }
 
@@ -36,20 +35,20 @@ pub struct Noted {
 #[derive(Debug)]
 pub struct FirstReads {
     since: Instant,
-    /// A bit for each block that was read.
+    /// One bit for each block that was read.
     read: Box<[AtomicU64]>,
     noted: Mutex<Vec<Noted>>,
     news: Notify,
 }
 
 impl FirstReads {
-    /// Nothing was read yet of an image of `blocks` blocks; time begins now.
+    /// An empty record for an image of `blocks` blocks; time starts now.
     pub fn new(blocks: usize) -> Arc<Self> {
         let read = std::iter::repeat_with(AtomicU64::default).take(blocks.div_ceil(64)).collect();
         Arc::new(Self { since: Instant::now(), read, noted: Mutex::default(), news: Notify::new() })
     }
 
-    /// Takes note of a read of `range`.
+    /// Records a read of `range`.
     pub fn note(&self, map: &ExtentMap, range: Range<u64>) {
         let mut offset = range.start;
         for segment in map.segments(range) {
@@ -70,7 +69,7 @@ impl FirstReads {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.read.get(block as usize / 64).map_or(bit, |word| word.fetch_or(bit, Relaxed));
         if before & bit == 0 && (noted.len() as u64) < BLOCKS_MAX {
-            // Under the lock, so that times never fall.
+            // Under the lock, so that times never decrease.
             let ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(MS_MAX).min(MS_MAX);
             noted.push(Noted { block, ms, offset });
         }
@@ -78,26 +77,26 @@ impl FirstReads {
         self.news.notify_one();
     }
 
-    /// Whether a block was read.
+    /// Whether the block was read.
     pub fn has(&self, block: u32) -> bool {
         self.read.get(block as usize / 64).is_some_and(|word| word.load(Relaxed) & 1 << (block % 64) != 0)
     }
 
-    /// What was noted after the first `known` reads.
+    /// The first reads after the first `known`.
     pub fn after(&self, known: usize) -> Vec<Noted> {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         noted.get(known..).unwrap_or_default().to_vec()
     }
 
-    /// Returns when something was noted since the last call; for one caller.
+    /// Waits for a first read since the last call; for one caller.
     pub async fn news(&self) {
         self.news.notified().await;
     }
 
-    /// What was read so far, as a profile of `index`.
+    /// Returns the reads so far as a profile of `index`.
     ///
     /// # Errors
-    /// None that can happen to an image's own index.
+    /// None for the image's own index.
     pub fn profile(&self, index: &Index) -> io::Result<Profile> {
         let row = |noted: Noted| {
             let id = index.blocks().get(noted.block as usize)?.id;
@@ -109,7 +108,7 @@ impl FirstReads {
     }
 }
 
-/// A file that a profile is recorded to; nothing is opened by its path once that has begun.
+/// A file that a profile is recorded to; its path is not opened again after the start.
 #[derive(Debug)]
 pub struct Recording {
     reads: Arc<FirstReads>,
@@ -122,7 +121,7 @@ impl Recording {
     /// Records `reads` of the image of `index` to the file at `path`, which is written at once.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// The file cannot be written.
     pub fn start(reads: Arc<FirstReads>, index: Arc<Index>, path: &Path) -> io::Result<Arc<Self>> {
         check_output(path)?;
         let recording = Self { reads, index, place: Place::open(path)?, written: AtomicUsize::new(usize::MAX) };
@@ -130,8 +129,7 @@ impl Recording {
         Ok(Arc::new(recording))
     }
 
-    /// Writes the file if there is something new; whoever looks finds the old one or the new one, whole. Blocks the
-    /// thread.
+    /// Replaces the file atomically if there are new reads. Blocks the thread.
     ///
     /// # Errors
     /// Those of the file system.
@@ -145,8 +143,8 @@ impl Recording {
         Ok(())
     }
 
-    /// Writes it every few seconds, so that a machine that is switched off has one; `failed` hears why it could not be
-    /// written. Ends with whoever waits for it.
+    /// Writes the file every few seconds, so that it survives a power-off; `failed` is called with each error. Runs
+    /// until dropped.
     pub async fn keep_writing(self: Arc<Self>, failed: impl Fn(io::Error)) {
         loop {
             tokio::time::sleep(WRITE_PAUSE).await;

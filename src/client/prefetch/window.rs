@@ -1,36 +1,36 @@
-//! Which bytes will be read next: finds sequential streams among the reads and says how far to be ahead of them.
+//! Readahead: finds sequential streams among the reads and decides how far to read ahead of them.
 //!
-//! Pure decisions; it fetches nothing. Several streams at once are told apart. A stream has to prove itself by reads
-//! that continue each other exactly; from then on it may be disordered a little, because several threads carry its
-//! reads. What it is ahead by is counted in bytes that are stored somewhere: holes cost nothing.
+//! Pure decisions; it fetches nothing. Several concurrent streams are distinguished. A stream must first prove itself
+//! by reads that continue each other exactly. After that it may be slightly out of order, because several threads carry
+//! its reads. The distance ahead counts stored bytes only: holes cost nothing.
 //!
-//! Most streams end with their file, and what was fetched behind that end was fetched for nothing. So nothing is done for
-//! short ones, which most files of a boot are, and a long one is never followed by more than half of what it has read.
+//! Most streams end with their file, and readahead beyond that end is wasted. So there is none for short streams, which
+//! are most files of a boot, and at most half of what a long stream has read.
 
 use std::ops::Range;
 
-/// How many streams are followed at the same time.
+/// Streams followed at the same time.
 const STREAMS: usize = 8;
-/// Reads that continue each other before a stream counts as one.
+/// Consecutive reads before a stream is recognised.
 const PROOF: u32 = 3;
-/// What a stream must have read before anything is fetched ahead of it, in bytes.
+/// Bytes a stream must have read before readahead starts.
 const LONG: u64 = 2 << 20;
-/// The part of what it has read that may be fetched ahead.
+/// One part in this many of what a stream has read may be read ahead.
 const WORTH: u64 = 2;
-/// How far from its place a read of a proved stream may be, in bytes.
+/// How far out of order a read of a proved stream may be, in bytes.
 const DISORDER: u64 = 2 << 20;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Stream {
-    /// The end of what was read, in bytes of the image.
+    /// End of what was read, as an offset in the image.
     reached: u64,
-    /// The end of what was asked for in advance.
+    /// End of what was requested in advance, as an offset in the image.
     ahead: u64,
-    /// Reads in a row.
+    /// Number of consecutive reads.
     reads: u32,
-    /// Bytes that they had.
+    /// Bytes read.
     bytes: u64,
-    /// When it was last read from, in reads.
+    /// Number of the last read, counted over all streams.
     last: u64,
 }
 
@@ -43,7 +43,7 @@ impl Stream {
     }
 }
 
-/// The streams among the reads of one image.
+/// The streams of one image.
 #[derive(Debug)]
 pub struct ReadaheadWindow {
     streams: [Stream; STREAMS],
@@ -52,14 +52,14 @@ pub struct ReadaheadWindow {
 }
 
 impl ReadaheadWindow {
-    /// Never more than `window_max` stored bytes ahead.
+    /// Reads ahead by at most `window_max` stored bytes.
     pub fn new(window_max: u64) -> Self {
         Self { streams: Default::default(), window_max, reads: 0 }
     }
 
-    /// Takes note of a read of `range`, and says what should be fetched now.
+    /// Records a read of `range`, and returns the range to prefetch now, if any.
     ///
-    /// `advance(from, n)` is the offset at which `n` stored bytes have followed `from`.
+    /// `advance(from, n)` returns the offset that is `n` stored bytes after `from`.
     pub fn read(&mut self, range: &Range<u64>, advance: impl Fn(u64, u64) -> u64) -> Option<Range<u64>> {
         self.reads += 1;
         let now = self.reads;
@@ -77,7 +77,7 @@ impl ReadaheadWindow {
         stream.plan(self.window_max, advance)
     }
 
-    /// A new stream takes the place of the one that was read from longest ago.
+    /// Starts a stream in place of the least recently read one.
     fn start(&mut self, range: &Range<u64>) {
         let oldest = self.streams.iter_mut().min_by_key(|s| s.last);
         if let Some(stream) = oldest {
@@ -88,7 +88,7 @@ impl ReadaheadWindow {
 }
 
 impl Stream {
-    /// Asks for a whole window once less than half of one is left; windows grow with what was read.
+    /// Returns a whole window once less than half of one is left; windows grow with what was read.
     fn plan(&mut self, window_max: u64, advance: impl Fn(u64, u64) -> u64) -> Option<Range<u64>> {
         let window = (self.bytes / WORTH).min(window_max);
         let from = self.ahead.max(self.reached);

@@ -1,8 +1,8 @@
-//! The FUSE adapter: one directory with one file, the image, and a hidden one, the status.
+//! The FUSE adapter: one directory with the image as its only visible file, and the hidden status file.
 //!
-//! Thin on purpose. A read that the RAM cache can answer is answered right here, in the thread that took it from the
-//! kernel; any other is handed to the runtime and answered from there, so that these threads never wait for a network
-//! or a disk. A panic in one request is one `EIO`.
+//! Deliberately thin. A read that the memory cache can answer is answered in the thread that took it from the kernel.
+//! All other reads are passed to the runtime and answered there, so that these threads never wait for a network or a
+//! disk. A panic in one request is one `EIO`.
 
 use std::ffi::OsStr;
 use std::io;
@@ -29,33 +29,33 @@ use crate::format::name::Name;
 use crate::format::time::Timestamp;
 
 const FILE: INodeNo = INodeNo(2);
-/// The hidden file.
+/// The hidden status file.
 const STATUS: INodeNo = INodeNo(3);
 /// The image never changes.
 const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
-/// Requests that the kernel may have under way beside those that somebody waits for.
+/// Limit of the kernel's background requests: those no process waits for.
 const BACKGROUND_MAX: u16 = 64;
 
-/// What is served.
+/// The file system of one image.
 #[derive(Debug)]
 pub struct ImageFs {
-    /// The name of the file.
+    /// File name.
     pub name: Name,
     /// When the image was published.
     pub created: Timestamp,
-    /// Its bytes.
+    /// The image as readable bytes.
     pub image: Arc<Image>,
-    /// Who reads ahead, if anybody.
+    /// The readahead, if any.
     pub prefetch: Option<Prefetch>,
-    /// How it goes.
+    /// Counters and state.
     pub status: Arc<Status>,
-    /// What the hidden file shows of that.
+    /// Contents of the hidden status file.
     pub(super) reports: Reports,
-    /// Where reads that have to wait are answered.
+    /// Runtime for reads that have to wait.
     pub runtime: Handle,
-    /// Who hears of failed reads.
+    /// Is notified of failed reads.
     pub observer: Arc<dyn Observer>,
-    /// Dropped when the kernel has let go of the mount.
+    /// Dropped when the kernel has released the mount.
     pub ended: Option<oneshot::Sender<()>>,
 }
 
@@ -120,7 +120,7 @@ impl ImageFs {
 
 impl Filesystem for ImageFs {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Whatever an older kernel does not have is only slower without.
+        // Without a capability, an older kernel is only slower.
         for capability in [InitFlags::FUSE_ASYNC_DIO, InitFlags::FUSE_PARALLEL_DIROPS] {
             let _ = config.add_capabilities(capability);
         }
@@ -194,7 +194,7 @@ impl Filesystem for ImageFs {
             let rest = text.as_ref().and_then(|text| text.as_bytes().get(offset as usize..)).unwrap_or_default();
             return reply.data(&rest[..rest.len().min(bytes as usize)]);
         }
-        // A reply that is dropped unsent, by the unwinding, tells the kernel EIO.
+        // A reply dropped during unwinding returns EIO to the kernel.
         let _ = catch_unwind(AssertUnwindSafe(|| self.read_now(offset, bytes, reply)));
     }
 

@@ -1,7 +1,7 @@
 //! A small web server for one page: the status of a mount, for Prometheus.
 //!
-//! It answers every request alike and keeps no connection. Few at a time, and each has little time: whoever connects
-//! cannot hold up the mount.
+//! It answers every request alike and keeps no connection alive. The number of connections and their time are limited,
+//! so that a client cannot hold up the mount.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::client::status::Status;
 
 /// Connections served at the same time.
 const CONNECTIONS_MAX: usize = 4;
-/// Time for one of them.
+/// Time limit of a connection.
 const CONNECTION_TIME: Duration = Duration::from_secs(5);
-/// Bytes of a request that are looked at for its end.
+/// The most bytes of a request that are searched for its end.
 const REQUEST_MAX_BYTES: usize = 8 << 10;
-/// A pause after the system could give no connection.
+/// Pause after the system failed to accept a connection.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Begins to listen, and returns the address; serves until the runtime ends.
+/// Starts to listen, and returns the address; serves until the runtime ends.
 ///
 /// # Errors
-/// When the address cannot be had.
+/// The address cannot be bound.
 pub async fn serve(address: SocketAddr, status: Arc<Status>) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;

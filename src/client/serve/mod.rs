@@ -1,4 +1,4 @@
-//! How an image is given to others: through FUSE, through NBD, and what is said of it meanwhile.
+//! Serves an image: through FUSE, through NBD, and its status alongside.
 
 mod fuse;
 pub mod metrics;

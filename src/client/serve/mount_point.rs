@@ -1,4 +1,4 @@
-//! The mount point: what makes a directory one, and how it stops being one.
+//! The mount point: checks the directory beforehand, and unmounts.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -11,45 +11,45 @@ use rustix::mount::UnmountFlags;
 use crate::error::{Error, ErrorKind};
 use crate::system::child;
 
-/// Why nothing can be mounted on a directory.
+/// Why a directory cannot be a mount point.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
-    /// There is nothing.
+    /// It does not exist.
     #[error("mount point {}: no such directory", .0.display())]
     Missing(PathBuf),
-    /// Something else is there.
+    /// Not a directory.
     #[error("mount point {}: not a directory", .0.display())]
     NotDirectory(PathBuf),
-    /// There are files in it.
+    /// It has files in it.
     #[error("mount point {}: not empty", .0.display())]
     NotEmpty(PathBuf),
-    /// Something is mounted on it.
+    /// Something is already mounted on it.
     #[error("mount point {}: something is mounted there already", .0.display())]
     Mounted(PathBuf),
-    /// A mount is left there whose process is gone.
+    /// A mount whose process has ended is left there.
     #[error("mount point {}: a mount whose process has ended is left there", .0.display())]
     Dangling(PathBuf),
-    /// Not ours to mount on.
+    /// Mounting is not permitted.
     #[error("mount point {}: not permitted", .0.display())]
     NotPermitted(PathBuf),
     /// The kernel has no FUSE.
     #[error("/dev/fuse: {}", .0.kind())]
     NoFuse(io::Error),
-    /// A user other than root needs the helper program.
+    /// A user other than root needs the program fusermount3.
     #[error("fusermount3: not found")]
     NoHelper,
     /// Mounting failed.
     #[error("mount point {}: {why}", point.display())]
     Failed {
-        /// The directory.
+        /// The mount point.
         point: PathBuf,
-        /// What the kernel or the helper said.
+        /// Error message of the kernel or the helper.
         why: String,
     },
 }
 
 impl PointError {
-    /// What to do about it.
+    /// Suggests a remedy.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             PointError::Missing(point) => format!("mkdir -p {}", point.display()),
@@ -81,7 +81,7 @@ impl From<PointError> for Error {
     }
 }
 
-/// A directory that something can be mounted on.
+/// A directory that an image can be mounted on.
 #[derive(Debug, Clone)]
 pub struct MountPoint(PathBuf);
 
@@ -89,7 +89,7 @@ impl MountPoint {
     /// Checks `path`, and that this process can use FUSE.
     ///
     /// # Errors
-    /// The first thing that is in the way.
+    /// The first obstacle.
     pub fn check(path: &Path) -> Result<Self, PointError> {
         let owned = || path.to_owned();
         let meta = fs::metadata(path).map_err(|e| match e.raw_os_error().map(Errno::from_raw_os_error) {
@@ -119,7 +119,7 @@ impl MountPoint {
         &self.0
     }
 
-    /// Puts the kernel's words into ours.
+    /// Translates an error of the kernel or the helper.
     pub fn mount_error(&self, error: &io::Error) -> PointError {
         let point = self.0.clone();
         let why = error.to_string();
@@ -132,10 +132,10 @@ impl MountPoint {
         }
     }
 
-    /// Takes the mount away; where it is in use, from the tree at once and for good when its last user has gone.
+    /// Unmounts. A mount in use leaves the tree at once, and ends with its last user.
     ///
     /// # Errors
-    /// When that is not possible either.
+    /// That is not possible either.
     pub fn unmount(&self) -> io::Result<()> {
         match rustix::mount::unmount(&self.0, UnmountFlags::NOFOLLOW) {
             Ok(()) => Ok(()),
@@ -156,7 +156,7 @@ impl MountPoint {
         Err(io::Error::other("fusermount3 could not unmount"))
     }
 
-    /// Lets the kernel read further ahead of those who read the file through its page cache. Only root may.
+    /// Raises the kernel's readahead for reads through the page cache. Needs root.
     pub fn raise_kernel_readahead(&self, kibibytes: u32) {
         if let Ok(meta) = fs::metadata(&self.0) {
             let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
@@ -166,7 +166,7 @@ impl MountPoint {
     }
 }
 
-/// Whether `point` is the root of a FUSE file system: any other that is mounted there may be mounted over.
+/// Whether `point` is the root of a FUSE file system; other file systems mounted there may be mounted over.
 fn is_fuse_root(point: &Path, meta: &fs::Metadata) -> bool {
     const FUSE_SUPER_MAGIC: u64 = 0x6573_5546;
     let fuse = rustix::fs::statfs(point).is_ok_and(|fs| fs.f_type as u64 == FUSE_SUPER_MAGIC);

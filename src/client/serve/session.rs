@@ -1,4 +1,4 @@
-//! A mount: begins with the kernel's handshake, ends when somebody unmounts it or [`Mounted::end`] does.
+//! A mount: begins with the FUSE handshake, ends when it is unmounted from outside or by [`Mounted::end`].
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -20,47 +20,47 @@ use crate::format::time::Timestamp;
 
 /// Threads that take requests from the kernel and answer cached reads.
 const THREADS: usize = 4;
-/// Blocks fetched in advance at the same time.
+/// Limit of concurrent readahead fetches.
 pub(super) const PREFETCH_JOBS: usize = 16;
-/// A block that takes longer than this shows that they were too many: far less than any attempt may take.
+/// A block that takes longer shows that there were too many; far less than the limit of an attempt.
 pub(super) const PREFETCH_SLOW: Duration = Duration::from_secs(2);
-/// The kernel's own readahead: its requests are then as large as they can be.
+/// The kernel's own readahead; it makes its requests as large as they can be.
 const KERNEL_READAHEAD_KIB: u32 = 512;
-/// How long users of a busy mount have to let go of it.
+/// How long users of a busy mount have to release it.
 const BUSY_WAIT: Duration = Duration::from_secs(3);
 
-/// What is to be mounted.
+/// An image to mount.
 #[derive(Debug)]
 pub struct Mount {
-    /// The name of the file.
+    /// File name.
     pub name: Name,
     /// When the image was published.
     pub created: Timestamp,
-    /// Where it comes from, for the list of mounts.
+    /// Source of the image, for the list of mounts.
     pub origin: String,
-    /// The image.
+    /// The image as readable bytes.
     pub image: Arc<Image>,
-    /// How it goes.
+    /// Counters and state.
     pub status: Arc<Status>,
-    /// The most that is fetched ahead of a stream, in bytes. With 0 nothing is done ahead or side by side, beyond what
+    /// Limit of the readahead per stream, in bytes. With 0 there is neither readahead nor parallel work, beyond what
     /// the kernel does for any file.
     pub readahead_bytes: u64,
 }
 
-/// An image that is mounted.
+/// A mounted image.
 #[derive(Debug)]
 pub struct Mounted {
     point: MountPoint,
     ended: oneshot::Receiver<()>,
-    /// Never dropped: it would unmount by path, whatever is mounted there by then.
+    /// Never dropped: that would unmount by path, whatever is mounted there by then.
     _session: ManuallyDrop<BackgroundSession>,
 }
 
 impl Mount {
-    /// Mounts the image on `point`; it can be read when this returns.
+    /// Mounts the image on `point`; it is readable when this returns.
     ///
     /// # Errors
-    /// When the kernel or its helper refuses.
+    /// The kernel or its helper refuses.
     pub fn mount(
         self,
         point: MountPoint,
@@ -95,18 +95,18 @@ impl Mount {
 
 fn config(origin: &str, threads: usize) -> Config {
     let mut config = Config::default();
-    // The name goes through the helper's option list, where a comma would end it.
+    // The name is part of the helper's option list, where a comma would end it.
     let name = origin.replace([',', '\\'], "_");
     config.mount_options = vec![
         MountOption::FSName(name),
-        // Spelled out, it reaches mount(2) too: `fuse.hfl` in the list of mounts.
+        // As a custom option it also reaches mount(2): `fuse.hfl` in the list of mounts.
         MountOption::CUSTOM("subtype=hfl".into()),
         MountOption::RO,
         MountOption::NoSuid,
         MountOption::NoDev,
         MountOption::DefaultPermissions,
     ];
-    // Others may read what root mounts; a user's mount is the user's own, as FUSE has it by default.
+    // A mount by root is readable by all users; a user's mount only by that user, the default of FUSE.
     config.acl = if rustix::process::geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(threads);
     config.clone_fd = true;
@@ -114,20 +114,20 @@ fn config(origin: &str, threads: usize) -> Config {
 }
 
 impl Mounted {
-    /// Where.
+    /// The mount point.
     pub fn point(&self) -> &MountPoint {
         &self.point
     }
 
-    /// Returns when somebody has unmounted it.
+    /// Waits until it is unmounted.
     pub async fn ended(&mut self) {
         let _ = (&mut self.ended).await;
     }
 
-    /// Unmounts it; users of a busy mount get a moment to let go.
+    /// Unmounts; users of a busy mount have a moment to release it.
     ///
     /// # Errors
-    /// When it cannot be unmounted at all.
+    /// It cannot be unmounted at all.
     pub async fn end(mut self) -> std::io::Result<()> {
         self.point.unmount()?;
         let _ = tokio::time::timeout(BUSY_WAIT, self.ended()).await;

@@ -1,6 +1,6 @@
-//! The hidden file of a mount: what is read from it is the status at the moment at which it was opened.
+//! The hidden status file of a mount: its content is the status at the time it was opened.
 //!
-//! It is in no listing, so nobody meets it by accident; nobody can write to it.
+//! It is not listed, so it is not found by accident, and it is read-only.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::client::status::Status;
 
-/// Its name in the directory of the mount.
+/// File name in the directory of the mount.
 pub const STATUS_FILE: &str = ".hfl-status";
-/// How often it can be open at the same time.
+/// The most handles open at the same time.
 const OPEN_MAX: usize = 64;
 
-/// The texts of those who have it open.
+/// The content of each open handle.
 #[derive(Debug)]
 pub(super) struct Reports {
     status: Arc<Status>,
@@ -31,7 +31,7 @@ impl Reports {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the status for a new reader, and returns its handle; none where there are too many.
+    /// Takes the status for a new handle, and returns that; `None` if too many are open.
     pub fn open(&self) -> Option<u64> {
         let text = format!("{:#}\n", self.status.to_json());
         let mut open = self.lock();
@@ -43,12 +43,12 @@ impl Reports {
         Some(handle)
     }
 
-    /// The text of a reader.
+    /// The content of a handle.
     pub fn text(&self, handle: u64) -> Option<Arc<str>> {
         self.lock().get(&handle).cloned()
     }
 
-    /// A reader has closed it.
+    /// Closes a handle.
     pub fn close(&self, handle: u64) {
         self.lock().remove(&handle);
     }

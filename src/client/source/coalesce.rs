@@ -1,7 +1,7 @@
-//! One fetch per block in flight, however many readers want it.
+//! Coalesces requests: one fetch per block in flight, however many readers want it.
 //!
-//! The first reader fetches, the others wait for its answer, good or bad; if it goes away, one of them takes over. It
-//! keeps nothing: as soon as the answer is there, the next reader asks again.
+//! The first reader fetches, the others wait for its result, success or error; if it is cancelled, another one takes
+//! over. Nothing is cached: once the result is there, the next reader fetches again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use crate::repo::{BlockSource, Fetched, ReadError};
 
 type Answer = Arc<OnceCell<Result<Arc<Block>, ReadError>>>;
 
-/// A source that is asked once for what many want at the same time.
+/// A source that merges concurrent requests for the same block.
 #[derive(Debug)]
 pub struct Coalesce<S> {
     inner: S,
@@ -24,7 +24,7 @@ pub struct Coalesce<S> {
 }
 
 impl<S> Coalesce<S> {
-    /// Coalesces what is asked of `inner`.
+    /// Coalesces requests to `inner`.
     pub fn new(inner: S) -> Self {
         Self { inner, flights: Mutex::default() }
     }
@@ -36,7 +36,7 @@ impl<S> Coalesce<S> {
     }
 }
 
-/// A reader waiting for a block.
+/// A reader that waits for a block.
 struct Boarded<'a, S> {
     coalesce: &'a Coalesce<S>,
     key: Sha256,
@@ -44,7 +44,7 @@ struct Boarded<'a, S> {
 }
 
 impl<S> Drop for Boarded<'_, S> {
-    /// Ends the flight when it has its answer, or when the last reader left.
+    /// Removes the fetch when it has its result, or when the last reader has left.
     fn drop(&mut self) {
         let mut flights = self.coalesce.flights.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = flights.get(&self.key).is_some_and(|a| Arc::ptr_eq(a, &self.answer));

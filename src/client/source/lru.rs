@@ -1,7 +1,7 @@
-//! A map that knows which of its values was used least recently, and how many bytes all of them stand for.
+//! A map in LRU order that counts the bytes of its values.
 //!
-//! Every operation is a hash look-up and a few assignments. It locks nothing, limits nothing and drops nothing by itself:
-//! what has to go is taken out, so that a caller can drop it after letting go of its own lock.
+//! Every operation is a hash lookup and a few assignments. The map has no lock, no limit and no eviction of its own:
+//! values are taken out, so that a caller can drop them after releasing its lock.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -39,27 +39,27 @@ impl<K: Copy + Eq + Hash, V, S: BuildHasher + Default> Lru<K, V, S> {
         Self { places: HashMap::default(), nodes: Vec::new(), newest: NONE, oldest: NONE, bytes: 0 }
     }
 
-    /// How many values there are.
+    /// Number of values.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// True where there are none.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// Bytes of all values.
+    /// Total size of all values, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// True where `key` is held; its age stays as it is.
+    /// Whether `key` is present; does not change its age.
     pub fn contains(&self, key: &K) -> bool {
         self.places.contains_key(key)
     }
 
-    /// The value of `key`, which becomes the newest.
+    /// Returns the value of `key`, which becomes the most recently used.
     pub fn get(&mut self, key: &K) -> Option<&V> {
         let at = *self.places.get(key)?;
         if at != self.newest {
@@ -69,7 +69,7 @@ impl<K: Copy + Eq + Hash, V, S: BuildHasher + Default> Lru<K, V, S> {
         Some(&self.nodes[at].value)
     }
 
-    /// Holds `value` as the newest, and hands back what was there by this key.
+    /// Inserts `value` as the most recently used; returns the one it replaces.
     pub fn insert(&mut self, key: K, value: V, bytes: usize) -> Option<V> {
         let replaced = self.remove(&key);
         let at = self.nodes.len();
@@ -80,19 +80,19 @@ impl<K: Copy + Eq + Hash, V, S: BuildHasher + Default> Lru<K, V, S> {
         replaced
     }
 
-    /// The value that was used least recently; this does not count as using it.
+    /// The least recently used value; this does not count as use.
     pub fn oldest(&self) -> Option<(K, &V)> {
         let oldest = self.nodes.get(self.oldest)?;
         Some((oldest.key, &oldest.value))
     }
 
-    /// Takes the value out that was used least recently.
+    /// Removes the least recently used value.
     pub fn pop_oldest(&mut self) -> Option<(K, V)> {
         let (key, _) = self.oldest()?;
         self.remove(&key).map(|value| (key, value))
     }
 
-    /// Takes `key` out.
+    /// Removes `key`.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let at = self.places.remove(key)?;
         self.unlink(at);
@@ -105,7 +105,7 @@ impl<K: Copy + Eq + Hash, V, S: BuildHasher + Default> Lru<K, V, S> {
         Some(node.value)
     }
 
-    /// Tells everybody that the node at `from` is about to be at `to`.
+    /// Updates all references to the node at `from`, which is about to move to `to`.
     fn relocate(&mut self, from: usize, to: usize) {
         let Node { key, newer, older, .. } = self.nodes[from];
         self.places.insert(key, to);

@@ -1,9 +1,9 @@
-//! The RAM cache: decoded blocks, the least recently read go first, and those last that somebody is about to read.
+//! The memory cache: decoded blocks in LRU order; expected blocks, prefetched and not yet read, are evicted last.
 //!
-//! What is fetched ahead is older than what is read meanwhile, and yet the one that is worth keeping: a machine that boots
-//! comes back to what it has read, and would drive out what it reads next.
+//! A prefetched block is older than blocks read meanwhile, yet more useful. A booting machine re-reads what it has
+//! read, which would otherwise evict what it reads next.
 //!
-//! One lock, held for a look-up at most: asking costs a fraction of what the kernel takes to bring the question.
+//! One lock, held for a lookup at most: a fraction of the cost of the kernel's request.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -42,7 +42,7 @@ impl Hasher for DigestHasher {
 
 type Blocks<V> = Lru<Sha256, V, BuildHasherDefault<DigestHasher>>;
 
-/// The part of the memory that blocks may take which somebody is about to read.
+/// One part in this many of the memory may hold expected blocks.
 const EXPECTED_PART: usize = 2;
 
 /// Decoded blocks in RAM.
@@ -52,10 +52,10 @@ pub struct MemoryCache(Mutex<Held>);
 #[derive(Debug)]
 struct Held {
     read: Blocks<Arc<Block>>,
-    /// Those that were fetched ahead and not read yet, and what had been kept when they were.
+    /// Expected blocks, each with the value of `kept` when it was fetched.
     expected: Blocks<(Arc<Block>, u64)>,
     limit: usize,
-    /// Bytes of all blocks that were ever kept.
+    /// Total bytes of all blocks ever cached.
     kept: u64,
     hits: u64,
 }
@@ -68,7 +68,7 @@ impl Held {
         self.read.get(key).cloned()
     }
 
-    /// Holds it as the one that was read last; what was held by this key.
+    /// Caches the block as the most recently read; returns the one it replaces.
     fn was_read(&mut self, key: Sha256, block: Arc<Block>) -> Option<Arc<Block>> {
         let bytes = block.len();
         self.read.insert(key, block, bytes)
@@ -85,19 +85,19 @@ impl Held {
         self.limit / EXPECTED_PART
     }
 
-    /// Nobody has come for the one that was expected first: it is one like others from now on.
+    /// Moves the oldest expected block to the ordinary ones: it was not read in time.
     fn give_up(&mut self) -> bool {
         let Some((key, (block, _))) = self.expected.pop_oldest() else { return false };
         self.was_read(key, block);
         true
     }
 
-    /// Keeps a block; what had to go.
+    /// Caches a block; returns the evicted ones.
     fn keep(&mut self, key: Sha256, block: Arc<Block>) -> Vec<Arc<Block>> {
         self.kept += block.len() as u64;
         let again = self.expected.remove(&key).map(|(block, _)| block);
         let mut gone: Vec<_> = self.was_read(key, block).into_iter().chain(again).collect();
-        // As much was kept since as there is room for.
+        // More than `limit` bytes were cached since.
         let late = self.kept.saturating_sub(self.limit as u64);
         while self.expected.oldest().is_some_and(|(_, (_, since))| *since < late) && self.give_up() {}
         while self.read.bytes() + self.expected.bytes() > self.limit {
@@ -114,12 +114,12 @@ impl Held {
 }
 
 impl MemoryCache {
-    /// An empty cache for `limit` bytes of blocks; the newest block is held in any case.
+    /// An empty cache for `limit` bytes of blocks; the newest block is always kept.
     pub fn new(limit: usize) -> Self {
         Self(Mutex::new(Held { read: Lru::new(), expected: Lru::new(), limit, kept: 0, hits: 0 }))
     }
 
-    /// The block of `row`, if it is here.
+    /// Returns the block of `row`, if cached.
     pub fn get(&self, row: &BlockRow) -> Option<Arc<Block>> {
         let mut held = self.lock();
         let block = held.get(&row.sha256);
@@ -127,31 +127,31 @@ impl MemoryCache {
         block
     }
 
-    /// Whether the block of `row` is here; this does not count as reading it.
+    /// Whether the block of `row` is cached; this does not count as a read.
     pub fn contains(&self, row: &BlockRow) -> bool {
         let held = self.lock();
         held.read.contains(&row.sha256) || held.expected.contains(&row.sha256)
     }
 
-    /// The most bytes of blocks that stay because somebody is about to read them.
+    /// The most bytes that expected blocks may take.
     pub fn expected_max_bytes(&self) -> usize {
         self.lock().expected_max_bytes()
     }
 
-    /// Somebody is about to read the block of `row`: as long as [`MemoryCache::expected_max_bytes`] is enough for all such,
-    /// it stays until then, or until as much was kept besides as there is room for.
+    /// Marks the block of `row` as expected: it stays until it is read, or until as much as the whole limit was cached
+    /// since, provided that all expected blocks fit into [`MemoryCache::expected_max_bytes`].
     pub fn expect(&self, row: &BlockRow) {
         self.lock().expect(&row.sha256);
     }
 
-    /// Keeps a block.
+    /// Caches a block.
     pub fn keep(&self, row: &BlockRow, block: Arc<Block>) {
         let gone = self.lock().keep(row.sha256, block);
-        // Blocks are freed here, when nobody waits for the lock any more.
+        // Evicted blocks are freed here, outside the lock.
         drop(gone);
     }
 
-    /// How often a block was here, and the bytes of those that are.
+    /// Number of cache hits, and bytes cached now.
     pub fn counts(&self) -> (u64, u64) {
         let held = self.lock();
         (held.hits, (held.read.bytes() + held.expected.bytes()) as u64)
@@ -162,7 +162,7 @@ impl MemoryCache {
     }
 }
 
-/// A source with the RAM cache in front.
+/// A source behind the memory cache.
 #[derive(Debug)]
 pub struct MemoryCached<S> {
     cache: Arc<MemoryCache>,
@@ -170,7 +170,7 @@ pub struct MemoryCached<S> {
 }
 
 impl<S> MemoryCached<S> {
-    /// `inner`, asked only for what `cache` does not hold.
+    /// Reads from `inner` what `cache` does not hold.
     pub fn new(cache: Arc<MemoryCache>, inner: S) -> Self {
         Self { cache, inner }
     }

@@ -1,17 +1,17 @@
-//! A list of mirrors in a text file: a base URL on each line; empty lines and lines that begin with `#` say nothing.
+//! A list of mirrors in a text file: one base URL per line; empty lines and lines that begin with `#` are ignored.
 
 use crate::format::FormatError;
 use crate::format::url::BaseUrl;
 
-/// The largest such file.
+/// The largest mirror list, in bytes.
 pub const FILE_MAX_BYTES: u64 = 1 << 20;
-/// The most mirrors that a client makes use of.
+/// The most mirrors a client uses.
 pub const MIRRORS_MAX: usize = 256;
 
-/// Reads such a file.
+/// Parses a mirror list.
 ///
 /// # Errors
-/// The first line that is no base URL; a file without any, with too many, or that is no text.
+/// A line that is not a base URL; a file without mirrors, with too many, or that is not text.
 pub fn parse(file: &[u8]) -> Result<Vec<BaseUrl>, FormatError> {
     if file.len() as u64 > FILE_MAX_BYTES {
         return Err(FormatError::whole(format!("more than {FILE_MAX_BYTES} bytes, no list of mirrors")));

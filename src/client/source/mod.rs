@@ -1,4 +1,4 @@
-//! Puts the sources of one image together, from the mirrors to the block source that an image is read from.
+//! Builds the stack of block sources of one image, from the mirrors to the reader.
 
 pub mod coalesce;
 pub mod disk_cache;
@@ -26,49 +26,49 @@ use mirrors::{Deadline, Hedged, Mode, Pace, Persistent, Ranking};
 use observed::Observed;
 use serial::Serial;
 
-/// What the mirrors are measured by at the start: the block whose file is nearest to this, in bytes.
+/// Mirrors are first measured with the block whose compressed size is nearest to this, in bytes.
 const PROBE_BYTES: u32 = 64 << 10;
-/// Mirrors that are measured at the start; more are measured by and by.
+/// Mirrors measured at the start; the others are measured over time.
 const PROBES_MAX: usize = 8;
 
-/// Blocks that are fetched in advance at the same time, unless something else is said.
+/// Default limit of concurrent prefetches.
 pub const JOBS: u32 = 16;
 
-/// The network as a source: the mirrors behind their ranking.
+/// The network as a source: the ranked mirrors.
 pub type Network = Hedged<Observed<Deadline<Mirror>>>;
 
 /// How an image is read.
 #[derive(Debug)]
 pub struct ReadOptions {
-    /// Decoded blocks in RAM, in bytes.
+    /// Limit of decoded blocks in RAM, in bytes.
     pub memory_bytes: usize,
-    /// The cache on disk.
+    /// The disk cache, if any.
     pub disk: Option<Arc<DiskStore>>,
-    /// Without it, one block is fetched and decoded at a time.
+    /// If false, one block is fetched and decoded at a time.
     pub parallel: bool,
-    /// What becomes of reads that no mirror answers.
+    /// What happens to a read that no mirror answers.
     pub mode: Mode,
-    /// The times by which mirrors are judged.
+    /// Time limits for judging mirrors.
     pub pace: Pace,
 }
 
-/// An image that can be read, and the network behind it.
+/// A readable image, and the network behind it.
 #[derive(Debug)]
 pub struct ReadStack {
     /// The image, which reads from `source`.
     pub image: Image,
-    /// Its blocks, as a reader gets them.
+    /// The outermost block source.
     pub source: Arc<dyn BlockSource>,
-    /// Its RAM cache.
+    /// The memory cache.
     pub cache: Arc<MemoryCache>,
-    /// Its mirrors.
+    /// The mirrors.
     pub network: Arc<Network>,
-    /// Where what is fetched in advance waits for its turn.
+    /// Grants slots to prefetches.
     pub scheduler: Arc<Scheduler>,
 }
 
 impl ReadStack {
-    /// The sources of an image from its mirrors to its readers.
+    /// Builds the stack of an image.
     pub fn build(mirrors: &Mirrors, opened: &Opened, reading: ReadOptions, observer: &Arc<dyn Observer>) -> Self {
         let network = network(mirrors.stores(), &reading, observer);
         let scheduler = Scheduler::new(JOBS);
@@ -82,8 +82,8 @@ impl ReadStack {
         }
         let cache = Arc::new(MemoryCache::new(reading.memory_bytes));
         let shared: Arc<dyn BlockSource> = Arc::new(Coalesce::new(MemoryCached::new(Arc::clone(&cache), source)));
-        // Every reader has a patience of its own; what is fetched ahead needs none. Directories need it as well: they may
-        // lie on a server that is started again, or be filled at this moment.
+        // Each reader retries on its own; prefetch does not retry. Directories need retries as well: they may lie on a
+        // server that is being restarted, or be filled at this moment.
         let patient = Persistent::new(Arc::clone(&shared), reading.mode, Arc::clone(observer));
         let source: Arc<dyn BlockSource> = Arc::new(patient);
         let map = ExtentMap::new(Arc::clone(&opened.index));
@@ -91,7 +91,7 @@ impl ReadStack {
         Self { image, source, cache, network, scheduler }
     }
 
-    /// Measures the mirrors, if there is a choice.
+    /// Measures the mirrors, if there are several.
     pub async fn probe(network: Arc<Network>, index: Arc<Index>) {
         let distance = |row: &&BlockRow| row.zlib_bytes.abs_diff(PROBE_BYTES);
         if let Some(row) = index.blocks().iter().min_by_key(distance) {
@@ -100,10 +100,10 @@ impl ReadStack {
     }
 }
 
-/// The mirrors behind their ranking.
+/// Puts the mirrors behind their ranking.
 fn network(stores: &[Arc<dyn Fetch>], reading: &ReadOptions, observer: &Arc<dyn Observer>) -> Arc<Network> {
     let names: Vec<Arc<str>> = stores.iter().map(|store| store.location().into()).collect();
-    // Where there is no other mirror and no second round, what is missing is asked for again at once.
+    // With a single mirror and no retry, a missing block is requested again at once.
     let is_only = reading.mode == Mode::Once && stores.len() == 1;
     let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
         let mirror = if is_only { Mirror::only(Arc::clone(store)) } else { Mirror::new(Arc::clone(store)) };

@@ -1,4 +1,4 @@
-//! A source whose failures are told, whether or not another one made up for them.
+//! A source that reports failures to the observer, even if another source makes up for them.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::client::notice::{Notice, Observer};
 use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 
-/// A source under observation.
+/// A source with reported failures.
 #[derive(Debug)]
 pub struct Observed<S> {
     inner: S,
@@ -17,7 +17,7 @@ pub struct Observed<S> {
 }
 
 impl<S> Observed<S> {
-    /// Tells `observer` when `inner`, called `name`, fails.
+    /// Notifies `observer` when `inner`, called `name`, fails.
     pub fn new(inner: S, name: &str, observer: Arc<dyn Observer>) -> Self {
         Self { inner, name: name.into(), observer }
     }

@@ -1,4 +1,4 @@
-//! One block at a time: what readahead and parallel work are measured against.
+//! One block at a time: the baseline for measuring readahead and parallel fetches.
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 
-/// A source that answers one reader after the other.
+/// A source that serves one request at a time.
 #[derive(Debug)]
 pub struct Serial<S> {
     inner: S,
@@ -14,7 +14,7 @@ pub struct Serial<S> {
 }
 
 impl<S> Serial<S> {
-    /// Queues whatever is asked of `inner`.
+    /// Serialises requests to `inner`.
     pub fn new(inner: S) -> Self {
         Self { inner, turn: Mutex::new(()) }
     }

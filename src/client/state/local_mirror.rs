@@ -1,7 +1,8 @@
-//! What is kept of an image beside its blocks: head, index, their signatures, a profile, each where a mirror has it.
+//! The local mirror: an image's head, index, their signatures and its profile, each at its path on a mirror.
 //!
-//! With them the directory of the disk cache is a mirror that may lack blocks: it can be served to others, and it opens
-//! the image when no mirror can be reached. Only what was checked is kept, and the head last: it names the others.
+//! With them the directory of the disk cache is a mirror that may lack blocks. It can be served to others, and it opens
+//! the image when no mirror can be reached. Only verified files are stored, and the head last, because it names the
+//! others.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -23,19 +24,19 @@ use crate::store::Fetch;
 use crate::store::directory::Directory;
 use crate::system::atomic_file::replace;
 
-/// Indexes of one image that are kept.
+/// Indexes kept per image.
 const INDEXES_KEPT: usize = 4;
-/// The largest list of images that is added to.
+/// A longer list of images is replaced instead of extended.
 const IMAGES_MAX_BYTES: u64 = 1 << 20;
 
-/// The directory of a disk cache, as the mirror that it is.
+/// The directory of a disk cache, as a mirror.
 #[derive(Debug, Clone)]
 pub struct LocalMirror {
     directory: PathBuf,
 }
 
 impl LocalMirror {
-    /// What is kept in `directory`.
+    /// The local mirror in `directory`.
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }
@@ -49,7 +50,7 @@ impl LocalMirror {
         self.directory.join(path.as_str())
     }
 
-    /// Keeps a file that was checked, unless it is there already. Blocks the thread.
+    /// Stores a verified file, unless it is already there. Blocks the thread.
     ///
     /// # Errors
     /// Those of the file system.
@@ -58,7 +59,7 @@ impl LocalMirror {
         if is_there(&place, bytes.len() as u64, &Sha256::of(bytes)) { Ok(()) } else { replace(&place, bytes) }
     }
 
-    /// Keeps the index and the head of an image that was opened. Blocks the thread.
+    /// Stores the index and the head of an open image. Blocks the thread.
     ///
     /// # Errors
     /// Those of the file system.
@@ -77,7 +78,7 @@ impl LocalMirror {
         }
     }
 
-    /// Keeps the signature of the index, if one of `stores` has it and it is good; nobody needs it to read the image.
+    /// Stores the signature of the index, if one of `stores` has a good one; it is not needed to read the image.
     pub async fn keep_signature(&self, stores: &[Arc<dyn Fetch>], opened: &Opened, trust: &Trust) {
         let path = opened.row.index_path(&opened.head.image).signature();
         let kept = self.store().get(&path, SIGNATURE_MAX_BYTES as u64).await;
@@ -94,7 +95,7 @@ impl LocalMirror {
         }
     }
 
-    /// The list of images with this one in it, as a mirror has it.
+    /// Adds the image to the list of images.
     fn add_image(&self, image: &Name) -> io::Result<()> {
         let place = self.path(&RepoPath::images());
         let text = match std::fs::symlink_metadata(&place).is_ok_and(|m| m.is_file() && m.len() <= IMAGES_MAX_BYTES) {
@@ -109,7 +110,7 @@ impl LocalMirror {
         replace(&place, lines.as_bytes())
     }
 
-    /// Lets the indexes go that were written longest ago; other processes may still want the latest few.
+    /// Removes the oldest indexes; other processes may still need the most recent few.
     fn drop_old_indexes(&self, newest: &RepoPath) {
         let newest = self.path(newest);
         let Some(entries) = newest.parent().and_then(|directory| std::fs::read_dir(directory).ok()) else { return };
@@ -126,23 +127,23 @@ impl LocalMirror {
         }
     }
 
-    /// Opens the image from what is kept of that from `places`.
+    /// Opens the image from the local mirror, which holds copies from the mirrors in `places`.
     ///
     /// # Errors
-    /// When it is not kept, or not accepted.
+    /// The image is not stored, or not accepted.
     pub async fn open(&self, options: &OpenOptions, places: Vec<String>) -> Result<Opened, ReadError> {
         let options = OpenOptions { cached_from: Some(places), ..options.clone() };
         crate::repo::open(&[self.store()], &options).await
     }
 }
 
-/// Whether the file is at its place, with these contents: after a power cut, a length says nothing.
+/// Whether the file exists with this content: after a power cut, its length proves nothing.
 fn is_there(place: &Path, bytes: u64, sha256: &Sha256) -> bool {
     let is_file = std::fs::symlink_metadata(place).is_ok_and(|m| m.is_file() && m.len() == bytes);
     is_file && digest_of(place, bytes).is_ok_and(|found| found == *sha256)
 }
 
-/// The SHA-256 of a file's first `bytes`.
+/// SHA-256 of the first `bytes` of a file.
 fn digest_of(place: &Path, bytes: u64) -> io::Result<Sha256> {
     let (mut file, mut digest) = (File::open(place)?.take(bytes), sha2::Sha256::new());
     let mut piece = vec![0; 64 << 10];

@@ -1,3 +1,3 @@
-//! What a client keeps from one run to the next.
+//! State that a client keeps from one run to the next.
 
 pub mod local_mirror;

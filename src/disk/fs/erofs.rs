@@ -1,8 +1,8 @@
 //! erofs, read by the crate `erofs-rs`.
 //!
-//! It reads nothing but what it is asked for. What is made so that little reading is much unpacking is refused before:
-//! compressed directories and links, and compressed inodes, which no mkfs.erofs makes unless it is told to. Each directory
-//! is read once. Source of the fields: the kernel's documentation of EROFS, and its erofs_fs.h.
+//! The crate reads only what is requested. Layouts in which a small read decompresses much data are refused: compressed
+//! directories, links and inodes, which mkfs.erofs makes only on request. Each directory is read once. Source of the
+//! fields: the kernel's documentation of EROFS, and its erofs_fs.h.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,17 +21,17 @@ use crate::disk::superblock::{EROFS_MAGIC, SUPERBLOCK_AT};
 use crate::disk::{Window, check_room};
 use crate::error::Error;
 
-/// In the features: inodes lie in a compressed file.
+/// Feature flag: inodes are stored in a compressed file.
 const METABOX: u32 = 0x100;
-/// The largest directory, in bytes.
+/// Maximum size of a directory in bytes.
 const DIRECTORY_MAX_BYTES: u64 = 8 << 20;
-/// The most names in all directories that are looked into.
+/// Maximum number of names in all directories read.
 const NAMES_MAX: usize = 1 << 18;
 
-/// The file system that begins with this window, `None` where it is another one.
+/// Opens the file system at the start of this window; `None` if it is of another type.
 ///
 /// # Errors
-/// A superblock that cannot be true, or asks for what cannot be read.
+/// An invalid superblock, or one that asks for what cannot be read.
 pub fn open(mut window: Window) -> Result<Option<Box<dyn FileSystem>>, Error> {
     let mut magic = [0; 4];
     if window.read_at(SUPERBLOCK_AT as u64, &mut magic).is_err() || magic != EROFS_MAGIC {
@@ -52,7 +52,7 @@ fn wrong(error: &CrateError) -> Error {
     Error::local(format!("its erofs cannot be read: {error}"))
 }
 
-/// The result of a future that waits for nothing but a file.
+/// The result of a future that only waits for file reads, and so is ready at once.
 fn now<T>(future: impl Future<Output = Result<T, CrateError>>) -> Result<T, Error> {
     let found = future.now_or_never().ok_or_else(|| Error::local("reading its erofs never ends"))?;
     found.map_err(|e| wrong(&e))
@@ -71,7 +71,7 @@ type Names = Rc<HashMap<String, Inode>>;
 
 struct Erofs {
     file_system: EroFS<Reader>,
-    /// What was looked into, by path.
+    /// Directories read so far, by path.
     directories: RefCell<HashMap<String, Names>>,
 }
 
@@ -90,7 +90,7 @@ impl Erofs {
         Ok(Some(inode))
     }
 
-    /// What is in the directory at `place`.
+    /// Entries of the directory at `place`.
     fn names(&self, place: &str, directory: &Inode) -> Result<Names, Error> {
         if let Some(names) = self.directories.borrow().get(place) {
             return Ok(Rc::clone(names));
@@ -117,7 +117,7 @@ impl Erofs {
     }
 }
 
-/// Each look at a compressed one would unpack it again.
+/// Refuses a compressed inode, as every access would decompress it again.
 fn check_plain(inode: &Inode) -> Result<(), Error> {
     match inode.layout() {
         Some(Layout::CompressedFull | Layout::CompressedCompact) => {

@@ -1,7 +1,7 @@
 //! ext2, ext3 and ext4, read by the crate `ext4-view`.
 //!
-//! Before it sees the file system, the sizes in the superblock are held against those of the image, because it allocates
-//! what they ask for. Source of the fields: the kernel's documentation of ext4, "Super Block".
+//! The sizes in the superblock are checked against the image first, because the crate allocates what they ask for.
+//! Source of the fields: the kernel's documentation of ext4, "Super Block".
 
 use std::error::Error as StdError;
 
@@ -12,19 +12,19 @@ use crate::disk::superblock::{EXT_MAGIC, EXT_MAGIC_AT, SUPERBLOCK_AT, ext_bytes}
 use crate::disk::{Window, check_room};
 use crate::error::Error;
 
-/// The largest block, as a power of two above 1024 bytes: 64 KiB.
+/// Maximum block size, as a power of two above 1024 bytes: 64 KiB.
 const BLOCK_SHIFT_MAX: u32 = 6;
-/// The least blocks of a group, as mke2fs has it.
+/// Minimum blocks per group, as in mke2fs.
 const GROUP_MIN_BLOCKS: u64 = 256;
-/// The most groups of blocks: 128 TiB with blocks of 4 KiB.
+/// Maximum block groups: 128 TiB with blocks of 4 KiB.
 const GROUPS_MAX: u64 = 1 << 20;
 /// Bytes read at once.
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// The file system that begins with this window, `None` where it is another one.
+/// Opens the file system at the start of this window; `None` if it is of another type.
 ///
 /// # Errors
-/// A superblock that cannot be true, or asks for what cannot be read.
+/// An invalid superblock, or one that asks for what cannot be read.
 pub fn open(mut window: Window) -> Result<Option<Box<dyn FileSystem>>, Error> {
     let mut superblock = [0; 1024];
     let there = window.read_at(SUPERBLOCK_AT as u64, &mut superblock).is_ok();
@@ -36,7 +36,7 @@ pub fn open(mut window: Window) -> Result<Option<Box<dyn FileSystem>>, Error> {
     Ok(Some(Box::new(Ext(file_system))))
 }
 
-/// Holds the sizes that the superblock says against the image's.
+/// Checks the sizes in the superblock against the image.
 fn check(superblock: &[u8; 1024], window_bytes: u64) -> Result<(), Error> {
     let word = |at: usize| {
         let bytes = [superblock[at], superblock[at + 1], superblock[at + 2], superblock[at + 3]];

@@ -1,47 +1,47 @@
-//! A file system that is read out of an image: a few small questions, and nothing else.
+//! A file system read from an image: a minimal interface.
 //!
-//! Every path is absolute and none of its directories is a symbolic link: whoever asks has followed the links before, so
-//! that no file system has to do it in a way of its own.
+//! Every path is absolute, and none of its directories is a symbolic link: the caller has resolved the links, so that
+//! no file system needs its own link resolution.
 
 use crate::error::Error;
 
-/// What lies at a path.
+/// Kind of file at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A directory whose own data has so many bytes.
+    /// A directory, with the size of its own data in bytes.
     Directory(u64),
-    /// A regular file of so many bytes.
+    /// A regular file, with its size in bytes.
     File(u64),
-    /// A symbolic link whose target has so many bytes.
+    /// A symbolic link, with the size of its target in bytes.
     Link(u64),
-    /// A device, a pipe, a socket.
+    /// A device, pipe or socket.
     Other,
 }
 
 /// A file system.
 pub trait FileSystem {
-    /// Its kind, as the kernel's module for it is called.
+    /// Type of the file system, named like its kernel module.
     fn file_system(&self) -> &'static str;
 
-    /// What lies at `path`, `None` where nothing does.
+    /// The kind of file at `path`; `None` if there is none.
     ///
     /// # Errors
     /// A file system that cannot be read there.
     fn look(&self, path: &str) -> Result<Option<Kind>, Error>;
 
-    /// Where the symbolic link at `path` points to.
+    /// Target of the symbolic link at `path`.
     ///
     /// # Errors
-    /// A file system that cannot be read there, or a target that is not UTF-8.
+    /// A file system that cannot be read there; a target that is not UTF-8.
     fn read_link(&self, path: &str) -> Result<String, Error>;
 
-    /// The names in the directory at `path`, at most `max` of them; those that are not UTF-8 are left out.
+    /// The names in the directory at `path`, at most `max` of them; those that are not UTF-8 are skipped.
     ///
     /// # Errors
-    /// A file system that cannot be read there, or more names than that.
+    /// A file system that cannot be read there; more than `max` names.
     fn list(&self, path: &str, max: usize) -> Result<Vec<String>, Error>;
 
-    /// The bytes of the file at `path`; [`Self::look`] has said how many there are.
+    /// Contents of the file at `path`, whose size [`Self::look`] has returned.
     ///
     /// # Errors
     /// A file system that cannot be read there.

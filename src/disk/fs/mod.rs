@@ -1,4 +1,4 @@
-//! The file systems that are read without being mounted.
+//! File systems that are read without being mounted.
 
 pub mod erofs;
 pub mod ext;

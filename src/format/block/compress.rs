@@ -1,4 +1,4 @@
-//! Making a block's file.
+//! Compression of blocks.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
@@ -6,13 +6,13 @@ use super::NewBlock;
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::index::BlockRow;
 
-/// The default level: on a Debian image of 632 MB, 6 makes files 0.6 % smaller in 17 % more time, 4 makes them 2.1 %
-/// larger in 11 % less.
+/// The default level. On a Debian image of 632 MB, level 6 makes files 0.6 % smaller in 17 % more time; level 4 makes
+/// them 2.1 % larger in 11 % less.
 pub const LEVEL_DEFAULT: u8 = 5;
-/// The highest level; 0 stores.
+/// The highest level; 0 stores uncompressed.
 pub const LEVEL_MAX: u8 = 12;
 
-/// Compresses blocks at one level; one for each thread.
+/// Compresses blocks at one level; each thread has its own.
 pub struct Compressor {
     deflate: libdeflater::Compressor,
     witness: Decompress,
@@ -21,7 +21,7 @@ pub struct Compressor {
 }
 
 impl Compressor {
-    /// A sealer for `level`, 0 to [`LEVEL_MAX`]; higher levels count as the highest.
+    /// A compressor for `level`, 0 to [`LEVEL_MAX`]; higher values mean the highest level.
     pub fn new(level: u8) -> Self {
         let level =
             libdeflater::CompressionLvl::new(i32::from(level)).unwrap_or_else(|_| libdeflater::CompressionLvl::best());
@@ -33,10 +33,10 @@ impl Compressor {
         }
     }
 
-    /// Makes the file of the block with these bytes and digests, and proves that it inflates to them.
+    /// Compresses the block with these bytes and digests, and verifies that the file inflates to the same bytes.
     ///
     /// # Errors
-    /// When a second implementation does not get the same bytes back: a fault of this machine or of a codec.
+    /// When a second implementation does not reproduce the bytes: faulty hardware or a bug in a codec.
     pub fn seal(&mut self, bytes: &[u8], id: BlockId, sha256: Sha256) -> Result<NewBlock, CompressError> {
         let bound = self.deflate.zlib_compress_bound(bytes.len());
         self.deflated.resize(bound.max(self.deflated.len()), 0);
@@ -60,10 +60,10 @@ impl Compressor {
     }
 }
 
-/// A file that did not inflate to the bytes it was made of.
+/// A compressed file that does not inflate to the original bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("block {id} did not survive compression: faulty memory or a fault in the codec; nothing was published")]
 pub struct CompressError {
-    /// The block.
+    /// Name of the block.
     pub id: BlockId,
 }

@@ -1,7 +1,7 @@
-//! Inflating through libdeflate, with the number of bytes read.
+//! Inflates with libdeflate and returns the number of input bytes consumed.
 //!
-//! The safe wrapper crate does not say where the stream ended, and a block's file must end with its stream; so this
-//! calls the library's `_ex` function itself. Nothing else in hfl calls into C.
+//! A block's file must end with its stream, but the safe wrapper crate does not report where the stream ended. So this
+//! module calls the library's `_ex` functions directly. Nothing else in hfl calls into C.
 
 use std::cell::RefCell;
 use std::ptr::NonNull;
@@ -11,18 +11,18 @@ use libdeflate_sys as sys;
 /// Why a stream could not be inflated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InflateError {
-    /// Not a zlib stream, or a damaged or shortened one.
+    /// Not a stream of this kind, or a damaged or truncated one.
     Broken,
-    /// The stream goes on after the output is full.
+    /// The stream continues after the output is full.
     Overflow,
 }
 
-/// Bytes read and written by a stream that was inflated whole.
+/// Sizes of a stream that was inflated completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inflated {
-    /// Bytes of the input up to the end of the stream.
+    /// Input bytes up to the end of the stream.
     pub read: usize,
-    /// Bytes of the output.
+    /// Output bytes.
     pub written: usize,
 }
 
@@ -79,19 +79,19 @@ impl Drop for Inflater {
 }
 
 thread_local! {
-    /// Allocating a decompressor costs as much as inflating a small block.
+    /// Reused: allocating a decompressor costs as much as inflating a small block.
     static INFLATER: RefCell<Inflater> = RefCell::new(Inflater::new());
 }
 
-/// Inflates the zlib stream that `stream` begins with; never writes more than `out` holds.
+/// Inflates the zlib stream at the start of `stream`; never writes beyond `out`.
 ///
 /// # Errors
-/// See [`InflateError`]; what `out` holds then is worth nothing.
+/// See [`InflateError`]; the contents of `out` are then undefined.
 pub fn inflate(stream: &[u8], out: &mut [u8]) -> Result<Inflated, InflateError> {
     INFLATER.with_borrow_mut(|inflater| inflater.inflate(Wrapper::Zlib, stream, out))
 }
 
-/// The same for a gzip stream.
+/// Inflates the gzip stream at the start of `stream`; never writes beyond `out`.
 ///
 /// # Errors
 /// See [`InflateError`].

@@ -1,8 +1,8 @@
 //! Blocks and their files: one zlib stream (RFC 1950) of the block's bytes, and nothing after it.
 //!
-//! Bytes become a [`Block`] in one place only, [`Block::open`], which checks everything; a [`NewBlock`] is made in
-//! one place only, `Compressor::seal`, which inflates what it made with a second, independent implementation before
-//! it lets it go. The hot paths use libdeflate, the witness is zlib-rs.
+//! A [`Block`] comes from a file only by [`Block::open`], which verifies everything. A [`NewBlock`] is made only by
+//! `Compressor::seal`, which first inflates the result with a second, independent implementation. The hot paths use
+//! libdeflate; the check uses zlib-rs.
 
 #[cfg(feature = "publish")]
 mod compress;
@@ -20,21 +20,21 @@ use inflate::{InflateError, Inflated, inflate};
 #[cfg(feature = "publish")]
 pub use compress::{CompressError, Compressor, LEVEL_DEFAULT, LEVEL_MAX};
 
-/// The largest block, in bytes.
+/// Maximum size of a block, in bytes.
 pub const BLOCK_MAX_BYTES: u32 = 4 << 20;
 
-/// The largest file that a block of `bytes` may have: no sane encoder exceeds stored blocks (5 bytes for each 16 KiB)
-/// by more than this.
+/// Maximum compressed size of a block of `bytes`: no sane encoder exceeds stored blocks (5 bytes per 16 KiB) by more
+/// than this.
 pub fn zlib_max_bytes(bytes: u32) -> u64 {
     u64::from(bytes) + u64::from(bytes) / 1024 + 64
 }
 
-/// What a server has wrapped in gzip on the way, unasked, if that is what `file` is; at most `max_bytes` of it.
+/// The contents of `file`, at most `max_bytes`, if a server has gzipped it in transit unasked; otherwise `None`.
 ///
-/// No object of hfl that clients check begins as gzip does.
+/// No hfl object that clients verify begins with the gzip magic.
 pub fn unwrapped(file: &[u8], max_bytes: u64) -> Option<Vec<u8>> {
     const MAGIC: [u8; 2] = [0x1f, 0x8b];
-    // The length that a gzip file ends with may be a lie; it is only how much it gets at most.
+    // The length in the gzip trailer is not trusted: it only limits the output.
     let length = u64::from(u32::from_le_bytes(*file.last_chunk()?));
     if !file.starts_with(&MAGIC) || length > max_bytes {
         return None;
@@ -44,17 +44,17 @@ pub fn unwrapped(file: &[u8], max_bytes: u64) -> Option<Vec<u8>> {
     (done.written == plain.len() && done.read == file.len()).then_some(plain)
 }
 
-/// The bytes of a block, proved by their SHA-256.
+/// The bytes of a block, verified by their SHA-256.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Block(Box<[u8]>);
 
 impl Block {
-    /// Reads a block's file: the only way from bytes of a mirror, a disk or a network to a block.
+    /// Inflates and verifies a block's file: the only way from a file of a mirror, disk or network to a block.
     ///
-    /// Any valid encoding of the right bytes is accepted, whatever its length.
+    /// Any valid encoding of the right bytes is accepted, up to [`zlib_max_bytes`].
     ///
     /// # Errors
-    /// Says in which way the file is not this block. Nothing is handed out then.
+    /// Why the file is not this block.
     pub fn open(row: &BlockRow, file: &[u8]) -> Result<Self, BadBlock> {
         if file.is_empty() {
             return Err(BadBlock::Empty);
@@ -78,7 +78,7 @@ impl Block {
         Ok(Self(bytes.into_boxed_slice()))
     }
 
-    /// Takes bytes that did not come from a block's file (a seed image, say), if they are this block's.
+    /// Accepts uncompressed bytes (of a seed image, for example) if their length and SHA-256 are this block's.
     pub fn from_raw(row: &BlockRow, bytes: &[u8]) -> Option<Self> {
         let fits = bytes.len() == row.bytes as usize && Sha256::of(bytes) == row.sha256;
         fits.then(|| Self(bytes.into()))
@@ -92,37 +92,37 @@ impl Deref for Block {
     }
 }
 
-/// Why bytes are not the block they were said to be.
+/// Why a file is not the expected block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadBlock {
     /// No bytes at all.
     #[error("the file is empty")]
     Empty,
-    /// A file longer than any encoding of this block.
+    /// Longer than any encoding of this block.
     #[error("the file is longer than {limit} bytes, more than this block can need")]
     Long {
-        /// Bytes.
+        /// Maximum compressed size of the block, in bytes.
         limit: u64,
     },
     /// Not a zlib stream, or a damaged one.
     #[error("not a zlib stream, or a damaged one")]
     Broken,
-    /// Something that no mirror should answer with.
+    /// Another kind of file, such as HTML; with its first characters.
     #[error("not an hfl object (starts with `{0}`)")]
     Foreign(String),
-    /// A stream of another length.
+    /// A stream of the wrong uncompressed length.
     #[error("expected {expected} bytes inflated, found {}", found.map_or_else(|| "more, or a damaged end".to_owned(), |n| n.to_string()))]
     Length {
-        /// Bytes of the block.
+        /// Size of the block, in bytes.
         expected: u32,
-        /// Bytes of the stream, `None` where it was cut off at the block's length: a stream without its end is read as
-        /// if it went on, so this says that it is too long or too short.
+        /// Uncompressed size of the stream, in bytes. `None` if it did not end at the block's length: the stream is
+        /// longer, or its end is missing.
         found: Option<usize>,
     },
-    /// A good stream and something after it.
+    /// A valid stream with this many bytes after it.
     #[error("{0} bytes follow the zlib stream")]
     Trailing(usize),
-    /// A good stream of other bytes.
+    /// A valid stream of other bytes.
     #[error("SHA-256 mismatch")]
     Content,
 }
@@ -137,7 +137,7 @@ impl BadBlock {
     }
 }
 
-/// A new block: its row, and the bytes of its file.
+/// A new block: its row and its compressed file.
 #[cfg(feature = "publish")]
 #[derive(Clone, Debug)]
 pub struct NewBlock {
@@ -147,12 +147,12 @@ pub struct NewBlock {
 
 #[cfg(feature = "publish")]
 impl NewBlock {
-    /// The row that lists it.
+    /// The block's row in an index.
     pub fn row(&self) -> &BlockRow {
         &self.row
     }
 
-    /// The bytes of its file.
+    /// The contents of its file.
     pub fn into_file(self) -> Vec<u8> {
         self.file
     }
@@ -162,7 +162,7 @@ impl NewBlock {
 #[cfg(feature = "publish")]
 pub fn digests(bytes: &[u8]) -> (BlockId, Sha256) {
     use sha1::Digest as _;
-    // Piece by piece, so that the second hash finds in the cache what the first has read.
+    // In pieces, so that the second hash reads from the CPU cache.
     const PIECE_BYTES: usize = 32 << 10;
     let (mut sha1, mut sha256) = (sha1::Sha1::new(), sha2::Sha256::new());
     for piece in bytes.chunks(PIECE_BYTES) {

@@ -1,4 +1,4 @@
-//! What makes a head a head: the rules that go beyond the form of single lines.
+//! Validity of a head: the rules beyond the syntax of single lines.
 
 use super::{FileRow, Head, HeadError, MIRRORS_MAX, NOTES_MAX, Note, VersionRow};
 use crate::format::index;
@@ -7,7 +7,7 @@ use crate::format::layout::Kind;
 /// Lines before the first mirror: the format line, `image`, `created`, `expires`.
 const LINES_BEFORE_MIRRORS: usize = 4;
 
-/// Errors carry the line that the broken part has in the head's text.
+/// Errors carry the line of the invalid part in the head's text.
 pub(super) fn check(head: &Head) -> Result<(), HeadError> {
     let mut above = LINES_BEFORE_MIRRORS;
     mirrors(head).map_err(|(i, why)| HeadError::new(above + 1 + i, why))?;

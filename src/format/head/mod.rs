@@ -1,8 +1,8 @@
-//! The head: the one file of an image that is ever replaced.
+//! The head: the only file of an image that is ever replaced.
 //!
-//! It says which versions are held, names every mirror and every further file, and carries its own signature, so one
-//! atomic replacement switches everything. A file that was read is a [`SignedHead`] and tells nothing until
-//! [`SignedHead::verify`] has turned it into a [`Head`].
+//! It lists the available versions, all mirrors and all other files, and carries its own signature, so one atomic
+//! replacement switches everything. A parsed file is a [`SignedHead`]; its contents are accessible only after
+//! [`SignedHead::verify`] has turned it into a [`Head`], or explicitly unverified.
 
 mod check;
 mod note;
@@ -21,66 +21,66 @@ pub use note::{NOTE_KEY_MAX_BYTES, NOTE_VALUE_MAX_BYTES, NOTES_MAX, Note, NoteEr
 #[cfg(feature = "publish")]
 pub(crate) use parse::{file_row, seal as parse_seal, version_start};
 
-/// The largest head, in bytes.
+/// Maximum size of a head, in bytes.
 pub const HEAD_MAX_BYTES: u64 = 256 << 10;
-/// What a signature leaves of it.
+/// Maximum size of the body, in bytes: leaves room for a signature.
 const BODY_MAX_BYTES: usize = HEAD_MAX_BYTES as usize - crate::format::signature::SIGNATURE_MAX_BYTES;
-/// The most mirrors a head names.
+/// Maximum number of mirrors in a head.
 pub const MIRRORS_MAX: usize = 256;
 
-/// One version that is held in full.
+/// One complete version.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VersionRow {
-    /// Its number.
+    /// Version number.
     pub version: Version,
-    /// Bytes of its index file.
+    /// Size of its index file, in bytes.
     pub index_bytes: u64,
     /// SHA-256 of its index file.
     pub index_sha256: Sha256,
     /// When it was published.
     pub created: Timestamp,
-    /// Bytes of the image.
+    /// Size of the image, in bytes.
     pub size: u64,
-    /// Bytes of blocks that it added to the repository.
+    /// Size of the blocks it added to the repository, in bytes.
     pub new_bytes: u64,
-    /// What its publisher says of it.
+    /// The publisher's label.
     pub label: Option<Label>,
 }
 
 impl VersionRow {
-    /// Where its index lies.
+    /// The path of its index.
     pub fn index_path(&self, image: &Name) -> RepoPath {
         RepoPath::index(image, self.version, &self.index_sha256)
     }
 }
 
-/// Any further immutable file that clients need.
+/// Any other immutable file that clients need.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FileRow {
-    /// Where it lies.
+    /// Path in the repository.
     pub path: RepoPath,
-    /// Its bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Its SHA-256.
+    /// SHA-256 of the file.
     pub sha256: Sha256,
 }
 
-/// What a head says.
+/// The contents of a head.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Head {
-    /// The image's name.
+    /// Image name.
     pub image: Name,
-    /// When this head was made; never before the one it replaces.
+    /// When this head was created; never earlier than the head it replaces.
     pub created: Timestamp,
-    /// When it stops being fresh, if ever.
+    /// When it expires, if ever.
     pub expires: Option<Timestamp>,
-    /// Every public base URL.
+    /// The public base URLs of all mirrors.
     pub mirrors: Vec<BaseUrl>,
-    /// Further files, sorted by the bytes of their paths.
+    /// Other files, sorted by the bytes of their paths.
     pub files: Vec<FileRow>,
-    /// What later versions of hfl add, sorted by their bytes; at most [`NOTES_MAX`].
+    /// Extensions of later versions of hfl, sorted by their bytes; at most [`NOTES_MAX`].
     pub notes: Vec<Note>,
-    /// The versions that are held in full, newest first; at least one.
+    /// The complete versions, newest first; at least one.
     pub versions: Vec<VersionRow>,
 }
 
@@ -95,7 +95,7 @@ impl Head {
         self.versions.iter().find(|row| row.version == version)
     }
 
-    /// A file that one version is booted with.
+    /// The row of a boot file of one version.
     pub fn boot_file(&self, version: Version, file: BootFile) -> Option<&FileRow> {
         self.files.iter().find(|row| row.path.is_boot_file_of(&self.image, version, file))
     }
@@ -105,8 +105,8 @@ impl Head {
         comment::head(&self.image, self.created)
     }
 
-    /// Drops the oldest versions, and the files that were theirs, until the head fits its limit; returns what was dropped,
-    /// each version with its files.
+    /// Drops the oldest versions and their own files until the head fits its limit; returns the dropped versions, each
+    /// with its files.
     pub fn drop_oldest_beyond_limit(&mut self) -> Vec<(VersionRow, Vec<FileRow>)> {
         let mut dropped = Vec::new();
         while self.versions.len() > 1 && self.body().len() > BODY_MAX_BYTES {
@@ -118,39 +118,39 @@ impl Head {
         dropped
     }
 
-    /// How much of the room for versions and files is used, in per cent.
+    /// Used part of the body's maximum size, in per cent.
     pub fn fullness_percent(&self) -> usize {
         self.body().len() * 100 / BODY_MAX_BYTES
     }
 
-    /// Whether both say the same, whenever they were made and however long they last.
+    /// Whether both have the same contents, apart from the times of creation and expiry.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        // Built from the whole head, so that no field of it can be left out.
+        // Built from the whole head, so that no field can be forgotten.
         *other == Self { created: other.created, expires: other.expires, ..self.clone() }
     }
 
-    /// The first note that forbids this hfl to sign the next head or to remove anything: it knows none of that kind.
+    /// The first note that forbids this hfl to sign the next head or to remove anything: it knows no binding notes.
     pub fn binding_note(&self) -> Option<&Note> {
         self.notes.iter().find(|note| note.binds_publishers())
     }
 
-    /// True once `now` is past the time this head expires.
+    /// True from the time this head expires on.
     pub fn expired(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|at| now >= at)
     }
 }
 
-/// How a head proves where it comes from.
+/// The signature of a head, or its absence.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HeadSignature {
-    /// It does not: the line `unsigned` stands in place of a signature.
+    /// The line `unsigned` in place of a signature.
     Unsigned,
     /// A minisign signature over every byte before the second separator.
     Signed(Box<Signature>),
 }
 
 impl HeadSignature {
-    /// Whether `body` can be believed with this seal; `comment` is the trusted comment that was expected, for messages.
+    /// Verifies `body` against this signature; `comment` is the expected trusted comment, for messages.
     pub(crate) fn verify(&self, trust: &Trust, body: &[u8], comment: &str) -> Result<(), NotTrusted> {
         match (trust, self) {
             (Trust::Anyone, _) => Ok(()),
@@ -160,17 +160,17 @@ impl HeadSignature {
     }
 }
 
-/// What a reader accepts as proof.
+/// What a reader accepts as authentic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Trust {
-    /// A signature by this key, and nothing else.
+    /// Only a signature by this key.
     Key(PublicKey),
-    /// Anything, signed or not: the reader asked for it.
+    /// Anything, signed or not; must be requested explicitly.
     Anyone,
 }
 
 impl Trust {
-    /// The key that must have signed; `None` where anything is accepted.
+    /// The key that must have signed; `None` if anything is accepted.
     pub fn key(&self) -> Option<&PublicKey> {
         match self {
             Self::Key(key) => Some(key),
@@ -179,7 +179,7 @@ impl Trust {
     }
 }
 
-/// A head as it was read: well-formed, not yet believed.
+/// A head as read: well-formed, not yet verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SignedHead {
     head: Head,
@@ -187,10 +187,10 @@ pub struct SignedHead {
 }
 
 impl SignedHead {
-    /// A head and its seal; the signature is not checked here.
+    /// A head and its signature, which is not verified here.
     ///
     /// # Errors
-    /// A head that the format does not allow.
+    /// A head that violates the format.
     pub fn new(head: Head, seal: HeadSignature) -> Result<Self, HeadError> {
         check::check(&head)?;
         let sealed = Self { head, seal };
@@ -201,19 +201,19 @@ impl SignedHead {
         Ok(sealed)
     }
 
-    /// Believes the head if `trust` says so.
+    /// Returns the head if `trust` accepts its signature.
     ///
     /// # Errors
-    /// How the signature fails.
+    /// Why the signature is not accepted.
     pub fn verify(self, trust: &Trust) -> Result<Head, NotTrusted> {
         self.seal.verify(trust, &self.body(), &self.head.trusted_comment())?;
         Ok(self.head)
     }
 
-    /// The first of these that the head can be believed by; how the last one fails where there is none.
+    /// The first of `trusts` that accepts the head.
     ///
     /// # Errors
-    /// How the signature fails.
+    /// Why the last of them does not accept it, if none does.
     pub fn verify_any<'a>(&self, trusts: &'a [Trust]) -> Result<&'a Trust, NotTrusted> {
         let (body, comment) = (self.body(), self.head.trusted_comment());
         let mut failed = NotTrusted::Unknown;
@@ -226,7 +226,7 @@ impl SignedHead {
         Err(failed)
     }
 
-    /// What it says, whoever made it.
+    /// The contents, not verified.
     pub fn unverified(&self) -> &Head {
         &self.head
     }
@@ -242,25 +242,25 @@ impl SignedHead {
     }
 }
 
-/// Why a head, or another text that is sealed like one, is not believed.
+/// Why a head, or another text signed like one, is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotTrusted {
-    /// It says itself that it is not signed.
+    /// It is marked as not signed.
     #[error("it is not signed, and a key is pinned")]
     Unsigned,
-    /// There is no key to check it with.
+    /// There is no key to verify it with.
     #[error("no key is known for it")]
     Unknown,
-    /// Its signature fails.
+    /// Its signature fails to verify.
     #[error(transparent)]
     Signature(#[from] SignatureError),
 }
 
-/// A head that the format does not allow.
+/// The error for a head that violates the format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct HeadError {
-    /// The line of the head's text, counted from 1; 0 where the whole head is meant.
+    /// The line of the head's text, counted from 1; 0 for the whole head.
     line: u64,
     why: String,
 }

@@ -1,25 +1,25 @@
 //! A note of a head: a key and a value that this program need not understand.
 //!
-//! It is how a later hfl says something new without a new revision of the format. Readers check its form and ignore it;
-//! publishers carry it from head to head. Invariant: there is one legal text for each value.
+//! Lets a later hfl add information without a new revision of the format. Readers check its form and ignore it;
+//! publishers carry it over from head to head. Invariant: there is one legal text for each value.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The most notes of a head.
+/// Maximum number of notes in a head.
 pub const NOTES_MAX: usize = 64;
-/// The longest key, in bytes.
+/// Maximum length of a key, in bytes.
 pub const NOTE_KEY_MAX_BYTES: usize = 32;
-/// The longest value, in bytes: all notes of a head together stay below 32 KiB, so versions keep their room.
+/// Maximum length of a value, in bytes: all notes of a head stay below 32 KiB, which leaves room for versions.
 pub const NOTE_VALUE_MAX_BYTES: usize = 448;
-/// How keys begin that bind publishers.
+/// Prefix of keys that bind publishers.
 const BINDING: &str = "must-";
 
-/// `KEY VALUE`; ordered as its text is, byte by byte.
+/// `KEY VALUE`; ordered byte by byte.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Note(String);
 
-/// A text that is not a note.
+/// The error for a text that is not a note.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "a note is a key (a letter, then a-z 0-9 . -, at most {NOTE_KEY_MAX_BYTES}), a space, and a value of printable ASCII \
@@ -28,17 +28,17 @@ pub struct Note(String);
 pub struct NoteError;
 
 impl Note {
-    /// The word that says what the value means.
+    /// The key, which defines the meaning of the value.
     pub fn key(&self) -> &str {
         self.0.split_once(' ').map_or(&*self.0, |(key, _)| key)
     }
 
-    /// What follows the key.
+    /// The value after the key.
     pub fn value(&self) -> &str {
         self.0.split_once(' ').map_or("", |(_, value)| value)
     }
 
-    /// True where a publisher or collector that does not know the key must not change anything of the image.
+    /// True if a publisher or garbage collector that does not know the key must not change anything of the image.
     pub fn binds_publishers(&self) -> bool {
         self.0.starts_with(BINDING)
     }

@@ -6,16 +6,16 @@ use crate::format::index;
 use crate::format::name::Version;
 use crate::format::text::{FormatError, Line, Lines};
 
-/// The longest line: a URL with its key, or a row with a label of 64 characters, fits by far.
+/// Maximum length of a line, in bytes: ample for a URL with its key, or a row with a label of 64 characters.
 const LINE_MAX_BYTES: usize = 2048;
-/// The shortest row, with its LF: `1 1 <64 digits> 2026-11-22T19:50:00Z 1 0 -`.
+/// Minimum length of a row, with its LF: `1 1 <64 digits> 2026-11-22T19:50:00Z 1 0 -`.
 const ROW_MIN_BYTES: u64 = 96;
 
 impl SignedHead {
     /// Reads a head file; accepts only what [`SignedHead::to_bytes`] would write.
     ///
     /// # Errors
-    /// The first line that is wrong, and why.
+    /// The first invalid line, with the reason.
     pub fn parse(file: &[u8]) -> Result<Self, FormatError> {
         if file.len() as u64 > HEAD_MAX_BYTES {
             return Err(FormatError::whole(format!("{} bytes, at most {HEAD_MAX_BYTES} are allowed", file.len())));
@@ -48,7 +48,7 @@ fn repeated<T>(
     Ok(values)
 }
 
-/// A file: path, bytes, SHA-256.
+/// A file row: path, size in bytes, SHA-256.
 pub(crate) fn file_row(line: &mut Line<'_>) -> Result<FileRow, FormatError> {
     let path = line.parse_field()?;
     line.space()?;
@@ -76,7 +76,7 @@ fn version_row(line: &mut Line<'_>) -> Result<VersionRow, FormatError> {
     Ok(VersionRow { new_bytes, label, ..row })
 }
 
-/// A version without what it added and its label: number, bytes and SHA-256 of its index, time, bytes of the image.
+/// A version row up to the image size: number, size and SHA-256 of its index, time, size of the image.
 pub(crate) fn version_start(line: &mut Line<'_>) -> Result<VersionRow, FormatError> {
     let version: Version = line.parse_field()?;
     line.space()?;
@@ -90,7 +90,7 @@ pub(crate) fn version_start(line: &mut Line<'_>) -> Result<VersionRow, FormatErr
     Ok(VersionRow { version, index_bytes, index_sha256, created, size, new_bytes: 0, label: None })
 }
 
-/// The seal at the end of a text.
+/// The signature at the end of a text, or `unsigned`.
 pub(crate) fn seal(lines: &mut Lines<'_>) -> Result<HeadSignature, FormatError> {
     let first = lines.number() + 1;
     if lines.rest() == b"unsigned\n" {

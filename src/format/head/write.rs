@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{Head, HeadSignature, SignedHead};
 
 impl SignedHead {
-    /// The one text of this head.
+    /// The canonical text of this head.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = self.body();
         out.extend_from_slice(b"--\n");
@@ -15,7 +15,7 @@ impl SignedHead {
 }
 
 impl HeadSignature {
-    /// Appends its text.
+    /// Appends its text: four lines, or `unsigned`.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Unsigned => out.extend_from_slice(b"unsigned\n"),
@@ -24,7 +24,7 @@ impl HeadSignature {
     }
 }
 
-/// Every byte before the second separator: what is signed.
+/// The signed bytes: all before the second separator.
 pub(super) fn body(head: &Head) -> Vec<u8> {
     let mut out = String::new();
     let written = write_body(head, &mut out);
@@ -33,7 +33,7 @@ pub(super) fn body(head: &Head) -> Vec<u8> {
 }
 
 impl Head {
-    /// The bytes a signature is made over.
+    /// The bytes that are signed.
     pub fn body(&self) -> Vec<u8> {
         body(self)
     }

@@ -1,15 +1,15 @@
-//! Blocks by their names: a sorted list of places, because it is smaller and faster than a map of names, and cannot be
-//! slowed down by names that were made for it.
+//! Look-up of blocks by name: a sorted list of positions. It is smaller and faster than a hash map, and crafted names
+//! cannot slow it down.
 
 use std::cmp::Ordering;
 
 use super::BlockRow;
 use crate::format::digest::BlockId;
 
-/// The rows of an index, found by name.
+/// The rows of an index, searchable by name.
 pub(crate) struct ByName<'a> {
     rows: &'a [BlockRow],
-    /// The first 8 bytes of each name and its place, sorted by the whole name and then by the place.
+    /// The first 8 bytes of each name and its position, sorted by the whole name, then by position.
     places: Vec<(u64, u32)>,
 }
 
@@ -25,7 +25,7 @@ impl<'a> ByName<'a> {
         Self { rows, places }
     }
 
-    /// The place of the block of this name; any of them where there are several.
+    /// The position of the block with this name; any of them if there are several.
     pub fn find(&self, name: &BlockId) -> Option<usize> {
         let wanted = prefix(name);
         let order = |(prefix, place): &(u64, u32)| match prefix.cmp(&wanted) {
@@ -35,7 +35,7 @@ impl<'a> ByName<'a> {
         self.places.binary_search_by(order).ok().map(|i| self.places[i].1 as usize)
     }
 
-    /// The first row whose name an earlier one has, and the place of that one.
+    /// The first row whose name an earlier row has, and the position of that row.
     pub fn repeated(&self) -> Option<(usize, usize)> {
         let id = |place: u32| &self.rows[place as usize].id;
         let same = |pair: &&[(u64, u32)]| pair[0].0 == pair[1].0 && id(pair[0].1) == id(pair[1].1);

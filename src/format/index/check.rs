@@ -1,29 +1,29 @@
-//! What makes an index an index: the rules that go beyond the form of single lines.
+//! Validity of an index: the rules beyond the syntax of single lines.
 
 use super::by_name::ByName;
 use super::{BLOCKS_MAX, BlockRow, EXTENTS_MAX, Extent, ExtentSource, Header, IMAGE_MAX_BYTES};
 use crate::format::block::BLOCK_MAX_BYTES;
 
-/// The place in an index that a rule speaks of.
+/// The part of an index that violates a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The size in the header.
     Size,
-    /// The block at this place, counted from 0.
+    /// The block at this position, counted from 0.
     Block(usize),
-    /// The extent at this place, counted from 0.
+    /// The extent at this position, counted from 0.
     Extent(usize),
     /// The index as a whole.
     Whole,
 }
 
-/// A rule that parts of an index break.
+/// A violated rule, and the part that violates it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct IndexError {
-    /// Where.
+    /// The part of the index.
     pub place: Place,
-    /// Which rule, as a sentence.
+    /// The rule, as a sentence.
     pub why: String,
 }
 
@@ -54,7 +54,7 @@ fn limits(header: &Header, blocks: &[BlockRow], extents: &[Extent]) -> Result<()
     Ok(())
 }
 
-/// Every block once, and no two contents under one name.
+/// Each block is listed once, and no name has two contents.
 fn names(blocks: &[BlockRow]) -> Result<(), IndexError> {
     let Some((i, first)) = ByName::new(blocks).repeated() else { return Ok(()) };
     let id = blocks[i].id;
@@ -78,7 +78,7 @@ fn sizes(blocks: &[BlockRow]) -> Result<(), IndexError> {
     Ok(())
 }
 
-/// The extents follow each other, none could be merged, and they add up to the image.
+/// The extents add up to the image, and no two neighbours could be merged.
 fn cover(header: &Header, extents: &[Extent]) -> Result<(), IndexError> {
     let mut end: u64 = 0;
     for (i, extent) in extents.iter().enumerate() {
@@ -95,7 +95,7 @@ fn cover(header: &Header, extents: &[Extent]) -> Result<(), IndexError> {
     Err(broken(Place::Size, format!("the extents add up to {end} bytes, the image has {}", header.size)))
 }
 
-/// The blocks stand in the order of their first use, and every byte of each is used.
+/// The blocks are in the order of their first use, and every byte of each is used.
 fn uses(blocks: &[BlockRow], extents: &[Extent]) -> Result<(), IndexError> {
     let mut used_to: Vec<u32> = Vec::with_capacity(blocks.len());
     let mut out_of_order: Vec<(u32, u32, u32)> = Vec::new();

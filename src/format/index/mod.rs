@@ -1,8 +1,8 @@
-//! The index: the immutable list of one version's blocks, and how they make up the image.
+//! The index: the immutable list of one version's blocks, and the extents that map them to the image.
 //!
-//! [`Index`] cannot be wrong: [`Index::new`] and [`Index::parse`] both go through the same check, so the blocks stand in
-//! the order in which the extents first name them, every byte of every block is used, and the extents cover the image
-//! exactly. The text form is specified in [`crate::format`]; there is exactly one for each index.
+//! An [`Index`] is always valid, as [`Index::new`] and [`Index::parse`] run the same check. The blocks are in the order
+//! in which the extents first use them, every byte of every block is used, and the extents cover the image exactly. The
+//! text form is specified in [`crate::format`]; there is exactly one for each index.
 
 pub(crate) mod by_name;
 mod check;
@@ -17,72 +17,72 @@ use crate::format::time::Timestamp;
 pub use check::IndexError;
 pub use split::{Split, SplitError};
 
-/// The largest index file, in bytes.
+/// Maximum size of an index file, in bytes.
 pub const FILE_MAX_BYTES: u64 = 512 << 20;
-/// The most blocks of one index.
+/// Maximum number of blocks in an index.
 pub const BLOCKS_MAX: u64 = 4_194_304;
-/// The most extents of one index.
+/// Maximum number of extents in an index.
 pub const EXTENTS_MAX: u64 = 16_777_216;
-/// The longest line, in bytes, its LF not counted.
+/// Maximum length of a line in bytes, without its LF.
 pub const LINE_MAX_BYTES: usize = 160;
-/// The largest image, in bytes.
+/// Maximum size of an image, in bytes.
 pub const IMAGE_MAX_BYTES: u64 = 1 << 50;
 
-/// What an index says before its rows.
+/// The header of an index.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
-    /// The image's name.
+    /// Image name.
     pub image: Name,
-    /// The number of this version.
+    /// Version number.
     pub version: Version,
     /// When this version was published.
     pub created: Timestamp,
-    /// Bytes of the image, 1 to [`IMAGE_MAX_BYTES`].
+    /// Size of the image in bytes, 1 to [`IMAGE_MAX_BYTES`].
     pub size: u64,
-    /// How the image was cut: kept as it is, and needed by publishers alone.
+    /// The rule by which the image was cut: opaque to readers, used only by publishers.
     pub split: Split,
-    /// SHA-256 of the index file of the version before, if there was one.
+    /// SHA-256 of the index file of the previous version, if there was one.
     pub parent: Option<Sha256>,
 }
 
-/// One block as an index lists it.
+/// The row of one block in an index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlockRow {
-    /// Its name: the SHA-1 of its bytes.
+    /// Name: the SHA-1 of its bytes.
     pub id: BlockId,
-    /// What decides: the SHA-256 of its bytes.
+    /// The SHA-256 of its bytes, which verifies the contents.
     pub sha256: Sha256,
-    /// Its bytes, 1 to [`crate::format::block::BLOCK_MAX_BYTES`].
+    /// Uncompressed size in bytes, 1 to [`crate::format::block::BLOCK_MAX_BYTES`].
     pub bytes: u32,
-    /// Bytes of its zlib file, as it was first published.
+    /// Compressed size in bytes, as first published.
     pub zlib_bytes: u32,
 }
 
-/// A run of the image that comes from one place.
+/// A run of the image from one source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
-    /// Bytes of the image that it covers, at least 1.
+    /// Length in bytes, at least 1.
     pub bytes: u64,
-    /// Where they come from.
+    /// Source of the bytes.
     pub from: ExtentSource,
 }
 
-/// Where the bytes of an extent come from.
+/// Source of an extent's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExtentSource {
-    /// Zeros that are stored nowhere.
+    /// Zeros, which are not stored.
     Hole,
-    /// The block at this place of [`Index::blocks`], from this offset in its bytes on.
+    /// The block at this position of [`Index::blocks`], from this offset on.
     Block {
-        /// Counted from 0.
+        /// Position, counted from 0.
         block: u32,
-        /// Bytes.
+        /// Offset in the block, in bytes.
         offset: u32,
     },
 }
 
 impl Extent {
-    /// True where `next` only goes on where this extent ends, so that the two must be one.
+    /// True if `next` continues the source of this extent, so that the two must be merged.
     fn continues_in(&self, next: &Extent) -> bool {
         match (self.from, next.from) {
             (ExtentSource::Hole, ExtentSource::Hole) => true,
@@ -93,7 +93,7 @@ impl Extent {
         }
     }
 
-    /// Adds `next` to `extents`, as part of the last one where it continues it.
+    /// Appends this extent to `extents`, merged with the last one if it continues that.
     pub fn push_to(self, extents: &mut Vec<Extent>) {
         match extents.last_mut() {
             Some(last) if last.continues_in(&self) => last.bytes += self.bytes,
@@ -102,7 +102,7 @@ impl Extent {
     }
 }
 
-/// One version's blocks and extents: checked, immutable.
+/// One version's blocks and extents: validated and immutable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Index {
     header: Header,
@@ -114,18 +114,18 @@ impl Index {
     /// An index of these parts.
     ///
     /// # Errors
-    /// Whatever the format does not allow: see [`IndexError`].
+    /// Anything that violates the format: see [`IndexError`].
     pub fn new(header: Header, blocks: Vec<BlockRow>, extents: Vec<Extent>) -> Result<Self, IndexError> {
         check::check(&header, &blocks, &extents)?;
         Ok(Self { header, blocks, extents })
     }
 
-    /// What stands before the rows.
+    /// The header, without the numbers of rows.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The blocks, in the order in which the extents first name them.
+    /// The blocks, in the order in which the extents first use them.
     pub fn blocks(&self) -> &[BlockRow] {
         &self.blocks
     }
@@ -135,22 +135,22 @@ impl Index {
         &self.extents
     }
 
-    /// Bytes of the image, holes included.
+    /// Size of the image in bytes, holes included.
     pub fn size(&self) -> u64 {
         self.header.size
     }
 
-    /// Bytes of all block files together.
+    /// Total compressed size of all blocks, in bytes.
     pub fn zlib_bytes(&self) -> u64 {
         self.blocks.iter().map(|b| u64::from(b.zlib_bytes)).sum()
     }
 
-    /// Bytes of the image that lie in holes.
+    /// Total size of the holes, in bytes.
     pub fn hole_bytes(&self) -> u64 {
         self.extents.iter().filter(|e| e.from == ExtentSource::Hole).map(|e| e.bytes).sum()
     }
 
-    /// True where both describe the same image, cut the same way, whenever and as whatever version.
+    /// True if both describe the same image, cut the same way; version and times may differ.
     pub fn same_content(&self, other: &Index) -> bool {
         let rows = |i: &Index| i.blocks.iter().map(|b| (b.id, b.sha256, b.bytes)).collect::<Vec<_>>();
         self.header.size == other.header.size

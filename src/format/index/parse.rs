@@ -10,11 +10,11 @@ use crate::format::digest::{BlockId, Sha256};
 use crate::format::name::Version;
 use crate::format::text::{FormatError, Line, Lines};
 
-/// The line of the image's size.
+/// Number of the line with the image size.
 const SIZE_LINE: u64 = 5;
-/// Lines before the first row of blocks: the format line, eight of the header, the separator.
+/// Lines before the first block row: the format line, eight of the header, the separator.
 const LINES_BEFORE_BLOCKS: usize = 10;
-/// The shortest rows, with their LF: what a file can hold at most is known before anything is allocated.
+/// Minimum lengths of rows, with their LF: they bound the number of rows before any allocation.
 const BLOCK_ROW_MIN_BYTES: u64 = 40 + 1 + 64 + 1 + 1 + 1 + 1 + 1;
 const EXTENT_ROW_MIN_BYTES: u64 = 4;
 
@@ -24,7 +24,7 @@ impl Index {
     /// Accepts only what [`Index::to_bytes`] would write, so `parse(y)?.to_bytes() == y` for every accepted `y`.
     ///
     /// # Errors
-    /// The first line that is wrong, and why.
+    /// The first invalid line, with the reason.
     pub fn parse(file: &[u8]) -> Result<Self, FormatError> {
         if file.len() as u64 > FILE_MAX_BYTES {
             return Err(FormatError::whole(format!("{} bytes, at most {FILE_MAX_BYTES} are allowed", file.len())));

@@ -1,25 +1,25 @@
-//! How an image was cut, as its index says it: words that a reader checks for their form, keeps, and never interprets.
+//! The split rule of an index: words that a reader checks for their form, keeps, and never interprets.
 //!
-//! A reader needs none of them, so an image that was cut by a rule of next year reads with a program of this year. What a
-//! rule does is known to the publisher alone. Invariant: there is one legal text for each value.
+//! A reader needs none of them, so an old program can read images cut by a newer rule. Only the publisher implements
+//! the rules. Invariant: there is one legal text for each value.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::LINE_MAX_BYTES;
 
-/// The key of the header line that holds the words.
+/// Key of the header line.
 pub(super) const KEY: &str = "split";
-/// The longest text, in bytes: the line has its limit, and the key and a space stand before it.
+/// Maximum length of the text, in bytes: the line limit less the key and a space.
 const TEXT_MAX_BYTES: usize = LINE_MAX_BYTES - KEY.len() - 1;
-/// The longest name, in bytes.
+/// Maximum length of a name, in bytes.
 const NAME_MAX_BYTES: usize = 32;
 
-/// The name of a rule, its revision or parameter, and perhaps further words: `fixed 262144`, `pages 1`.
+/// The name of a rule, its revision or parameter, and optional further words: `fixed 262144`, `pages 1`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Split(String);
 
-/// A text that has not the form of a split rule.
+/// The error for a text not in the form of a split rule.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "a split rule is a name (a letter, then a-z 0-9 -, at most {NAME_MAX_BYTES}), a number without leading zeros, and \
@@ -28,7 +28,7 @@ pub struct Split(String);
 pub struct SplitError;
 
 impl Split {
-    /// The words of a rule that this program knows, and so in their right form.
+    /// The text of a rule that this program implements, and so in the right form.
     #[cfg(feature = "publish")]
     pub(crate) fn known(rule: &impl fmt::Display) -> Self {
         let text = rule.to_string();
@@ -36,7 +36,7 @@ impl Split {
         Self(text)
     }
 
-    /// The rule's name, its revision or parameter, and what follows them, if anything does.
+    /// The rule's name, its revision or parameter, and the remaining words, if any.
     pub fn words(&self) -> (&str, &str, Option<&str>) {
         let mut words = self.0.splitn(3, ' ');
         (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next())

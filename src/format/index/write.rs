@@ -7,7 +7,7 @@ use crate::format::digest::{Sha256, push_hex};
 use crate::format::text::push_number;
 
 impl Index {
-    /// The one text of this index.
+    /// The canonical text of this index.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512 + self.blocks.len() * 122 + self.extents.len() * 20);
         self.write_header(&mut out);

@@ -1,15 +1,16 @@
-//! A profile for another version than the one that was recorded.
+//! Carries a profile over to another version than the recorded one.
 //!
-//! A block that the other version has too is the same block wherever it lies. One that it does not have has most likely
-//! changed where it was, so the blocks that lie there now stand in for it.
+//! A block that both versions have is kept, wherever it moved. A block that is gone has most likely changed in place,
+//! so the blocks now at its old position replace it.
 
 use super::places::Places;
 use super::{BLOCKS_MAX, FirstRead, Profile};
 use crate::format::index::Index;
 
 impl Profile {
-    /// The profile of `new`, made from this one of `old`: the order is kept, blocks that are gone are replaced by those
-    /// in their place, and each stands once. An index that is not the recorded version's makes it no worse than short.
+    /// Carries this profile of `old` over to `new`: keeps the order, replaces blocks that are gone by those at their
+    /// position, and lists each block once. With an `old` that is not the recorded version's index, the worst outcome
+    /// is a short profile.
     pub fn carry(&self, old: &Index, new: &Index) -> Self {
         let (old, places) = (Places::new(old), Places::new(new));
         let mut listed = vec![false; new.blocks().len()];
@@ -26,8 +27,8 @@ impl Profile {
         Self { image: header.image.clone(), version: header.version, reads }
     }
 
-    /// The blocks of `index` that this profile names, by their places in [`Index::blocks`], in order, each once; a block
-    /// that the index does not have is replaced by the one that lies where it was read.
+    /// The blocks of `index` in this profile, as positions in [`Index::blocks`], in profile order, each once. A block
+    /// that the index does not have is replaced by the one at the offset where it was read.
     pub fn blocks_of(&self, index: &Index) -> Vec<u32> {
         let places = Places::new(index);
         let mut listed = vec![false; index.blocks().len()];
@@ -39,7 +40,7 @@ impl Profile {
     }
 }
 
-/// What stands for a block in the new version, and where it lies there.
+/// The blocks that replace a block in the new version, each with its offset in the image.
 fn successors(read: &FirstRead, old: &Places<'_>, new: &Places<'_>) -> Vec<(u32, u64)> {
     if let Some(block) = new.find(&read.id) {
         return vec![(block, new.place_of(block, read.offset))];

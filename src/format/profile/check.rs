@@ -1,16 +1,16 @@
-//! What makes a profile a profile: the rules that go beyond the form of single lines.
+//! Validity of a profile: the rules beyond the syntax of single lines.
 
 use super::{BLOCKS_MAX, FirstRead, MS_MAX};
 use crate::format::digest::BlockId;
 use crate::format::index::IMAGE_MAX_BYTES;
 
-/// A rule that a read breaks.
+/// A violated rule, and the read that violates it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct ProfileError {
-    /// The read, counted from 0; `None` where the whole is meant.
+    /// The read, counted from 0; `None` for the whole profile.
     pub read: Option<usize>,
-    /// Which rule, as a sentence.
+    /// The rule, as a sentence.
     pub why: String,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn check(reads: &[FirstRead]) -> Result<(), ProfileError> {
     }
 }
 
-/// The first read whose block an earlier one has.
+/// The first read whose block an earlier read has.
 fn repeated(reads: &[FirstRead]) -> Option<usize> {
     let mut names: Vec<(&BlockId, usize)> = reads.iter().enumerate().map(|(i, read)| (&read.id, i)).collect();
     names.sort_unstable();

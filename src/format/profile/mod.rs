@@ -1,8 +1,8 @@
-//! The profile: the blocks that a boot reads, in the order in which it reads them first.
+//! The profile: the blocks that a boot reads, in the order of their first reads.
 //!
-//! A hint and never a proof: a reader that follows a wrong one fetches blocks for nothing, and every one of them is
-//! checked as always. [`Profile`] cannot be wrong in form: [`Profile::new`] and [`Profile::parse`] go through the same
-//! check. The text form is specified in [`crate::format`]; there is exactly one for each profile.
+//! Only a prefetch hint: with a wrong profile a reader fetches blocks in vain, and still verifies each of them. A
+//! [`Profile`] is always well-formed: [`Profile::new`] and [`Profile::parse`] run the same check. The text form is
+//! specified in [`crate::format`]; there is exactly one for each profile.
 
 mod carry;
 mod check;
@@ -18,13 +18,13 @@ use crate::format::name::{Name, Version};
 
 pub use check::ProfileError;
 
-/// The largest profile file, in bytes: more than [`BLOCKS_MAX`] rows of the longest kind.
+/// Maximum size of a profile file, in bytes: more than [`BLOCKS_MAX`] rows of maximum length.
 pub const FILE_MAX_BYTES: u64 = 64 << 20;
-/// The most blocks of one profile: boots of 100 GB, and no more than a client of 256 MB can hold.
+/// Maximum number of blocks in a profile: enough for boots of 100 GB, and small enough for a client of 256 MB.
 pub const BLOCKS_MAX: u64 = 524_288;
-/// The longest line, in bytes, its LF not counted.
+/// Maximum length of a line in bytes, without its LF.
 pub const LINE_MAX_BYTES: usize = 160;
-/// The latest first read, in milliseconds: 49 days.
+/// Maximum time of a first read, in milliseconds: 49 days.
 pub const MS_MAX: u64 = u32::MAX as u64;
 
 /// The first read of a block.
@@ -32,13 +32,13 @@ pub const MS_MAX: u64 = u32::MAX as u64;
 pub struct FirstRead {
     /// The block's name.
     pub id: BlockId,
-    /// When, in milliseconds since the start.
+    /// Time of the read, in milliseconds since the start.
     pub ms: u64,
-    /// The first byte of the image that was read of it then.
+    /// Offset in the image of the first byte read, in bytes.
     pub offset: u64,
 }
 
-/// The first reads of one boot of one version.
+/// The first reads of each block in one boot of one version.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Profile {
     image: Name,
@@ -50,28 +50,28 @@ impl Profile {
     /// A profile of these reads.
     ///
     /// # Errors
-    /// Reads that the format does not allow: see [`ProfileError`].
+    /// Reads that violate the format: see [`ProfileError`].
     pub fn new(image: Name, version: Version, reads: Vec<FirstRead>) -> Result<Self, ProfileError> {
         check::check(&reads)?;
         Ok(Self { image, version, reads })
     }
 
-    /// The image.
+    /// Image name.
     pub fn image(&self) -> &Name {
         &self.image
     }
 
-    /// The version that its blocks are those of.
+    /// The version whose blocks are listed.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The first reads, the earliest first.
+    /// The first reads, earliest first.
     pub fn reads(&self) -> &[FirstRead] {
         &self.reads
     }
 
-    /// The file as a mirror holds it: its bytes, and the row by which a head names it.
+    /// The file as stored on a mirror: its row in a head, and its contents.
     pub fn to_file(&self) -> (FileRow, Vec<u8>) {
         let file = self.to_bytes();
         let sha256 = Sha256::of(&file);
@@ -79,7 +79,7 @@ impl Profile {
         (FileRow { path, bytes: file.len() as u64, sha256 }, file)
     }
 
-    /// The row by which `head` names the profile of `version`, if it names one.
+    /// The row of `head` for the profile of `version`, if there is one.
     pub fn row_in(head: &Head, version: Version) -> Option<&FileRow> {
         head.files.iter().find(|row| row.path.is_profile_of(&head.image, version))
     }

@@ -7,7 +7,7 @@ use crate::format::text::{FormatError, Line, Lines};
 
 /// Lines before the first read: the format line, three of the header, the separator.
 const LINES_BEFORE_READS: usize = 5;
-/// The shortest row, with its LF: what a file can hold at most is known before anything is allocated.
+/// Minimum length of a row, with its LF: bounds the number of rows before any allocation.
 const ROW_MIN_BYTES: u64 = 40 + 1 + 1 + 1 + 1 + 1;
 
 impl Profile {
@@ -16,7 +16,7 @@ impl Profile {
     /// Accepts only what [`Profile::to_bytes`] would write, so `parse(y)?.to_bytes() == y` for every accepted `y`.
     ///
     /// # Errors
-    /// The first line that is wrong, and why.
+    /// The first invalid line, with the reason.
     pub fn parse(file: &[u8]) -> Result<Self, FormatError> {
         if file.len() as u64 > FILE_MAX_BYTES {
             return Err(FormatError::whole(format!("{} bytes, at most {FILE_MAX_BYTES} are allowed", file.len())));

@@ -1,4 +1,4 @@
-//! Where the blocks of an index lie in the image, by offset and by block.
+//! Positions of an index's blocks in the image, by offset and by block.
 
 use std::ops::Range;
 
@@ -6,13 +6,13 @@ use crate::format::digest::BlockId;
 use crate::format::index::by_name::ByName;
 use crate::format::index::{Extent, ExtentSource, Index};
 
-/// An index that can be asked where a block lies, and which blocks lie somewhere.
+/// An index with look-up of positions by block, and of blocks by position.
 pub(super) struct Places<'a> {
     index: &'a Index,
     by_name: ByName<'a>,
-    /// Where each extent begins in the image.
+    /// Start of each extent in the image.
     starts: Vec<u64>,
-    /// Where each block is used first.
+    /// Offset in the image of the first use of each block.
     firsts: Vec<u64>,
 }
 
@@ -23,7 +23,7 @@ impl<'a> Places<'a> {
         let mut at = 0;
         for extent in index.extents() {
             starts.push(at);
-            // The blocks stand in the order of their first use.
+            // Blocks are in the order of their first use.
             if matches!(extent.from, ExtentSource::Block { block, .. } if block as usize == firsts.len()) {
                 firsts.push(at);
             }
@@ -32,7 +32,7 @@ impl<'a> Places<'a> {
         Self { index, by_name: ByName::new(index.blocks()), starts, firsts }
     }
 
-    /// The block of this name.
+    /// The position in the index of the block with this name.
     pub fn find(&self, id: &BlockId) -> Option<u32> {
         self.by_name.find(id).map(|place| place as u32)
     }
@@ -42,7 +42,7 @@ impl<'a> Places<'a> {
         self.index.blocks()[block as usize].id
     }
 
-    /// The extents from the one that holds `offset` on, each with its start; none where the image ends before.
+    /// The extents from the one that contains `offset` on, each with its start; none if the image ends before.
     fn extents_from(&self, offset: u64) -> impl Iterator<Item = (u64, &Extent)> {
         let first = match offset < self.index.size() {
             true => self.starts.partition_point(|&start| start <= offset).saturating_sub(1),
@@ -51,18 +51,18 @@ impl<'a> Places<'a> {
         self.starts[first..].iter().copied().zip(&self.index.extents()[first..])
     }
 
-    /// The bytes around `offset` that come from `block` in one piece; `None` where others lie there.
+    /// The range of the extent at `offset`; `None` unless it comes from `block`.
     pub fn piece(&self, offset: u64, block: u32) -> Option<Range<u64>> {
         let (start, extent) = self.extents_from(offset).next()?;
         matches!(extent.from, ExtentSource::Block { block: b, .. } if b == block).then(|| start..start + extent.bytes)
     }
 
-    /// Where `block` lies: at `offset`, or else where it is used first.
+    /// The position of `block`: `offset` if it is there, else its first use.
     pub fn place_of(&self, block: u32, offset: u64) -> u64 {
         if self.piece(offset, block).is_some() { offset } else { self.firsts[block as usize] }
     }
 
-    /// The blocks that lie in `range`, and where each of them begins there.
+    /// The blocks in `range`, each with its first offset there.
     pub fn blocks_in(&self, range: Range<u64>) -> impl Iterator<Item = (u32, u64)> {
         let within = self.extents_from(range.start).take_while(move |(start, _)| *start < range.end);
         within.filter_map(move |(start, extent)| match extent.from {

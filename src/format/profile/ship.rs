@@ -1,29 +1,30 @@
-//! What a publisher does with profiles: which one a new version is shipped with, and how a head names it.
+//! Profiles in publishing: which one a new version is shipped with, and its row in the head.
 //!
-//! Decisions alone; nothing is read or written here.
+//! Decisions only; nothing is read or written here.
 
 use super::Profile;
 use crate::format::head::FileRow;
 use crate::format::index::Index;
 use crate::format::name::{Name, Version};
 
-/// A profile of another image than the one that it is to be shipped with.
+/// A profile of another image than the published one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this is a profile of image {found}, not of {expected}")]
 pub struct WrongImage {
-    /// The image that it is of.
+    /// The image of the profile.
     pub found: Name,
-    /// The one that is published.
+    /// The published image.
     pub expected: Name,
 }
 
 impl Profile {
     /// The profile for the version of `new`: the `given` one, or else the `previous` version's, carried over from the
-    /// index in `held` that it was made for. Without that index, or where it is that of `new` itself, blocks that are
-    /// gone are looked for where they were read. `None` where there is neither, or nothing of it is left.
+    /// index in `held` that it was recorded with. Without that index, or if it is that of `new` itself, blocks that are
+    /// gone are replaced by those at the offset where they were read. `None` if there is no profile, or nothing of it
+    /// is left.
     ///
     /// # Errors
-    /// When the given one is of another image.
+    /// When the given profile is of another image.
     pub fn for_version<'a>(
         given: Option<&Self>,
         previous: Option<&Self>,
@@ -41,8 +42,8 @@ impl Profile {
     }
 }
 
-/// Has `files`, those of a head of `image`, name `row` as the profile of `version`, in place of any other of that
-/// version; they stay sorted.
+/// Inserts `row` as the profile of `version` into `files` of a head of `image`, in place of any other profile of that
+/// version; the files stay sorted.
 pub fn put_row(files: &mut Vec<FileRow>, image: &Name, version: Version, row: FileRow) {
     files.retain(|file| !file.path.is_profile_of(image, version));
     let place = files.partition_point(|file| file.path < row.path);

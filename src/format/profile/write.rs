@@ -4,11 +4,11 @@ use super::Profile;
 use crate::format::digest::{Sha256, push_hex};
 use crate::format::text::push_number;
 
-/// What a usual row takes, in bytes.
+/// Typical length of a row, in bytes.
 const ROW_BYTES: usize = 64;
 
 impl Profile {
-    /// The one text of this profile.
+    /// The canonical text of this profile.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256 + self.reads.len() * ROW_BYTES);
         let (image, version) = (&self.image, self.version);

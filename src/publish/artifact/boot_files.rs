@@ -1,8 +1,8 @@
-//! What a version is booted with, beside it: `boot/NAME/VERSION/{vmlinuz,initrd.img,cmdline}-DIGITS`, immutable, named by the
-//! head.
+//! Boot files of a version: `boot/NAME/VERSION/{vmlinuz,initrd.img,cmdline}-DIGITS`, immutable, named by the head.
 //!
-//! The miniroot takes no mirror's word for an older version than its own as the newest, so each version has another one.
-//! What the publisher adds to the kernel's command line lies there, too: menus are rendered anew whenever a head is.
+//! The miniroot accepts no version older than its own as the newest (rollback protection), so each version has its own
+//! miniroot. The publisher's additions to the kernel command line are stored there too: menus are rendered again with
+//! each head.
 
 use std::path::{Path, PathBuf};
 
@@ -22,10 +22,10 @@ use crate::publish::object::Object;
 use crate::publish::repository::mirror::{self, OpenMirror};
 use crate::publish::repository::options::BootOptions;
 
-/// The most that is added to a command line, in bytes.
+/// Limit of the additions to a command line, in bytes.
 const APPEND_MAX_BYTES: usize = 1024;
 
-/// What an image is booted with, ready to be made for a version.
+/// Kernel, miniroot and command line of an image, from which the files of a version are built.
 pub struct BootFiles {
     source: Source,
     append: String,
@@ -37,10 +37,10 @@ enum Source {
 }
 
 impl BootFiles {
-    /// Reads the directory, or takes everything out of the image; `clients` and `templates` as mirrors.toml has them.
+    /// Reads the directory, or extracts everything from the image; `clients` and `templates` are those of mirrors.toml.
     ///
     /// # Errors
-    /// Files that are missing, an image without a kernel, text that has no place on a command line.
+    /// Missing files, an image without a kernel, text that is not allowed on a command line.
     pub fn gather(
         options: &BootOptions,
         image: &Path,
@@ -64,7 +64,7 @@ impl BootFiles {
         Ok(Self { source, append: options.append.clone() })
     }
 
-    /// The files of one version.
+    /// Builds the boot files of one version.
     ///
     /// # Errors
     /// A template that cannot be rendered, a miniroot that is too large.
@@ -99,7 +99,7 @@ pub fn are_named(head: &Head, files: &[Object]) -> bool {
     files.iter().all(|file| head.files.contains(&file.row()))
 }
 
-/// Names the files in a head, in place of any others that its newest version is booted with.
+/// Lists the files in a head, replacing other boot files of its newest version.
 pub fn put_rows(head: &mut Head, files: &[Object]) {
     let (image, version) = (head.image.clone(), head.newest().version);
     let is_replaced = |row: &FileRow| BootFile::ALL.iter().any(|&file| row.path.is_boot_file_of(&image, version, file));
@@ -108,7 +108,7 @@ pub fn put_rows(head: &mut Head, files: &[Object]) {
     head.files.sort_by(|a, b| a.path.cmp(&b.path));
 }
 
-/// The files, each followed by its signature where the image is signed.
+/// The files, each followed by its signature if the image is signed.
 ///
 /// # Errors
 /// A key that cannot sign.
@@ -123,10 +123,10 @@ pub fn signed(files: &[Object], key: Option<&SecretKey>) -> Result<Vec<Object>, 
     Ok(objects)
 }
 
-/// The files of an old version, to go beside a new one that is the same; none where it has none.
+/// The boot files of an old version, for an identical new one; empty if the old one has none.
 ///
 /// # Errors
-/// A file of which no mirror has a good copy.
+/// A file of which no mirror has an intact copy.
 pub async fn again(base: &Base, mirrors: &[OpenMirror], old: Version, new: Version) -> Result<Vec<Object>, Error> {
     let Some(head) = &base.head else { return Ok(Vec::new()) };
     let mut files = Vec::new();
@@ -138,10 +138,10 @@ pub async fn again(base: &Base, mirrors: &[OpenMirror], old: Version, new: Versi
     Ok(files)
 }
 
-/// Whether a text can stand on a kernel's command line in the files of every boot loader: none of them quotes it.
+/// Checks that a text is safe on a kernel command line in the files of every boot loader: none of them quotes it.
 ///
 /// # Errors
-/// Why not.
+/// The reason why it is not.
 pub fn check_append(text: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || " -._~+,=:@/%[]*^!".contains(c);
     match text.chars().find(|&c| !plain(c)) {

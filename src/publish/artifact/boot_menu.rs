@@ -1,4 +1,4 @@
-//! What boot loaders read at `boot/NAME/`: rendered from the head, and replaced after it like the pages.
+//! Boot loader files at `boot/NAME/`: rendered from the head, and replaced after it like the pages.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::progress::{Event, Progress};
 use crate::publish::object::Object;
 use crate::publish::repository::mirror::{self, OpenMirror};
 
-/// The versions that can be chosen: the newest, and the one before.
+/// Versions in the menu: the newest and the previous one.
 const ENTRIES: usize = 2;
 
-/// The files for boot loaders; none where no version has a kernel. `new` are objects that no mirror has yet.
+/// Renders the boot loader files; empty if no version has a kernel. `new` are objects that no mirror has yet.
 ///
 /// # Errors
 /// A template that cannot be rendered, a command line that is too long.
@@ -55,18 +55,18 @@ pub async fn render(
     files.collect()
 }
 
-/// Kernel and miniroot of a version, as the head names them.
+/// Kernel and miniroot rows of a version in the head.
 pub fn named<'a>(head: &'a Head, version: &VersionRow) -> Option<(&'a FileRow, &'a FileRow)> {
     let row = |file| head.boot_file(version.version, file);
     Some((row(BootFile::Kernel)?, row(BootFile::Miniroot)?))
 }
 
-/// What stands behind the last `/` of its path.
+/// The path after its last `/`.
 fn file_name(row: &FileRow) -> String {
     row.path.as_str().rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// What its publisher adds to the command line of a version.
+/// The publisher's additions to the kernel command line of a version.
 async fn append(head: &Head, version: &VersionRow, new: &[Object], mirrors: &[OpenMirror]) -> Result<String, Error> {
     let Some(row) = head.boot_file(version.version, BootFile::Cmdline) else { return Ok(String::new()) };
     let path = &row.path;

@@ -1,8 +1,8 @@
 //! The client that is shipped with the images: `client/hfl-mount-<version>-<arch>-linux-<digits>`, static, signed.
 //!
-//! Version and architecture are read out of the program itself, so a client for another machine can be published too. Images
-//! of one repository may ship the same client and have different keys: program and signatures each carry digits of their own
-//! digest in their names, so no publisher replaces another's, and the head names both.
+//! Version and architecture are read from the program itself, so a client for another architecture can be published
+//! too. Images of one repository may ship the same client but have different keys. The names of program and signature
+//! therefore each contain digits of their own digest: no publisher replaces another's file, and the head names both.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use crate::format::layout::RepoPath;
 use crate::format::signing::SecretKey;
 use crate::publish::object::Object;
 
-/// What stands before the version inside every hfl-mount.
+/// The marker before the version string inside every hfl-mount.
 pub const MARK: &[u8] = b"hfl-mount version mark:";
-/// The largest client, in bytes.
+/// Limit of the size of a client, in bytes.
 const CLIENT_MAX_BYTES: u64 = 64 << 20;
 
 /// A client ready to be published.
@@ -26,7 +26,7 @@ const CLIENT_MAX_BYTES: u64 = 64 << 20;
 pub struct Client {
     /// The program.
     pub program: Object,
-    /// Its signature, where the repository is signed.
+    /// Its signature, if the repository is signed.
     pub signature: Option<Object>,
 }
 
@@ -36,14 +36,14 @@ impl Client {
         std::iter::once(&self.program).chain(&self.signature)
     }
 
-    /// By which a head names them.
+    /// The rows that list them in a head.
     pub fn rows(&self) -> impl Iterator<Item = FileRow> + '_ {
         self.objects().map(Object::row)
     }
 }
 
-/// The clients that are not published yet in their version with the image of this head: those that are stay as they are, so
-/// that clients that are built anew every night do not add up in heads.
+/// The clients whose version this head does not name yet. Clients already named stay as they are, so that nightly
+/// rebuilds do not accumulate in heads.
 ///
 /// # Errors
 /// A key that cannot sign.
@@ -57,15 +57,15 @@ pub fn new(programs: &[Object], head: Option<&Head>, key: Option<&SecretKey>) ->
     new.map(signed).collect()
 }
 
-/// The programs to publish: those that were named, else a static hfl-mount beside this program, if there is one.
+/// The programs to publish: the ones named, else a static hfl-mount beside this program, if it exists.
 ///
 /// # Errors
-/// A file that was named and is no static hfl-mount.
+/// A named file is not a static hfl-mount.
 pub fn programs(named: &[PathBuf]) -> Result<Vec<Object>, Error> {
     if named.is_empty() {
         let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("hfl-mount"));
         let found = beside.filter(|path| path.is_file()).map(|path| load(&path));
-        // The one beside this program was not asked for: a dynamic one is simply not shipped.
+        // The one beside this program was not requested: if it is dynamic, it is silently left out.
         return Ok(found.and_then(Result::ok).into_iter().collect());
     }
     named.iter().map(|path| load(path)).collect()
@@ -93,7 +93,7 @@ fn sign(program: &Object, key: &SecretKey) -> Result<Object, Error> {
     Ok(Object::new(program.path.client_signature(&Sha256::of(&bytes)), bytes))
 }
 
-/// The version that stands behind the mark, up to the next `;`.
+/// The version string after the marker, up to the next `;`.
 fn version(program: &[u8]) -> Option<String> {
     let at = program.windows(MARK.len()).position(|w| w == MARK)? + MARK.len();
     let rest = &program[at..program.len().min(at + 40)];

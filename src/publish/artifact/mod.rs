@@ -1,4 +1,4 @@
-//! What is published beside blocks and indexes: client programs, profiles, boot files, pages.
+//! Files published beside blocks and indexes: client programs, profiles, boot files, pages.
 
 pub mod boot_files;
 pub mod boot_menu;

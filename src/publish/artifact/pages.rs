@@ -1,4 +1,4 @@
-//! The page about the repository that a browser sees, rendered from templates.
+//! The web page about the repository, rendered from templates.
 
 use std::path::Path;
 
@@ -12,15 +12,15 @@ use crate::format::name::Name;
 use crate::format::signature::PublicKey;
 use crate::publish::object::Object;
 
-/// The pages, and the templates of the same names that they are rendered from.
+/// The pages; each is rendered from the template of the same name.
 const PAGES: [&str; 2] = ["index.html", "hfl.css"];
-/// The most versions a page shows.
+/// Maximum number of versions on a page.
 const VERSIONS_SHOWN: usize = 30;
 
-/// Renders the pages; templates of the same name in `directory` go before the built-in ones.
+/// Renders the pages; templates of the same name in `directory` override the built-in ones.
 ///
 /// # Errors
-/// A template that cannot be read or rendered, with its line.
+/// A template that cannot be read or rendered, with the line number.
 pub fn render(
     directory: Option<&Path>,
     head: &Head,

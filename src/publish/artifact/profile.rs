@@ -1,7 +1,7 @@
-//! The profile that a version is shipped with: the one that was given, or else one that the repository holds already.
+//! The profile shipped with a version: the one the user gives, else one that the repository holds already.
 //!
-//! What is given is checked before any mirror is asked, and what is wrong with it is an error. What a mirror holds is a
-//! hint: where it cannot be had, the new version has none, and a warning says so.
+//! A given profile is checked before any mirror is contacted, and a problem with it is an error. A profile from a
+//! mirror is optional: if it cannot be read, the new version has none, and a warning is reported.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -19,37 +19,37 @@ use crate::publish::base::Base;
 use crate::publish::object::Object;
 use crate::publish::repository::mirror::{self, OpenMirror};
 
-/// A profile that the user wants to be shipped, and where he has it.
+/// A profile given by the user, and its path.
 #[derive(Debug, Clone)]
 pub struct Given {
     path: PathBuf,
     profile: Profile,
 }
 
-/// What a version may be shipped with.
+/// The candidates for the profile of a version.
 #[derive(Debug, Default)]
 pub struct Profiles {
-    /// What the user gave.
+    /// The profile given by the user.
     pub given: Option<Given>,
-    /// What is carried over where he gave none.
+    /// The profile carried over if none is given.
     pub previous: Option<Profile>,
 }
 
-/// A profile as it is shipped.
+/// A profile ready to be published.
 #[derive(Debug)]
 pub struct Shipped {
-    /// By which the head names it.
+    /// Its row in the head.
     pub row: FileRow,
-    /// Its blocks.
+    /// Number of blocks in it.
     pub blocks: u64,
     file: Object,
 }
 
 impl Given {
-    /// Reads the profile at `path`, which must be one of `image`.
+    /// Reads the profile at `path`, which must belong to `image`.
     ///
     /// # Errors
-    /// A file that cannot be read, is too large, is no profile, or is one of another image.
+    /// A file that cannot be read, is too large, is not a profile, or belongs to another image.
     pub fn read(path: &Path, image: &Name) -> Result<Self, Error> {
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(|e| Error::io(path, &e))?;
@@ -66,10 +66,10 @@ impl Given {
 }
 
 impl Profiles {
-    /// The profile for the version of `new`, which was not published before.
+    /// The profile for the new version with index `new`.
     ///
     /// # Errors
-    /// A given one of which nothing is in the image.
+    /// No block of the given profile is in the image.
     pub fn of_new(&self, base: &Base, new: &Index) -> Result<Option<Shipped>, Error> {
         match &self.given {
             Some(given) => given.ship(base, new).map(Some),
@@ -77,7 +77,7 @@ impl Profiles {
         }
     }
 
-    /// The one for the newest version where that stays: none but what was given.
+    /// The profile for a newest version that is kept: only a given one.
     ///
     /// # Errors
     /// Those of [`Profiles::of_new`].
@@ -97,7 +97,7 @@ impl Given {
 
 fn ship(given: Option<&Profile>, previous: Option<&Profile>, base: &Base, new: &Index) -> Option<Shipped> {
     let held = base.indexes.iter().map(|(_, index)| &**index);
-    // Only a profile of another image is refused, and that is no profile for this one.
+    // Only a profile of another image is refused; it counts as none.
     let profile = Profile::for_version(given, previous, held, new).ok().flatten()?;
     let (row, bytes) = profile.to_file();
     let file = Object::new(row.path.clone(), bytes);
@@ -105,7 +105,7 @@ fn ship(given: Option<&Profile>, previous: Option<&Profile>, base: &Base, new: &
 }
 
 impl Shipped {
-    /// The file, and its signature before it where the repository is signed.
+    /// The file, preceded by its signature if the repository is signed.
     ///
     /// # Errors
     /// A key that cannot sign.
@@ -115,7 +115,7 @@ impl Shipped {
     }
 }
 
-/// The profile of the first of these versions that has one, from any mirror that has it right.
+/// The profile of the first of these versions that has one, from any mirror with an intact copy.
 pub async fn held(
     base: &Base,
     mirrors: &[OpenMirror],

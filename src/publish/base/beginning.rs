@@ -1,7 +1,7 @@
-//! The first version of an image: only where nothing says that there was one before.
+//! Guards the first version of an image: it is allowed only without evidence of an earlier version.
 //!
-//! A head that is not there is no proof that there never was one: a disk may not be mounted, a file may have been lost, a
-//! mirror that has it may be away.
+//! A missing head does not prove that none ever existed: a disk may not be mounted, a file may be lost, or the mirror
+//! that has the head may be unreachable.
 
 use crate::error::{Error, ErrorKind};
 use crate::format::layout::RepoPath;
@@ -13,8 +13,8 @@ use crate::repo::survey::MirrorView;
 use crate::repo::survey::numbers::Witness;
 
 impl Session<'_> {
-    /// Leaves out a directory in which nothing is any more, though this machine published there: its disk is probably not
-    /// mounted, and what would be written would lie below the place where it is mounted.
+    /// Excludes a directory that is empty although this machine published there: its disk is probably not mounted, and
+    /// objects would be written below the mount point.
     pub fn leave_unmounted(&mut self, remembered: &Remembered) {
         if self.repository.config.first || remembered.published.is_none() {
             return;
@@ -34,16 +34,16 @@ impl Session<'_> {
         }
     }
 
-    /// Whether one of the mirrors had what is remembered.
+    /// Whether one of these mirrors had what was recorded.
     pub fn is_here(&self, remembered: &Remembered) -> bool {
         let relative_to = &self.repository.config.relative_to;
         self.repository.mirrors.iter().any(|m| remembered.places.contains(&m.place(relative_to)))
     }
 
-    /// Refuses a first version where anything says that there was one before.
+    /// Refuses a first version if there is evidence of an earlier one.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`], with what says so.
+    /// [`ErrorKind::Conflict`], with the evidence.
     pub fn refuse_beginning(
         &self,
         remembered: &Remembered,

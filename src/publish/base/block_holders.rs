@@ -1,4 +1,4 @@
-//! The blocks that a repository is known to hold, and which of its mirrors hold each.
+//! The blocks that a repository is known to hold, and the mirrors that hold each.
 
 use std::collections::HashMap;
 
@@ -6,32 +6,32 @@ use crate::error::{Error, ErrorKind};
 use crate::format::digest::BlockId;
 use crate::format::index::{BlockRow, Index};
 
-/// A set of mirrors, by their place in mirrors.toml.
+/// A set of mirrors, by index in mirrors.toml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MirrorSet(u64);
 
 impl MirrorSet {
-    /// This set without one mirror.
+    /// This set without `mirror`.
     pub fn without(self, mirror: usize) -> Self {
         Self(self.0 & !(1 << mirror))
     }
 
-    /// This set and one more mirror.
+    /// This set with `mirror`.
     pub fn with(self, mirror: usize) -> Self {
         Self(self.0 | 1 << mirror)
     }
 
-    /// Whether all of the mirrors in `other` are in it.
+    /// Whether it contains all mirrors in `other`.
     pub fn contains_all(self, other: Self) -> bool {
         other.0 & !self.0 == 0
     }
 
-    /// Whether the mirror is in it.
+    /// Whether it contains `mirror`.
     pub fn contains(self, mirror: usize) -> bool {
         self.0 >> mirror & 1 == 1
     }
 
-    /// The mirrors in it.
+    /// Iterates over the mirrors.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         (0..64).filter(move |&i| self.contains(i))
     }
@@ -46,9 +46,9 @@ impl FromIterator<usize> for MirrorSet {
 /// A block that some mirror's own head vouches for.
 #[derive(Debug, Clone, Copy)]
 pub struct KnownBlock {
-    /// As an index lists it.
+    /// Its row in an index.
     pub row: BlockRow,
-    /// Who holds it.
+    /// The mirrors that hold it.
     pub holders: MirrorSet,
 }
 
@@ -57,24 +57,24 @@ pub struct KnownBlock {
 pub struct BlockHolders(HashMap<BlockId, KnownBlock>);
 
 impl BlockHolders {
-    /// The block of this name, if a head vouches for it; a listing may have left it without holders.
+    /// The block with this ID, if a head vouches for it. A listing may have left it without holders.
     pub fn get(&self, id: &BlockId) -> Option<&KnownBlock> {
         self.0.get(id)
     }
 
-    /// Every block.
+    /// Iterates over all blocks.
     pub fn iter(&self) -> impl Iterator<Item = &KnownBlock> {
         self.0.values()
     }
 
-    /// Takes it that `mirror` holds a block only where `holds` says so.
+    /// Removes `mirror` as holder of all blocks for which `holds` returns false.
     pub fn keep(&mut self, mirror: usize, holds: impl Fn(&BlockRow) -> bool) {
         for known in self.0.values_mut().filter(|known| !holds(&known.row)) {
             known.holders = known.holders.without(mirror);
         }
     }
 
-    /// Takes in an index that the head of `mirror` vouches for.
+    /// Adds an index that the head of `mirror` vouches for.
     ///
     /// # Errors
     /// A SHA-1 collision between two indexes.
@@ -90,7 +90,7 @@ impl BlockHolders {
     }
 }
 
-/// Two contents under one name: nothing that could be published safely.
+/// The error for two contents with one block ID, which cannot be published safely.
 pub fn collision(id: &BlockId) -> Error {
     let message =
         format!("block {id} has another SHA-256 than the block of that name in the repository: a SHA-1 collision");

@@ -1,4 +1,4 @@
-//! The index of a version, from whichever mirror gives it first.
+//! Reads the index of a version from the first mirror that returns it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::format::name::Name;
 use crate::publish::repository::mirror::OpenMirror;
 use crate::repo::{self, ReadError, Staggered};
 
-/// How long a mirror may take for an index until the next one is asked as well; besides, a microsecond for each byte.
+/// How long a mirror may take for an index until the next one is asked too, plus one microsecond per byte.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// What came of asking mirrors for an index.
+/// The result of asking mirrors for an index.
 pub struct Search {
-    /// The index, from the first that had it right.
+    /// The index, from the first mirror with a good copy.
     pub index: Option<Index>,
-    /// Those that were asked and had it not, and why.
+    /// Mirrors that were asked and failed, and why.
     pub failed: Vec<(usize, ReadError)>,
 }
 
-/// Asks these mirrors (by their place) for the index of a version, one after the other, and the next one besides where one
-/// takes its time. Who only keeps others waiting is asked last from then on.
+/// Requests the index of a version from these mirrors (by index), one after the other, hedged with the next when one is
+/// slow. A mirror that another one overtook is asked last from then on.
 pub async fn find(
     mirrors: &[OpenMirror],
     which: impl IntoIterator<Item = usize>,

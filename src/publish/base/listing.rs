@@ -1,4 +1,4 @@
-//! What is known about the blocks of a mirror that its head does not vouch for.
+//! Checks blocks of a mirror that its head does not vouch for, using its listing.
 
 use std::collections::HashSet;
 
@@ -12,8 +12,8 @@ use crate::repo::survey::BlockListing;
 use crate::repo::{self, ReadError, ReadErrorKind};
 use crate::store::{Store, StoreErrorKind};
 
-/// Of these blocks, those that a mirror does not hold right as far as its listing goes: what is not listed is missing, what
-/// is listed with another size than it was published with is read. An encoding of other bytes may be another library's.
+/// Of these blocks, those that a mirror lacks or holds damaged. A block not listed is missing. A block listed with
+/// another size than published is read and verified: another zlib may have encoded the same contents.
 ///
 /// # Errors
 /// The mirror cannot be reached.
@@ -40,10 +40,10 @@ pub async fn not_right(
     Ok(wrong)
 }
 
-/// Whether what lies in a block's place is the block.
+/// Whether the object at a block's path is the block.
 ///
 /// # Errors
-/// It cannot be read.
+/// The object cannot be read.
 pub async fn is_right(store: &dyn Store, row: &BlockRow) -> Result<bool, Error> {
     match repo::block(store, row).await {
         Ok(_) => Ok(true),
@@ -52,7 +52,7 @@ pub async fn is_right(store: &dyn Store, row: &BlockRow) -> Result<bool, Error> 
     }
 }
 
-/// Whether this failure is one of the object, and not one of the mirror.
+/// Whether the failure concerns the object and not the mirror.
 pub fn is_damage(error: &ReadError) -> bool {
     use StoreErrorKind::{NotFound, TooLong};
     matches!(error.kind(), ReadErrorKind::Unverified | ReadErrorKind::Store(NotFound | TooLong))

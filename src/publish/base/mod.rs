@@ -1,8 +1,8 @@
-//! What a new version builds on: the newest head of all mirrors, the highest number ever used, and the blocks that need not
-//! be sent again.
+//! What a new version builds on: the newest head of all mirrors, the highest version number ever used, and the blocks
+//! that need not be sent again.
 //!
-//! Of the indexes only the newest are read, as far as a budget goes: what an older version has and the newest have not is
-//! compressed once more, and found to be there when it is sent.
+//! Only the newest indexes are read, within a budget. Blocks found only in older versions are compressed again, and
+//! found present when sent.
 
 pub mod beginning;
 pub mod block_holders;
@@ -28,28 +28,28 @@ use crate::repo::{self, ReadError};
 use crate::store::StoreErrorKind;
 use block_holders::{BlockHolders, MirrorSet};
 
-/// Indexes fetched at the same time: each may be large.
+/// Indexes fetched concurrently; each may be large.
 const INDEXES_AT_ONCE: usize = 4;
-/// Bytes of indexes of the image that are read at most, apart from the newest one.
+/// Size budget for this image's indexes in bytes; the newest is always read.
 const OWN_INDEXES_BYTES: u64 = 8 << 20;
-/// The same of all other images together.
+/// Size budget for the indexes of all other images together, in bytes.
 const OTHER_INDEXES_BYTES: u64 = 32 << 20;
 
 /// The state that a new version builds on.
 #[derive(Debug, Default)]
 pub struct Base {
-    /// The newest head of all mirrors, none for a new image.
+    /// The newest head of all mirrors; `None` for a new image.
     pub head: Option<Head>,
     /// The newest indexes that it names, newest first, as far as they were read.
     pub indexes: Vec<(VersionRow, Arc<Index>)>,
-    /// The blocks of this and other images, and who holds them.
+    /// The blocks of this and other images, and their holders.
     pub known: BlockHolders,
-    /// Mirrors on which an index that their head names could not be read.
+    /// Mirrors where an index that their head names could not be read.
     pub damaged: MirrorSet,
-    /// The highest version number that was ever used, as far as anything bears witness to it.
+    /// The highest version number ever used, as far as there is evidence.
     pub highest: Option<Version>,
-    /// What only a further version ends, if anything: two mirrors have different newest versions of one number, or a mirror
-    /// that has no head had a later version than any head names.
+    /// A conflict that only a further version resolves: two mirrors have different newest versions with one number, or
+    /// a mirror without a head had a later version than any head names.
     pub conflict: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl Base {
     /// The number of the next version.
     ///
     /// # Errors
-    /// There is none.
+    /// The version numbers are exhausted.
     pub fn next_version(&self) -> Result<Version, Error> {
         let newest = self.head.as_ref().map(|head| head.newest().version);
         match newest.max(self.highest) {
@@ -72,27 +72,27 @@ impl Base {
     }
 }
 
-/// How much is read of what the mirrors hold, so that it need not be sent once more.
+/// How much is read from the mirrors to avoid sending blocks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reuse {
-    /// The newest index of the image: all mirrors have the same head, and nothing is to be sent.
+    /// Only the newest index of the image: all mirrors have the same head, and nothing is to be sent.
     Newest,
-    /// The newest indexes of all images, as far as the budgets go.
+    /// The newest indexes of all images, within the budgets.
     All,
 }
 
 /// A version of an image, and the mirrors whose heads name it.
 #[derive(Debug, Clone)]
 pub struct Vouched {
-    /// The image.
+    /// Image name.
     pub image: Name,
-    /// The version.
+    /// The version's row in the head.
     pub row: VersionRow,
-    /// Who vouches for it.
+    /// The mirrors whose heads vouch for it.
     pub mirrors: MirrorSet,
 }
 
-/// Finds the base of `image` among the heads that were read, and what can be reused.
+/// Determines the base of `image` from the surveyed heads, and what can be reused.
 ///
 /// # Errors
 /// A SHA-1 collision.
@@ -102,7 +102,7 @@ pub async fn find(repository: &OpenRepository, image: &Name, reuse: Reuse) -> Re
         mirrors.iter().enumerate().filter_map(|(i, m)| Some((i, &m.head.as_ref()?.head))).collect();
     let head = own.iter().map(|(_, head)| *head).max_by_key(|head| crate::repo::survey::head::age(head));
     let mut base = Base { head: head.cloned(), ..Base::default() };
-    // Two publishers, each of whom could not see the other's mirror.
+    // Caused by two publishers, neither of which could reach the other's mirror.
     let split = || format!("two mirrors have different newest versions of {image} under one number");
     base.conflict = is_split(&own).then(split);
     base.highest = own.iter().map(|(_, head)| head.newest().version).max();
@@ -117,7 +117,7 @@ pub async fn find(repository: &OpenRepository, image: &Name, reuse: Reuse) -> Re
     Ok(base)
 }
 
-/// The error of a version whose index no mirror has right.
+/// The error for a version whose index is damaged or missing on all mirrors.
 pub fn no_good_index(image: &Name, row: &VersionRow) -> Error {
     let message = format!("no mirror has a good index of {image} version {}", row.version);
     let path = row.index_path(image);
@@ -128,7 +128,7 @@ pub fn no_good_index(image: &Name, row: &VersionRow) -> Error {
     ))
 }
 
-/// Whether two heads have different newest versions of the same number.
+/// Whether two heads have different newest versions with the same number.
 fn is_split(heads: &[(usize, &Head)]) -> bool {
     let newest = heads.iter().map(|(_, head)| head.newest()).max_by_key(|row| row.version);
     newest.is_some_and(|newest| {
@@ -137,8 +137,8 @@ fn is_split(heads: &[(usize, &Head)]) -> bool {
     })
 }
 
-/// The newest versions of a head whose indexes together have no more than `budget_bytes`, the newest one in any case, with
-/// all who vouch for each.
+/// The newest versions of a head whose indexes fit into `budget_bytes` together, always including the newest, with all
+/// mirrors that vouch for each.
 fn newest_within(head: Option<&Head>, vouching: &[(usize, &Head)], budget_bytes: u64) -> Vec<Vouched> {
     let (mut wanted, mut bytes) = (Vec::new(), 0);
     let Some(head) = head else { return wanted };
@@ -158,7 +158,7 @@ fn vouched(image: &Name, row: &VersionRow, vouching: &[(usize, &Head)]) -> Vouch
     Vouched { image: image.clone(), row: row.clone(), mirrors }
 }
 
-/// The newest versions of all other images, as each mirror's own heads have them.
+/// The newest versions of all other images, as named by each mirror's own heads.
 fn others(repository: &OpenRepository, image: &Name) -> Vec<Vouched> {
     let mut heads: BTreeMap<&Name, Vec<(usize, &Head)>> = BTreeMap::new();
     let up = |i: usize| repository.mirrors[i].is_up();
@@ -179,7 +179,7 @@ fn others(repository: &OpenRepository, image: &Name) -> Vec<Vouched> {
     wanted
 }
 
-/// Reads these indexes, each once, and notes who holds their blocks.
+/// Reads each of these indexes once and records the holders of their blocks.
 async fn load_all(
     mirrors: &[OpenMirror],
     wanted: Vec<Vouched>,
@@ -201,8 +201,8 @@ async fn load_all(
     Ok(loaded)
 }
 
-/// The index from the first mirror that has it, and the mirrors that should have had it and have not. Those that do not vouch
-/// for it are asked last: they may have it all the same.
+/// Reads the index from the first mirror with a good copy; also returns the vouching mirrors that failed. Mirrors that
+/// do not vouch for it are asked last, since they may have it too.
 pub async fn load(mirrors: &[OpenMirror], vouched: &Vouched) -> (Option<Arc<Index>>, Vec<(usize, ReadError)>) {
     let others = mirror::up(mirrors).into_iter().filter(|i| !vouched.mirrors.contains(*i));
     let which = vouched.mirrors.iter().chain(others);
@@ -211,10 +211,10 @@ pub async fn load(mirrors: &[OpenMirror], vouched: &Vouched) -> (Option<Arc<Inde
     (found.index.map(Arc::new), found.failed)
 }
 
-/// The index of one version of an image, from any mirror whose head names it, and who these are.
+/// Reads the index of one version of an image; also returns the mirrors whose heads name it.
 ///
 /// # Errors
-/// No mirror that has it right.
+/// No mirror has a good copy.
 pub async fn index_of(
     mirrors: &[OpenMirror],
     image: &Name,

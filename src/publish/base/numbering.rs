@@ -1,5 +1,5 @@
-//! The number of the next version: no number is ever used twice, since clients refuse what has a lower one than they saw, or
-//! other contents under the same.
+//! The number of the next version. No number is ever used twice: clients refuse a lower number than they saw, and other
+//! contents under the same number.
 
 use crate::error::{Error, ErrorKind};
 use crate::format::layout::RepoPath;
@@ -14,15 +14,15 @@ use crate::store::StoreErrorKind;
 use crate::system::bridge;
 use crate::weaken::{self, Weakness};
 
-/// The highest number that an unproven name is taken to have used: half of all.
+/// The highest number accepted from an unverified index name: half of the number space.
 const HINT_MAX: u32 = u32::MAX / 2;
 
 impl Session<'_> {
-    /// Takes the highest number that was ever used from what this machine remembers and from the indexes on the mirrors;
-    /// refuses to begin an image anew.
+    /// Determines the highest number ever used from this machine's record and from the indexes on the mirrors; refuses
+    /// to start an existing image anew.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] where there is no head, and something says that there was one.
+    /// [`ErrorKind::Conflict`] if there is no head but evidence of an earlier one.
     pub async fn take_numbers(&mut self, remembered: &Remembered) -> Result<(), Error> {
         if weaken::is(Weakness::Numbers) {
             return Ok(());
@@ -45,15 +45,15 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The highest number that any listed index has in its name, proven or not: an image that is begun anew can afford to
-    /// leave numbers out, but not all of them.
+    /// The highest number in the name of any listed index, verified or not. An image that is started anew can skip
+    /// numbers, but must not use up all of them.
     fn hinted(&self) -> Option<Version> {
         let views = self.repository.views.iter();
         let listed = views.filter_map(|view| view.inventory.indexes.get(&self.name)).flat_map(|listed| listed.values());
         listed.copied().filter(|version| version.number() <= HINT_MAX).max()
     }
 
-    /// For each mirror, the highest index that is later than what any head names.
+    /// For each mirror, the highest verified index that is later than what any head names.
     async fn witnesses(&mut self) -> Vec<Option<Witness>> {
         let accepted = self.repository.policy.of(&self.name);
         let head = self.base.head.as_ref();
@@ -70,7 +70,7 @@ impl Session<'_> {
         witnesses
     }
 
-    /// Lists the indexes where a head is about to be put though none is there, if that was not done yet.
+    /// Lists the indexes on mirrors without a head that are about to get one, unless listed already.
     async fn list_indexes(&mut self) {
         if self.base.head.is_none() {
             return;
@@ -83,7 +83,7 @@ impl Session<'_> {
             (0..mirrors.len()).filter(|&i| is_wanted(&mirrors[i], &self.repository.views[i])).collect();
         let lists = wanted.iter().map(|&i| async move {
             match Inventory::of_indexes(&*mirrors[i].store, name).await {
-                // Where nothing may be listed, nothing bears witness.
+                // A mirror that permits no listing provides no evidence.
                 Err(e) if e.kind() != StoreErrorKind::Unreachable => Ok(Inventory::default()),
                 listed => listed,
             }
@@ -95,9 +95,9 @@ impl Session<'_> {
         }
     }
 
-    /// A mirror that lost the head of a later version than any head names, or of another one of the same number, gets none of
-    /// these: clients that saw what was lost would refuse it. The next version ends it, where it can be made; else that mirror
-    /// is left behind.
+    /// Handles mirrors that lost the head of a later version than any head names, or of another version with the same
+    /// number. They must not get an existing version: clients that saw the lost one would refuse it. The next version
+    /// resolves this if it can be signed; otherwise the mirror is excluded.
     fn refuse_older(&mut self, remembered: &Remembered, witnesses: &[Option<Witness>]) {
         let Some(newest) = self.base.head.as_ref().map(|head| head.newest()) else { return };
         let is_newer = |(version, digest): &Witness| {

@@ -1,22 +1,22 @@
-//! Which of several mirrors is asked first for what all of them should have.
+//! Order in which mirrors are asked for an object that all of them should have.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::store::Store;
 
-/// Mirrors that did not give what they should have. They are asked last from then on: one that only keeps others waiting does
-/// so once, and not for each object.
+/// Mirrors that failed to return an object they should have. They are asked last from then on, so that a slow mirror
+/// delays once and not for each object.
 #[derive(Debug, Default)]
 pub struct SourceOrder(Mutex<HashSet<String>>);
 
 impl SourceOrder {
-    /// Takes note of a mirror that failed.
+    /// Records that a mirror failed.
     pub fn note(&self, store: &dyn Store) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(store.location().to_owned());
     }
 
-    /// The mirrors in the order in which to ask them.
+    /// The mirrors in the order to ask them.
     pub fn order<'a>(&self, stores: impl IntoIterator<Item = &'a dyn Store>) -> Vec<&'a dyn Store> {
         let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stores: Vec<&dyn Store> = stores.into_iter().collect();

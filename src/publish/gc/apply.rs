@@ -1,4 +1,4 @@
-//! Carrying out a plan: mirror by mirror, and only as long as it is certain that nobody else works there.
+//! Carries out a plan, mirror by mirror, and only while this publisher certainly holds the lock.
 
 use std::sync::atomic::Ordering;
 
@@ -14,10 +14,10 @@ use crate::publish::repository::OpenRepository;
 use crate::publish::repository::mirror::OpenMirror;
 use crate::repo::survey::MirrorView;
 
-/// Removes what the plan names; notes what became of each mirror.
+/// Removes the objects that the plan names and records the result for each mirror.
 ///
 /// # Errors
-/// The user stopped it.
+/// Interrupted by the user.
 pub(super) async fn apply(plan: &mut Plan, repository: &OpenRepository) -> Result<(), Error> {
     let (blocks, watch) = (plan.dead.iter().map(RepoPath::block).collect::<Vec<_>>(), &repository.watch);
     let mirrors = plan.mirrors.iter_mut().zip(repository.mirrors.iter().zip(&repository.views));
@@ -32,7 +32,7 @@ pub(super) async fn apply(plan: &mut Plan, repository: &OpenRepository) -> Resul
     join_all(removals).await.into_iter().collect()
 }
 
-/// Removes it all from one mirror: blocks first, so that what is left after a crash is still named by a record.
+/// Removes the objects from one mirror: blocks first, so that a record still names whatever a crash leaves behind.
 async fn remove(
     plan: &mut MirrorPlan,
     mirror: &OpenMirror,
@@ -46,7 +46,7 @@ async fn remove(
     remove_all(mirror, &plan.files, 1, watch, &mut plan.removed).await
 }
 
-/// The heads are still those by which it was decided.
+/// Checks that the heads have not changed since the plan was computed.
 async fn look_again(mirror: &OpenMirror, view: &MirrorView) -> Result<(), Error> {
     let heads = view.heads.iter().filter_map(|(name, state)| Some((name, state.verified()?)));
     for (name, head) in heads {
@@ -87,7 +87,7 @@ async fn remove_all(
     Ok(())
 }
 
-/// After a time in which another publisher may have been at work, what was decided before it counts no more.
+/// Another publisher may have been at work meanwhile, so the plan is no longer valid.
 fn uncertain(mirror: &OpenMirror) -> Error {
     let message = format!(
         "{}: it was not certain any more that no other publisher is at work here; nothing more was removed",

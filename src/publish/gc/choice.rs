@@ -1,4 +1,4 @@
-//! Which versions of an image are retired.
+//! Versions of an image chosen for retirement.
 
 use serde::Serialize;
 
@@ -6,22 +6,22 @@ use crate::format::head::VersionRow;
 use crate::format::name::Name;
 use crate::publish::version::report::MirrorReport;
 
-/// What retiring did to one image.
+/// The result of retiring versions of one image.
 #[derive(Debug, Clone, Serialize)]
 pub struct Retired {
-    /// The image.
+    /// Image name.
     pub image: String,
-    /// The versions that stay, newest first.
+    /// Versions that stay, newest first.
     pub kept: Vec<u32>,
-    /// The versions that were retired.
+    /// Versions that were retired.
     pub retired: Vec<u32>,
-    /// Why nothing was done, where nothing could be.
+    /// Why the image was skipped, if it was.
     pub skipped: Option<String>,
-    /// What became of each mirror, where anything was to be done.
+    /// The result for each mirror; empty if there was nothing to do.
     pub mirrors: Vec<MirrorReport>,
 }
 
-/// What was retired of one image, and how it is reported.
+/// The versions to retire of one image, and their report.
 pub(super) struct Choice {
     pub image: Name,
     pub rows: Vec<VersionRow>,

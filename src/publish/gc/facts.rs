@@ -1,5 +1,5 @@
-//! What a collection is decided by: what lives, what was retired, and on which mirrors anything is in doubt. All of it comes
-//! out of verified heads, signed records and the indexes that these name; a listing only says where to look.
+//! The facts that a collection is based on: live objects, retired versions, and mirrors in doubt. All facts come from
+//! verified heads, signed records and the indexes that these name. A listing only says where to look.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Display;
@@ -22,47 +22,47 @@ use crate::publish::repository::mirror::{self, Failure, OpenMirror};
 use crate::repo::survey::records::{self, RecordState};
 use crate::repo::survey::{HeadState, MirrorView};
 
-/// How long a repository may have been left alone before this machine's clock is doubted, in days.
+/// The longest plausible time without a new head, in days. Beyond it, this machine's clock is doubted.
 const IDLE_DAYS_MAX: u32 = 366;
 
-/// All that [`Plan::compute`](super::Plan::compute) needs.
+/// The input of [`Plan::compute`](super::Plan::compute).
 #[derive(Debug)]
 pub(super) struct Facts {
     pub now: Timestamp,
-    /// The latest time that any verified head was made.
+    /// The latest creation time of any verified head.
     pub newest_signed: Timestamp,
     pub grace_days: u32,
-    /// Versions that were retired, the records of which verify, by the path of the record.
+    /// Retired versions with a verified record, by the path of the record.
     pub retirements: BTreeMap<RepoPath, Retirement>,
-    /// Those versions whose grace period is over, by the path of the record; whether a mirror still has the index.
+    /// Those whose grace period is over, by the path of the record; the value is whether a mirror still has the index.
     pub due: BTreeMap<RepoPath, bool>,
-    /// Versions whose grace period is over and whose index cannot be read at the moment, and why.
+    /// Versions past their grace period with a currently unreadable index, and why.
     pub unreadable: Vec<String>,
-    /// The blocks of all versions that are due, with the bytes of their files.
+    /// The blocks of all due versions, with their compressed size in bytes.
     pub blocks: HashMap<BlockId, u32>,
-    /// Those of these blocks that a verified head names, unless another mirror has a newer one; or a version whose grace
-    /// period is not over.
+    /// Those of these blocks that are live: named by a verified head that no other mirror has superseded, or by a
+    /// version still in its grace period.
     pub living_blocks: HashSet<BlockId>,
-    /// Indexes and files that such a head names, or such a version.
+    /// Indexes and files that such a head or version names.
     pub living_paths: HashSet<RepoPath>,
-    /// Versions that such a head names, by the digest of their index.
+    /// Versions that such a head names, by index digest.
     pub living_versions: HashSet<Sha256>,
     pub mirrors: Vec<MirrorFacts>,
 }
 
-/// What is known of one mirror.
+/// The facts about one mirror.
 #[derive(Debug)]
 pub(super) struct MirrorFacts {
     pub name: String,
-    /// Why nothing may be removed there.
+    /// Why nothing may be removed there, if so.
     pub doubt: Option<Failure>,
-    /// Files that it lists, by the version that they were published for.
+    /// Listed files, by the version they were published for.
     pub files: HashMap<(Name, Version), Vec<RepoPath>>,
-    /// What lies in the place of a record and is none, and why.
+    /// Objects at the path of a record that are not valid records, and why.
     pub refused: Vec<(RepoPath, String)>,
 }
 
-/// Gathers the facts; reads indexes only where something may be due.
+/// Gathers the facts. Indexes are read only if a version may be due.
 pub(super) async fn gather(
     options: &GcOptions,
     repository: &OpenRepository,
@@ -93,14 +93,14 @@ pub(super) async fn gather(
     Ok(facts)
 }
 
-/// The records that were made by this run: they are in no listing yet.
+/// The records written by this run, which no listing contains yet.
 fn records_of(retired: &[Choice]) -> Vec<RepoPath> {
     let rows = retired.iter().flat_map(|choice| choice.rows.iter().map(move |row| (&choice.image, row)));
     rows.map(|(image, row)| RepoPath::retirement(image, row.version, &row.index_sha256)).collect()
 }
 
-/// The records on each mirror: those that it lists, and of those that any mirror has the ones that are there all the same. A
-/// mirror that this run brought up to date got records after it was listed.
+/// Reads the records on each mirror: those it lists, and those verified on any other mirror. A mirror that this run
+/// brought up to date received records after it was listed.
 async fn read_records(repository: &OpenRepository, new: &[RepoPath]) -> Vec<BTreeMap<RepoPath, RecordState>> {
     let listed = |i: usize| repository.views[i].inventory.retirements.iter().filter(|path| !new.contains(path));
     let mut found = read_each(repository, |i| new.iter().chain(listed(i)).cloned().collect()).await;
@@ -146,7 +146,7 @@ fn mirror_facts(
     MirrorFacts { name: mirror.name().to_owned(), doubt, files, refused: refused.collect() }
 }
 
-/// Why nothing may be removed from a mirror: an image of which it is not certain what its head names.
+/// Why nothing may be removed from a mirror: it failed, or it is uncertain what one of its heads names.
 fn doubt(mirror: &OpenMirror, view: &MirrorView) -> Option<Failure> {
     if let Some(failure) = &mirror.failed {
         let why = format!("{}, so nothing can be removed", failure.why);
@@ -191,8 +191,8 @@ fn uncertain(why: impl Display, advice: impl Into<String>) -> Failure {
     }
 }
 
-/// An image of which a mirror has an older head than another one. What that head names lives on this mirror alone, so it is
-/// left alone. A dry run has brought no mirror up to date that the real one would.
+/// A mirror with an older head than another mirror is left alone: what that head names is live on this mirror only. A
+/// dry run skips this check, because it has not brought the mirrors up to date as a real run would.
 fn lag(view: &MirrorView, repository: &OpenRepository) -> Option<Failure> {
     if repository.config.dry_run {
         return None;
@@ -202,7 +202,8 @@ fn lag(view: &MirrorView, repository: &OpenRepository) -> Option<Failure> {
     Some(uncertain(format!("{name}.head is older than on other mirrors"), "bring it up to date with hfl sync"))
 }
 
-/// A record that cannot be read: it may have been marked later than those of other mirrors.
+/// An unreadable record puts the mirror in doubt: it may carry a later retirement time than the copies on other
+/// mirrors.
 fn unread(found: &BTreeMap<RepoPath, RecordState>) -> Option<Failure> {
     found.iter().find_map(|(path, state)| match state {
         RecordState::Unreadable(e) => Some(uncertain(format!("{path}: {e}"), "wait for it, or remove it by hand")),
@@ -219,14 +220,14 @@ impl Facts {
         }
     }
 
-    /// Files of a version whose grace period is not over live, too: those of another version of the same number may go.
+    /// Keeps the files of versions in their grace period live: another version with the same number may be due.
     fn take_pending(&mut self) {
         let pending: Vec<RepoPath> =
             self.retirements.values().filter(|r| !self.is_due(r)).flat_map(Retirement::files_and_signatures).collect();
         self.living_paths.extend(pending);
     }
 
-    /// Reads the indexes of the versions whose grace period is over, one after the other: many versions share most blocks.
+    /// Reads the indexes of the due versions one at a time, since many versions share most of their blocks.
     async fn read_due(&mut self, repository: &OpenRepository) {
         let (mut due, mut blocks, mut unreadable) = (BTreeMap::new(), HashMap::new(), Vec::new());
         for (path, retirement) in self.retirements.iter().filter(|(_, r)| self.is_due(r)) {
@@ -236,7 +237,7 @@ impl Facts {
                     due.insert(path.clone(), true);
                 }
                 Found::Gone => drop(due.insert(path.clone(), false)),
-                // It may come back: what it named is left for another time.
+                // The index may become readable again, so its blocks are left for a later run.
                 Found::Unreadable(why) => {
                     let (image, version) = (&retirement.image, retirement.row.version);
                     unreadable.push(format!("the index of {image} {version} cannot be read ({why})"));
@@ -246,20 +247,19 @@ impl Facts {
         (self.due, self.blocks, self.unreadable) = (due, blocks, unreadable);
     }
 
-    /// Whether the grace period of a version is over that no head names any more.
+    /// Whether a version is past its grace period and not named by any head.
     pub fn is_due(&self, retirement: &Retirement) -> bool {
         let is_over = retirement.marked.plus_days(self.grace_days) <= self.now && !self.clock_is_ahead();
         (is_over || self.grace_days == 0) && !self.living_versions.contains(&retirement.row.index_sha256)
     }
 
-    /// Whether this machine's clock is further ahead of all that was ever signed than a repository is left alone: then no
-    /// grace period can be measured by it.
+    /// Whether this machine's clock is more than `IDLE_DAYS_MAX` ahead of every verified head. It then cannot measure a
+    /// grace period.
     pub fn clock_is_ahead(&self) -> bool {
         self.newest_signed.plus_days(IDLE_DAYS_MAX) < self.now
     }
 
-    /// Finds out which of the blocks that may go are still named. The indexes are read one after the other, and none of them
-    /// is kept.
+    /// Finds which candidate blocks are still live. Indexes are read one at a time and not retained.
     async fn find_living(&mut self, repository: &OpenRepository) {
         for (row, image, mirrors) in living_rows(repository).into_iter().chain(self.pending_rows()) {
             match any_index(repository, &image, &row).await {
@@ -267,14 +267,15 @@ impl Facts {
                     let living = index.blocks().iter().map(|row| row.id).filter(|id| self.blocks.contains_key(id));
                     self.living_blocks.extend(living);
                 }
-                // Also of a retired version: who has it open reads its blocks, and which those are nobody can tell.
+                // This includes retired versions: a client that has one open reads its blocks, which are unknown
+                // without the index.
                 Found::Gone => self.doubt_all(&mirrors, &image, &row, "no mirror has a good index of it"),
                 Found::Unreadable(why) => self.doubt_all(&mirrors, &image, &row, &why),
             }
         }
     }
 
-    /// Every version that is retired and not yet due: whoever has it open may still read it, from any mirror.
+    /// Every version that is retired and not yet due. A client that has it open may still read it from any mirror.
     fn pending_rows(&self) -> Vec<LivingRow> {
         let is_living = |r: &Retirement| self.living_versions.contains(&r.row.index_sha256);
         let pending = self.retirements.values().filter(|r| !self.is_due(r) && !is_living(r));
@@ -291,7 +292,7 @@ impl Facts {
         }
     }
 
-    /// For a dry run: as if the versions that would be retired were so now.
+    /// For a dry run: treats the versions that would be retired as retired now.
     pub fn assume_retired(&mut self, choices: &[Choice], repository: &OpenRepository) {
         for (choice, row) in choices.iter().flat_map(|choice| choice.rows.iter().map(move |row| (choice, row))) {
             let Some(head) = repository.newest_head(&choice.image) else { continue };
@@ -308,17 +309,17 @@ impl Facts {
     }
 }
 
-/// Indexes and files that a head names; a signature lives as long as what it signs.
+/// Indexes and files that a head names, each with its signature.
 fn paths_of(head: &Head) -> impl Iterator<Item = RepoPath> {
     let indexes = head.versions.iter().map(|row| row.index_path(&head.image));
     let paths = indexes.chain(head.files.iter().map(|file| file.path.clone()));
     paths.flat_map(|path| [path.signature(), path])
 }
 
-/// A version whose blocks live, its image, and the mirrors on which it is read.
+/// A version whose blocks are live, its image, and the mirrors whose heads name it.
 type LivingRow = (VersionRow, Name, Vec<usize>);
 
-/// Every version that a verified head names, older heads of lagging mirrors left out.
+/// Every version that a verified head names, except older heads of lagging mirrors.
 fn living_rows(repository: &OpenRepository) -> Vec<LivingRow> {
     let mut rows: BTreeMap<Sha256, LivingRow> = BTreeMap::new();
     for (mirror, name, head) in repository.current_heads() {
@@ -330,10 +331,10 @@ fn living_rows(repository: &OpenRepository) -> Vec<LivingRow> {
     rows.into_values().collect()
 }
 
-/// How many objects the heads name, and how many of them they would still name without the versions in `retiring`.
+/// Counts the objects that the heads name, and those they would still name without the versions in `retiring`.
 ///
 /// # Errors
-/// An index that cannot be read: then it cannot be said how much would go.
+/// Currently none; unreadable indexes are not counted.
 pub(super) async fn count_objects(
     repository: &OpenRepository,
     retiring: &HashSet<(Name, Version)>,
@@ -344,10 +345,10 @@ pub(super) async fn count_objects(
         let stays = !retiring.contains(&(image.clone(), row.version));
         let index = match any_index(repository, &image, &row).await {
             Found::Index(index) => index,
-            // What cannot be read cannot be counted; it is not removed either.
+            // An unreadable index cannot be counted, and its blocks are not removed either.
             Found::Gone | Found::Unreadable(_) => continue,
         };
-        // Eight bytes of a name are enough to count by.
+        // Eight bytes of a block name are enough for counting.
         for name in index.blocks().iter().filter_map(|row| row.id.0.first_chunk().copied().map(u64::from_be_bytes)) {
             all.insert(name);
             if stays {
@@ -375,16 +376,16 @@ pub(super) async fn count_objects(
     Ok((all.len() + all_paths.len(), living.len() + living_paths.len()))
 }
 
-/// What came of looking for an index on all mirrors.
+/// The result of looking for an index on all mirrors.
 enum Found {
     Index(Box<Index>),
-    /// Every mirror was asked, and none has it right.
+    /// Every mirror was asked, and none has a good copy.
     Gone,
-    /// Some mirror could not be asked; why.
+    /// Some mirror could not be asked, and why.
     Unreadable(String),
 }
 
-/// An index from any mirror that has it.
+/// Reads an index from any mirror that has a good copy.
 async fn any_index(repository: &OpenRepository, image: &Name, row: &VersionRow) -> Found {
     let mirrors = &repository.mirrors;
     let found = indexes::find(mirrors, mirror::up(mirrors), image, row).await;

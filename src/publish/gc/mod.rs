@@ -1,10 +1,10 @@
-//! `gc`: old versions go, in two steps. Retiring: the heads stop naming them, a signed record of each is kept. Removing: once
-//! a record is older than the grace period, the blocks go that only such versions named.
+//! `gc` removes old versions in two steps. Retiring: the heads stop naming them, and a signed record of each is kept.
+//! Removing: once a record is older than the grace period, the blocks that only such versions named are removed.
 //!
-//! Only what a trusted key signed decides what is removed. What lives is what the newest verified heads of all images name;
-//! what may go is what a signed record names, and of that only what belonged to its own version. A mirror on which anything is
-//! in doubt, or that has an older head than another one, is left alone, and the others go on: nothing that is removed there is
-//! missed by its heads.
+//! Only objects signed by a trusted key decide what is removed. Live is what the newest verified heads of all images
+//! name. Removable is what a signed record names, limited to the files of its own version. A mirror that is in doubt,
+//! or has an older head than another mirror, is skipped while the others go on: its heads lose nothing by removal
+//! elsewhere.
 
 mod apply;
 mod choice;
@@ -25,36 +25,36 @@ use crate::repo::survey::{Listing, TrustPolicy};
 pub use choice::Retired;
 pub use plan::{MirrorPlan, Pending, Plan};
 
-/// What may go.
+/// What to retire and remove.
 #[derive(Debug, Clone)]
 pub struct GcOptions {
-    /// The images whose old versions are retired; none means all whose secret key is at hand.
+    /// The images whose old versions are retired; empty means all images whose secret key is available.
     pub images: Vec<Name>,
-    /// How many of the newest versions stay, at least 1.
+    /// How many of the newest versions to keep, at least 1.
     pub keep: usize,
-    /// Versions younger than so many days stay, too.
+    /// Versions younger than this many days are kept too.
     pub keep_days: u32,
-    /// Versions that go in any case, of the one image that is named.
+    /// Versions to retire regardless, of the one image in `images`.
     pub retire: Vec<Version>,
-    /// Days between retiring and removing: as long as a client may go on with a head that it has read.
+    /// Days between retiring and removing. Must cover the time a client may use a head after reading it.
     pub grace_days: u32,
-    /// Retires versions even if more than half of all objects would go with them.
+    /// Retires versions even if that removes more than half of all objects.
     pub more_than_half: bool,
 }
 
-/// What a collection did, or would do.
+/// The result of a collection, real or dry run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct GcReport {
-    /// The images whose heads were looked at.
+    /// The result of retiring, for each image.
     pub marked: Vec<Retired>,
-    /// What was to be removed, and what became of that.
+    /// What was to be removed, and the result.
     pub swept: Plan,
 }
 
-/// Retires old versions and removes what was retired long enough ago.
+/// Retires old versions and removes versions past their grace period.
 ///
 /// # Errors
-/// No mirror that can be used, or none on which nothing is in doubt; more than half that would go; the user.
+/// No usable mirror, or every mirror in doubt; more than half of all objects would go; interrupted by the user.
 pub async fn gc(repository: &Repository, options: &GcOptions, watch: &Watch) -> Result<GcReport, Error> {
     let policy = match &repository.keyring {
         Some(keyring) => TrustPolicy::Known(Keyring::known_keys(keyring)),

@@ -1,4 +1,4 @@
-//! What goes from which mirror: decided from the facts alone, before anything is removed.
+//! What to remove from each mirror: computed from the facts alone, before anything is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,50 +10,50 @@ use crate::format::digest::BlockId;
 use crate::format::layout::RepoPath;
 use crate::format::retirement::Retirement;
 
-/// What goes.
+/// The objects to remove.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Plan {
-    /// Versions whose grace period is over, as `image version`.
+    /// Versions past their grace period, as `image version`.
     pub versions: Vec<String>,
-    /// Versions that wait for their grace period to end.
+    /// Retired versions still in their grace period.
     pub pending: Vec<Pending>,
-    /// Blocks that nothing names any more.
+    /// Number of blocks that nothing names any more.
     pub blocks: u64,
-    /// Bytes of their files, as they were published.
+    /// Compressed size of these blocks in bytes, as published.
     pub zlib_bytes: u64,
-    /// Other objects: indexes, signatures, files, records.
+    /// Number of other objects: indexes, signatures, files, records.
     pub files: u64,
-    /// Each mirror; none where there is nothing to remove.
+    /// The plan for each mirror; if nothing is due, only mirrors in doubt.
     pub mirrors: Vec<MirrorPlan>,
-    /// What the user should know of it.
+    /// Warnings for the user.
     #[serde(skip)]
     pub warnings: Vec<String>,
-    /// The blocks.
+    /// The blocks to remove.
     #[serde(skip)]
     pub(super) dead: BTreeSet<BlockId>,
 }
 
-/// A version that is retired and still there.
+/// A retired version that has not been removed yet.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pending {
     /// `image version`.
     pub version: String,
-    /// When it may go.
+    /// When it may be removed.
     pub after: String,
 }
 
-/// What goes from one mirror, and what became of that.
+/// What to remove from one mirror, and the result.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct MirrorPlan {
-    /// Its name.
+    /// Mirror name.
     pub name: String,
-    /// Objects that are gone now.
+    /// Number of objects removed.
     pub removed: u64,
-    /// Why nothing was removed there, or why the rest is still there.
+    /// Why nothing, or not everything, was removed there.
     pub why: Option<String>,
-    /// What to do about that.
+    /// Advice for that case.
     pub hint: Option<String>,
-    /// Files, and last the records that name them: as long as one is there, a run that was cut short is done again.
+    /// Files, then the records that name them: while a record exists, an interrupted run is repeated.
     #[serde(skip)]
     pub(super) files: Vec<RepoPath>,
     /// Whether anything may be removed there.
@@ -62,7 +62,7 @@ pub struct MirrorPlan {
 }
 
 impl Plan {
-    /// Decides what goes.
+    /// Computes the plan.
     pub(super) fn compute(facts: &Facts) -> Self {
         let mut plan = Self::default();
         let mut due: BTreeMap<&RepoPath, &Retirement> = BTreeMap::new();
@@ -101,7 +101,7 @@ impl Plan {
         self.versions.is_empty()
     }
 
-    /// The reason why something should be removed and nothing may be, on any mirror.
+    /// The error to report if something is due but no mirror permits removal.
     pub(super) fn nowhere(&self, facts: &Facts) -> Option<Error> {
         if self.is_empty() || self.mirrors.iter().any(|mirror| mirror.is_clear) {
             return None;
@@ -158,14 +158,14 @@ fn mirror_plan(mirror: &MirrorFacts, facts: &Facts, due: &BTreeMap<&RepoPath, &R
     plan
 }
 
-/// What was published for a version and no other: what its record names, and what else lies there in its places, such as a
-/// profile that was replaced.
+/// Files published only for this version: those its record names, and others listed under its paths, such as a replaced
+/// profile.
 fn files_of<'a>(retirement: &'a Retirement, mirror: &'a MirrorFacts) -> impl Iterator<Item = RepoPath> + 'a {
     let listed = mirror.files.get(&(retirement.image.clone(), retirement.row.version));
     retirement.files_and_signatures().chain(listed.into_iter().flatten().cloned())
 }
 
-/// Whether a head names this file, or what it is the signature of.
+/// Whether this file, or the file that it signs, is live.
 fn lives(path: &RepoPath, facts: &Facts) -> bool {
     let signed = path.as_str().strip_suffix(".minisig").and_then(|path| path.parse().ok());
     facts.living_paths.contains(path) || signed.is_some_and(|path| facts.living_paths.contains(&path))

@@ -1,4 +1,4 @@
-//! Retiring: the head stops naming old versions.
+//! Retires versions: the head stops naming them.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use crate::publish::version::session::{Planned, Session, Signer};
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
-/// Retires the versions that are neither among the newest nor young; of all images that are wanted and whose key is here.
+/// Retires the versions that are neither among the newest nor young, of all selected images whose key is available.
 pub(super) async fn retire(options: &GcOptions, repository: &mut OpenRepository) -> Result<Vec<Choice>, Error> {
     let mut choices = Vec::new();
     for image in wanted(options, repository) {
@@ -43,7 +43,7 @@ fn choose(options: &GcOptions, repository: &OpenRepository, image: &Name) -> Res
     };
     let (rows, mut skipped) = (old(&newest.head, options, repository.config.host.now())?, None);
     if let Err(e) = Signer::for_change(repository.config.keyring.as_ref(), image) {
-        // Another publisher's image: its versions are not ours to retire, and its blocks live.
+        // Another publisher's image: its versions are not ours to retire, and its blocks stay live.
         if e.kind() != ErrorKind::Usage || !options.images.is_empty() {
             return Err(e);
         }
@@ -57,7 +57,7 @@ fn choose(options: &GcOptions, repository: &OpenRepository, image: &Name) -> Res
     Ok(Choice { image: image.clone(), rows, report })
 }
 
-/// The versions beyond the newest `keep` that are not younger than `keep_days`, and those that are to go in any case.
+/// The versions beyond the newest `keep` that are at least `keep_days` old, and those named explicitly.
 fn old(head: &Head, options: &GcOptions, now: Timestamp) -> Result<Vec<VersionRow>, Error> {
     for version in &options.retire {
         let why = match head.version(*version) {
@@ -75,7 +75,7 @@ fn old(head: &Head, options: &GcOptions, now: Timestamp) -> Result<Vec<VersionRo
     Ok(rows.map(|(_, row)| row.clone()).collect())
 }
 
-/// Refuses to retire versions that own more than half of all objects that the heads name.
+/// Refuses to retire versions if that removes more than half of all objects that the heads name.
 async fn refuse_too_much(choices: &[Choice], repository: &OpenRepository) -> Result<(), Error> {
     let retiring: HashSet<(Name, Version)> =
         choices.iter().flat_map(|c| c.rows.iter().map(|row| (c.image.clone(), row.version))).collect();
@@ -103,7 +103,7 @@ async fn carry_out(choice: &Choice, repository: &mut OpenRepository) -> Result<V
     }
     let plan = match (choice.rows.is_empty(), session.is_uneven()) {
         (true, false) => return Ok(Vec::new()),
-        // A publisher that retired them died before all mirrors had the head.
+        // A publisher retired them but died before all mirrors had the head.
         (true, true) => session.planner(None, false).plan_standing()?,
         (false, _) => session.planner(None, false).plan_retirement(&choice.rows)?,
     };

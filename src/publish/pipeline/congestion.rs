@@ -1,18 +1,18 @@
-//! Which mirrors hold up the others while the spool is full, and when they are left behind for that.
+//! Detects the mirrors that hold up the others while the spool is full, and leaves them behind.
 //!
-//! A full spool makes everybody wait. Where some mirrors are the reason and others are not, the time is charged to each of
-//! them; once that is as long as mirrors wait for each other at all (`--patience`), their blocks are dropped and the others go
-//! on at their pace.
+//! A full spool stalls every mirror. If only some mirrors cause this, the stall time is charged to each of them. Once
+//! a mirror's total reaches the limit for waiting on a mirror (`--patience`), its blocks are dropped and the others
+//! go on at their pace.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::upload::Load;
 
-/// Waiting that was noticed longer ago than this had another reason.
+/// A gap between two notices longer than this has another cause and is not charged.
 const NOTICE_WITHIN: Duration = Duration::from_secs(1);
 
-/// The loads of all mirrors that blocks are sent to.
+/// The backlogs of all mirrors that are uploaded to.
 pub struct Congestion {
     loads: Vec<Load>,
     min_mirrors: usize,
@@ -22,18 +22,18 @@ pub struct Congestion {
 
 struct Charged {
     noticed: Instant,
-    /// How long the others have waited for each.
+    /// Stall time charged to each mirror.
     waited: Vec<Duration>,
 }
 
 impl Congestion {
-    /// Of `loads`, `min_mirrors` are kept whatever their pace.
+    /// At least `min_mirrors` of `loads` are kept, however slow.
     pub fn new(loads: Vec<Load>, min_mirrors: usize, patience: Duration) -> Self {
         let charged = Charged { noticed: Instant::now(), waited: vec![Duration::ZERO; loads.len()] };
         Self { loads, min_mirrors: min_mirrors.max(1), patience, charged: Mutex::new(charged) }
     }
 
-    /// To be called again and again while the spool is full.
+    /// Must be called repeatedly while the spool is full.
     pub fn notice(&self) {
         let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = charged.noticed.elapsed();
@@ -49,8 +49,8 @@ impl Congestion {
         }
     }
 
-    /// The mirrors that hold more than half of what the slowest one holds, if others hold less: without them there would be
-    /// room. As many as are needed stay.
+    /// The mirrors whose backlog is more than half the largest one, if others have less: without them there would be
+    /// room. The minimum number of mirrors is kept.
     fn slow(&self) -> Vec<usize> {
         let up = self.loads.iter().enumerate().filter(|(_, load)| load.is_up());
         let mut waiting: Vec<(u64, usize)> = up.map(|(i, load)| (load.bytes(), i)).collect();

@@ -1,6 +1,6 @@
-//! One pass over the image: read, split, hash, and seal what is new, on all cores.
+//! One pass over the image on all cores: read, split, hash, and compress new blocks.
 //!
-//! What comes out is the list of blocks and extents of the new index.
+//! The result is the list of blocks and extents for the new index.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,50 +19,50 @@ use crate::publish::base::block_holders::{BlockHolders, KnownBlock, MirrorSet, c
 use crate::split::{Cut, Rule};
 use crate::weaken::{self, Weakness};
 
-/// How the pass is done.
+/// Parameters of the pass.
 pub struct Options<'a> {
-    /// How the image is cut.
+    /// Split rule.
     pub rule: Rule,
-    /// The level of compression.
+    /// Compression level.
     pub level: u8,
-    /// Cores to use.
+    /// Number of worker threads.
     pub jobs: usize,
-    /// Blocks that need no compression.
+    /// Blocks already on the mirrors, which need no compression.
     pub known: &'a BlockHolders,
-    /// The mirrors that must hold a block for that.
+    /// The mirrors that must all hold a block for it to be skipped.
     pub mirrors: MirrorSet,
-    /// Where new blocks wait.
+    /// Where new blocks wait for upload.
     pub spool: &'a Arc<Spool>,
-    /// Called again and again while they have to wait for room there.
+    /// Called repeatedly while a worker waits for room in the spool.
     pub full: &'a (dyn Fn() + Sync),
-    /// Set when the user wants it to end.
+    /// Set when the user cancels.
     pub cancel: &'a AtomicBool,
-    /// Who is told.
+    /// Receives progress events.
     pub progress: &'a dyn Progress,
 }
 
-/// What the pass found.
+/// Result of the pass.
 #[derive(Debug, Default)]
 pub struct CutImage {
-    /// Bytes of the image.
+    /// Image size in bytes.
     pub size: u64,
-    /// The blocks, as an index lists them.
+    /// Blocks in index order.
     pub blocks: Vec<BlockRow>,
-    /// The extents, as an index lists them.
+    /// Extents in image order.
     pub extents: Vec<Extent>,
-    /// Blocks that were new.
+    /// Blocks new to the repository.
     pub new: Tally,
-    /// Blocks that the repository had.
+    /// Blocks that the repository has already.
     pub known: Tally,
-    /// Those of them that not every mirror held: they were made again.
+    /// Known blocks that some mirror lacks; they are compressed again.
     pub remade: HashSet<BlockId>,
-    /// Bytes that the image itself has a second time.
+    /// Bytes of blocks that repeat within the image.
     pub repeated_bytes: u64,
     /// Bytes in holes.
     pub hole_bytes: u64,
 }
 
-/// A run of the image that lies in a block.
+/// A contiguous range of the image that is stored in one block.
 struct Segment {
     offset: u64,
     bytes: u32,
@@ -70,7 +70,7 @@ struct Segment {
     block_offset: u32,
 }
 
-/// What all threads share.
+/// State shared by all worker threads.
 struct IndexBuilder<'a> {
     options: &'a Options<'a>,
     state: Mutex<State>,
@@ -88,10 +88,10 @@ struct State {
     repeated_bytes: u64,
 }
 
-/// Cuts the image; `deliver` gets each new block once it waits in the spool.
+/// Cuts the image; `deliver` receives each new block once it is in the spool.
 ///
 /// # Errors
-/// Whatever stops the reading or the sealing, or the user.
+/// A failed read or compression; the user cancelled.
 pub fn cut(image: &Image, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<CutImage, Error> {
     let builder = IndexBuilder { options, state: Mutex::default(), deliver };
     let passed = |bytes| options.progress.event(Event::Read { bytes });
@@ -126,13 +126,13 @@ impl IndexBuilder<'_> {
         Ok(())
     }
 
-    /// Whether every mirror holds a block, so that it need not be made again.
+    /// Whether every mirror holds the block, so that it need not be compressed again.
     fn is_held(&self, known: &KnownBlock) -> bool {
         let some = weaken::is(Weakness::Remake) && known.holders != MirrorSet::default();
         some || known.holders.contains_all(self.options.mirrors)
     }
 
-    /// Notes where the block lies; returns its place among the blocks, and whether it is met for the first time.
+    /// Records where the block occurs; returns its number, and whether this is its first occurrence.
     fn enter(&self, row: BlockRow, cut: &Cut) -> Result<(u32, bool), Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let next = state.blocks.len() as u32;
@@ -177,7 +177,7 @@ impl IndexBuilder<'_> {
     }
 }
 
-/// Puts the segments in the order of the image, and the blocks in that of their first use.
+/// Sorts the segments by image offset, and the blocks by first use.
 fn lay_out(size: u64, mut state: State) -> CutImage {
     const UNUSED: u32 = u32::MAX;
     state.segments.sort_unstable_by_key(|s| s.offset);
@@ -202,7 +202,7 @@ fn lay_out(size: u64, mut state: State) -> CutImage {
 }
 
 impl CutImage {
-    /// What a pass over the image of `index` would find where all of its blocks are known.
+    /// The result of a pass over the image of `index` when all of its blocks are known.
     pub fn of(index: &Index) -> Self {
         let mut known = Tally::default();
         index.blocks().iter().for_each(|row| known.add(row));

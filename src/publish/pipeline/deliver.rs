@@ -1,4 +1,4 @@
-//! Bringing a plan to the mirrors: each at its own pace up to the barrier, then all heads at once.
+//! Delivers a plan to the mirrors: each at its own pace up to the barrier, then all heads are switched at once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,21 +24,21 @@ use crate::repo::survey::{HeadState, VerifiedHead, head};
 use crate::system::bridge;
 use crate::weaken::{self, Weakness};
 
-/// How long what is under way may take to end once the user wants to stop.
+/// How long running uploads may take to end once the user cancels.
 const STOP_WAIT: Duration = Duration::from_secs(3);
-/// How long a mirror may take to switch its head once another one has: there is a page for each image beside it.
+/// How long a mirror may take to switch its head once another has: a page for each image is uploaded with it.
 const SWITCH_PATIENCE: Duration = Duration::from_secs(120);
-/// How often blocks of one mirror are made once more.
+/// How many times the blocks of one mirror are rebuilt from the image.
 const REMAKES_MAX: usize = 2;
-/// The first wait for the public URL to show a new head, and the one that is the last.
+/// First wait for the public URL to return a new head; it doubles up to the maximum, then waiting ends.
 const PUBLIC_WAIT: Duration = Duration::from_millis(250);
 const PUBLIC_WAIT_MAX: Duration = Duration::from_secs(4);
 
-/// What a mirror got before its head was switched.
+/// What was uploaded to a mirror before its head is switched.
 type Delivered = Result<(Sent, Files), Error>;
 
 impl Session<'_> {
-    /// Sends, checks and switches; what became of each mirror.
+    /// Uploads, checks and switches the heads; returns a report for each mirror.
     pub async fn release(
         &mut self,
         plan: &Plan,
@@ -54,7 +54,7 @@ impl Session<'_> {
         }
         self.repository.watch.progress.event(Event::Step("switching the heads"));
         self.intend(plan)?;
-        // A publisher that died before may have replaced a head and not its pages.
+        // A publisher that crashed earlier may have replaced a head but not its pages.
         let to_switch = |i: &usize| self.is_behind(plan, *i) || self.mirrors()[*i].is_unfinished();
         let behind: Vec<usize> =
             (0..self.mirrors().len()).filter(|i| self.mirrors()[*i].is_up() && to_switch(i)).collect();
@@ -69,7 +69,7 @@ impl Session<'_> {
             delivered[i].1.merge(files);
             self.show(plan, i);
         }
-        // Caches before the mirrors have their own pace, whatever the user's patience is.
+        // Caches in front of the mirrors refresh at their own pace, so the user's --patience does not apply.
         let looks = shown.iter().map(|&i| self.look_at_public(plan, &self.mirrors()[i]));
         let looked = bridge::in_time(looks, SWITCH_PATIENCE, Result::is_ok).await;
         mirror::settle(&mut self.repository.mirrors, shown, looked, SWITCH_PATIENCE);
@@ -79,14 +79,14 @@ impl Session<'_> {
         Ok(reports.map(|(mirror, (sent, files))| MirrorReport::of(mirror, sent, files)).collect())
     }
 
-    /// Remembers that the head of a new version may reach a mirror from now on.
+    /// Records on disk that the head of a new version may reach a mirror from now on.
     fn intend(&self, plan: &Plan) -> Result<(), Error> {
         let row = plan.head.newest();
         let config = &self.repository.config;
         config.memory.intend(&self.name, &self.trust, (row.version, row.index_sha256)).or_else(|e| self.forget(&e))
     }
 
-    /// Remembers what the mirrors have now.
+    /// Records on disk what the mirrors hold now.
     fn remember(&self, plan: &Plan) {
         let (row, config) = (plan.head.newest(), &self.repository.config);
         let current = self.mirrors().iter().filter(|m| m.is_current);
@@ -97,14 +97,14 @@ impl Session<'_> {
         }
     }
 
-    /// A machine whose disk is full or read-only can publish all the same: the mirrors are asked again the next time.
+    /// Only warns: with a full or read-only disk publishing still works, and the next run asks the mirrors again.
     fn forget(&self, error: &Error) -> Result<(), Error> {
         let warning = format!("cannot remember what is published: {error}");
         self.repository.watch.progress.event(Event::Warning(&warning));
         Ok(())
     }
 
-    /// Takes note of the head that a mirror has now.
+    /// Updates the view of a mirror with its new head.
     fn show(&mut self, plan: &Plan, mirror: usize) {
         let key = self.trust.key().cloned();
         let (head, file) = (plan.head.clone(), plan.release.head.clone());
@@ -114,7 +114,7 @@ impl Session<'_> {
         view.list.names.insert(self.name.clone());
     }
 
-    /// Waits until every mirror is ready or has failed; those that lag too far behind the others fail, too.
+    /// Waits until every mirror is ready or has failed; mirrors that lag too far behind the others fail too.
     async fn deliver_all(&mut self, plan: &Plan, uploads: Uploads) -> Result<Vec<(Sent, Files)>, Error> {
         let config = &self.repository.config;
         let (patience, needed) = (config.patience, config.min_mirrors.max(1));
@@ -171,7 +171,7 @@ impl Session<'_> {
         taken.collect()
     }
 
-    /// All that one mirror must hold before its head may be switched.
+    /// Uploads everything one mirror must hold before its head may be switched.
     async fn deliver(&self, plan: &Plan, upload: Uploader, mirror: usize) -> Delivered {
         self.missing(plan, mirror).await?.into_iter().for_each(|job| upload.send(job));
         let mut sent = upload.finish().await?;
@@ -186,7 +186,7 @@ impl Session<'_> {
         Ok((sent, files))
     }
 
-    /// Has the blocks of the newest version that the mirror has not right made once more, where the image is at hand.
+    /// Rebuilds missing or damaged blocks of the newest version from the image, if it is available.
     async fn make_right(&self, plan: &Plan, i: usize) -> Result<Sent, Error> {
         let (mirror, mut sent) = (&self.mirrors()[i], Sent::default());
         for _ in 0..REMAKES_MAX {
@@ -210,7 +210,7 @@ impl Session<'_> {
     }
 
     async fn remake(&self, mirror: &OpenMirror, remake: Remake, rows: Vec<BlockRow>) -> Result<Sent, Error> {
-        // Each of them was read and is not right, whatever a listing says of it.
+        // Each block was read and found missing or damaged, whatever a listing says about it.
         let upload = Uploader::start(mirror, Presence::Likely, Arc::clone(&self.repository.watch.progress));
         let cancel = Arc::clone(&self.repository.watch.cancel);
         let pass = bridge::blocking(move || {
@@ -237,7 +237,7 @@ impl Session<'_> {
         Ok(files)
     }
 
-    /// Reads the new head the way clients do: a cache may still show the one before, but not something else.
+    /// Reads the new head the way clients do: a cache may still return the previous head, but nothing else.
     async fn look_at_public(&self, plan: &Plan, mirror: &OpenMirror) -> Result<(), Error> {
         let Some(public) = &mirror.public else { return Ok(()) };
         let (path, mut wait) = (RepoPath::head(&self.name), PUBLIC_WAIT);
@@ -275,7 +275,7 @@ fn not_right(mirror: &OpenMirror, row: &BlockRow) -> Error {
         .hint("hfl verify --repair puts it back, from another mirror or --seed IMAGE")
 }
 
-/// Sends nothing more; returns when what is under way has ended, or after [`STOP_WAIT`].
+/// Starts no further upload; returns when the running ones have ended, or after [`STOP_WAIT`].
 pub async fn stop_all(uploads: Uploads) {
     let ended = uploads.into_iter().flatten().map(|upload| {
         upload.stopper().stop();

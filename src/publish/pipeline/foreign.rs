@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 
-/// Bytes from the start of the input that are enough to recognise all of these.
+/// Length of the input prefix that suffices to recognise all of these.
 pub const PREFIX_BYTES: usize = 512;
 
 struct Foreign {
@@ -29,10 +29,10 @@ const FOREIGN: [Foreign; 11] = [
     Foreign { magic: b"\x04\x22\x4d\x18", what: "lz4", command: "lz4 -dc IN > OUT.img" },
 ];
 
-/// Refuses the input called `name` if its first bytes are those of something else than a raw image.
+/// Refuses the input `name` if its first bytes identify a format other than a raw image.
 ///
 /// # Errors
-/// Names what it is, and the command that makes a raw image of it.
+/// Names the format, and the command that converts it to a raw image.
 pub fn refuse(name: &str, prefix: &[u8]) -> Result<(), Error> {
     let Some(found) = FOREIGN.iter().find(|f| prefix.starts_with(f.magic)) else { return Ok(()) };
     let command = found.command.replace("IN", if name == "-" { "FILE" } else { name });
@@ -40,7 +40,7 @@ pub fn refuse(name: &str, prefix: &[u8]) -> Result<(), Error> {
         .hint(format!("unpack it first: {}", command.replace("OUT.img", &out_name(name)))))
 }
 
-/// A name for the unpacked image.
+/// File name to suggest for the unpacked image.
 fn out_name(name: &str) -> String {
     let stem = name.rsplit('/').next().unwrap_or(name);
     let stem = stem.split_once('.').map_or(stem, |(stem, _)| stem);

@@ -1,7 +1,7 @@
-//! The image as it is read: a regular file, a block device, or standard input; once, from its start to its end.
+//! The input image: a regular file, a block device, or standard input, read once from start to end.
 //!
-//! Holes of a sparse file are found by asking the file system and are never read. A file that changes meanwhile is
-//! noticed by its size and times, before and after.
+//! Holes of a sparse file are located with `SEEK_DATA` and `SEEK_HOLE` and are never read. A file that changes while
+//! it is read is detected by comparing its size and times before and after.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -14,16 +14,16 @@ use crate::error::Error;
 use crate::format::index::IMAGE_MAX_BYTES;
 use crate::split::{Cut, Rule, Splitter, choose};
 
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Data is asked for in whole pages, so that a page is never half a hole.
+/// Data ranges are widened to whole pages, so that no page is part hole, part data.
 const PAGE_BYTES: u64 = 4096;
 
-/// A part of the image.
+/// A run of data or a hole.
 enum Part<'a> {
     /// These bytes.
     Data(&'a [u8]),
-    /// So many zeros, which were not read.
+    /// A hole of this many bytes, which was not read.
     Hole(u64),
 }
 
@@ -36,11 +36,11 @@ impl Part<'_> {
     }
 }
 
-/// An image that was opened and looked at.
+/// An opened image.
 pub struct Image {
     name: String,
     input: Input,
-    /// The bytes that must come at least, where that is to be looked at.
+    /// Minimum size that the image itself states, if that is to be checked.
     stated: Option<Stated>,
 }
 
@@ -49,7 +49,7 @@ enum Input {
     Stream { prefix: Vec<u8> },
 }
 
-/// What a change of a file changes.
+/// Metadata that changes when a file is modified.
 #[derive(PartialEq, Eq, Clone, Copy)]
 struct Stamp {
     size: u64,
@@ -69,7 +69,7 @@ impl Image {
     /// Opens `path`, or standard input for `-`.
     ///
     /// # Errors
-    /// Whatever is not a raw image: directories, pipes, terminals, empty files, packed files.
+    /// Not a raw image: a directory, pipe, terminal, empty file or compressed file.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let image = if path == Path::new("-") { Self::stdin()? } else { Self::file(path)? };
         if let Some(size) = image.size() {
@@ -116,11 +116,11 @@ impl Image {
         Ok(Self { name, input: Input::File { file, path: path.to_owned(), size, stamp }, stated: None })
     }
 
-    /// The same image, unless it cannot be right: a device that is in use; fewer bytes than the image says of itself. For
-    /// standard input that shows only once it has been read, and fails the reading then.
+    /// Checks that the image is complete and not in use. Whether standard input is complete is known only at its end,
+    /// so [`Image::split`] fails then.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A device in use; fewer bytes than the image itself states.
     pub fn complete(mut self) -> Result<Self, Error> {
         self.stated = stated(&mut |at, out| self.read_at(at, out));
         if let Some(size) = self.size() {
@@ -133,7 +133,7 @@ impl Image {
         Ok(self)
     }
 
-    /// Its name, for messages.
+    /// Name for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -146,7 +146,7 @@ impl Image {
         }
     }
 
-    /// Its bytes, where they are known before it is read.
+    /// Size in bytes, if known before reading.
     pub fn size(&self) -> Option<u64> {
         match &self.input {
             Input::File { size, .. } => Some(*size),
@@ -154,12 +154,12 @@ impl Image {
         }
     }
 
-    /// The rule that suits what is in the image.
+    /// Chooses the split rule that suits the image's content.
     pub fn choose_rule(&self) -> Rule {
         choose(self.size(), &mut |at, out| self.read_at(at, out))
     }
 
-    /// Fills `out` from `offset`, where that can be read before all else: of standard input only its start.
+    /// Fills `out` from `offset` before the image is read; of standard input only its start is available.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> bool {
         match &self.input {
             Input::File { file, .. } => file.read_exact_at(out, offset).is_ok(),
@@ -171,7 +171,7 @@ impl Image {
         }
     }
 
-    /// Reads the image once; `part` gets it from its start to its end. Returns its bytes.
+    /// Reads the image once and passes its parts to `part` in order. Returns its size in bytes.
     fn read(&self, part: &mut dyn FnMut(Part<'_>) -> Result<(), Error>) -> Result<u64, Error> {
         match &self.input {
             Input::File { file, path, size, stamp } => {
@@ -192,11 +192,12 @@ impl Image {
         }
     }
 
-    /// Reads the image once and cuts it by `rule`; returns its bytes. `passed` is told how far it got, in bytes.
+    /// Reads the image once and cuts it by `rule`; returns its size in bytes. `passed` receives the bytes of each
+    /// part read.
     ///
     /// # Errors
-    /// A failed read, a file that changed meanwhile, and [`ErrorKind::Interrupted`](crate::publish::ErrorKind::Interrupted) once
-    /// `stop` says so.
+    /// A failed read; a file that changed meanwhile;
+    /// [`ErrorKind::Interrupted`](crate::publish::ErrorKind::Interrupted) once `stop` returns true.
     pub fn split(
         &self,
         rule: Rule,
@@ -251,7 +252,7 @@ fn read_file(
     Ok(())
 }
 
-/// The next run of data at or after `at`, widened to whole pages; empty at `size` where only a hole is left.
+/// The next data range at or after `at`, widened to whole pages; empty at `size` if only a hole is left.
 fn next_data(file: &File, at: u64, size: u64) -> io::Result<std::ops::Range<u64>> {
     use rustix::fs::SeekFrom::{Data, Hole};
     use rustix::io::Errno;

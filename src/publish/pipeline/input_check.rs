@@ -1,6 +1,6 @@
-//! Inputs that cannot be right although they are raw images: a device that is written to, an image that was cut off.
+//! Detects unusable raw images: a device in use, or a truncated image.
 //!
-//! Refused unless the user says `--force`: what a client would boot from is damaged in a way that no digest shows.
+//! Refused without `--force`: clients would boot from damaged data, and no digest would reveal it.
 
 use std::fs::File;
 use std::io;
@@ -9,10 +9,10 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use crate::disk::Stated;
 use crate::error::Error;
 
-/// Loop devices and disks have whole sectors.
+/// Sector size of disks and loop devices.
 const SECTOR_BYTES: u64 = 512;
 
-/// Opens a block device again so that nobody mounts it meanwhile, unless nobody can write to it.
+/// Reopens a writable block device with `O_EXCL`, so that it cannot be mounted meanwhile.
 ///
 /// # Errors
 /// It is mounted or otherwise in use.
@@ -22,7 +22,7 @@ pub fn claim(device: File, name: &str) -> Result<File, Error> {
     if is_read_only(meta.rdev()) {
         return Ok(device);
     }
-    // By its descriptor, so that it is the same device whatever its path leads to now.
+    // Opened through its descriptor: its path may lead to another device by now.
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&device));
     let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
     match File::options().read(true).custom_flags(exclusive).open(path) {
@@ -33,22 +33,22 @@ pub fn claim(device: File, name: &str) -> Result<File, Error> {
             Err(Error::local(message)
                 .hint("unmount it, or take a snapshot and publish that; --force publishes it all the same"))
         }
-        // Without /proc, say, it cannot be known.
+        // Unknown, for example without /proc.
         Err(_) => Ok(device),
     }
 }
 
-/// What the kernel says of a device: no writer can open it.
+/// Whether the kernel reports the device as read-only.
 fn is_read_only(device: u64) -> bool {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let said = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro"));
     said.is_ok_and(|text| text.trim() == "1")
 }
 
-/// Compares the bytes that came with those that the image itself states.
+/// Compares the number of bytes read with the size that the image itself states.
 ///
 /// # Errors
-/// Some are missing.
+/// The image is truncated.
 pub fn refuse_cut_off(name: &str, bytes: u64, stated: Option<Stated>) -> Result<(), Error> {
     let Some(stated) = stated.filter(|stated| stated.bytes > bytes) else { return Ok(()) };
     let what = match stated.file_system {
@@ -59,7 +59,7 @@ pub fn refuse_cut_off(name: &str, bytes: u64, stated: Option<Stated>) -> Result<
     Err(Error::local(message).hint("nothing was published; look at where it comes from, or say --force to publish it"))
 }
 
-/// What is to be said of an image whose last sector is not whole.
+/// A warning about an image whose last sector is incomplete.
 pub fn odd_end(name: &str, bytes: u64) -> Option<String> {
     let rest = bytes % SECTOR_BYTES;
     let said =

@@ -1,4 +1,4 @@
-//! An image on its way to the mirrors: read, cut, compressed, spooled, sent.
+//! The path of an image to the mirrors: read, cut, compress, spool, upload.
 
 pub mod congestion;
 pub mod cut;

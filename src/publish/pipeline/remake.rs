@@ -1,4 +1,4 @@
-//! Blocks that a mirror should have and has not right, made once more from the image at hand.
+//! Rebuilds blocks that a mirror lacks or holds damaged, from the image itself.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -14,26 +14,26 @@ use crate::format::digest::BlockId;
 use crate::format::index::BlockRow;
 use crate::split::Rule;
 
-/// How blocks are made once more.
+/// Parameters for rebuilding blocks.
 #[derive(Debug, Clone)]
 pub struct Remake {
-    /// The image; it can be read again.
+    /// Image path; it must be readable again.
     pub image: PathBuf,
-    /// How it is cut.
+    /// Split rule.
     pub rule: Rule,
-    /// The level of compression.
+    /// Compression level.
     pub level: u8,
-    /// Cores to use.
+    /// Number of worker threads.
     pub jobs: usize,
-    /// Where the blocks wait.
+    /// Where the blocks wait for upload.
     pub spool: Arc<Spool>,
 }
 
 impl Remake {
-    /// Reads the image once more; `deliver` gets those of its blocks that are among `rows`.
+    /// Reads the image again; `deliver` receives those of its blocks that are among `rows`.
     ///
     /// # Errors
-    /// Whatever stops the reading, or the user.
+    /// A failed read or compression; the user cancelled.
     pub fn run(&self, rows: &[BlockRow], cancel: &AtomicBool, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<(), Error> {
         let image = Image::open(&self.image)?;
         let wanted: HashSet<BlockId> = rows.iter().map(|row| row.id).collect();

@@ -1,7 +1,8 @@
-//! Where new blocks wait until every mirror has taken them.
+//! The spool: new blocks wait here until they are uploaded to every mirror.
 //!
-//! A little memory first, then one nameless file on disk that vanishes with the process. When both are full, whoever
-//! makes blocks waits until the slowest mirror has made room, or was left behind. A disk that fails is one that is full.
+//! It uses a little memory first, then one unnamed temporary file that vanishes with the process. When both are full,
+//! the spool exerts back-pressure: the worker threads wait until the slowest mirror has made room or is left behind.
+//! A disk that fails is treated as full.
 
 use std::fs::File;
 use std::io;
@@ -18,10 +19,10 @@ use crate::format::index::BlockRow;
 /// Bytes kept in memory before the file is used.
 const MEMORY_BYTES: u64 = 24 << 20;
 
-/// How often those who wait for room say so.
+/// Interval at which a waiting thread calls `full`.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// The room that waiting blocks may take.
+/// Bounded buffer for blocks that wait for upload.
 #[derive(Debug)]
 pub struct Spool {
     directory: PathBuf,
@@ -38,7 +39,7 @@ struct Used {
     end_of_file: u64,
 }
 
-/// A block that waits; dropping it frees its room.
+/// A spooled block; dropping it frees its room.
 #[derive(Debug)]
 pub struct Spooled {
     row: BlockRow,
@@ -53,14 +54,14 @@ enum Room {
 }
 
 impl Spool {
-    /// A spool whose file lies in `directory` and takes at most `disk_max_bytes`.
+    /// A spool whose file is in `directory` and takes at most `disk_max_bytes`.
     pub fn new(directory: PathBuf, disk_max_bytes: u64) -> Arc<Self> {
         let used = Mutex::new(Used { memory: 0, disk: 0, disk_max: disk_max_bytes, end_of_file: 0 });
         Arc::new(Self { directory, file: OnceLock::new(), used, freed: Condvar::new() })
     }
 
-    /// Takes in a block's file; while there is no room it waits, and calls `full` again and again. None once that says
-    /// that it is to wait no longer.
+    /// Stores a compressed block; while there is no room, it waits and calls `full` repeatedly. `None` once `full`
+    /// returns false.
     pub fn put(self: &Arc<Self>, row: BlockRow, file: Vec<u8>, full: &dyn Fn() -> bool) -> Option<Spooled> {
         let bytes = file.len() as u64;
         let spool = Arc::clone(self);
@@ -101,7 +102,7 @@ impl Spool {
         self.file()?.write_all_at(bytes, offset)
     }
 
-    /// Gives room back. Where the file system cannot punch holes the file only stays longer than it needs to be.
+    /// Frees disk space. On a file system without hole punching, the file just stays larger than needed.
     fn punch(&self, offset: u64, bytes: u64) {
         let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         if let Some(file) = self.file.get() {
@@ -120,15 +121,15 @@ impl Spool {
 }
 
 impl Spooled {
-    /// The row that lists the block.
+    /// The block's index row.
     pub fn row(&self) -> &BlockRow {
         &self.row
     }
 
-    /// The bytes of its file; blocks the thread for a read of the disk.
+    /// The compressed block; a disk read blocks the thread.
     ///
     /// # Errors
-    /// A disk that cannot be read.
+    /// A failed disk read.
     pub fn read(&self) -> io::Result<Bytes> {
         match &self.room {
             Room::Memory(bytes) => Ok(bytes.clone()),

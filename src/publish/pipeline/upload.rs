@@ -1,7 +1,7 @@
-//! Sending blocks to one mirror, many at once, at the mirror's own pace.
+//! Uploads blocks to one mirror, many at once, at the mirror's own pace.
 //!
-//! A block that is there already is read and checked: it stays if it is right, whatever wrote it, and is replaced if it
-//! is not.
+//! A block that exists already is read and checked: it stays if it is intact, whatever wrote it, and is replaced
+//! otherwise.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,17 +25,17 @@ use crate::repo;
 use crate::store::{Put, Store};
 use crate::system::bridge;
 
-/// A block to be sent.
+/// A block to upload.
 #[derive(Debug, Clone)]
 pub enum Job {
-    /// One that was made just now.
+    /// A newly compressed block.
     New(Arc<Spooled>),
-    /// One that other mirrors hold, in the order in which to ask them.
+    /// A block to copy from other mirrors, listed in the order to try them.
     Copy(BlockRow, Arc<[Arc<dyn Store>]>),
 }
 
 impl Job {
-    /// The row that lists the block.
+    /// The block's index row.
     pub fn row(&self) -> &BlockRow {
         match self {
             Job::New(spooled) => spooled.row(),
@@ -43,26 +43,26 @@ impl Job {
         }
     }
 
-    /// Bytes of the block's file.
+    /// Compressed size in bytes.
     pub fn bytes(&self) -> u64 {
         u64::from(self.row().zlib_bytes)
     }
 }
 
-/// What was sent.
+/// Upload counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// Blocks.
+    /// Blocks uploaded.
     pub objects: u64,
-    /// Their bytes.
+    /// Bytes uploaded.
     pub bytes: u64,
-    /// Blocks that were there already, and right.
+    /// Blocks that existed already and were intact.
     pub found: u64,
-    /// Blocks that were there already, and wrong.
+    /// Blocks that existed already, were damaged and are replaced.
     pub repaired: u64,
 }
 
-/// The queue of one mirror.
+/// The upload queue of one mirror.
 pub struct Uploader {
     queue: mpsc::UnboundedSender<Job>,
     task: JoinHandle<Result<Sent, Error>>,
@@ -72,7 +72,7 @@ pub struct Uploader {
     load: Load,
 }
 
-/// What waits for one mirror, and the means to end that.
+/// The upload backlog of one mirror, and a handle to abandon it.
 #[derive(Debug, Clone)]
 pub struct Load {
     waiting: Arc<AtomicU64>,
@@ -81,23 +81,23 @@ pub struct Load {
 }
 
 impl Load {
-    /// Bytes of the files that wait, those on their way with them.
+    /// Backlog in bytes, including uploads in flight.
     pub fn bytes(&self) -> u64 {
         self.waiting.load(Relaxed)
     }
 
-    /// Whether blocks are still sent.
+    /// Whether blocks are still being uploaded.
     pub fn is_up(&self) -> bool {
         !self.task.is_finished() && !self.is_left.load(Relaxed)
     }
 
-    /// Sends nothing more, and drops what waits.
+    /// Stops uploading and drops the backlog.
     pub fn leave_behind(&self) {
         self.is_left.store(true, Relaxed);
         self.task.abort();
     }
 
-    /// Why the mirror got no further, if it was left behind.
+    /// Why the mirror was left behind, if it was.
     fn why(&self) -> Option<Error> {
         let megabytes = self.bytes() / 1_000_000;
         let left = || Error::new(ErrorKind::Unreachable, format!("it is too slow, {megabytes} MB wait for it"));
@@ -107,12 +107,12 @@ impl Load {
     }
 }
 
-/// Ends the sending to a mirror before its queue is empty; what is under way is still brought to its end.
+/// Stops the uploads to a mirror before its queue is empty; uploads in flight still complete.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Has no further block sent.
+    /// Starts no further upload.
     pub fn stop(&self) {
         self.0.store(true, Relaxed);
     }
@@ -122,7 +122,7 @@ impl Stop {
     }
 }
 
-/// A task that is ended when nobody waits for it any more.
+/// A task that is aborted when its handle is dropped.
 struct Ending<T>(JoinHandle<T>);
 
 impl<T> Future for Ending<T> {
@@ -140,7 +140,7 @@ impl<T> Drop for Ending<T> {
 }
 
 impl Uploader {
-    /// Starts sending to a mirror; must be called inside a runtime.
+    /// Starts the uploads to a mirror; must be called inside a Tokio runtime.
     pub fn start(mirror: &OpenMirror, presence: Presence, progress: Arc<dyn Progress>) -> Self {
         let (queue, jobs_queue) = mpsc::unbounded_channel();
         let (name, store) = (mirror.name().to_owned(), Arc::clone(&mirror.store));
@@ -160,17 +160,17 @@ impl Uploader {
         Self { queue, task, mirror: name, progress, stop, load }
     }
 
-    /// What ends it early.
+    /// A handle to end it early.
     pub fn stopper(&self) -> Stop {
         self.stop.clone()
     }
 
-    /// What waits to be sent.
+    /// A handle to the backlog.
     pub fn load(&self) -> Load {
         self.load.clone()
     }
 
-    /// Adds a block; one that comes after a failure is dropped, and its room freed.
+    /// Queues a block; after a failure it is dropped, which frees its room in the spool.
     pub fn send(&self, job: Job) {
         if !self.load.is_up() {
             return;
@@ -180,10 +180,10 @@ impl Uploader {
         let _ = self.queue.send(job);
     }
 
-    /// Waits until all of it is sent.
+    /// Waits until the queue is uploaded.
     ///
     /// # Errors
-    /// The first block that could not be sent; a mirror that was left behind.
+    /// The first block that could not be uploaded; a mirror that was left behind.
     pub async fn finish(self) -> Result<Sent, Error> {
         let Self { queue, task, load, .. } = self;
         drop(queue);
@@ -202,7 +202,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Takes jobs until the queue is closed; after a failure the rest is dropped with the queue.
+    /// Runs jobs until the queue is closed; after a failure the rest is dropped with the queue.
     async fn run(self, mut queue: mpsc::UnboundedReceiver<Job>, jobs: usize, stop: Stop) -> Result<Sent, Error> {
         let sender = Arc::new(self);
         let room = Arc::new(Semaphore::new(jobs));
@@ -238,7 +238,7 @@ impl Sender {
         Ok(sent)
     }
 
-    /// Whether the block need not be sent, as far as that can be known for less than sending it.
+    /// Whether the upload can be skipped; only checks that cost less than the upload itself.
     async fn is_there(&self, row: &BlockRow) -> Result<bool, Error> {
         match &self.presence {
             Presence::Unlikely => Ok(false),
@@ -255,7 +255,7 @@ impl Sender {
             Job::New(spooled) => read_spooled(spooled).await?,
             Job::Copy(row, holders) => match self.copy_of(row, holders).await {
                 Ok(file) => file,
-                // A listing can leave out what is there.
+                // A listing may omit blocks that exist.
                 Err(_) if is_right(&*self.store, row).await.unwrap_or(false) => {
                     return Ok(Sent { found: 1, ..Sent::default() });
                 }
@@ -274,7 +274,7 @@ impl Sender {
         })
     }
 
-    /// The block's file from the first holder that has it right.
+    /// The compressed block from the first holder with an intact copy.
     async fn copy_of(&self, row: &BlockRow, holders: &[Arc<dyn Store>]) -> Result<Bytes, Error> {
         let mut why = format!("no mirror holds block {}", row.id);
         for holder in self.unreliable.order(holders.iter().map(|holder| &**holder)) {
@@ -296,13 +296,13 @@ async fn read_spooled(spooled: &Arc<Spooled>) -> Result<Bytes, Error> {
 }
 
 impl Sent {
-    /// Counts a block that is going to be sent.
+    /// Counts a block that will be uploaded.
     pub fn expect(&mut self, row: &BlockRow) {
         self.objects += 1;
         self.bytes += u64::from(row.zlib_bytes);
     }
 
-    /// Counts more of them.
+    /// Adds further counts.
     pub fn add(&mut self, more: Sent) {
         self.objects += more.objects;
         self.bytes += more.bytes;

@@ -1,6 +1,6 @@
-//! An image cut on one thread, its blocks worked on by all cores.
+//! Worker pool: one thread cuts the image, all cores process its blocks.
 //!
-//! At most a few blocks wait between the two, so memory does not depend on the image.
+//! The queue between them is bounded, so memory use does not depend on the image size.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -10,15 +10,15 @@ use super::image::Image;
 use crate::error::Error;
 use crate::split::{Cut, Rule};
 
-/// Blocks that wait for a free core, for each core.
+/// Queue length per worker thread.
 const QUEUE_PER_JOB: usize = 2;
 
-/// Reads `image` once, cuts it by `rule`, and has `work` do something with each block, on `jobs` threads; each of them
-/// has a `tool` of its own. `passed` is told how far the reading got, in bytes. Returns the bytes of the image.
+/// Reads `image` once, cuts it by `rule`, and calls `work` for each block on `jobs` threads. Each thread has its own
+/// `tool`. `passed` receives the bytes of each part read. Returns the image size in bytes.
 ///
 /// # Errors
-/// The first failure of the work, else of the reading; [`ErrorKind::Interrupted`](crate::publish::ErrorKind::Interrupted) once
-/// `cancel` is set.
+/// The first failure of `work`, else of reading; [`ErrorKind::Interrupted`](crate::publish::ErrorKind::Interrupted)
+/// once `cancel` is set.
 pub fn work_on_blocks<T>(
     image: &Image,
     rule: Rule,
@@ -35,7 +35,7 @@ pub fn work_on_blocks<T>(
     let take = || {
         let mut tool = tool();
         while let Some(cut) = next(&receiver) {
-            // After a failure the queue is only emptied, so that the reader does not wait for room in it.
+            // After a failure the queue is only drained, so that the reading thread does not block on it.
             if !failed.load(Ordering::Relaxed) {
                 work(&mut tool, cut).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             }
@@ -44,7 +44,7 @@ pub fn work_on_blocks<T>(
     };
     let stop = || cancel.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
     let (read, worked) = std::thread::scope(|scope| {
-        // Moved in: the queue ends with the reader.
+        // Moved in, so that the queue closes when the reading thread ends.
         let mut send = move |cut| drop(sender.send(cut));
         let reader = scope.spawn(move || image.split(rule, &stop, passed, &mut send));
         let worked: Vec<Result<(), Error>> = pool.broadcast(|_| take());
@@ -59,7 +59,7 @@ fn next(receiver: &Mutex<Receiver<Cut>>) -> Option<Cut> {
     receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-/// Takes whatever comes until the reader ends: where every worker has failed, it must not wait for one.
+/// Discards blocks until the reading thread ends: if every worker has failed, it must not block on the queue.
 fn drain(receiver: &Mutex<Receiver<Cut>>) {
     while next(receiver).is_some() {}
 }

@@ -1,7 +1,7 @@
-//! `mirrors`: how each mirror is, and whether its store keeps the promises that publishing rests on.
+//! `mirrors`: the state of each mirror, and whether its store keeps the guarantees that publishing relies on.
 //!
-//! Promises are tried with objects made for it and removed again, whatever happens: a lying store is known before it
-//! matters. No lock is taken and nothing of the repository is touched.
+//! Guarantees are tested with probe objects, so a faulty store is detected before it does harm. The probe objects are
+//! removed even after an error. No lock is taken, and objects of the repository are not changed.
 
 mod trial;
 
@@ -25,71 +25,71 @@ use crate::store::{Fetch, Store, StoreError, StoreErrorKind};
 
 pub use trial::{Capabilities, Verdict};
 
-/// What the paths of probe objects begin with: beside the heads, so that no directory has to be made for them.
+/// Path prefix of probe objects: in the directory of the heads, so that no directory has to be created.
 pub const PREFIX: &str = "probe-";
-/// Small reads of which the median is the latency.
+/// Number of small reads whose median is the latency.
 const LATENCY_READS: usize = 3;
-/// How long all trials on one mirror may take.
+/// Time limit for all trials on one mirror.
 const TRIALS_TIMEOUT: Duration = Duration::from_secs(180);
-/// How long removing what was left may take.
+/// Time limit for removing the probe objects.
 const CLEAN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is to be found out.
+/// Options of a probe.
 #[derive(Debug, Clone)]
 pub struct ProbeOptions {
-    /// Whose signatures are accepted; other heads are shown as not verified.
+    /// The keys whose signatures are accepted; other heads are reported as not verified.
     pub policy: TrustPolicy,
-    /// Counts the objects, by a listing.
+    /// Whether to count the objects, by a listing.
     pub count: bool,
-    /// Tries the store's promises, which writes to it.
+    /// Whether to test the store's guarantees, which writes to it.
     pub trials: bool,
 }
 
-/// How one mirror is.
+/// The state of one mirror.
 #[derive(Debug, Clone, Serialize)]
 pub struct MirrorState {
-    /// Its name.
+    /// Mirror name.
     pub name: String,
-    /// Where it is written to.
+    /// URL or path of its store.
     pub write: String,
-    /// Where clients read it.
+    /// Public URL that clients read.
     pub read: Option<String>,
-    /// Whether it answers.
+    /// Whether it responds.
     pub reachable: bool,
-    /// Why not, or why not everything could be found out.
+    /// Why it is unreachable, or why the result is incomplete.
     pub why: Option<String>,
-    /// Milliseconds for a small read.
+    /// Median latency of a small read, in milliseconds.
     pub latency_ms: Option<f64>,
-    /// The images it has.
+    /// The images of the repository, as seen on this mirror.
     pub images: Vec<ImageState>,
-    /// Objects of it, where they were counted.
+    /// Number of objects, if counted.
     pub objects: Option<u64>,
-    /// Bytes of these.
+    /// Total size of the objects in bytes, if counted.
     pub bytes: Option<u64>,
-    /// What its store was found to keep to, where that was tried.
+    /// The guarantees its store was found to keep, if tested.
     pub capabilities: Option<Capabilities>,
 }
 
 /// An image on a mirror.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageState {
-    /// Its name.
+    /// Image name.
     pub image: String,
-    /// The newest version here, none where there is no head that makes sense.
+    /// The newest version here; `None` without a well-formed head.
     pub version: Option<u32>,
-    /// How many versions of the newest of all mirrors are missing here.
+    /// How many versions this mirror lags behind the newest on any mirror.
     pub behind: u32,
-    /// Whether a key that is known here vouches for it.
+    /// Whether the head is signed by a key known here.
     pub verified: bool,
 }
 
-/// The heads of a mirror.
+/// The heads of a mirror, by image.
 type Heads = BTreeMap<Name, HeadState>;
 
-/// Asks every mirror how it is.
+/// Probes all mirrors concurrently.
 ///
 /// # Errors
-/// A protocol that this hfl does not speak; the user. A mirror that does not answer is only said to be so.
+/// An unsupported protocol; the user cancelled. A mirror that does not respond is only reported as unreachable.
 pub async fn probe(repository: &Repository, options: &ProbeOptions, watch: &Watch) -> Result<Vec<MirrorState>, Error> {
     let mirrors = mirror::open_all(repository).await?;
     let cancel = &*watch.cancel;
@@ -158,7 +158,7 @@ async fn ask_all(
     Ok(heads)
 }
 
-/// The median of a few small reads; that there is nothing to read is an answer, too.
+/// Median time of a few small reads; "not found" counts as a response.
 async fn latency_ms(store: &dyn Store) -> Result<f64, StoreError> {
     let mut times = Vec::new();
     for _ in 0..LATENCY_READS {
@@ -172,7 +172,7 @@ async fn latency_ms(store: &dyn Store) -> Result<f64, StoreError> {
     Ok(times[LATENCY_READS / 2])
 }
 
-/// Tries what a store keeps to, and removes what that has left, even where the user has had enough.
+/// Tests the guarantees of a store, and removes the probe objects even if the user cancels.
 pub async fn try_store(store: &dyn Store, public: Option<&dyn Fetch>, cancel: &AtomicBool) -> Capabilities {
     let objects = trial::Objects::new();
     let found = tokio::select! {
@@ -186,7 +186,7 @@ pub async fn try_store(store: &dyn Store, public: Option<&dyn Fetch>, cancel: &A
     found
 }
 
-/// The newest version of each image on any mirror; a head that is verified goes before one that only says so.
+/// The newest version of each image on any mirror; a verified head takes precedence over an unverified one.
 fn newest(heads: &[Heads]) -> BTreeMap<Name, Option<u32>> {
     let mut newest: BTreeMap<Name, Option<(bool, u32)>> = BTreeMap::new();
     for (name, state) in heads.iter().flatten() {

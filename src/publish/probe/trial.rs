@@ -1,4 +1,4 @@
-//! Trying what a store promises, each promise with an object of its own.
+//! Tests the guarantees of a store, each with its own probe object.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,42 +10,42 @@ use super::PREFIX;
 use crate::format::layout::RepoPath;
 use crate::store::{Fetch, Put, Store, StoreError, StoreErrorKind, Swap};
 
-/// Writers that meet at one path.
+/// Number of concurrent writers to one path.
 const RACERS: usize = 8;
-/// How often an object is replaced while it is read.
+/// How many times an object is replaced while it is read.
 const REPLACES: usize = 20;
-/// Bytes of that object: more than one packet, so that half of it could show.
+/// Size of that object in bytes: more than one packet, so that a partial write could be seen.
 const REPLACED_BYTES: usize = 64 << 10;
 
-/// What was found out about a promise.
+/// Test result for one guarantee.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict", content = "why")]
 pub enum Verdict {
-    /// It is kept.
+    /// The guarantee holds.
     Yes,
-    /// It is not; what was seen, and what hfl does instead.
+    /// It does not hold; contains what was observed, and what hfl does instead.
     No(String),
-    /// It could not be tried, and why.
+    /// It could not be tested; contains the reason.
     Unknown(String),
 }
 
-/// What a store was found to keep to.
+/// Test results for all guarantees of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
-    /// Of writers that create one object, exactly one does, and the others are told.
+    /// Of concurrent writers that create one object, exactly one succeeds and the others are notified.
     pub exclusive_create: Verdict,
-    /// Readers see an object before or after it is replaced, and nothing in between.
+    /// Readers see an object as it was before or after a replacement, nothing in between.
     pub atomic_replace: Verdict,
-    /// Of writers that replace the same bytes, exactly one does, and the others are told.
+    /// Of concurrent writers that replace the same content, exactly one succeeds and the others are notified.
     pub conditional_put: Verdict,
-    /// What was written is readable through the public URL; `None` where there is none to read.
+    /// Written objects are readable through the public URL; `None` without a public URL.
     pub read_back: Option<Verdict>,
     /// Probe objects that could not be removed.
     pub left_behind: Vec<String>,
 }
 
 impl Capabilities {
-    /// Nothing was found out.
+    /// All results unknown, for this reason.
     pub(super) fn unknown(why: &str) -> Self {
         let unknown = || Verdict::Unknown(why.to_owned());
         let (exclusive_create, atomic_replace, conditional_put) = (unknown(), unknown(), unknown());
@@ -54,7 +54,7 @@ impl Capabilities {
     }
 }
 
-/// The objects of the trials on one mirror, under names that nobody else uses.
+/// The probe objects on one mirror, under unique random names.
 #[derive(Debug)]
 pub struct Objects {
     create: Option<RepoPath>,
@@ -78,14 +78,14 @@ impl Objects {
         self.all().map(ToString::to_string).collect()
     }
 
-    /// Removes them; those that could not be.
+    /// Removes the objects; returns the paths of those that remain.
     pub(super) async fn remove(&self, store: &dyn Store) -> Vec<String> {
         let removed = join_all(self.all().map(async |path| (path, store.delete(path).await))).await;
         removed.into_iter().filter(|(_, done)| done.is_err()).map(|(path, _)| path.to_string()).collect()
     }
 }
 
-/// Tries everything, one promise after the other.
+/// Tests all guarantees in sequence.
 pub(super) async fn all(store: &dyn Store, public: Option<&dyn Fetch>, objects: &Objects) -> Capabilities {
     let mut found = Capabilities::unknown("no name for the object");
     if let (Some(create), Some(race)) = (&objects.create, &objects.race) {
@@ -103,7 +103,7 @@ pub(super) async fn all(store: &dyn Store, public: Option<&dyn Fetch>, objects: 
     found
 }
 
-/// `None` is yes.
+/// `None` means that the guarantee holds, `Some` states why not.
 type Tried = Result<Option<String>, StoreError>;
 
 fn said(tried: Tried) -> Verdict {
@@ -139,8 +139,8 @@ async fn exclusive_create(store: &dyn Store, path: &RepoPath, race: &RepoPath) -
     }
 }
 
-/// The writers that were told `won`. One whose request broke off was told nothing; all of them were not: then nothing is
-/// known.
+/// The writers whose request returned `won`. Failed requests are ignored while there is a winner; without one, the
+/// error is returned, as the outcome is unknown.
 fn winners<T: PartialEq>(racers: Vec<Result<T, StoreError>>, won: T) -> Result<Vec<usize>, StoreError> {
     let mut winners = Vec::new();
     let mut broken = None;
@@ -157,7 +157,7 @@ fn winners<T: PartialEq>(racers: Vec<Result<T, StoreError>>, won: T) -> Result<V
     }
 }
 
-/// Replaces an object again and again while it is read.
+/// Replaces an object repeatedly while it is read.
 async fn atomic_replace(store: &dyn Store, path: &RepoPath) -> Tried {
     let body = |round: usize| Bytes::from(vec![b'a' + (round % 26) as u8; REPLACED_BYTES]);
     store.put_replace(path, body(0)).await?;
@@ -174,7 +174,7 @@ async fn atomic_replace(store: &dyn Store, path: &RepoPath) -> Tried {
         written
     };
     let read = async {
-        // An answer that breaks off is no answer, and its reader asks again; only if none came is nothing known.
+        // A failed read is ignored, as readers retry; only if no read succeeded is the result unknown.
         let (mut whole, mut broken) = (0, None);
         while !done.load(Ordering::Relaxed) {
             match look(store, path).await {
@@ -191,7 +191,7 @@ async fn atomic_replace(store: &dyn Store, path: &RepoPath) -> Tried {
     Ok(seen?.map(|seen| format!("{seen} while it was replaced; {instead}")))
 }
 
-/// What a reader sees that it should not.
+/// Reads the object once; returns what a reader must not see, if anything.
 async fn look(store: &dyn Store, path: &RepoPath) -> Tried {
     match store.get(path, REPLACED_BYTES as u64).await {
         Ok(bytes) if bytes.len() != REPLACED_BYTES => Ok(Some(format!("{} of {REPLACED_BYTES} bytes", bytes.len()))),

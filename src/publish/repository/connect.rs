@@ -1,4 +1,4 @@
-//! From a table of mirrors.toml to the store that it describes.
+//! Opens the store that a table in mirrors.toml describes.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -13,29 +13,29 @@ use crate::store::place::Place;
 use crate::store::{Fetch, Store, cache_mark, protocols};
 use crate::system::child;
 
-/// Keeps the variables that mirrors.toml names from the programs that are started: the secrets of one mirror are no business
-/// of another one's.
+/// Withholds the variables that mirrors.toml names from child processes, so that no program sees another mirror's
+/// secrets.
 pub fn keep_secrets_back(mirrors: &Mirrors) {
     mirrors.secret_variables().for_each(child::keep_back);
 }
 
-/// Opens the places that mirrors.toml names. A simulation has its own.
+/// Opens the locations that mirrors.toml names. A simulation has its own implementation.
 #[async_trait]
 pub trait Connect: Send + Sync + std::fmt::Debug {
-    /// The store that a mirror is written to, without retries.
+    /// The store used to write a mirror, without retries.
     ///
     /// # Errors
-    /// A protocol that was left out of this hfl; a secret that is not where it should be.
+    /// The protocol is not compiled in; a secret is missing.
     async fn store(&self, config: &Mirror, relative_to: &Path) -> Result<Arc<dyn Store>, Error>;
 
-    /// Where clients read a mirror, if the publisher can read there, too.
+    /// The URL where clients read a mirror, if the publisher can read there too.
     ///
     /// # Errors
-    /// When HTTP cannot be set up.
+    /// HTTP cannot be set up.
     fn public(&self, config: &Mirror) -> Result<Option<Arc<dyn Fetch>>, Error>;
 }
 
-/// The drivers of this hfl.
+/// The store drivers compiled into this hfl.
 #[derive(Debug, Default)]
 pub struct Drivers {
     http: OnceLock<HttpClient>,
@@ -68,10 +68,10 @@ impl Connect for Drivers {
     }
 }
 
-/// The files of a cache are removed at any time: it is no place to publish to.
+/// Refuses a cache directory as a mirror: its files may be removed at any time.
 ///
 /// # Errors
-/// A directory that carries the mark of a cache.
+/// The directory carries the mark of a cache.
 pub fn refuse_cache(config: &Mirror, relative_to: &Path) -> Result<(), Error> {
     let WritePlace::Directory(path) = &config.write else { return Ok(()) };
     let path = &relative_to.join(path);

@@ -1,4 +1,4 @@
-//! Where secret keys come from, and where new ones are kept.
+//! Sources of secret keys, and saving new ones.
 
 use std::fs;
 use std::io::{self, ErrorKind as ErrorKindIo, Write as _};
@@ -11,39 +11,41 @@ use crate::format::signature::PublicKey;
 use crate::format::signing::{SecretKey, SignError};
 use crate::repo::survey::KnownKeys;
 
-/// The largest key file, in bytes.
+/// Maximum size of a key file in bytes.
 const KEY_MAX_BYTES: u64 = 16 << 10;
 
-/// Where to look for the key of an image, in this order.
+/// Sources for the key of an image, in this order.
 #[derive(Debug, Clone, Default)]
 pub struct Keyring {
-    /// A key file that was asked for.
+    /// A key file given by the user.
     pub file: Option<PathBuf>,
-    /// The text of a key (the environment variable `HFL_KEY`).
+    /// The text of a key (environment variable `HFL_KEY`).
     pub text: Option<String>,
     /// The password of an encrypted key.
     pub password: Option<String>,
-    /// The directory in which `NAME.key` and `NAME.pub` lie.
+    /// The directory of `NAME.key` and `NAME.pub`.
     pub directory: Option<PathBuf>,
 }
 
-/// A key and where it came from.
+/// A secret key and its origin.
 pub struct FoundKey {
-    /// The key.
+    /// The secret key.
     pub key: SecretKey,
-    /// Its text where it was made just now and is not kept yet.
+    /// Its text, if it was just generated and is not saved yet.
     unsaved: Option<String>,
-    /// Whether it is the one that is kept for the image.
+    /// Whether it is the saved key of the image.
     is_kept: bool,
-    /// What should be said about its file.
+    /// A warning about its file.
     pub warning: Option<String>,
 }
 
 impl Keyring {
-    /// The key of `image`; a new one where there is none, to be kept by [`Keyring::save`].
+    /// The key of `image`. If there is none, generates one, to be saved by [`Keyring::save`].
+    ///
+    /// The key cannot be read.
     ///
     /// # Errors
-    /// A key that cannot be read.
+    /// The key cannot be read.
     pub fn find(&self, image: &Name) -> Result<FoundKey, Error> {
         if let Some(file) = &self.file {
             return self.read(file);
@@ -53,7 +55,7 @@ impl Keyring {
             return Ok(FoundKey { key, unsaved: None, is_kept: false, warning: None });
         }
         let file = self.key_file(image)?;
-        // A link to nowhere counts as a key that cannot be read, not as none.
+        // A dangling symlink counts as an unreadable key, not as no key.
         match fs::symlink_metadata(&file) {
             Ok(_) => Ok(FoundKey { is_kept: true, ..self.read(&file)? }),
             Err(e) if e.kind() == ErrorKindIo::NotFound => {
@@ -64,14 +66,14 @@ impl Keyring {
         }
     }
 
-    /// Keeps a key that was made just now, mode 0600; returns where. Beside it and beside a kept one lies its public half,
-    /// which is written where it is missing or another's. Others stay where they are.
+    /// Saves a newly generated key with mode 0600 and returns its path. Its public half, and that of a saved key, is
+    /// written beside it if missing or different. Keys from other sources are not saved.
     ///
     /// # Errors
     /// A directory that cannot be written.
     pub fn save(&self, found: &FoundKey, image: &Name) -> Result<Option<PathBuf>, Error> {
         let Some(text) = &found.unsaved else {
-            // The key is as good without it, and its directory may be for reading only.
+            // The key works without its public file, and its directory may be read-only.
             let _ = if found.is_kept { self.write_public(found, image) } else { Ok(()) };
             return Ok(None);
         };
@@ -84,7 +86,7 @@ impl Keyring {
         Ok(Some(file))
     }
 
-    /// Writes the public half of a key that is kept, unless it is there.
+    /// Writes the public half of a saved key, unless it is there.
     fn write_public(&self, found: &FoundKey, image: &Name) -> Result<(), Error> {
         let public = self.key_file(image)?.with_extension("pub");
         let kept = fs::read_to_string(&public).ok().and_then(|text| text.parse::<PublicKey>().ok());
@@ -94,10 +96,10 @@ impl Keyring {
         write_whole(&public, &found.key.public_file(), 0o644, true).map_err(|e| Error::io(&public, &e))
     }
 
-    /// The key of `image`, which must have been made before.
+    /// The existing key of `image`.
     ///
     /// # Errors
-    /// A key that cannot be read, or none at all.
+    /// The key cannot be read, or there is none.
     pub fn find_kept(&self, image: &Name) -> Result<FoundKey, Error> {
         let found = self.find(image)?;
         if found.is_new() {
@@ -107,7 +109,7 @@ impl Keyring {
         Ok(found)
     }
 
-    /// The public half of the key that was asked for, if one was and it can be read.
+    /// The public half of the key given by the user, if there is one and it can be read.
     pub fn given(&self) -> Option<PublicKey> {
         let found = match (&self.file, &self.text) {
             (Some(file), _) => self.read(file).ok()?.key,
@@ -117,7 +119,7 @@ impl Keyring {
         Some(found.public().clone())
     }
 
-    /// The public keys that are known here: of every key that is kept, and of the one that was given.
+    /// The known public keys: of every saved key, and of the one given by the user.
     pub fn known_keys(&self) -> KnownKeys {
         let mut known = KnownKeys { given: self.given(), ..KnownKeys::default() };
         let Some(entries) = self.directory.as_ref().and_then(|d| fs::read_dir(d).ok()) else { return known };
@@ -126,7 +128,7 @@ impl Keyring {
             let extension = file.extension().and_then(|e| e.to_str());
             let key = match extension {
                 Some("pub") => fs::read_to_string(&file).ok().and_then(|text| text.parse().ok()),
-                // The public half may have been lost.
+                // The public file may be lost.
                 Some("key") if !file.with_extension("pub").exists() => {
                     self.read(&file).ok().map(|found| found.key.public().clone())
                 }
@@ -164,13 +166,13 @@ impl Keyring {
 }
 
 impl FoundKey {
-    /// Whether it was made just now.
+    /// Whether it was just generated.
     pub fn is_new(&self) -> bool {
         self.unsaved.is_some()
     }
 }
 
-/// Why a text is not a key that can be used, and what it may be instead; `place` is where it stands.
+/// The error for a text that is not a usable key, with a hint what it may be; `place` is where the text comes from.
 fn not_a_key(place: &str, text: &str, why: &SignError) -> Error {
     let text = text.trim();
     if text.is_empty() {
@@ -191,8 +193,8 @@ fn not_a_key(place: &str, text: &str, why: &SignError) -> Error {
     }
 }
 
-/// Writes a file beside its place and moves it there once it is on the disk: a key that was used must not be lost, and half
-/// a key must not stay. What is there already is replaced only where that is asked for.
+/// Writes a temporary file beside `path` and renames it once it is on disk: a used key must not be lost, and no partial
+/// key may remain. An existing file is replaced only with `replace`.
 fn write_whole(path: &Path, text: &str, mode: u32, replace: bool) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let permissions = fs::Permissions::from_mode(mode);

@@ -1,6 +1,7 @@
-//! What this machine remembers of what it published: `published/NAME` in the state directory, one small file for each image.
+//! This machine's record of what it published: `published/NAME` in the state directory, one small file per image.
 //!
-//! Mirrors can lose a head, or be away when the next version is made; a version number must never be used twice all the same.
+//! A version number must never be used twice, even if mirrors lose a head or are unreachable when the next version is
+//! made.
 //!
 //! ```text
 //! HFL-PUBLISHED 1
@@ -22,11 +23,11 @@ use crate::format::name::{Name, Version};
 use crate::system::{atomic_file, file_lock};
 
 const FIRST_LINE: &str = "HFL-PUBLISHED 1";
-/// A longer file is not one of these.
+/// Larger files are rejected.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 const UNSIGNED: &str = "unsigned";
 
-/// The directory in which it is remembered; none remembers nothing.
+/// The directory of the records; with `None`, nothing is recorded.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     directory: Option<PathBuf>,
@@ -35,19 +36,19 @@ pub struct Memory {
 /// A version and the digest of its index.
 pub type Numbered = (Version, Sha256);
 
-/// What is remembered of one image, as signed by one key.
+/// The record of one image under one key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remembered {
     /// The newest version that reached a mirror.
     pub published: Option<Numbered>,
-    /// Versions after it whose heads may have.
+    /// Later versions whose heads may have reached a mirror.
     pub intended: Vec<Numbered>,
     /// The mirrors that had the newest version.
     pub places: BTreeSet<String>,
 }
 
 impl Remembered {
-    /// The highest number that was ever used.
+    /// The highest version number ever used.
     pub fn highest(&self) -> Option<Version> {
         self.published.iter().chain(&self.intended).map(|(version, _)| *version).max()
     }
@@ -69,15 +70,15 @@ impl Line {
 }
 
 impl Memory {
-    /// Remembers below `state`, hfl's directory for state; `None` remembers nothing.
+    /// Records below `state`, hfl's state directory; `None` records nothing.
     pub fn below(state: Option<&Path>) -> Self {
         Self { directory: state.map(|state| state.join("published")) }
     }
 
-    /// What is remembered of `image`, as far as it was signed as `trust` has it.
+    /// The record of `image` under the key of `trust`.
     ///
     /// # Errors
-    /// A file that cannot be read, or makes no sense: what it held must not be lost.
+    /// The file cannot be read or is malformed: its contents must not be lost.
     pub fn recall(&self, image: &Name, trust: &Trust) -> Result<Remembered, Error> {
         let Some(directory) = &self.directory else { return Ok(Remembered::default()) };
         let (mut remembered, voucher) = (Remembered::default(), voucher(trust));
@@ -91,10 +92,12 @@ impl Memory {
         Ok(remembered)
     }
 
-    /// Remembers that the head of a version is about to be switched.
+    /// Records that the head of a version is about to be switched.
+    ///
+    /// The directory cannot be written.
     ///
     /// # Errors
-    /// A directory that cannot be written.
+    /// The directory cannot be written.
     pub fn intend(&self, image: &Name, trust: &Trust, numbered: Numbered) -> Result<(), Error> {
         let published = Line::Published(numbered, voucher(trust));
         let intended = Line::Intended(numbered, voucher(trust));
@@ -105,11 +108,11 @@ impl Memory {
         })
     }
 
-    /// Remembers that a version has reached these mirrors. A mirror that gets what others had before does not take back the
-    /// number of a later one.
+    /// Records that a version has reached these mirrors. When a mirror receives an older version, a later recorded
+    /// version stays.
     ///
     /// # Errors
-    /// A directory that cannot be written.
+    /// The directory cannot be written.
     pub fn publish(&self, image: &Name, trust: &Trust, numbered: Numbered, places: &[String]) -> Result<(), Error> {
         let voucher = voucher(trust);
         self.change(image, |lines| {
@@ -132,7 +135,7 @@ impl Memory {
         let Some(directory) = &self.directory else { return Ok(()) };
         let (file, fail) = (directory.join(image.as_str()), |e: io::Error| Error::io(directory, &e));
         fs::create_dir_all(directory).map_err(fail)?;
-        // Two publishers of this machine may be at work on two repositories.
+        // Two publishers on this machine may be working on two repositories.
         let locked = File::open(directory).map_err(fail)?;
         file_lock::lock(&locked).map_err(fail)?;
         let before = load(&file)?;
@@ -189,7 +192,7 @@ fn parse_line(line: &str) -> Option<Line> {
 fn text(lines: &[Line]) -> String {
     let mut text = format!("{FIRST_LINE}\n");
     for line in lines {
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = match line {
             Line::Published((version, digest), voucher) => writeln!(text, "published {version} {digest} {voucher}"),
             Line::Intended((version, digest), voucher) => writeln!(text, "intended {version} {digest} {voucher}"),

@@ -1,4 +1,4 @@
-//! A mirror while it is being worked on: its store, its lock, the head it has.
+//! A mirror that is being worked on: its store, its lock and its head.
 
 use std::path::Path;
 use std::pin::pin;
@@ -27,61 +27,61 @@ use crate::store::{Fetch, Lock, Store, StoreError, StoreErrorKind, lock};
 use crate::system::host::Host;
 use crate::weaken::{self, Weakness};
 
-/// How long a publisher that met another one on the first mirror waits before it looks whether the others are free: a
-/// publisher that is at work everywhere has locked them by then.
+/// Delay after finding the first mirror locked before it is tried again and then the others: a publisher that works on
+/// all mirrors has locked them by then.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 
-/// How long a mirror may take for its lock until the next one is asked as well.
+/// How long locking a mirror may take until the next mirror is tried as well.
 const NEXT_AFTER: Duration = Duration::from_secs(5);
 
-/// How long taking a lock may last: to watch one until it is old takes 35 s, and a mirror may be slow to answer.
+/// Time limit for taking a lock: observing a lock until it is stale takes 35 s, and a mirror may respond slowly.
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 
-/// After how long it is said that a lock is waited for.
+/// Delay before the user is notified of waiting for a lock.
 const LOCK_SILENCE: Duration = Duration::from_secs(3);
 
-/// Mirrors that may be held one after the other before it is clear that a publisher is at work on all of them.
+/// Number of mirrors found locked after which another publisher is taken to work on all of them.
 const HELD_MAX: usize = 3;
 
-/// A mirror that was opened.
+/// An open mirror.
 #[derive(Debug)]
 pub struct OpenMirror {
-    /// As mirrors.toml has it.
+    /// Its configuration in mirrors.toml.
     pub config: Mirror,
-    /// Where it is written to; under its lock, once that was taken.
+    /// The store used to write it; guarded by its lock once that is taken.
     pub store: Arc<dyn Store>,
     unguarded: Arc<Retry<dyn Store>>,
     host: Arc<dyn Host>,
     /// Where clients read it, if the publisher can read there too.
     pub public: Option<Arc<dyn Fetch>>,
-    /// The head of the image in question that it had when the work began.
+    /// Its head of the current image when the work began.
     pub head: Option<Arc<VerifiedHead>>,
-    /// Why it takes no further part, once something has failed.
+    /// Why it no longer takes part, once something has failed.
     pub failed: Option<Failure>,
-    /// The same where it could not be worked on from the beginning, whichever image is worked on.
+    /// The failure from opening or surveying the mirror, which holds for every image.
     pub lost: Option<Failure>,
     /// What is known about blocks that its head does not vouch for.
     pub presence: Presence,
-    /// Whether it has what this run was to bring it.
+    /// Whether it has everything that this run was to bring it.
     pub is_current: bool,
     /// Whether this run may have left objects there that no head names.
     pub undone: bool,
-    /// Whether what another publisher left undone was looked through.
+    /// Whether the unfinished work of another publisher was checked.
     pub is_resumed: bool,
-    /// Whether it kept others waiting for what another one had at once.
+    /// Whether it was slower with an object than another mirror.
     slow: AtomicBool,
-    /// Held while it is worked on.
+    /// The lock held during the work.
     pub lock: Option<Arc<dyn Lock>>,
 }
 
 /// Why a mirror was left behind.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// What went wrong, for the program.
+    /// Kind of the failure.
     pub kind: ErrorKind,
-    /// What went wrong, as a sentence.
+    /// Description of the failure.
     pub why: String,
-    /// What to do about it.
+    /// Advice to the user.
     pub advice: Option<String>,
 }
 
@@ -107,24 +107,24 @@ impl OpenMirror {
             slow: AtomicBool::new(false),
             lock: None,
         };
-        // Its owner can put that mark there: it costs this mirror its part and not the others theirs.
+        // The owner of the mirror can place that mark; it excludes this mirror and no others.
         if let Err(e) = refuse_cache(config, &repository.relative_to) {
             mirror.fail(e);
         }
         Ok(mirror)
     }
 
-    /// Where clients read it, asked again where it cannot be reached.
+    /// Where clients read it, with retries if unreachable.
     pub fn public_retried(&self) -> Option<Retry<dyn Fetch>> {
         Some(Retry::new(Arc::clone(self.public.as_ref()?), Arc::clone(&self.host)))
     }
 
-    /// Its name.
+    /// Mirror name.
     pub fn name(&self) -> &str {
         self.config.name.as_str()
     }
 
-    /// Where it is, the same whatever directory hfl is run in.
+    /// Its location, independent of the current directory.
     pub fn place(&self, relative_to: &Path) -> String {
         match &self.config.write {
             WritePlace::Directory(path) => {
@@ -135,17 +135,17 @@ impl OpenMirror {
         }
     }
 
-    /// Notes that it takes no further part; the first reason stays.
+    /// Marks it as failed; the first reason stays.
     pub fn fail(&mut self, error: Error) {
         let advice = error.advice().map(str::to_owned);
         let failure = Failure { kind: error.kind(), why: error.to_string(), advice };
         self.failed.get_or_insert(failure);
     }
 
-    /// Makes certain that nobody else works on it.
+    /// Confirms that this publisher holds the lock.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] where somebody does.
+    /// [`ErrorKind::Conflict`] if another publisher took the lock.
     pub async fn confirm(&self) -> Result<(), Error> {
         match &self.lock {
             Some(lock) => Ok(lock.confirm().await?),
@@ -153,12 +153,12 @@ impl OpenMirror {
         }
     }
 
-    /// Whether it is certain at this moment that nobody else works on it.
+    /// Whether it is certain at this moment that this publisher holds the lock.
     pub fn is_certain(&self) -> bool {
         self.lock.as_ref().is_none_or(|lock| lock.is_certain()) || weaken::is(Weakness::Certainty)
     }
 
-    /// Whether another publisher that had locked it died at work.
+    /// Whether an earlier publisher died while it held the lock.
     pub fn is_unfinished(&self) -> bool {
         self.lock.as_ref().is_some_and(|lock| lock.unfinished())
     }
@@ -168,17 +168,21 @@ impl OpenMirror {
         self.failed.is_none()
     }
 
-    /// Takes note that it kept others waiting for what another one had at once.
+    /// Notes that it was slower with an object than another mirror.
     pub fn note_slow(&self) {
         self.slow.store(true, Relaxed);
     }
 
-    /// Whether it did so: then it is asked last.
+    /// Whether it was slow; then it is asked last.
     pub fn is_slow(&self) -> bool {
         self.slow.load(Relaxed)
     }
 
-    /// How many objects are best under way at the same time.
+    /// The number of concurrent object transfers.
+    ///
+    /// Releases the lock and leaves a mark if work is unfinished.
+    ///
+    /// A protocol is not compiled in; a secret is missing.
     pub fn jobs(&self) -> usize {
         self.config.jobs.map_or(self.store.jobs(), |jobs| jobs as usize)
     }
@@ -210,7 +214,7 @@ impl OpenMirror {
         }
     }
 
-    /// Lets the next publisher in, and says to it whether work was left undone here.
+    /// Releases the lock and records for the next holder whether work was left unfinished.
     async fn unlock(&mut self) {
         let Some(lock) = self.lock.take() else { return };
         let left_before = lock.unfinished() && !self.is_resumed;
@@ -221,29 +225,29 @@ impl OpenMirror {
 /// Opens the stores of all mirrors.
 ///
 /// # Errors
-/// A protocol that this hfl does not speak.
+/// A protocol is not compiled in; a secret is missing.
 pub async fn open_all(repository: &Repository) -> Result<Vec<OpenMirror>, Error> {
     try_join_all(repository.mirrors.mirrors.iter().map(|mirror| OpenMirror::open(mirror, repository))).await
 }
 
-/// The stores of all mirrors, to read from: through their public URLs where they have one.
+/// The stores of all mirrors for reading, through their public URLs where they have one.
 ///
 /// # Errors
-/// A protocol that this hfl does not speak.
+/// A protocol is not compiled in; a secret is missing.
 pub async fn readers(repository: &Repository) -> Result<Vec<Arc<dyn Fetch>>, Error> {
     let opened = open_all(repository).await?;
     Ok(opened.into_iter().map(|m| m.public.unwrap_or(m.store)).collect())
 }
 
-/// Locks every mirror; those that cannot be reached fail, the others go on.
+/// Locks every mirror. Mirrors that cannot be reached fail; the others go on.
 ///
-/// The first one that answers is locked alone: of publishers that meet, that decides. A lock that is held there may be that
-/// of a publisher who is at work on all of them, or that of a mirror that never gives it up. So it is tried once more, and
-/// then the next ones, which a publisher has locked by then, too. Where one is free, it decides, and what is still held then
-/// is left behind. One that takes its time does not keep the next one from deciding.
+/// The first mirror that answers is locked alone and decides between competing publishers. If it is held, either
+/// another publisher works on all mirrors, or its lock is never released. So it is tried once more, then the next
+/// mirrors, which a working publisher has locked by then too. The first free mirror decides, and mirrors still held
+/// then are left behind. A slow mirror does not keep the next one from deciding.
 ///
 /// # Errors
-/// Another publisher is at work: then none stays locked.
+/// Another publisher is at work; then no mirror stays locked.
 pub async fn lock_all(mirrors: &mut [OpenMirror], host: &Arc<dyn Host>, progress: &dyn Progress) -> Result<(), Error> {
     let mut next = mirrors.iter_mut().filter(|mirror| mirror.is_up()).peekable();
     let (mut taking, mut held, mut is_free) = (FuturesUnordered::new(), Vec::new(), false);
@@ -279,7 +283,7 @@ pub async fn lock_all(mirrors: &mut [OpenMirror], host: &Arc<dyn Host>, progress
     Ok(())
 }
 
-/// Takes the lock of a mirror, and where that is held and a second look is wanted, once more a little later.
+/// Takes the lock of a mirror; if it is held and `second_look` is set, tries once more a little later.
 async fn take_twice<'a>(
     mirror: &'a mut OpenMirror,
     second_look: bool,
@@ -294,18 +298,18 @@ async fn take_twice<'a>(
     (mirror, taken)
 }
 
-/// Whether another publisher was met.
+/// Whether another publisher holds the lock.
 fn is_held(error: &Error) -> bool {
     error.kind() == ErrorKind::Conflict
 }
 
-/// Lets the next publisher in.
+/// Releases the locks of all mirrors.
 pub async fn unlock_all(mirrors: &mut [OpenMirror]) {
     join_all(mirrors.iter_mut().map(OpenMirror::unlock)).await;
 }
 
-/// What came of work on `which` of the mirrors, of which each had `patience` once the first one was done: one that failed or
-/// took longer takes no further part.
+/// Collects the results of work on the mirrors in `which`. Each had `patience` after the first success; a mirror that
+/// failed or took longer no longer takes part.
 pub fn settle<T, E: Into<Error>>(
     mirrors: &mut [OpenMirror],
     which: impl IntoIterator<Item = usize>,
@@ -322,19 +326,19 @@ pub fn settle<T, E: Into<Error>>(
     settled
 }
 
-/// Those of the mirrors that still take part.
+/// Indexes of the mirrors that still take part.
 pub fn up(mirrors: &[OpenMirror]) -> Vec<usize> {
     (0..mirrors.len()).filter(|&i| mirrors[i].is_up()).collect()
 }
 
-/// Why a mirror is left behind that the others have waited for.
+/// The error for a mirror that is too far behind the others.
 pub fn lags(mirror: &OpenMirror, patience: Duration) -> Error {
     let waited = humantime::format_duration(patience);
     let message = format!("{}: not ready {waited} after the others", mirror.store.location());
     Error::new(ErrorKind::Unreachable, message).hint("run the same command again, or give it longer with --patience")
 }
 
-/// The reason why no mirror is left, if none is.
+/// The error if no mirror is left.
 pub fn all_failed(mirrors: &[OpenMirror]) -> Option<Error> {
     if mirrors.iter().any(OpenMirror::is_up) {
         return None;
@@ -351,10 +355,10 @@ pub fn all_failed(mirrors: &[OpenMirror]) -> Option<Error> {
     })
 }
 
-/// A file that a head names, from the first mirror that has it right.
+/// Reads a file that a head names from the first mirror with a good copy.
 ///
 /// # Errors
-/// No mirror that has; a file that is larger than `max_bytes`.
+/// No mirror has a good copy; the file is larger than `max_bytes`.
 pub async fn file(mirrors: &[OpenMirror], row: &FileRow, max_bytes: u64) -> Result<Bytes, Error> {
     let have_it = mirrors.iter().filter(|m| m.is_up() && m.head.is_some());
     let stores: Vec<Arc<dyn Fetch>> = have_it.map(|m| Arc::clone(&m.store) as Arc<dyn Fetch>).collect();
@@ -362,13 +366,13 @@ pub async fn file(mirrors: &[OpenMirror], row: &FileRow, max_bytes: u64) -> Resu
     repo::file_from(&stores, row, max_bytes).await.map_err(failed)
 }
 
-/// How likely a block is there that no head vouches for.
+/// How likely a mirror has a block that no head vouches for.
 #[derive(Debug, Clone)]
 pub enum Presence {
-    /// Hardly: it is sent, and the store says whether it was there.
+    /// Unlikely: the block is sent, and the store reports whether it was there.
     Unlikely,
-    /// A publisher died there: each is asked for before it is sent.
+    /// A publisher died there: each block is queried before it is sent.
     Likely,
-    /// The mirror was listed.
+    /// Known from a listing of the mirror.
     Listed(Arc<BlockListing>),
 }

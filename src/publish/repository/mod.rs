@@ -1,4 +1,4 @@
-//! A repository that is open to be worked on: its mirrors, locked, and what they hold, read once.
+//! An open repository: its locked mirrors and their contents, read once.
 
 pub mod connect;
 pub mod keyring;
@@ -32,57 +32,57 @@ use crate::store::Store;
 use crate::system::bridge;
 use mirror::OpenMirror;
 
-/// How long a mirror may take to show its heads once another one has.
+/// How long a mirror may take to return its heads after the first mirror has.
 pub const HEADS_PATIENCE: Duration = Duration::from_secs(60);
-/// How long it may take where everything on it is listed.
+/// The same limit where everything on the mirror is listed.
 pub const LISTING_PATIENCE: Duration = Duration::from_secs(15 * 60);
-/// How long unlocking may take once the user wants to stop.
+/// Time limit for unlocking after the user interrupts.
 const STOP_WAIT: Duration = Duration::from_millis(1500);
 
 /// An open repository.
 pub struct OpenRepository {
-    /// How it is worked on.
+    /// Options of the operation.
     pub config: Repository,
-    /// Its mirrors.
+    /// The mirrors, in the order of mirrors.toml.
     pub mirrors: Vec<OpenMirror>,
-    /// What each of them shows; nothing where it takes no part.
+    /// The survey of each mirror; empty for those that do not take part.
     pub views: Vec<MirrorView>,
-    /// Whose signatures are accepted.
+    /// The keys whose signatures are accepted.
     pub policy: TrustPolicy,
-    /// Who is told.
+    /// Receives progress and carries cancellation.
     pub watch: Watch,
-    /// The clients to ship, once they were asked for.
+    /// The clients to ship, once read.
     programs: Option<Vec<Object>>,
 }
 
-/// Which images of a repository are to be looked at, and how.
+/// Which images of a repository to survey, and how.
 #[derive(Debug, Clone)]
 pub struct Selection {
     /// The images whose heads are read on every mirror.
     pub images: BTreeSet<Name>,
-    /// Whether the heads of all other images are read on every mirror, too.
+    /// Whether the heads of all other images are read on every mirror too.
     pub all: bool,
-    /// What is listed.
+    /// What to list.
     pub listing: Listing,
 }
 
 impl Selection {
-    /// At one image; of the others only what each mirror lists.
+    /// Selects one image; other images only as far as each mirror lists them.
     pub fn at(image: &Name) -> Self {
         Self { images: BTreeSet::from([image.clone()]), all: false, listing: Listing::Indexes }
     }
 
-    /// At all images that some mirror lists, and at these.
+    /// Selects these images and all that some mirror lists.
     pub fn at_all(images: impl IntoIterator<Item = Name>, listing: Listing) -> Self {
         Self { images: images.into_iter().collect(), all: true, listing }
     }
 }
 
 impl OpenRepository {
-    /// Locks the mirrors (unless nothing is to be written) and reads what they hold.
+    /// Locks the mirrors (unless it is a dry run) and surveys them.
     ///
     /// # Errors
-    /// Another publisher at work; no mirror that can be used; the user.
+    /// Another publisher is at work; no mirror is usable; interrupted by the user.
     pub async fn open(config: Repository, policy: TrustPolicy, look: Selection, watch: Watch) -> Result<Self, Error> {
         watch.progress.event(Event::Step("reading the mirrors"));
         let mirrors = mirror::open_all(&config).await?;
@@ -110,7 +110,7 @@ impl OpenRepository {
         self.all_failed().map_or(Ok(()), Err)
     }
 
-    /// Reads what the mirrors hold. One that cannot be read takes no further part.
+    /// Surveys the mirrors. A mirror that cannot be read no longer takes part.
     async fn look(&mut self, look: &Selection) -> Result<(), Error> {
         let patience = if look.listing == Listing::Everything { LISTING_PATIENCE } else { HEADS_PATIENCE };
         let patience = self.patience(patience);
@@ -135,12 +135,13 @@ impl OpenRepository {
         Ok(())
     }
 
-    /// How long a mirror may take for something once another one has done it: `limit`, or less where the user says so.
+    /// How long a mirror may take after the first success: `limit`, or less if the user configured less.
     pub fn patience(&self, limit: Duration) -> Duration {
         limit.min(self.config.patience.max(Duration::from_secs(1)))
     }
 
-    /// Reads on every mirror the heads of the images that verify on another one, though its list does not name them.
+    /// Reads on every mirror the heads of all images verified on another mirror, even if its own list does not name
+    /// them.
     async fn look_for_others(&mut self) {
         let names = self.verified_images();
         let (patience, policy, up) = (self.patience(HEADS_PATIENCE), &self.policy, mirror::up(&self.mirrors));
@@ -150,7 +151,7 @@ impl OpenRepository {
         mirror::settle(&mut self.mirrors, up, asked, patience);
     }
 
-    /// The images of which some mirror has a verified head.
+    /// The images with a verified head on some mirror.
     pub fn verified_images(&self) -> BTreeSet<Name> {
         self.views.iter().flat_map(MirrorView::verified).cloned().collect()
     }
@@ -160,15 +161,15 @@ impl OpenRepository {
         newest(self.views.iter().filter_map(|view| view.heads.get(image)).filter_map(HeadState::verified))
     }
 
-    /// The verified heads of all images, with the number of the mirror that has it.
+    /// The verified heads of all images, with the index of the mirror.
     pub fn verified_heads(&self) -> impl Iterator<Item = (usize, &Name, &Head)> {
         self.views.iter().enumerate().flat_map(|(i, view)| {
             view.heads.iter().filter_map(move |(name, state)| Some((i, name, &state.verified()?.head)))
         })
     }
 
-    /// The same without heads that are older than another mirror's: what an older one names is no reason to keep anything on
-    /// the mirrors that have a newer one.
+    /// Like [`Self::verified_heads`], without heads older than another mirror's: they are no reason to keep objects on
+    /// mirrors that have a newer one.
     pub fn current_heads(&self) -> impl Iterator<Item = (usize, &Name, &Head)> {
         self.verified_heads().filter(|(_, name, head)| !self.is_superseded(name, head))
     }
@@ -178,7 +179,7 @@ impl OpenRepository {
         self.newest_head(image).is_some_and(|newest| age(head) < age(&newest.head))
     }
 
-    /// Whether all mirrors that take part have the same head of an image, and no work of another publisher was left undone.
+    /// Whether all participating mirrors have the same head of an image, and no unfinished work of another publisher.
     pub fn agrees_on(&self, image: &Name) -> bool {
         let mut up = self.mirrors.iter().zip(&self.views).filter(|(mirror, _)| mirror.is_up());
         let newest = self.newest_head(image).map(|head| &head.file);
@@ -191,7 +192,7 @@ impl OpenRepository {
     /// The clients to ship with each image; read once.
     ///
     /// # Errors
-    /// A file that mirrors.toml names and is no client.
+    /// A file named in mirrors.toml is not a client.
     pub fn programs(&mut self) -> Result<&[Object], Error> {
         let programs = match self.programs.take() {
             Some(programs) => programs,
@@ -200,8 +201,8 @@ impl OpenRepository {
         Ok(self.programs.insert(programs))
     }
 
-    /// What was wrong with one image is not held against a mirror where the next one is worked on; that it cannot be reached
-    /// is.
+    /// Clears failures that concern only the previous image. Mirrors that were unreachable, in conflict with another
+    /// publisher or unusable from the start stay excluded.
     pub fn forgive(&mut self) {
         for mirror in &mut self.mirrors {
             let lasts = |kind| matches!(kind, ErrorKind::Unreachable | ErrorKind::Conflict);
@@ -210,12 +211,12 @@ impl OpenRepository {
         }
     }
 
-    /// The reason why no mirror is left, if none is.
+    /// The error if no mirror is left.
     pub fn all_failed(&self) -> Option<Error> {
         mirror::all_failed(&self.mirrors)
     }
 
-    /// Lets the next publisher in; says to it whether each mirror's work is done.
+    /// Releases the locks and records for the next holder whether each mirror's work is finished.
     pub async fn close(&mut self) {
         let stopped = self.watch.cancel.load(std::sync::atomic::Ordering::Relaxed);
         let unlocked = mirror::unlock_all(&mut self.mirrors);

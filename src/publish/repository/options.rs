@@ -1,4 +1,4 @@
-//! What an operation is asked to do.
+//! Options of the operations.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,52 +13,52 @@ use crate::format::name::{Label, Name};
 use crate::split::Choice;
 use crate::system::host::{Host, ThisHost};
 
-/// Which repository is worked on, and how: what all operations have in common.
+/// The repository and the options common to all operations.
 #[derive(Debug, Clone)]
 pub struct Repository {
-    /// Where the repository is.
+    /// The mirrors of the repository.
     pub mirrors: Mirrors,
-    /// What relative paths in it are relative to.
+    /// Base directory of relative paths in mirrors.toml.
     pub relative_to: PathBuf,
-    /// Where keys are; `None` works unsigned.
+    /// Source of keys; with `None`, work is unsigned.
     pub keyring: Option<Keyring>,
-    /// How many days new heads stay fresh.
+    /// Days until new heads expire; `None` for never.
     pub expires_days: Option<u32>,
     /// How many mirrors must have everything before any head is switched.
     pub min_mirrors: usize,
-    /// How long the others may still take then.
+    /// How long the other mirrors may still take after that.
     pub patience: Duration,
-    /// How it is found out what a mirror holds.
+    /// How to determine which blocks a mirror holds.
     pub check: Check,
-    /// Only says what would be done.
+    /// Dry run: only reports what would be done.
     pub dry_run: bool,
-    /// Begins an image, or a mirror, anew where something says that there was one before.
+    /// Starts an image or a mirror anew even if there is evidence of an earlier one.
     pub first: bool,
-    /// What this machine remembers of what it published.
+    /// This machine's record of what it published.
     pub memory: Memory,
-    /// What it remembers of what it read.
+    /// Rollback protection state of this machine as a reader.
     pub reader: Reader,
-    /// The machine that publishes.
+    /// The publishing machine.
     pub host: Arc<dyn Host>,
-    /// How mirrors are reached.
+    /// Opens the stores of the mirrors.
     pub connect: Arc<dyn Connect>,
 }
 
 impl Repository {
-    /// How long slow mirrors may take unless something else is said.
+    /// Default patience with slow mirrors.
     pub const PATIENCE: Duration = Duration::from_secs(3600);
 
-    /// The user's own templates, if there are any.
+    /// The user's template directory, if any.
     pub fn templates(&self) -> Option<PathBuf> {
         self.mirrors.publish.templates.as_ref().map(|directory| self.relative_to.join(directory))
     }
 
-    /// The clients that mirrors.toml names.
+    /// Paths of the clients that mirrors.toml names.
     pub fn clients(&self) -> Vec<PathBuf> {
         self.mirrors.publish.client.iter().map(|client| self.relative_to.join(client)).collect()
     }
 
-    /// The repository of `mirrors`, worked on as mirrors.toml and the defaults have it.
+    /// The repository of `mirrors`, with the options of mirrors.toml and defaults.
     pub fn new(mirrors: Mirrors, relative_to: PathBuf, keyring: Option<Keyring>) -> Self {
         super::connect::keep_secrets_back(&mirrors);
         let expires_days = mirrors.publish.expires_days;
@@ -80,54 +80,54 @@ impl Repository {
     }
 }
 
-/// How it is found out which blocks a mirror holds.
+/// How to determine which blocks a mirror holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Check {
-    /// Its own verified head vouches for them.
+    /// Blocks that the mirror's own verified head vouches for.
     #[default]
     Head,
-    /// They are in a listing of the mirror, with the right size.
+    /// Blocks that a listing of the mirror contains with the right size.
     List,
 }
 
-/// What is to be published.
+/// What to publish.
 #[derive(Debug, Clone)]
 pub struct PublishOptions {
-    /// The image's file, `-` for standard input.
+    /// Image file; `-` for standard input.
     pub image: PathBuf,
-    /// The image's name in the repository.
+    /// Image name in the repository.
     pub name: Name,
-    /// The profile to ship it with; without, that of the version before is carried over.
+    /// The profile to ship; `None` carries over that of the previous version.
     pub profile: Option<PathBuf>,
-    /// How it is cut.
+    /// How to cut the image into blocks.
     pub split: Choice,
-    /// How hard its blocks are compressed.
+    /// Compression level of the blocks.
     pub level: Option<u8>,
-    /// What is said of this version.
+    /// Label of the version.
     pub label: Option<Label>,
-    /// What it is to be booted with, if it is.
+    /// Boot options, if the image is to be bootable.
     pub boot: Option<BootOptions>,
-    /// Cores to use.
+    /// Number of cores to use.
     pub jobs: usize,
-    /// Makes a new version even where nothing has changed.
+    /// Makes a new version even if nothing has changed.
     pub force: bool,
-    /// Publishes it also where it is in use, or seems cut off.
+    /// Publishes the image even if it is in use or seems truncated.
     pub as_it_is: bool,
-    /// Where new blocks wait for slow mirrors.
+    /// Directory of the spool, where new blocks wait for slow mirrors.
     pub spool_directory: PathBuf,
-    /// How many bytes of them may wait on disk.
+    /// Maximum size of the spool on disk in bytes.
     pub spool_max_bytes: u64,
 }
 
-/// What an image is to be booted with.
+/// How an image is booted.
 #[derive(Debug, Clone, Default)]
 pub struct BootOptions {
-    /// A directory with `vmlinuz` and `initrd.img`; without, both are made of the image.
+    /// A directory with `vmlinuz` and `initrd.img`; `None` makes both from the image.
     pub directory: Option<PathBuf>,
-    /// Added to the kernel's command line in the menus.
+    /// Appended to the kernel command line in the menus.
     pub append: String,
-    /// A static busybox.
+    /// Path of a static busybox.
     pub busybox: Option<PathBuf>,
-    /// Modules besides the usual ones.
+    /// Kernel modules in addition to the defaults.
     pub modules: Vec<String>,
 }

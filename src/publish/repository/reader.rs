@@ -1,5 +1,5 @@
-//! What this machine has seen of images as a reader: `sync` and `verify` keep the rules of all readers, and no mirror takes
-//! them back to an older version.
+//! This machine's state as a reader: `sync` and `verify` follow the rules of all readers, with rollback protection
+//! against mirrors that serve an older version.
 
 use super::OpenRepository;
 use crate::error::{Error, ErrorKind};
@@ -12,22 +12,22 @@ use crate::repo::survey::VerifiedHead;
 use crate::repo::{OpenOptions, StateDirectory, StateError};
 use crate::system::bridge;
 
-/// How a repository is read.
+/// How to read a repository.
 #[derive(Debug, Clone, Default)]
 pub struct Reader {
-    /// Where it is remembered which versions were seen. Without it, every reading is the first one.
+    /// Where the versions seen are recorded. Without it, every read counts as the first.
     pub state: Option<StateDirectory>,
-    /// Accepts a version below the newest that was seen.
+    /// Accepts a version older than the newest one seen.
     pub allow_rollback: bool,
 }
 
 impl OpenRepository {
-    /// Judges the newest head of an image by the rules of readers; remembers it, unless nothing is to be written. Where the
-    /// image `can_go_on`, the next version ends what another version under a number that was seen and an expiry mean. Who
-    /// asked for no proof gets none.
+    /// Checks the newest head of an image by the rules of readers and records it, except in a dry run. If the image
+    /// `can_go_on`, a reused version number or an expired head only causes a warning: the next version resolves it.
+    /// Heads accepted without a key are not checked.
     ///
     /// # Errors
-    /// [`ErrorKind::Unverified`] where readers refuse it.
+    /// [`ErrorKind::Unverified`] if readers refuse it.
     pub async fn accept(&self, image: &Name, newest: &VerifiedHead, can_go_on: bool) -> Result<(), Error> {
         let Reader { state, allow_rollback } = self.config.reader.clone();
         let Some(key) = newest.key.clone() else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! `restore`: an image back out of a repository, sparse and checked; what a seed image has is not downloaded.
+//! `restore`: writes an image from a repository to a sparse file or device, verified; seed blocks are not downloaded.
 
 mod output;
 
@@ -24,42 +24,42 @@ use crate::repo::{BlockSource, Opened};
 use crate::split::{Rule, RuleError};
 use output::Output;
 
-/// Blocks fetched at once.
+/// Concurrent block downloads.
 const FETCHES: usize = 16;
-/// How often it is looked whether the user wants to stop.
+/// Interval of the checks whether the user cancelled.
 const CANCEL_PAUSE: Duration = Duration::from_millis(50);
 
-/// What is to be restored, and to where.
+/// Options of a restore.
 #[derive(Debug, Clone)]
 pub struct RestoreOptions {
-    /// A file that does not exist yet (or may be replaced), or a block device.
+    /// Output path: a file that does not exist yet (or may be replaced), or a block device.
     pub out: PathBuf,
-    /// Images whose blocks need not be downloaded.
+    /// Seed images, whose blocks need not be downloaded.
     pub seeds: Vec<PathBuf>,
-    /// Replaces a file that is there already, or what is on the device.
+    /// Whether to replace an existing file, or the contents of the device.
     pub force: bool,
-    /// Cores to use.
+    /// Number of worker threads.
     pub jobs: usize,
 }
 
-/// What was restored.
+/// Result of a restore.
 #[derive(Debug, Clone, Serialize)]
 pub struct RestoreReport {
-    /// The image's name.
+    /// Image name.
     pub image: String,
-    /// The version.
+    /// Version number.
     pub version: u32,
-    /// Bytes of the image.
+    /// Image size in bytes.
     pub size: u64,
-    /// Bytes of blocks found in seeds.
+    /// Image bytes taken from seeds.
     pub seed_bytes: u64,
-    /// Blocks fetched.
+    /// Number of blocks downloaded.
     pub fetched_blocks: u64,
-    /// Bytes of their files, as the index gives them.
+    /// Compressed size of the downloaded blocks according to the index, in bytes.
     pub fetched_zlib_bytes: u64,
     /// Bytes in holes.
     pub hole_bytes: u64,
-    /// Seconds from start to end.
+    /// Total duration in seconds.
     pub seconds: f64,
 }
 
@@ -68,7 +68,7 @@ pub struct RestoreReport {
 /// A file appears under its name only once it is complete.
 ///
 /// # Errors
-/// An output that cannot be written, a block that no source has.
+/// An output that cannot be written; a block that no source has.
 pub async fn restore(
     opened: &Opened,
     source: Arc<dyn BlockSource>,
@@ -82,7 +82,7 @@ pub async fn restore(
     let work = Arc::new(Work { places, index, out, done: Mutex::default(), watch: watch.clone() });
     let filled = tokio::select! {
         filled = fill(&work, source, options.clone()) => filled,
-        // A source may take long to answer.
+        // Needed because a source may be slow to respond.
         () = work.wait_for_cancel() => Err(Error::interrupted()),
     };
     if filled.is_err() {
@@ -101,7 +101,7 @@ pub async fn restore(
     })
 }
 
-/// Writes everything; the bytes that came from seeds, the blocks that were fetched, and the bytes of their files.
+/// Writes everything; returns the bytes from seeds, the number of downloaded blocks and their compressed size.
 async fn fill(
     work: &Arc<Work>,
     source: Arc<dyn BlockSource>,
@@ -124,7 +124,7 @@ struct Work {
     watch: Watch,
 }
 
-/// Where each block goes: runs of (place in the image, offset in the block, bytes), by block.
+/// Where each block is written: runs of (offset in the image, offset in the block, bytes), grouped by block.
 struct Places {
     first: Vec<u32>,
     runs: Vec<(u64, u32, u32)>,
@@ -157,7 +157,7 @@ impl Places {
 }
 
 impl Work {
-    /// Writes a block to all its places, unless that was done already; returns the bytes of the image it covers.
+    /// Writes a block to all its places unless already done; returns the image bytes written.
     fn write(&self, block: usize, bytes: &Block) -> Result<u64, Error> {
         if std::mem::replace(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner)[block], true) {
             return Ok(0);
@@ -185,7 +185,7 @@ impl Work {
     }
 }
 
-/// Cuts each seed as the image was cut, and takes the blocks that the image has too.
+/// Cuts each seed by the image's split rule, and writes the blocks that the image contains too.
 async fn take_seeds(work: &Arc<Work>, seeds: Vec<PathBuf>, jobs: usize) -> Result<u64, Error> {
     work.done.lock().unwrap_or_else(PoisonError::into_inner).resize(work.index.blocks().len(), false);
     let work = Arc::clone(work);
@@ -224,7 +224,7 @@ fn unknown_rule(seed: &Path, why: &RuleError) -> Error {
         .hint("without --seed the image is restored all the same, from the mirror alone")
 }
 
-/// Fetches every block that is not there yet; returns how many, and the bytes of their files.
+/// Downloads every block not written yet; returns their number and compressed size.
 async fn fetch_rest(work: &Arc<Work>, source: Arc<dyn BlockSource>) -> Result<(u64, u64), Error> {
     let done = work.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let room = Arc::new(Semaphore::new(FETCHES));

@@ -1,7 +1,7 @@
-//! What `restore` writes to: a new file, or a block device that nobody uses.
+//! The output of `restore`: a new file, or a block device that is not in use.
 //!
-//! Nothing that is there is lost without being asked for: a file is replaced, and a device with anything on it written to,
-//! only by force; a device in use never is. A file gets its name when it is complete, and leaves nothing behind otherwise.
+//! An existing file is replaced, and a device that is not blank overwritten, only with `--force`; a device in use is
+//! never written. A file is renamed to its final name once complete; an incomplete one is removed.
 
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
@@ -17,27 +17,27 @@ use crate::error::Error;
 use crate::format::index::{ExtentSource, Index};
 use crate::system::atomic_file::{check_output, temporary_name};
 
-/// File systems, partition tables, RAID and LVM have their marks within so many bytes of the start or of the end.
+/// File systems, partition tables, RAID and LVM keep their signatures within this distance of the start or the end.
 const MARKS_BYTES: u64 = 1 << 20;
 
-/// The file or device that is written.
+/// The output file or device.
 #[derive(Debug)]
 pub struct Output {
     file: File,
     path: PathBuf,
-    /// The name it gets when it is complete; none for a device.
+    /// Final name of the complete file; `None` for a device.
     rename_to: Option<PathBuf>,
-    /// Whether a file of that name may be there then.
+    /// Whether an existing file of that name may be replaced.
     replace: bool,
-    /// Whether there is nothing to be removed, or no more.
+    /// Whether no incomplete file is left to remove.
     settled: AtomicBool,
 }
 
 impl Output {
-    /// Makes the file, or opens the device, for `size` bytes.
+    /// Creates the file, or opens the device, for `size` bytes.
     ///
     /// # Errors
-    /// A place that is not free, and how to have it all the same.
+    /// An output that exists or is in use, with a hint how to proceed.
     pub fn create(options: &RestoreOptions, size: u64) -> Result<Self, Error> {
         let path = options.out.clone();
         let existing = std::fs::metadata(&path).ok();
@@ -57,7 +57,7 @@ impl Output {
     fn new_file(path: PathBuf, size: u64, replace: bool) -> Result<Self, Error> {
         let name = path.file_name().ok_or_else(|| Error::local(format!("{}: no name of a file", path.display())))?;
         let partial = path.with_file_name(temporary_name(name));
-        // Fails where anything has this name, be it a symbolic link.
+        // Fails if anything with this name exists, even a symbolic link.
         let file = File::options().write(true).create_new(true).open(&partial).map_err(|e| Error::io(&path, &e))?;
         let output = Self { file, path: partial, rename_to: Some(path), replace, settled: false.into() };
         output.file.set_len(size).map_err(|e| Error::io(&output.path, &e))?;
@@ -89,7 +89,7 @@ impl Output {
         Ok(Self { file, path, rename_to: None, replace: false, settled: true.into() })
     }
 
-    /// A new file is all holes; on a device they must be written.
+    /// Writes the holes as zeros on a device; a new file needs nothing, as it is all holes.
     pub fn zero_holes(&self, index: &Index) -> Result<(), Error> {
         let mut at = 0;
         for extent in index.extents() {
@@ -119,10 +119,10 @@ impl Output {
         self.file.write_all_at(bytes, at).map_err(|e| Error::io(&self.path, &e))
     }
 
-    /// Gives a complete file its name.
+    /// Syncs the output, and renames a complete file to its final name.
     ///
     /// # Errors
-    /// Those of the file system; a file that was made there meanwhile.
+    /// A file system error; a file created under that name meanwhile.
     pub fn finish(&self) -> Result<(), Error> {
         self.file.sync_all().map_err(|e| Error::io(&self.path, &e))?;
         if let Some(name) = &self.rename_to {
@@ -137,7 +137,7 @@ impl Output {
             match rustix::fs::renameat_with(CWD, &self.path, CWD, name, RenameFlags::NOREPLACE) {
                 Ok(()) => return Ok(()),
                 Err(Errno::EXIST) => return Err(exists(name)),
-                // A file system that cannot do that.
+                // The file system does not support NOREPLACE.
                 Err(_) if name.symlink_metadata().is_ok() => return Err(exists(name)),
                 Err(_) => {}
             }
@@ -163,7 +163,7 @@ fn exists(path: &Path) -> Error {
     Error::local(format!("{}: exists already", path.display())).hint("replace it with --force")
 }
 
-/// Whether a device of `bytes` has nothing but zeros where whatever uses it has its marks.
+/// Whether a device of `bytes` contains only zeros where signatures are kept.
 fn is_blank(device: &File, bytes: u64) -> std::io::Result<bool> {
     let mut piece = vec![0; MARKS_BYTES.min(bytes) as usize];
     for at in [0, bytes - piece.len() as u64] {

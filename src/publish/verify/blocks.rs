@@ -1,4 +1,4 @@
-//! The blocks of a mirror: compared with a listing, asked for where the listing lacks them, and read: a sample, or all.
+//! Checks the blocks of a mirror: compares them with a listing, probes for unlisted ones, and reads a sample or all.
 
 use futures_util::{StreamExt as _, stream};
 
@@ -13,19 +13,19 @@ use crate::format::layout::RepoPath;
 use crate::progress::Event;
 use crate::repo::survey::{BlockListing, Flaw, MirrorView, ProblemKind};
 
-/// Blocks as a listing shows them.
+/// Expected blocks, classified by a listing.
 #[derive(Debug, Default)]
 pub struct Sorted {
-    /// Listed with the size they were published with.
+    /// Listed with the published size.
     pub likely: Vec<BlockRow>,
-    /// Listed with another size: damaged, or another library's encoding of the same bytes.
+    /// Listed with another size: damaged, or the same bytes compressed by another library.
     pub odd: Vec<BlockRow>,
     /// Not listed.
     pub unlisted: Vec<BlockRow>,
 }
 
 impl Sorted {
-    /// Compares what should be there with what is listed.
+    /// Compares the expected blocks with a listing.
     pub fn by(rows: Vec<BlockRow>, listing: &BlockListing) -> Self {
         let mut sorted = Self::default();
         for row in rows {
@@ -42,10 +42,10 @@ impl Sorted {
     }
 }
 
-/// Checks the blocks that `mirror` must hold; returns those that were found right by reading them, at most `sample`.
+/// Checks the blocks that `mirror` must hold; returns up to `sample` blocks that were read and are intact.
 ///
 /// # Errors
-/// The mirror went away.
+/// The mirror became unreachable.
 pub async fn check(
     run: &Run,
     mirror: usize,
@@ -66,7 +66,7 @@ pub async fn check(
     Ok(right)
 }
 
-/// Asks for what is not listed: a listing may be cut short, or old.
+/// Probes for the unlisted blocks: a listing may be truncated or stale.
 async fn ask(run: &Run, mirror: usize, sorted: &mut Sorted, findings: &mut Findings) -> Result<(), Error> {
     let store = &*run.mirrors()[mirror].store;
     let sizes = stream::iter(std::mem::take(&mut sorted.unlisted));
@@ -87,7 +87,7 @@ async fn ask(run: &Run, mirror: usize, sorted: &mut Sorted, findings: &mut Findi
     Ok(())
 }
 
-/// Reads blocks whole; returns those that are right.
+/// Reads blocks in full; returns the intact ones.
 async fn read(run: &Run, mirror: usize, rows: &[BlockRow], findings: &mut Findings) -> Result<Vec<BlockRow>, Error> {
     let (store, name) = (&*run.mirrors()[mirror].store, run.mirrors()[mirror].name());
     let bytes = |row: &BlockRow| u64::from(row.zlib_bytes);

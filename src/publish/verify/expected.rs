@@ -1,4 +1,4 @@
-//! The blocks that mirrors must hold, gathered from the indexes while these are checked.
+//! The blocks that mirrors must hold, collected from the indexes while these are checked.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -12,10 +12,10 @@ use crate::publish::base::block_holders::{BlockHolders, MirrorSet};
 use crate::repo::survey::{Flaw, ProblemKind};
 use crate::split::Rule;
 
-/// The indexes that were read, as far as they matter: their blocks, and who must hold these.
+/// The blocks of all indexes read so far, and the mirrors that must hold them.
 #[derive(Debug, Default)]
 pub struct ExpectedBlocks {
-    /// By the digest of an index: the mirrors whose heads name it.
+    /// Maps the digest of an index to the mirrors whose heads name it.
     promised: HashMap<Sha256, MirrorSet>,
     taken: Mutex<Taken>,
 }
@@ -26,21 +26,21 @@ struct Taken {
     indexes: HashSet<Sha256>,
     /// Blocks of retired versions.
     waiting: HashSet<BlockId>,
-    /// How the images were cut.
+    /// Split rules of the images.
     rules: Vec<Rule>,
 }
 
 impl ExpectedBlocks {
-    /// Notes that the head of `mirror` names this version.
+    /// Records that the head of `mirror` names this version.
     pub fn promise(&mut self, row: &VersionRow, mirror: usize) {
         let mirrors = self.promised.entry(row.index_sha256).or_default();
         *mirrors = mirrors.with(mirror);
     }
 
-    /// Takes in the file of an index whose digest is right; what is wrong with it all the same.
+    /// Adds an index whose digest is verified; returns what else is wrong with it.
     ///
     /// # Errors
-    /// A SHA-1 collision between two indexes.
+    /// A SHA-1 collision between blocks of two indexes.
     pub fn take(&self, image: &Name, row: &VersionRow, file: &[u8]) -> Result<Option<Flaw>, Error> {
         if self.has(row) {
             return Ok(None);
@@ -56,7 +56,7 @@ impl ExpectedBlocks {
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.indexes.insert(row.index_sha256) {
-            // Blocks of a rule that this hfl does not know cannot be cut out of a seed.
+            // An unknown split rule is skipped: its blocks cannot be cut from a seed.
             if let Ok(rule) = Rule::try_from(&header.split)
                 && !taken.rules.contains(&rule)
             {
@@ -68,17 +68,17 @@ impl ExpectedBlocks {
         Ok(None)
     }
 
-    /// How the images were cut.
+    /// Split rules of the images.
     pub fn rules(&self) -> Vec<Rule> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).rules.clone()
     }
 
-    /// Whether this index was taken in.
+    /// Whether this index has been added.
     pub fn has(&self, row: &VersionRow) -> bool {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).indexes.contains(&row.index_sha256)
     }
 
-    /// The blocks that `mirror` must hold, in the order of their names.
+    /// The blocks that `mirror` must hold, sorted by ID.
     pub fn blocks(&self, mirror: usize) -> Vec<BlockRow> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let held = taken.known.iter().filter(|known| known.holders.contains(mirror));
@@ -87,7 +87,7 @@ impl ExpectedBlocks {
         rows
     }
 
-    /// Takes in the index of a version that no head names any more.
+    /// Adds the index of a version that no head names any more.
     pub fn set_aside(&self, file: &[u8]) {
         if let Ok(index) = Index::parse(file) {
             let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Indexes, further files and their signatures: each is read whole on every mirror that promises it.
+//! Checks indexes, other files and their signatures: each is read in full on every mirror that promises it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::format::signature::{PublicKey, SIGNATURE_MAX_BYTES, Signature};
 use crate::repo::survey::{Flaw, ProblemKind, VerifiedHead};
 use crate::store::Fetch;
 
-/// Files under way at the same time on one mirror: each may be large.
+/// Concurrent file reads per mirror; few, as each file may be large.
 const FILES_AT_ONCE: usize = 4;
 
 /// A file that a head names.
@@ -29,11 +29,11 @@ pub struct Piece {
     path: RepoPath,
     bytes: u64,
     sha256: Sha256,
-    /// The version, where it is an index.
+    /// Image and version, if it is an index.
     index: Option<(Name, VersionRow)>,
-    /// Whether its signature lies beside it.
+    /// Whether a signature is stored beside it.
     signed: bool,
-    /// Whose that is, where a key is known.
+    /// The key that signed it, if known.
     key: Option<PublicKey>,
 }
 
@@ -51,7 +51,7 @@ pub fn pieces(duties: &[Arc<VerifiedHead>]) -> Vec<Piece> {
 fn named(believed: &VerifiedHead) -> impl Iterator<Item = Piece> {
     let head = &believed.head;
     let piece = |path: RepoPath, bytes, sha256, index| Piece {
-        // A client's signatures are files that heads name, like itself.
+        // Signatures of clients are named by heads, as the clients are.
         signed: believed.signed && !path.is_client(),
         path,
         bytes,
@@ -65,10 +65,10 @@ fn named(believed: &VerifiedHead) -> impl Iterator<Item = Piece> {
     indexes.chain(head.files.iter().map(move |file| piece(file.path.clone(), file.bytes, file.sha256, None)))
 }
 
-/// Checks what the heads that `mirror` is measured by name, and notes the blocks of its indexes as expected.
+/// Checks the files named by the heads required on `mirror`, and adds the blocks of its indexes to `expected`.
 ///
 /// # Errors
-/// The mirror went away; two blocks of one name.
+/// The mirror became unreachable; a SHA-1 collision between two blocks.
 pub async fn check(run: &Run, mirror: usize, expected: &ExpectedBlocks, findings: &mut Findings) -> Result<(), Error> {
     let pieces = pieces(&run.duties[mirror]);
     let checks = stream::iter(pieces).map(|piece| async move { check_piece(run, mirror, &piece, expected).await });
@@ -83,7 +83,7 @@ pub async fn check(run: &Run, mirror: usize, expected: &ExpectedBlocks, findings
     Ok(())
 }
 
-/// The file and its signature: the bytes of each that were read, and what is wrong.
+/// The file and its signature: bytes read, and the problem, of each.
 type Both = Vec<(u64, Option<Finding>)>;
 
 async fn check_piece(run: &Run, mirror: usize, piece: &Piece, expected: &ExpectedBlocks) -> Result<Both, Error> {
@@ -112,7 +112,7 @@ async fn check_piece(run: &Run, mirror: usize, piece: &Piece, expected: &Expecte
     Ok(both)
 }
 
-/// The file from any other mirror.
+/// The file from another mirror with an intact copy.
 async fn elsewhere(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
     for source in run.others(mirror) {
         if let Some(file) = from(run, source, piece).await {
@@ -122,7 +122,7 @@ async fn elsewhere(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
     None
 }
 
-/// The file from this mirror, or any other.
+/// The file from this mirror, else from any other.
 async fn anywhere(run: &Run, mirror: usize, piece: &Piece) -> Option<Bytes> {
     match from(run, mirror, piece).await {
         Some(file) => Some(file),
@@ -147,7 +147,7 @@ async fn signature(store: &dyn Fetch, path: &RepoPath, piece: &Piece, good: Opti
     Ok(check_signature(&file, &expected, piece.key.as_slice(), good).map(|()| file))
 }
 
-/// Checks a signature as far as it can be: without a key, or without the file, only its form. `expected` is its trusted
+/// Checks a signature as far as possible: without a key or without the file, only its format. `expected` is the trusted
 /// comment, for messages.
 pub fn check_signature(file: &[u8], expected: &str, keys: &[PublicKey], signed: Option<&[u8]>) -> Result<(), Flaw> {
     if file.is_empty() {
@@ -168,10 +168,11 @@ pub fn check_signature(file: &[u8], expected: &str, keys: &[PublicKey], signed: 
     why.map_or(Ok(()), |e| Err(wrong(e.to_string())))
 }
 
-/// Reads the indexes that no mirror under check promises, so that strays can be told; whether all could be had.
+/// Reads the remaining indexes, promised only by mirrors not under check, so that strays can be identified. Returns
+/// whether all could be read.
 ///
 /// # Errors
-/// Two blocks of one name.
+/// A SHA-1 collision between two blocks.
 pub async fn complete(run: &Run, expected: &ExpectedBlocks) -> Result<bool, Error> {
     let mut complete = true;
     for (mirror, duties) in run.duties.iter().enumerate() {

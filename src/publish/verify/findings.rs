@@ -1,4 +1,4 @@
-//! Findings while they are being made: with what is needed to repair them.
+//! Findings during a check, with what is needed to repair them.
 
 use std::collections::BTreeSet;
 
@@ -12,41 +12,41 @@ use crate::format::name::Name;
 use crate::format::signature::PublicKey;
 use crate::repo::survey::{Flaw, ProblemKind};
 
-/// What an object should be, so that it can be had from elsewhere.
+/// The expected object, so that it can be copied from another mirror.
 #[derive(Debug, Clone)]
 pub enum Object {
     /// A block.
     Block(BlockRow),
-    /// An index or another file that a head names.
+    /// An index or another file named by a head.
     File {
-        /// Its bytes.
+        /// Size in bytes.
         bytes: u64,
-        /// Its digest.
+        /// SHA-256 digest.
         sha256: Sha256,
     },
     /// The signature of such a file.
     Signature {
-        /// The file.
+        /// Path of the signed file.
         of: RepoPath,
-        /// Its bytes.
+        /// Size of the signed file in bytes.
         bytes: u64,
-        /// Its digest.
+        /// SHA-256 digest of the signed file.
         sha256: Sha256,
-        /// Whose it may be, where that is known.
+        /// Keys that may have signed it, if known.
         keys: Vec<PublicKey>,
     },
     /// The list of images.
     Images {
-        /// The list as it was found.
+        /// Current content of the list.
         old: Option<Bytes>,
-        /// What it should hold.
+        /// The names it should contain.
         names: BTreeSet<Name>,
     },
     /// The head of an image.
     Head {
-        /// The image.
+        /// Image name.
         image: Name,
-        /// The head as it was found.
+        /// Current content of the head.
         old: Option<Bytes>,
     },
 }
@@ -54,13 +54,13 @@ pub enum Object {
 /// A problem of one mirror, and what would repair it.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// Where it shows.
+    /// The side of the mirror where it occurs.
     pub place: Place,
-    /// The object.
+    /// Path of the object.
     pub path: RepoPath,
-    /// What is wrong.
+    /// Kind and description of the problem.
     pub flaw: Flaw,
-    /// What it should be; `None` where verify cannot repair it.
+    /// The expected object; `None` if verify cannot repair it.
     pub object: Option<Object>,
     /// Whether it is repaired.
     pub repaired: bool,
@@ -72,12 +72,12 @@ impl Finding {
         Self { place: Place::Store, path, flaw, object, repaired: false }
     }
 
-    /// A problem that shows only through the public URL.
+    /// A problem seen only through the public URL.
     pub fn public(path: RepoPath, flaw: Flaw) -> Self {
         Self { place: Place::Public, path, flaw, object: None, repaired: false }
     }
 
-    /// As a report has it.
+    /// The problem for the report.
     pub fn problem(&self, mirror: &str) -> Problem {
         Problem {
             mirror: mirror.to_owned(),
@@ -93,14 +93,14 @@ impl Finding {
 /// The findings of one mirror.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// What is wrong.
+    /// The findings.
     pub list: Vec<Finding>,
-    /// How much was looked at.
+    /// Statistics of the check.
     pub checked: Checked,
 }
 
 impl Findings {
-    /// Counts an object that was read whole.
+    /// Counts an object that was read in full.
     pub fn read(&mut self, bytes: u64) {
         self.checked.read += 1;
         self.checked.bytes_read += bytes;
@@ -111,7 +111,7 @@ impl Findings {
         self.list.extend(findings);
     }
 
-    /// The paths of what is wrong in the store.
+    /// Paths of the damaged objects in the store.
     pub fn damaged(&self) -> BTreeSet<RepoPath> {
         let stored = self.list.iter().filter(|f| f.place == Place::Store && f.flaw.kind != ProblemKind::Stray);
         stored.map(|f| f.path.clone()).collect()

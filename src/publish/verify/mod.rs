@@ -1,7 +1,7 @@
-//! `verify`: whether every mirror holds what its heads promise; and repairing it from other mirrors where that is asked.
+//! `verify`: checks that every mirror holds what its heads promise; on request, repairs it from other mirrors.
 //!
-//! What is found is data, a [`Problem`] each; an error means that it could not look. Mirrors are checked side by side.
-//! Without being asked to repair it writes nothing and takes no lock; strays are told and never removed.
+//! Problems are data, a [`Problem`] each; an error means that the check itself failed. Mirrors are checked
+//! concurrently. Without `repair` it writes nothing and takes no lock; strays are reported and never removed.
 
 mod blocks;
 mod expected;
@@ -29,30 +29,30 @@ use run::Run;
 
 pub use problem::{Checked, Place, Problem, VerifyReport};
 
-/// What is to be checked.
+/// Options of a check.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// The mirrors to check; all where empty. The others only tell what is newest, and repair.
+    /// The mirrors to check; all if empty. The others only serve to find the newest heads and as repair sources.
     pub only: Vec<Name>,
-    /// The images to check; all where empty.
+    /// The images to check; all if empty.
     pub images: Vec<Name>,
-    /// Whose signatures are accepted.
+    /// The keys whose signatures are accepted.
     pub policy: TrustPolicy,
-    /// Reads every block.
+    /// Whether to read every block.
     pub deep: bool,
-    /// How many blocks of each mirror are read otherwise, and through its public URL.
+    /// How many blocks of each mirror are read without `deep`, and through its public URL.
     pub sample: usize,
-    /// Repairs what other mirrors have right, or a seed.
+    /// Whether to repair from intact copies on other mirrors, or from a seed.
     pub repair: bool,
-    /// Images whose blocks may be what no mirror has right any more.
+    /// Images that may contain blocks of which no mirror has an intact copy any more.
     pub seeds: Vec<PathBuf>,
 }
 
 /// Checks the mirrors of a repository.
 ///
 /// # Errors
-/// No mirror that can be reached; no image, or none for which a key is known; another publisher at work where something is
-/// to be repaired; the user.
+/// No mirror is reachable; there is no image, or none with a known key; another publisher holds the lock during a
+/// repair; the user cancelled.
 pub async fn verify(repository: &Repository, options: &VerifyOptions, watch: &Watch) -> Result<VerifyReport, Error> {
     let mut run = Run::open(repository.clone(), options.clone(), watch.clone()).await?;
     let done = tokio::select! {

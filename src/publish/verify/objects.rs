@@ -1,4 +1,4 @@
-//! Reading one object whole and saying what is wrong with it, within a budget of memory for all mirrors together.
+//! Reads and checks one object in full, within a memory budget shared by all mirrors.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::repo::survey::{Flaw, ProblemKind};
 use crate::store::{Fetch, Freshness, StoreError, StoreErrorKind};
 use crate::system::bridge;
 
-/// Bytes of objects under way at the same time, on all mirrors together: many mirrors must not need much memory.
+/// Bytes of concurrent reads over all mirrors, so that memory use does not grow with the number of mirrors.
 const BUDGET_BYTES: u64 = 256 << 20;
-/// What one permit of the budget stands for.
+/// Bytes per permit of the budget.
 const PERMIT_BYTES: u64 = 64 << 10;
-/// How long a public URL that failed is left alone before it is asked once more.
+/// Delay before a failed read from a public URL is retried.
 const SECOND_TRY: Duration = Duration::from_millis(500);
 
-/// Room for objects in memory.
+/// Memory budget for objects.
 #[derive(Debug)]
 pub struct Budget(Semaphore);
 
@@ -32,20 +32,20 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Waits for room for an object; one that is larger than all of it gets all of it.
+    /// Waits for room for an object; an object larger than the budget takes all of it.
     pub async fn room(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
         let permits = bytes.clamp(1, BUDGET_BYTES).div_ceil(PERMIT_BYTES);
         self.0.acquire_many(permits as u32).await.ok()
     }
 }
 
-/// What came of reading an object: something of it, or what is wrong.
+/// Result of reading an object: its data, or what is wrong with it.
 ///
 /// # Errors
-/// The mirror cannot be reached.
+/// The mirror is unreachable.
 pub type Examined<T> = Result<Result<T, Flaw>, Error>;
 
-/// An object that should have exactly these bytes.
+/// Reads an object that must have this size and digest.
 pub async fn file(reader: &dyn Fetch, path: &RepoPath, bytes: u64, sha256: &Sha256) -> Examined<Bytes> {
     let file = match reader.get(path, bytes).await {
         Ok(file) => file,
@@ -61,7 +61,7 @@ pub async fn file(reader: &dyn Fetch, path: &RepoPath, bytes: u64, sha256: &Sha2
     })
 }
 
-/// A block; the bytes of its file.
+/// Reads a block; returns it compressed.
 pub async fn block(reader: &dyn Fetch, row: &BlockRow) -> Examined<Bytes> {
     let file = match reader.get(&RepoPath::block(&row.id), zlib_max_bytes(row.bytes)).await {
         Ok(file) => file,
@@ -72,7 +72,7 @@ pub async fn block(reader: &dyn Fetch, row: &BlockRow) -> Examined<Bytes> {
     Ok(opened.map(|()| file.clone()).map_err(|why| bad_block(&row, file.len() as u64, &why)))
 }
 
-/// A file that is shorter than it was published and breaks off is truncated; everything else is wrong.
+/// A block that is shorter than published and ends early is truncated; everything else is wrong.
 fn bad_block(row: &BlockRow, bytes: u64, why: &BadBlock) -> Flaw {
     let published = u64::from(row.zlib_bytes);
     let breaks_off = matches!(why, BadBlock::Empty | BadBlock::Broken | BadBlock::Length { found: None, .. });
@@ -82,7 +82,7 @@ fn bad_block(row: &BlockRow, bytes: u64, why: &BadBlock) -> Flaw {
     Flaw::new(ProblemKind::Wrong, why.to_string())
 }
 
-/// A public URL, which is asked once more where it fails: the way to it is longer than the one to the store.
+/// A public URL with one retry when unreachable: the network path to it is longer than the one to the store.
 #[derive(Debug)]
 pub struct Twice<'a>(pub &'a dyn Fetch);
 

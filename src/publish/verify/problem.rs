@@ -1,23 +1,23 @@
-//! What `verify` found: problems as data, and figures for each mirror.
+//! Results of `verify`: problems as data, and statistics for each mirror.
 
 use serde::Serialize;
 
 use crate::repo::survey::ProblemKind;
 
-/// Something that is not as it should be.
+/// A problem with one object on one mirror.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The mirror's name.
     pub mirror: String,
-    /// Where on the mirror it shows.
+    /// The side of the mirror where it occurs.
     pub place: Place,
     /// The object, as a path of the repository.
     pub path: String,
-    /// What it is.
+    /// Kind of problem.
     pub kind: ProblemKind,
-    /// The same for a person.
+    /// Human-readable description.
     pub what: String,
-    /// Whether it was there and is repaired now.
+    /// Whether it is repaired now.
     pub repaired: bool,
 }
 
@@ -25,73 +25,73 @@ pub struct Problem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
-    /// Where it is written to.
+    /// The store that publishers write to.
     Store,
-    /// Its public URL.
+    /// The public URL that clients read.
     Public,
 }
 
 impl Problem {
-    /// Whether it needs somebody: strays do not, nor what was repaired.
+    /// Whether action is needed: not for strays, nor for repaired problems.
     pub fn remains(&self) -> bool {
         !self.repaired && self.kind != ProblemKind::Stray
     }
 }
 
-/// All that was found.
+/// The complete result.
 #[derive(Debug, Clone, Serialize)]
 pub struct VerifyReport {
     /// The images that were checked.
     pub images: Vec<String>,
-    /// Images for which no key is known here: nothing of theirs was checked.
+    /// Images without a known key; they were not checked.
     pub unchecked: Vec<String>,
-    /// Whether every block was read, not a sample.
+    /// Whether every block was read, not just a sample.
     pub deep: bool,
-    /// What is wrong, mirror by mirror.
+    /// Problems, grouped by mirror.
     pub problems: Vec<Problem>,
-    /// Each mirror.
+    /// Statistics of each mirror.
     pub mirrors: Vec<Checked>,
-    /// Seconds from start to end.
+    /// Total duration in seconds.
     pub seconds: f64,
 }
 
 impl VerifyReport {
-    /// What is still wrong.
+    /// The problems that remain.
     pub fn remaining(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter().filter(|problem| problem.remains())
     }
 
-    /// The mirrors that could not be reached, or went away meanwhile.
+    /// The mirrors that were unreachable, or became so during the check.
     pub fn unreachable(&self) -> impl Iterator<Item = &Checked> {
         self.mirrors.iter().filter(|mirror| mirror.why.is_some())
     }
 }
 
-/// How much of one mirror was checked.
+/// Statistics of one mirror.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Checked {
-    /// Its name.
+    /// Mirror name.
     pub name: String,
-    /// Where it is written to.
+    /// URL or path of its store.
     pub write: String,
-    /// Why it could not be checked to the end.
+    /// Why its check did not complete.
     pub why: Option<String>,
-    /// Objects that were checked: for most blocks, that they are there with the right size.
+    /// Objects checked; for most blocks only existence and size.
     pub objects: u64,
-    /// Those of them that were read whole.
+    /// Objects that were read in full.
     pub read: u64,
-    /// Bytes that were read, through the public URL too.
+    /// Bytes read, including through the public URL.
     pub bytes_read: u64,
-    /// Objects that are there, though a listing of the mirror did not have them.
+    /// Objects that exist although a listing of the mirror omits them.
     pub unlisted: u64,
-    /// Objects that nothing names; unknown where not every index of the repository was read.
+    /// Objects that nothing names; unknown unless every index of the repository was read.
     pub strays: Option<u64>,
-    /// Their bytes.
+    /// Total size of the strays in bytes.
     pub stray_bytes: u64,
     /// Problems that remain.
     pub problems: u64,
     /// Problems that were repaired.
     pub repaired: u64,
-    /// Seconds it took.
+    /// Duration in seconds.
     pub seconds: f64,
 }

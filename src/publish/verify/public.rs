@@ -1,4 +1,4 @@
-//! What clients get: heads, the newest indexes and a sample of the blocks, through the mirror's public URL.
+//! Checks what clients read through the mirror's public URL: heads, the newest indexes and a sample of the blocks.
 
 use futures_util::{StreamExt as _, stream};
 
@@ -12,10 +12,10 @@ use crate::format::layout::RepoPath;
 use crate::repo::survey::{Flaw, HeadState, ProblemKind, VerifiedHead, head};
 use crate::store::Fetch;
 
-/// Blocks under way at the same time.
+/// Concurrent block reads.
 const BLOCKS_AT_ONCE: usize = 8;
 
-/// Compares the public side of `mirror` with its store. What is damaged in the store is not asked for again.
+/// Compares the public URL of `mirror` with its store. Objects damaged in the store are skipped.
 pub async fn check(run: &Run, mirror: usize, sample: Vec<BlockRow>, findings: &mut Findings) {
     let Some(public) = &run.mirrors()[mirror].public else { return };
     let reader = Twice(&**public);
@@ -63,7 +63,7 @@ fn note(findings: &mut Findings, path: RepoPath, examined: Result<bytes::Bytes, 
     }
 }
 
-/// The public head is the store's, or an older one that a cache still shows.
+/// Checks that the public head equals the store's; an older one, from a cache, is reported as behind.
 async fn check_head(run: &Run, reader: &dyn Fetch, own: &VerifiedHead, findings: &mut Findings) -> Result<(), Error> {
     let image = &own.head.image;
     let flaw = match head::read(reader, image, &run.options.policy.of(image)).await {

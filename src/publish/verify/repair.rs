@@ -1,7 +1,8 @@
-//! Mending what is damaged in a store with what other mirrors have right.
+//! Repairs damaged objects in a store from intact copies on other mirrors.
 //!
-//! Blocks, indexes, files and signatures first, each checked before it is written and read back after; then the list of
-//! images; a damaged head last, and only where everything that it promises is there. Nothing is ever deleted.
+//! Blocks, indexes, files and signatures come first; each is checked before it is written, and read back afterwards.
+//! Then comes the list of images. A damaged head comes last, and only if everything it promises exists. Nothing is
+//! ever deleted.
 
 use std::sync::Arc;
 
@@ -20,10 +21,10 @@ use crate::format::signature::SIGNATURE_MAX_BYTES;
 use crate::repo::survey::{Flaw, ProblemKind, numbers};
 use crate::store::{Fetch, Swap};
 
-/// Repairs what can be repaired on `mirror`; what cannot says why.
+/// Repairs `mirror` as far as possible; a finding that remains states why.
 ///
 /// # Errors
-/// The mirror went away, or its lock was lost.
+/// The mirror became unreachable, or its lock was lost.
 pub async fn repair(run: &Run, mirror: usize, findings: &mut Findings) -> Result<(), Error> {
     let mut list = std::mem::take(&mut findings.list);
     let done = repair_all(run, mirror, &mut list).await;
@@ -50,7 +51,7 @@ async fn repair_all(run: &Run, mirror: usize, findings: &mut [Finding]) -> Resul
     for finding in findings.iter_mut() {
         repair_list(run, mirror, finding).await?;
     }
-    // What clients see, and what only the list or another head lacks, does not make this head a lie.
+    // Public URL problems, and damage to only the list or another head, do not break the promises of this head.
     let promise_broken = findings.iter().any(|f| f.place == Place::Store && is_body(f) && !f.repaired);
     for finding in findings.iter_mut() {
         repair_head(run, mirror, finding, promise_broken).await?;
@@ -58,7 +59,7 @@ async fn repair_all(run: &Run, mirror: usize, findings: &mut [Finding]) -> Resul
     Ok(())
 }
 
-/// Mends a block, a file or a signature; whether it was written.
+/// Repairs a block, a file or a signature; returns whether it was written.
 async fn repair_body(run: &Run, mirror: usize, finding: &mut Finding) -> Result<bool, Error> {
     let Some(object) = finding.object.clone() else { return Ok(false) };
     let path = finding.path.clone();
@@ -81,7 +82,7 @@ async fn repair_body(run: &Run, mirror: usize, finding: &mut Finding) -> Result<
     Ok(false)
 }
 
-/// A failure of one object is told with it; one of the mirror ends the work on it.
+/// Adds the failure of one object to its finding; an unreachable mirror ends the work on it.
 fn settle(finding: &mut Finding, error: Error) -> Result<(), Error> {
     if error.kind() == ErrorKind::Unreachable {
         return Err(error);
@@ -137,7 +138,7 @@ async fn swap(run: &Run, mirror: usize, finding: &mut Finding, old: Option<&[u8]
 }
 
 impl Finding {
-    /// Says what there is to say of a problem that is left alone.
+    /// Notes that a problem can only be repaired by hand.
     pub fn leave(&mut self) {
         let mendable = self.object.is_some() || matches!(self.flaw.kind, ProblemKind::Stray | ProblemKind::Behind);
         if !mendable && self.place == Place::Store {
@@ -155,7 +156,7 @@ impl Object {
         }
     }
 
-    /// The object from this place, if it is right there.
+    /// Reads the object from this source, if its copy is intact.
     async fn read_right(&self, source: &dyn Fetch, path: &RepoPath) -> Examined<Bytes> {
         match self {
             Self::Block(row) => objects::block(source, row).await,

@@ -1,6 +1,6 @@
-//! What the mirrors should hold, taken together: every image, its newest head, and the head each mirror is measured by.
+//! What the mirrors together must hold: every image, its newest head, and the heads each mirror must satisfy.
 //!
-//! Pure: it is made of what was read and says what is wrong with the heads and the lists of images.
+//! No I/O: it takes what was read, and finds problems in the heads and the lists of images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use crate::format::layout::RepoPath;
 use crate::format::name::Name;
 use crate::repo::survey::{Flaw, HeadState, MirrorView, ProblemKind, VerifiedHead, head};
 
-/// The images of a repository.
+/// The images of a repository and their newest heads.
 #[derive(Debug, Default)]
 pub struct RequiredHeads {
-    /// The newest believed head of each image that has one.
+    /// The newest verified head of each image that has one.
     pub newest: BTreeMap<Name, Arc<VerifiedHead>>,
-    /// The images that are checked, with a believed head or without.
+    /// The images that are checked, with or without a verified head.
     pub images: BTreeSet<Name>,
-    /// Why readers refuse the newest head of an image, where they do.
+    /// Why readers refuse the newest head of an image, for images where they do.
     pub refused: BTreeMap<Name, String>,
-    /// Images of which no head is believed, and for which no key was meant.
+    /// Images without a verified head and without a known key.
     pub unchecked: BTreeSet<Name>,
 }
 
 impl RequiredHeads {
-    /// The images that the mirrors show; `own` says for which of them a key is known here.
+    /// The images found on the mirrors; `own` returns whether a key is known here for an image.
     pub fn of<'a>(
         shown: impl Iterator<Item = &'a MirrorView> + Clone,
         own: impl Fn(&Name) -> bool,
@@ -46,7 +46,7 @@ impl RequiredHeads {
         required
     }
 
-    /// The heads whose promises a mirror must keep: its own, and the newest one where its own is damaged or lost.
+    /// The heads whose promises a mirror must keep: its own, or the newest one if its own is damaged or lost.
     pub fn duties(&self, view: &MirrorView) -> Vec<Arc<VerifiedHead>> {
         let duties = self.images.iter().filter_map(|name| match view.heads.get(name)? {
             HeadState::Verified(own) => Some(Arc::clone(own)),
@@ -58,7 +58,7 @@ impl RequiredHeads {
         duties.collect()
     }
 
-    /// What is wrong with a mirror's list of images and its heads.
+    /// Problems in a mirror's list of images and in its heads.
     pub fn judge(&self, view: &MirrorView) -> Vec<Finding> {
         let mut findings: Vec<Finding> = self.judge_list(view).into_iter().collect();
         for name in &self.images {
@@ -87,7 +87,7 @@ impl RequiredHeads {
             }
         };
         let names = list.names.union(&here).cloned().collect();
-        // A list too long to be read cannot be replaced without knowing what is lost.
+        // A list too long to read is not replaced: names in it would be lost.
         let readable = list.file.is_some() || list.flaw.is_none();
         let object = readable.then(|| Object::Images { old: list.file.clone(), names });
         Some(Finding::stored(RepoPath::images(), flaw, object))

@@ -1,4 +1,4 @@
-//! Versions that gc has retired and not yet removed: what is theirs is no stray, it only waits.
+//! Versions that gc has retired but not yet removed: their objects are not strays.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use crate::repo::survey::MirrorView;
 use crate::repo::survey::records::{self, RecordState};
 use crate::system::bridge;
 
-/// Reads the records of all mirrors and notes the blocks of their versions as expected; returns the paths of their
-/// indexes. A record that does not verify, or an index that cannot be read, says nothing; nor does a mirror that takes much
+/// Reads the retirement records of all mirrors and adds the blocks of those versions to `expected`; returns the paths
+/// of their indexes. Ignored are records that do not verify, blocks of unreadable indexes, and mirrors that take much
 /// longer than the others.
 pub async fn find(run: &Run, views: &[Option<&MirrorView>], expected: &ExpectedBlocks) -> BTreeSet<RepoPath> {
     let shown = views.iter().enumerate().filter_map(|(i, view)| Some((i, (*view)?)));

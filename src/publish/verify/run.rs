@@ -1,4 +1,4 @@
-//! A check under way: the mirrors, their locks, what they are measured by, and the report at its end.
+//! The state of a check: the mirrors, their locks, the required heads, and the final report.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use crate::publish::repository::{OpenRepository, Repository, Selection};
 use crate::repo::survey::{Listing, VerifiedHead};
 use crate::store::Fetch;
 
-/// A check under way.
+/// A running check.
 pub(super) struct Run {
     pub(super) options: VerifyOptions,
-    /// The mirrors under check first.
+    /// Lists the mirrors under check first.
     pub(super) repository: OpenRepository,
-    /// How many are under check.
+    /// Number of mirrors under check.
     pub(super) chosen: usize,
     pub(super) required: RequiredHeads,
     /// For each mirror, the heads whose promises it must keep.
     pub(super) duties: Vec<Vec<Arc<VerifiedHead>>>,
     pub(super) budget: Budget,
-    /// For each mirror, whether it went away while others were repaired from it.
+    /// For each mirror, whether it became unreachable while it served as a repair source.
     away: Vec<AtomicBool>,
 }
 
@@ -52,7 +52,7 @@ impl Run {
         mirrors.sort_by_key(|m| !is_chosen(&m.name));
         let chosen = mirrors.iter().filter(|m| is_chosen(&m.name)).count();
         let away = mirrors.iter().map(|_| AtomicBool::new(false)).collect();
-        // Nothing is locked where nothing is to be written.
+        // Without repair nothing is written, so no lock is needed.
         repository.dry_run = !options.repair;
         let look = Selection::at_all(options.images.iter().cloned(), Listing::Everything);
         let repository = OpenRepository::open(repository, options.policy.clone(), look, watch).await?;
@@ -64,22 +64,22 @@ impl Run {
         &self.repository.mirrors
     }
 
-    /// Set when the user wants it to end.
+    /// Set when the user cancels.
     pub(super) fn cancel(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.repository.watch.cancel)
     }
 
-    /// Tells the user what happens.
+    /// Reports progress to the user.
     pub(super) fn tell(&self, event: Event<'_>) {
         self.repository.watch.progress.event(event);
     }
 
-    /// Lets the next one in.
+    /// Releases the locks.
     pub(super) async fn close(&mut self) {
         self.repository.close().await;
     }
 
-    /// A mirror that went away takes no further part; anything else ends the check.
+    /// An unreachable mirror takes no further part; any other error ends the check.
     pub(super) fn settle(&mut self, done: Vec<Result<(), Error>>) -> Result<(), Error> {
         for (mirror, done) in done.into_iter().enumerate() {
             match done {
@@ -115,18 +115,18 @@ impl Run {
         self.options.images.is_empty() && self.required.unchecked.is_empty()
     }
 
-    /// All mirrors but one.
+    /// All mirrors except this one.
     pub(super) fn others(&self, mirror: usize) -> impl Iterator<Item = usize> {
         (0..self.mirrors().len()).filter(move |&other| other != mirror)
     }
 
-    /// A mirror to repair from; `None` where it is away.
+    /// A mirror to repair from; `None` if it is unreachable.
     pub(super) fn source(&self, mirror: usize) -> Option<&dyn Fetch> {
         let up = self.mirrors()[mirror].is_up() && !self.away[mirror].load(Relaxed);
         up.then(|| &*self.mirrors()[mirror].store as &dyn Fetch)
     }
 
-    /// What a source had, if that was right. One that went away is not asked again: each question would take long.
+    /// The result from a repair source, if intact. An unreachable source is not used again: each request would be slow.
     pub(super) fn good<T>(&self, mirror: usize, examined: Examined<T>) -> Option<T> {
         if examined.is_err() {
             self.away[mirror].store(true, Relaxed);
@@ -134,7 +134,7 @@ impl Run {
         examined.ok()?.ok()
     }
 
-    /// How many objects of a mirror are best under way at the same time.
+    /// Concurrent requests per mirror.
     pub(super) fn jobs(&self, mirror: usize) -> usize {
         self.mirrors()[mirror].jobs()
     }

@@ -1,4 +1,4 @@
-//! Repairing blocks from images at hand: what no mirror may have right any more.
+//! Repairs blocks from seed images, even if no mirror has an intact copy any more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -17,10 +17,10 @@ use crate::split::Rule;
 use crate::store::Store;
 use crate::system::bridge;
 
-/// Bytes of blocks that may wait on disk.
+/// Limit of spooled blocks on disk, in bytes.
 const SPOOL_MAX_BYTES: u64 = 8 << 30;
 
-/// Puts back the damaged blocks that the seeds have.
+/// Repairs the damaged blocks that occur in the seeds.
 ///
 /// # Errors
 /// A seed that cannot be read; a mirror whose lock was lost.
@@ -43,7 +43,7 @@ pub async fn repair(run: &Run, expected: &ExpectedBlocks, ledgers: &mut [Finding
     Ok(())
 }
 
-/// Those of the blocks that the seeds have, cut as the images were.
+/// Builds the requested blocks found in the seeds, cut by the split rules of the images.
 async fn make(run: &Run, rules: &[Rule], rows: Vec<BlockRow>) -> Result<HashMap<BlockId, Spooled>, Error> {
     let spool = Spool::new(std::env::temp_dir(), SPOOL_MAX_BYTES);
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);

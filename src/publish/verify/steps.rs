@@ -1,4 +1,4 @@
-//! The steps of a check, in their order: heads, then what they name, then the blocks; repairing last.
+//! The steps of a check in order: heads, then the files they name, then blocks; repair last.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -39,13 +39,13 @@ impl Run {
         Ok(self.report(ledgers, started))
     }
 
-    /// What each mirror shows; nothing where it could not be looked at.
+    /// The view of each mirror; `None` if the mirror has failed.
     fn views(&self) -> Vec<Option<&MirrorView>> {
         let views = self.mirrors().iter().zip(&self.repository.views);
         views.map(|(mirror, view)| mirror.is_up().then_some(view)).collect()
     }
 
-    /// An error where no mirror under check is left.
+    /// Fails if no mirror under check is left.
     fn refuse_all_failed(&self) -> Result<(), Error> {
         let others = &self.mirrors()[self.chosen..];
         for other in others.iter().filter_map(|m| m.failed.as_ref().map(|f| (m.name(), &f.why))) {
@@ -54,7 +54,7 @@ impl Run {
         mirror::all_failed(&self.mirrors()[..self.chosen]).map_or(Ok(()), Err)
     }
 
-    /// Settles what should be where.
+    /// Determines which images to check, and which heads each mirror must satisfy.
     fn take_stock(&mut self) -> Result<(), Error> {
         let wanted = |name: &Name| self.options.images.is_empty() || self.options.images.contains(name);
         let own = |name: &Name| self.options.policy.of(name).own;
@@ -89,7 +89,7 @@ impl Run {
         Ok(())
     }
 
-    /// Judges the newest heads by the rules of readers.
+    /// Checks the newest heads by the rules of readers: expiry and rollback protection.
     async fn judge_newest(&mut self) -> Result<(), Error> {
         for (name, newest) in self.required.newest.clone() {
             match self.repository.accept(&name, &newest, false).await {
@@ -142,7 +142,7 @@ impl Run {
         self.settle(done)
     }
 
-    /// The paths of all indexes and signatures that any head names.
+    /// The paths of all indexes named by any head, and of their signatures.
     fn named(&self) -> BTreeSet<RepoPath> {
         let all = self.duties.iter().flatten().chain(self.required.newest.values());
         let paths = all.flat_map(|b| b.head.versions.iter().map(|row| row.index_path(&b.head.image)));

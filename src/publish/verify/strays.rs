@@ -1,4 +1,6 @@
-//! What lies on a mirror and is named by nothing. Only told: to remove it is for gc, which knows what is on its way.
+//! Finds strays: objects on a mirror that nothing names.
+//!
+//! Reported only; gc removes objects, since it knows what is being published.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +9,7 @@ use super::findings::{Finding, Findings};
 use crate::format::layout::{Kind, RepoPath};
 use crate::repo::survey::{Flaw, MirrorView, ProblemKind};
 
-/// Notes the strays among what is listed; `named` are the indexes and signatures that any head names.
+/// Reports the strays among the listed objects; `named` are the indexes and signatures that any head names.
 pub fn find(look: &MirrorView, expected: &ExpectedBlocks, named: &BTreeSet<RepoPath>, findings: &mut Findings) {
     let blocks = look.inventory.blocks.blocks().filter(|(id, _)| !expected.names(id));
     let blocks = blocks.map(|(id, bytes)| (RepoPath::block(id), bytes));
@@ -21,7 +23,7 @@ pub fn find(look: &MirrorView, expected: &ExpectedBlocks, named: &BTreeSet<RepoP
     }));
 }
 
-/// What is in the places of indexes, blocks and probes; elsewhere may be whatever the mirror's owner likes.
+/// Whether a path is in the space of indexes, blocks or probes; other paths belong to the mirror's operator.
 fn may_be_stray(path: &str) -> bool {
     ["blocks/", "index/", crate::publish::probe::PREFIX].iter().any(|prefix| path.starts_with(prefix))
 }

@@ -1,4 +1,4 @@
-//! Bringing a mirror that is new or behind up to date, with what the other mirrors hold.
+//! Brings a mirror that is new or behind up to date with objects from the other mirrors.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,22 +26,22 @@ use crate::publish::repository::options::Check;
 use crate::repo::survey::records::{self, FoundRecord, RecordState};
 use crate::store::{Fetch, Put, Store};
 
-/// An index or another file that a mirror may have to be given, with its signature where there is one.
+/// An index or other file that a mirror may need, with its signature where it has one.
 pub struct OlderFile {
     path: RepoPath,
-    /// Its bytes.
+    /// Size in bytes.
     pub bytes: u64,
     sha256: Sha256,
     comment: String,
-    /// Whether the mirror's own head names it already.
+    /// Whether the mirror's own head already names it.
     is_named: bool,
 }
 
 impl Session<'_> {
-    /// The blocks that a mirror lacks and another one has.
+    /// The blocks that a mirror lacks and another mirror has.
     ///
     /// # Errors
-    /// An index that no mirror has right, of a version that this mirror is to get.
+    /// No mirror has a good index of a version that this mirror is to receive.
     pub async fn missing(&self, plan: &Plan, mirror: usize) -> Result<Vec<Job>, Error> {
         let mut gap = Gap { mirror, seen: HashSet::new(), jobs: Vec::new() };
         for row in plan.release.newest.blocks() {
@@ -72,8 +72,8 @@ impl Session<'_> {
         }
     }
 
-    /// The older versions whose blocks the mirror's own head does not vouch for; all of them where nothing but a listing is
-    /// relied upon.
+    /// The older versions whose blocks the mirror's own head does not vouch for; all older versions with
+    /// [`Check::List`], which relies on listings alone.
     fn rows_to_walk<'b>(&'b self, plan: &'b Plan, mirror: usize) -> impl Iterator<Item = &'b VersionRow> {
         let newest = plan.release.newest.header().version;
         let is_listed = self.repository.config.check == Check::List;
@@ -89,8 +89,8 @@ impl Session<'_> {
         mirrors.iter().map(|holder| Arc::clone(&self.mirrors()[holder].store)).collect()
     }
 
-    /// The older indexes and files that the plan's head names and the mirror's own head does not; all of them where some of
-    /// what it names is damaged.
+    /// The older indexes and files that the plan's head names and the mirror's own head does not. If the mirror is
+    /// damaged, those that both name are included.
     pub fn older_files(&self, plan: &Plan, mirror: usize) -> Vec<OlderFile> {
         let Some(head) = &self.base.head else { return Vec::new() };
         let is_damaged = self.base.damaged.contains(mirror);
@@ -115,14 +115,14 @@ impl Session<'_> {
         indexes.chain(files).filter(|file| is_damaged || !file.is_named).collect()
     }
 
-    /// Copies to a mirror the older files that it lacks.
+    /// Copies the older files that a mirror lacks to it.
     ///
     /// # Errors
-    /// An object of which no mirror has a good copy.
+    /// No mirror has a good copy of an object.
     pub async fn copy_files(&self, plan: &Plan, mirror: usize) -> Result<Files, Error> {
         let target = &self.mirrors()[mirror];
         let mut sources: Vec<&OpenMirror> = self.mirrors().iter().filter(|m| m.is_up()).collect();
-        // A mirror that lost its head may have what it named all the same.
+        // A mirror without a head may still have these files.
         sources.sort_by_key(|m| (m.head.is_none(), std::ptr::eq(*m, target)));
         let sources: Vec<&dyn Store> = sources.into_iter().map(|m| &*m.store).collect();
         let (is_new, unreliable) = (target.head.is_none(), SourceOrder::default());
@@ -141,8 +141,9 @@ impl Session<'_> {
             .await
     }
 
-    /// Copies one file and its signature from the first source that has both right; what was written. A signature that no
-    /// source has right any more is made once more where the key is at hand: the signed head names the file.
+    /// Copies one file and its signature from the first source with good copies of both; returns what was written. If
+    /// no source has a good signature, the file is signed again where the key is available: the signed head names the
+    /// file.
     async fn copy(
         &self,
         target: &dyn Store,
@@ -174,7 +175,7 @@ impl Session<'_> {
             (None, _) => format!("no mirror has a good copy of {}", file.path),
         };
         if file.is_named {
-            // It was so before, and nothing here makes it worse.
+            // The mirror's head already named it, so nothing gets worse.
             self.repository.watch.progress.event(Event::Warning(&format!("{}: {why}", target.location())));
             return Ok(Files::default());
         }
@@ -189,17 +190,17 @@ impl Session<'_> {
         }
     }
 
-    /// The signature of a file, where this store has it right; `Some(None)` where there is none to be had.
+    /// The signature of a file if this store has a good one; `Some(None)` if the file has no signature.
     async fn right_signature(&self, store: &dyn Fetch, file: &OlderFile, bytes: &[u8]) -> Option<Option<Bytes>> {
         if !self.is_signed() || file.path.is_client() {
-            // A client's signatures are files that the head names.
+            // The signatures of a client are files of their own, named by the head.
             return Some(None);
         }
         let signature = store.get(&file.path.signature(), SIGNATURE_MAX_BYTES as u64).await.ok()?;
         self.signs(&signature, bytes, file).then_some(Some(signature))
     }
 
-    /// Whether a signature is one of this file, made with this image's key.
+    /// Whether this is a signature of the file by the image's key.
     fn signs(&self, text: &[u8], bytes: &[u8], file: &OlderFile) -> bool {
         let signature: Option<Signature> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
         match (&self.trust, signature) {
@@ -208,12 +209,12 @@ impl Session<'_> {
         }
     }
 
-    /// Records of the versions that a mirror's own head names and the plan's head does not: once the head is switched,
-    /// nothing else would name what is theirs. They are marked now, since clients of this mirror saw those versions until
-    /// now; without a key, the record that another mirror has is copied.
+    /// Records of the versions that a mirror's own head names and the plan's head does not: after the switch, nothing
+    /// else would name their files. They are marked as retired now, since clients of this mirror saw those versions
+    /// until now. Without a key, the record from another mirror is copied.
     ///
     /// # Errors
-    /// A version without a record, and nobody to sign one.
+    /// A version has no record, and there is no key to sign one.
     pub async fn records_of_dropped(&self, plan: &Plan, mirror: usize) -> Result<Vec<Object>, Error> {
         let Some(own) = self.mirrors()[mirror].head.as_ref() else { return Ok(Vec::new()) };
         let mut records = Vec::new();
@@ -230,7 +231,7 @@ impl Session<'_> {
         Ok(records)
     }
 
-    /// The record at `path` that was marked last, from any mirror.
+    /// The record at `path` with the latest retirement time on any mirror.
     async fn found_record(&self, path: &RepoPath) -> Option<Bytes> {
         let mut latest: Option<FoundRecord> = None;
         for mirror in self.mirrors().iter().filter(|m| m.is_up()) {
@@ -256,12 +257,12 @@ impl Session<'_> {
     }
 }
 
-/// The file, where this store has it right.
+/// The file, if this store has a good copy.
 async fn right_bytes(store: &dyn Fetch, file: &OlderFile) -> Option<Bytes> {
     store.get(&file.path, file.bytes).await.ok().filter(|bytes| Sha256::of(bytes) == file.sha256)
 }
 
-/// Puts a file to a mirror, its signature first; what was written.
+/// Writes a file to a mirror, its signature first; returns what was written.
 async fn put_both(
     target: &dyn Store,
     file: &OlderFile,
@@ -281,7 +282,7 @@ fn is_named(head: &Head, row: &VersionRow) -> bool {
     head.version(row.version).is_some_and(|named| named.index_sha256 == row.index_sha256)
 }
 
-/// What one mirror lacks.
+/// The blocks that one mirror lacks.
 struct Gap {
     mirror: usize,
     seen: HashSet<BlockId>,
@@ -294,7 +295,7 @@ impl Gap {
     }
 }
 
-/// Writes an object, whatever was there; false where it was there already.
+/// Writes an object, replacing a different one; returns false if it was there already.
 async fn put(target: &dyn Store, path: &RepoPath, bytes: Bytes) -> Result<bool, Error> {
     if target.put_new(path, bytes.clone()).await? == Put::Created {
         return Ok(true);

@@ -1,4 +1,4 @@
-//! A version in the making: planned, written to the mirrors, and told.
+//! A new version: planning, release to the mirrors, and report.
 
 pub mod catch_up;
 pub mod plan;

@@ -1,6 +1,6 @@
-//! What a publish will do, decided before anything is switched: the new index, the new head, the objects they need.
+//! The plan of a publish, computed before anything is switched: the new index, the new head and the objects they need.
 //!
-//! Nothing is read or written here, and the only thing made is signatures; `--dry-run` ends after it.
+//! Nothing is read or written here; only signatures are made. `--dry-run` stops after this step.
 
 use std::sync::Arc;
 
@@ -29,73 +29,73 @@ use crate::publish::repository::mirror::OpenMirror;
 use crate::publish::repository::options::Repository;
 use crate::weaken::{self, Weakness};
 
-/// From how many per cent of its limit on a head is said to be nearly full.
+/// Fullness of a head, in percent of its size limit, at which a warning is given.
 const NEARLY_FULL_PERCENT: usize = 80;
-/// How far ahead of this machine's clock the head before may be before that is said.
+/// How many days the previous head may be ahead of this machine's clock before a warning is given.
 const AHEAD_DAYS: u32 = 1;
 
-/// What the new state of the repository is.
+/// The planned state of the repository.
 pub struct Plan {
-    /// What becomes of the image.
+    /// The result for the image.
     pub outcome: Outcome,
-    /// What the pass over it found.
+    /// The result of cutting the image into blocks.
     pub cut: CutImage,
-    /// How it was cut.
+    /// The rule by which it was cut.
     pub rule: Split,
-    /// Bytes of the newest index.
+    /// Size of the newest index in bytes.
     pub index_bytes: u64,
-    /// What the heads are to say.
+    /// The head for all mirrors.
     pub head: Head,
-    /// What the mirrors must hold before they say it.
+    /// The objects that a mirror must hold before it gets this head.
     pub release: Release,
-    /// Blocks of the profile that the newest version is shipped with, where this run ships one.
+    /// Number of blocks in the profile of the newest version, if this run ships one.
     pub profile_blocks: Option<u64>,
-    /// Whether the heads must be replaced at all.
+    /// Whether the heads must be replaced.
     pub switch: bool,
-    /// What the user should know of it.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// A head that is being made, and what no longer had room in it.
+/// A head being built, and the versions that no longer fit into it.
 struct Draft {
     head: Head,
     dropped: Vec<(VersionRow, Vec<FileRow>)>,
     warnings: Vec<String>,
 }
 
-/// All that a plan depends on.
+/// The inputs of a plan.
 pub struct Planner<'a> {
-    /// How the repository is worked on.
+    /// The repository and its options.
     pub repository: &'a Repository,
-    /// The image.
+    /// Image name.
     pub name: &'a Name,
-    /// What is said of the new version.
+    /// Label of the new version.
     pub label: Option<&'a Label>,
-    /// Makes a new version even where nothing has changed.
+    /// Makes a new version even if nothing has changed.
     pub force: bool,
-    /// What is there.
+    /// The state to build on.
     pub base: &'a Base,
-    /// Who signs.
+    /// The signing key.
     pub key: Option<&'a SecretKey>,
-    /// Whether a new head can be made at all.
+    /// Whether a new head can be made: a key is available, or the image is unsigned.
     pub can_sign: bool,
-    /// The clients that the head before does not name in their version.
+    /// The clients that the previous head does not name in these versions.
     pub clients: &'a [Client],
-    /// The profiles there are to ship.
+    /// The profiles available for shipping.
     pub profiles: &'a Profiles,
-    /// What the new version is booted with.
+    /// The boot files of the new version.
     pub boot: &'a [Object],
-    /// The mirrors, with the heads they have.
+    /// The mirrors with their current heads.
     pub mirrors: &'a [OpenMirror],
     /// The time of this publish.
     pub now: Timestamp,
 }
 
 impl Planner<'_> {
-    /// What the repository is to be after this.
+    /// Plans a version with the contents of `cut`, or no change if the newest version already has them.
     ///
     /// # Errors
-    /// An image that the format cannot hold; a key that cannot sign.
+    /// The format cannot hold the image; the key cannot sign.
     pub fn plan(&self, cut: CutImage, rule: Split) -> Result<Plan, Error> {
         let previous = self.base.head.as_ref().map(Head::newest);
         let version = self.base.next_version()?;
@@ -152,28 +152,30 @@ impl Planner<'_> {
         })
     }
 
-    /// The newest version stays, and all mirrors get what the others have.
+    /// Keeps the newest version and brings all mirrors to the same state.
+    ///
+    /// There is no version to keep; the key cannot sign.
     ///
     /// # Errors
-    /// No version to keep; a key that cannot sign.
+    /// There is no version to keep; the key cannot sign.
     pub fn plan_standing(&self) -> Result<Plan, Error> {
         let newest = self.newest_index()?;
         self.plan_unchanged(CutImage::of(&newest), newest.header().split.clone())
     }
 
-    /// The newest version once more, under the next number.
+    /// Publishes the newest version again under the next number.
     ///
     /// # Errors
-    /// No version; a key that cannot sign.
+    /// There is no version; the key cannot sign.
     pub fn plan_again(&self) -> Result<Plan, Error> {
         let newest = self.newest_index()?;
         self.plan(CutImage::of(&newest), newest.header().split.clone())
     }
 
-    /// The versions stay; the head is made anew only where something else in it has changed, and somebody can sign it.
+    /// Keeps the versions. A new head is made only if its other contents changed or heads expire, and it can be signed.
     ///
     /// # Errors
-    /// No version to keep; a given profile of which nothing is in the image; a key that cannot sign.
+    /// There is no version to keep; nothing of a given profile is in the image; the key cannot sign.
     pub fn plan_unchanged(&self, cut: CutImage, rule: Split) -> Result<Plan, Error> {
         let Some(old) = &self.base.head else { return Err(Error::local("there is no version to keep")) };
         let newest = self.newest_index()?;
@@ -198,10 +200,10 @@ impl Planner<'_> {
         })
     }
 
-    /// Some versions go: the head no longer names them, nor the files that were theirs, and a record of each says so.
+    /// Retires versions: the new head names neither them nor their files, and a record of each is written.
     ///
     /// # Errors
-    /// No version to keep; a key that cannot sign.
+    /// There is no version to keep; the key cannot sign.
     pub fn plan_retirement(&self, retired: &[VersionRow]) -> Result<Plan, Error> {
         let newest = self.newest_index()?;
         let mut draft = self.draft(None, None);
@@ -241,10 +243,10 @@ impl Planner<'_> {
         }
     }
 
-    /// The records of versions that a head of the time `marked` is the first one not to name.
+    /// The records of the versions that a head created at `marked` is the first not to name.
     ///
     /// # Errors
-    /// A key that cannot sign.
+    /// The key cannot sign.
     pub fn records(&self, marked: Timestamp, dropped: &[(VersionRow, Vec<FileRow>)]) -> Result<Vec<Object>, Error> {
         let record = |(row, files): &(VersionRow, Vec<FileRow>)| {
             let retirement = Retirement {
@@ -265,7 +267,7 @@ impl Planner<'_> {
         Ok(HeadSignature::Signed(Box::new(signed)))
     }
 
-    /// Seals the head, unless the one that stands is to stay to the letter.
+    /// Signs the head, unless the current one stays unchanged, byte for byte.
     fn finish_plan(&self, mut plan: Plan) -> Result<Plan, Error> {
         if self.repository.dry_run {
             plan.outcome = Outcome::DryRun;
@@ -283,10 +285,10 @@ impl Planner<'_> {
         Ok(plan)
     }
 
-    /// The next head: all versions that the one before names, and a new one before them.
+    /// The next head: the new version, if any, then all versions of the previous head.
     fn draft(&self, row: Option<VersionRow>, profile: Option<&Shipped>) -> Draft {
         let old = self.base.head.as_ref();
-        // Of two heads it can always be told which one is newer.
+        // Strictly later than the previous head, so that two heads can always be ordered.
         let created = old.map_or(self.now, |head| head.created.next().max(self.now));
         let is_new = row.is_some();
         let held = old.iter().flat_map(|head| head.versions.iter().cloned()).filter(|row| self.stays(row));
@@ -315,7 +317,7 @@ impl Planner<'_> {
         Draft { head, dropped, warnings }
     }
 
-    /// Whether a version that was in the history stays in it: always.
+    /// Whether a version stays in the history: always.
     fn stays(&self, row: &VersionRow) -> bool {
         !weaken::is(Weakness::History) || self.base.indexes.iter().any(|(read, _)| read == row)
     }
@@ -343,7 +345,7 @@ impl Planner<'_> {
         warnings
     }
 
-    /// The files of the head before, and the clients of this run.
+    /// The files of the previous head, and the clients of this run.
     fn files(&self) -> Vec<FileRow> {
         let mut files: Vec<FileRow> = self.base.head.iter().flat_map(|head| head.files.clone()).collect();
         files.extend(self.clients.iter().flat_map(Client::rows));
@@ -351,7 +353,7 @@ impl Planner<'_> {
         files
     }
 
-    /// The profile, unless the head before names the very same.
+    /// The profile, unless the previous head names the same one.
     fn profile_objects(&self, profile: Option<Shipped>) -> Result<Vec<Object>, Error> {
         let published = |shipped: &Shipped| self.base.head.iter().flat_map(|h| &h.files).any(|f| *f == shipped.row);
         let new = profile.filter(|shipped| !published(shipped));
@@ -370,26 +372,27 @@ impl Planner<'_> {
     }
 }
 
-/// What a later hfl forbade this one: to sign a head that it would make with less than all that belongs into it.
+/// Refuses a head with a binding note that this hfl does not know: it would sign a new head that omits required
+/// contents.
 fn refuse_binding(head: &Head) -> Result<(), Error> {
     let Some(note) = head.binding_note() else { return Ok(()) };
     Err(newer_publisher(&head.image, note))
 }
 
-/// The error of a head that only a later hfl may follow.
+/// The error for a head that only a newer hfl may replace.
 pub fn newer_publisher(image: &Name, note: &Note) -> Error {
     let message = format!("{image}: its head has the note `{note}`, which this hfl does not know; nothing was changed");
     Error::local(message).hint("update hfl: a newer one publishes this image")
 }
 
-/// What became of the image.
+/// The result for the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// A new version.
+    /// A new version was published.
     Published,
-    /// The newest version already is this image.
+    /// The newest version already has these contents.
     NoChange,
-    /// Nothing was to be written.
+    /// Dry run: nothing was written.
     DryRun,
 }

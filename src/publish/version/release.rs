@@ -1,6 +1,6 @@
-//! Releasing a version on the mirrors: barrier, index, and only when every mirror got so far, the heads.
+//! Releases a version on the mirrors: barrier, index, and once every mirror got that far, the heads.
 //!
-//! At every instant, on every mirror, the head is absent or verifies, its index is there, and so is every block of it.
+//! At every instant, on every mirror, the head is absent or verifies, and its index and all its blocks are present.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,27 +22,27 @@ use crate::repo;
 use crate::repo::survey::{BlockListing, ListState};
 use crate::store::{Fetch, Store, Swap};
 
-/// Blocks re-read through a mirror's public URL before it is trusted to have them all.
+/// Sample size of the re-read through a mirror's public URL, for new and for old blocks each.
 const SAMPLE: usize = 16;
 
-/// All that a mirror must hold before its head may name it.
+/// Everything that a mirror must hold before its head may name the version.
 #[derive(Debug)]
 pub struct Release {
-    /// The image.
+    /// Image name.
     pub image: Name,
     /// The index of the newest version.
     pub newest: Arc<Index>,
     /// Records of retired versions, clients and other files, then signatures, then the index.
     pub objects: Vec<Object>,
-    /// The new head.
+    /// The new head file.
     pub head: Bytes,
 }
 
 impl Release {
-    /// What will be written to a mirror besides blocks and the list of images.
+    /// What will be written to a mirror besides blocks and the image list.
     ///
     /// # Errors
-    /// A mirror that cannot be asked what it has.
+    /// The mirror cannot be queried.
     pub async fn files(&self, store: &dyn Store, pages: &[Object]) -> Result<Files, Error> {
         let mut files = Files::default();
         for object in &self.objects {
@@ -56,12 +56,12 @@ impl Release {
         Ok(files)
     }
 
-    /// The blocks of the newest version that a mirror does not have right, as far as it is looked at: on a local one all are
-    /// looked for, everywhere some are read the way clients do. `known` says which blocks the mirror's own head, as number
-    /// `place`, vouched for before.
+    /// The blocks of the newest version that are missing or damaged on a mirror, as far as it is checked. A local
+    /// mirror is checked for all blocks. Every mirror is checked by a sample read the way clients read. `known` tells
+    /// which blocks the previous head of the mirror at index `place` vouched for.
     ///
     /// # Errors
-    /// A mirror that cannot be asked.
+    /// The mirror cannot be queried.
     pub async fn lacking(
         &self,
         mirror: &OpenMirror,
@@ -83,7 +83,7 @@ impl Release {
     /// Writes the objects and reads them back.
     ///
     /// # Errors
-    /// Anything that is not what it should be.
+    /// A write fails, or an object reads back wrong.
     pub async fn put_objects(&self, mirror: &OpenMirror, more: &[Object]) -> Result<Files, Error> {
         let (store, mut files) = (&*mirror.store, Files::default());
         let public = mirror.public_retried();
@@ -98,8 +98,8 @@ impl Release {
         Ok(files)
     }
 
-    /// Of some blocks of the newest version, read the way clients do, those that are not right: of those that were just
-    /// sent, and of the others.
+    /// The damaged blocks in two samples of the newest version, read the way clients read: one of blocks just sent, one
+    /// of the others.
     async fn wrong_of_sample(
         &self,
         mirror: &OpenMirror,
@@ -125,10 +125,10 @@ impl Release {
         Ok(wrong)
     }
 
-    /// Adds the image to the list of images and replaces the head, if nobody else has meanwhile.
+    /// Adds the image to the image list and replaces the head, unless another publisher changed them meanwhile.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] where somebody has.
+    /// [`ErrorKind::Conflict`] if another publisher changed them.
     pub async fn switch(&self, mirror: &OpenMirror) -> Result<Files, Error> {
         let mut files = Files::default();
         let list = ListState::read(&*mirror.store).await?;
@@ -142,14 +142,14 @@ impl Release {
         Ok(files)
     }
 
-    /// The list of images as it must become, `None` where the image is in it already.
+    /// The new image list; `None` if it already contains the image.
     pub fn image_list(&self, list: &ListState) -> Option<Bytes> {
         let mut names = list.names.clone();
         names.insert(self.image.clone()).then(|| image_list::to_text(&names).into())
     }
 }
 
-/// Replaces what nobody else has replaced meanwhile.
+/// Replaces an object unless another publisher changed it meanwhile.
 async fn swap(mirror: &OpenMirror, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<(), Error> {
     match mirror.store.swap(path, old, new).await? {
         Swap::Done => Ok(()),

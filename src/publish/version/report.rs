@@ -1,4 +1,4 @@
-//! What an operation did, for a person and for a program.
+//! The report of an operation, for humans and programs.
 
 use std::time::Instant;
 
@@ -15,63 +15,63 @@ use crate::publish::repository::mirror::OpenMirror;
 /// The outcome of a publish.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// The image's name.
+    /// Image name.
     pub image: String,
-    /// The version that is the newest now.
+    /// The newest version now.
     pub version: u32,
-    /// The version that was the newest before, if any.
+    /// The newest version before, if any.
     pub previous: Option<u32>,
     /// `published`, `no change` or `dry run`.
     pub outcome: Outcome,
-    /// Bytes of the image.
+    /// Image size in bytes.
     pub size: u64,
     /// The rule by which it was cut.
     pub split: String,
-    /// Blocks that the repository did not have.
+    /// Blocks that were new to the repository.
     pub new: Count,
-    /// Blocks that it had.
+    /// Blocks that the repository already had.
     pub reused: Count,
-    /// Bytes of the image that lie in holes.
+    /// Bytes of the image in holes.
     pub hole_bytes: u64,
-    /// Bytes of the image that repeat other bytes of it.
+    /// Bytes of the image that repeat other parts of it.
     pub repeated_bytes: u64,
-    /// Bytes of the index file.
+    /// Size of the index file in bytes.
     pub index_bytes: u64,
-    /// Blocks of the profile that the newest version was shipped with by this run, if there is one.
+    /// Number of blocks in the profile that this run shipped with the newest version, if any.
     pub profile_blocks: Option<u64>,
-    /// Seconds from start to end.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// Bytes of the image per second.
+    /// Image bytes processed per second.
     pub bytes_per_second: f64,
-    /// The public key, where the image is signed.
+    /// The public key, if the image is signed.
     pub public_key: Option<String>,
-    /// Where a key was kept that was made just now.
+    /// Where a newly generated key was saved.
     pub new_key_file: Option<String>,
-    /// What the newest version is booted with, if anything.
+    /// The boot files of the newest version, if any.
     pub boot: Option<BootReport>,
-    /// Each mirror.
+    /// The result for each mirror.
     pub mirrors: Vec<MirrorReport>,
 }
 
-/// What a version is booted with.
+/// The boot files of a version.
 #[derive(Debug, Clone, Serialize)]
 pub struct BootReport {
-    /// Bytes of the kernel.
+    /// Kernel size in bytes.
     pub kernel_bytes: u64,
-    /// Bytes of the miniroot.
+    /// Miniroot size in bytes.
     pub miniroot_bytes: u64,
-    /// What iPXE reads, on the first mirror that has a public URL; else its path below the base of each.
+    /// The iPXE script: its URL on the first mirror with a public URL, else its path relative to each mirror's base.
     pub ipxe: String,
 }
 
-/// Blocks and their bytes.
+/// A number of blocks and their sizes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Count {
-    /// Blocks.
+    /// Number of blocks.
     pub blocks: u64,
-    /// Their bytes.
+    /// Uncompressed size in bytes.
     pub bytes: u64,
-    /// Bytes of their files.
+    /// Compressed size in bytes.
     pub zlib_bytes: u64,
 }
 
@@ -81,40 +81,40 @@ impl From<Tally> for Count {
     }
 }
 
-/// What one mirror got.
+/// The result for one mirror.
 #[derive(Debug, Clone, Serialize)]
 pub struct MirrorReport {
-    /// Its name.
+    /// Mirror name.
     pub name: String,
-    /// Where it is written to.
+    /// Where the publisher writes it.
     pub write: String,
     /// Whether it has the newest version now.
     pub current: bool,
-    /// Why it has not.
+    /// Why it does not.
     pub why: Option<String>,
-    /// What to do about that.
+    /// Advice for that case.
     pub hint: Option<String>,
-    /// Blocks sent, or to be sent.
+    /// Number of blocks sent, or to be sent.
     pub objects: u64,
-    /// Their bytes.
+    /// Compressed size of these blocks in bytes.
     pub bytes: u64,
-    /// Other objects sent, or to be sent: indexes, signatures, heads, lists, pages, clients, profiles.
+    /// Number of other objects sent, or to be sent: indexes, signatures, heads, lists, pages, clients, profiles.
     pub files: u64,
-    /// Their bytes.
+    /// Size of these objects in bytes.
     pub file_bytes: u64,
-    /// Blocks that were there though no head vouched for them.
+    /// Number of blocks already present although no head vouched for them.
     pub found: u64,
-    /// Blocks that were there and wrong.
+    /// Number of blocks that were present but damaged, and were replaced.
     pub repaired: u64,
 }
 
 impl Report {
-    /// The mirrors that were left behind.
+    /// The mirrors without the newest version.
     pub fn behind(&self) -> impl Iterator<Item = &MirrorReport> {
         self.mirrors.iter().filter(|m| !m.current)
     }
 
-    /// What `plan` does to the image; the mirrors are still to be reported.
+    /// The report for `plan`, still without the mirrors.
     pub fn of(plan: &Plan, previous: Option<u32>, started: Instant) -> Self {
         let cut = &plan.cut;
         let seconds = started.elapsed().as_secs_f64();
@@ -140,7 +140,7 @@ impl Report {
         }
     }
 
-    /// Takes the time once all is done.
+    /// Sets the final duration.
     pub fn finish(&mut self, started: Instant) {
         self.seconds = started.elapsed().as_secs_f64();
         self.bytes_per_second = self.size as f64 / self.seconds;
@@ -157,7 +157,7 @@ impl BootReport {
 }
 
 impl MirrorReport {
-    /// What became of a mirror that was sent so much.
+    /// The result for a mirror that received this much.
     pub fn of(mirror: &OpenMirror, sent: Sent, files: Files) -> Self {
         Self {
             name: mirror.name().to_owned(),

@@ -1,4 +1,4 @@
-//! One image of an open repository: its base, its key, and how a plan is brought to the mirrors.
+//! Work on one image of an open repository: its base, its key, and carrying out plans on the mirrors.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -30,20 +30,21 @@ use crate::publish::repository::{LISTING_PATIENCE, OpenRepository};
 use crate::repo::survey::{BlockListing, HeadState, TrustPolicy};
 use crate::system::bridge;
 
-/// What a signature has about, in bytes.
+/// Approximate size of a signature in bytes.
 const SIGNATURE_BYTES: u64 = 350;
 
-/// Blocks that were said to be sent to mirrors (by their place in mirrors.toml): images share blocks, and each is sent once.
+/// Blocks already reported as to be sent, with the mirror's index in mirrors.toml: images share blocks, and each is
+/// sent once.
 pub type Planned = HashSet<(usize, BlockId)>;
 
-/// The queue of each mirror that takes part, in the order of mirrors.toml.
+/// The upload queue of each participating mirror, in the order of mirrors.toml.
 pub type Uploads = Vec<Option<Uploader>>;
 
-/// Who signs new heads, and whose heads are accepted.
+/// The key that signs new heads, and which existing heads are accepted.
 pub struct Signer {
-    /// The secret key, where it is at hand.
+    /// The secret key, if it is available.
     pub key: Option<FoundKey>,
-    /// What is accepted of the heads that are there.
+    /// The trust applied to existing heads.
     pub trust: Trust,
 }
 
@@ -56,34 +57,34 @@ pub struct Session<'a> {
     pub trust: Trust,
     pub new_key_file: Option<PathBuf>,
     pub clients: Vec<Client>,
-    /// How blocks that turn out to be damaged are made once more.
+    /// How to make damaged blocks again.
     pub remake: Option<Remake>,
     profiles: Profiles,
     boot: Vec<Object>,
     pub now: Timestamp,
     started: Instant,
-    /// Mirrors on which work of an image before this one was left undone.
+    /// For each mirror, whether work on an earlier image was left unfinished.
     undone_before: Vec<bool>,
 }
 
 impl Signer {
-    /// For a first or further version: a key is made where there is none.
+    /// For a first or further version: a key is generated if there is none.
     ///
     /// # Errors
-    /// A key that cannot be read.
+    /// The key cannot be read.
     pub fn for_version(keyring: Option<&Keyring>, name: &Name) -> Result<Self, Error> {
         Ok(Self::with(keyring.map(|keyring| keyring.find(name)).transpose()?))
     }
 
-    /// For another head of an image that exists.
+    /// For a new head of an existing image.
     ///
     /// # Errors
-    /// A key that cannot be read, or none at all.
+    /// The key cannot be read, or there is none.
     pub fn for_change(keyring: Option<&Keyring>, name: &Name) -> Result<Self, Error> {
         Ok(Self::with(keyring.map(|keyring| keyring.find_kept(name)).transpose()?))
     }
 
-    /// For the same heads on more mirrors; they are made anew only where the secret key is at hand.
+    /// For copying heads to more mirrors; new heads are made only if the secret key is available.
     pub fn for_copies(keyring: Option<&Keyring>, name: &Name, trust: Trust) -> Self {
         let kept = keyring.and_then(|keyring| keyring.find_kept(name).ok());
         Self { key: kept.filter(|found| trust == Trust::Key(found.key.public().clone())), trust }
@@ -94,7 +95,7 @@ impl Signer {
         Self { key, trust }
     }
 
-    /// Whose heads are accepted in a repository in which this one signs.
+    /// The keys whose heads are accepted in a repository where this signer publishes.
     pub fn policy(&self, keyring: Option<&Keyring>, name: &Name) -> TrustPolicy {
         let known = keyring.map(Keyring::known_keys).unwrap_or_default();
         TrustPolicy::Known(known).with(name, &self.trust)
@@ -102,16 +103,16 @@ impl Signer {
 }
 
 impl<'a> Session<'a> {
-    /// Begins to work on image `name`, of which a new version may be made.
+    /// Begins work on image `name`, of which a new version may be made.
     ///
     /// # Errors
-    /// A repository that cannot be built upon; no mirror that can be used.
+    /// The repository is in a state that cannot be built upon; no mirror is usable.
     pub async fn begin(repository: &'a mut OpenRepository, name: Name, signer: Signer) -> Result<Self, Error> {
         Self::open(repository, name, signer, Reuse::All).await
     }
 
-    /// The same where the newest version stays. Of an image that all mirrors have alike next to nothing is read: otherwise
-    /// work on all images would read all images for each of them.
+    /// Like [`Session::begin`], for keeping the newest version. If all mirrors agree on the image, almost nothing is
+    /// read: otherwise work on all images would read all images once for each of them.
     ///
     /// # Errors
     /// Those of [`Session::begin`].
@@ -169,8 +170,8 @@ impl<'a> Session<'a> {
         &self.repository.mirrors
     }
 
-    /// Takes the heads of this image out of what the mirrors showed. One that does not verify only costs that mirror its
-    /// part in the work, as long as another one's does.
+    /// Takes the heads of this image from the survey. A head that does not verify excludes only its mirror, as long as
+    /// another mirror has one that does.
     fn take_heads(&mut self) -> Result<(), Error> {
         let (name, mut refused) = (&self.name, None);
         for (mirror, view) in self.repository.mirrors.iter_mut().zip(&self.repository.views) {
@@ -195,7 +196,7 @@ impl<'a> Session<'a> {
             }
         }
         match refused {
-            // Whoever begins it anew has seen that; else one mirror could keep a name for itself on all of them.
+            // With `--first` the user accepts this; otherwise one mirror could block a name on all mirrors.
             Some(e) if !self.repository.config.first && self.mirrors().iter().all(|m| m.head.is_none()) => {
                 let advice = format!(
                     "{name} is published here with another key, or its head is damaged; give its key with --key or HFL_KEY, or \
@@ -207,7 +208,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Finds out what each mirror holds beyond what its head vouches for.
+    /// Determines what each mirror holds beyond what its head vouches for.
     async fn look_at_presence(&mut self) {
         let left_undone = self.repository.mirrors.iter_mut().filter(|mirror| mirror.is_up() && mirror.is_unfinished());
         left_undone.for_each(|mirror| mirror.presence = Presence::Likely);
@@ -216,7 +217,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Relies on no block of a mirror that it does not list with the right size.
+    /// Counts a block as held by a mirror only if its listing has it with the right size, or it reads back correctly.
     async fn keep_listed(&mut self) {
         let up = mirror::up(self.mirrors());
         let (mirrors, known) = (&self.repository.mirrors, &self.base.known);
@@ -244,7 +245,7 @@ impl<'a> Session<'a> {
         self.trust != Trust::Anyone
     }
 
-    /// Keeps a new key before anything that it signs can exist.
+    /// Saves a new key before anything signed with it can exist.
     fn save_key(&mut self) -> Result<(), Error> {
         if self.repository.config.dry_run {
             return Ok(());
@@ -255,17 +256,17 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The reason why no mirror is left, if none is.
+    /// The error if no mirror is left.
     pub fn all_failed(&self) -> Option<Error> {
         self.repository.all_failed()
     }
 
-    /// From now on objects may be written that no head names yet.
+    /// Marks the mirrors: from now on they may hold objects that no head names.
     pub fn touch(&mut self) {
         self.repository.mirrors.iter_mut().filter(|m| m.is_up()).for_each(|m| m.undone = true);
     }
 
-    /// The mirrors that are up have all that this run was to bring them.
+    /// Marks the mirrors that are up as current: they have everything this run was to bring them.
     pub fn settle(&mut self) {
         for (mirror, before) in self.repository.mirrors.iter_mut().zip(&self.undone_before) {
             mirror.is_current = mirror.is_up();
@@ -274,7 +275,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Starts a queue for each mirror that takes part.
+    /// Starts an upload queue for each participating mirror.
     pub fn start_uploads(&mut self) -> Uploads {
         self.touch();
         let progress = &self.repository.watch.progress;
@@ -284,8 +285,8 @@ impl<'a> Session<'a> {
             .collect()
     }
 
-    /// A new version will be shipped with the profile that was `given`, or else with that of the first of `versions` that
-    /// has one, or of the newest.
+    /// Chooses the profile of a new version: the one `given`, else that of the first of `versions` that has one, else
+    /// that of the newest version.
     pub async fn choose_profile(&mut self, given: Option<Given>, versions: &[Version]) {
         let newest = self.base.head.as_ref().map(|head| head.newest().version);
         let versions: Vec<Version> = versions.iter().copied().chain(newest).collect();
@@ -297,10 +298,10 @@ impl<'a> Session<'a> {
         self.profiles = Profiles { given, previous };
     }
 
-    /// Sets the boot files of the new version; true where they differ from the newest version's.
+    /// Sets the boot files of the new version; returns true if they differ from those of the newest version.
     ///
     /// # Errors
-    /// A miniroot that cannot be made.
+    /// The miniroot cannot be built.
     pub async fn choose_boot(&mut self, files: BootFiles) -> Result<bool, Error> {
         let next = self.base.next_version()?;
         let (image, head) = (self.name.clone(), self.base.head.clone());
@@ -317,16 +318,16 @@ impl<'a> Session<'a> {
         Ok(changed)
     }
 
-    /// A new version that is `old` again will be booted with the same.
+    /// Reuses the boot files of version `old` for a new version with its contents.
     ///
     /// # Errors
-    /// A file of which no mirror has a good copy.
+    /// No mirror has a good copy of a file.
     pub async fn boot_again(&mut self, old: Version) -> Result<(), Error> {
         self.boot = boot_files::again(&self.base, self.mirrors(), old, self.base.next_version()?).await?;
         Ok(())
     }
 
-    /// What decides what to publish.
+    /// The planner for this image.
     pub fn planner<'b>(&'b self, label: Option<&'b Label>, force: bool) -> Planner<'b> {
         Planner {
             repository: &self.repository.config,
@@ -347,7 +348,7 @@ impl<'a> Session<'a> {
     /// Carries out a plan: sends what each mirror lacks, checks, and switches the heads.
     ///
     /// # Errors
-    /// Too few mirrors that got so far; the user. A mirror that fails is a line of the report.
+    /// Too few mirrors got that far; interrupted by the user. A single failed mirror is only noted in the report.
     pub async fn carry_out(&mut self, plan: &Plan, uploads: Uploads) -> Result<Report, Error> {
         self.warn(plan);
         let mut report = self.report(plan);
@@ -357,10 +358,10 @@ impl<'a> Session<'a> {
         self.all_failed().map_or(Ok(report), Err)
     }
 
-    /// Says what a plan would do, apart from blocks that were `planned` before.
+    /// Reports what a plan would do, except for blocks in `planned`.
     ///
     /// # Errors
-    /// A template that cannot be rendered.
+    /// A template cannot be rendered.
     pub async fn preview(&mut self, plan: &Plan, planned: &mut Planned) -> Result<Report, Error> {
         self.warn(plan);
         let pages = self.render_pages(plan).await?;
@@ -382,7 +383,7 @@ impl<'a> Session<'a> {
         Ok(report)
     }
 
-    /// The blocks that a mirror does not hold, though others do, and that were made again from the image.
+    /// Blocks that other mirrors hold and this one does not, and that were made again from the image.
     fn remade<'b>(&'b self, plan: &'b Plan, mirror: usize) -> impl Iterator<Item = &'b BlockRow> {
         let known = plan.cut.remade.iter().filter_map(|id| self.base.known.get(id));
         known.filter(move |known| !known.holders.contains(mirror)).map(|known| &known.row)
@@ -407,12 +408,12 @@ impl<'a> Session<'a> {
         Ok(files)
     }
 
-    /// Whether the mirror has another head than the plan's.
+    /// Whether the mirror's head differs from the plan's.
     pub fn is_behind(&self, plan: &Plan, mirror: usize) -> bool {
         self.mirrors()[mirror].head.as_ref().is_none_or(|found| found.file != plan.release.head)
     }
 
-    /// Whether some mirror's head is older than another's, or its pages may be.
+    /// Whether some mirror's head, or its pages, may be older than another's.
     pub fn is_uneven(&self) -> bool {
         let is_older =
             |m: &OpenMirror| m.head.as_ref().is_some_and(|found| Some(&found.head) != self.base.head.as_ref());

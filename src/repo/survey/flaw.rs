@@ -1,45 +1,45 @@
-//! What is wrong with one object of a mirror.
+//! A problem with one object of a mirror.
 
 use serde::Serialize;
 
 use crate::store::{StoreError, StoreErrorKind};
 
-/// What is wrong, the worst first.
+/// Kinds of problems, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProblemKind {
-    /// It is not there.
+    /// The object is missing.
     Missing,
-    /// Its end is not there.
+    /// The object is truncated.
     Truncated,
-    /// Other bytes are there, or bytes that prove nothing.
+    /// Its bytes are different, or prove nothing.
     Wrong,
-    /// It is right, and readers refuse it all the same: it has expired, or is older than what was seen before.
+    /// It is intact, but readers refuse it: it has expired, or is older than what was seen before.
     Refused,
-    /// The mirror does not hand it out.
+    /// The mirror does not deliver it.
     Unreadable,
-    /// The mirror is right in itself, but has not got what others have.
+    /// The mirror is consistent, but lacks what others have.
     Behind,
-    /// Nothing names it: no harm, but space.
+    /// Not referenced: harmless, but takes space.
     Stray,
 }
 
-/// What is wrong with one object.
+/// A problem with one object.
 #[derive(Debug, Clone)]
 pub struct Flaw {
-    /// What it is.
+    /// Kind of problem.
     pub kind: ProblemKind,
-    /// The same for a person.
+    /// Description for the user.
     pub what: String,
 }
 
 impl Flaw {
-    /// A flaw of this kind.
+    /// A problem of this kind.
     pub fn new(kind: ProblemKind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into() }
     }
 
-    /// What a store's failure says about the object.
+    /// The problem with the object that a store error reports.
     ///
     /// # Errors
     /// The store itself cannot be reached: then nothing is known about the object.

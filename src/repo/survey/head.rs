@@ -1,4 +1,4 @@
-//! What a mirror has as the head of an image, and what that is worth.
+//! The head of an image on one mirror, and whether it verifies.
 
 use std::sync::Arc;
 
@@ -14,31 +14,31 @@ use crate::format::time::Timestamp;
 use crate::repo;
 use crate::store::{Fetch, StoreError, StoreErrorKind};
 
-/// A head that an accepted key signed, or that needs none.
+/// A head signed by an accepted key, or one that needs no signature.
 #[derive(Debug)]
 pub struct VerifiedHead {
-    /// What it says.
+    /// Parsed head.
     pub head: Head,
-    /// Its file.
+    /// Head file.
     pub file: Bytes,
     /// Whether it is signed.
     pub signed: bool,
-    /// The key that signed it, if one was asked for.
+    /// The key that signed it, if one was required.
     pub key: Option<PublicKey>,
 }
 
-/// What one mirror has as the head of one image.
+/// State of an image's head on one mirror.
 #[derive(Debug, Clone)]
 pub enum HeadState {
-    /// Nothing, and the store is sure of that.
+    /// No head, as the store reports with certainty.
     Absent,
     /// A head that verifies.
     Verified(Arc<VerifiedHead>),
-    /// Something that is none, with its bytes where they could be read.
+    /// Not a valid head, with its bytes if they could be read.
     Damaged(Flaw, Option<Bytes>),
-    /// A well-formed head that none of the accepted keys signed.
+    /// A well-formed head that no accepted key signed.
     Foreign(Arc<Head>, Flaw, Bytes),
-    /// The mirror did not say what it has: that is no absence.
+    /// The head could not be read; this does not mean that it is absent.
     Unreadable(StoreError),
 }
 
@@ -57,12 +57,12 @@ pub async fn read(store: &dyn Fetch, image: &Name, accepted: &Accepted) -> HeadS
     judge(fetch(store, image).await, image, accepted)
 }
 
-/// The bytes of the head of `image`.
+/// Fetches the head file of `image`.
 pub(super) async fn fetch(store: &dyn Fetch, image: &Name) -> Result<Bytes, StoreError> {
     store.get(&RepoPath::head(image), HEAD_MAX_BYTES).await
 }
 
-/// What an answer to the question for a head is worth.
+/// Judges the answer to a request for a head.
 pub(super) fn judge(answer: Result<Bytes, StoreError>, image: &Name, accepted: &Accepted) -> HeadState {
     match answer {
         Ok(file) => judge_file(file, image, accepted),
@@ -101,17 +101,17 @@ fn wrong(why: String) -> Flaw {
     Flaw::new(ProblemKind::Wrong, why)
 }
 
-/// Of heads of one image, the one that was made last.
+/// The newest of several heads of one image.
 pub fn newest<'a>(heads: impl Iterator<Item = &'a Arc<VerifiedHead>>) -> Option<&'a Arc<VerifiedHead>> {
     heads.max_by_key(|found| age(&found.head))
 }
 
-/// What decides which of two heads is the newer one.
+/// Sort key by which a head is newer than another.
 pub fn age(head: &Head) -> (Version, Timestamp) {
     (head.newest().version, head.created)
 }
 
-/// What `head` lacks that `newest` has.
+/// Reports what `head` lacks that `newest` has.
 pub fn behind(head: &Head, newest: &Head) -> Option<Flaw> {
     if age(head) >= age(newest) {
         return None;
@@ -131,7 +131,7 @@ pub fn behind(head: &Head, newest: &Head) -> Option<Flaw> {
     Some(Flaw::new(ProblemKind::Behind, format!("{what}; run hfl sync")))
 }
 
-/// A version that the two heads know under different indexes.
+/// Reports a version that the two heads list with different indexes.
 pub fn conflict(head: &Head, newest: &Head) -> Option<Flaw> {
     let differs =
         |row: &&VersionRow| newest.version(row.version).is_some_and(|other| other.index_sha256 != row.index_sha256);

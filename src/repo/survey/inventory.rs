@@ -1,5 +1,5 @@
-//! A listing of a mirror, sorted by what the objects are. A listing proves nothing: what it lacks may be there all the same,
-//! and what it has may be anything.
+//! A mirror's listing, sorted by kind of object. A listing proves nothing: objects that it lacks may exist, and those
+//! in it may contain anything.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,32 +9,32 @@ use crate::format::layout::{Kind, RepoPath};
 use crate::format::name::{Name, Version};
 use crate::store::{Entry, Store, StoreError, StoreErrorKind};
 
-/// The directory of the blocks, and that of the indexes.
+/// Directories of the blocks and of the indexes.
 const BLOCKS: &str = "blocks";
 const INDEX: &str = "index";
-/// All directories in which something of a repository lies.
+/// All directories that contain repository objects.
 const DIRECTORIES: [&str; 6] = [BLOCKS, INDEX, "retired", "boot", "profile", "client"];
 
-/// The blocks of a mirror and the bytes of their files, as a listing has them.
+/// Listed blocks of a mirror and their compressed sizes.
 #[derive(Debug, Default, Clone)]
 pub struct BlockListing(HashMap<BlockId, u64>);
 
-/// What a mirror lists.
+/// Objects that a mirror lists.
 #[derive(Debug, Default)]
 pub struct Inventory {
-    /// The images whose heads are listed.
+    /// Images whose heads are listed.
     pub heads: BTreeSet<Name>,
-    /// The indexes of each image that are listed.
+    /// Listed indexes of each image.
     pub indexes: BTreeMap<Name, BTreeMap<RepoPath, Version>>,
-    /// The blocks that are listed.
+    /// Listed blocks.
     pub blocks: BlockListing,
-    /// The records of retired versions.
+    /// Records of retired versions.
     pub retirements: Vec<RepoPath>,
-    /// Indexes and signatures of indexes, and everything that is none of the above.
+    /// Indexes, index signatures, and everything that is none of the above.
     pub files: Vec<Entry>,
-    /// How many objects are listed.
+    /// Number of listed objects.
     pub objects: u64,
-    /// Whether the base could not be listed, and so no heads are.
+    /// Whether the base could not be listed, so that heads are missing here.
     pub lacks_heads: bool,
 }
 
@@ -53,24 +53,24 @@ impl BlockListing {
         Ok(Inventory::sort(store.list(BLOCKS).await?).blocks)
     }
 
-    /// Whether a file of exactly the published size is listed.
+    /// Whether the block is listed with exactly the published size.
     pub fn holds(&self, row: &BlockRow) -> bool {
         self.bytes(&row.id) == Some(u64::from(row.zlib_bytes))
     }
 
-    /// Every block and the bytes of its file.
+    /// All blocks and their compressed sizes.
     pub fn blocks(&self) -> impl Iterator<Item = (&BlockId, u64)> {
         self.0.iter().map(|(id, bytes)| (id, *bytes))
     }
 
-    /// Bytes of the block's file, if it is listed.
+    /// Compressed size of the block in bytes, if it is listed.
     pub fn bytes(&self, id: &BlockId) -> Option<u64> {
         self.0.get(id).copied()
     }
 }
 
 impl Inventory {
-    /// Lists everything on a mirror.
+    /// Lists all objects on a mirror.
     ///
     /// # Errors
     /// A mirror that cannot be listed.
@@ -81,7 +81,7 @@ impl Inventory {
         }
     }
 
-    /// Lists what lies in the directories of a repository. Something beside them may be closed to us.
+    /// Lists only the directories of a repository: access to something beside them may be denied.
     async fn of_directories(store: &dyn Store) -> Result<Self, StoreError> {
         let mut entries = Vec::new();
         for directory in DIRECTORIES {

@@ -1,4 +1,4 @@
-//! What a mirror has as its list of images.
+//! The list of images on a mirror.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,14 @@ use crate::format::layout::RepoPath;
 use crate::format::name::Name;
 use crate::store::{Fetch, StoreError, StoreErrorKind};
 
-/// The list of images of one mirror.
+/// State of a mirror's list of images.
 #[derive(Debug, Clone, Default)]
 pub struct ListState {
-    /// Its bytes; `None` where there is none, or one that is too long to be read.
+    /// Contents of the list; `None` if it is missing or too long to be read.
     pub file: Option<Bytes>,
-    /// The names in it that make sense.
+    /// Valid names in it.
     pub names: BTreeSet<Name>,
-    /// What is wrong with it.
+    /// Problem with the list, if any.
     pub flaw: Option<Flaw>,
 }
 
@@ -25,7 +25,7 @@ impl ListState {
     /// Reads the list of a mirror.
     ///
     /// # Errors
-    /// A mirror that cannot be reached, or does not hand the list out.
+    /// A mirror that cannot be reached, or does not deliver the list.
     pub async fn read(store: &dyn Fetch) -> Result<Self, StoreError> {
         match store.get(&RepoPath::images(), image_list::FILE_MAX_BYTES).await {
             Ok(file) => Ok(Self::of(file)),
@@ -44,7 +44,7 @@ impl ListState {
         Self { file: Some(file), names, flaw }
     }
 
-    /// Whether there is no list here.
+    /// Whether the mirror has no list.
     pub fn is_absent(&self) -> bool {
         self.file.is_none() && self.flaw.is_none()
     }

@@ -1,8 +1,8 @@
-//! What all mirrors of a repository hold, and whom to trust: read once, for everything that is then done to it.
+//! What all mirrors of a repository hold, and which keys are trusted: read once, for all further operations on it.
 //!
-//! Each answer is a value: a head is verified, absent, damaged, another publisher's or unreadable, and what is unreadable is
-//! never taken for absent. Every head is read once and its bytes are judged by all keys that may have signed it. A mirror
-//! that takes much longer than the others is left out after a bounded time, whatever it is busy with.
+//! Each answer is a value: a head is verified, absent, damaged, another publisher's or unreadable, and unreadable never
+//! counts as absent. Every head is read once, and its bytes are checked against all keys that may have signed it. A
+//! mirror that takes much longer than the others is left out after a bounded time, whatever it is doing.
 
 mod flaw;
 pub mod head;
@@ -29,50 +29,50 @@ pub use inventory::{BlockListing, Inventory};
 pub use list::ListState;
 pub use trust::{Accepted, KnownKeys, TrustPolicy};
 
-/// Heads asked for at the same time on one mirror.
+/// Heads read concurrently from one mirror.
 const HEADS_AT_ONCE: usize = 16;
 
-/// What is to be found out of each mirror.
+/// What to read from each mirror.
 #[derive(Debug, Clone)]
 pub struct Scope {
-    /// The images whose heads are read on every mirror.
+    /// Images whose heads are read on every mirror.
     pub images: BTreeSet<Name>,
-    /// Whether the heads of all images that a mirror names are read, too.
+    /// Whether to also read the heads of all images that a mirror names.
     pub all_heads: bool,
-    /// What is listed.
+    /// What to list.
     pub listing: Listing,
-    /// How long a mirror may take once another one has shown everything.
+    /// How long a mirror may take once another one has answered completely.
     pub patience: Duration,
 }
 
-/// What of a mirror is listed.
+/// What to list of a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing {
     /// Nothing.
     Nothing,
-    /// The indexes of the images.
+    /// Indexes of the images.
     Indexes,
-    /// Everything.
+    /// All objects.
     Everything,
 }
 
-/// What one mirror shows of itself.
+/// Observed state of one mirror.
 #[derive(Debug, Default)]
 pub struct MirrorView {
-    /// Its list of images.
+    /// List of images.
     pub list: ListState,
-    /// The heads of the images that were asked for.
+    /// Heads of the requested images.
     pub heads: BTreeMap<Name, HeadState>,
-    /// What it lists; nothing where nothing was to be listed.
+    /// Its listing; empty if none was requested.
     pub inventory: Inventory,
-    /// Why there is no listing, where one was wanted.
+    /// Why a requested listing failed.
     pub unlisted: Option<StoreError>,
 }
 
-/// The heads of a mirror as they were read.
+/// Heads of a mirror as read, not yet judged.
 type Answers = BTreeMap<Name, Result<Bytes, StoreError>>;
 
-/// Looks at all mirrors side by side; `None` for those that take no part, an error for those that could not be looked at.
+/// Surveys all mirrors concurrently; `None` for those that take no part, an error for those that could not be surveyed.
 pub async fn look(
     stores: &[Option<&dyn Store>],
     scope: &Scope,
@@ -128,7 +128,7 @@ async fn list(store: &dyn Store, scope: &Scope) -> Result<Inventory, StoreError>
     }
 }
 
-/// Reads the heads of these images; an error only where the mirror cannot be reached.
+/// Reads the heads of these images; fails only if the mirror cannot be reached.
 async fn ask(store: &dyn Store, names: BTreeSet<Name>) -> Result<Answers, StoreError> {
     let asked = stream::iter(names).map(|name| async move {
         let answer = head::fetch(store, &name).await;
@@ -145,7 +145,7 @@ async fn ask(store: &dyn Store, names: BTreeSet<Name>) -> Result<Answers, StoreE
     Ok(answers)
 }
 
-/// Heads that were judged before: most mirrors have the same bytes.
+/// Cache of judged heads: most mirrors have the same bytes.
 type Known = HashMap<(Name, Sha256), HeadState>;
 
 fn judge_all(mut view: MirrorView, answers: Answers, policy: &TrustPolicy, known: &mut Known) -> MirrorView {
@@ -180,13 +180,13 @@ impl MirrorView {
         Ok(())
     }
 
-    /// Whether nothing of a repository was seen here.
+    /// Whether nothing of a repository was found here.
     pub fn is_empty(&self) -> bool {
         let absent = |state: &HeadState| matches!(state, HeadState::Absent);
         self.list.is_absent() && self.inventory.objects == 0 && self.heads.values().all(absent)
     }
 
-    /// The names of the images of which a verified head is here.
+    /// Names of the images with a verified head here.
     pub fn verified(&self) -> impl Iterator<Item = &Name> {
         self.heads.iter().filter(|(_, state)| state.verified().is_some()).map(|(name, _)| name)
     }

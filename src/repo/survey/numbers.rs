@@ -1,8 +1,8 @@
-//! The highest version number that the indexes on a mirror bear witness to: a number is never used twice, even where the
-//! head that named it was lost.
+//! The highest version number that the indexes on a mirror prove: a number is never reused, even if the head that named
+//! it was lost.
 //!
-//! A name in a listing decides nothing. It counts only where the index behind it was signed for this image and number; in a
-//! repository without signatures, where it is at least such an index.
+//! A name in a listing proves nothing. It counts only if the index is signed for this image and number; in an unsigned
+//! repository, if it is at least such an index.
 
 use std::collections::BTreeMap;
 
@@ -19,21 +19,21 @@ use crate::format::name::{Name, Version};
 use crate::format::signature::{SIGNATURE_MAX_BYTES, Signature};
 use crate::store::{Fetch, StoreError, StoreErrorKind};
 
-/// Names that are looked into on one mirror, highest first. More of them lose nothing: a mirror that shows many that are
-/// wrong could as well have shown none.
+/// Indexes checked per mirror, highest number first. The limit loses nothing: a mirror that lists many wrong ones could
+/// as well have listed none.
 const LOOKS_MAX: usize = 8;
-/// Larger indexes are read for their number one at a time, on whatever mirrors they are.
+/// Larger indexes are read for their number one at a time, across all mirrors.
 const LARGE_BYTES: u64 = 64 << 20;
 static LARGE: Semaphore = Semaphore::const_new(1);
 
-/// A number that an index proves, and the digest of that index.
+/// A version number proven by an index, and the digest of that index.
 pub type Witness = (Version, Sha256);
 
-/// The highest number among the indexes that a mirror lists, if any of them proves one: later than the newest version of
-/// `head`, or another version of the same number. Where nothing was listed, nothing is proven.
+/// The highest number proven by an index that a mirror lists: later than the newest version of `head`, or a different
+/// version with the same number. Without a listing, nothing is proven.
 ///
 /// # Errors
-/// An index or a signature that is there and cannot be read: it may be such a proof.
+/// An index or signature that exists but cannot be read: it may be such a proof.
 pub async fn highest(
     store: &dyn Fetch,
     image: &Name,
@@ -56,7 +56,8 @@ pub async fn highest(
     Ok(None)
 }
 
-/// The digest of the index at `path`, where it is that of this image and version, made by the one who is trusted.
+/// The digest of the index at `path`, if it belongs to this image and version and an accepted key signed it where
+/// needed.
 async fn proves(
     store: &dyn Fetch,
     image: &Name,
@@ -81,7 +82,7 @@ async fn proves(
     }
 }
 
-/// The digest of an index file, where it is that of this image and version, and signed so.
+/// The digest of an index file, if it belongs to this image and version and is signed for them where needed.
 fn digest_of(
     file: &[u8],
     signature: Option<&Signature>,
@@ -108,7 +109,7 @@ async fn read_signature(store: &dyn Fetch, path: &RepoPath) -> Result<Option<Sig
     Ok(text.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()))
 }
 
-/// What was read; nothing where there is nothing, or something that is too long to be what it should.
+/// The bytes read; `None` if the object is missing or longer than allowed.
 fn there(read: Result<Bytes, StoreError>) -> Result<Option<Bytes>, StoreError> {
     match read {
         Ok(bytes) => Ok(Some(bytes)),

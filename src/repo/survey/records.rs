@@ -1,4 +1,4 @@
-//! The records of retired versions on all mirrors: those that verify, and of several the one that was marked last.
+//! Verified records of retired versions on all mirrors; of several for one version, the one marked last.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,33 +12,33 @@ use crate::format::retirement::{FILE_MAX_BYTES, Retirement};
 use crate::store::{Fetch, StoreError, StoreErrorKind};
 use crate::weaken::{self, Weakness};
 
-/// The most records that are read of one mirror in one run; the others wait for the next one.
+/// Maximum records read per mirror in one run; the others wait for the next run.
 const RECORDS_MAX: usize = 4096;
-/// How many are read at once, and how long all of one mirror may take.
+/// Concurrent reads, and the time limit for all records of one mirror.
 const READS_AT_ONCE: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
-/// A record, and its file.
+/// A record and its file.
 #[derive(Debug, Clone)]
 pub struct FoundRecord {
-    /// What it says.
+    /// Parsed record.
     pub retirement: Retirement,
-    /// Its file.
+    /// Record file.
     pub file: bytes::Bytes,
 }
 
-/// What was found at a place where a record should be.
+/// What was found where a record should be.
 #[derive(Debug)]
 pub enum RecordState {
     /// A record that verifies.
     Verified(Box<FoundRecord>),
-    /// Something that is none: it decides nothing. Why it is none.
+    /// Not a valid record, and why: it decides nothing.
     Refused(String),
-    /// Something that could not be read.
+    /// A record that could not be read.
     Unreadable(StoreError),
 }
 
-/// The records of one mirror that it lists at these paths. Those that it does not show in time count as unreadable.
+/// Reads the records that one mirror lists at these paths. Those that do not arrive in time count as unreadable.
 pub async fn read(store: &dyn Fetch, paths: &[RepoPath], policy: &TrustPolicy) -> BTreeMap<RepoPath, RecordState> {
     let deadline = Instant::now() + PATIENCE;
     let reads = stream::iter(paths.iter().take(RECORDS_MAX)).map(|path| async move {
@@ -53,7 +53,7 @@ fn too_slow(store: &dyn Fetch, path: &RepoPath) -> StoreError {
     StoreError::at(store.location(), path, StoreErrorKind::Unreachable, why)
 }
 
-/// The record at `path`; `None` where there is none.
+/// The record at `path`; `None` if it is missing.
 pub async fn read_one(store: &dyn Fetch, path: &RepoPath, policy: &TrustPolicy) -> Option<RecordState> {
     let Kind::Retirement(image, ..) = path.kind() else { return None };
     let file = match store.get(path, FILE_MAX_BYTES).await {
@@ -72,7 +72,7 @@ pub async fn read_one(store: &dyn Fetch, path: &RepoPath, policy: &TrustPolicy) 
     Some(RecordState::Refused(why))
 }
 
-/// Of the verified records of several mirrors, for each path the one that was marked last.
+/// Of the verified records of several mirrors, the one marked last for each path.
 pub fn latest<'a>(
     mirrors: impl Iterator<Item = &'a BTreeMap<RepoPath, RecordState>>,
 ) -> BTreeMap<RepoPath, FoundRecord> {

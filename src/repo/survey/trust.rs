@@ -1,4 +1,4 @@
-//! Whose signatures are accepted for which image: the one answer for everything that works on a repository.
+//! Which keys are accepted for which image: one policy for all operations on a repository.
 
 use std::collections::BTreeMap;
 
@@ -6,32 +6,32 @@ use crate::format::head::Trust;
 use crate::format::name::Name;
 use crate::format::signature::PublicKey;
 
-/// What is accepted of the images of a repository.
+/// What is accepted for the images of a repository.
 #[derive(Debug, Clone)]
 pub enum TrustPolicy {
-    /// Whatever is there, signed or not.
+    /// Anything, signed or not.
     Anyone,
     /// This key, for all images.
     Key(PublicKey),
-    /// The keys that are known here: an image's own, else any of them.
+    /// The keys known here: an image's own, else any of them.
     Known(KnownKeys),
 }
 
-/// Public keys that are known on this machine.
+/// Public keys known on this machine.
 #[derive(Debug, Clone, Default)]
 pub struct KnownKeys {
-    /// Those that belong to one image.
+    /// Keys of single images.
     pub own: BTreeMap<Name, PublicKey>,
-    /// The public half of a secret key that was given for the whole repository.
+    /// Public half of a secret key given for the whole repository.
     pub given: Option<PublicKey>,
 }
 
-/// What is accepted of one image.
+/// What is accepted for one image.
 #[derive(Debug, Clone)]
 pub struct Accepted {
-    /// Any of these is enough.
+    /// Any of these is sufficient.
     pub any: Vec<Trust>,
-    /// Whether they are meant for this image; otherwise a head that none of them fits may be another publisher's.
+    /// Whether they are meant for this image; otherwise a head that matches none of them may be another publisher's.
     pub own: bool,
 }
 
@@ -45,7 +45,7 @@ impl TrustPolicy {
         }
     }
 
-    /// The same, with one image accepted on these terms alone.
+    /// The same policy, except that only `trust` is accepted for `image`.
     pub fn with(&self, image: &Name, trust: &Trust) -> Self {
         match (self, trust) {
             (Self::Known(known), Trust::Key(key)) => {

@@ -1,4 +1,4 @@
-//! The lock on a directory of this machine, and the temporaries of those who died.
+//! The native lock of a local directory, and removal of dead writers' temporary files.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,11 +16,11 @@ use super::{Directory, Inner, TEMPORARY, WRITE_PATIENCE};
 use crate::store::caller::Caller;
 use crate::store::{Lock, StoreError, StoreErrorKind};
 
-/// On a file server a temporary of this age belongs to no writer any more; its locks do not tell.
+/// On a network file system a temporary file this old has no writer any more; locks do not tell there.
 const STALE: Duration = Duration::from_secs(3600);
 
 impl Inner {
-    /// Locks the directory for `store`; `None` on a file server, whose other machines need not see that.
+    /// Locks the directory for `store`; `None` on a network file system, where other machines may not see the lock.
     pub(super) fn lock(&self, store: Directory) -> Result<Option<Arc<dyn Lock>>, StoreError> {
         if let Some(error) = self.unmounted() {
             return Err(error);
@@ -45,17 +45,17 @@ impl Inner {
         Ok(Some(Arc::new(DirectoryLock { base: Mutex::new(Some(base)), store })))
     }
 
-    /// Lets the next one in. To close the directory would not be enough: a child of this process has it open, too, until it
-    /// has become another program.
+    /// Releases the lock. Closing the directory would not suffice: a forked child shares the descriptor until it calls
+    /// exec.
     fn unlock(&self, base: &File) {
         let _ = fs::remove_dir(self.base.join(TEMPORARY));
         let _ = rustix::fs::flock(base, FlockOperation::Unlock);
     }
 
-    /// Removes the temporaries of writers that are gone, and their directory where it is empty then.
+    /// Removes temporary files of dead writers, and their directory if it is then empty.
     pub(super) fn sweep(&self, caller: &Caller) -> Result<(), StoreError> {
         let directory = self.base.join(TEMPORARY);
-        // A link would have the files of another directory removed.
+        // Following a link would delete files of another directory.
         if fs::symlink_metadata(&directory).is_ok_and(|meta| !meta.is_dir()) {
             return fs::remove_file(&directory).map_err(|e| self.error(&directory, &e));
         }
@@ -77,8 +77,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Whether no one writes this file any more. Its writer holds a lock on it until it is in its place; behind a file server
-    /// only its age can tell.
+    /// Whether this file has no writer any more. Its writer keeps it locked until it is in place; on a network file
+    /// system only its age can tell.
     fn is_left_over(&self, path: &Path) -> bool {
         let Ok(meta) = fs::symlink_metadata(path) else { return false };
         if meta.is_dir() {
@@ -96,7 +96,7 @@ impl Inner {
     }
 }
 
-/// The base, open and locked until it is released.
+/// The base directory, open and locked until released.
 #[derive(Debug)]
 struct DirectoryLock {
     base: Mutex<Option<File>>,
@@ -113,7 +113,7 @@ impl Lock for DirectoryLock {
             }
             Ok(())
         });
-        // A directory that hangs is let go when this program ends.
+        // If the directory hangs, the lock ends with the process.
         let _ = released.await;
     }
 }

@@ -1,24 +1,24 @@
-//! What a directory lies on: a disk of this machine or a file server, and whether that is mounted at all.
+//! The medium of a directory: local disk or network file system, and whether it is mounted at all.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// The table of what is to be mounted where.
+/// The table of configured mounts.
 const FSTAB: &str = "/etc/fstab";
 
-/// Where the files of a directory are.
+/// Where a directory's files are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Medium {
     /// On this machine.
     Local,
-    /// On another machine, or behind a program: `flock` may be this machine's own, and what other machines write may show
-    /// later.
+    /// On another machine, or behind a FUSE program: `flock` may be local to this machine, and writes by other machines
+    /// may become visible late.
     Network,
 }
 
-/// Kinds of file systems as `statfs` numbers them (linux/magic.h, statfs(2), and the sources of those outside of the kernel).
-/// FUSE stands for sshfs, rclone and others; those of this machine alone (ntfs-3g) lose nothing by it.
+/// File system types as returned by `statfs` (linux/magic.h, statfs(2), and the sources of out-of-tree file systems).
+/// FUSE covers sshfs, rclone and others; local FUSE file systems (ntfs-3g) lose nothing by it.
 const NETWORK: [u64; 20] = [
     0x6969,      // NFS
     0x517b,      // SMB
@@ -27,7 +27,7 @@ const NETWORK: [u64; 20] = [
     0x6573_5546, // FUSE, virtiofs
     0x0102_1997, // 9p
     0x5346_414f, // AFS
-    0x6b41_4653, // AFS of the kernel
+    0x6b41_4653, // AFS (kernel)
     0x00c3_6400, // Ceph
     0x7375_7245, // Coda
     0x564c,      // NCP
@@ -35,22 +35,22 @@ const NETWORK: [u64; 20] = [
     0x4750_4653, // GPFS
     0x1983_0326, // BeeGFS
     0xaad7_aaea, // PanFS
-    0x786f_4256, // shared folders of VirtualBox
-    0xbacb_acbc, // shared folders of VMware
-    0x7c7c_6673, // shared folders of Parallels
+    0x786f_4256, // VirtualBox shared folders
+    0xbacb_acbc, // VMware shared folders
+    0x7c7c_6673, // Parallels shared folders
     0x2003_0528, // OrangeFS
-    0x0187,      // autofs: what will be mounted there is not known yet
+    0x0187,      // autofs: the file system to be mounted is not known yet
 ];
 
 impl Medium {
-    /// What `base` lies on, or the nearest directory above it that exists.
+    /// The medium of `base`, or of its nearest existing ancestor.
     pub fn of(base: &Path) -> Self {
         let whole = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
         let found = whole.ancestors().find_map(|directory| rustix::fs::statfs(directory).ok());
         found.map_or(Self::Local, |found| Self::of_kind(found.f_type as u64))
     }
 
-    /// The numbers have 32 bits, whose sign some machines extend.
+    /// The numbers have 32 bits; some architectures sign-extend them.
     fn of_kind(kind: u64) -> Self {
         if NETWORK.contains(&(kind & 0xffff_ffff)) { Self::Network } else { Self::Local }
     }
@@ -61,7 +61,7 @@ impl Medium {
 pub struct MountPoints(Vec<PathBuf>);
 
 impl MountPoints {
-    /// Those of `base`.
+    /// The mount points of `base`.
     pub fn above(base: &Path) -> Self {
         Self::listed(&fs::read_to_string(FSTAB).unwrap_or_default(), base)
     }
@@ -73,13 +73,13 @@ impl MountPoints {
         Self(points.filter(|point| point.parent().is_some() && whole.starts_with(point)).collect())
     }
 
-    /// The first of them on which nothing is mounted.
+    /// The first of these mount points that is not mounted.
     pub fn unmounted(&self) -> Option<&Path> {
         self.0.iter().map(PathBuf::as_path).find(|point| !is_mounted(point))
     }
 }
 
-/// Spaces and the like are octal numbers in that table.
+/// Unescapes the octal codes for spaces and the like in fstab.
 fn plain(field: &str) -> PathBuf {
     [("\\040", " "), ("\\011", "\t"), ("\\134", "\\")]
         .iter()
@@ -87,12 +87,12 @@ fn plain(field: &str) -> PathBuf {
         .into()
 }
 
-/// Whether another file system than that of the directory above begins at `point`.
+/// Whether a file system is mounted at `point`: its device differs from its parent's.
 fn is_mounted(point: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     match (device(point), point.parent().and_then(device)) {
         (Some((own, _)), Some((above, _))) => own != above,
-        // What cannot be looked at is found out by the one who reads it.
+        // If the parent is inaccessible, the later read reports why.
         (_, None) => true,
         (None, Some(_)) => false,
     }

@@ -1,16 +1,16 @@
-//! A mirror in a directory of this machine: a web server's document root, a mounted disk, a share.
+//! A mirror in a directory on this machine: a web server's document root, a mounted disk, a network share.
 //!
-//! Objects are written under `.hfl-tmp/` and moved into place, so a reader or a crash sees all of an object or nothing.
-//! The data reaches the disk at the barrier, by one `syncfs`, not object by object. The lock is `flock` on the base
-//! directory itself, which ends with its holder. On a network file system, where `flock` may hold on this machine alone, there
-//! is no such lock.
+//! Objects are written under `.hfl-tmp/` and renamed into place, so a reader or a crash sees a whole object or none.
+//! Data reaches the disk at the barrier, by one `syncfs`, not per object. The native lock is `flock` on the base
+//! directory, which ends with its holder. On a network file system `flock` may be local to this machine, so there is no
+//! native lock.
 //!
-//! Files and directories that are made are readable for everyone, whatever the umask is: a web server serves them. What
-//! replaces a file takes over its mode.
+//! New files and directories are world-readable whatever the umask, because a web server serves them. A replacement
+//! keeps the mode of the old file.
 //!
-//! Every call runs on a few threads of this store's own and ends after a limited time, also where the disk or the file server
-//! hangs. That a file is missing is said only where it is certain: not where the file system of the mirror is not mounted, or
-//! a symbolic link leads nowhere.
+//! Every call runs on this store's own small thread pool and has a deadline, even if the disk or file server hangs. A
+//! file is reported missing only if that is certain: not if the mirror's file system is not mounted, or a symbolic link
+//! is broken.
 
 mod lock;
 mod medium;
@@ -35,17 +35,17 @@ use crate::system::workers::{Overdue, Workers};
 
 use medium::{Medium, MountPoints};
 
-/// Where objects are written before they are moved into place.
+/// Directory for objects before they are renamed into place.
 const TEMPORARY: &str = ".hfl-tmp";
-/// Calls that one directory has under way at once; the others wait for their turn.
+/// Concurrent calls per directory; further ones are queued.
 const THREADS: usize = 4;
-/// How long a read may take: a disk that has to start turning needs about 10 s.
+/// Deadline of a read: a disk needs about 10 s to spin up.
 const READ_PATIENCE: Duration = Duration::from_secs(15);
-/// How long writing one object may take. The kernel holds writers up for long where a slow disk has much to write.
+/// Deadline of writing one object. The kernel blocks writers for long while a slow disk has much to write back.
 const WRITE_PATIENCE: Duration = Duration::from_secs(120);
-/// How long a listing may take: millions of names, on a share.
+/// Deadline of a listing: millions of names, on a network share.
 const LIST_PATIENCE: Duration = Duration::from_secs(600);
-/// How long it may take until all that was written is on the disk: gigabytes, on a slow one.
+/// Deadline of the barrier: gigabytes to flush to a slow disk.
 const BARRIER_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// A directory as a store.
@@ -59,17 +59,17 @@ struct Inner {
     workers: Workers,
     medium: OnceLock<Medium>,
     mount_points: OnceLock<MountPoints>,
-    /// Set once a new object could only be moved into place after a look whether the place is free.
+    /// Set once an object had to be moved into place by check-then-rename.
     looks: AtomicBool,
-    /// Tells the temporaries of this store from those of others.
+    /// Distinguishes this store's temporary files from those of others.
     token: u64,
     temporaries: AtomicU64,
-    /// The directories that are there: blocks come in no order, but most directories exist soon.
+    /// Directories known to exist: blocks arrive in random order, but most directories soon exist.
     made: Mutex<HashSet<PathBuf>>,
 }
 
 impl Directory {
-    /// The directory at `base`; it need not exist before something is written.
+    /// A store in the directory `base`, which need not exist before the first write.
     pub fn new(base: impl Into<PathBuf>) -> Self {
         let base = base.into();
         Self(Arc::new(Inner {
@@ -85,7 +85,7 @@ impl Directory {
         }))
     }
 
-    /// Runs blocking work on this store's threads.
+    /// Runs blocking work on this store's threads, with a deadline.
     async fn blocking<T, F>(&self, patience: Duration, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -101,7 +101,7 @@ impl Directory {
 }
 
 impl Directory {
-    /// [`Directory::blocking`] for what cannot be undone.
+    /// [`Directory::blocking`] for irreversible work.
     async fn asking<T, F>(&self, patience: Duration, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -114,7 +114,7 @@ impl Directory {
 
 #[cfg(test)]
 impl Directory {
-    /// Makes all threads hang until what it returns is dropped.
+    /// Blocks all threads until the returned sender is dropped.
     pub async fn hang(&self) -> std::sync::mpsc::Sender<()> {
         let (release, hang) = std::sync::mpsc::channel::<()>();
         let (hang, begun) = (Arc::new(Mutex::new(hang)), Arc::new(tokio::sync::Barrier::new(THREADS + 1)));
@@ -142,7 +142,7 @@ impl Inner {
         StoreError::io(path.display().to_string(), error)
     }
 
-    /// What the directory lies on, looked up once it or a directory above it can be.
+    /// The medium of the directory, cached after the first query.
     fn medium(&self) -> Medium {
         *self.medium.get_or_init(|| Medium::of(&self.base))
     }
@@ -205,13 +205,13 @@ impl Store for Directory {
         self.blocking(WRITE_PATIENCE, move |inner| inner.lock(store)).await
     }
 
-    /// On a network file system other machines may see a file later than it is there.
+    /// On a network file system, other machines may see a new file with a delay.
     fn exclusive(&self) -> Exclusive {
         let looks = self.0.looks.load(Ordering::Relaxed) || self.0.medium.get() == Some(&Medium::Network);
         if looks { Exclusive::CheckThenWrite } else { Exclusive::Always }
     }
 
-    /// More than two would only wait for the directory's lock.
+    /// More than two would only contend for the directory's lock.
     fn jobs(&self) -> usize {
         2
     }

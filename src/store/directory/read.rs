@@ -1,4 +1,4 @@
-//! Reading, and what it takes to say that something is not there.
+//! Reading, and deciding when an object is certainly missing.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -63,7 +63,7 @@ impl Inner {
     /// Adds a file to `entries` and a directory to `pending`. A link to a file counts as that file.
     fn list_one(&self, at: PathBuf, entries: &mut Vec<Entry>, pending: &mut Vec<PathBuf>) -> Result<(), StoreError> {
         let mut meta = match fs::symlink_metadata(&at) {
-            // Removed since the directory was read.
+            // Deleted since the directory was read.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             meta => meta.map_err(|e| self.error(&at, &e))?,
         };
@@ -87,8 +87,7 @@ impl Inner {
         path.strip_prefix(&self.base).ok()?.to_str()?.parse().ok()
     }
 
-    /// The error about what could not be opened at `path`: [`StoreErrorKind::NotFound`] only where it is certain that nothing
-    /// is there.
+    /// The error for a failed open of `path`: [`StoreErrorKind::NotFound`] only if the object is certainly missing.
     pub(super) fn missing_or(&self, path: &Path, error: &io::Error) -> StoreError {
         if error.kind() != io::ErrorKind::NotFound {
             return self.error(path, error);
@@ -105,14 +104,14 @@ impl Inner {
         }
     }
 
-    /// Says that the file system of the mirror is not mounted, where `/etc/fstab` has one that is not.
+    /// An error if `/etc/fstab` has a mount point at or above the mirror that is not mounted.
     pub(super) fn unmounted(&self) -> Option<StoreError> {
         let points = self.mount_points.get_or_init(|| MountPoints::above(&self.base));
         let why = format!("{} is in /etc/fstab, but nothing is mounted there", points.unmounted()?.display());
         Some(StoreError::whole(&self.location, StoreErrorKind::Unreachable, why))
     }
 
-    /// The link on the way from the base to `path` whose target is missing.
+    /// The broken symbolic link between the base and `path`, if any.
     fn broken_link(&self, path: &Path) -> Option<PathBuf> {
         let mut steps = path.ancestors().take_while(|step| step.starts_with(&self.base));
         let broken =
@@ -121,8 +120,7 @@ impl Inner {
     }
 }
 
-/// Opens a file without waiting for anyone at the other end of a pipe. Links are followed: a publisher may have laid out the
-/// directory with them.
+/// Opens a file without blocking on a FIFO. Links are followed: a publisher may have laid out the directory with them.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())

@@ -1,4 +1,4 @@
-//! Writing: to a file of its own, looked at, and moved into place.
+//! Writing: to a temporary file, verified, then renamed into place.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -17,10 +17,10 @@ use crate::store::arrival::all_arrived;
 use crate::store::caller::Caller;
 use crate::store::{Put, StoreError, StoreErrorKind, Swap};
 
-/// What a web server, which is another user, may do with a file and a directory: read, and enter.
+/// Modes that let a web server, which runs as another user, read files and enter directories.
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
-/// The longest object that is compared before it is replaced.
+/// Size limit of objects in a compare-and-swap.
 const SWAP_MAX_BYTES: u64 = 64 << 20;
 
 impl Inner {
@@ -37,7 +37,8 @@ impl Inner {
         })
     }
 
-    /// Replaces a file that must survive a power cut at once: the head. A lock need not, and must not wait for a slow disk.
+    /// Replaces a file durably at once, as the head must survive a power cut. The lock object need not, and must not
+    /// wait for a slow disk.
     pub(super) fn replace(&self, path: &RepoPath, bytes: &[u8], caller: &Caller) -> Result<(), StoreError> {
         self.write(path, bytes, |from, to| {
             if let Some(mode) = fs::symlink_metadata(to).ok().filter(fs::Metadata::is_file).map(|meta| meta.mode()) {
@@ -84,7 +85,7 @@ impl Inner {
         rustix::fs::syncfs(&base).map_err(|e| fail(e.into()))
     }
 
-    /// Makes a directory and its parents, once for each.
+    /// Creates a directory and its parents, once for each.
     pub(super) fn make(&self, directory: &Path) -> Result<(), StoreError> {
         if self.made().contains(directory) {
             return Ok(());
@@ -98,8 +99,8 @@ impl Inner {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes `bytes` to a file of its own and has `place` move it to its path. Once more where another process has removed a
-    /// directory or the temporary file meanwhile.
+    /// Writes `bytes` to a temporary file, which `place` moves to its path. Retries once if another process has removed
+    /// a directory or the temporary file meanwhile.
     fn write<T>(
         &self,
         path: &RepoPath,
@@ -139,15 +140,16 @@ impl Inner {
         done.map_err(fail)
     }
 
-    /// Writes a file and looks whether all of it is there. On this machine it stays open, and locked: that tells it from what
-    /// a dead publisher has left. A file server is asked once the file is closed, as errors of writing come until then.
+    /// Writes a file and verifies its size. On a local disk it stays open and locked, which distinguishes it from
+    /// leftovers of a dead publisher. On a network file system it is closed first, as write errors may appear only
+    /// then.
     fn fill(&self, mut file: File, path: &Path, bytes: &[u8]) -> io::Result<Option<File>> {
         let is_local = self.medium() == Medium::Local;
         if is_local {
             let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
         }
         file.write_all(bytes)?;
-        // Only a hint to begin with bringing it to the disk; a file system that does not take it writes at the barrier.
+        // A hint to start writeback; file systems that ignore it write at the barrier.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         if is_local {
             check_size(file.metadata()?.len(), bytes)?;
@@ -159,8 +161,8 @@ impl Inner {
         Ok(None)
     }
 
-    /// Moves a file to a name that must not exist yet; where the file system has neither a rename nor a link that refuses what
-    /// is there, after a look.
+    /// Moves a file to a name that must not exist yet. Falls back to check-then-rename where the file system has
+    /// neither an exclusive rename nor hard links.
     fn move_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
@@ -168,7 +170,7 @@ impl Inner {
         }
         match rustix::fs::link(from, to) {
             Ok(()) => fs::remove_file(from),
-            // What FUSE file systems and shares without hard links say, in many ways.
+            // The various errors of FUSE file systems and shares without hard links.
             Err(
                 Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::IO | Errno::INVAL | Errno::ACCESS | Errno::MLINK,
             ) => {
@@ -184,13 +186,13 @@ impl Inner {
     }
 }
 
-/// Makes a file that no one else has, readable for everyone, whatever the umask is.
+/// Creates a new file, world-readable whatever the umask.
 fn create(path: &Path) -> io::Result<File> {
     let no_follow = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits() as i32;
     let file = File::options().write(true).create_new(true).mode(FILE_MODE).custom_flags(no_follow).open(path)?;
     let allowed = file.set_permissions(fs::Permissions::from_mode(FILE_MODE));
     match allowed {
-        // A share without modes.
+        // A share without file modes.
         Err(e) if !matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => Err(e),
         _ => Ok(file),
     }
@@ -200,7 +202,7 @@ fn check_size(there: u64, bytes: &[u8]) -> io::Result<()> {
     all_arrived(there, bytes.len() as u64).map_err(io::Error::other)
 }
 
-/// Makes a directory and those above it, open to everyone whatever the umask is. Those that exist are left as they are.
+/// Creates a directory and its parents, world-readable whatever the umask. Existing ones are left unchanged.
 pub(super) fn make_all(directory: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
         Ok(()) => open_to_all(directory),
@@ -213,12 +215,12 @@ pub(super) fn make_all(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Refuses what its caller no longer waits for, or may no longer do.
+/// Fails if the caller no longer waits for the operation, or may no longer do it.
 pub(super) fn still_wanted(caller: &Caller) -> io::Result<()> {
     if caller.still_wants_blocking() { Ok(()) } else { Err(io::Error::other("it was given up meanwhile")) }
 }
 
-/// Keeps what the directory above has handed down: the group's bit.
+/// Makes a directory world-readable; keeps inherited bits such as setgid.
 fn open_to_all(directory: &Path) -> io::Result<()> {
     let mode = fs::metadata(directory)?.mode() & 0o7777;
     if mode & DIRECTORY_MODE == DIRECTORY_MODE {

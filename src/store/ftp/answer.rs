@@ -1,32 +1,32 @@
-//! What a server answered, and what that means for the program.
+//! Server replies and their meaning for the program.
 
 use suppaftp::FtpError;
 use suppaftp::types::Response;
 
 use crate::store::StoreErrorKind;
 
-/// The longest part of an answer that a message quotes, in bytes.
+/// Maximum length of a reply quoted in a message, in bytes.
 const QUOTED_MAX_BYTES: usize = 200;
 
-/// The answer to one command.
+/// The reply to one command.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
-    /// Its three digits; 0 where it had none.
+    /// Three-digit code; 0 if there was none.
     pub code: u32,
-    /// What the server said with it, in one printable line.
+    /// Text of the reply, in one printable line.
     pub text: String,
 }
 
-/// A step that failed: what for the program, why for the person. The store adds on which object.
+/// A failed step: the kind for the program, the reason for the user. The store adds the object.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub kind: StoreErrorKind,
     pub why: String,
-    /// The code of the answer that ended it; 0 where it was no answer.
+    /// Code of the reply that ended the step; 0 if it was not a reply.
     pub code: u32,
-    /// The server has no room for one more connection.
+    /// The server allows no further connection.
     pub crowded: bool,
-    /// What it was about may be missing, or there and out of reach: the server's words fit both.
+    /// The reply is ambiguous: the object may be missing, or exist and be inaccessible.
     pub unclear: bool,
 }
 
@@ -34,7 +34,7 @@ impl From<&Response> for Answer {
     fn from(response: &Response) -> Self {
         let body = String::from_utf8_lossy(&response.body);
         let code = body.get(..3).and_then(|digits| digits.parse().ok()).unwrap_or(0);
-        // Where there are several lines, the reason is most often in the last one.
+        // Of several lines, the last one mostly has the reason.
         let last = body.trim_end().lines().next_back().unwrap_or_default();
         let text = last.strip_prefix(&format!("{code} ")).unwrap_or(last);
         let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -44,45 +44,45 @@ impl From<&Response> for Answer {
 }
 
 impl Answer {
-    /// True where the step that was asked for has been done.
+    /// True if the command succeeded.
     pub fn is_done(&self) -> bool {
         (200..300).contains(&self.code)
     }
 
-    /// True where the server does not know the command.
+    /// True if the server does not know the command.
     pub fn is_unknown_command(&self) -> bool {
         matches!(self.code, 500 | 501 | 502 | 504)
     }
 
-    /// True where the words of the answer say that something is there already.
+    /// True if the text says that the file already exists.
     pub fn says_exists(&self) -> bool {
         let text = self.words();
         text.contains("exist") && !says_missing(&text)
     }
 
-    /// What the server said, in lower case and without paths: an object may be called `denied.head`.
+    /// The text in lower case and without paths: an object may be called `denied.head`.
     fn words(&self) -> String {
         let is_path = |word: &&str| word.trim_end_matches(['.', ':', ',', ';', '\'', '"']).contains(['.', '/']);
         let words: Vec<&str> = self.text.split_whitespace().filter(|word| !is_path(word)).collect();
         words.join(" ").to_lowercase()
     }
 
-    /// True where the answer fits something that is missing and something that is there and cannot be opened. Nothing may be
-    /// taken for missing by such words: vsftpd says `550 Failed to open file.` to both.
+    /// True if the reply fits both a missing file and one that cannot be opened. vsftpd answers both with
+    /// `550 Failed to open file.` Such a reply never counts as "missing".
     fn is_unclear(&self) -> bool {
         let words = self.words();
         matches!(self.code, 450 | 550 | 551) && !says_missing(&words) && !says_full(&words) && !says_denied(&words)
     }
 
-    /// True where a login failed because there are too many already.
+    /// True if a login failed because of too many connections.
     fn says_crowded(&self) -> bool {
         let text = self.text.to_lowercase();
         let crowd = ["too many", "maximum", "limit", "already connected", "already logged"];
         self.code == 421 || (self.code == 530 && crowd.iter().any(|word| text.contains(word)))
     }
 
-    /// What a refusal means. The digits leave much open: 550 is "not there" and "not allowed". That something is missing is
-    /// believed only of words that say so.
+    /// The meaning of a refusal. The code alone is ambiguous: 550 is both "missing" and "not allowed". A file counts as
+    /// missing only if the text says so.
     pub fn kind(&self) -> StoreErrorKind {
         let words = self.words();
         match self.code {
@@ -98,13 +98,13 @@ impl Answer {
         }
     }
 
-    /// This refusal as the end of a step.
+    /// The failure of a step with this reply.
     pub fn refusal(&self) -> Failure {
         let why = format!("the server answered {} {}", self.code, self.text);
         Failure { kind: self.kind(), why, code: self.code, crowded: false, unclear: self.is_unclear() }
     }
 
-    /// This refusal as the end of an attempt to connect.
+    /// The failure to connect or log in with this reply.
     pub fn not_let_in(&self) -> Failure {
         let refusal = self.refusal();
         match self.says_crowded() {
@@ -118,7 +118,7 @@ fn says(words: &str, any: &[&str]) -> bool {
     any.iter().any(|part| words.contains(part))
 }
 
-/// Words that say nothing else. RFC 959's own sentence, "file unavailable (e.g., file not found, no access)", says both.
+/// Unambiguous words for "missing". RFC 959's own text, "file unavailable (e.g., file not found, no access)", is not.
 fn says_missing(words: &str) -> bool {
     let missing = ["no such", "not found", "not exist", "doesn't exist", "cannot find", "enoent"];
     says(words, &missing) && !words.contains("access")
@@ -137,12 +137,12 @@ impl Failure {
         Self { kind, why: why.into(), code: 0, crowded: false, unclear: false }
     }
 
-    /// A deadline that went by.
+    /// A missed deadline.
     pub fn timed_out(step: &str) -> Self {
         Self::new(StoreErrorKind::Unreachable, format!("timed out while {step}"))
     }
 
-    /// What the connection itself ran into.
+    /// An I/O error of the connection.
     pub fn io(error: &std::io::Error) -> Self {
         Self::new(StoreErrorKind::Unreachable, without_number(&error.to_string()))
     }
@@ -159,12 +159,12 @@ impl From<FtpError> for Failure {
     }
 }
 
-/// The system's sentence without the number that the standard library adds.
+/// The system's error message without the number that the standard library adds.
 fn without_number(text: &str) -> String {
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// The library hands on only the text of what went wrong while TLS was set up, with its own words before it.
+/// The library returns only the text of a TLS handshake error, with its own prefix.
 fn secure(text: &str) -> Failure {
     let text = text.trim_start_matches("Secure error: ");
     if let Some(reason) = text.strip_prefix("Connection error: ") {

@@ -1,4 +1,4 @@
-//! Which server, which directory on it, and how to get in.
+//! Configuration: server, directory, login and TLS.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -8,30 +8,30 @@ use crate::store::Secret;
 /// Whether the connections are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
-    /// Not at all: the password can be read on the way.
+    /// Not encrypted: the password can be read in transit.
     None,
-    /// The connection begins plain and is encrypted (AUTH TLS) before anything is told; never left plain.
+    /// Starts unencrypted and switches to TLS (AUTH TLS) before the login; never continues unencrypted.
     Explicit,
-    /// Encrypted from the first byte, on a port of its own.
+    /// Encrypted from the first byte, on a separate port.
     Implicit,
 }
 
 /// An FTP server and a directory on it.
 #[derive(Debug, Clone)]
 pub struct FtpConfig {
-    /// The server's name or address; an IPv6 address without brackets.
+    /// Host name or address; an IPv6 address without brackets.
     pub host: String,
-    /// The port: 21 where there is none, 990 with [`Tls::Implicit`].
+    /// Port; default 21, or 990 with [`Tls::Implicit`].
     pub port: Option<u16>,
-    /// Who logs in; nobody in particular where there is none.
+    /// User name; default an anonymous login.
     pub user: Option<String>,
-    /// The base, relative to where the server puts the user, or absolute.
+    /// Base path: absolute, or relative to the user's initial directory.
     pub path: String,
-    /// The password.
+    /// Password for the login.
     pub password: Option<Secret>,
     /// Whether the connections are encrypted.
     pub tls: Tls,
-    /// Certificates (PEM) of a private authority that is believed too.
+    /// File of certificates (PEM) of a private certificate authority, trusted too.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -40,7 +40,7 @@ impl FtpConfig {
         self.port.unwrap_or(if self.tls == Tls::Implicit { 990 } else { 21 })
     }
 
-    /// The base for messages.
+    /// The base URL for messages.
     pub(super) fn location(&self) -> String {
         let mut shown = String::from(if self.tls == Tls::None { "ftp://" } else { "ftps://" });
         if let Some(user) = &self.user {
@@ -54,15 +54,15 @@ impl FtpConfig {
         shown
     }
 
-    /// What goes before the path of an object on the server.
+    /// Prefix of an object's path on the server.
     pub(super) fn prefix(&self) -> String {
-        // What begins with a dash is an option to some servers.
+        // Some servers take a leading dash for an option.
         let dash = if self.path.starts_with('-') { "./" } else { "" };
         let slash = if self.path.is_empty() || self.path.ends_with('/') { "" } else { "/" };
         format!("{dash}{}{slash}", self.path)
     }
 
-    /// A command is a line: what would end it early would begin another one.
+    /// Whether no text can break a command line and so inject another command.
     pub(super) fn is_one_line(&self) -> bool {
         let password = self.password.as_ref().map_or("", Secret::reveal);
         let texts = [&self.path, self.user.as_deref().unwrap_or_default(), password];

@@ -1,4 +1,4 @@
-//! From nothing to a control connection that has logged in.
+//! Opens a control connection and logs in.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{FtpConfig, Tls};
 use crate::store::StoreErrorKind;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What those who have no name say, and by custom their address.
+/// User and password of an anonymous login; by convention the password is an e-mail address.
 const ANONYMOUS: (&str, &str) = ("anonymous", "hfl@");
 
 /// Connects and logs in.
@@ -33,7 +33,7 @@ pub(super) async fn connect(config: &FtpConfig, authorities: Option<&Authorities
     });
     let mut session = Session::new(control);
     if config.tls == Tls::Implicit {
-        // The other way to TLS says this by itself.
+        // With explicit TLS the library sends these itself.
         session.demand("PBSZ 0").await?;
         session.demand("PROT P").await?;
     }
@@ -93,7 +93,7 @@ async fn log_in(session: &mut Session, config: &FtpConfig) -> Result<(), Failure
     if answer.is_done() {
         return Ok(());
     }
-    // Nobody says that a server does not repeat what it did not like.
+    // The server may echo the password in its refusal.
     if !password.is_empty() {
         answer.text = answer.text.replace(password, "(secret)");
     }

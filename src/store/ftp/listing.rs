@@ -1,17 +1,17 @@
-//! The lines of a directory listing: MLSD's (RFC 3659), and LIST's as `ls -l` writes them.
+//! Parses directory listings: MLSD (RFC 3659), and LIST in the form of `ls -l`.
 
-/// What a directory holds, as far as a repository is concerned.
+/// A directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Listed {
-    /// A regular file and its bytes.
+    /// A regular file and its size in bytes.
     File(String, u64),
     /// A directory.
     Directory(String),
-    /// Neither: a link, a device, the directory itself, a header.
+    /// Anything else: a link, a device, the directory itself, a header.
     Other,
 }
 
-/// One line of MLSD: `type=file;size=12;modify=20260101000000; name`. `None` where it is none.
+/// Parses a line of MLSD: `type=file;size=12;modify=20260101000000; name`. `None` if it is malformed.
 pub(super) fn machine_line(line: &str) -> Option<Listed> {
     let (facts, name) = line.split_once(' ')?;
     let (mut kind, mut bytes) = (None, None);
@@ -30,7 +30,7 @@ pub(super) fn machine_line(line: &str) -> Option<Listed> {
     }
 }
 
-/// One line of LIST. `None` where it is not in that form (DOS had another, which is not read).
+/// Parses a line of LIST. `None` if it has another form; the DOS form is not supported.
 pub(super) fn human_line(line: &str) -> Option<Listed> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     match *words.first()? {
@@ -40,7 +40,7 @@ pub(super) fn human_line(line: &str) -> Option<Listed> {
     }
 }
 
-/// `-rw-r--r-- 1 user group 1234 Nov 5 13:46 name`; some leave the group out, some write `2026-11-05 13:46`.
+/// `-rw-r--r-- 1 user group 1234 Nov 5 13:46 name`; some servers omit the group, some write `2026-11-05 13:46`.
 fn unix_line(mode: &str, words: &[&str]) -> Option<Listed> {
     const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
     let month = |word: &str| MONTHS.contains(&word.to_ascii_lowercase().as_str());
@@ -61,7 +61,7 @@ fn entry(is_directory: bool, bytes: u64, name: &[&str]) -> Option<Listed> {
         ([], _) => None,
         ([name], true) => Some(Listed::Directory((*name).to_owned())),
         ([name], false) => Some(Listed::File((*name).to_owned(), bytes)),
-        // No name in a repository has a space in it.
+        // No name in a repository has a space.
         _ => Some(Listed::Other),
     }
 }

@@ -1,9 +1,9 @@
-//! A mirror on an FTP server, with TLS or without: what cheap web hosts offer.
+//! A mirror on an FTP server, with or without TLS: what cheap web hosts offer.
 //!
-//! Objects are stored under `.hfl-tmp/`, their size is asked for, and only then are they renamed to their place, so an
-//! upload that was cut never becomes an object. FTP can neither create exclusively nor compare: the driver looks
-//! before it writes, and it is the publishers' lock that keeps two of them apart. Data connections are passive, binary,
-//! and always go where the control connection goes.
+//! Objects are stored under `.hfl-tmp/` and renamed into place only after their size is verified, so a truncated upload
+//! never becomes an object. FTP has neither exclusive creation nor compare-and-swap: the driver checks before it
+//! writes, and only the publishers' lock excludes concurrent writers. Data connections are passive, binary, and always
+//! go to the address of the control connection.
 
 mod answer;
 mod config;
@@ -35,11 +35,11 @@ use answer::Failure;
 use pool::{Lease, Pool};
 use tls::Authorities;
 
-/// Where objects are written before they are moved into place.
+/// Directory where objects are written before the rename.
 const TEMPORARY: &str = ".hfl-tmp";
-/// Control connections at most; cheap hosts allow one address about that many.
+/// Maximum number of control connections: about what cheap hosts allow per client address.
 const JOBS: usize = 8;
-/// The longest object that [`Store::swap`] compares.
+/// Maximum size of an object that [`Store::swap`] compares, in bytes.
 const SWAP_MAX_BYTES: u64 = 64 << 20;
 
 /// A mirror on an FTP server.
@@ -53,18 +53,18 @@ struct Inner {
     prefix: String,
     authorities: Option<Authorities>,
     pool: Pool,
-    /// Tells the temporaries of this run from those of others.
+    /// Distinguishes this run's temporary files from those of others.
     run: u64,
     temporaries: AtomicU64,
-    /// The directories that were made.
+    /// The directories created so far.
     made: Mutex<HashSet<String>>,
 }
 
 impl Ftp {
-    /// The mirror that `config` describes; the first connection is made when something is wanted of it.
+    /// The mirror for `config`. Connections are made on demand.
     ///
     /// # Errors
-    /// A file of certificates that cannot be used, and a line break where none can be.
+    /// An unusable file of certificates, or a line break in the user, password or path.
     pub fn open(config: FtpConfig) -> Result<Self, StoreError> {
         let (location, prefix) = (config.location(), config.prefix());
         if !config.is_one_line() {
@@ -90,7 +90,7 @@ impl Inner {
         StoreError::at(&self.location, path, failure.kind, failure.why)
     }
 
-    /// Where something lies on the server; `""` is the base itself.
+    /// The path on the server of a relative path; `""` is the base itself.
     fn path(&self, relative: &str) -> String {
         match relative {
             "" if self.prefix.len() > 1 => self.prefix.trim_end_matches('/').to_owned(),
@@ -116,7 +116,7 @@ impl Inner {
         if found.as_deref() != old {
             return Ok(Swap::Changed);
         }
-        // What could not be read is asked for once more, in another way, before it is taken for absent.
+        // Before an unreadable object counts as missing, check in another way that it does not exist.
         if old.is_none() && session.size(&self.path(path.as_str())).await?.is_some() {
             return Err(Failure::new(StoreErrorKind::Denied, "it is there and cannot be read"));
         }
@@ -161,8 +161,8 @@ impl Store for Ftp {
         self.0.write(&mut session, path, &bytes).await.map_err(fail)
     }
 
-    /// Looks, then replaces in one step: a reader sees the old bytes or the new ones, but a writer that comes between
-    /// the look and the replacement is overwritten.
+    /// Compares, then replaces atomically: a reader sees the old bytes or the new ones, but a write between the
+    /// comparison and the replacement is lost.
     async fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<Swap, StoreError> {
         self.0.swap(path, old, &new).await.map_err(|failure| self.0.error(path, failure))
     }

@@ -1,7 +1,7 @@
-//! Control connections: each is used by one at a time, kept when it is done, and never used again when it is not.
+//! The pool of control connections: each is leased to one user at a time, and reused only if its last step completed.
 //!
-//! How many there may be is found out: a server that has no room for one more makes the pool smaller, and the work
-//! goes on with those there are. The last place is never given up.
+//! The limit adapts: if the server refuses another connection, the pool shrinks by one slot and continues with the
+//! existing ones. The last slot is never given up.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ use super::tls::Authorities;
 use super::{FtpConfig, JOBS};
 use crate::store::StoreErrorKind;
 
-/// A connection that was idle for longer is asked whether it still is one; servers close them after minutes.
+/// A connection idle for longer is checked before use; servers close idle ones after minutes.
 const TRUSTED_FOR: Duration = Duration::from_secs(15);
 
 /// The control connections to one server.
@@ -29,12 +29,12 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// A pool in which nothing is open yet.
+    /// A pool without open connections.
     pub fn new() -> Self {
         Self { idle: Mutex::default(), room: Semaphore::new(JOBS), places: AtomicUsize::new(JOBS) }
     }
 
-    /// A session that nobody else uses, opened where none is idle.
+    /// Leases a session exclusively; opens one if none is idle.
     pub async fn take(&self, config: &FtpConfig, authorities: Option<&Authorities>) -> Result<Lease<'_>, Failure> {
         loop {
             let place = self.room.acquire().await;
@@ -50,7 +50,7 @@ impl Pool {
         }
     }
 
-    /// An idle session that still answers.
+    /// Takes an idle session that still answers.
     async fn idle(&self) -> Option<Session> {
         loop {
             let mut session = self.idle.lock().ok()?.pop()?;
@@ -60,19 +60,19 @@ impl Pool {
         }
     }
 
-    /// Makes the pool smaller by one place, unless it is the last.
+    /// Shrinks the pool by one slot, unless it is the last.
     fn give_up_one(&self) -> bool {
         let fewer = |places: usize| (places > 1).then(|| places - 1);
         self.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
     }
 }
 
-/// A session that is used; it goes back where it can be used again.
+/// A leased session; returned to the pool on drop if it can be reused.
 #[derive(Debug)]
 pub(super) struct Lease<'a> {
     session: Option<Session>,
     pool: &'a Pool,
-    // Given back after the session is.
+    // Released after the session is returned.
     _place: SemaphorePermit<'a>,
 }
 

@@ -1,26 +1,26 @@
-//! Whether something is there: what a server's refusal leaves open is asked in another way.
+//! Whether a file exists: resolves ambiguous refusals with further requests.
 //!
-//! Most servers say in words that a file is missing, and that is that: one request. The others (vsftpd, FileZilla, rclone) say
-//! the same of a file that cannot be opened. Then SIZE is asked, and where that is as unclear, whether its directory can be
-//! entered: what is in such a directory SIZE would have found. A path whose directories are missing too is looked for in
-//! the listing of the innermost one that is there.
+//! Most servers state clearly that a file is missing: one request. The others (vsftpd, FileZilla, rclone) answer the
+//! same for a file that cannot be opened. Then SIZE is sent. If that is ambiguous too, CWD to the file's directory
+//! decides: in a directory that can be entered, SIZE would have found the file. If directories of the path are missing
+//! too, the listing of the innermost existing one decides.
 
 use super::answer::{Answer, Failure};
 use super::listing::{self, Listed};
 use super::session::Session;
 use crate::store::StoreErrorKind;
 
-/// What a server says of a file.
+/// The server's reply about a file.
 enum Said {
     Bytes(u64),
-    /// Something else than a file.
+    /// Exists, but is not a file.
     NoFile,
     Missing,
-    /// It may be missing.
+    /// May be missing.
     Unclear(Failure),
 }
 
-/// What became of an attempt to enter a directory.
+/// The result of CWD to a directory.
 enum Entered {
     Yes,
     No,
@@ -28,7 +28,7 @@ enum Entered {
 }
 
 impl Session {
-    /// Bytes of a file, `None` where there certainly is none.
+    /// Size of a file in bytes; `None` if it certainly does not exist.
     pub async fn size(&mut self, path: &str) -> Result<Option<u64>, Failure> {
         match self.said_of(path).await? {
             Said::Bytes(bytes) => Ok(Some(bytes)),
@@ -40,13 +40,13 @@ impl Session {
         }
     }
 
-    /// Whether a file can be moved to `path` without replacing one. One request: a server that does not find what is there
-    /// could not replace it either, as both take the right to search its directory.
+    /// Whether a file can be renamed to `path` without replacing one. One request suffices: a server that cannot find
+    /// an existing file cannot replace it either, as both need search permission on its directory.
     pub async fn is_free(&mut self, path: &str) -> Result<bool, Failure> {
         Ok(matches!(self.said_of(path).await?, Said::Missing | Said::Unclear(_)))
     }
 
-    /// The refusal to open the file at `path`, with what it means: that the file is missing, or that it is out of reach.
+    /// The refusal to open the file at `path`, with its meaning resolved: missing or inaccessible.
     pub async fn explained(&mut self, path: &str, refusal: Failure) -> Result<Failure, Failure> {
         if !refusal.unclear {
             return Ok(refusal);
@@ -80,7 +80,7 @@ impl Session {
         }
     }
 
-    /// The same of a server that has switched SIZE off.
+    /// The same with MLST, for a server without SIZE.
     async fn said_in_facts(&mut self, path: &str) -> Result<Said, Failure> {
         let response = self.response(&format!("MLST {path}")).await?;
         let answer = Answer::from(&response);
@@ -96,7 +96,7 @@ impl Session {
         }
     }
 
-    /// Whether nothing is at `path`; `asked` where the server was asked for the size of a file there and found none.
+    /// Whether nothing exists at `path`; `asked` if SIZE of that path has already failed.
     async fn is_missing(&mut self, path: &str, asked: bool) -> Result<bool, Failure> {
         let home = self.working_directory().await?;
         let missing = self.search(path.trim_end_matches('/'), asked).await;
@@ -114,7 +114,7 @@ impl Session {
             match self.enter(parent).await? {
                 Entered::Missing => return Ok(true),
                 Entered::Yes if asked && wanted == path => return Ok(true),
-                // Listings leave such names out.
+                // Listings omit hidden names.
                 Entered::Yes if name.starts_with('.') => return Ok(false),
                 Entered::Yes => return Ok(!self.lists(name).await?),
                 Entered::No if parent == "/" => return Ok(false),
@@ -123,7 +123,7 @@ impl Session {
         }
     }
 
-    /// Enters a directory; the empty path is where the session is.
+    /// Enters a directory; the empty path is the current one.
     async fn enter(&mut self, directory: &str) -> Result<Entered, Failure> {
         if directory.is_empty() {
             return Ok(Entered::Yes);
@@ -137,7 +137,7 @@ impl Session {
         }
     }
 
-    /// Whether the directory that the session is in has this name in its listing.
+    /// Whether the listing of the current directory has this name.
     async fn lists(&mut self, name: &str) -> Result<bool, Failure> {
         let mut found = false;
         let listed = self.list("", |listed| {
@@ -151,7 +151,7 @@ impl Session {
         Ok(found)
     }
 
-    /// Where the session is.
+    /// The current directory of the session.
     async fn working_directory(&mut self) -> Result<String, Failure> {
         let response = self.response("PWD").await?;
         let body = String::from_utf8_lossy(&response.body);
@@ -170,7 +170,7 @@ fn refused(refusal: Failure) -> Result<Said, Failure> {
     }
 }
 
-/// The directory that a path lies in, and its name there.
+/// Splits a path into its parent directory and name.
 fn parent(path: &str) -> (&str, &str) {
     match path.rsplit_once('/') {
         Some(("", name)) => ("/", name),

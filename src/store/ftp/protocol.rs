@@ -1,4 +1,4 @@
-//! What mirrors.toml says to this driver.
+//! Configuration of this driver in mirrors.toml.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::store::key::{CA_FILE, PASSWORD_ENV, PASSWORD_FILE};
 use crate::store::place::Place;
 use crate::store::protocol::Protocol;
 
-/// The port on which TLS comes before the first word.
+/// The port for implicit TLS.
 const IMPLICIT_TLS_PORT: u16 = 990;
 
-/// The driver, as mirrors.toml sees it.
+/// The driver's URL schemes and keys in mirrors.toml.
 pub const PROTOCOL: Protocol = Protocol {
     schemes: &["ftp", "ftps"],
     keys: &[PASSWORD_ENV, PASSWORD_FILE, CA_FILE],

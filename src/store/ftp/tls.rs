@@ -1,4 +1,4 @@
-//! TLS as FTP servers want it: old, and with the data connections resuming the session of their control connection.
+//! TLS for FTP servers: version 1.2, with data connections that resume the session of their control connection.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::store::{StoreError, StoreErrorKind};
 
-/// Sessions that one control connection keeps; its data connections all resume the same one.
+/// Size of a control connection's session cache; all its data connections resume the same session.
 const SESSIONS: usize = 4;
 
-/// Whom to believe: Mozilla's authorities, and a private one.
+/// Trusted certificate authorities: Mozilla's, and optionally a private one.
 #[derive(Debug, Clone)]
 pub(super) struct Authorities(Arc<ClientConfig>);
 
@@ -26,7 +26,7 @@ impl Authorities {
     /// Mozilla's authorities, and those in `ca_file` (PEM).
     ///
     /// # Errors
-    /// Where the file cannot be read or holds no certificate.
+    /// When the file cannot be read or has no certificate.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, StoreError> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
@@ -34,15 +34,15 @@ impl Authorities {
             add(&mut roots, file)?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        // TLS 1.3 hands out tickets that are good for one connection each, two of them as a rule: proftpd, which wants
-        // every data connection to resume its control connection's session, refuses the third transfer.
+        // TLS 1.3 tickets are single-use, and a server usually issues two. proftpd requires every data connection to
+        // resume its control connection's session, so it would refuse the third transfer.
         let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS12]);
         let config = config.map_err(|e| StoreError::whole("ftps", StoreErrorKind::Other, e.to_string()))?;
         Ok(Self(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
     }
 
-    /// A connector for one control connection and its data connections. It remembers sessions of its own: proftpd
-    /// refuses a data connection that resumes the session of another control connection.
+    /// A connector for one control connection and its data connections. It has its own session cache: proftpd refuses a
+    /// data connection that resumes the session of another control connection.
     pub fn connector(&self) -> Connector {
         let mut config = ClientConfig::clone(&self.0);
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
@@ -83,7 +83,7 @@ impl AsyncTlsConnector for Connector {
         let name = ServerName::try_from(domain.to_owned()).map_err(|e| FtpError::SecureError(e.to_string()))?;
         match self.0.connect(name, stream).await {
             Ok(stream) => Ok(stream.into()),
-            // What the TLS library itself refuses is data that is not valid; the rest befell the connection.
+            // TLS errors have the kind `InvalidData`; all others are errors of the connection.
             Err(e) if e.kind() == std::io::ErrorKind::InvalidData => Err(FtpError::SecureError(e.to_string())),
             Err(e) => Err(FtpError::ConnectionError(e)),
         }

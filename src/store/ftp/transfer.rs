@@ -1,4 +1,4 @@
-//! Transfers beside a control connection, one at a time: a file there, a file back, a listing.
+//! Data connections, one at a time per control connection: store, retrieve, list.
 
 use std::time::Duration;
 
@@ -15,20 +15,20 @@ use crate::store::StoreErrorKind;
 
 type Transfer = TransferStream<AsyncRustlsStream>;
 
-/// The slowest transfer that is waited for, in bytes per second, on top of one [`COMMAND_TIMEOUT`].
+/// Minimum throughput for deadlines, in bytes per second; one [`COMMAND_TIMEOUT`] is added.
 const SLOWEST: u64 = 16 << 10;
-/// How long a server may take to close a data connection after all was sent; it does no harm if it does not.
+/// Wait for the server to close a data connection after an upload; no harm if it does not.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest line of a listing, in bytes: a path, and what else is told of it.
+/// Maximum length of a line of a listing, in bytes: a path and its facts.
 const LINE_MAX_BYTES: usize = 4096;
 
 impl Session {
-    /// Stores a file; it is not whole before this returns.
+    /// Stores a file; it is incomplete until this returns.
     pub async fn store(&mut self, path: &str, bytes: &[u8]) -> Result<(), Failure> {
         let mut transfer = self.open(&format!("STOR {path}")).await?;
         let sent = timeout(allowed(bytes.len() as u64), send(&mut transfer, bytes)).await;
         let sent = sent.map_err(|_| Failure::timed_out("sending"))?;
-        // A server that cannot go on closes the data connection, and says why on the other one.
+        // A server that cannot continue closes the data connection and reports why on the control connection.
         self.finish(transfer).await?;
         if let Err(e) = sent {
             self.settled = false;
@@ -37,7 +37,7 @@ impl Session {
         Ok(())
     }
 
-    /// The whole file at `path`. A failure of the kind "not found" is certain.
+    /// Retrieves the file at `path`. A failure of the kind "not found" is certain.
     pub async fn retrieve(&mut self, path: &str, max_bytes: u64) -> Result<Bytes, Failure> {
         match self.receive(path, max_bytes).await {
             Err(refusal) => Err(self.explained(path, refusal).await?),
@@ -63,7 +63,7 @@ impl Session {
         Ok(body.freeze())
     }
 
-    /// Lists a directory, line by line; the empty path is where the server put us.
+    /// Lists a directory, line by line; the empty path is the current one.
     pub async fn list(
         &mut self,
         directory: &str,
@@ -95,14 +95,14 @@ impl Session {
     /// Opens a data connection for `command`.
     async fn open(&mut self, command: &str) -> Result<Transfer, Failure> {
         self.settled = false;
-        // The library takes every such transfer for a download. That suits uploads too: at the end of one the server's
-        // answer counts, not whether the data connection could still be closed.
+        // The library treats every such transfer as a download. That suits uploads too: at their end the server's reply
+        // decides, not whether the data connection could still be closed.
         let about_to = [Status::AboutToSend, Status::AlreadyOpen];
         let opened = timeout(COMMAND_TIMEOUT, self.control.custom_data_command(command, &about_to)).await;
         match opened.map_err(|_| Failure::timed_out("opening a data connection"))? {
             Ok((_, transfer)) => Ok(transfer),
             Err(e) => {
-                // After a refusal nothing more comes.
+                // No further reply follows a refusal.
                 self.settled =
                     matches!(&e, FtpError::UnexpectedResponse(refusal) if refusal.status != Status::NotAvailable);
                 Err(e.into())
@@ -110,7 +110,7 @@ impl Session {
         }
     }
 
-    /// Closes the data connection and hears whether all went well.
+    /// Closes the data connection and reads the final reply.
     async fn finish(&mut self, transfer: Transfer) -> Result<(), Failure> {
         let finished = timeout(COMMAND_TIMEOUT, transfer.finish()).await;
         let finished = finished.map_err(|_| Failure::timed_out("waiting for the end of a transfer"))?;
@@ -124,13 +124,13 @@ impl Session {
     }
 }
 
-/// How long a transfer of `bytes` may take.
+/// Time limit for a transfer of `bytes`.
 fn allowed(bytes: u64) -> Duration {
     COMMAND_TIMEOUT + Duration::from_secs(bytes / SLOWEST)
 }
 
-/// Sends everything and closes our side in order, then lets the server close its own: a connection that is closed
-/// with something unread is reset, which some servers take for an upload that was cut.
+/// Sends everything and shuts down our side, then waits for the server to close its own: closing a connection with
+/// unread data resets it, which some servers take for a truncated upload.
 async fn send(transfer: &mut Transfer, bytes: &[u8]) -> std::io::Result<()> {
     transfer.write_all(bytes).await?;
     transfer.flush().await?;
@@ -140,7 +140,7 @@ async fn send(transfer: &mut Transfer, bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Takes the lines that are whole out of `buffer`.
+/// Removes the complete lines from `buffer` and parses them.
 fn whole_lines(
     buffer: &mut BytesMut,
     parse: fn(&str) -> Option<Listed>,
@@ -148,7 +148,7 @@ fn whole_lines(
 ) -> Result<(), Failure> {
     while let Some(end) = memchr::memchr(b'\n', buffer) {
         let text = buffer.split_to(end + 1);
-        // A name that is not UTF-8 is none of ours, and does not look like one with its signs replaced.
+        // A name that is not UTF-8 is not an object's, and does not become one with replacement characters.
         let text = String::from_utf8_lossy(&text);
         match text.trim_end_matches(['\r', '\n']) {
             "" => {}

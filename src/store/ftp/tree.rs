@@ -1,4 +1,4 @@
-//! Whole trees: what a listing shows, and what is swept.
+//! Whole trees: recursive listing, and sweep.
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
@@ -8,12 +8,12 @@ use super::{Inner, JOBS, TEMPORARY};
 use crate::format::layout::RepoPath;
 use crate::store::{Entry, StoreErrorKind};
 
-/// The most files and directories that a listing is followed through.
+/// Maximum number of files and directories in a recursive listing.
 const ENTRIES_MAX: usize = 8_388_608;
 
 impl Inner {
-    /// The files and directories in the directory at `relative`, by their paths from the base; none where there is no
-    /// such directory.
+    /// The files and directories in the directory at `relative`, with paths relative to the base; none if it does not
+    /// exist.
     async fn list_one(&self, relative: &str) -> Result<(Vec<Entry>, Vec<String>), Failure> {
         let (mut files, mut directories) = (Vec::new(), Vec::new());
         let mut session = self.lease().await?;
@@ -37,7 +37,7 @@ impl Inner {
         }
     }
 
-    /// Lists a whole tree, as many directories at a time as there are connections.
+    /// Lists a whole tree, with as many directories in parallel as there are connections.
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Entry>, Failure> {
         let (mut entries, mut directories) = (Vec::new(), 1);
         let mut pending = vec![prefix.to_owned()];
@@ -57,7 +57,7 @@ impl Inner {
         }
     }
 
-    /// Removes everything that lies under another name.
+    /// Removes all temporary files.
     pub(super) async fn sweep(&self) -> Result<(), Failure> {
         let mut names = Vec::new();
         let mut session = self.lease().await?;

@@ -1,4 +1,4 @@
-//! How an object gets to its place: stored under another name, counted, renamed.
+//! Writing an object: stored under a temporary name, checked for its size, renamed.
 
 use std::sync::atomic::Ordering;
 
@@ -11,12 +11,12 @@ use crate::store::arrival::all_arrived;
 
 /// "Requested action aborted: local error in processing."
 const LOCAL_ERROR: u32 = 451;
-/// What has no room on a disk only if nothing has.
+/// A size that fails to fit only on a full disk, in bytes.
 const SMALL_BYTES: usize = 4096;
 
 impl Inner {
-    /// Makes the directory at `relative` and its parents, once for each. Servers say in many ways, some of them in
-    /// none, that one is there already: whether it is shows when something is written to it.
+    /// Creates the directory at `relative` and its parents, once each. Replies for an existing directory vary too much
+    /// to be evaluated: a missing directory is detected by the write that follows.
     async fn make(&self, session: &mut Session, relative: &str) -> Result<(), Failure> {
         let directory = self.path(relative);
         if directory.is_empty() || self.made.lock().is_ok_and(|made| made.contains(&directory)) {
@@ -38,13 +38,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Stores `bytes` under another name, checks that they are all there, and moves them to `path`.
+    /// Stores `bytes` under a temporary name, verifies their size, and renames the file to `path`.
     pub(super) async fn write(&self, session: &mut Session, path: &RepoPath, bytes: &[u8]) -> Result<(), Failure> {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         let temporary = self.path(&format!("{TEMPORARY}/{:016x}-{number}", self.run));
         let written = self.write_by_way_of(session, &temporary, path, bytes).await;
         if written.is_err() {
-            // A directory that was there may not be any longer.
+            // A directory may have been removed meanwhile.
             if let Ok(mut made) = self.made.lock() {
                 made.clear();
             }
@@ -86,9 +86,8 @@ impl Inner {
     }
 }
 
-/// Finds out whether a server that met a "local error" has a full disk: after the write that filled it, proftpd speaks
-/// of an input/output error, and vsftpd never says more than that it failed. While what arrived is still there, a
-/// small file must fail too.
+/// Detects a full disk behind a "local error": after the write that filled the disk, proftpd reports an input/output
+/// error, and vsftpd reports only a failure. While the partial file still exists, a small file must fail too.
 async fn why_not_stored(session: &mut Session, temporary: &str, failure: Failure) -> Failure {
     if failure.code != LOCAL_ERROR || !session.is_settled() {
         return failure;

@@ -1,8 +1,8 @@
-//! The connections of a process: how they are made, what they trust, and how long they wait.
+//! HTTP connections of the process: setup, trusted certificates and timeouts.
 //!
-//! HTTP/2 where a server offers it, kept-alive HTTP/1.1 otherwise; a proxy where one is named, by an option or by
-//! `http_proxy`, `https_proxy` and `no_proxy`. Redirects: at most three, never from https to http. The certificates
-//! trusted are Mozilla's, built in, so that a client without a file system to look them up in works too.
+//! HTTP/2 where the server offers it, otherwise HTTP/1.1 with keep-alive. A proxy is set by an option or by
+//! `http_proxy`, `https_proxy` and `no_proxy`. At most three redirects, never from https to http. The trusted
+//! certificates are Mozilla's, built in, so that a client works without a file system to read them from.
 
 use std::fmt;
 use std::fs::File;
@@ -21,26 +21,26 @@ use super::{Http, sentence};
 use crate::format::url::BaseUrl;
 use crate::store::{Fetch as _, StoreError, StoreErrorKind};
 
-/// How long a connection may take, with the look-up of its name and its TLS.
+/// Connect timeout, including DNS lookup and TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an HTTP/2 connection may be silent under use before it is asked for a sign of life, and then for that.
+/// Interval and timeout of HTTP/2 keep-alive pings on a connection in use.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 const REDIRECTS_MAX: usize = 3;
-/// A bundle of all public authorities has a quarter of this.
+/// Four times the size of a bundle of all public authorities.
 const CA_FILE_MAX_BYTES: u64 = 1 << 20;
-/// Bytes of headers of an HTTP/2 answer; the library's own limit for HTTP/1.1 is about 400 KB.
+/// Header size limit of an HTTP/2 response; the library's own limit for HTTP/1.1 is about 400 KB.
 const HEADERS_MAX_BYTES: u32 = 64 << 10;
 const USER_AGENT: &str = concat!("hfl/", env!("CARGO_PKG_VERSION"));
 
-/// How connections are made.
+/// Connection options.
 #[derive(Clone)]
 pub struct HttpOptions {
-    /// A proxy for everything that `no_proxy` does not name, `http(s)://[USER:PASSWORD@]HOST:PORT`; without one the
-    /// environment decides.
+    /// A proxy for all hosts not in `no_proxy`, `http(s)://[USER:PASSWORD@]HOST:PORT`; if `None`, the environment
+    /// decides.
     pub proxy: Option<String>,
-    /// The certificates (PEM) of private authorities, trusted besides the public ones.
+    /// Certificates (PEM) of private authorities, trusted in addition to the public ones.
     pub ca_file: Option<PathBuf>,
-    /// The longest silence before and inside an answer.
+    /// Read timeout: the longest silence before and within a response.
     pub silence_max: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Default for HttpOptions {
     }
 }
 
-/// A proxy may have a password.
+/// Hides the proxy URL, which may contain a password.
 impl fmt::Debug for HttpOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let proxy = self.proxy.as_ref().map(|_| "...");
@@ -59,7 +59,7 @@ impl fmt::Debug for HttpOptions {
     }
 }
 
-/// Connections, shared by all mirrors.
+/// A connection pool shared by all mirrors.
 #[derive(Debug, Clone)]
 pub struct HttpClient(pub(super) reqwest::Client, Names);
 
@@ -72,10 +72,10 @@ impl HttpClient {
         Self::with(&HttpOptions::default())
     }
 
-    /// The same, with these options.
+    /// A client with these options.
     ///
     /// # Errors
-    /// A proxy that is none, or a file without certificates, too.
+    /// As for [`HttpClient::new`]; also an invalid proxy URL, or a file without certificates.
     pub fn with(options: &HttpOptions) -> Result<Self, StoreError> {
         let names = Names::default();
         let further = options.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
@@ -96,7 +96,7 @@ impl HttpClient {
             .map_err(|e| StoreError::whole("https", StoreErrorKind::Other, sentence(&e)))
     }
 
-    /// Looks up the hosts of these mirrors, all at once. One that is not found may be found later.
+    /// Resolves the hosts of these mirrors concurrently. A failed lookup may succeed later.
     pub async fn look_up(&self, mirrors: impl Iterator<Item = &BaseUrl>) {
         let mut asked = tokio::task::JoinSet::new();
         let url = |mirror: &BaseUrl| reqwest::Url::parse(mirror.as_str()).ok();
@@ -108,10 +108,10 @@ impl HttpClient {
         while asked.join_next().await.is_some() {}
     }
 
-    /// The object at a URL that is no mirror's, of at most `max_bytes`.
+    /// Fetches an object of at most `max_bytes` from a URL that need not be a mirror's.
     ///
     /// # Errors
-    /// A URL that is none, and whatever [`Fetch::get`](crate::store::Fetch::get) can meet.
+    /// An invalid URL, and any error of [`Fetch::get`](crate::store::Fetch::get).
     pub async fn get_url(&self, url: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
         let wrong = |why: String| StoreError::whole(url, StoreErrorKind::Other, why);
         let (base, name) = url.rsplit_once('/').ok_or_else(|| wrong("not a URL".into()))?;
@@ -121,9 +121,9 @@ impl HttpClient {
     }
 }
 
-/// What every client of this program has in common; it trusts the authorities in `further` too.
+/// The settings shared by all HTTP clients of this program; also trusts the authorities in `further`.
 pub(in crate::store) fn builder(further: Vec<Certificate>) -> reqwest::ClientBuilder {
-    // Another user of the library may have installed the same provider already, which is as good.
+    // An error means that the same provider is already installed, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
     reqwest::Client::builder()
@@ -135,7 +135,7 @@ pub(in crate::store) fn builder(further: Vec<Certificate>) -> reqwest::ClientBui
         .tcp_nodelay(true)
 }
 
-/// The certificates (PEM) in a file.
+/// Reads the certificates (PEM) in a file.
 pub(in crate::store) fn certificates(file: &Path) -> Result<Vec<Certificate>, StoreError> {
     let place = file.display().to_string();
     let mut pem = Vec::new();
@@ -146,7 +146,7 @@ pub(in crate::store) fn certificates(file: &Path) -> Result<Vec<Certificate>, St
     if found.is_empty() { Err(wrong("no certificate (PEM) in it".into())) } else { Ok(found) }
 }
 
-/// The URL is never part of the error: it may hold a password.
+/// The URL is never part of the error: it may contain a password.
 fn proxy(url: &str) -> Result<Proxy, StoreError> {
     let wrong = || StoreError::whole("--proxy", StoreErrorKind::Other, "expected http(s)://[USER:PASSWORD@]HOST:PORT");
     if !(url.starts_with("http://") || url.starts_with("https://")) {

@@ -1,7 +1,6 @@
-//! Reading a mirror over HTTP, the way clients do.
+//! Read-only HTTP access to a mirror, as clients use it.
 //!
-//! Bodies are taken as they were sent, never decoded, and never read further than the reader wants, neither in bytes nor
-//! in time: whatever a server does, an answer ends.
+//! Bodies are taken as sent, never decompressed. Size and time are bounded: whatever a server does, every request ends.
 
 mod client;
 mod names;
@@ -22,11 +21,11 @@ pub use client::{HttpClient, HttpOptions};
 #[cfg(feature = "webdav")]
 pub(super) use client::{builder, certificates};
 
-/// The time for an answer, unless its bytes come at this rate at least: then it is only a slow connection.
+/// Deadline of a response, unless data arrives at least at [`SLOWEST_BYTES_PER_S`]: then the connection is merely slow.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
-/// See [`ANSWER_TIME`].
+/// The lowest acceptable transfer rate, see [`ANSWER_TIME`].
 pub const SLOWEST_BYTES_PER_S: u64 = 4 << 10;
-/// A server that asks for more patience than this gets no more.
+/// Upper limit on a server's `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
 /// One mirror, by its public URL.
@@ -64,8 +63,8 @@ impl Http {
         Err(error.retry_after(retry_after(answer)))
     }
 
-    /// Objects are stored as they are. A label of gzip may be a mistake of the server, or true: the reader can tell by
-    /// the bytes. Any other is an answer to another question.
+    /// Objects are stored without content encoding. A gzip label may be a server's mistake or true; the reader can tell
+    /// from the bytes. Any other label is an error.
     fn check_encoding(&self, path: &RepoPath, answer: &Response) -> Result<(), StoreError> {
         let mut labels = answer.headers().get_all(CONTENT_ENCODING).iter().map(|label| label.to_str().unwrap_or("?"));
         match (labels.next().map(str::trim), labels.next()) {
@@ -77,7 +76,7 @@ impl Http {
         }
     }
 
-    /// A body that comes too slowly to be worth waiting for.
+    /// Fails if a body arrives too slowly to be worth waiting for.
     fn check_rate(&self, path: &RepoPath, started: Instant, bytes: usize) -> Result<(), StoreError> {
         let took = started.elapsed();
         if took < ANSWER_TIME || bytes as u64 >= took.as_secs() * SLOWEST_BYTES_PER_S {
@@ -94,7 +93,8 @@ impl Http {
         if announced.is_some_and(|length| length > max_bytes) {
             return Err(too_long());
         }
-        // A copy of its own size even where one piece is the whole: a piece holds on to the buffer of its connection.
+        // Copied to a buffer of exact size even if one chunk is the whole body: a chunk keeps its connection's buffer
+        // alive.
         let mut body = BytesMut::new();
         let broken = |e: reqwest::Error| {
             let error = self.transport_error(path, &e);
@@ -105,7 +105,7 @@ impl Http {
                 return Err(too_long());
             }
             if body.is_empty() {
-                // Not before: what a server announces costs nothing to announce.
+                // Only once data arrives: announcing a length costs a server nothing.
                 body.reserve(announced.unwrap_or(0) as usize);
             }
             body.extend_from_slice(&chunk);
@@ -126,13 +126,13 @@ impl Http {
     }
 }
 
-/// The server's own word on when to come back, where it is given in seconds.
+/// The server's `Retry-After`, if given in seconds.
 fn retry_after(answer: &Response) -> Option<Duration> {
     let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 
-/// The innermost reason of an error of the HTTP library, which repeats itself otherwise.
+/// The innermost cause of an HTTP library error; the outer levels only repeat it.
 pub(super) fn sentence(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".into();

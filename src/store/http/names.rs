@@ -1,7 +1,7 @@
-//! Names of hosts: looked up on threads of their own, and remembered for when nobody can be asked any more.
+//! Host name lookup on dedicated threads, with results cached for when no name server answers.
 //!
-//! The system's look-up blocks its thread, for half a minute where no name server answers. Nobody's thread may wait for
-//! that, and a machine whose root file system comes from here has to find its mirrors without /etc.
+//! The system resolver blocks its thread, for up to half a minute if no name server answers: no shared thread may run
+//! it. A machine whose root file system is mounted from here must find its mirrors without /etc.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Notify;
 
-/// How long addresses are used without asking again.
+/// How long addresses are used without another lookup.
 const FRESH: Duration = Duration::from_secs(60);
-/// How long a name that has addresses from before is waited for.
+/// How long to wait for the lookup of a name with cached addresses.
 const REFRESH_WAIT: Duration = Duration::from_secs(1);
-/// How long any other name is waited for; its connection has no more time.
+/// How long to wait for any other name: the connect timeout allows no more.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
-/// Names in memory: more than mirrors and their redirects have.
+/// Limit on cached names: more than mirrors and their redirects have.
 const HOSTS_MAX: usize = 256;
 
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Host {
     }
 }
 
-/// The hosts that were asked for.
+/// A caching resolver.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names(Arc<Inner>);
 
@@ -73,7 +73,7 @@ impl Inner {
 }
 
 impl Names {
-    /// Has a name looked up, unless somebody is at it; says how long to wait for the outcome.
+    /// Starts a lookup unless one is running; returns how long to wait for its result.
     fn look(&self, name: &str) -> Duration {
         let mut hosts = self.0.lock();
         if hosts.len() >= HOSTS_MAX && !hosts.contains_key(name) {
@@ -95,7 +95,7 @@ impl Names {
         if host.addresses.is_empty() { FIRST_WAIT } else { REFRESH_WAIT }
     }
 
-    /// The addresses of a host.
+    /// Resolves a host name to its addresses.
     pub(super) async fn resolve(self, name: String) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
         let wait = self.look(&name);
         let answered = async {
@@ -107,7 +107,7 @@ impl Names {
                 answered.await;
             }
         };
-        // A name that takes longer is answered with what is remembered of it.
+        // After a timeout the cached addresses are used.
         let _ = tokio::time::timeout(wait, answered).await;
         self.0.lock().entry(name.clone()).or_default().answer(&name)
     }

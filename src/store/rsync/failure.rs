@@ -1,32 +1,32 @@
-//! What an exit code and the last words of rsync and ssh mean.
+//! The meaning of rsync's and ssh's exit codes and error output.
 
 use crate::format::layout::RepoPath;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// The longest sentence that is taken over from a program, in characters.
+/// Maximum length of a message quoted from a program, in characters.
 const WORDS_MAX: usize = 200;
 
-/// Why rsync did not do all that it was told.
+/// Why an rsync run failed.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
-    /// For the program.
+    /// The kind, for the program.
     pub(super) kind: StoreErrorKind,
-    /// For the person.
+    /// The reason, for the user.
     pub(super) why: String,
-    /// More that another attempt can be based on.
+    /// A cause that allows another attempt.
     pub(super) hint: Option<Hint>,
 }
 
-/// What could be done about a failure.
+/// A cause that the caller can handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hint {
     /// The mirror's directory does not exist.
     NoBase,
-    /// Nor does the one above it.
+    /// The parent of the mirror's directory does not exist either.
     NoParent,
-    /// The host lets in one rsync at a time.
+    /// The host allows only one rsync at a time.
     Busy,
-    /// Some of the objects could be carried.
+    /// Only some of the objects were transferred.
     Partial,
 }
 
@@ -43,7 +43,7 @@ impl Failure {
         StoreError::whole(location, self.kind, self.why)
     }
 
-    /// Judges a run that ended with `code` (`None`: by a signal).
+    /// Classifies a run that ended with `code` (`None`: by a signal).
     pub(super) fn judge(code: Option<i32>, stderr: &str) -> Self {
         let has = |words: &[&str]| words.iter().any(|w| stderr.contains(w));
         let missing = |verb: &str| {
@@ -53,8 +53,8 @@ impl Failure {
         let hint = if has(&["Another instance of rrsync"]) {
             Some(Hint::Busy)
         } else if missing("change_dir ") || missing("rrsync error: post-realpath open failed") {
-            // rrsync of rsync 3.5 looks itself before it starts rsync, and takes a directory that was never there for one
-            // that was taken away just now.
+            // rrsync of rsync 3.5 checks the directory before it starts rsync, and reports one that never existed as a
+            // detected race.
             Some(Hint::NoBase)
         } else if missing("mkdir ") {
             Some(Hint::NoParent)
@@ -66,7 +66,7 @@ impl Failure {
     }
 }
 
-/// What the programs said goes before their exit code: rsync ends with 12 whatever has happened to its other side.
+/// The error output takes precedence over the exit code: rsync ends with 12 for any failure of its peer.
 fn kind(code: Option<i32>, has: &dyn Fn(&[&str]) -> bool) -> StoreErrorKind {
     if has(&["No space left", "failed: Disk quota exceeded", "(28)", "(122)"]) {
         return StoreErrorKind::Full;
@@ -108,7 +108,7 @@ fn sentence(code: Option<i32>, stderr: &str, has: &dyn Fn(&[&str]) -> bool) -> S
     }
 }
 
-/// The last line that says more than that the connection is gone, fit to be shown.
+/// The last line that contains more than the loss of the connection, made printable.
 fn last_words(stderr: &str) -> Option<String> {
     let plain = |line: &str| {
         let shown: String = line.chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect();
@@ -119,7 +119,7 @@ fn last_words(stderr: &str) -> Option<String> {
     let broken = |line: &&str| line.contains("write error: Broken pipe");
     let lines = || stderr.lines().rev().filter(says);
     let causes = ["Permission denied", "Operation not permitted", "Read-only file system", "No space left", "quota"];
-    // What follows such a line is but its consequence.
+    // Lines after a cause are only its consequences.
     let cause = lines().find(|line| causes.iter().any(|cause| line.contains(cause)));
     let last = cause.or_else(|| lines().find(|line| !broken(line))).or_else(|| lines().next());
     last.or_else(|| stderr.lines().rev().find(|line| !line.trim().is_empty())).map(plain)

@@ -1,4 +1,4 @@
-//! A host as rsync and ssh are told of it: words that neither they nor a shell can misread, or a refusal.
+//! The host in arguments for rsync and ssh: safe against misinterpretation by them or a shell, or refused.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -10,23 +10,23 @@ use super::RsyncConfig;
 use super::private::Private;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// How many rsyncs run at once, over one connection.
+/// Number of rsync processes that run at once, over one connection.
 pub(super) const TURNS: usize = 2;
 
-/// Where everything goes, and what is known of the place.
+/// The remote host and its shared state.
 #[derive(Debug)]
 pub(super) struct Host {
-    /// For messages.
+    /// URL for messages.
     pub(super) location: String,
-    /// The base as rsync is told of it: `host:path/`.
+    /// The base as an rsync argument: `host:path/`.
     pub(super) base: String,
-    /// The command by which rsync reaches the host, for `RSYNC_RSH`.
+    /// The remote shell command, for `RSYNC_RSH`.
     pub(super) shell: String,
-    /// Where bodies and the control socket lie.
+    /// Directory of object bodies and the control socket.
     pub(super) private: Private,
-    /// Set once the host has said that it lets in one rsync at a time.
+    /// Set once the host has refused a second concurrent rsync.
     pub(super) one_by_one: AtomicBool,
-    /// Held by the only one, then.
+    /// Lock held by the only rsync in that case.
     pub(super) only: tokio::sync::Mutex<()>,
     turns: Semaphore,
 }
@@ -47,7 +47,7 @@ impl Host {
         Ok(Self { location, base, shell, private, one_by_one, only, turns })
     }
 
-    /// Waits until another rsync may run.
+    /// Waits for a slot to run an rsync.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.turns.acquire().await.ok()
     }
@@ -61,13 +61,13 @@ fn location(config: &RsyncConfig) -> String {
     format!("rsync://{user}{host}{port}{slash}{}", config.path.trim_end_matches('/'))
 }
 
-/// True where `PATH` leads to a file of this name.
+/// True if a directory of `PATH` has a file of this name.
 fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-/// The base as rsync is told of it. What follows the colon passes a shell on the host.
+/// The base as an rsync argument. The part after the colon is parsed by a shell on the host.
 fn base(config: &RsyncConfig) -> Result<String, String> {
     let (host, path) = (&config.host, &config.path);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
@@ -90,7 +90,7 @@ fn base(config: &RsyncConfig) -> Result<String, String> {
     }
 }
 
-/// The ssh command, in the quotes that rsync takes off.
+/// The ssh command, in the quoting that rsync removes.
 fn shell(config: &RsyncConfig, private: &Private) -> Result<String, String> {
     let mut words: Vec<String> = vec!["ssh".into(), "-T".into(), "-x".into()];
     if let Some(port) = config.port {
@@ -133,12 +133,12 @@ fn shell(config: &RsyncConfig, private: &Private) -> Result<String, String> {
     Ok(words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "))
 }
 
-/// Neither a quote nor anything that ssh expands.
+/// True unless it is a control character, a quote or a character that ssh expands.
 fn literal(c: char) -> bool {
     !c.is_control() && !matches!(c, '\'' | '"' | '\\' | '%' | '$')
 }
 
-/// The absolute form of a path, where ssh takes every character of it literally.
+/// The absolute form of a path, if ssh takes every character literally.
 fn quotable(path: &Path) -> Result<String, String> {
     let wrong = || format!("the path {} has quotes, or characters that ssh would read", path.display());
     let whole = std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?;

@@ -1,6 +1,6 @@
-//! Group commit: requests of one kind wait here while others are under way, and are then carried together.
+//! Group commit: requests of one kind are queued while others are in progress, and then run as one batch.
 //!
-//! It knows nothing of rsync: what a batch does is the business of its [`Batch`].
+//! Independent of rsync: the work is defined by each [`Batch`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,42 +18,42 @@ use crate::format::layout::RepoPath;
 use crate::store::StoreError;
 use crate::store::caller::{Answering, Caller, caller};
 
-/// Objects of one batch: more of them make its start no cheaper.
+/// Maximum number of objects in a batch; larger batches gain nothing.
 pub(super) const BATCH_OBJECTS: usize = 256;
-/// How long the first request waits for its companions: little beside the start of two programs.
+/// Time that the first request waits for others: short compared with the start of two programs.
 const GATHER: Duration = Duration::from_millis(5);
-/// For how long an answer counts of one who was asked whether its request is still wanted.
+/// Maximum age of a caller's confirmation that its request is still wanted.
 const ANSWER_AGE_MAX: Duration = Duration::from_millis(100);
 
-/// Requests of one kind, and how they are carried together.
+/// Requests of one kind, and how they run together.
 #[async_trait]
 pub(super) trait Batch: Sized + Send + Sync + 'static {
-    /// What a request brings.
+    /// Input of a request.
     type In: Send + Sync;
-    /// What it is answered.
+    /// Result of a request.
     type Out: Clone + Send + Sync;
 
-    /// Bytes of a batch, of which a copy lies on the disk; one object may be larger.
+    /// Maximum size of a batch in bytes, which is copied to the disk; a single object may be larger.
     const MAX_BYTES: u64 = 64 << 20;
 
-    /// Of two requests for one path in a batch, whether the later one is carried.
+    /// Whether the later of two requests for one path in a batch wins.
     const LAST_WINS: bool = false;
 
-    /// Whether those who wait are asked once more before their requests are carried.
+    /// Whether the callers must confirm their requests before the batch runs.
     const ASKS: bool = false;
 
-    /// Bytes that a request moves at most.
+    /// Maximum number of bytes a request transfers.
     fn bytes(input: &Self::In) -> u64;
 
-    /// Carries requests for different paths; one answer for each, in their order.
+    /// Runs requests for different paths; returns one result for each, in their order.
     async fn run(host: &Host, requests: &[(RepoPath, Self::In)]) -> Result<Vec<Result<Self::Out, Failure>>, Failure>;
 
-    /// What those are answered whose path was carried for another request.
+    /// The result for a request merged with an earlier one for the same path.
     fn others(carried: Self::Out) -> Self::Out {
         carried
     }
 
-    /// Whether two requests can be carried together.
+    /// Whether two requests can be in one batch.
     fn together(_first: &Self::In, _next: &Self::In) -> bool {
         true
     }
@@ -61,14 +61,14 @@ pub(super) trait Batch: Sized + Send + Sync + 'static {
 
 type Answer<B> = oneshot::Sender<Result<<B as Batch>::Out, StoreError>>;
 
-/// What comes to whoever waits for a request.
+/// The pending result of a request.
 pub(super) struct Pending<T> {
     receiver: oneshot::Receiver<Result<T, StoreError>>,
     answering: Answering,
 }
 
 impl<T> Pending<T> {
-    /// The answer; `None` where the request was given up.
+    /// Waits for the result; `None` if the request was dropped.
     pub(super) async fn answer(self) -> Option<Result<T, StoreError>> {
         self.answering.during(self.receiver).await.ok()
     }
@@ -81,7 +81,7 @@ struct Request<B: Batch> {
     caller: Caller,
 }
 
-/// The requests of one kind.
+/// The queue of requests of one kind.
 pub(super) struct Lane<B: Batch>(Mutex<State<B>>);
 
 struct State<B: Batch> {
@@ -106,7 +106,7 @@ impl<B: Batch> Lane<B> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a request; true where [`Lane::work`] has to be started for it.
+    /// Adds a request; true if [`Lane::work`] has to be started for it.
     pub(super) fn push(&self, path: RepoPath, input: B::In) -> (Pending<B::Out>, bool) {
         let ((answer, receiver), (caller, answering)) = (oneshot::channel(), caller());
         let mut state = self.state();
@@ -116,7 +116,7 @@ impl<B: Batch> Lane<B> {
         (Pending { receiver, answering }, wanted)
     }
 
-    /// Carries batches until none is waiting.
+    /// Runs batches until the queue is empty.
     pub(super) async fn work(lane: Arc<Self>, host: Arc<Host>) {
         let worker = Worker(&lane);
         loop {
@@ -130,10 +130,10 @@ impl<B: Batch> Lane<B> {
         }
     }
 
-    /// The next batch; where there is none, the worker is counted out within the same lock.
+    /// Takes the next batch; if there is none, the worker is deregistered under the same lock.
     fn take(&self) -> Option<Vec<Request<B>>> {
         let mut state = self.state();
-        // Nobody waits for these any more.
+        // Drop cancelled requests.
         state.waiting.retain(|request| !request.answer.is_closed());
         let (mut count, mut bytes) = (0, 0_u64);
         for request in &state.waiting {
@@ -152,7 +152,7 @@ impl<B: Batch> Lane<B> {
     }
 }
 
-/// Counts a worker out that is dropped in the middle.
+/// Deregisters a worker that is dropped before it ends.
 struct Worker<'a, B: Batch>(&'a Lane<B>);
 
 impl<B: Batch> Drop for Worker<'_, B> {
@@ -161,7 +161,7 @@ impl<B: Batch> Drop for Worker<'_, B> {
     }
 }
 
-/// The requests of a batch whose callers want them at this moment: all of them are asked again where one took its time.
+/// The requests of a batch that their callers still want. If one caller was slow to confirm, all are asked again.
 async fn still_wanted<B: Batch>(mut batch: Vec<Request<B>>) -> Vec<Request<B>> {
     loop {
         let asked = Instant::now();
@@ -173,11 +173,11 @@ async fn still_wanted<B: Batch>(mut batch: Vec<Request<B>>) -> Vec<Request<B>> {
     }
 }
 
-/// Carries a batch and answers all of it; not to its end where nobody waits for any of it any more.
+/// Runs a batch and sends the results; aborts once all its requests are cancelled.
 async fn carry<B: Batch>(host: &Host, batch: Vec<Request<B>>) {
     let mut carried: Vec<(RepoPath, B::In)> = Vec::with_capacity(batch.len());
     let mut places = std::collections::HashMap::new();
-    // Who waits for the answer of each path; the first is the one whose request is carried.
+    // The result channels of each path; the first is of the request that created the entry.
     let mut answers: Vec<Vec<Answer<B>>> = Vec::with_capacity(batch.len());
     for Request { path, input, answer, .. } in batch {
         let place = *places.entry(path.clone()).or_insert(carried.len());
@@ -203,7 +203,7 @@ async fn carry<B: Batch>(host: &Host, batch: Vec<Request<B>>) {
         let outcome = outcome.map_err(|failure| failure.at(&host.location, path));
         for (i, answer) in waiting.into_iter().enumerate() {
             let outcome = outcome.clone();
-            // Whoever has gone away meanwhile needs no answer.
+            // A cancelled request needs no result.
             let _ = answer.send(if i == 0 { outcome } else { outcome.map(B::others) });
         }
     }
@@ -219,7 +219,7 @@ mod tests {
 
     static CARRIED: AtomicUsize = AtomicUsize::new(0);
 
-    /// Counts what it carries.
+    /// Counts the requests it runs.
     struct Counted;
 
     #[async_trait]
@@ -239,7 +239,7 @@ mod tests {
         }
     }
 
-    /// As when the lock of one of them ended while they waited.
+    /// As when one caller's lock expired while they waited.
     #[tokio::test]
     async fn of_those_who_wait_only_who_still_wants_it_is_carried() {
         let config = RsyncConfig { host: "localhost".into(), path: "/".into(), ..RsyncConfig::default() };
@@ -252,7 +252,7 @@ mod tests {
         let (one, two, three) = (push("one"), push("two"), push("three"));
         let work = tokio::spawn(Lane::work(Arc::clone(&lane), Arc::new(host)));
         let answers = join_all([one.answer(), three.answer()]);
-        // The second one is not polled: nothing is done as long as it may be.
+        // The second request is not polled, so it cannot confirm: nothing runs.
         assert!(tokio::time::timeout(Duration::from_millis(300), answers).await.is_err());
         assert_eq!(CARRIED.load(Relaxed), 0);
         drop(two);

@@ -1,4 +1,4 @@
-//! Listings: what rsync prints with `--list-only`, line by line.
+//! Listings: parses the output of rsync's `--list-only`, line by line.
 
 use super::failure::{Failure, Hint};
 use super::host::Host;
@@ -7,26 +7,27 @@ use super::run::{Run, local};
 use crate::format::layout::RepoPath;
 use crate::store::{Entry, StoreErrorKind};
 
-/// The most objects of a listing: twice the blocks of the largest index.
+/// Maximum number of objects in a listing: twice the blocks of the largest index.
 const ENTRIES_MAX: usize = 8_388_608;
-/// For the deadline: bytes of a listing of that many objects would take hours; what takes longer than this stands still.
+/// Assumed size of a listing for its deadline, in bytes. The real maximum would allow hours; a listing that takes
+/// longer than this has stalled.
 const LISTING_MAX_BYTES: u64 = 64 << 20;
-/// The temporaries that one removal is about.
+/// Number of temporaries removed per rsync run.
 const SWEEP_OBJECTS: usize = 512;
 
-/// The name and the bytes of a regular file in a line of a listing:
+/// The name and size of a regular file in a line of a listing:
 /// `-rw-r--r--          5,000 2026/11/24 11:00:00 blocks/1f/1f3a`.
 pub(super) fn row(line: &[u8]) -> Option<(&str, u64)> {
     let (name, bytes) = any_row(line)?;
     Some((name, bytes?))
 }
 
-/// The same of anything that a listing shows; only regular files have bytes.
+/// The same for any entry of a listing; only regular files have a size.
 pub(super) fn any_row(line: &[u8]) -> Option<(&str, Option<u64>)> {
     let line = std::str::from_utf8(line).ok()?;
     let (mode, rest) = line.split_once(' ')?;
     let (bytes, rest) = rest.trim_start().split_once(' ')?;
-    // A name may have spaces, at its beginning too; date and time have none.
+    // A name may have spaces, even leading ones; date and time have none.
     let (_date, rest) = rest.split_once(' ')?;
     let (_time, name) = rest.split_once(' ')?;
     let digits: String = bytes.chars().filter(|c| *c != ',').collect();
@@ -51,7 +52,7 @@ pub(super) async fn list(host: &Host, prefix: &str) -> Result<Vec<Entry>, Failur
     Ok(entries)
 }
 
-/// Removes the temporaries of an rsync that was killed.
+/// Removes the temporaries left by killed rsync processes.
 pub(super) async fn sweep(host: &Host) -> Result<(), Failure> {
     let mut stale = Vec::new();
     names(host, "", &mut |name, _| {
@@ -69,7 +70,7 @@ pub(super) async fn sweep(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether rsync would write to this name what is to become an object: `.name.XXXXXX`.
+/// Whether this is the name of rsync's temporary for an object: `.name.XXXXXX`.
 fn is_temporary(name: &str) -> bool {
     let (directory, file) = name.rsplit_once('/').unwrap_or(("", name));
     let object = file.strip_prefix('.').and_then(|file| file.rsplit_once('.'));
@@ -78,7 +79,7 @@ fn is_temporary(name: &str) -> bool {
     object.is_some_and(|(object, end)| random(end) && plain(object)) && (directory.is_empty() || plain(directory))
 }
 
-/// Tells the regular files below `prefix`, until `tell` has had enough.
+/// Calls `tell` for each regular file below `prefix`, until it returns false.
 async fn names(host: &Host, prefix: &str, tell: &mut (dyn FnMut(&str, u64) -> bool + Send)) -> Result<(), Failure> {
     let Some(_turn) = host.turn().await else { return Ok(()) };
     let nowhere = host.private.empty().map_err(|e| local("the private directory", &e))?;

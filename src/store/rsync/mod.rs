@@ -1,13 +1,13 @@
-//! A mirror that is written with rsync over ssh, by the programs `rsync` and `ssh` of this machine.
+//! A mirror written with rsync over ssh, by the local programs `rsync` and `ssh`.
 //!
-//! Starting both for every object would be far too slow, so requests wait in a [`lane::Lane`] while others are under
-//! way, and one rsync carries all that has gathered. Nothing but rsync runs on the host, so the account may be
-//! restricted to it (`rrsync`). Both programs are told what to do, never asked: no password, no unknown host key.
+//! Starting both for every object would be far too slow. So requests are queued in a [`lane::Lane`] while others are in
+//! progress, and one rsync transfers the whole batch. Only rsync runs on the host, so the account can be restricted to
+//! it (`rrsync`). Both programs run non-interactively: no password prompt, no unknown host key.
 //!
-//! rsync writes every object to a hidden temporary beside it and renames it, so objects appear whole. It looks before
-//! it writes, so of two publishers that meet within one request both may be told that they made an object, and
-//! [`Store::swap`] keeps out only what was there when it began; the lock object is what keeps publishers apart. rsync
-//! has no way, known to all of its versions, to ask for the disk: [`Store::barrier`] promises nothing here.
+//! rsync writes every object to a hidden temporary file beside it and renames it, so objects appear atomically. It
+//! checks before it writes, so two publishers that write within the same request may both get "created", and
+//! [`Store::swap`] detects only changes made before it began. The lock object is what excludes other publishers. No
+//! option known to all versions of rsync syncs to the disk: [`Store::barrier`] guarantees nothing here.
 
 mod failure;
 mod host;
@@ -34,23 +34,23 @@ use self::push::{Delete, New, Replace};
 use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::format::layout::RepoPath;
 
-/// The largest object that is compared before it is replaced.
+/// Maximum size of an object that [`Store::swap`] compares, in bytes.
 const SWAP_MAX_BYTES: u64 = 64 << 20;
 
-/// Where a mirror lies and how its host is reached.
+/// Location of a mirror and how to reach its host.
 #[derive(Debug, Clone, Default)]
 pub struct RsyncConfig {
-    /// The host: a name, an address (IPv6 without brackets), or an alias of the user's ssh configuration.
+    /// Host name, address (IPv6 without brackets), or an alias of the user's ssh configuration.
     pub host: String,
-    /// The port of its ssh server; ssh's own choice where there is none.
+    /// Port of the ssh server; default as configured for ssh.
     pub port: Option<u16>,
-    /// The account; ssh's own choice where there is none.
+    /// User name; default as configured for ssh.
     pub user: Option<String>,
-    /// The directory on the host: an absolute path, `~/path`, or empty for the home directory.
+    /// Directory on the host: an absolute path, `~/path`, or empty for the home directory.
     pub path: String,
-    /// The file of the secret key; then no other key is tried.
+    /// File of the secret key, the only key then tried.
     pub identity: Option<PathBuf>,
-    /// The file of known host keys, in place of the user's own.
+    /// File of known host keys, in place of the user's own.
     pub known_hosts: Option<PathBuf>,
 }
 
@@ -63,15 +63,15 @@ pub struct Rsync {
     get: Arc<Lane<Get>>,
     size: Arc<Lane<Size>>,
     delete: Arc<Lane<Delete>>,
-    /// The workers; dropped with the store, and their programs with them.
+    /// The worker tasks; they and their child processes end with the store.
     tasks: Mutex<JoinSet<()>>,
 }
 
 impl Rsync {
-    /// The store that `config` describes; nothing is asked of the host yet.
+    /// The store for `config`; the host is not contacted yet.
     ///
     /// # Errors
-    /// `rsync` or `ssh` is not installed, or something in `config` cannot be passed on to them safely.
+    /// `rsync` or `ssh` is not installed, or a value in `config` cannot be passed to them safely.
     pub fn open(config: RsyncConfig) -> Result<Self, StoreError> {
         let host = Arc::new(Host::new(&config)?);
         Ok(Self {
@@ -85,7 +85,7 @@ impl Rsync {
         })
     }
 
-    /// Puts a request into its lane, sees to it that somebody works there, and waits for the answer.
+    /// Queues a request in its lane, starts a worker if needed, and waits for the result.
     async fn ask<B: Batch>(&self, lane: &Arc<Lane<B>>, path: &RepoPath, input: B::In) -> Result<B::Out, StoreError> {
         let (pending, wanted) = lane.push(path.clone(), input);
         if wanted && let Ok(mut tasks) = self.tasks.lock() {
@@ -149,7 +149,7 @@ impl Store for Rsync {
         self.ask(&self.delete, path, ()).await
     }
 
-    /// rsync removes its temporaries itself, unless it was killed.
+    /// rsync removes its temporaries itself, unless it is killed.
     async fn sweep(&self) -> Result<(), StoreError> {
         let swept = listing::sweep(&self.host).await;
         swept.map_err(|failure| failure.whole(self.location()))
@@ -159,7 +159,7 @@ impl Store for Rsync {
         Exclusive::CheckThenWrite
     }
 
-    /// Enough for every turn to have a full batch.
+    /// Enough to give every slot a full batch.
     fn jobs(&self) -> usize {
         lane::BATCH_OBJECTS * host::TURNS
     }

@@ -1,4 +1,4 @@
-//! The private directory of a store: the bodies that are under way, and the socket of the shared connection.
+//! The private directory of a store: bodies in transfer, and the socket of the shared connection.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use tempfile::TempDir;
 
 use crate::system::child;
 
-/// The longest path of a socket everywhere is 103 bytes; ssh adds 17 to it while it makes one.
+/// A socket path of up to 103 bytes is portable; ssh temporarily appends 17 bytes while it creates the socket.
 const DIRECTORY_MAX_BYTES: usize = 103 - 17 - "/hfl-XXXXXX/ssh".len();
 
-/// A directory that nobody else can enter, removed with this.
+/// A directory accessible only to this user; removed on drop.
 #[derive(Debug)]
 pub(super) struct Private {
-    /// Trees without files for the next batches: to make and remove 256 directories takes longer than to send a batch.
+    /// Empty directory trees, reused: creating and removing 256 directories takes longer than sending a batch.
     trees: Mutex<Vec<TempDir>>,
     directory: TempDir,
     host: String,
@@ -31,23 +31,23 @@ impl Private {
         Ok(Self { trees: Mutex::default(), directory, host })
     }
 
-    /// Where ssh makes the socket of the connection that all share.
+    /// Path of ssh's control socket for the shared connection.
     pub(super) fn socket(&self) -> PathBuf {
         self.directory.path().join("ssh")
     }
 
-    /// A new empty directory.
+    /// Creates an empty directory.
     pub(super) fn empty(&self) -> io::Result<TempDir> {
         tempfile::Builder::new().prefix("batch-").tempdir_in(self.directory.path())
     }
 
-    /// A directory without files for the bodies of one batch.
+    /// A directory tree without files, for the bodies of one batch.
     pub(super) fn tree(&self) -> io::Result<TempDir> {
         let kept = self.trees.lock().ok().and_then(|mut trees| trees.pop());
         kept.map_or_else(|| self.empty(), Ok)
     }
 
-    /// Takes back such a directory once its files are gone.
+    /// Keeps such a tree for reuse once its files are removed.
     pub(super) fn keep(&self, tree: TempDir) {
         if let Ok(mut trees) = self.trees.lock() {
             trees.push(tree);
@@ -56,7 +56,7 @@ impl Private {
 }
 
 impl Drop for Private {
-    /// Ends the shared connection; it would end by itself 30 seconds later.
+    /// Ends the shared connection, which would otherwise end after 30 seconds.
     fn drop(&mut self) {
         let socket = self.socket();
         if !socket.exists() {

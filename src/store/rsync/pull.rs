@@ -1,4 +1,4 @@
-//! What comes from the host: objects and their sizes.
+//! Transfers from the host: objects and their sizes.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -17,7 +17,7 @@ use super::run::{Run, local};
 use crate::format::layout::RepoPath;
 use crate::store::StoreErrorKind;
 
-/// [`crate::store::Fetch::get`]; what a request brings is the most bytes that are wanted.
+/// [`crate::store::Fetch::get`]; the input of a request is the maximum size in bytes.
 #[derive(Debug)]
 pub(super) struct Get;
 
@@ -30,7 +30,7 @@ impl Batch for Get {
     type In = u64;
     type Out = Bytes;
 
-    /// Most objects are far shorter than what they may have.
+    /// Larger than the default, as most objects are far below their maximum size.
     const MAX_BYTES: u64 = 256 << 20;
 
     fn bytes(input: &u64) -> u64 {
@@ -43,7 +43,7 @@ impl Batch for Get {
         let absent = requests.iter().zip(&found).filter(|(_, found)| found.is_none());
         let absent: Vec<&RepoPath> = absent.map(|((path, _), _)| path).collect();
         let no_base = matches!(&failure, Err(failure) if failure.hint == Some(Hint::NoBase));
-        // What did not come is not there, or too long, or may not be read.
+        // An object that was not transferred is missing, too long or unreadable.
         let sizes = if absent.is_empty() || no_base { HashMap::new() } else { sizes(host, &absent).await? };
         let why = |path: &RepoPath, max: u64| match (sizes.get(path.as_str()), &failure) {
             (None, _) => Failure::new(StoreErrorKind::NotFound, "no such object"),
@@ -58,7 +58,7 @@ impl Batch for Get {
         Ok(answers.map(|((path, max), bytes)| bytes.ok_or_else(|| why(path, *max))).collect())
     }
 
-    /// rsync has one limit for all; who wants little must not be sent very much.
+    /// rsync has one size limit for a whole run, so a request with a small limit must not run with a much larger one.
     fn together(first: &u64, next: &u64) -> bool {
         let (low, high) = (*first.min(next), *first.max(next));
         high <= low.saturating_mul(4).max(1 << 20)
@@ -81,7 +81,7 @@ impl Batch for Size {
     }
 }
 
-/// What one rsync brings, and the failure that has kept it from bringing all.
+/// The objects one rsync run transfers, and the failure if it did not transfer all.
 async fn transfer(host: &Host, requests: &[(RepoPath, u64)]) -> Result<(Vec<Option<Bytes>>, Option<Failure>), Failure> {
     let tree = host.private.tree().map_err(|e| local("the private directory", &e))?;
     let max = requests.iter().map(|(_, max)| *max).max().unwrap_or(0);
@@ -108,7 +108,7 @@ async fn transfer(host: &Host, requests: &[(RepoPath, u64)]) -> Result<(Vec<Opti
     Ok((found, failure))
 }
 
-/// What is in a regular file of at most `max` bytes; the file is removed.
+/// Reads and removes a regular file of at most `max` bytes.
 fn take(path: &Path, max: u64) -> io::Result<Option<Bytes>> {
     let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     let file = match OpenOptions::new().read(true).custom_flags(no_follow).open(path) {
@@ -128,7 +128,7 @@ fn take(path: &Path, max: u64) -> io::Result<Option<Bytes>> {
     Ok(Some(bytes.into()))
 }
 
-/// The sizes of those objects that are there; what is not a regular file has none.
+/// The sizes of the objects that exist; `None` for anything but a regular file.
 async fn sizes(host: &Host, paths: &[&RepoPath]) -> Result<HashMap<String, Option<u64>>, Failure> {
     let options = ["--list-only", "--no-implied-dirs", "--ignore-missing-args"];
     let mut run = Run::about(&options, paths.iter().map(|path| path.as_str()));

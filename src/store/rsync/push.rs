@@ -1,10 +1,10 @@
-//! What goes to the host: new objects, replacements, removals.
+//! Transfers to the host: new objects, replacements, removals.
 //!
-//! Bodies become files in a tree of their own, named as they will be there; one rsync carries the tree.
+//! Bodies are written as files to a local tree with the paths of the objects; one rsync transfers the tree.
 //!
-//! Nothing more is asked about what arrived: the rsync on the host compares a checksum of all that it has written to its
-//! temporary with the sender's before it renames it, and ends with an error (23) where they differ, or where a write fails
-//! (11). A file that was cut can so never get its name.
+//! Arrived files need no further check. The rsync on the host compares the checksum of its temporary file with the
+//! sender's before the rename, and ends with an error if they differ (23) or a write fails (11). So a truncated file is
+//! never renamed into place.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
@@ -21,8 +21,8 @@ use super::run::{Run, local};
 use crate::format::layout::RepoPath;
 use crate::store::{Put, StoreErrorKind};
 
-/// Whole files, readable for a web server whatever the umask of the host is. Directories are left as they are: those that are made
-/// have the mode that the host gives them, as rsync knows no way to set it without touching those that were there.
+/// Whole files, readable for a web server whatever the host's umask. New directories keep the mode that the host gives
+/// them, as rsync cannot set it without changing existing directories.
 const PUSH: [&str; 5] = ["--relative", "--no-implied-dirs", "--whole-file", "--perms", "--chmod=F644"];
 
 /// [`crate::store::Store::put_new`].
@@ -93,7 +93,7 @@ impl Batch for Delete {
     }
 }
 
-/// Carries the bodies and returns what rsync said that it has sent.
+/// Transfers the bodies and returns the names that rsync reports as sent.
 async fn push(host: &Host, requests: &[(RepoPath, Bytes)], options: &[&str]) -> Result<HashSet<String>, Failure> {
     let bodies: Vec<(RepoPath, Bytes)> = requests.to_vec();
     let tree = host.private.tree().map_err(|e| local("the private directory", &e))?;
@@ -112,13 +112,13 @@ async fn push(host: &Host, requests: &[(RepoPath, Bytes)], options: &[&str]) -> 
     run.arguments.extend([source(tree.path()), OsString::from(&host.base)]);
     run.bytes = requests.iter().map(|(_, bytes)| bytes.len() as u64).sum();
     let mut collect = |line: &[u8]| {
-        // The host can have lines of its own printed, and as many as it likes.
+        // The host can inject any number of lines into the output.
         made.extend(std::str::from_utf8(line).ok().filter(|line| sent.contains(line)).map(str::to_owned));
         Ok(())
     };
     let mut done = run.run(host, &mut collect).await;
     if done.as_ref().is_err_and(|failure| failure.hint == Some(Hint::NoParent)) {
-        // Only now, as an rsync before 3.2.3 does not know it.
+        // Only on demand, as rsync before 3.2.3 lacks the option.
         run.arguments.insert(0, "--mkpath".into());
         done = run.run(host, &mut collect).await;
     }
@@ -129,11 +129,11 @@ async fn push(host: &Host, requests: &[(RepoPath, Bytes)], options: &[&str]) -> 
     Ok(made)
 }
 
-/// Removes files by name, the hidden ones too.
+/// Removes files by name, hidden ones included.
 ///
-/// An empty tree with their directories goes to the host, with rules that protect all but these names there. (The
-/// option made for this, `--delete-missing-args`, is broken in rsync 3.4.3 and in Debian's 3.2.7 by a security fix: the host
-/// ends with "invalid file mode 00".)
+/// Sends a tree of their directories without files, with rules that protect everything else on the host. (The option
+/// for this purpose, `--delete-missing-args`, is broken in rsync 3.4.3 and in Debian's 3.2.7 by a security fix: the
+/// host ends with "invalid file mode 00".)
 pub(super) async fn delete(host: &Host, names: &[&str]) -> Result<(), Failure> {
     let directories: BTreeSet<String> = names.iter().flat_map(|name| above(name)).map(str::to_owned).collect();
     let mut rules: Vec<String> = directories.iter().map(|directory| format!("+ /{directory}/")).collect();
@@ -149,25 +149,25 @@ pub(super) async fn delete(host: &Host, names: &[&str]) -> Result<(), Failure> {
     let input = rules.iter().flat_map(|rule| rule.bytes().chain([0])).collect();
     let run = Run { arguments, input, bytes: 0, file_max_bytes: 0 };
     match run.run(host, &mut |_| Ok(())).await {
-        // Where there is no directory, there is nothing to be removed.
+        // Without the base directory there is nothing to remove.
         Err(failure) if matches!(failure.hint, Some(Hint::NoBase | Hint::NoParent)) => Ok(()),
         done => done,
     }
 }
 
-/// The directories above a name.
+/// The parent directories of a name.
 fn above(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('/').map(|(end, _)| &name[..end])
 }
 
-/// A directory as rsync is told to take what is in it.
+/// An rsync argument for the contents of a directory: with a trailing slash.
 fn source(directory: &Path) -> OsString {
     let mut source = directory.as_os_str().to_owned();
     source.push("/");
     source
 }
 
-/// Does `work` in the directory, where it does not hold up anybody.
+/// Runs `work` on the directory in a blocking thread.
 async fn on_disk<F>(tree: TempDir, work: F) -> Result<TempDir, Failure>
 where
     F: FnOnce(&Path) -> std::io::Result<()> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Runs one rsync: the names it is about go in, lines come out, everything bounded in bytes and time.
+//! Runs one rsync: names in, output lines out, everything bounded in bytes and time.
 
 use std::ffi::OsString;
 use std::process::Stdio;
@@ -15,18 +15,18 @@ use super::host::Host;
 use crate::store::StoreErrorKind;
 use crate::system::child;
 
-/// What every run is given beside the bytes that it moves.
+/// Time limit of a run, plus the time for the bytes it transfers.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// The slowest that is waited for.
+/// Minimum throughput, for the deadline.
 const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
-/// The longest line of output: a path of a repository and what a listing says before it fit many times.
+/// Maximum length of an output line, in bytes: ample for a line of a listing.
 const LINE_MAX_BYTES: u64 = 4096;
-/// How much of the last words is kept.
+/// Maximum amount of error output kept, in bytes; the last part is kept.
 const STDERR_MAX_BYTES: usize = 64 << 10;
-/// How often and after which time a host that lets in one rsync at a time is asked again: half a minute in all.
+/// Number and interval of retries on a host that allows one rsync at a time: half a minute in all.
 const BUSY_TRIES: u32 = 60;
 const BUSY_WAIT: Duration = Duration::from_millis(500);
-/// What rsync must not take from the environment of the publisher.
+/// Environment variables that rsync must not inherit.
 const VARIABLES: [&str; 8] = [
     "RSYNC_OLD_ARGS",
     "RSYNC_PROTECT_ARGS",
@@ -38,24 +38,24 @@ const VARIABLES: [&str; 8] = [
     "RSYNC_MAX_ALLOC",
 ];
 
-/// One rsync to be run.
+/// The parameters of one rsync run.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// Options and places.
+    /// Options, source and destination.
     pub(super) arguments: Vec<OsString>,
-    /// What it reads from its standard input.
+    /// Contents of its standard input.
     pub(super) input: Vec<u8>,
-    /// Bytes that it moves at most, for the deadline.
+    /// Maximum number of bytes transferred, for the deadline.
     pub(super) bytes: u64,
-    /// The largest file it may write here.
+    /// Maximum size of a file it may write locally, in bytes.
     pub(super) file_max_bytes: u64,
 }
 
-/// Gets a line of the output, without its end.
+/// Called with each output line, without its line feed.
 pub(super) type OnLine<'a> = &'a mut (dyn FnMut(&[u8]) -> Result<(), Failure> + Send);
 
 impl Run {
-    /// A run with these options, about these names.
+    /// A run with these options for these names.
     pub(super) fn about<'a>(options: &[&str], names: impl Iterator<Item = &'a str>) -> Self {
         let fixed = ["--files-from=-", "--from0", "--no-h", "--no-motd", "--timeout=30"];
         let arguments = options.iter().chain(&fixed).map(OsString::from).collect();
@@ -63,7 +63,7 @@ impl Run {
         Self { arguments, input, bytes: 0, file_max_bytes: 0 }
     }
 
-    /// Runs it, again where the host lets in one rsync at a time and another one was there.
+    /// Runs rsync; retries while the host is busy with the only rsync it allows.
     pub(super) async fn run(&self, host: &Host, on_line: OnLine<'_>) -> Result<(), Failure> {
         let mut tries = 0;
         loop {
@@ -98,7 +98,7 @@ impl Run {
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn().map_err(|e| local("rsync cannot be started", &e))?;
-        // A server that sends more than it announced must not fill this disk.
+        // A server that sends more than it announced must not fill the local disk.
         if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
             let limit = Some(self.file_max_bytes.max(1 << 20));
             let _ = rustix::process::prlimit(Some(pid), Resource::Fsize, Rlimit { current: limit, maximum: limit });
@@ -116,7 +116,7 @@ impl Run {
         let mut words = Vec::new();
         let status = {
             let write = async move {
-                // Where rsync has ended already, its exit code says why.
+                // If rsync has already ended, its exit code gives the reason.
                 let _ = stdin.write_all(&self.input).await;
                 Ok(())
             };
@@ -128,7 +128,7 @@ impl Run {
             tokio::pin!(main, listen);
             tokio::select! {
                 status = &mut main => {
-                    // An old ssh leaves this pipe open in the connection that stays.
+                    // An old ssh keeps this pipe open in the persistent connection.
                     let _ = timeout(Duration::from_secs(1), listen).await;
                     status?
                 }
@@ -142,7 +142,7 @@ impl Run {
     }
 }
 
-/// An error of this machine.
+/// A local error.
 pub(super) fn local(what: &str, error: &std::io::Error) -> Failure {
     Failure::new(StoreErrorKind::Other, format!("{what}: {error}"))
 }
@@ -163,7 +163,7 @@ async fn lines(output: impl AsyncRead + Unpin, on_line: OnLine<'_>) -> Result<()
     }
 }
 
-/// Reads to the end and keeps the last of it.
+/// Reads to the end and keeps the last part.
 async fn keep_last(mut from: impl AsyncRead + Unpin, kept: &mut Vec<u8>) {
     let mut part = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut part).await {

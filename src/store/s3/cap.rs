@@ -1,4 +1,4 @@
-//! The most of an answer that is ever read: the AWS library reads whatever a server sends.
+//! Response size limit: the AWS library reads whatever a server sends.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,10 +10,10 @@ use aws_sdk_s3::primitives::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// The longest error, and the longest answer to what needs none, in bytes.
+/// Size limit of error responses, and of responses without a body of interest, in bytes.
 pub(super) const SMALL: u64 = 64 << 10;
 
-/// Cuts off the answer to one request after so many bytes.
+/// Limits the response to one request to this many bytes.
 #[derive(Debug)]
 pub(super) struct Cap(pub(super) u64);
 
@@ -36,7 +36,7 @@ impl Intercept for Cap {
     }
 }
 
-/// More came than was asked for.
+/// The response exceeds its limit.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is too long")]
 pub(super) struct TooLong;

@@ -1,4 +1,4 @@
-//! The AWS library, set up the way hfl wants it: its own certificates, no retries, bounded waits.
+//! Setup of the AWS library: built-in certificates, no retries, bounded waits.
 
 use std::fs;
 use std::path::Path;
@@ -27,18 +27,18 @@ use super::{S3Config, S3Keys};
 use crate::store::{StoreError, StoreErrorKind};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shorter than any store keeps a connection that nobody uses.
+/// Shorter than any store keeps an idle connection open.
 const IDLE_MAX: Duration = Duration::from_secs(15);
-/// Machines that are no cloud instance have nobody who answers there.
+/// Timeouts for the instance metadata service, which does not exist outside of cloud instances.
 const INSTANCE_TIMEOUT: Duration = Duration::from_secs(1);
 const INSTANCE_TIMEOUT_ALL: Duration = Duration::from_secs(3);
 const INSTANCE_ATTEMPTS: u32 = 2;
-/// Where no region is named; a bucket elsewhere tells its own.
+/// The region if none is configured; a bucket elsewhere reports its own.
 const DEFAULT_REGION: &str = "us-east-1";
 /// The largest file of certificates, in bytes.
 const CA_FILE_MAX_BYTES: u64 = 4 << 20;
 
-/// A client for `config`; it has not connected yet, but knows its credentials.
+/// A client for `config`, with a credentials provider, but not connected yet.
 pub(super) async fn client(config: &S3Config, location: &str) -> Result<Client, StoreError> {
     if let Some(endpoint) = config.endpoint.as_deref() {
         check_endpoint(endpoint).map_err(|why| StoreError::whole(location, StoreErrorKind::Other, why))?;
@@ -60,7 +60,7 @@ pub(super) async fn client(config: &S3Config, location: &str) -> Result<Client, 
         .credentials_provider(credentials)
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
-        // The deadlines of this driver know how much is on its way.
+        // This driver's own deadlines consider how much data is in flight.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
@@ -85,7 +85,7 @@ fn given(keys: &S3Keys) -> Credentials {
     Credentials::new(&keys.access_key, keys.secret_key.reveal(), token, None, "mirrors.toml")
 }
 
-/// The places where AWS programs look for credentials; what expires is fetched anew in time by the library.
+/// The standard credential chain of AWS programs; the library refreshes expiring credentials in time.
 async fn usual(providers: ProviderConfig, region: Option<Region>) -> SharedCredentialsProvider {
     let instance = imds::Client::builder()
         .configure(&providers)
@@ -98,7 +98,7 @@ async fn usual(providers: ProviderConfig, region: Option<Region>) -> SharedCrede
     SharedCredentialsProvider::new(chain.build().await)
 }
 
-/// Connections that trust Mozilla's certificates, built in, and those of `ca_file`.
+/// An HTTP client that trusts Mozilla's certificates, built in, and those of `ca_file`.
 fn http_client(ca_file: Option<&Path>) -> Result<SharedHttpClient, StoreError> {
     let mut trusted = TrustStore::empty();
     for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
@@ -114,7 +114,7 @@ fn http_client(ca_file: Option<&Path>) -> Result<SharedHttpClient, StoreError> {
     Ok(builder.pool_idle_timeout(IDLE_MAX).build_https())
 }
 
-/// The certificates of a file, each tried here: the library would panic at one that it cannot use.
+/// The certificates in a file, each validated here: the library would panic on an invalid one.
 fn private_roots(file: &Path) -> Result<Vec<CertificateDer<'static>>, StoreError> {
     let place = file.display().to_string();
     let wrong = |why: String| StoreError::whole(&place, StoreErrorKind::Other, why);

@@ -1,34 +1,34 @@
-//! How long a request may take.
+//! Deadlines of requests.
 //!
-//! Many uploads share one line: what each of them may take depends on what all of them have to send, or a slow line
-//! with many of them would never finish one.
+//! Concurrent uploads share one connection, so each deadline depends on the data in flight of all of them. Otherwise,
+//! many uploads on a slow connection would all time out.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What a request may take beside its bytes.
+/// Time for a request in addition to its transfer.
 const BASE: Duration = Duration::from_secs(30);
-/// The slowest that one request may be, bytes in a second.
+/// Lowest acceptable rate of one request, in bytes per second.
 const SLOWEST: u64 = 16 << 10;
-/// The slowest that all requests together may be, bytes in a second.
+/// Lowest acceptable rate of all requests together, in bytes per second.
 const SLOWEST_TOGETHER: u64 = 64 << 10;
-/// The longest that one waits for the others.
+/// The most time a request is given because of the others.
 const TOGETHER_MAX: Duration = Duration::from_secs(600);
 
-/// The bytes that are being sent.
+/// Total bytes in flight.
 #[derive(Debug, Default)]
 pub(super) struct Traffic(AtomicU64);
 
-/// Some of them, until this is dropped.
+/// The share of one transfer, until dropped.
 pub(super) struct UnderWay<'a> {
     traffic: &'a Traffic,
     bytes: u64,
-    /// How long they may take.
+    /// Deadline of the transfer.
     pub(super) deadline: Duration,
 }
 
 impl Traffic {
-    /// Counts `bytes` in.
+    /// Adds `bytes` to the total and computes their deadline.
     pub(super) fn begin(&self, bytes: u64) -> UnderWay<'_> {
         let all = bytes.saturating_add(self.0.fetch_add(bytes, Ordering::Relaxed));
         UnderWay { traffic: self, bytes, deadline: deadline(bytes, all) }
@@ -41,7 +41,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// How long a transfer of `bytes` may take while `all` bytes are under way.
+/// Deadline for a transfer of `bytes` while `all` bytes are in flight.
 fn deadline(bytes: u64, all: u64) -> Duration {
     let alone = Duration::from_secs(bytes / SLOWEST);
     let together = Duration::from_secs(all / SLOWEST_TOGETHER).min(TOGETHER_MAX);

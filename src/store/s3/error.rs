@@ -1,6 +1,6 @@
-//! What went wrong with a request, from what the AWS library tells of it.
+//! Classifies failed requests from the errors of the AWS library.
 //!
-//! Of a store's own words only its error code is repeated: whatever else it says could hold what it was sent.
+//! Of a store's error response, only the error code is repeated: the rest could contain secrets from the request.
 
 use std::error::Error;
 use std::io;
@@ -13,9 +13,9 @@ use super::cap::TooLong;
 use crate::format::layout::RepoPath;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// The longest error code that is repeated, in bytes.
+/// Length limit of a repeated error code, in bytes.
 const CODE_MAX_BYTES: usize = 64;
-/// The longest reason that the AWS library gives, in characters.
+/// Length limit of a reason given by the AWS library, in characters.
 const REASON_MAX_CHARS: usize = 200;
 
 /// A request that failed.
@@ -25,7 +25,7 @@ pub(super) struct Failure {
     pub(super) why: String,
     /// The HTTP status, 0 where there was none.
     pub(super) status: u16,
-    /// The store gave the error a name. `NotFound` is what the AWS library makes of an answer without one.
+    /// Whether the store gave an error code. The AWS library reports `NotFound` for a response without one.
     pub(super) named: bool,
 }
 
@@ -34,12 +34,12 @@ impl Failure {
         Self { kind, why: why.into(), status: 0, named: false }
     }
 
-    /// As an error about one object.
+    /// Converts it to an error about one object.
     pub(super) fn at(self, location: &str, path: &RepoPath) -> StoreError {
         StoreError::at(location, path, self.kind, self.why)
     }
 
-    /// As an error about the store.
+    /// Converts it to an error about the whole store.
     pub(super) fn whole(self, location: &str) -> StoreError {
         StoreError::whole(location, self.kind, self.why)
     }
@@ -61,7 +61,7 @@ impl Failure {
     }
 }
 
-/// What an answer means, for the program and, where its code does not say so, for a person.
+/// Meaning of an error response: the kind, and an explanation where the code is not clear enough.
 fn meaning(status: u16, code: &str) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind::{Denied, Full, NotFound, Other, Protocol, Unreachable};
     match (status, code) {
@@ -110,12 +110,12 @@ impl<E: ProvideErrorMetadata + Error + 'static> From<SdkError<E>> for Failure {
     }
 }
 
-/// True where more came than was asked for.
+/// Whether the response exceeded its limit.
 pub(super) fn is_too_long(error: &(dyn Error + 'static)) -> bool {
     find::<TooLong>(error).is_some()
 }
 
-/// An answer that broke off, or went on too long.
+/// The failure for a response that was truncated or too long.
 pub(super) fn unread(error: &(dyn Error + 'static)) -> Failure {
     if is_too_long(error) {
         return Failure::new(StoreErrorKind::Protocol, TooLong.to_string());
@@ -123,7 +123,7 @@ pub(super) fn unread(error: &(dyn Error + 'static)) -> Failure {
     Failure::new(StoreErrorKind::Unreachable, innermost(error))
 }
 
-/// A request that never got an answer.
+/// The failure for a request without a response.
 fn dispatch(error: &(dyn Error + 'static)) -> Failure {
     match find::<CredentialsError>(error) {
         Some(credentials) => credentials_failure(credentials),
@@ -132,7 +132,7 @@ fn dispatch(error: &(dyn Error + 'static)) -> Failure {
 }
 
 fn credentials_failure(error: &CredentialsError) -> Failure {
-    // The instance is the last that is asked: where it gives nothing, nobody did.
+    // The instance metadata service is last in the chain: if it fails, no source had credentials.
     let last = find::<ImdsError>(error).is_some();
     match error {
         _ if last || matches!(error, CredentialsError::CredentialsNotLoaded(_)) => Failure::new(
@@ -143,7 +143,7 @@ fn credentials_failure(error: &CredentialsError) -> Failure {
         CredentialsError::ProviderTimedOut(_) => {
             Failure::new(StoreErrorKind::Unreachable, "the credentials could not be fetched in time")
         }
-        // What a program says that was to print credentials is its own affair.
+        // The output of a credential program may contain secrets.
         _ if chain(error).any(|e| e.to_string().contains("external process")) => {
             Failure::new(StoreErrorKind::Denied, "the credential_process of the profile failed")
         }
@@ -162,7 +162,7 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     chain(error).find_map(|e| e.downcast_ref::<E>())
 }
 
-/// The first reason of all, in one short line.
+/// The root cause, in one short line.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     let text = chain(error).last().map(ToString::to_string).unwrap_or_default();
     let text = text.split(" (os error").next().unwrap_or_default();
@@ -171,7 +171,7 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     first.into_iter().chain(plain).collect()
 }
 
-/// A word of the store's, harmless to show.
+/// A word from the store, sanitized for display.
 fn word(text: &str) -> String {
     let harmless = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     text.chars().filter(harmless).take(CODE_MAX_BYTES).collect()

@@ -1,13 +1,13 @@
-//! What a store is told to say about an object when somebody reads it.
+//! Response headers stored with each object.
 
 use crate::format::layout::{Kind, RepoPath};
 
-/// What never changes may be kept for ever.
+/// Immutable objects may be cached forever.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-/// Everything else must be asked for again soon.
+/// Mutable objects must soon be revalidated.
 const MUTABLE: &str = "public, max-age=30";
 
-/// The choices of mirrors.toml.
+/// Settings from mirrors.toml.
 #[derive(Debug)]
 pub(super) struct Headers {
     pub(super) cache_control: Option<String>,
@@ -24,13 +24,13 @@ impl Headers {
         chosen.as_deref().unwrap_or(default)
     }
 
-    /// Only blocks may lie where reading costs more.
+    /// Only blocks may use a storage class with more expensive reads.
     pub(super) fn storage_class(&self, path: &RepoPath) -> Option<&str> {
         self.storage_class.as_deref().filter(|_| matches!(path.kind(), Kind::Block(_)))
     }
 }
 
-/// The media type of an object, by its place and name.
+/// The media type of an object, by its kind and file name extension.
 pub(super) fn content_type(path: &RepoPath) -> &'static str {
     if matches!(path.kind(), Kind::Images | Kind::Head(_) | Kind::Index(..) | Kind::IndexSignature(..)) {
         return "text/plain; charset=utf-8";

@@ -1,4 +1,4 @@
-//! Listing: pages of a thousand, each of which says where the next one begins.
+//! Listing in pages of a thousand objects, each with a continuation token.
 
 use aws_sdk_s3::types::Object;
 
@@ -7,16 +7,16 @@ use super::cap::Cap;
 use super::error::Failure;
 use crate::store::{Entry, StoreError, StoreErrorKind};
 
-/// Twice as many objects as an image has blocks at most.
+/// Twice the maximum number of blocks of an image.
 const ENTRIES_MAX: usize = 8_388_608;
-/// What a page counts at least, so that pages of nothing come to an end too.
+/// The least a page counts towards the limit, so that endless empty pages end too.
 const PAGE_MIN: usize = 100;
 const PAGE: i32 = 1000;
-/// The longest page, in bytes: some stores send everything in one.
+/// Size limit of a page, in bytes: some stores send everything in one page.
 const PAGE_MAX_BYTES: u64 = 64 << 20;
 
 impl Inner {
-    /// Every object below the directory `prefix`.
+    /// Lists every object below the directory `prefix`.
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
         let place = format!("{}/{prefix}", self.location);
         let wrong = |why: &str| StoreError::whole(&place, StoreErrorKind::Protocol, why);
@@ -44,14 +44,14 @@ impl Inner {
         }
     }
 
-    /// An object that is this repository's.
+    /// Converts a listed object; `None` if its key is not a repository path.
     fn entry(&self, object: &Object) -> Option<Entry> {
         let path = object.key()?.strip_prefix(&self.base)?.parse().ok()?;
         Some(Entry { path, bytes: object.size()?.try_into().ok()? })
     }
 }
 
-/// A listing is never missing, only its bucket.
+/// For a listing, "not found" means that the bucket is missing.
 fn listing(failure: Failure) -> Failure {
     match failure.kind {
         StoreErrorKind::NotFound => Failure { kind: StoreErrorKind::Other, ..failure },

@@ -1,6 +1,6 @@
-//! A mirror in a bucket of Amazon S3, or of any store that speaks its protocol.
+//! A mirror in a bucket of Amazon S3 or of a compatible store.
 //!
-//! The store decides who was first, by conditions on writing. It retries nothing: that is for a wrapper to do.
+//! The store arbitrates between writers, by conditional writes. This driver retries nothing: that is up to a wrapper.
 
 mod cap;
 mod client;
@@ -32,42 +32,42 @@ use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErr
 use crate::format::layout::RepoPath;
 use crate::store::Secret;
 
-/// How long finding the credentials may take.
+/// Timeout for obtaining credentials.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where a bucket is, and how it is written to.
+/// Location of a bucket and how to access it.
 #[derive(Debug, Clone, Default)]
 pub struct S3Config {
-    /// The bucket; it must exist.
+    /// Bucket name; the bucket must exist.
     pub bucket: String,
-    /// What the keys of all objects begin with, without the slash at its end; may be empty.
+    /// Key prefix of all objects, without trailing slash; may be empty.
     pub prefix: String,
-    /// The base URL of a store that is not Amazon's.
+    /// The base URL of a store other than Amazon's.
     pub endpoint: Option<String>,
-    /// The region; the default is that of the environment or the profile.
+    /// The region; by default from the environment or the profile.
     pub region: Option<String>,
-    /// `endpoint/bucket/key` in place of `bucket.endpoint/key`.
+    /// Use URLs `endpoint/bucket/key` instead of `bucket.endpoint/key`.
     pub path_style: bool,
-    /// The storage class of blocks.
+    /// Storage class of blocks.
     pub storage_class: Option<String>,
-    /// `Cache-Control` of what never changes.
+    /// `Cache-Control` of immutable objects.
     pub cache_control: Option<String>,
-    /// `Cache-Control` of what does.
+    /// `Cache-Control` of mutable objects.
     pub head_cache_control: Option<String>,
-    /// The keys; the default is to look for them where all AWS programs do.
+    /// Access keys; by default from the standard AWS credential chain.
     pub credentials: Option<S3Keys>,
-    /// Certificates (PEM) that are trusted beside the usual ones.
+    /// Certificates (PEM) trusted in addition to the built-in ones.
     pub ca_file: Option<PathBuf>,
 }
 
-/// The keys of an account.
+/// Access keys of an account.
 #[derive(Debug, Clone)]
 pub struct S3Keys {
-    /// Its name.
+    /// Access key ID.
     pub access_key: String,
-    /// Its secret.
+    /// Secret access key.
     pub secret_key: Secret,
-    /// What belongs to keys that expire.
+    /// Session token of temporary keys.
     pub session_token: Option<Secret>,
 }
 
@@ -78,12 +78,12 @@ pub struct S3(Arc<Inner>);
 struct Inner {
     client: Client,
     bucket: String,
-    /// What all keys begin with: empty, or with a slash at its end.
+    /// Prefix of all keys: empty, or with a trailing slash.
     base: String,
     location: String,
     headers: Headers,
     traffic: Traffic,
-    /// Whether the store has said that it knows no conditions.
+    /// Whether the store has reported that it does not implement conditional writes.
     unconditional: AtomicBool,
 }
 
@@ -94,10 +94,10 @@ impl fmt::Debug for S3 {
 }
 
 impl S3 {
-    /// The bucket of `config`. Its credentials are looked up at once; the bucket itself is not asked yet.
+    /// Opens the bucket of `config`. Credentials are looked up at once; the bucket itself is not accessed yet.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Denied`] without credentials, and whatever is wrong with the configuration.
+    /// [`StoreErrorKind::Denied`] without credentials, and any error in the configuration.
     pub async fn open(config: S3Config) -> Result<Self, StoreError> {
         let prefix = config.prefix.trim_matches('/');
         let slash = if prefix.is_empty() { "" } else { "/" };
@@ -107,7 +107,7 @@ impl S3 {
             |_| StoreError::whole(&location, StoreErrorKind::Unreachable, "no credentials could be found in time");
         let client = async {
             let client = client::client(&config, &location).await?;
-            // Signing a request that is never sent shows whether there are credentials and an address.
+            // Signing a request without sending it verifies that credentials and an endpoint exist.
             let minute = PresigningConfig::expires_in(Duration::from_secs(60));
             let minute = minute.map_err(|e| StoreError::whole(&location, StoreErrorKind::Other, e.to_string()))?;
             let signed = client.head_object().bucket(&config.bucket).key("images").presigned(minute).await;
@@ -129,7 +129,7 @@ impl Inner {
         format!("{}{path}", self.base)
     }
 
-    /// Waits for the answer to a request that sends `bytes`.
+    /// Waits for the response to a request that sends `bytes`.
     async fn answer<T, E: ProvideErrorMetadata + std::error::Error + 'static>(
         &self,
         bytes: u64,
@@ -180,7 +180,7 @@ impl Store for S3 {
         self.0.delete(path).await
     }
 
-    /// A store that answers conditions with "not implemented" is only looked at before it is written to.
+    /// A store that answers "not implemented" to conditional writes is only checked before each write.
     fn exclusive(&self) -> Exclusive {
         if self.0.unconditional.load(Ordering::Relaxed) { Exclusive::CheckThenWrite } else { Exclusive::Claimed }
     }

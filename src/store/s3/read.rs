@@ -1,4 +1,4 @@
-//! Reading and removing objects, never more of an answer than was asked for.
+//! Reading and deleting objects, with bounded responses.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use super::error::{Failure, is_too_long, unread};
 use crate::format::layout::RepoPath;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// The longest silence inside an answer.
+/// The longest silence within a response.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Inner {
-    /// An object and its tag.
+    /// Returns an object and its ETag.
     pub(super) async fn get(&self, path: &RepoPath, max_bytes: u64) -> Result<(Bytes, Option<String>), StoreError> {
         let too_long = || Failure::new(StoreErrorKind::TooLong, format!("more than {max_bytes} bytes"));
         let request = self.client.get_object().bucket(&self.bucket).key(self.key(path)).customize();
-        // One byte more than wanted, so that it is seen here that there is more.
+        // One byte more than `max_bytes`, to detect longer objects here.
         let request = request.interceptor(Cap(max_bytes.saturating_add(1).max(SMALL))).send();
         let answer = async {
             let answer = self.answer(0, request).await.map_err(by_the_store)?;
@@ -33,7 +33,7 @@ impl Inner {
         answer.await.map_err(|failure| failure.at(&self.location, path))
     }
 
-    /// All of a body, `None` where it is longer than `max_bytes`.
+    /// Reads a whole body; `None` if it is longer than `max_bytes`.
     async fn body(
         &self,
         mut stream: ByteStream,
@@ -53,7 +53,7 @@ impl Inner {
                 if (body.len() + chunk.len()) as u64 > max_bytes {
                     return Ok(None);
                 }
-                // What a server announces costs nothing to announce: it is trusted once something came.
+                // Announcing a length costs a server nothing: it is trusted only once data arrives.
                 if body.is_empty() {
                     body.reserve(announced.unwrap_or(0) as usize);
                 }
@@ -90,8 +90,8 @@ impl Inner {
     }
 }
 
-/// That an object is missing is believed of the store alone, which names that error, and not of whatever else answers 404 at
-/// its address. (The answer to HEAD has no room for a name.)
+/// Accepts "not found" only with an S3 error code, not from any other server that answers 404 at this address. (A
+/// response to HEAD has no room for a code.)
 fn by_the_store(failure: Failure) -> Failure {
     if failure.kind != StoreErrorKind::NotFound || failure.named {
         return failure;

@@ -1,7 +1,7 @@
-//! Writing: whole objects, on conditions that the store itself decides.
+//! Writing whole objects, on conditions that the store checks.
 //!
-//! A store checks what arrives against the MD5 that is sent with it, and answers with a tag that is that MD5. Where it is
-//! not, the size of the object is asked for.
+//! A store verifies uploads against the MD5 sent along, and usually returns that MD5 as ETag. If the ETag differs, the
+//! object's size is queried instead.
 
 use std::sync::atomic::Ordering;
 
@@ -16,27 +16,27 @@ use crate::format::layout::RepoPath;
 use crate::store::arrival::all_arrived;
 use crate::store::{Put, StoreError, StoreErrorKind, Swap};
 
-/// What must be so for an object to be written.
+/// Precondition of a write.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition<'a> {
     None,
-    /// There is no object yet.
+    /// The object does not exist yet.
     New,
-    /// The object is still the one with this tag.
+    /// The object still has this ETag.
     Same(&'a str),
 }
 
-/// What became of it.
+/// Outcome of a write.
 enum Written {
     Done,
     /// The condition does not hold.
     Refused,
-    /// The store knows no conditions.
+    /// The store does not implement conditional writes.
     Unable,
 }
 
 impl Inner {
-    /// Sends an object, with a digest, so that the store refuses it if it was damaged on its way.
+    /// Sends an object with its digest, so that the store rejects it if it was damaged in transit.
     async fn put(&self, path: &RepoPath, bytes: Bytes, condition: Condition<'_>) -> Result<Written, StoreError> {
         let length = bytes.len() as u64;
         let digest = Md5::digest(&bytes);
@@ -72,8 +72,8 @@ impl Inner {
         }
     }
 
-    /// Whether all of an object is there, of which the store has not given the MD5 as its tag (encrypted ones have another): by
-    /// its size. What is not whole must not stay for an object that was made.
+    /// Verifies by its size that an object arrived whole, if the ETag is not its MD5 (as for encrypted objects). A new
+    /// object that is incomplete is deleted, so that it does not pass for a complete one.
     async fn look_at(&self, path: &RepoPath, bytes: u64, condition: Condition<'_>) -> Result<(), StoreError> {
         let there = self.size(path).await?.unwrap_or(0);
         let Err(why) = all_arrived(there, bytes) else { return Ok(()) };
@@ -97,7 +97,7 @@ impl Inner {
         let length = bytes.len() as u64;
         match self.put_replace(path, bytes).await {
             Err(error) => {
-                // The next try must not take a part of it for all of it.
+                // The next attempt must not take a partial object for the whole.
                 if self.size(path).await?.is_some_and(|there| there != length) {
                     self.delete(path).await?;
                 }
@@ -120,7 +120,7 @@ impl Inner {
     }
 
     pub(super) async fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<Swap, StoreError> {
-        // What is longer than the old bytes is not the old bytes, and need not be read.
+        // A longer object differs from the old bytes and need not be read.
         let found = match self.get(path, old.map_or(0, |old| old.len() as u64)).await {
             Ok((bytes, tag)) => Some((bytes, tag)),
             Err(e) if e.kind() == StoreErrorKind::NotFound => None,

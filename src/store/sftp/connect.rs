@@ -1,4 +1,4 @@
-//! From a host to an SFTP session: TCP, the host's key, the login, the channel.
+//! Establishes an SFTP session: TCP, host key check, login, channel.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use super::{Place, SftpConfig};
 use crate::store::{StoreError, StoreErrorKind};
 
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
-/// For everything between the connection and the first request: a person may have to confirm the use of a key.
+/// For everything between the TCP connection and the first request: the user may have to confirm the use of a key.
 const GREETING_WAIT: Duration = Duration::from_secs(30);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const PORT: u16 = 22;
-/// What may be under way to us in one channel.
+/// Receive window of one channel, in bytes.
 const WINDOW_BYTES: u32 = 8 << 20;
-/// The fast one first; all of them are sound.
+/// Fastest first; all of them are secure.
 const CIPHERS: [cipher::Name; 4] =
     [cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_128_CTR];
 
-/// Opens a session of its own connection.
+/// Opens a session on a new connection.
 pub async fn connect(config: &SftpConfig, place: &Place) -> Result<Session, StoreError> {
     let whole = |kind: StoreErrorKind, why: String| StoreError::whole(&place.location, kind, why);
     let unreachable = |why: String| whole(StoreErrorKind::Unreachable, why);
@@ -52,7 +52,7 @@ pub async fn connect(config: &SftpConfig, place: &Place) -> Result<Session, Stor
     }
 }
 
-/// The ssh connection, with a host whose key is known.
+/// Opens the ssh connection to a host whose key is known.
 async fn greet(
     config: &SftpConfig,
     port: u16,
@@ -105,7 +105,7 @@ async fn subsystem(ssh: &Handle<HostCheck>) -> Result<Channel<Msg>, Failure> {
     }
 }
 
-/// Looks at the key that the server shows.
+/// Checks the server's host key.
 struct HostCheck {
     keys: HostKeys,
     file: PathBuf,
@@ -113,7 +113,7 @@ struct HostCheck {
     port: u16,
 }
 
-/// Why there is no connection.
+/// Why the ssh connection was not established.
 #[derive(Debug)]
 enum Ended {
     Host(String),
@@ -146,7 +146,7 @@ fn sentence(error: &russh::Error) -> String {
     }
 }
 
-/// The system's sentence without its number.
+/// The system's error message without its number.
 fn plain(error: &std::io::Error) -> String {
     StoreError::io("", error).why().to_owned()
 }

@@ -1,7 +1,7 @@
-//! Directories on the server: made when something is to lie in them, and remembered.
+//! Directories on the server: created for the first file in them, and remembered.
 //!
-//! Nothing waits for them: they are asked for in the same breath as the first file, and whether they are there shows
-//! when that file is put into its place. Those that are made are open to a web server, whatever the umask of the server is.
+//! Creation is pipelined with the first file and adds no round trip; whether it worked is known when that file is
+//! renamed into place. New directories are readable for a web server, whatever the server's umask.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -11,18 +11,18 @@ use super::pending::Pending;
 use super::session::Session;
 use super::wire::{MKDIR, Reply, Request, SETSTAT, STAT};
 
-/// What everyone may do with a directory that is made: read and enter it.
+/// Mode of new directories: every user may read and enter them.
 const MODE: u32 = 0o755;
 
-/// What is known to exist.
+/// The directories known to exist.
 #[derive(Debug, Default)]
 pub struct Directories(Mutex<HashSet<String>>);
 
-/// A directory that was asked for.
+/// Directories requested from the server, each with its pending reply.
 pub type Asked = Vec<(String, Pending)>;
 
 impl Directories {
-    /// Asks for `directory` and its parents, as far as they are not known, parents first.
+    /// Requests `directory` and its parents, parents first, except those known to exist.
     pub async fn ask(&self, session: &Session, directory: &str) -> Result<Asked, Failure> {
         let mut asked = Vec::new();
         for path in parents(directory).filter(|path| !self.knows(path)) {
@@ -31,7 +31,7 @@ impl Directories {
         Ok(asked)
     }
 
-    /// Takes note of what was asked for. A refusal is no failure yet: most often the directory is there already.
+    /// Records the requested directories. A refusal is not a failure yet: mostly the directory already exists.
     pub async fn note(&self, session: &Session, asked: Asked) -> Result<(), Failure> {
         for (path, pending) in asked {
             if let Reply::Status { code: 0, .. } = pending.reply().await? {
@@ -42,7 +42,7 @@ impl Directories {
         Ok(())
     }
 
-    /// Makes `directory` and its parents one after the other, whatever was known of them.
+    /// Creates `directory` and its parents one by one, whatever was known of them.
     pub async fn make(&self, session: &Session, directory: &str) -> Result<(), Failure> {
         self.lock().clear();
         for path in parents(directory) {
@@ -71,8 +71,7 @@ fn mkdir(path: &str) -> Request {
     Request::new(MKDIR).bytes(path.as_bytes()).mode(MODE)
 }
 
-/// Adds what the server's umask took from the mode of a directory that was just made. A server that does not let its mode be
-/// set has its reasons.
+/// Restores the bits that the server's umask removed from the mode of a new directory. A server's refusal is ignored.
 async fn open_to_all(session: &Session, path: &str) -> Result<(), Failure> {
     let about = session.send(Request::new(STAT).bytes(path.as_bytes())).await?.attributes().await;
     let mode = about.ok().and_then(|about| about.mode).filter(|mode| mode & MODE != MODE);
@@ -82,7 +81,7 @@ async fn open_to_all(session: &Session, path: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says which directory it was.
+/// Adds the directory to the failure.
 fn no_directory(path: &str, failure: Failure) -> Failure {
     match failure {
         Failure::Status { code, text } => {

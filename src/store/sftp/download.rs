@@ -1,4 +1,4 @@
-//! Reading an object: its first bytes and its length in one round trip, all the rest in another.
+//! Reading an object: after opening, one round trip for its first bytes and length, then the rest.
 
 use bytes::{Bytes, BytesMut};
 
@@ -8,12 +8,12 @@ use super::pending::Pending;
 use super::session::Session;
 use super::wire::{Attributes, CLOSE, FLAG_READ, FSTAT, LSTAT, OPEN, READ, Reply, Request, STAT};
 
-/// What a length that a server claims may have allocated before its bytes are there.
+/// Limit of the allocation for a length that the server claims, before the bytes have arrived.
 const TRUST_BYTES: u64 = 64 << 10;
-/// How many reads of one object are under way at once.
+/// Maximum number of reads in flight for one object.
 const READS: usize = 32;
 
-/// An open file, closed without waiting for it.
+/// An open file; closed on drop without waiting for the reply.
 struct Open<'a> {
     session: &'a Session,
     handle: Bytes,
@@ -27,7 +27,7 @@ impl Drop for Open<'_> {
 }
 
 impl Inner {
-    /// The bytes of a file, of which no more than `max_bytes` are read.
+    /// Reads a file of at most `max_bytes`.
     pub async fn download(&self, path: &str, max_bytes: u64) -> Result<Bytes, Failure> {
         let lease = self.pool.lease().await?;
         let open = Request::new(OPEN).bytes(path.as_bytes()).number(FLAG_READ).number(0);
@@ -44,8 +44,8 @@ impl Inner {
         Ok(body.freeze())
     }
 
-    /// The failure to open `path`, which is left as "no such file" only where that is certain: servers say the same of a link
-    /// that leads nowhere, and where the base is no directory.
+    /// The failure to open `path`, left as "no such file" only where that is certain: servers return the same for a
+    /// dangling link, and where the base is not a directory.
     pub async fn explained(&self, path: &str, failure: Failure) -> Result<Failure, Failure> {
         if !failure.is_status(NO_SUCH_FILE) {
             return Ok(failure);
@@ -64,7 +64,7 @@ impl Inner {
         Ok(failure)
     }
 
-    /// What is known of the file at `path`; `None` where there is none.
+    /// The attributes of the file at `path`; `None` if there is none.
     pub async fn stat(&self, path: &str) -> Result<Option<Attributes>, Failure> {
         let lease = self.pool.lease().await?;
         match lease.ask(Request::new(STAT).bytes(path.as_bytes())).await? {
@@ -76,15 +76,15 @@ impl Inner {
 }
 
 impl Open<'_> {
-    /// Asks for the bytes from `offset` on, as many as one packet holds of `wanted`.
+    /// Requests up to `wanted` bytes from `offset` on, at most one packet.
     async fn read(&self, offset: u64, wanted: u64) -> Result<Pending, Failure> {
         let bytes = wanted.min(self.chunk_bytes as u64) as usize;
         let read = Request::new(READ).bytes(&self.handle).long(offset).number(bytes as u32);
         self.session.send_for(read, bytes).await
     }
 
-    /// Reads on where `body` ends, many packets at once. A server that sends less than a packet was asked to hold is
-    /// asked for less from then on.
+    /// Reads on from the end of `body`, with many reads in flight. After a short reply, later reads request no more
+    /// than it had.
     async fn read_on(&mut self, body: &mut BytesMut, length: u64) -> Result<(), Failure> {
         let mut reads = Vec::new();
         let mut offset = body.len() as u64;
@@ -104,7 +104,7 @@ impl Open<'_> {
     }
 }
 
-/// Appends what was read to `body`, and says how much it was.
+/// Appends the reply's bytes to `body` and returns their number.
 async fn take(body: &mut BytesMut, read: Pending, length: u64) -> Result<u64, Failure> {
     let ended = || Failure::Nonsense(format!("the file ends at byte {} of {length}", body.len()));
     let data = match read.data().await {

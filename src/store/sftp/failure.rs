@@ -1,4 +1,4 @@
-//! Why a request failed, until it is known which object it was about.
+//! Why a request failed, before the object it was about is added.
 
 use super::wire::{Malformed, Reply};
 use crate::format::layout::RepoPath;
@@ -13,25 +13,25 @@ const WRITE_PROTECTED: u32 = 12;
 const NO_SPACE: u32 = 14;
 const QUOTA: u32 = 15;
 
-/// A request that did not do what it was to do.
+/// Why a request failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The server said no.
+    /// The server returned an error status.
     Status { code: u32, text: String },
-    /// There is no room on the server.
+    /// The server has no free space.
     Full(String),
-    /// The connection ended, and why.
+    /// The connection ended, with the reason.
     Lost(String),
-    /// The server said something that it must not say.
+    /// The server's reply violates the protocol or what the store needs.
     Nonsense(String),
-    /// More than the reader wants.
+    /// The object is longer than requested.
     TooLong(String),
-    /// It was whole already when it came: no connection could be made.
+    /// Already a complete error: no connection could be made.
     Store(StoreError),
 }
 
 impl Failure {
-    /// What a reply means that is none of those expected.
+    /// The failure for an unexpected reply.
     pub fn unexpected(reply: Reply) -> Self {
         match reply {
             Reply::Status { code, text } if code != 0 => Self::Status { code, text },
@@ -43,7 +43,7 @@ impl Failure {
         matches!(self, Self::Status { code, .. } if *code == wanted)
     }
 
-    /// The error about an object of the store at `location`.
+    /// The error for an object of the store at `location`.
     pub fn at(self, location: &str, path: &RepoPath) -> StoreError {
         match self.sentence() {
             Ok((kind, why)) => StoreError::at(location, path, kind, why),
@@ -51,7 +51,7 @@ impl Failure {
         }
     }
 
-    /// The error about a place of the server, or the whole of it.
+    /// The error for a location on the server, or for the whole server.
     pub fn whole(self, place: &str) -> StoreError {
         match self.sentence() {
             Ok((kind, why)) => StoreError::whole(place, kind, why),

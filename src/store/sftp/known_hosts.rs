@@ -1,7 +1,7 @@
-//! The file of known host keys, as OpenSSH writes it.
+//! Reads OpenSSH's `known_hosts` file.
 //!
-//! Plain, hashed, negated and wildcard hosts and `@revoked` count; lines that cannot be read and certificate
-//! authorities do not. Nothing is ever added: whom to trust is not for a publisher to decide.
+//! Supports plain, hashed, negated and wildcard hosts and `@revoked`; ignores malformed lines and certificate
+//! authorities. Never adds a key: trusting a host is the administrator's decision, not the publisher's.
 
 use std::path::Path;
 
@@ -9,20 +9,20 @@ use russh::keys::ssh_key::known_hosts::HostPatterns;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 use sha1::{Digest as _, Sha1};
 
-/// The keys that a file has for one host.
+/// The keys in the file for one host.
 #[derive(Debug, Default)]
 pub struct HostKeys {
     known: Vec<PublicKey>,
     revoked: Vec<PublicKey>,
 }
 
-/// What is known of a key that a server shows.
+/// The status of a server's host key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Known,
-    /// Nothing is known of this host.
+    /// The host has no entry.
     Unknown,
-    /// The host is known by other keys.
+    /// The host is known with other keys.
     Changed,
     Revoked,
 }
@@ -50,7 +50,7 @@ impl HostKeys {
         keys
     }
 
-    /// What the file says of `key`.
+    /// The status of `key` according to the file.
     pub fn verdict(&self, key: &PublicKey) -> Verdict {
         let has = |keys: &[PublicKey]| keys.iter().any(|known| known.key_data() == key.key_data());
         match () {
@@ -61,7 +61,7 @@ impl HostKeys {
         }
     }
 
-    /// `all` with the kinds of keys that are known first, so that a server with several shows one of them.
+    /// `all` with the algorithms of known keys first, so that a server with several keys presents a known one.
     pub fn prefer(&self, all: &[Algorithm]) -> Vec<Algorithm> {
         let known = |algorithm: &Algorithm| {
             self.known.iter().any(|key| match (key.algorithm(), algorithm) {
@@ -76,7 +76,7 @@ impl HostKeys {
     }
 }
 
-/// Why a host is not believed, and what to do about it.
+/// Why the host key is not accepted, and what to do about it.
 pub fn refusal(verdict: Verdict, key: &PublicKey, file: &Path, host: &str, port: u16) -> String {
     let (file, print) = (file.display(), key.fingerprint(HashAlg::Sha256));
     let kind = key.algorithm();
@@ -102,7 +102,7 @@ fn matches(hosts: &HostPatterns, name: &str) -> bool {
     }
 }
 
-/// Whether `name` is a `pattern` with `*` and `?`, whatever the case of the pattern.
+/// Whether `name` matches `pattern` with `*` and `?`; the case of the pattern is ignored.
 fn wildcard(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.to_lowercase().into_bytes(), name.as_bytes());
     let (mut p, mut n) = (0, 0);
@@ -124,7 +124,7 @@ fn wildcard(pattern: &str, name: &str) -> bool {
     pattern[p..].iter().all(|&c| c == b'*')
 }
 
-/// HMAC-SHA-1 (RFC 2104), with which OpenSSH hides the names of hosts.
+/// HMAC-SHA-1 (RFC 2104), with which OpenSSH hashes host names.
 fn hmac_sha1(key: &[u8], message: &[u8]) -> [u8; 20] {
     let mut block = [0; 64];
     if key.len() > block.len() {

@@ -1,6 +1,6 @@
-//! Listing: several directories at once, several requests at each.
+//! Listing: several directories at once, several requests for each.
 //!
-//! What a server calls a name is checked like any other path; links are not followed, and there is an end to everything.
+//! Names from the server are validated like any other path, links are not followed, and everything is bounded.
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -12,16 +12,16 @@ use super::wire::{CLOSE, Named, OPENDIR, READDIR, REMOVE, Reply, Request};
 use crate::format::layout::RepoPath;
 use crate::store::Entry;
 
-/// More names than any mirror has.
+/// Maximum number of names listed: more than any mirror has.
 const NAMES_MAX: usize = 8_388_608;
 const DIRECTORIES_AT_ONCE: usize = 32;
-/// Requests under way at one directory: OpenSSH answers each with a hundred names.
+/// Requests in flight for one directory; OpenSSH answers each with a hundred names.
 const READS: usize = 8;
-/// What an answer to one of them may hold, for the room that it takes.
+/// Assumed size of a reply, in bytes, for the limit of bytes in flight.
 const ANSWER_BYTES: usize = 24 << 10;
 const REMOVALS: usize = 256;
 
-/// An open directory, closed without waiting for it.
+/// An open directory; closed on drop without waiting for the reply.
 struct Open<'a> {
     session: &'a Session,
     handle: Bytes,
@@ -67,7 +67,7 @@ impl Inner {
         }
     }
 
-    /// The names in one directory; none where it does not exist.
+    /// The names in one directory; none if it does not exist.
     async fn names(&self, directory: &str) -> Result<Vec<Named>, Failure> {
         let lease = self.pool.lease().await?;
         let opened = lease.send(Request::new(OPENDIR).bytes(directory.as_bytes())).await?.handle().await;
@@ -92,7 +92,7 @@ impl Inner {
                     }
                     Ok(some) => names.extend(some),
                     Err(failure) if failure.is_status(EOF) => ended = true,
-                    // Some servers open a directory that is missing, and say so only now.
+                    // Some servers open a missing directory and report it only here.
                     Err(failure) if failure.is_status(NO_SUCH_FILE) && names.is_empty() => ended = true,
                     Err(failure) => return Err(failure),
                 }
@@ -105,7 +105,7 @@ impl Inner {
         Ok(names)
     }
 
-    /// Removes every file of the directory of temporaries.
+    /// Removes every file in the directory of temporaries.
     pub async fn remove_temporaries(&self, directory: &str) -> Result<(), Failure> {
         let names = self.names(directory).await?;
         let lease = self.pool.lease().await?;
@@ -126,7 +126,7 @@ impl Inner {
     }
 }
 
-/// The path of a name in a directory, where it is one that a repository can have.
+/// The path of a name in a directory, if it is valid in a repository.
 fn below(directory: &str, name: &[u8]) -> Option<RepoPath> {
     let name = std::str::from_utf8(name).ok().filter(|name| !name.contains('/'))?;
     let slash = if directory.is_empty() { "" } else { "/" };

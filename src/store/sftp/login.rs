@@ -1,4 +1,4 @@
-//! Logging in: with the keys that are there, else with the password.
+//! Login: with the available keys, then with the password.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use super::SftpConfig;
 use crate::store::Secret;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// The keys of an agent that are tried: servers end the connection after a few.
+/// Maximum number of agent keys tried: servers disconnect after a few.
 const AGENT_KEYS_MAX: usize = 4;
-/// How often a server may ask back.
+/// Maximum number of rounds in keyboard-interactive authentication.
 const QUESTIONS_MAX: usize = 8;
 
-/// Why nobody was let in.
+/// Why the login failed.
 type Refusal = (StoreErrorKind, String);
 
 struct Login<'a, H: Handler> {
     ssh: &'a mut Handle<H>,
     user: &'a str,
-    /// What was tried, for the error.
+    /// Methods tried, for the error message.
     tried: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ pub async fn login<H: Handler>(ssh: &mut Handle<H>, user: &str, config: &SftpCon
 }
 
 enum Refused {
-    /// A key that was asked for cannot be used.
+    /// A configured key cannot be used.
     Key(String),
     Ssh(russh::Error),
 }
@@ -67,7 +67,7 @@ impl<H: Handler> Login<'_, H> {
             if self.key(file, key).await? {
                 return Ok(true);
             }
-            // What opens a key is not for the server to see.
+            // Do not send the key's passphrase to the server.
             password = password.filter(|_| !used);
         } else if self.usual_keys().await? || self.agent().await? {
             return Ok(true);
@@ -78,7 +78,7 @@ impl<H: Handler> Login<'_, H> {
         }
     }
 
-    /// The keys that ssh would try: those that are there and open without a question.
+    /// The keys that ssh tries by default, if present and not encrypted.
     async fn usual_keys(&mut self) -> Result<bool, Refused> {
         let Some(directory) = std::env::home_dir().map(|home| home.join(".ssh")) else { return Ok(false) };
         for name in ["id_ed25519", "id_ecdsa", "id_rsa"] {
@@ -99,7 +99,7 @@ impl<H: Handler> Login<'_, H> {
         Ok(self.ssh.authenticate_publickey(self.user, key).await?.success())
     }
 
-    /// RSA keys sign with SHA-2, whatever the server says of SHA-1.
+    /// RSA keys always sign with SHA-2, even if the server announces only SHA-1.
     async fn rsa_hash(&self, rsa: bool) -> Result<Option<HashAlg>, Refused> {
         if !rsa {
             return Ok(None);
@@ -134,7 +134,7 @@ impl<H: Handler> Login<'_, H> {
         let mut answer = self.ssh.authenticate_keyboard_interactive_start(self.user, None).await?;
         for _ in 0..QUESTIONS_MAX {
             let KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } = answer else { break };
-            // Only a question that hides its answer is one for the password.
+            // Send the password only to prompts that do not echo the answer.
             let answers = prompts.iter().map(|p| if p.echo { String::new() } else { password.reveal().to_owned() });
             answer = self.ssh.authenticate_keyboard_interactive_respond(answers.collect()).await?;
         }
@@ -142,7 +142,7 @@ impl<H: Handler> Login<'_, H> {
     }
 }
 
-/// The secret key in `file`, and whether the password was needed to open it.
+/// The secret key in `file`, and whether the password was used to decrypt it.
 fn key_file(file: &Path, password: Option<&Secret>) -> Result<(PrivateKey, bool), String> {
     let fail = |why: String| format!("the secret key {}: {why}", file.display());
     match (load_secret_key(file, None), password) {

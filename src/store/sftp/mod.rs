@@ -1,9 +1,9 @@
-//! A mirror on a machine with an ssh server, by SFTP (version 3), without any program of that machine or this one.
+//! A mirror on an ssh server, by SFTP (version 3); needs no program on either machine.
 //!
-//! Objects are written under `.hfl-tmp/` and renamed into place. Of two writers at one path one is told that it made
-//! the object, so far as the server's rename keeps what is there: OpenSSH's does, not every one's. A replacement is
-//! brought to the server's disk before it takes its place, where the server can do that; for what is only created
-//! there is nothing more to ask of SFTP, and the barrier promises nothing.
+//! Objects are written under `.hfl-tmp/` and renamed into place. Of two writers to one path only one gets "created",
+//! provided the server's rename never replaces a file: OpenSSH's does not, some others do. A replacement is synced to
+//! the server's disk before the rename, if the server supports fsync. New objects are not synced, and the barrier
+//! guarantees nothing.
 
 mod connect;
 mod directories;
@@ -36,25 +36,25 @@ use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErr
 use crate::format::layout::RepoPath;
 use crate::store::Secret;
 
-/// Where objects are written before they are moved into place; hidden, and swept by whoever holds the lock.
+/// Directory where objects are written before the rename; hidden, and swept by the holder of the lock.
 const TEMPORARY: &str = ".hfl-tmp";
 
-/// Where a mirror is and how to log in there.
+/// Location of a mirror and how to log in.
 #[derive(Debug, Clone, Default)]
 pub struct SftpConfig {
-    /// A name or an address; an IPv6 address without brackets.
+    /// Host name or address; an IPv6 address without brackets.
     pub host: String,
-    /// 22 where there is none.
+    /// Port; default 22.
     pub port: Option<u16>,
-    /// The name of the local user where there is none.
+    /// User name; default the local user.
     pub user: Option<String>,
-    /// The base: absolute, or `~` or `~/x` or nothing for the home directory and what is below it.
+    /// Base path: absolute, or `~`, `~/x` or empty for the home directory or a path below it.
     pub path: String,
-    /// The file of the only key to log in with; without it those in `~/.ssh` and of the ssh agent are tried.
+    /// File of the only key to try; default the keys in `~/.ssh` and of the ssh agent.
     pub identity: Option<PathBuf>,
-    /// Opens the key where that is encrypted, and logs in where keys do not.
+    /// Decrypts an encrypted key; otherwise used to log in if no key is accepted.
     pub password: Option<Secret>,
-    /// The file of known host keys; `~/.ssh/known_hosts` where there is none.
+    /// File of known host keys; default `~/.ssh/known_hosts`.
     pub known_hosts: Option<PathBuf>,
 }
 
@@ -62,7 +62,7 @@ pub struct SftpConfig {
 #[derive(Debug, Clone)]
 pub struct Sftp(Arc<Inner>);
 
-/// Who and where, for messages and for the login.
+/// User for the login, and location for messages.
 #[derive(Debug)]
 struct Place {
     user: String,
@@ -72,7 +72,7 @@ struct Place {
 #[derive(Debug)]
 struct Inner {
     pool: Pool,
-    /// The base as the server is told it: absolute, or relative to the home directory.
+    /// The base in requests: absolute, or relative to the home directory.
     base: String,
     directories: Directories,
     token: u64,
@@ -80,10 +80,10 @@ struct Inner {
 }
 
 impl Sftp {
-    /// The store that `config` describes. Connections are made when they are first needed.
+    /// The store for `config`. Connections are made when first needed.
     ///
     /// # Errors
-    /// A path that is neither absolute nor below the home directory, and a user that is not named anywhere.
+    /// A path neither absolute nor below the home directory, or no user name in `config` or the environment.
     pub fn open(config: SftpConfig) -> Result<Self, StoreError> {
         let wrong = |why: &str| StoreError::whole(&format!("sftp://{}", config.host), StoreErrorKind::Other, why);
         let path = config.path.trim_end_matches('/');
@@ -111,12 +111,12 @@ impl Sftp {
 }
 
 impl Inner {
-    /// A path below the base as the server is told it.
+    /// The full path in requests of a path below the base.
     fn full_path(&self, path: &str) -> String {
         if path.is_empty() { self.base.clone() } else { format!("{}/{path}", self.base) }
     }
 
-    /// A path for a file that nobody else writes.
+    /// A unique path for a temporary file.
     fn temporary(&self) -> String {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         format!("{}/{TEMPORARY}/{:016x}-{number}", self.base, self.token)
@@ -134,7 +134,7 @@ impl Inner {
 
     async fn swap(&self, target: &str, old: Option<&[u8]>, new: &Bytes) -> Result<Swap, Failure> {
         let Some(old) = old else {
-            // Asked first, as the rename of a lax server replaces what is there.
+            // Checked first, as some servers' rename replaces an existing file.
             if self.stat(target).await?.is_some() {
                 return Ok(Swap::Changed);
             }
@@ -162,7 +162,7 @@ impl Inner {
     }
 }
 
-/// Who runs this.
+/// Name of the local user.
 fn local_user() -> Option<String> {
     let named =
         ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
@@ -184,7 +184,7 @@ impl Fetch for Sftp {
         let at = self.path(path);
         let failure = match self.0.download(&at, max_bytes).await {
             Ok(bytes) => return Ok(bytes),
-            // What never changes needs no second question: whoever misses it asks elsewhere.
+            // For immutable objects the cause does not matter: the caller tries another mirror.
             Err(failure) if path.is_immutable() => failure,
             Err(failure) => self.0.explained(&at, failure).await.map_err(self.at(path))?,
         };
@@ -229,7 +229,7 @@ impl Store for Sftp {
         swept.map_err(|failure| failure.whole(&format!("{}/{TEMPORARY}", self.location())))
     }
 
-    /// The protocol has a rename that refuses to replace; whether a server's does has to be tried.
+    /// The protocol's rename refuses to replace a file; whether the server's does must be tested.
     fn exclusive(&self) -> Exclusive {
         Exclusive::Claimed
     }

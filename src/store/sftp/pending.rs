@@ -1,4 +1,4 @@
-//! Requests under way: who waits for which answer, and for how long.
+//! Requests in flight, their reply channels and their deadlines.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use super::failure::Failure;
 use super::wire::{self, Attributes, Named, Reply, Request};
 
-/// How long a server may say nothing at all while something is under way.
+/// Maximum time without any reply while requests are in flight.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 
-/// What a session, its tasks and its requests share.
+/// State shared by a session, its tasks and its requests.
 pub struct Shared {
     pub outgoing: mpsc::UnboundedSender<Bytes>,
     pub room: Arc<Semaphore>,
@@ -23,19 +23,19 @@ pub struct Shared {
 
 struct Waiting {
     requests: HashMap<u32, (oneshot::Sender<Reply>, OwnedSemaphorePermit)>,
-    /// When the server last answered, or when it was first asked after a pause.
+    /// Time of the last reply, or of the first request after an idle period.
     heard: Instant,
     ended: Option<String>,
 }
 
 impl Shared {
-    /// Nothing under way yet, and room for `room_kib` of it.
+    /// No requests yet, with at most `room_kib` KiB in flight.
     pub fn new(outgoing: mpsc::UnboundedSender<Bytes>, room_kib: usize) -> Self {
         let waiting = Waiting { requests: HashMap::new(), heard: Instant::now(), ended: None };
         Self { outgoing, room: Arc::new(Semaphore::new(room_kib)), waiting: Mutex::new(waiting) }
     }
 
-    /// Expects the answer to request `id`, which is about to be sent, within `wait`.
+    /// Registers request `id`, about to be sent, with a deadline of `wait` from now.
     pub fn expect(self: &Arc<Self>, id: u32, wait: Duration, room: OwnedSemaphorePermit) -> Result<Pending, Failure> {
         let (sender, answer) = oneshot::channel();
         let mut waiting = self.lock();
@@ -50,7 +50,7 @@ impl Shared {
         Ok(Pending { shared: Arc::clone(self), answer, deadline: Instant::now() + wait, wait })
     }
 
-    /// True once no request can succeed any more.
+    /// True once the session has ended.
     pub fn is_over(&self) -> bool {
         self.lock().ended.is_some()
     }
@@ -59,7 +59,7 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the session; the first reason stays.
+    /// Ends the session and fails its requests; the first reason is kept.
     pub fn end(&self, why: &str) {
         let mut waiting = self.lock();
         waiting.ended.get_or_insert_with(|| why.to_owned());
@@ -67,18 +67,18 @@ impl Shared {
         self.room.close();
     }
 
-    /// True where the server is asked and says nothing.
+    /// True if requests are in flight and no reply came for too long.
     pub fn is_silent(&self) -> bool {
         let waiting = self.lock();
         !waiting.requests.is_empty() && waiting.heard.elapsed() > SILENCE_MAX
     }
 
-    /// That the session is over, and why.
+    /// The failure for an ended session, with the reason.
     pub fn lost(&self) -> Failure {
         Failure::Lost(self.lock().ended.clone().unwrap_or_else(|| "the connection ended".into()))
     }
 
-    /// Hands a reply to whoever waits for it; a handle that nobody waits for any more is closed.
+    /// Delivers a reply to its request; the handle in a reply to a cancelled request is closed.
     pub fn answered(&self, id: u32, reply: Reply) {
         let mut waiting = self.lock();
         waiting.heard = Instant::now();
@@ -90,7 +90,7 @@ impl Shared {
     }
 }
 
-/// Ends the session when the task that holds this ends, however that comes.
+/// Ends the session when the task that holds this ends for any reason.
 pub struct Ending(pub Arc<Shared>);
 
 impl Drop for Ending {
@@ -99,7 +99,7 @@ impl Drop for Ending {
     }
 }
 
-/// A request under way.
+/// A request in flight.
 #[derive(Debug)]
 pub struct Pending {
     shared: Arc<Shared>,
@@ -115,7 +115,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Pending {
-    /// The answer, whatever it says.
+    /// Waits for the reply, of any kind.
     pub async fn reply(self) -> Result<Reply, Failure> {
         match tokio::time::timeout_at(self.deadline, self.answer).await {
             Ok(Ok(reply)) => Ok(reply),
@@ -127,7 +127,7 @@ impl Pending {
         }
     }
 
-    /// That it was done.
+    /// Waits for the status "OK".
     pub async fn done(self) -> Result<(), Failure> {
         match self.reply().await? {
             Reply::Status { code: 0, .. } => Ok(()),

@@ -1,7 +1,7 @@
-//! A few connections to one server, made when they are needed.
+//! Up to four connections to one server, made on demand.
 //!
-//! One connection carries many requests, but only as many bytes at a time as its window allows: the more is under way,
-//! the more connections there are, up to four. A connection that ended is made anew by the next one who needs it.
+//! One connection carries many requests, but its throughput is limited by its window. So more concurrent users get
+//! more connections. A connection that ended is re-established on the next use.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use super::session::Session;
 use super::{Place, SftpConfig};
 use crate::store::StoreError;
 
-/// Servers let in ten at a time that have not logged in yet, and a publisher is not alone.
+/// Maximum number of connections: servers allow ten unauthenticated ones at a time, from all clients together.
 const LANES: usize = 4;
-/// From how many users on a further connection is worth its making.
+/// Number of users per connection from which another one is worth opening.
 const USERS_PER_LANE: usize = 12;
-/// How long one connection has to do where a further one failed.
+/// Time after a failure in which an additional connection is not tried again.
 const SPARE_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -43,7 +43,7 @@ struct State {
     failed: Option<(Instant, StoreError)>,
 }
 
-/// A session in use.
+/// A session in use; counts as one user of its lane.
 #[derive(Debug)]
 pub struct Lease<'a> {
     session: Arc<Session>,
@@ -76,7 +76,7 @@ impl Pool {
         &self.place
     }
 
-    /// A session to send requests with, of those with the fewest users.
+    /// Leases the session with the fewest users.
     pub async fn lease(&self) -> Result<Lease<'_>, Failure> {
         let users = |lane: &Lane| lane.users.load(Ordering::Relaxed);
         let wanted = 1 + self.lanes.iter().map(users).sum::<usize>() / USERS_PER_LANE;
@@ -90,8 +90,8 @@ impl Pool {
         self.enter(first, Duration::ZERO).await.map_err(Failure::Store)
     }
 
-    /// The lane's session, made anew where there is none; one failure is the answer to all who waited for it, and
-    /// to those that come within `pause`.
+    /// The lane's session, re-established if there is none. A failure is returned to all callers that waited for it,
+    /// and to those that come within `pause`.
     async fn enter<'a>(&'a self, lane: &'a Lane, pause: Duration) -> Result<Lease<'a>, StoreError> {
         let asked = Instant::now();
         lane.users.fetch_add(1, Ordering::Relaxed);

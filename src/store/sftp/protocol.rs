@@ -1,4 +1,4 @@
-//! What mirrors.toml says to this driver.
+//! Configuration of this driver in mirrors.toml.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::store::key::{IDENTITY, KNOWN_HOSTS, PASSWORD_ENV, PASSWORD_FILE};
 use crate::store::place::Place;
 use crate::store::protocol::Protocol;
 
-/// The driver, as mirrors.toml sees it.
+/// The driver's URL schemes and keys in mirrors.toml.
 pub const PROTOCOL: Protocol = Protocol {
     schemes: &["sftp"],
     keys: &[IDENTITY, KNOWN_HOSTS, PASSWORD_ENV, PASSWORD_FILE],

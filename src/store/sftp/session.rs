@@ -1,9 +1,8 @@
-//! One SFTP session: many requests under way at once, each with a deadline.
+//! One SFTP session: many requests in flight, each with a deadline.
 //!
-//! Requests are sent in the order in which [`Session::send`] is called and answered whenever the server likes. What is
-//! under way is limited by bytes, so that neither side has to hold more. The first missed deadline, the first packet
-//! that makes no sense and the end of the connection end the session, and with it every request of it; there is no way
-//! back, its owner makes a new one.
+//! Requests are sent in the order of the calls of [`Session::send`]; replies come in any order. The bytes in flight are
+//! limited, which bounds the memory on both sides. A missed deadline, a malformed packet or the end of the connection
+//! ends the session and fails all its requests. A session never recovers; its owner opens a new one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,15 +17,15 @@ use super::pending::{Ending, Pending, Shared};
 use super::stream;
 use super::wire::{self, Reply, Request};
 
-/// What a session may have under way: more than a line of 1 Gbit/s holds in 50 ms.
+/// Limit of the data in flight: more than the bandwidth-delay product of 1 Gbit/s and 50 ms.
 const UNDER_WAY_KIB: usize = 8 << 10;
-/// How long an answer may take, apart from the bytes that are under way before it.
+/// Deadline of a reply, plus the time for the bytes in flight before it.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
-/// The slowest line that is still waited for.
+/// Minimum throughput, for the deadlines.
 const SLOWEST_KIB_PER_SECOND: u64 = 16;
-/// A packet's data where the server does not say what it takes; every server takes this much.
+/// Data in a packet if the server does not report its limit; every server accepts this size.
 const CHUNK_BYTES: usize = 32 << 10;
-/// The most data in a packet, with room for what surrounds it.
+/// Maximum data in a packet, less room for the headers.
 const CHUNK_MAX_BYTES: u64 = 255 << 10;
 
 /// An SFTP session.
@@ -37,7 +36,7 @@ pub struct Session {
     extensions: Vec<String>,
     read_chunk_bytes: usize,
     write_chunk_bytes: usize,
-    /// The ssh connection, which ends with this.
+    /// The ssh connection, which ends with the session.
     _connection: Box<dyn Send + Sync>,
 }
 impl std::fmt::Debug for Session {
@@ -47,7 +46,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// Begins a session on a channel whose other end speaks SFTP; `connection` lives as long as the session.
+    /// Starts a session on an SFTP channel; `connection` lives as long as the session.
     pub async fn begin<S>(channel: S, connection: Box<dyn Send + Sync>) -> Result<Self, Failure>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -71,7 +70,7 @@ impl Session {
         Ok(session)
     }
 
-    /// How long packets may be.
+    /// Queries the server's limits on packet sizes.
     async fn ask_limits(&mut self) -> Result<(), Failure> {
         if !self.has("limits@openssh.com") {
             return Ok(());
@@ -85,32 +84,32 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the server has this extension.
+    /// Whether the server supports this extension.
     pub fn has(&self, extension: &str) -> bool {
         self.extensions.iter().any(|name| name == extension)
     }
 
-    /// The most bytes of one read.
+    /// Maximum bytes of one read.
     pub fn read_chunk_bytes(&self) -> usize {
         self.read_chunk_bytes
     }
 
-    /// The most bytes of one write.
+    /// Maximum bytes of one write.
     pub fn write_chunk_bytes(&self) -> usize {
         self.write_chunk_bytes
     }
 
-    /// True once no request can succeed any more.
+    /// True once the session has ended.
     pub fn is_over(&self) -> bool {
         self.shared.is_over()
     }
 
-    /// Sends a request whose answer is short.
+    /// Sends a request with a short reply.
     pub async fn send(&self, request: Request) -> Result<Pending, Failure> {
         self.send_for(request, 0).await
     }
 
-    /// Sends a request whose answer has up to `answer_bytes`, once there is room for it.
+    /// Sends a request with a reply of up to `answer_bytes`, once the limit of bytes in flight permits it.
     pub async fn send_for(&self, request: Request, answer_bytes: usize) -> Result<Pending, Failure> {
         let kib = 1 + (request.len() + answer_bytes) / 1024;
         let room = Arc::clone(&self.shared.room).acquire_many_owned(kib as u32).await;
@@ -123,12 +122,12 @@ impl Session {
         Ok(pending)
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for the reply.
     pub async fn ask(&self, request: Request) -> Result<Reply, Failure> {
         self.send(request).await?.reply().await
     }
 
-    /// Sends a request whose answer nobody waits for.
+    /// Sends a request and ignores the reply.
     pub fn forget(&self, request: Request) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let _ = self.shared.outgoing.send(request.finish(id));

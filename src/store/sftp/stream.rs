@@ -1,4 +1,4 @@
-//! The two ends of a session's channel: packets in, packets out.
+//! The reader and writer tasks of a session's channel.
 
 use std::io;
 use std::pin::pin;
@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use super::pending::Ending;
 use super::wire;
 
-/// How often is looked whether the server still answers.
+/// Interval of the check that the server still answers.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Hands out what the server says, until the session ends.
+/// Dispatches the server's replies until the session ends.
 pub async fn read<R: AsyncRead + Unpin>(mut input: R, session: Ending) {
     loop {
         let mut next = pin!(packet(&mut input));
@@ -34,7 +34,7 @@ pub async fn read<R: AsyncRead + Unpin>(mut input: R, session: Ending) {
     }
 }
 
-/// Sends what is to be sent, until the session ends.
+/// Sends queued packets until the session ends.
 pub async fn write<W: AsyncWrite + Unpin>(
     mut output: W,
     mut packets: mpsc::UnboundedReceiver<Bytes>,
@@ -47,7 +47,7 @@ pub async fn write<W: AsyncWrite + Unpin>(
     }
 }
 
-/// One packet without its length.
+/// Reads one packet, without its length field.
 pub async fn packet<R: AsyncRead + Unpin>(input: &mut R) -> io::Result<Bytes> {
     let length = input.read_u32().await? as usize;
     if length == 0 || length > wire::PACKET_MAX_BYTES {

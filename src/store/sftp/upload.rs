@@ -1,7 +1,7 @@
-//! Writing an object: a temporary file, all of its bytes in flight at once, then its place.
+//! Writing an object: a temporary file with all writes in flight at once, then a rename.
 //!
-//! Three round trips each: open; write and close together; rename. The rename is sent only when every write was
-//! confirmed, so nothing partial ever stands in an object's place. What fails on the way takes its temporary file along.
+//! Three round trips: open; write and close; rename. The rename is sent only after every write is confirmed, so no
+//! partial object ever appears. On failure the temporary file is removed.
 
 use bytes::Bytes;
 
@@ -14,14 +14,14 @@ use super::wire::{self, CLOSE, FLAGS_NEW, FSETSTAT, FSTAT, OPEN, REMOVE, RENAME,
 use crate::store::Put;
 use crate::store::arrival::all_arrived;
 
-/// The replacement that OpenSSH's servers, and many others, have beside the plain rename.
+/// The replacing rename that OpenSSH and many other servers have besides the plain one.
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
 const FSYNC: &str = "fsync@openssh.com";
-/// What a web server, which is another user, may do with a file whatever the server's umask is: read it.
+/// Mode of new files, whatever the server's umask: a web server, running as another user, must read them.
 const MODE: u32 = 0o644;
 const STATVFS: &str = "statvfs@openssh.com";
 
-/// A file that holds an object's bytes and is not yet in its place.
+/// A temporary file with an object's bytes; removed on drop unless renamed into place.
 pub struct Temporary<'a> {
     lease: Lease<'a>,
     path: String,
@@ -41,7 +41,7 @@ impl Drop for Temporary<'_> {
 }
 
 impl Inner {
-    /// Writes `bytes` to a temporary file and meanwhile makes the directory of `target`.
+    /// Writes `bytes` to a temporary file and creates the directory of `target` in parallel.
     pub async fn upload(&self, target: &str, bytes: &Bytes, durable: bool) -> Result<Temporary<'_>, Failure> {
         let lease = self.pool.lease().await?;
         let path = self.temporary();
@@ -62,7 +62,7 @@ impl Inner {
             Ok(handle) => handle,
             Err(failure) => return Err(self.full(&lease, bytes.len(), failure).await),
         };
-        // What replaces a file is as open as that was.
+        // A replacement keeps the mode of the old file.
         let mode = before.attributes().await.ok().and_then(|before| before.mode).map_or(MODE, |mode| mode & 0o777);
         let mut temporary = Temporary { lease, path, handle: Some(handle), placed: false };
         match write(&mut temporary, bytes, durable, mode).await {
@@ -71,7 +71,7 @@ impl Inner {
         }
     }
 
-    /// Moves a file to where nothing is yet.
+    /// Renames a file to a path that must not exist.
     pub async fn place_new(&self, mut temporary: Temporary<'_>, target: &str) -> Result<Put, Failure> {
         let rename = || Request::new(RENAME).bytes(temporary.path.as_bytes()).bytes(target.as_bytes());
         let mut renamed = temporary.lease.send(rename()).await?.done().await;
@@ -84,13 +84,13 @@ impl Inner {
                 temporary.placed = true;
                 Ok(Put::Created)
             }
-            // Servers of version 3 have no word for "exists".
+            // SFTP version 3 has no status for "exists".
             Err(Failure::Status { .. }) if is_there(&temporary.lease, target).await? => Ok(Put::Exists),
             Err(failure) => Err(failure),
         }
     }
 
-    /// Moves a file to its place, whatever is there.
+    /// Renames a file to its path, replacing an existing file.
     pub async fn place(&self, mut temporary: Temporary<'_>, target: &str) -> Result<(), Failure> {
         let posix = temporary.lease.has(POSIX_RENAME);
         let begun = || if posix { Request::extended(POSIX_RENAME) } else { Request::new(RENAME) };
@@ -112,7 +112,7 @@ impl Inner {
         Ok(())
     }
 
-    /// The same failure, or that there is no room: most servers only say that it failed.
+    /// The same failure, or "no space" if the file does not fit: most servers return only a general failure.
     async fn full(&self, session: &Session, bytes: usize, failure: Failure) -> Failure {
         if !failure.is_status(FAILURE) || !session.has(STATVFS) {
             return failure;
@@ -144,13 +144,13 @@ async fn write(temporary: &mut Temporary<'_>, bytes: &Bytes, durable: bool, mode
     for pending in pending {
         pending.done().await?;
     }
-    // A server that does not let modes be set has its reasons.
+    // A server's refusal to set the mode is ignored.
     allowed.reply().await?;
     check_size(session, &temporary.path, about, bytes.len() as u64).await
 }
 
-/// Whether all of a file is there. The question about its size went out with its last bytes and costs no time; a server that
-/// answers it before it has written them is asked again.
+/// Checks that the file is complete. The size was requested together with the last writes and costs no extra round
+/// trip; if the reply does not match, the size is requested again, as it may precede the writes.
 async fn check_size(session: &Session, path: &str, about: Pending, bytes: u64) -> Result<(), Failure> {
     if about.attributes().await.is_ok_and(|about| about.bytes == Some(bytes)) {
         return Ok(());
@@ -170,7 +170,7 @@ async fn is_there(session: &Session, path: &str) -> Result<bool, Failure> {
     }
 }
 
-/// What a user who is not root may still write.
+/// Free space for a user who is not root, in bytes.
 async fn free_bytes(session: &Session, base: &str) -> Option<u64> {
     let Reply::Extended(mut answer) = session.ask(Request::extended(STATVFS).bytes(base.as_bytes())).await.ok()? else {
         return None;
@@ -178,11 +178,11 @@ async fn free_bytes(session: &Session, base: &str) -> Option<u64> {
     let mut next = || wire::long(&mut answer).ok();
     let (_block, unit, _blocks, _free, available) = (next()?, next()?, next()?, next()?, next()?);
     let (all_inodes, _free_inodes, inodes) = (next()?, next()?, next()?);
-    // Some file systems count no inodes and say 0 of 0.
+    // Some file systems do not count inodes and report 0 of 0.
     if inodes == 0 && all_inodes > 0 { Some(0) } else { unit.checked_mul(available) }
 }
 
-/// The directory that a path lies in.
+/// The parent directory of a path.
 pub fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or(".", |(parent, _)| parent)
 }

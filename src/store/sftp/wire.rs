@@ -1,13 +1,13 @@
-//! The packets of SFTP version 3: requests as bytes, bytes as replies.
+//! The packets of SFTP version 3: encodes requests, decodes replies.
 //!
-//! Pure, and it trusts nothing: a reply is checked against the bytes that are there before anything is kept of it.
-//! Handles stay bytes, as a server may make them of any (draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4).
+//! Pure, and trusts no input: lengths and counts in a reply are checked against the bytes present. Handles stay bytes,
+//! as they are opaque (draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4).
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
-/// The longest packet that is taken from a server; OpenSSH sends no longer ones either.
+/// Maximum packet accepted from a server, in bytes; OpenSSH sends none longer.
 pub const PACKET_MAX_BYTES: usize = 256 << 10;
-/// What a message of the server may add to an error.
+/// Maximum length of a server's message in an error.
 const TEXT_MAX_CHARS: usize = 200;
 
 pub const INIT: u8 = 1;
@@ -28,10 +28,10 @@ pub const RENAME: u8 = 18;
 pub const EXTENDED: u8 = 200;
 
 pub const FLAG_READ: u32 = 0x01;
-/// Write to a file that must not exist yet.
+/// Create for writing a file that must not exist.
 pub const FLAGS_NEW: u32 = 0x02 | 0x08 | 0x20;
 
-/// A request that waits for its number.
+/// A request without its number.
 #[derive(Debug)]
 pub struct Request(BytesMut);
 
@@ -64,7 +64,7 @@ impl Request {
         self
     }
 
-    /// The attributes of a file of which only the mode is told.
+    /// Appends file attributes with only the mode.
     pub fn mode(self, mode: u32) -> Self {
         self.number(4).number(mode)
     }
@@ -73,7 +73,7 @@ impl Request {
         self.0.len()
     }
 
-    /// The packet as it is sent.
+    /// The complete packet, with its length and number.
     pub fn finish(mut self, id: u32) -> Bytes {
         let length = (self.0.len() - 4) as u32;
         self.0[..4].copy_from_slice(&length.to_be_bytes());
@@ -82,12 +82,12 @@ impl Request {
     }
 }
 
-/// The first packet of a session: it has no number, only the version.
+/// The first packet of a session: has no number, only the version.
 pub fn hello() -> Bytes {
     Bytes::from_static(&[0, 0, 0, 5, INIT, 0, 0, 0, 3])
 }
 
-/// What a server can say.
+/// A reply of the server.
 #[derive(Debug)]
 pub enum Reply {
     Status { code: u32, text: String },
@@ -105,7 +105,7 @@ pub struct Named {
     pub attributes: Attributes,
 }
 
-/// What is known of a file; a server may leave out any of it.
+/// Attributes of a file; a server may omit any of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Attributes {
     pub bytes: Option<u64>,
@@ -115,7 +115,7 @@ pub struct Attributes {
 impl Attributes {
     const KIND: u32 = 0o170_000;
 
-    /// A regular file, or something that the server does not tell from one.
+    /// A regular file, or a file of unreported type.
     pub fn is_file(self) -> bool {
         self.mode.is_none_or(|mode| matches!(mode & Self::KIND, 0 | 0o100_000))
     }
@@ -125,11 +125,11 @@ impl Attributes {
     }
 }
 
-/// A packet that is none.
+/// The error for a malformed packet.
 #[derive(Debug)]
 pub struct Malformed;
 
-/// The answer to the first packet: the names of the extensions that the server has.
+/// Decodes the reply to the first packet: the names of the server's extensions.
 pub fn extensions(mut packet: Bytes) -> Result<Vec<String>, Malformed> {
     if byte(&mut packet)? != 2 || number(&mut packet)? < 3 {
         return Err(Malformed);
@@ -142,7 +142,7 @@ pub fn extensions(mut packet: Bytes) -> Result<Vec<String>, Malformed> {
     Ok(names)
 }
 
-/// A reply, and the number of the request that it answers.
+/// Decodes a reply and the number of its request.
 pub fn reply(mut packet: Bytes) -> Result<(u32, Reply), Malformed> {
     let kind = byte(&mut packet)?;
     let id = number(&mut packet)?;
@@ -164,7 +164,7 @@ fn names(packet: &mut Bytes) -> Result<Vec<Named>, Malformed> {
     for _ in 0..count {
         let (name, long) = (string(packet)?, string(packet)?);
         let mut attributes = attributes(packet)?;
-        // Servers that give no mode still show the kind as `ls -l` does.
+        // Servers that omit the mode still give the type in the `ls -l` form.
         attributes.mode = attributes.mode.or_else(|| match long.first()? {
             b'd' => Some(0o040_000),
             b'-' => Some(0o100_000),
@@ -219,7 +219,7 @@ fn string(packet: &mut Bytes) -> Result<Bytes, Malformed> {
     Ok(packet.split_to(length))
 }
 
-/// Words of the server, fit for one line of an error.
+/// The server's message, fit for one line of an error.
 fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.chars().filter(|c| !c.is_control()).take(TEXT_MAX_CHARS).collect()

@@ -1,5 +1,4 @@
-//! Collections, which WebDAV calls its directories: made when something is first put into them, one after the other from
-//! the outside in, and remembered.
+//! Collections, WebDAV's directories: created on first use, from the outermost inwards, and cached.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -9,13 +8,12 @@ use reqwest::StatusCode;
 use super::server::Server;
 use crate::store::StoreError;
 
-/// The collections that are known to be there, by their paths from the server's root, without a slash at the end.
+/// The collections known to exist, by path from the server's root, without a trailing slash.
 #[derive(Debug, Default)]
 pub(super) struct Collections(Mutex<HashSet<String>>);
 
 impl Collections {
-    /// Makes a collection below the base (`""` is the base), and those around it where they are missing, those around
-    /// the base too.
+    /// Creates a collection below the base (`""` is the base) and its missing parents, including those of the base.
     pub(super) async fn make(&self, server: &Server, collection: &str) -> Result<(), StoreError> {
         let from_root = format!("{}{collection}", server.base.path());
         let mut inner = Vec::new();
@@ -36,16 +34,16 @@ impl Collections {
         Ok(())
     }
 
-    /// Whether a collection is there now; an error says whether the one around it is missing.
+    /// Ensures that a collection exists; an error states whether its parent is missing.
     async fn try_make(&self, server: &Server, at: &str) -> Result<(), (bool, StoreError)> {
         let url = format!("{at}/");
-        // Of two that make one at the same time, Apache refuses one (403), and would tell it the second time that the
-        // collection is there.
+        // Of two concurrent MKCOL requests, Apache refuses one (403); its retry then reports that the collection
+        // exists.
         for attempt in [1, 2] {
             let request = server.request("MKCOL", &url).map_err(|e| (false, e))?;
             let answer = server.send(request, &url, 0).await.map_err(|e| (false, e))?;
             match answer.status() {
-                // What is there already may not be made: 405.
+                // 405: the collection already exists.
                 StatusCode::METHOD_NOT_ALLOWED => break,
                 status if status.is_success() => break,
                 StatusCode::FORBIDDEN if attempt == 1 => {}
@@ -59,7 +57,7 @@ impl Collections {
         Ok(())
     }
 
-    /// Somebody has taken collections away: nothing is known any more.
+    /// Clears the cache, after another writer has removed collections.
     pub(super) fn forget(&self) {
         if let Ok(mut known) = self.0.lock() {
             known.clear();
@@ -70,7 +68,7 @@ impl Collections {
         self.0.lock().is_ok_and(|known| known.contains(collection))
     }
 
-    /// Where a collection is, those around it are.
+    /// If a collection exists, so do its parents.
     fn remember(&self, collection: &str) {
         let Ok(mut known) = self.0.lock() else { return };
         let mut at = collection;
@@ -80,7 +78,7 @@ impl Collections {
     }
 }
 
-/// The collection around a path, `""` for the base.
+/// The parent collection of a path, `""` for the base.
 pub(super) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }

@@ -1,4 +1,4 @@
-//! How a WebDAV server is reached, checked before the first request.
+//! Access settings of a WebDAV server, validated before the first request.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,21 +13,21 @@ use crate::store::Secret;
 use crate::store::http::{builder, certificates, sentence};
 use crate::store::{StoreError, StoreErrorKind};
 
-/// Servers close a silent connection after 5 seconds and more; before that nobody is surprised by it.
+/// Below the idle timeout of servers, which is at least 5 seconds, so that no connection is closed during reuse.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
-/// How a WebDAV server is reached.
+/// Access settings of a WebDAV server.
 #[derive(Clone)]
 pub struct WebDavConfig {
     /// `http(s)://host[:port]/path/`, without user, query and fragment.
     pub url: String,
-    /// Who writes there.
+    /// User name to log in with.
     pub user: Option<String>,
     /// The user's password.
     pub password: Option<Secret>,
-    /// The certificates (PEM) of private certificate authorities, trusted besides the public ones.
+    /// Certificates (PEM) of private authorities, trusted in addition to the public ones.
     pub ca_file: Option<PathBuf>,
-    /// Further headers of every request; they may be secret.
+    /// Additional headers of every request; they may be secret.
     pub headers: Vec<(String, String)>,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Debug for WebDavConfig {
 }
 
 impl WebDavConfig {
-    /// The server, with no connection open yet.
+    /// Builds the server, with no connection open yet.
     pub(super) fn server(self) -> Result<Server, StoreError> {
         let base = base_url(&self.url)?;
         let wrong = |why: String| StoreError::whole(base.as_str(), StoreErrorKind::Other, why);
@@ -56,7 +56,7 @@ impl WebDavConfig {
     }
 }
 
-/// The base, with the slash at its end. An error does not show a text that may hold a password.
+/// Parses the base URL and adds a trailing slash. Errors do not show the text, which may contain a password.
 fn base_url(text: &str) -> Result<Url, StoreError> {
     let wrong = |why: &str| StoreError::whole("webdav", StoreErrorKind::Other, why);
     let mut url: Url = text.parse().map_err(|_| wrong("not a URL"))?;

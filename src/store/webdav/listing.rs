@@ -1,6 +1,6 @@
-//! Listings: PROPFIND with Depth 1, collection by collection, never the whole tree at once, which most servers refuse.
+//! Listings: PROPFIND with Depth 1 per collection. Most servers refuse to list a whole tree at once.
 //!
-//! Only what lies directly below the collection that was asked for is believed, so a listing always comes to an end.
+//! Only direct members of the requested collection are accepted, so every listing terminates.
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -12,13 +12,13 @@ use super::server::Server;
 use crate::format::layout::RepoPath;
 use crate::store::{Entry, StoreError, StoreErrorKind};
 
-/// The longest answer about one collection: some 100,000 objects.
+/// Size limit of a response about one collection: some 100,000 objects.
 const ANSWER_MAX_BYTES: u64 = 64 << 20;
-/// Collections asked for at the same time; each answer is held in memory.
+/// Collections listed concurrently; each response is held in memory.
 const AT_ONCE: usize = 8;
-/// Two blocks for each that an index can have.
+/// Twice the maximum number of blocks in an index.
 const ENTRIES_MAX: usize = 1 << 23;
-/// 256 of blocks, and some for each image.
+/// Ample for 256 collections of blocks and some for each image.
 const COLLECTIONS_MAX: usize = 1 << 16;
 
 const ASKED: &str = concat!(
@@ -26,14 +26,14 @@ const ASKED: &str = concat!(
     r#"<propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/></prop></propfind>"#
 );
 
-/// What is directly below a collection.
+/// A direct member of a collection.
 struct Member {
     path: RepoPath,
     collection: bool,
     bytes: Option<u64>,
 }
 
-/// Every object below `prefix`.
+/// Lists every object below `prefix`.
 pub(super) async fn list(server: &Server, prefix: &str) -> Result<Vec<Entry>, StoreError> {
     let (mut entries, mut unsized_objects, mut collections) = (Vec::new(), Vec::new(), 0);
     let mut level = vec![prefix.to_owned()];
@@ -65,10 +65,10 @@ pub(super) async fn list(server: &Server, prefix: &str) -> Result<Vec<Entry>, St
     Ok(entries)
 }
 
-/// Bytes of the object at `at`, `None` where there is none or a collection.
+/// Size in bytes of the object at `at`; `None` if there is no object, or a collection.
 ///
-/// HEAD is the cheapest question, but Apache leaves out the length of an empty object, and for a collection there are as
-/// many answers as servers: then PROPFIND decides.
+/// HEAD is the cheapest request. But Apache omits the length of an empty object, and for collections every server
+/// answers differently: then PROPFIND decides.
 pub(super) async fn size(server: &Server, at: &str) -> Result<Option<u64>, StoreError> {
     let answer = server.send(server.request("HEAD", at)?, at, 0).await?;
     match answer.status() {
@@ -92,7 +92,7 @@ pub(super) async fn size(server: &Server, at: &str) -> Result<Option<u64>, Store
     }
 }
 
-/// Whether PROPFIND finds anything at `at`; not on a server that does not know it.
+/// Whether PROPFIND finds anything at `at`; false on a server that does not support it.
 pub(super) async fn is_there(server: &Server, at: &str) -> Result<bool, StoreError> {
     match propfind(server, at, "0").await {
         Err(e) if e.kind() == StoreErrorKind::Protocol => Ok(false),
@@ -100,7 +100,7 @@ pub(super) async fn is_there(server: &Server, at: &str) -> Result<bool, StoreErr
     }
 }
 
-/// The names of the objects directly in a collection, which need not be names that a repository has.
+/// The names of the objects directly in a collection; they need not be valid repository names.
 pub(super) async fn names(server: &Server, collection: &str) -> Result<Vec<String>, StoreError> {
     let resources = propfind(server, &format!("{collection}/"), "1").await?.unwrap_or_default();
     let name = |r: Resource| child(server, collection, &r.href).filter(|_| !r.collection);
@@ -118,7 +118,7 @@ async fn members(server: &Server, collection: String) -> Result<Vec<Member>, Sto
     Ok(resources.into_iter().filter_map(member).collect())
 }
 
-/// The properties of what lies at `at`, and with a depth of 1 of what is in it; `None` where there is nothing.
+/// The properties of the resource at `at`, and with depth 1 of its members; `None` if it does not exist.
 async fn propfind(server: &Server, at: &str, depth: &'static str) -> Result<Option<Vec<Resource>>, StoreError> {
     let request = server.request("PROPFIND", at)?.header("depth", depth);
     let request = request.header("content-type", "application/xml").body(Bytes::from_static(ASKED.as_bytes()));
@@ -133,7 +133,7 @@ async fn propfind(server: &Server, at: &str, depth: &'static str) -> Result<Opti
     resources.map(Some).map_err(|e| server.error(at, StoreErrorKind::Protocol, e.to_string()))
 }
 
-/// The name that `href`, a URL or an absolute path, has directly below a collection. Its host is not looked at: behind a
+/// The name of `href`, a URL or an absolute path, if it lies directly below a collection. The host is ignored: behind a
 /// proxy a server may know itself by another name.
 fn child(server: &Server, collection: &str, href: &str) -> Option<String> {
     let path = match href.split_once("://") {

@@ -1,8 +1,8 @@
 //! A mirror on a WebDAV server (RFC 4918).
 //!
-//! Objects are sent to `.hfl-tmp/` and moved into place, so a reader sees all of an object or nothing: MOVE with
-//! `Overwrite: F` is the one way to create exclusively that all servers keep to. Nothing here relies on ETags,
-//! on locks of the protocol, or on whole trees in one answer, because servers differ in all of them.
+//! Objects are uploaded to `.hfl-tmp/` and moved into place, so a reader sees a whole object or none. MOVE with
+//! `Overwrite: F` is the only exclusive create that all servers support. This driver does not rely on ETags, WebDAV
+//! locks or recursive listings, because servers differ in all of them.
 
 mod collections;
 mod config;
@@ -30,9 +30,9 @@ use crate::format::layout::RepoPath;
 pub use config::WebDavConfig;
 pub use protocol::PROTOCOL;
 
-/// Where objects are sent before they are moved into place; hidden, and swept by whoever holds the lock.
+/// Collection for uploads before they are moved into place; hidden, and swept by the lock holder.
 const TEMPORARY: &str = ".hfl-tmp";
-/// The longest object that is compared before it is replaced.
+/// Size limit of objects in a compare-and-swap.
 const SWAP_MAX_BYTES: u64 = 64 << 20;
 const SWEPT_AT_ONCE: usize = 8;
 
@@ -41,9 +41,9 @@ const SWEPT_AT_ONCE: usize = 8;
 pub struct WebDav {
     server: Server,
     collections: Collections,
-    /// Whether a PUT replaces at one blow, which is known once it was asked.
+    /// Whether PUT replaces atomically; queried on first use.
     renames_after_put: OnceCell<bool>,
-    /// No other writer's temporary objects begin with it.
+    /// Prefix of this writer's temporary objects; no other writer has the same.
     token: String,
     temporaries: AtomicU64,
 }
@@ -52,7 +52,7 @@ impl WebDav {
     /// A store with no connection open yet.
     ///
     /// # Errors
-    /// A URL, a header or a file of certificates that cannot be used.
+    /// The URL, a header or the certificate file is invalid.
     pub fn open(config: WebDavConfig) -> Result<Self, StoreError> {
         Ok(Self {
             server: config.server()?,
@@ -84,7 +84,8 @@ impl Fetch for WebDav {
             StatusCode::OK => return self.server.body(at, answer, max_bytes).await,
             _ => self.server.refused("GET", at, &answer),
         };
-        // A proxy's "not found" is no word of the store. What decides how a repository goes on is asked for in another way.
+        // A "not found" may come from a proxy. For mutable objects, which decide how a repository goes on, PROPFIND
+        // confirms it.
         if refused.kind() == StoreErrorKind::NotFound
             && !path.is_immutable()
             && listing::is_there(&self.server, at).await?
@@ -102,7 +103,8 @@ impl Fetch for WebDav {
 
 #[async_trait]
 impl Store for WebDav {
-    /// Some servers do not know `Overwrite: F`: where more than the same bytes could be overwritten, they are asked first.
+    /// Some servers ignore `Overwrite: F`: where different bytes could be overwritten, the destination is checked
+    /// first.
     async fn put_new(&self, path: &RepoPath, bytes: Bytes) -> Result<Put, StoreError> {
         if !path.is_immutable() && self.looks_taken(path.as_str()).await? {
             return Ok(Put::Exists);
@@ -114,8 +116,8 @@ impl Store for WebDav {
         self.replace(path, bytes).await
     }
 
-    /// Where nothing may be there, this is as exclusive as [`Store::put_new`]. Where something is, it is read, compared
-    /// and then replaced: a writer who comes in between is overwritten, so the lock must be held.
+    /// Where no object may exist, this is as exclusive as [`Store::put_new`]. Otherwise the object is read, compared
+    /// and then replaced: a concurrent write in between is lost, so the lock must be held.
     async fn swap(&self, path: &RepoPath, old: Option<&[u8]>, new: Bytes) -> Result<Swap, StoreError> {
         let Some(old) = old else {
             return Ok(match self.put_new(path, new).await? {
@@ -150,13 +152,13 @@ impl Store for WebDav {
         stream::iter(others).map(sweep).buffer_unordered(SWEPT_AT_ONCE).try_collect().await
     }
 
-    /// Servers look whether the destination is free and then rename, so two can both find it so: with 16 writers at one
-    /// path it happened in 65 of 200 rounds on Apache, and once in 20 on nginx with two workers.
+    /// Servers check that the destination is free and then rename, so two writers can both succeed: with 16 writers at
+    /// one path it happened in 65 of 200 rounds on Apache, and once in 20 on nginx with two workers.
     fn exclusive(&self) -> Exclusive {
         Exclusive::CheckThenWrite
     }
 
-    /// An object takes three round trips: it is sent, looked at, and moved.
+    /// An object takes three round trips: upload, verification and move.
     fn jobs(&self) -> usize {
         48
     }

@@ -1,31 +1,31 @@
-//! The answer to PROPFIND: a `multistatus` document (RFC 4918, section 14.16), read as far as a listing needs it.
+//! The response to PROPFIND: a `multistatus` document (RFC 4918, section 14.16), parsed as far as listings need it.
 //!
-//! It comes from a server and is believed in nothing: its depth, its texts and the number of its resources are bounded,
-//! a document type and its entities are refused, and a document that ends too early is an error, not a short listing.
+//! It is untrusted input: nesting depth, text length and the number of resources are limited. A document type and its
+//! entities are refused, and a truncated document is an error, not a short listing.
 
 use quick_xml::events::Event;
 use quick_xml::name::{Namespace, ResolveResult};
 use quick_xml::reader::NsReader;
 
-/// Real answers are six deep.
+/// Real responses are nested six deep.
 const DEPTH_MAX: usize = 16;
-/// A path of a repository, percent-encoded, behind a long base URL.
+/// Enough for a percent-encoded repository path behind a long base URL.
 const TEXT_MAX_BYTES: usize = 4096;
 /// More than any real collection here: blocks are spread over 256 of them.
 const RESOURCES_MAX: usize = 1 << 20;
 
-/// One resource of the answer.
+/// One resource in the response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Resource {
     /// Its URL or absolute path, as the server wrote it.
     pub href: String,
     /// Whether it is a collection.
     pub collection: bool,
-    /// Its bytes, where the server says so.
+    /// Size in bytes, if the server reports it.
     pub bytes: Option<u64>,
 }
 
-/// Why an answer cannot be used.
+/// Why a response is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum XmlError {
     #[error("its listing is no XML: {0}")]
@@ -77,7 +77,7 @@ impl Tag {
     }
 }
 
-/// Reads a whole answer.
+/// Parses a whole response.
 pub(super) fn parse(body: &[u8]) -> Result<Vec<Resource>, XmlError> {
     let mut reader = NsReader::from_reader(body);
     reader.config_mut().expand_empty_elements = true;
@@ -104,7 +104,7 @@ fn syntax(error: impl std::fmt::Display) -> XmlError {
     XmlError::Syntax(error.to_string())
 }
 
-/// What has been read so far.
+/// Parser state.
 #[derive(Debug, Default)]
 struct Document {
     open: Vec<Tag>,
@@ -148,7 +148,7 @@ impl Document {
         match self.open[..] {
             [Multistatus, Response, Href] => self.resource.href = self.text.trim().to_owned(),
             [Multistatus, Response, Propstat, Prop, ResourceType, Collection] => self.resource.collection = true,
-            // A property that the server does not have stands there empty.
+            // A property that the server does not have is an empty element.
             [Multistatus, Response, Propstat, Prop, Length] if !self.text.trim().is_empty() => {
                 self.resource.bytes = self.text.trim().parse().ok();
             }

@@ -1,4 +1,4 @@
-//! What mirrors.toml says to this driver.
+//! Settings of this driver in mirrors.toml.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::store::key::{CA_FILE, Key, KeyKind, PASSWORD_ENV, PASSWORD_FILE};
 use crate::store::place::Place;
 use crate::store::protocol::Protocol;
 
-/// Further headers of every request.
+/// Additional headers of every request.
 const HEADERS: Key = Key { name: "headers", kind: KeyKind::Texts };
 
-/// The driver, as mirrors.toml sees it.
+/// The driver's description for mirrors.toml.
 pub const PROTOCOL: Protocol = Protocol {
     schemes: &["webdav+http", "webdav+https"],
     keys: &[PASSWORD_ENV, PASSWORD_FILE, CA_FILE, HEADERS],

@@ -1,4 +1,4 @@
-//! One request at a time: its URL, its credentials, its deadline, and what an answer that is no success means.
+//! Single requests: URL, credentials, deadline, and the meaning of error responses.
 
 use std::time::Duration;
 
@@ -11,31 +11,31 @@ use crate::store::Secret;
 use crate::store::http::sentence;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// How long any request may take that carries next to nothing.
+/// Deadline of a request with next to no data.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The first pause before a request is sent once more, each next one is twice as long, and where they end.
+/// First pause before a retry, doubled each time; retries stop once it reaches the second value.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(800);
-/// The slowest line worth waiting for.
+/// The slowest transfer rate worth waiting for.
 const BYTES_PER_SECOND_MIN: u64 = 16 << 10;
 
-/// The server, and the collection on it that is the base of everything.
+/// The server and its base collection.
 #[derive(Debug)]
 pub(super) struct Server {
     pub client: Client,
-    /// With a slash at its end, without credentials.
+    /// With a trailing slash, without credentials.
     pub base: Url,
     pub user: Option<String>,
     pub password: Option<Secret>,
 }
 
 impl Server {
-    /// The URL of what lies at `at`: a path below the base, or with a slash at its front one from the server's root.
+    /// The URL of `at`: a path below the base, or from the server's root if it begins with a slash.
     pub(super) fn url(&self, at: &str) -> String {
         self.base.join(at).map_or_else(|_| format!("{}{at}", self.base), String::from)
     }
 
-    /// A request about `at`, with the credentials at once: asking first would cost every body twice.
+    /// A request for `at`, with the credentials sent at once: waiting for a challenge would send every body twice.
     pub(super) fn request(&self, method: &str, at: &str) -> Result<RequestBuilder, StoreError> {
         let method =
             Method::from_bytes(method.as_bytes()).map_err(|e| self.error(at, StoreErrorKind::Other, e.to_string()))?;
@@ -46,8 +46,8 @@ impl Server {
         })
     }
 
-    /// Sends a request with a body of `bytes`, and waits until the answer begins. Once more where the server closed a
-    /// connection that it had kept open, and where it locks things for the time of one request (Go's WebDAV does).
+    /// Sends a request with a body of `bytes` and waits for the response to begin. Retries if the server closed a
+    /// kept-alive connection, or if it reports a lock (Go's WebDAV locks resources during each request).
     pub(super) async fn send(&self, mut request: RequestBuilder, at: &str, bytes: u64) -> Result<Response, StoreError> {
         let mut pause = PAUSE_MIN;
         loop {
@@ -70,7 +70,7 @@ impl Server {
         }
     }
 
-    /// The body of an answer about `at`, of at most `max_bytes`.
+    /// Reads the body of a response, of at most `max_bytes`.
     pub(super) async fn body(&self, at: &str, mut answer: Response, max_bytes: u64) -> Result<Bytes, StoreError> {
         let too_long = || self.error(at, StoreErrorKind::TooLong, format!("more than {max_bytes} bytes"));
         let broken = |why: String| self.error(at, StoreErrorKind::Unreachable, why);
@@ -79,7 +79,7 @@ impl Server {
             return Err(too_long());
         }
         let started = Instant::now();
-        // What a server announces costs nothing to announce: trust it for 64 KiB only.
+        // Announcing a length costs a server nothing: it is trusted up to 64 KiB only.
         let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(64 << 10) as usize);
         loop {
             let chunk = timeout_at(started + patience(body.len() as u64), answer.chunk()).await;
@@ -92,12 +92,12 @@ impl Server {
         }
     }
 
-    /// Removes what lies at `at`; nothing there is no error.
+    /// Deletes the resource at `at`; a missing one is not an error.
     pub(super) async fn delete(&self, at: &str) -> Result<(), StoreError> {
         let answer = self.send(self.request("DELETE", at)?, at, 0).await?;
         match answer.status() {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(()),
-            // A multi-status says that some of it is still there.
+            // A multi-status means that some of it still exists.
             status if status.is_success() && status != StatusCode::MULTI_STATUS => Ok(()),
             _ => Err(self.refused("DELETE", at, &answer)),
         }
@@ -107,7 +107,7 @@ impl Server {
         StoreError::whole(&self.url(at), kind, why)
     }
 
-    /// What an answer that is no success means.
+    /// The error for an unsuccessful response.
     pub(super) fn refused(&self, method: &str, at: &str, answer: &Response) -> StoreError {
         let status = answer.status();
         let said = format!("the server answered {status}");
@@ -144,7 +144,8 @@ impl Server {
     }
 }
 
-/// Where a server sends writers is for the one who wrote mirrors.toml to judge; only its scheme and host are shown.
+/// Redirects of writes are not followed: whether the target is right is up to the author of mirrors.toml. The message
+/// contains only its scheme and host.
 fn redirected(method: &str, answer: &Response) -> String {
     let location = answer.headers().get(LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| l.parse::<Url>().ok());
     let place = location.and_then(|url| Some(format!(" to {}://{}", url.scheme(), url.host_str()?)));

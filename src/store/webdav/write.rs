@@ -1,7 +1,7 @@
-//! How an object comes to its place, whole: sent, looked at, moved.
+//! Writing whole objects: upload, verify, move.
 //!
-//! That a server answers 201 to a PUT does not say that it has kept all of it. Its size is asked for before the object gets its
-//! name: one HEAD each.
+//! A 201 response to PUT does not prove that the server has stored everything. So the object's size is queried before
+//! it gets its name: one HEAD each.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -15,25 +15,25 @@ use super::{TEMPORARY, WebDav, collections, listing};
 use crate::format::layout::RepoPath;
 use crate::store::{Put, StoreError, StoreErrorKind};
 
-/// Apache names this in `DAV` where mod_dav_fs keeps the files.
+/// Apache lists this in the `DAV` header if mod_dav_fs stores the files.
 const MOD_DAV_FS: &str = "http://apache.org/dav/propset/fs/1";
 
-/// What is to happen where the destination of a MOVE is taken.
+/// What a MOVE does if its destination exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Overwrite {
     Yes,
     No,
 }
 
-/// How an attempt to write ended that did not fail for good.
+/// Outcome of a write attempt that did not fail for good.
 enum Written {
     Done(Put),
-    /// A collection, or the temporary object itself, may have been taken away by another writer.
+    /// A collection or the temporary object may have been removed by another writer.
     Displaced(StoreError),
 }
 
 impl WebDav {
-    /// Writes an object, once more where another writer swept away what it needs.
+    /// Writes an object; retries once if another writer swept away its collection or temporary object.
     pub(super) async fn write(&self, path: &RepoPath, bytes: Bytes, overwrite: Overwrite) -> Result<Put, StoreError> {
         if let Written::Done(put) = self.try_write(path, bytes.clone(), overwrite).await? {
             return Ok(put);
@@ -49,7 +49,7 @@ impl WebDav {
         let parent = collections::parent(path.as_str());
         self.collections.make(&self.server, TEMPORARY).await?;
         let temporary = format!("{TEMPORARY}/{}-{}", self.token, self.temporaries.fetch_add(1, Ordering::Relaxed));
-        // The collection that it will lie in is made while it is sent.
+        // The target collection is created during the upload.
         let made = self.collections.make(&self.server, parent);
         let (sent, made) = tokio::join!(self.upload(&temporary, bytes.clone()), made);
         if let Written::Displaced(error) = sent? {
@@ -64,16 +64,16 @@ impl WebDav {
             not_arrived => not_arrived,
         };
         if !matches!(moved, Ok(Written::Done(Put::Created))) {
-            // Where this fails too, the next one to sweep finds it.
+            // If this fails too, the next sweep removes it.
             let _ = self.server.delete(&temporary).await;
         }
         moved
     }
 
-    /// Replaces an object, at no moment of which a reader finds nothing there, if the server knows how.
+    /// Replaces an object, atomically for readers if the server supports it.
     ///
-    /// Apache removes what a MOVE is to overwrite before it renames (13 of 1164 reads met that moment), but what a PUT
-    /// sends it writes aside and renames.
+    /// Apache deletes the destination of a MOVE before it renames (13 of 1164 reads hit that moment). It writes the
+    /// body of a PUT to a temporary file and renames that.
     pub(super) async fn replace(&self, path: &RepoPath, bytes: Bytes) -> Result<(), StoreError> {
         if !*self.renames_after_put.get_or_try_init(|| self.is_mod_dav_fs()).await? {
             return self.write(path, bytes, Overwrite::Yes).await.map(drop);
@@ -93,14 +93,15 @@ impl WebDav {
         }
     }
 
-    /// Whether all of what was sent to `at` is there. By its size, where the server tells the right one; else it is read back.
+    /// Verifies that the upload to `at` is complete: by its size, or by reading it back if the server does not report
+    /// the right size.
     async fn look_at(&self, at: &str, bytes: &Bytes) -> Result<Written, StoreError> {
         let size = match listing::size(&self.server, at).await {
             Ok(None) => {
                 let why = "it is not there any more, though the server answered that it was stored";
                 return Ok(Written::Displaced(self.server.error(at, StoreErrorKind::Unreachable, why)));
             }
-            // A server that tells no size.
+            // The server reports no size.
             Err(e) if e.kind() == StoreErrorKind::Protocol => None,
             size => size?,
         };
@@ -134,7 +135,7 @@ impl WebDav {
 
     async fn upload(&self, at: &str, bytes: Bytes) -> Result<Written, StoreError> {
         let length = bytes.len() as u64;
-        // To a body that is announced to be empty nginx answers 500; not to one that turns out to be.
+        // nginx answers 500 to a body with an announced length of zero, but not to an empty body of unknown length.
         let nothing = || Body::wrap_stream(stream::empty::<Result<Bytes, Infallible>>());
         let body = if bytes.is_empty() { nothing() } else { bytes.into() };
         let answer = self.server.send(self.server.request("PUT", at)?.body(body), at, length).await?;
@@ -156,14 +157,15 @@ impl WebDav {
         let request = request.header("overwrite", if overwrite == Overwrite::Yes { "T" } else { "F" });
         let answer = self.server.send(request, path.as_str(), 0).await?;
         let refused = || self.server.refused("MOVE", path.as_str(), &answer);
-        // A multi-status says that some of it went wrong.
+        // A multi-status means that some of it failed.
         let is_done = answer.status().is_success() && answer.status() != StatusCode::MULTI_STATUS;
         match answer.status() {
             _ if is_done => Ok(Written::Done(Put::Created)),
             StatusCode::PRECONDITION_FAILED if overwrite == Overwrite::No => Ok(Written::Done(Put::Exists)),
-            // Not every server says 412 where something is in the way: 400, 409 and a multi-status with 412 inside were seen.
+            // Not every server answers 412 if the destination exists: 400, 409 and a multi-status with an inner 412
+            // were observed.
             _ if overwrite == Overwrite::No && self.is_there(path).await => Ok(Written::Done(Put::Exists)),
-            // A missing collection or temporary object is 404 or 409 by the book, 500 of Apache, 403 of rclone.
+            // A missing collection or temporary object is 404 or 409 by the RFC, 500 on Apache, 403 on rclone.
             StatusCode::NOT_FOUND
             | StatusCode::CONFLICT
             | StatusCode::INTERNAL_SERVER_ERROR

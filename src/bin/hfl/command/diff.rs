@@ -16,9 +16,9 @@ use hfl::{Error, ErrorKind, repo};
 use crate::exit;
 use crate::show::{bytes, count};
 
-/// How long a text diff may look for the shortest answer.
+/// Time limit for a text diff to find the shortest result.
 const UNIFIED_DEADLINE: Duration = Duration::from_secs(5);
-/// Cells of the map where the width of the terminal is not known.
+/// Cells of the map if the terminal width is unknown.
 const MAP_CELLS: usize = 64;
 
 /// What changed between two versions, and what the update costs to upload and to download.
@@ -77,7 +77,7 @@ fn load(what: &str, args: &Args) -> anyhow::Result<Loaded> {
         let file = super::runtime()?.block_on(async { HttpClient::new()?.get_url(what, FILE_MAX_BYTES).await })?;
         return parse(what, &file);
     }
-    // Where mirrors are named, a file of this name that somebody put here is not what is meant: its path is `./NAME@VERSION`.
+    // With `--to`, this names a version even if a file of that name exists; the path of the file is `./NAME@VERSION`.
     let versioned = what.split_once('@').filter(|(name, _)| name.parse::<Name>().is_ok());
     if let (Some((name, version)), Some(to)) = (versioned, &args.to) {
         return load_version(name, version, to, args);
@@ -113,7 +113,7 @@ fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Re
     Ok(Loaded { file_bytes: opened.row.index_bytes, index: opened.index })
 }
 
-/// Bytes that a client with the old version downloads: new blocks, and the new index.
+/// Bytes that a client with the old version downloads: new blocks and the new index.
 fn download_bytes(new: &Loaded, delta: &Delta) -> u64 {
     delta.added.zlib_bytes + new.file_bytes
 }
@@ -158,7 +158,7 @@ fn write_answer(old: &Loaded, new: &Loaded, delta: &Delta, out: &mut String) -> 
     Ok(())
 }
 
-/// The new image in one line: how much of each part changed; a space is a hole, a dot has not changed.
+/// The new image in one line: how much of each part changed; a space is a hole, a dot is unchanged.
 fn map(new: &Loaded, delta: &Delta) -> String {
     delta.map(&new.index, MAP_CELLS).iter().map(shade).collect()
 }
@@ -178,7 +178,7 @@ fn shade(cell: &Cell) -> char {
 }
 
 fn unified(args: &Args, old: &Index, new: &Index) -> String {
-    // Indexes are ASCII: nothing is ever replaced here.
+    // Indexes are ASCII, so nothing is replaced here.
     let (old, new) = (old.to_bytes(), new.to_bytes());
     let (old, new) = (String::from_utf8_lossy(&old), String::from_utf8_lossy(&new));
     let diff = similar::TextDiff::configure()

@@ -10,7 +10,7 @@ use super::publish::{tell_behind, write_mirror};
 use crate::exit;
 use crate::show::{Verbosity, bytes, count};
 
-/// Versions that stay where neither the option nor mirrors.toml says how many.
+/// Versions to keep if neither the option nor mirrors.toml gives a number.
 const KEEP: u32 = 30;
 
 /// Remove old versions and the blocks that only they need, in two steps some days apart.

@@ -76,7 +76,7 @@ fn write_log(head: &Head, source: &Source, trust: &Trust, out: &mut String) -> s
     if let Some(expires) = head.expires {
         writeln!(out, "expires {expires}")?;
     }
-    // A profile is for clients, and stands beside its version.
+    // Profiles are for clients, and are shown with their version.
     let for_people =
         |file: &&FileRow| !head.versions.iter().any(|row| file.path.is_profile_of(&head.image, row.version));
     for file in head.files.iter().filter(for_people).filter(|file| !is_signature(head, file)) {
@@ -95,12 +95,12 @@ fn write_log(head: &Head, source: &Source, trust: &Trust, out: &mut String) -> s
     Ok(())
 }
 
-/// Whether this is the signature of a client that the head names, too.
+/// Whether this is the signature of a client that the head also names.
 fn is_signature(head: &Head, file: &FileRow) -> bool {
     head.files.iter().any(|client| client.path.is_client_signature(&file.path))
 }
 
-/// What stands behind a file's path in that of its signature.
+/// The suffix that turns a file's path into that of its signature.
 fn signature_end<'a>(head: &'a Head, file: &FileRow) -> &'a str {
     let signature = head.files.iter().find(|other| file.path.is_client_signature(&other.path));
     signature.and_then(|other| other.path.as_str().strip_prefix(file.path.as_str())).unwrap_or(".minisig")

@@ -51,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The columns, as wide as what stands in them.
+/// Writes the table, with columns as wide as their contents.
 fn write_table(states: &[MirrorState], out: &mut String) -> std::fmt::Result {
     let head = ["mirror", "reachable", "latency", "objects", "create", "replace", "swap", "read-back", "images"];
     let mut rows = vec![head.map(str::to_owned)];
@@ -99,7 +99,7 @@ fn word(verdict: &Verdict) -> &'static str {
     }
 }
 
-/// The reasons, below the table.
+/// Writes the reasons below the table.
 fn write_notes(state: &MirrorState, out: &mut String) -> std::fmt::Result {
     if let Some(why) = &state.why {
         writeln!(out, "{}: {why}", state.name)?;

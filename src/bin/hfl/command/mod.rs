@@ -1,4 +1,4 @@
-//! The subcommands: one file each, `Args` and `run`.
+//! The subcommands, one file each with `Args` and `run`.
 
 mod boot;
 mod demo;
@@ -72,7 +72,7 @@ impl Command {
         }
     }
 
-    /// Whether errors are to be JSON, too.
+    /// Whether errors are also printed as JSON.
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Publish(args) => args.change.output.json,
@@ -103,7 +103,7 @@ fn read_mirrors(path: &Path) -> anyhow::Result<Mirrors> {
     let text = String::from_utf8(file).map_err(|_| usage(format!("{}: not UTF-8", path.display())))?;
     let mirrors = Mirrors::parse(&text).map_err(|e| usage(format!("{}: {e}", path.display())))?;
     if mirrors.may_hold_secrets() && meta.permissions().mode() & 0o077 != 0 {
-        // Nothing can be done about a standard error that cannot be written to.
+        // A standard error stream that cannot be written to is ignored.
         let _ = writeln!(
             std::io::stderr(),
             "hfl: warning: {0}: others can read its headers; chmod 600 {0}",
@@ -117,12 +117,12 @@ fn usage(message: String) -> anyhow::Error {
     Error::new(ErrorKind::Usage, message).into()
 }
 
-/// A runtime for the asynchronous parts.
+/// Builds a runtime for asynchronous code.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
-/// A flag that Ctrl-C, SIGTERM and SIGHUP set; the second of them ends the program at once.
+/// A flag set by Ctrl-C, SIGTERM and SIGHUP; the second signal ends the program at once.
 fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let cancel = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&cancel);
@@ -135,14 +135,14 @@ fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(cancel)
 }
 
-/// Who is told how an operation goes, and by what it is stopped.
+/// Progress output and cancel flag of an operation.
 fn watch(verbosity: Verbosity) -> anyhow::Result<Watch> {
     Ok(Watch { progress: Arc::new(Show::new(verbosity)), cancel: cancel_on_signal()? })
 }
 
-/// Where keys are looked for: the option, `HFL_KEY`, the user's configuration.
+/// Sources of keys: the option, `HFL_KEY`, the user's configuration.
 fn keyring(file: Option<PathBuf>) -> Keyring {
-    // An empty variable is kept: a job whose secret is missing must not go on with another key.
+    // An empty variable counts: a job without its secret must not continue with another key.
     let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     Keyring {
         file,
@@ -152,13 +152,13 @@ fn keyring(file: Option<PathBuf>) -> Keyring {
     }
 }
 
-/// A directory of the XDG base directory specification; only absolute paths count there.
+/// A directory of the XDG base directory specification, which accepts only absolute paths.
 fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
     let set = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     set.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(below_home)))
 }
 
-/// Where large temporary files go: a disk, not memory.
+/// Directory for large temporary files, on disk rather than in memory.
 fn cache_directory() -> PathBuf {
     xdg("XDG_CACHE_HOME", ".cache").map_or_else(std::env::temp_dir, |cache| cache.join("hfl"))
 }
@@ -226,7 +226,7 @@ impl OutputArgs {
     }
 }
 
-/// The repository of a mirrors.toml, as an operation works on it.
+/// The repository of a mirrors.toml, for an operation that changes it.
 fn repository(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Repository {
     let (delivery, to) = (&change.delivery, &change.to);
     let relative_to = to.parent().unwrap_or(Path::new("")).to_owned();
@@ -242,14 +242,14 @@ fn repository(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Repository
     repository
 }
 
-/// The repository of a mirrors.toml, as it is only read.
+/// The repository of a mirrors.toml, for reading only.
 fn reading(mirrors: Mirrors, to: &Path) -> Repository {
     let relative_to = to.parent().unwrap_or(Path::new("")).to_owned();
     let file = mirrors.publish.key.as_ref().map(|key| relative_to.join(key));
     Repository::new(mirrors, relative_to, Some(keyring(file)))
 }
 
-/// The keys that are known here.
+/// The keys known here.
 fn known_keys(repository: &Repository) -> TrustPolicy {
     TrustPolicy::Known(repository.keyring.as_ref().map(Keyring::known_keys).unwrap_or_default())
 }
@@ -269,7 +269,7 @@ pub struct TrustArgs {
 }
 
 impl TrustArgs {
-    /// Whose signatures are accepted in a repository; without options, those of the keys that are known here.
+    /// Whose signatures are accepted in a repository; without options, those of the keys known here.
     fn policy(&self, repository: &Repository) -> anyhow::Result<TrustPolicy> {
         if self.unsigned {
             return Ok(TrustPolicy::Anyone);
@@ -278,18 +278,18 @@ impl TrustArgs {
         Ok(TrustPolicy::Key(given_key(given)?))
     }
 
-    /// What a repository is judged by.
+    /// Rollback protection for judging a repository.
     fn reader(&self) -> Reader {
         Reader { state: StateDirectory::of_user(), allow_rollback: self.allow_rollback }
     }
 
-    /// The newest version of `image`, as this reader accepts it.
+    /// Options for the newest version of `image`.
     fn options(&self, image: &Name) -> anyhow::Result<OpenOptions> {
         let options = OpenOptions::new(image.clone(), self.of(image)?);
         Ok(options.state(StateDirectory::of_user()).allow_rollback(self.allow_rollback))
     }
 
-    /// What is believed of `image`; without options, the public key that publishing kept for it.
+    /// What is accepted for `image`; without options, the public key saved when publishing it.
     fn of(&self, image: &Name) -> anyhow::Result<Trust> {
         if self.unsigned {
             return Ok(Trust::Anyone);
@@ -304,7 +304,7 @@ impl TrustArgs {
     }
 }
 
-/// The public key that was given, as its line or its file; else the one that publishing kept for `image`.
+/// The given public key, as its line or its file; else the one saved when publishing `image`.
 fn kept_key(given: Option<&str>, image: &Name) -> anyhow::Result<Option<PublicKey>> {
     let kept = || {
         let directory = keyring(None).directory?;
@@ -318,7 +318,7 @@ fn kept_key(given: Option<&str>, image: &Name) -> anyhow::Result<Option<PublicKe
     Ok(key.map_err(|e| usage(&e))?)
 }
 
-/// Prints what the user should know of an image that was accepted; once, however often it is opened.
+/// Prints the warnings about an accepted image, each only once, however often it is opened.
 fn warn_of(image: &Name, warnings: &[Warning]) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);

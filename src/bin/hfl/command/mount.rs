@@ -1,4 +1,4 @@
-//! `hfl mount`: runs the client, which is a program of its own.
+//! `hfl mount`: runs the client, which is a separate program.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;

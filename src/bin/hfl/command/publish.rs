@@ -20,7 +20,7 @@ use hfl::{Error, ErrorKind};
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
 
-/// Bytes of new blocks that may wait on disk for slow mirrors.
+/// Maximum bytes of new blocks that wait on disk for slow mirrors.
 const SPOOL_MAX_BYTES: u64 = 8 << 30;
 
 /// Publish an image: split it, compress and upload what is new, and switch every mirror to the new version.
@@ -108,7 +108,7 @@ impl BootArgs {
     }
 }
 
-/// What `--profile` says where a boot is to be recorded; a file of that name is `./auto`.
+/// Value of `--profile` that records a boot; a file of that name is `./auto`.
 const AUTO: &str = "auto";
 
 pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
@@ -127,7 +127,7 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     if !records || repository.dry_run {
         return finish(&report, json, is_quiet);
     }
-    // Whoever asked for text sees at once that it is published: the boot takes its time.
+    // Text output reports the publication at once: the boot takes time.
     let published = if json { ExitCode::SUCCESS } else { finish(&report, false, is_quiet)? };
     let Some((trial, shipped)) = runtime.block_on(record(&repository, options, &report, verbosity, &cancel))? else {
         return if json { finish(&report, true, is_quiet) } else { Ok(published) };
@@ -149,7 +149,7 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     Ok(if behind > 0 { ExitCode::from(exit::BEHIND) } else { published })
 }
 
-/// Publishes, and shows how it goes.
+/// Publishes, with progress output.
 async fn bring(
     repository: &Repository,
     options: &PublishOptions,
@@ -160,7 +160,7 @@ async fn bring(
     publish::publish(repository, options, &watch).await
 }
 
-/// Boots what was published, and ships the profile of that with it; `None` where nothing was new and a profile is there.
+/// Boots the published version, and publishes the profile of that boot; `None` if nothing was new and a profile exists.
 async fn record(
     repository: &Repository,
     mut options: PublishOptions,
@@ -188,7 +188,7 @@ async fn record(
     Ok(Some((trial, shipped)))
 }
 
-/// Prints the report; the exit code.
+/// Prints the report, and returns the exit code.
 pub fn finish(report: &Report, json: bool, quiet: bool) -> anyhow::Result<ExitCode> {
     if json {
         exit::print_json(report)?;
@@ -241,7 +241,7 @@ fn options(args: Args) -> anyhow::Result<(Repository, PublishOptions)> {
     Ok((repository, options))
 }
 
-/// The name that an image has where none is given.
+/// The image name if none is given.
 pub fn default_name(image: &Path) -> anyhow::Result<Name> {
     let stem = image.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     if stem == "-" {
@@ -294,14 +294,14 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-/// Says which mirrors were left behind, where no report is printed.
+/// Prints which mirrors were left behind, where no report is printed.
 pub fn tell_behind(mirrors: &[MirrorReport]) {
     for (mirror, why) in mirrors.iter().filter_map(|m| Some((m, m.why.as_ref()?))) {
         exit::warn(&format!("mirror {} was left behind: {why}", mirror.name));
     }
 }
 
-/// A mirror's line of a report.
+/// Writes a mirror's line of a report.
 pub fn write_mirror(m: &MirrorReport, done: &str, out: &mut String) -> std::fmt::Result {
     write!(out, "  mirror  {}: {done} {} blocks, {}", m.name, count(m.objects), bytes(m.bytes))?;
     write!(out, ", and {} files, {}", count(m.files), bytes(m.file_bytes))?;

@@ -1,4 +1,4 @@
-//! `hfl serve`: a plain static server, for trying things.
+//! `hfl serve`: a plain static server for tests.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves `directory` until it is dropped.
+/// Serves `directory` until the future is dropped.
 pub async fn serve(listener: tokio::net::TcpListener, directory: PathBuf) -> std::io::Result<()> {
     axum::serve(listener, Router::new().fallback_service(ServeDir::new(directory))).await
 }

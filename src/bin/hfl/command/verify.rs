@@ -12,7 +12,7 @@ use crate::exit;
 use crate::show::{Verbosity, bytes, count};
 use hfl::ErrorKind;
 
-/// Problems that are shown one by one; JSON has all of them.
+/// Maximum problems printed; JSON contains all.
 const PROBLEMS_SHOWN: usize = 50;
 
 /// Check that every mirror holds what its heads promise: missing, truncated, wrong and stray objects.
@@ -81,7 +81,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-/// A mirror that is only behind, or away, holds nothing wrong.
+/// The exit code. A mirror that is only behind or unreachable has no bad objects.
 fn code(report: &VerifyReport) -> u8 {
     if report.remaining().any(|problem| problem.kind != ProblemKind::Behind) {
         ErrorKind::Unverified.exit_code()

@@ -1,14 +1,14 @@
-//! What is known of the link to the mirrors: its rate, and how quickly it answers.
+//! Estimates the link to the mirrors: bandwidth and delay.
 //!
-//! Pure arithmetic over fetches that have ended: the rate is the most that was carried while one of them was under way,
-//! and both figures are forgotten slowly, so that a link that changes is found out.
+//! Pure arithmetic over completed fetches. The bandwidth is the highest rate carried during any one fetch, the delay
+//! the shortest fetch. Both decay slowly, so that a change of the link is noticed.
 
 use std::time::Duration;
 
-/// How much of the best figure is left when the next fetch ends.
+/// The part of the best value that remains after each fetch.
 const KEPT: f64 = 0.98;
 
-/// The link as it was measured.
+/// The measured link.
 #[derive(Debug, Clone, Default)]
 pub struct Bandwidth {
     fetches: u64,
@@ -18,17 +18,17 @@ pub struct Bandwidth {
 }
 
 impl Bandwidth {
-    /// All bytes that were carried so far.
+    /// Bytes carried so far.
     pub fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// Fetches that have ended.
+    /// Number of completed fetches.
     pub fn fetches(&self) -> u64 {
         self.fetches
     }
 
-    /// A fetch of `bytes` has ended that took so long, and when it began, `delivered_before` had been carried.
+    /// Records a completed fetch of `bytes` that took `took`; `delivered_before` bytes had been carried when it began.
     pub fn carried(&mut self, bytes: u64, delivered_before: u64, took: Duration) {
         self.fetches += 1;
         self.delivered += bytes;
@@ -38,7 +38,7 @@ impl Bandwidth {
         self.quickest_s = Some(self.quickest_s.map_or(took_s, |best| took_s.min(best / KEPT)));
     }
 
-    /// The bytes that are under way when the link is busy and nothing waits in front of it.
+    /// The bandwidth-delay product in bytes: what is in flight when the link is busy and nothing queues.
     pub fn holds_bytes(&self) -> Option<f64> {
         Some(self.bytes_per_s? * self.quickest_s?)
     }

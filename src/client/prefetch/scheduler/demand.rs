@@ -1,4 +1,4 @@
-//! The mirrors as those see them who want a block now: what is asked of them is told to the scheduler.
+//! The mirrors as a source for demand reads, which are reported to the scheduler.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::Scheduler;
 use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 
-/// A source whose fetches keep those back that nobody waits for.
+/// A source whose fetches hold back prefetch.
 #[derive(Debug)]
 pub struct DemandSource<S> {
     inner: S,
@@ -16,7 +16,7 @@ pub struct DemandSource<S> {
 }
 
 impl<S> DemandSource<S> {
-    /// Tells `scheduler` of what is asked of `inner`, unless it is fetched in advance anyway.
+    /// Reports fetches from `inner` to `scheduler`, unless the block is about to be prefetched anyway.
     pub fn new(inner: S, scheduler: Arc<Scheduler>) -> Self {
         Self { inner, scheduler }
     }

@@ -1,11 +1,10 @@
-//! Whoever waits for a block goes first: lets fetches that nobody waits for start only as far as they do not get in the
-//! way.
+//! Gives demand reads priority over prefetch.
 //!
-//! All share one link, so what is fetched in advance slows down what is wanted now, by as much as it has under way.
-//! While nobody waits, twice what the link holds at a time is under way, which keeps it busy and no more; how much that
-//! is follows from what fetches have carried and how quick the quickest was. As soon as somebody wants a block that is
-//! not about to come anyway, nothing starts that would make him wait noticeably longer: a quarter of the former where
-//! the mirror is far away, one block and none beside him where it is near.
+//! All fetches share one link, so prefetch delays demand reads by as much as it has in flight. Without demand reads,
+//! twice the bandwidth-delay product is in flight, which keeps the link busy and no more; the product is estimated from
+//! completed fetches. While a demand read is in flight, and shortly after it, prefetch is cut to a quarter of that
+//! budget. On a link to a near mirror, a quarter is less than a block: prefetch then stops during demand reads, and
+//! goes on one block at a time after them. A read of a block that is about to be prefetched anyway does not count.
 
 mod bandwidth;
 mod demand;
@@ -22,23 +21,23 @@ use crate::format::index::BlockRow;
 pub use bandwidth::Bandwidth;
 pub use demand::DemandSource;
 
-/// How long the link is kept free after somebody wanted a block, in times that he waited for it.
+/// How long prefetch stays reduced after a demand read, as a multiple of the time the read waited.
 const HOLD: u32 = 4;
-/// The least and the most of that: whoever reads now and then must not find the link full each time.
+/// The limits of that time: a reader that reads now and then must not find the link full each time.
 const HOLD_MIN: Duration = Duration::from_millis(500);
 const HOLD_MAX: Duration = Duration::from_secs(1);
-/// How long nothing at all is started after that, in the same times, and the longest.
+/// How long no prefetch starts after a demand read, as a multiple of the same time, and the limit of that.
 const LULL: f64 = 1.5;
 const LULL_MAX: Duration = Duration::from_millis(250);
-/// How much of what the link holds may be under way beside somebody who waits, and while nobody does.
+/// Prefetch in flight, as a multiple of the bandwidth-delay product: with and without demand reads.
 const SHARE_WANTED: f64 = 0.5;
 const SHARE_CALM: f64 = 2.0;
-/// Fetches at the same time before anything is known of the link.
+/// Concurrent fetches before the link has been measured.
 const JOBS_AT_FIRST: u32 = 8;
-/// How long to wait for a change that nobody tells of.
+/// The longest sleep without a notification of a change.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Where fetches in advance wait for their turn, one dispatcher's.
+/// Grants slots to prefetches; for one dispatcher.
 #[derive(Debug)]
 pub struct Scheduler {
     state: Mutex<State>,
@@ -48,27 +47,27 @@ pub struct Scheduler {
 #[derive(Debug)]
 struct State {
     link: Bandwidth,
-    /// Blocks that somebody waits for and that were not about to come anyway.
+    /// Demand reads in flight for blocks that are not about to be prefetched, by number.
     wanted: HashMap<u64, Sha256>,
-    /// Tells these apart.
+    /// Number of the last demand read.
     wants: u64,
-    /// Nothing starts before this.
+    /// No prefetch starts before this.
     lull_until: Option<Instant>,
-    /// The link is kept free until then.
+    /// Prefetch is reduced until then.
     hold_until: Option<Instant>,
-    /// Fetches in advance that are under way, and the bytes of their files.
+    /// Prefetches in flight, and their compressed size in bytes.
     running: u32,
     running_bytes: u64,
-    /// Blocks that are about to be fetched in advance, or are.
+    /// Blocks that are about to be prefetched, or in flight.
     listed: HashSet<Sha256>,
     jobs: u32,
     rate: Option<u64>,
-    /// When the limit of bandwidth lets the next fetch start.
+    /// When the bandwidth limit allows the next fetch.
     next: Option<Instant>,
 }
 
 impl State {
-    /// Whether a fetch of `bytes` may start at `now`.
+    /// Whether a prefetch of `bytes` may start at `now`.
     fn may_start(&self, bytes: u64, now: Instant) -> bool {
         let past = |until: Option<Instant>| until.is_none_or(|until| until <= now);
         if self.running >= self.jobs || !past(self.next) {
@@ -81,12 +80,12 @@ impl State {
                 alone || held.is_some_and(|held| fits(SHARE_WANTED, held))
             }
             Some(held) if self.running < 2 || fits(SHARE_CALM, held) => true,
-            // The first few tell too little of the link to hold others back.
+            // The first few fetches measure too little of the link to hold others back.
             _ => self.running < JOBS_AT_FIRST && self.link.fetches() < JOBS_AT_FIRST.into(),
         }
     }
 
-    /// When it may be worth to look again if nothing happens.
+    /// When to check again if nothing happens.
     fn look_again(&self, now: Instant) -> Instant {
         let times = [self.lull_until, self.hold_until, self.next];
         let next = times.into_iter().flatten().filter(|&at| at > now).min();
@@ -95,7 +94,7 @@ impl State {
 }
 
 impl Scheduler {
-    /// A scheduler for at most `jobs` fetches in advance at a time.
+    /// Creates a scheduler for at most `jobs` concurrent prefetches.
     pub fn new(jobs: u32) -> Arc<Self> {
         let (listed, link, wanted) = Default::default();
         let state = State {
@@ -114,7 +113,7 @@ impl Scheduler {
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
     }
 
-    /// Changes how many fetches in advance may be under way, and how many bytes they may carry in a second.
+    /// Sets the limits of prefetch: concurrent fetches, and bytes per second.
     pub fn limit(&self, jobs: u32, bytes_per_s: Option<u64>) {
         let mut state = self.lock();
         (state.jobs, state.rate) = (jobs.max(1), bytes_per_s);
@@ -124,36 +123,36 @@ impl Scheduler {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A profile begins: what was wanted before nobody knew of it says nothing of what goes beside it.
+    /// A profile begins: demand reads from before it was known no longer hold back prefetch.
     pub fn begin(&self) {
         let mut state = self.lock();
         (state.lull_until, state.hold_until) = (None, None);
     }
 
-    /// The block will be fetched in advance soon: whoever wants it now is only early.
+    /// Marks a block as about to be prefetched: a demand read of it is merely early.
     pub fn list(&self, row: &BlockRow) {
         let mut state = self.lock();
         state.wanted.retain(|_, wanted| *wanted != row.sha256);
         state.listed.insert(row.sha256);
     }
 
-    /// It was fetched, or will not be.
+    /// Removes the mark: the block was fetched, or will not be.
     pub fn unlist(&self, row: &BlockRow) {
         self.lock().listed.remove(&row.sha256);
     }
 
-    /// Whether the block is about to be fetched in advance, or is.
+    /// Whether the block is about to be prefetched, or in flight.
     pub fn lists(&self, row: &BlockRow) -> bool {
         self.lock().listed.contains(&row.sha256)
     }
 
-    /// Fetches in advance that are under way, and the bytes of their files.
+    /// Prefetches in flight, and their compressed size in bytes.
     pub fn running(&self) -> (u32, u64) {
         let state = self.lock();
         (state.running, state.running_bytes)
     }
 
-    /// Returns when the block may be fetched in advance. For one caller at a time, so that the order is kept.
+    /// Waits until the block may be prefetched. For one caller at a time, to preserve the order.
     pub async fn turn(self: &Arc<Self>, row: &BlockRow) -> Slot {
         let bytes = u64::from(row.zlib_bytes);
         loop {
@@ -173,7 +172,7 @@ impl Scheduler {
         }
     }
 
-    /// Somebody waits for the block from now on.
+    /// Registers a demand read of the block.
     pub fn wanted(self: &Arc<Self>, row: &BlockRow) -> Demand {
         let mut state = self.lock();
         state.wants += 1;
@@ -184,7 +183,7 @@ impl Scheduler {
     }
 }
 
-/// A fetch in advance that is under way, until this is dropped.
+/// A prefetch in flight, until dropped.
 #[derive(Debug)]
 pub struct Slot {
     scheduler: Arc<Scheduler>,
@@ -195,7 +194,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The block is there.
+    /// Reports success: the fetch counts as a measurement of the link.
     pub fn came(mut self) {
         self.came = true;
     }
@@ -214,7 +213,7 @@ impl Drop for Slot {
     }
 }
 
-/// Somebody waits for a block, until this is dropped.
+/// A demand read in flight, until dropped.
 #[derive(Debug)]
 pub struct Demand {
     scheduler: Arc<Scheduler>,
@@ -226,7 +225,7 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// The block is there.
+    /// Reports success: the fetch counts as a measurement of the link.
     pub fn came(mut self) {
         self.came = true;
     }

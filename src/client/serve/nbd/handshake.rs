@@ -1,7 +1,6 @@
-//! The handshake: what the export is called, what it can do, and what the client wants of that.
+//! The handshake: negotiates the export and its features.
 //!
-//! The data of an option is read whole, after its length was found to be bearable. Whatever does not follow the protocol
-//! ends the connection.
+//! The length of an option is checked before its data is read as a whole. Any protocol violation ends the connection.
 
 use std::io;
 
@@ -10,23 +9,23 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::wire::{self, OptionHead, answer, info, option};
 use super::{Export, READ_MAX_BYTES};
 
-/// The most data of an option: the longest name, 4096 bytes, and many a wish.
+/// The most data of an option, in bytes: the longest name has 4096, and there may be many queries.
 const DATA_MAX_BYTES: u32 = 64 << 10;
-/// Options of one handshake: more than any client has.
+/// Options per handshake: more than any client sends.
 const OPTIONS_MAX: usize = 128;
-/// What is best read at once: whole blocks, where they are cut at fixed places.
+/// The preferred read size: whole blocks, if they are cut at fixed offsets.
 const BEST_BYTES: u32 = 256 << 10;
 
-/// What a client has chosen.
+/// What was negotiated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Agreed {
-    /// Replies in chunks.
+    /// Structured replies.
     pub structured: bool,
-    /// It may ask where the holes are.
+    /// The client may query holes (`base:allocation`).
     pub allocation: bool,
 }
 
-/// How it goes on after an option.
+/// What follows an option.
 enum Next {
     Option,
     Transmission,
@@ -40,10 +39,10 @@ struct Handshake<'a, S> {
     no_zeroes: bool,
 }
 
-/// Carries the handshake out; `None` where the client has left in good order.
+/// Performs the handshake; `None` if the client ended it properly.
 ///
 /// # Errors
-/// A client that does not speak the protocol, and what the connection may meet.
+/// A client that violates the protocol; errors of the connection.
 pub async fn shake<S>(stream: &mut S, export: &Export) -> io::Result<Option<Agreed>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -110,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
         wire::TRANSMISSION_FLAGS | if self.agreed.structured { wire::SEND_DF } else { 0 }
     }
 
-    /// This option knows no answer but the good one.
+    /// This option has no error reply, so an unknown name ends the connection.
     async fn export_name(&mut self, name: &[u8]) -> io::Result<Next> {
         if !self.export.is_called(name) {
             return Err(io::Error::new(io::ErrorKind::NotFound, "it asked for an export that is not here"));
@@ -147,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
         Ok(if option == option::GO { Next::Transmission } else { Next::Option })
     }
 
-    /// Lists the one context that there is, or lets it be chosen.
+    /// Lists the only context, or selects it.
     async fn contexts(&mut self, option: u32, data: &[u8]) -> io::Result<()> {
         let choosing = option == option::SET_META_CONTEXT;
         if choosing {

@@ -1,7 +1,7 @@
-//! Takes connections, at a socket in the file system or at a TCP address, and serves each until it ends.
+//! Accepts connections on a Unix socket or a TCP address, and serves each until it ends.
 //!
-//! A socket that a server left behind when it was killed is replaced; one that somebody listens at, or that is no socket,
-//! never. It is removed at the end, if it is still the same.
+//! A socket left behind by a killed server is replaced. A socket in use or a file of another kind is never replaced.
+//! The socket is removed at the end, if it is still the same.
 
 use std::fmt::Write as _;
 use std::io;
@@ -23,23 +23,23 @@ use super::transmission::transmit;
 
 /// Connections served at the same time; further ones wait.
 const CONNECTIONS_MAX: usize = 32;
-/// Connections that wait to be taken.
+/// Connections waiting to be accepted.
 const BACKLOG: u32 = 64;
-/// The time for a handshake.
+/// Time limit of a handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// A pause after the system could give no connection.
+/// Pause after the system failed to accept a connection.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Where connections come in.
+/// A listening socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// A socket in the file system.
+    /// A Unix socket and its file.
     Unix(UnixListener, SocketFile),
     /// A TCP port.
     Tcp(TcpListener),
 }
 
-/// The file of a socket, removed when this is dropped.
+/// The file of a Unix socket, removed on drop.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -59,10 +59,10 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 impl Listener {
-    /// Listens at a path. Needs a runtime.
+    /// Listens on a Unix socket. Needs a runtime.
     ///
     /// # Errors
-    /// Those of the system, and whatever lies there that must not be replaced.
+    /// Those of the system, and an existing file that must not be replaced.
     pub fn unix(path: &Path) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         match std::fs::symlink_metadata(&path) {
@@ -80,20 +80,20 @@ impl Listener {
         Ok(Self::Unix(listener, SocketFile { path, identity }))
     }
 
-    /// Listens at an address. Needs a runtime.
+    /// Listens on a TCP address. Needs a runtime.
     ///
     /// # Errors
     /// Those of the system.
     pub fn tcp(address: SocketAddr) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
-        // Inherited by the connections: a client may be silent for days, but not gone.
+        // Inherited by the connections: a client may be silent for days, but a dead one must be noticed.
         socket.set_keepalive(true)?;
         socket.bind(address)?;
         Ok(Self::Tcp(socket.listen(BACKLOG)?))
     }
 
-    /// The URI of the export here, as doc/uri.md of the NBD project has it.
+    /// The URI of the export, as in doc/uri.md of the NBD project.
     pub fn uri(&self, export: &Export) -> String {
         match self {
             Self::Unix(_, file) => format!("nbd+unix:///{}?socket={}", export.name, escaped(&file.path)),
@@ -136,7 +136,7 @@ impl Listener {
     }
 }
 
-/// One connection, to its end. Whatever it dies of concerns its client alone.
+/// Serves one connection to its end. Its errors concern only its client.
 async fn converse<S>(mut stream: S, export: Arc<Export>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -147,7 +147,7 @@ where
     transmit(tokio::io::BufReader::new(reader), writer, export, agreed).await
 }
 
-/// A path as it stands in the query of a URI (RFC 3986).
+/// Escapes a path for the query of a URI (RFC 3986).
 fn escaped(path: &Path) -> String {
     let mut text = String::new();
     for &byte in path.as_os_str().as_bytes() {

@@ -1,8 +1,9 @@
-//! The image as a read-only export of the Network Block Device protocol, for those who read it without FUSE: QEMU,
-//! qemu-img, nbd-client.
+//! The image as a read-only export of the Network Block Device protocol, for clients without FUSE: QEMU, qemu-img,
+//! nbd-client.
 //!
-//! [`wire`] has the words of the protocol, [`handshake`] and [`transmission`] speak them over one connection, and
-//! [`listen`] takes connections. There is no authentication or encryption: any process that reaches the socket may read.
+//! [`wire`] encodes and decodes the protocol, [`handshake`] and [`transmission`] speak it on one connection, and
+//! [`listen`] accepts connections. There is no authentication or encryption: any process that reaches the socket may
+//! read.
 
 pub mod handshake;
 pub mod listen;
@@ -26,32 +27,32 @@ use crate::format::index::BlockRow;
 use crate::format::name::Name;
 use crate::repo::ReadError;
 
-/// The most that one request reads, in bytes: the most that QEMU asks for.
+/// The largest read of one request, in bytes: the largest that QEMU requests.
 pub const READ_MAX_BYTES: u32 = 32 << 20;
 
-/// What is served.
+/// An exported image.
 #[derive(Debug)]
 pub struct Export {
-    /// What it is called; the empty name means it, too.
+    /// Export name; the empty name selects it too.
     pub name: Name,
-    /// A few words about it.
+    /// Description for clients.
     pub description: String,
-    /// Its bytes.
+    /// The image as readable bytes.
     pub image: Arc<Image>,
-    /// Who reads ahead, if anybody: see [`Export::read_ahead`].
+    /// The readahead, if any: see [`Export::read_ahead`].
     pub prefetch: Option<Prefetch>,
-    /// How it goes.
+    /// Counters and state.
     pub status: Arc<Status>,
-    /// Who hears of failed reads.
+    /// Is notified of failed reads.
     pub observer: Arc<dyn Observer>,
-    /// The room for blocks on their way into the caches because clients said that they will want them.
+    /// The memory for prefetches requested by clients.
     pub hints: Hints,
 }
 
-/// Bytes of blocks and of their files that all clients together may have fetched in advance at the same time.
+/// Limit of the prefetches of all clients together: decoded and compressed size, in bytes.
 const HINTS_MAX_BYTES: u32 = 8 << 20;
 
-/// Gives room to blocks that clients have fetched in advance.
+/// Limits the memory for prefetches requested by clients.
 #[derive(Debug, Clone)]
 pub struct Hints(Arc<Semaphore>);
 
@@ -62,7 +63,7 @@ impl Default for Hints {
 }
 
 impl Hints {
-    /// Waits until there is room for a block and its file; it is given back when this is dropped. `None` never happens.
+    /// Waits for room for a block and its compressed file, released on drop. `None` never happens.
     async fn room(&self, row: &BlockRow) -> Option<OwnedSemaphorePermit> {
         let bytes = row.bytes.saturating_add(row.zlib_bytes).min(HINTS_MAX_BYTES);
         Arc::clone(&self.0).acquire_many_owned(bytes).await.ok()
@@ -70,7 +71,7 @@ impl Hints {
 }
 
 impl Export {
-    /// Has up to `bytes` fetched ahead of those who read on; with 0 nothing.
+    /// Enables readahead of up to `bytes` per stream; 0 disables it.
     pub fn read_ahead(&mut self, bytes: u64, runtime: &Handle) {
         self.prefetch = (bytes > 0)
             .then(|| Prefetch::new(Arc::clone(&self.image), runtime.clone(), PREFETCH_JOBS, PREFETCH_SLOW, bytes));
@@ -84,7 +85,7 @@ impl Export {
         name.is_empty() || name == self.name.as_str().as_bytes()
     }
 
-    /// Appends the bytes of `range` to `out`: at most as many as an image is asked for at once.
+    /// Appends the bytes of `range` to `out`; at most one read of an image.
     async fn read(&self, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), ReadError> {
         let bytes = range.end - range.start;
         let data = match self.image.cached(range.clone()) {

@@ -1,7 +1,7 @@
-//! The transmission: requests of one connection, answered side by side, each reply whole.
+//! The transmission phase: answers the requests of one connection in parallel.
 //!
-//! What a connection may hold is limited in requests and in bytes; a client that does not take its replies is read from
-//! no further. A panic in one request is one `EIO`.
+//! Each connection is limited in requests and in bytes. That is the back-pressure: if a client does not take its
+//! replies, no further requests are read from it. A panic in one request is one `EIO`.
 
 use std::io;
 use std::ops::Range;
@@ -20,20 +20,20 @@ use crate::client::image::READ_MAX_BYTES as PIECE_BYTES;
 use crate::client::notice::Notice;
 use crate::repo::ReadError;
 
-/// Requests of a connection that are answered at the same time.
+/// Limit of concurrent requests per connection.
 const REQUESTS_MAX: usize = 16;
-/// Bytes of replies that a connection may have in memory: one of the longest, which have to be whole.
+/// Limit of the replies in memory per connection, in bytes: one of the largest, which may have to be sent whole.
 const ROOM_BYTES: u32 = READ_MAX_BYTES;
-/// The least hole that is left out of a reply: the head of a chunk and the work for it cost as much as some zeros.
+/// The smallest hole sent as such: a chunk header and its handling cost as much as some zeros.
 const HOLE_MIN_BYTES: usize = 16 << 10;
-/// Runs in one block status.
+/// Limit of runs in one block status.
 const RUNS_MAX: usize = 1024;
-/// Blocks that one request has fetched in advance.
+/// Limit of blocks that one request prefetches.
 const CACHE_BLOCKS_MAX: usize = 64;
-/// What a client still sends of a write is read in pieces of so many bytes, to be forgotten.
+/// The data of a write is read in pieces of this many bytes and discarded.
 const FORGOTTEN_BYTES: usize = 16 << 10;
 
-/// One connection, as its requests see it.
+/// A connection, shared by its requests.
 struct Connection<W> {
     writer: Mutex<W>,
     export: Arc<Export>,
@@ -43,7 +43,7 @@ struct Connection<W> {
 /// Answers requests until the client leaves.
 ///
 /// # Errors
-/// A client that does not speak the protocol, and what the connection may meet.
+/// A client that violates the protocol; errors of the connection.
 pub async fn transmit<R, W>(mut reader: R, writer: W, export: Arc<Export>, agreed: Agreed) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
@@ -51,7 +51,7 @@ where
 {
     let connection = Arc::new(Connection { writer: Mutex::new(writer), export, agreed });
     let (places, room) = (Arc::new(Semaphore::new(REQUESTS_MAX)), Arc::new(Semaphore::new(ROOM_BYTES as usize)));
-    // Dropped with everything in it as soon as the client has gone.
+    // Dropped with all requests in it as soon as the client has gone.
     let mut under_way = JoinSet::new();
     loop {
         let mut head = [0; Request::BYTES];
@@ -68,7 +68,7 @@ where
         while under_way.try_join_next().is_some() {}
         under_way.spawn(Arc::clone(&connection).answer(request, (place, held)));
     }
-    // What is under way is still answered, to a client that waits for it.
+    // Requests in flight are still answered, if the client waits for that.
     tokio::select! {
         () = async { while under_way.join_next().await.is_some() {} } => {}
         _ = reader.read_u8() => {}
@@ -80,7 +80,7 @@ async fn acquire(semaphore: &Arc<Semaphore>, permits: u32) -> io::Result<OwnedSe
     Arc::clone(semaphore).acquire_many_owned(permits).await.map_err(io::Error::other)
 }
 
-/// Reads what somebody wanted to be written.
+/// Reads and discards the data of a write.
 async fn forget(reader: &mut (impl AsyncRead + Unpin), bytes: u32) -> io::Result<()> {
     if bytes > READ_MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a write of more bytes than it was told"));
@@ -95,7 +95,7 @@ async fn forget(reader: &mut (impl AsyncRead + Unpin), bytes: u32) -> io::Result
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> Connection<W> {
-    /// Whether a reply is sent as it comes, or has to be there as a whole before its first byte leaves.
+    /// Whether the reply is sent in pieces; otherwise it must be complete before its first byte is sent.
     fn in_pieces(&self, request: &Request) -> bool {
         self.agreed.structured && request.flags & command::FLAG_DF == 0
     }
@@ -155,7 +155,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Connection<W> {
         self.write(&reply).await
     }
 
-    /// Nothing to say but that it went well.
+    /// Reports success without data.
     async fn done(&self, request: &Request) -> io::Result<()> {
         self.write(&simple_reply(request.cookie, 0)).await
     }
@@ -182,7 +182,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Connection<W> {
         }
     }
 
-    /// The outer error is the image's, nothing having been sent; the inner one is the connection's.
+    /// The outer error is a read error, before anything was sent; the inner one is of the connection.
     async fn send_whole(&self, request: &Request, range: Range<u64>) -> Result<io::Result<()>, ReadError> {
         let mut reply = Vec::with_capacity(request.bytes as usize + 32);
         if self.agreed.structured {
@@ -196,7 +196,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Connection<W> {
         Ok(self.write(&reply).await)
     }
 
-    /// A chunk for each piece and each hole. The outer error is the image's, after which the reply can still be ended.
+    /// Sends a chunk for each piece and each hole. After the outer error, a read error, the reply can still be
+    /// completed.
     async fn send_pieces(&self, request: &Request, range: Range<u64>) -> Result<io::Result<()>, ReadError> {
         let (mut at, mut reply) = (range.start, Vec::new());
         for (bytes, hole) in runs(self.export.image.map(), range.clone(), HOLE_MIN_BYTES, usize::MAX) {
@@ -219,7 +220,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Connection<W> {
         Ok(self.write(&reply).await)
     }
 
-    /// Fetches blocks into the caches, as many at the same time as there is room for. It is a hint: what does not work is found out by whoever reads.
+    /// Prefetches blocks into the caches, as many at the same time as there is room for. Only a hint: errors are left
+    /// to later reads.
     async fn cache(&self, request: &Request, range: Range<u64>) -> io::Result<()> {
         let mut fetches = JoinSet::new();
         for block in self.export.image.map().blocks(range, CACHE_BLOCKS_MAX) {

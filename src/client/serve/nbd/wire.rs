@@ -1,16 +1,17 @@
-//! The words of the NBD protocol, from and to bytes. Pure: no sockets, no image.
+//! Encodes and decodes the NBD protocol. Pure: no sockets, no image.
 //!
-//! Source: "The NBD protocol", `doc/proto.md` of <https://github.com/NetworkBlockDevice/nbd>; the constants are called as
-//! there. All numbers are big-endian. Only what a read-only export needs is here, and nothing is allocated by a length
+//! Source: "The NBD protocol", `doc/proto.md` of <https://github.com/NetworkBlockDevice/nbd>; constants are named as
+//! there. All numbers are big-endian. Only what a read-only export needs is here, and no allocation depends on a length
 //! that a client sent.
 
-/// `NBDMAGIC`, `IHAVEOPT` and the handshake flags `NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES`: what a server says first.
+/// `NBDMAGIC`, `IHAVEOPT` and the handshake flags `NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES`: the server's
+/// greeting.
 pub const GREETING: [u8; 18] = *b"NBDMAGICIHAVEOPT\x00\x03";
 /// `NBD_FLAG_C_FIXED_NEWSTYLE`.
 pub const CLIENT_FIXED_NEWSTYLE: u32 = 1;
 /// `NBD_FLAG_C_NO_ZEROES`.
 pub const CLIENT_NO_ZEROES: u32 = 2;
-/// What follows the answer to `NBD_OPT_EXPORT_NAME` for a client that did not ask to be spared it.
+/// Padding after the reply to `NBD_OPT_EXPORT_NAME`, unless the client set [`CLIENT_NO_ZEROES`].
 pub const ZEROES: [u8; 124] = [0; 124];
 
 const OPTION_MAGIC: &[u8; 8] = b"IHAVEOPT";
@@ -19,7 +20,7 @@ const REQUEST_MAGIC: u32 = 0x2560_9513;
 const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
 const STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
 
-/// The options of the handshake, `NBD_OPT_...`.
+/// Options of the handshake, `NBD_OPT_...`.
 pub mod option {
     #![allow(missing_docs, reason = "the names are the document's")]
     pub const EXPORT_NAME: u32 = 1;
@@ -32,7 +33,7 @@ pub mod option {
     pub const SET_META_CONTEXT: u32 = 10;
 }
 
-/// The answers to options, `NBD_REP_...`.
+/// Replies to options, `NBD_REP_...`.
 pub mod answer {
     #![allow(missing_docs, reason = "the names are the document's")]
     pub const ACK: u32 = 1;
@@ -45,7 +46,7 @@ pub mod answer {
     pub const ERR_TOO_BIG: u32 = 0x8000_0009;
 }
 
-/// The kinds of information, `NBD_INFO_...`.
+/// Kinds of information, `NBD_INFO_...`.
 pub mod info {
     #![allow(missing_docs, reason = "the names are the document's")]
     pub const EXPORT: u16 = 0;
@@ -54,7 +55,7 @@ pub mod info {
     pub const BLOCK_SIZE: u16 = 3;
 }
 
-/// The requests, `NBD_CMD_...`.
+/// Commands, `NBD_CMD_...`.
 pub mod command {
     #![allow(missing_docs, reason = "the names are the document's")]
     pub const READ: u16 = 0;
@@ -66,13 +67,13 @@ pub mod command {
     pub const WRITE_ZEROES: u16 = 6;
     pub const BLOCK_STATUS: u16 = 7;
     pub const RESIZE: u16 = 8;
-    /// `NBD_CMD_FLAG_DF`: the answer to a read must not be cut.
+    /// `NBD_CMD_FLAG_DF`: the reply to a read must not be fragmented.
     pub const FLAG_DF: u16 = 4;
     /// `NBD_CMD_FLAG_REQ_ONE`: one extent is enough.
     pub const FLAG_REQ_ONE: u16 = 8;
 }
 
-/// The errors of the transmission, `NBD_E...`.
+/// Errors of the transmission phase, `NBD_E...`.
 pub mod error {
     #![allow(missing_docs, reason = "the names are the document's")]
     pub const PERM: u32 = 1;
@@ -80,37 +81,36 @@ pub mod error {
     pub const INVAL: u32 = 22;
 }
 
-/// What an export can do, `NBD_FLAG_...`: it is read-only, any number of connections see the same, and it can be asked to
-/// fetch in advance.
+/// Features of the export, `NBD_FLAG_...`: read-only, identical on any number of connections, prefetch on request.
 pub const TRANSMISSION_FLAGS: u16 = HAS_FLAGS | READ_ONLY | CAN_MULTI_CONN | SEND_CACHE;
-/// `NBD_FLAG_SEND_DF`, with structured replies.
+/// `NBD_FLAG_SEND_DF`, set with structured replies.
 pub const SEND_DF: u16 = 1 << 7;
 const HAS_FLAGS: u16 = 1;
 const READ_ONLY: u16 = 1 << 1;
 const CAN_MULTI_CONN: u16 = 1 << 8;
 const SEND_CACHE: u16 = 1 << 10;
 
-/// The one metadata context: which parts of the image are holes.
+/// The only metadata context: which parts of the image are holes.
 pub const ALLOCATION: &[u8] = b"base:allocation";
-/// The number by which it is called after the handshake.
+/// The number of that context after the handshake.
 pub const ALLOCATION_ID: u32 = 1;
 /// `NBD_STATE_HOLE | NBD_STATE_ZERO`.
 const STATE_HOLE: u32 = 3;
 
-/// The head of an option.
+/// The header of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionHead {
-    /// Which.
+    /// `NBD_OPT_...`.
     pub option: u32,
-    /// Bytes of data that follow.
+    /// Size of the data that follows, in bytes.
     pub bytes: u32,
 }
 
 impl OptionHead {
-    /// Its length on the wire, in bytes.
+    /// Size on the wire, in bytes.
     pub const BYTES: usize = 16;
 
-    /// Reads one; `None` where this is none.
+    /// Parses a header; `None` if invalid.
     pub fn parse(head: &[u8; Self::BYTES]) -> Option<Self> {
         let mut rest = Rest(head);
         (rest.take(8)? == OPTION_MAGIC).then_some(())?;
@@ -118,8 +118,8 @@ impl OptionHead {
     }
 }
 
-/// The data of `NBD_OPT_INFO` and `NBD_OPT_GO`: the name of an export. What kinds of information are asked for does not
-/// matter: all are given.
+/// Parses the data of `NBD_OPT_INFO` and `NBD_OPT_GO`: an export name. The requested kinds of information are ignored:
+/// all are sent.
 pub fn parse_info(data: &[u8]) -> Option<&[u8]> {
     let mut rest = Rest(data);
     let name = rest.string()?;
@@ -127,7 +127,7 @@ pub fn parse_info(data: &[u8]) -> Option<&[u8]> {
     (rest.0.len() == 2 * kinds).then_some(name)
 }
 
-/// The data of `NBD_OPT_LIST_META_CONTEXT` and `NBD_OPT_SET_META_CONTEXT`: the name of an export, and what is asked for.
+/// Parses the data of `NBD_OPT_LIST_META_CONTEXT` and `NBD_OPT_SET_META_CONTEXT`: an export name and queries.
 pub fn parse_contexts(data: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
     let mut rest = Rest(data);
     let name = rest.string()?;
@@ -138,7 +138,7 @@ pub fn parse_contexts(data: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
     rest.0.is_empty().then_some((name, queries))
 }
 
-/// An answer to an option.
+/// Encodes a reply to an option.
 pub fn option_reply(option: u32, kind: u32, data: &[u8]) -> Vec<u8> {
     let mut reply = OPTION_REPLY_MAGIC.to_be_bytes().to_vec();
     reply.extend(option.to_be_bytes());
@@ -148,12 +148,12 @@ pub fn option_reply(option: u32, kind: u32, data: &[u8]) -> Vec<u8> {
     reply
 }
 
-/// The data of `NBD_REP_SERVER`: the name of an export.
+/// The data of `NBD_REP_SERVER`: an export name.
 pub fn listed(name: &[u8]) -> Vec<u8> {
     [&(name.len() as u32).to_be_bytes(), name].concat()
 }
 
-/// An export in numbers, as `NBD_OPT_EXPORT_NAME` is answered and `NBD_INFO_EXPORT` goes on.
+/// Size and flags of an export, as in the reply to `NBD_OPT_EXPORT_NAME` and in `NBD_INFO_EXPORT`.
 pub fn export(size: u64, flags: u16) -> [u8; 10] {
     let mut bytes = [0; 10];
     bytes[..8].copy_from_slice(&size.to_be_bytes());
@@ -166,7 +166,7 @@ pub fn info_of(kind: u16, data: &[u8]) -> Vec<u8> {
     [&kind.to_be_bytes(), data].concat()
 }
 
-/// What `NBD_INFO_BLOCK_SIZE` says: the least, the best and the largest read, in bytes.
+/// The content of `NBD_INFO_BLOCK_SIZE`: minimum, preferred and maximum read size, in bytes.
 pub fn block_sizes(least: u32, best: u32, largest: u32) -> [u8; 12] {
     let mut bytes = [0; 12];
     for (place, size) in bytes.chunks_exact_mut(4).zip([least, best, largest]) {
@@ -180,26 +180,26 @@ pub fn allocation_context() -> Vec<u8> {
     [&ALLOCATION_ID.to_be_bytes(), ALLOCATION].concat()
 }
 
-/// A request.
+/// A request of the transmission phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
     /// `NBD_CMD_FLAG_...`.
     pub flags: u16,
     /// `NBD_CMD_...`.
     pub command: u16,
-    /// By which the client knows the answer.
+    /// Identifies the reply for the client.
     pub cookie: u64,
-    /// In bytes.
+    /// Offset in the image, in bytes.
     pub offset: u64,
-    /// How many.
+    /// Size in bytes.
     pub bytes: u32,
 }
 
 impl Request {
-    /// Its length on the wire, in bytes.
+    /// Size on the wire, in bytes.
     pub const BYTES: usize = 28;
 
-    /// Reads one; `None` where this is none.
+    /// Parses a request; `None` if invalid.
     pub fn parse(head: &[u8; Self::BYTES]) -> Option<Self> {
         let mut rest = Rest(head);
         (rest.u32()? == REQUEST_MAGIC).then_some(())?;
@@ -208,7 +208,7 @@ impl Request {
     }
 }
 
-/// A simple reply as far as its data, which follows where there is no error.
+/// The header of a simple reply; the data follows if there is no error.
 pub fn simple_reply(cookie: u64, error: u32) -> [u8; 16] {
     let mut reply = [0; 16];
     reply[..4].copy_from_slice(&SIMPLE_REPLY_MAGIC.to_be_bytes());
@@ -217,23 +217,23 @@ pub fn simple_reply(cookie: u64, error: u32) -> [u8; 16] {
     reply
 }
 
-/// A part of a structured reply.
+/// A chunk of a structured reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunk<'a> {
-    /// Nothing: the end.
+    /// No data: ends the reply.
     None,
-    /// The head of data of so many bytes, from this offset of the image on; they follow.
+    /// Header of data: offset in the image and size in bytes; the data follows.
     Data(u64, u32),
-    /// Zeros: offset and bytes.
+    /// A hole: offset and size in bytes.
     Hole(u64, u32),
-    /// Runs of the image, in bytes, and whether each is a hole.
+    /// Runs: size in bytes, and whether it is a hole.
     Status(&'a [(u32, bool)]),
-    /// An error, and words about it.
+    /// An error code and a message.
     Error(u32, &'a str),
 }
 
 impl Chunk<'_> {
-    /// Appends the chunk to `reply`, as the `last` of the reply or not.
+    /// Appends the chunk to `reply`; `last` marks the end of the reply.
     pub fn write(self, cookie: u64, last: bool, reply: &mut Vec<u8>) {
         let (kind, bytes) = match self {
             Chunk::None => (0, 0),
@@ -270,7 +270,7 @@ impl Chunk<'_> {
     }
 }
 
-/// Bytes that are still to be read.
+/// Bytes still to be parsed.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
@@ -292,7 +292,7 @@ impl<'a> Rest<'a> {
         Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    /// A length and so many bytes.
+    /// A length, and that many bytes.
     fn string(&mut self) -> Option<&'a [u8]> {
         let bytes = self.u32()?;
         self.take(bytes as usize)

@@ -1,8 +1,8 @@
-//! Keeps the disk cache below its limit, on a thread of its own.
+//! Evicts old files of the disk cache, on a thread of its own.
 //!
-//! The age of a file is the time it was last used, which is its time of modification. Other processes may use the same
-//! directory, so the truth is what a scan finds there: one at the start, and one whenever enough was written since. A
-//! scan needs memory for the distinct minutes in which files were used, not for the files.
+//! The age of a file is the time of its last use, stored as its modification time. Other processes may share the
+//! directory, so the evictor relies on scans: one at the start, and one after enough writes. A scan needs memory for
+//! each distinct minute of last use, not for each file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,17 +15,17 @@ use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
 use super::files::{self, Files, TEMPORARY, disk_bytes};
 
-/// A temporary file of this age was left behind, whatever runs under the number of its process now.
+/// A temporary file older than this is abandoned, even if its process number is in use again.
 const STALE_SECONDS: i64 = 3600;
 
-/// Wakes the thread that evicts; it ends when this is dropped.
+/// Wakes the evictor thread, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Evictor {
     wake: SyncSender<()>,
     budget: Arc<Budget>,
 }
 
-/// What may still be written before the next scan.
+/// The bytes that may be written before the next scan.
 #[derive(Debug)]
 struct Budget {
     limit: u64,
@@ -38,13 +38,13 @@ impl Evictor {
         let (wake, woken) = sync_channel(1);
         let budget = Arc::new(Budget { limit, left: AtomicU64::new(limit / 8) });
         let its = Arc::clone(&budget);
-        // Without a thread nothing is evicted, and nothing else is wrong.
+        // Without a thread there is no eviction; everything else works.
         let _ = std::thread::Builder::new().name("hfl-evict".into()).spawn(move || run(&files, &its, &woken));
         let _ = wake.try_send(());
         Self { wake, budget }
     }
 
-    /// Takes note that `bytes` were written.
+    /// Records that `bytes` were written.
     pub fn wrote(&self, bytes: u64) {
         let left =
             self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| Some(l.saturating_sub(bytes)));
@@ -57,13 +57,13 @@ impl Evictor {
 fn run(files: &Files, budget: &Budget, woken: &Receiver<()>) {
     while woken.recv().is_ok() {
         let held = evict(files, budget.limit).unwrap_or(0);
-        // Others may write too: look again after an eighth of the limit at the latest.
+        // Other processes may write too: scan again after an eighth of the limit at the latest.
         let free = budget.limit.saturating_sub(held);
         budget.left.store(free.min(budget.limit / 8).max(1), Ordering::Relaxed);
     }
 }
 
-/// Brings the cache below `limit` where it is above, with some room to spare; bytes that are left.
+/// Shrinks the cache somewhat below `limit` if it is above; returns the bytes left.
 fn evict(files: &Files, limit: u64) -> io::Result<u64> {
     sweep(files);
     let mut ages = Ages::default();
@@ -87,7 +87,7 @@ fn evict(files: &Files, limit: u64) -> io::Result<u64> {
     Ok(left)
 }
 
-/// Bytes of files by the minute in which they were last used.
+/// Size of files on disk, in bytes, by minute of last use.
 #[derive(Debug, Default)]
 struct Ages(BTreeMap<i64, u64>);
 
@@ -100,7 +100,7 @@ impl Ages {
         self.0.values().sum()
     }
 
-    /// To free `bytes`: the minute before which all files have to go, and how many bytes of that minute's own.
+    /// To free `bytes`: the minute before which all files go, and how many bytes of files of that minute.
     fn up_to(&self, bytes: u64) -> (i64, u64) {
         let mut missing = bytes;
         for (&minute, &held) in &self.0 {
@@ -117,7 +117,7 @@ fn minute(stat: &Stat) -> i64 {
     stat.st_mtime / 60
 }
 
-/// Shows every regular file below `blocks/` to `show`, with the handle of its directory.
+/// Calls `show` for each regular file below `blocks/`, with the handle of its directory.
 fn each_file(files: &Files, mut show: impl FnMut(&OwnedFd, &std::ffi::CStr, &Stat)) {
     for prefix in 0..=u8::MAX {
         let Ok(directory) = open_directory(files, &format!("blocks/{prefix:02x}")) else { continue };
@@ -140,8 +140,8 @@ fn open_directory(files: &Files, path: &str) -> rustix::io::Result<OwnedFd> {
     fs::openat(files.base(), path, flags, Mode::empty())
 }
 
-/// Removes what processes that died while writing have left. Those of another machine or container that uses the same
-/// directory cannot be seen; what one of them writes at this moment may go too, and is not cached then.
+/// Removes temporary files of processes that died while writing. Processes of another machine or container that share
+/// the directory are not visible here: a file one of them is writing may be removed too, and is then not cached.
 fn sweep(files: &Files) {
     let Ok(directory) = open_directory(files, TEMPORARY) else { return };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);

@@ -1,7 +1,7 @@
 //! The files of the disk cache.
 //!
-//! Everything is reached from one handle on the directory, and nothing but a regular file in a real directory is ever
-//! opened: a symbolic link, a fifo or a device in the place of a block is a bad file.
+//! Everything is accessed relative to one handle of the directory. Only regular files in real directories are opened: a
+//! symbolic link, fifo or device in place of a block is a bad file.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -19,23 +19,24 @@ use rustix::process::{Pid, test_kill_process};
 use crate::format::digest::BlockId;
 use crate::format::layout::RepoPath;
 
-/// Where files are written before they are moved into place, as in every directory that serves as a mirror.
+/// Directory for files being written, before they are renamed into place, as in every directory that serves as a
+/// mirror.
 pub const TEMPORARY: &str = ".hfl-tmp";
-/// A file that was read is marked as used again only after this time: one write for many reads.
+/// A file that is read is marked as used at most once in this time: one write for many reads.
 const FRESH: Duration = Duration::from_secs(600);
 
-/// What lies in a block's place.
+/// What is found at a block's path.
 #[derive(Debug)]
 pub enum Found {
-    /// Nothing, or nothing that may be read.
+    /// Nothing, or nothing readable.
     Nothing,
-    /// Something that cannot be the block's file, and why.
+    /// Something other than the block's file, and why.
     Bad(String),
-    /// A file.
+    /// The content of a file.
     File(Vec<u8>),
 }
 
-/// The directory of the cache.
+/// The cache directory.
 #[derive(Debug, Clone)]
 pub struct Files {
     base: Arc<OwnedFd>,
@@ -43,22 +44,22 @@ pub struct Files {
 }
 
 impl Files {
-    /// The cache in `directory`, which is made where it is missing.
+    /// Opens the cache in `directory`, creating it if missing.
     ///
     /// # Errors
-    /// When it cannot be made or opened.
+    /// The directory cannot be created or opened.
     pub fn open(directory: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let base = Arc::new(OwnedFd::from(File::open(directory)?));
         Ok(Self { base, temporaries: Arc::default() })
     }
 
-    /// The directory's handle.
+    /// Handle of the directory.
     pub fn base(&self) -> &OwnedFd {
         &self.base
     }
 
-    /// The file of a block, of at most `max_bytes`.
+    /// Reads the file of a block, of at most `max_bytes`.
     pub fn read(&self, id: &BlockId, max_bytes: u64) -> Found {
         let path = RepoPath::block(id);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -77,14 +78,14 @@ impl Files {
         }
     }
 
-    /// The bytes of a block's file, if it is one.
+    /// Size of a block's file in bytes, if there is a regular file.
     pub fn bytes(&self, id: &BlockId) -> Option<u64> {
         let path = RepoPath::block(id);
         let stat = fs::statat(&self.base, path.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
         FileType::from_raw_mode(stat.st_mode).is_file().then_some(stat.st_size as u64)
     }
 
-    /// Takes whatever lies in a block's place away, as far as that is allowed.
+    /// Removes whatever is at the block's path, as far as permitted.
     pub fn drop_bad(&self, id: &BlockId) {
         let path = RepoPath::block(id);
         if fs::unlinkat(&self.base, path.as_str(), AtFlags::empty()) == Err(Errno::ISDIR) {
@@ -92,7 +93,7 @@ impl Files {
         }
     }
 
-    /// Puts a block's file in its place, whole, and says how many bytes that took.
+    /// Writes a block's file atomically; returns its size on disk, in bytes.
     ///
     /// # Errors
     /// Those of the file system; nothing is left behind then.
@@ -120,7 +121,7 @@ impl Files {
         Ok(self.with_parent(to, || fs::renameat(&self.base, from, &self.base, to))?)
     }
 
-    /// Does `work`, and again with the directories above `path` made where the first time they were missing.
+    /// Runs `work`; if directories above `path` are missing, creates them and runs it again.
     fn with_parent<T>(&self, path: &str, work: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         match work() {
             Err(Errno::NOENT) => {}
@@ -136,14 +137,14 @@ impl Files {
     }
 }
 
-/// Whether the process that a temporary file is named after runs.
+/// Whether the process named in the name of a temporary file is running.
 pub fn writer_lives(name: &CStr) -> bool {
     let number = name.to_str().ok().and_then(|name| name.split('-').next()?.parse().ok());
     let process = number.and_then(Pid::from_raw);
     process.is_some_and(|process| test_kill_process(process) != Err(Errno::SRCH))
 }
 
-/// Bytes that a file of `bytes` takes on the disk.
+/// Size on disk of a file of `bytes`: whole pages of 4096 bytes.
 pub fn disk_bytes(bytes: u64) -> u64 {
     bytes.next_multiple_of(4096)
 }
@@ -161,7 +162,7 @@ fn read_whole(file: &File, max_bytes: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Marks a file as used now, if that was not done lately.
+/// Marks a file as used now, unless that was done recently.
 fn touch(file: &File) {
     let used = file.metadata().and_then(|m| m.modified()).ok();
     if used.is_some_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age < FRESH)) {

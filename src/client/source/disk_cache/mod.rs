@@ -1,9 +1,8 @@
-//! The disk cache: block files as they lie on a mirror, so that its directory can be served as one.
+//! The disk cache: block files in the layout of a mirror, so that its directory can be served as one.
 //!
-//! It trusts nothing that it reads: a file becomes a block only by [`Block::open`]. A bad one is dropped and fetched
-//! again. Whatever goes wrong with the disk means less caching and nothing else; files are written and evicted by
-//! threads of their own, and a disk that cannot keep up, or hangs, is left out; one that only is slow to read runs a race
-//! with the network.
+//! It trusts nothing it reads: a file becomes a block only through [`Block::open`]. A bad file is dropped and fetched
+//! again. Disk problems only mean less caching. Separate threads write and evict files. A disk that hangs or cannot
+//! keep up is bypassed; reads from a slow disk are hedged with the network.
 
 mod evict;
 mod files;
@@ -30,7 +29,7 @@ use files::{Files, Found};
 use reader::Reader;
 use writer::Writer;
 
-/// A directory of block files, limited in bytes, shared with other processes.
+/// A directory of block files with a size limit, shared with other processes.
 #[derive(Debug)]
 pub struct DiskStore {
     files: Files,
@@ -43,10 +42,10 @@ pub struct DiskStore {
 }
 
 impl DiskStore {
-    /// The cache in `directory`, which is made where it is missing, for `limit` bytes of files.
+    /// Opens the cache in `directory`, creating it if missing, for `limit` bytes of files.
     ///
     /// # Errors
-    /// When the directory cannot be made or opened, or has files and no mark that says that they may be removed.
+    /// The directory cannot be created or opened, or it has files but no mark that permits removing them.
     pub fn open(directory: &Path, limit: u64, observer: Arc<dyn Observer>) -> Result<Arc<Self>, CacheError> {
         cache_mark::claim(directory)?;
         let files = Files::open(directory)?;
@@ -55,27 +54,27 @@ impl DiskStore {
         Ok(Arc::new(Self { files, reader: Reader::new(), writer, observer, repairs, hits, hit_bytes }))
     }
 
-    /// How many bad files were dropped.
+    /// Number of bad files dropped.
     pub fn repairs(&self) -> u64 {
         self.repairs.load(Ordering::Relaxed)
     }
 
-    /// How many blocks came from here, their bytes, and how many bad files were dropped.
+    /// Number of blocks read from disk, their decoded size in bytes, and the number of bad files dropped.
     pub fn counts(&self) -> (u64, u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.hit_bytes.load(Ordering::Relaxed), self.repairs())
     }
 
-    /// Returns when everything under way is written, or after `patience`.
+    /// Waits until all pending files are written, for at most `patience`.
     pub async fn settle(&self, patience: Duration) {
         self.writer.settle(patience).await;
     }
 
-    /// Whether a file that can be the block's lies here; what is in it shows when it is read. Blocks the thread.
+    /// Whether there is a file of plausible size for the block; its content is verified on reading. Blocks the thread.
     pub fn holds(&self, row: &BlockRow) -> bool {
         self.files.bytes(&row.id).is_some_and(|bytes| (1..=zlib_max_bytes(row.bytes)).contains(&bytes))
     }
 
-    /// The block from its file, if there is a good one. Blocks the thread.
+    /// Reads and verifies the block. Blocks the thread.
     fn load(&self, row: &BlockRow) -> Option<Block> {
         let why = match self.files.read(&row.id, zlib_max_bytes(row.bytes)) {
             Found::Nothing => return None,
@@ -96,7 +95,7 @@ impl DiskStore {
     }
 }
 
-/// A source with the disk cache in front.
+/// A source behind the disk cache.
 #[derive(Debug)]
 pub struct DiskCache<S> {
     store: Arc<DiskStore>,
@@ -104,7 +103,7 @@ pub struct DiskCache<S> {
 }
 
 impl<S> DiskCache<S> {
-    /// `inner`, asked only for what `store` does not hold.
+    /// Reads from `inner` what `store` does not hold.
     pub fn new(store: Arc<DiskStore>, inner: S) -> Self {
         Self { store, inner }
     }
@@ -120,7 +119,7 @@ impl<S: BlockSource> BlockSource for DiskCache<S> {
             Some(loaded) => loaded,
             None => tokio::select! {
                 loaded = &mut loading => loaded,
-                // Not written: most likely it is there, and the disk has enough to do.
+                // Not written: the file most likely exists, and the disk is busy enough.
                 fetched = &mut fetching => return match fetched {
                     Ok(fetched) => Ok(fetched.block.into()),
                     Err(e) => loading.await.map(|block| Arc::new(block).into()).ok_or(e),

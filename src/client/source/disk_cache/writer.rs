@@ -1,4 +1,4 @@
-//! Writes the files of the disk cache, on a thread of its own: decoding never waits for a disk.
+//! Writes the files of the disk cache on a thread of its own, so that decoding never waits for a disk.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,16 +14,16 @@ use super::files::Files;
 use crate::client::notice::{Notice, Observer};
 use crate::format::digest::BlockId;
 
-/// Bytes of files that may wait to be written, or one file.
+/// Bytes of files that may be queued, or one file.
 const WAITING_MAX_BYTES: u32 = 1 << 20;
-/// How long a block waits for room among them. A disk that makes one wait longer gets no more blocks, and no more
-/// patience, until it has written one.
+/// How long a block waits for room in the queue. A disk that takes longer gets only blocks that fit at once, until it
+/// has written one.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// A file on its way to the disk, and its share of the room.
+/// A queued file, and its share of the room.
 type Job = (BlockId, Bytes, OwnedSemaphorePermit);
 
-/// Takes files to be written; its thread ends when this is dropped.
+/// The write queue; its thread ends when this is dropped.
 #[derive(Debug)]
 pub struct Writer {
     jobs: Sender<Job>,
@@ -32,7 +32,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread; without one, nothing is kept.
+    /// Starts the thread; if that fails, nothing is cached.
     pub fn start(files: Files, evictor: Evictor, observer: Arc<dyn Observer>) -> Self {
         let (jobs, taken) = channel();
         let room = Arc::new(Semaphore::new(WAITING_MAX_BYTES as usize));
@@ -43,7 +43,7 @@ impl Writer {
         Self { jobs, room, stalled }
     }
 
-    /// Has a block's file written soon, if there is room for it or will be in a moment.
+    /// Queues a block's file, unless there is no room for it soon.
     pub async fn keep(&self, id: BlockId, file: Bytes) {
         let bytes = u32::try_from(file.len()).unwrap_or(u32::MAX).min(WAITING_MAX_BYTES);
         if let Some(room) = self.room_for(bytes).await {
@@ -61,7 +61,7 @@ impl Writer {
         found
     }
 
-    /// Returns when everything that was taken is written, or after `patience`.
+    /// Waits until everything queued is written, for at most `patience`.
     pub async fn settle(&self, patience: Duration) {
         let _ = tokio::time::timeout(patience, self.room.acquire_many(WAITING_MAX_BYTES)).await;
     }

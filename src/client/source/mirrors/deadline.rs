@@ -1,4 +1,4 @@
-//! A source that answers or fails in time, and whose panic is a failure like any other.
+//! A source with a deadline; a panic inside counts as a failure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::repo::{BlockSource, Fetched, ReadError};
 use crate::store::http::SLOWEST_BYTES_PER_S;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// A source with a limit of time.
+/// A source with a time limit per block.
 #[derive(Debug)]
 pub struct Deadline<S> {
     inner: Arc<S>,
@@ -19,7 +19,8 @@ pub struct Deadline<S> {
 }
 
 impl<S> Deadline<S> {
-    /// Gives `inner`, called `name`, so much time for a block, and what its file takes on the slowest connection.
+    /// Limits each fetch from `inner`, called `name`, to `limit` plus the time its file takes on the slowest
+    /// connection.
     pub fn new(inner: S, name: Arc<str>, limit: Duration) -> Self {
         Self { inner: Arc::new(inner), name, limit }
     }
@@ -29,7 +30,7 @@ impl<S> Deadline<S> {
     }
 }
 
-/// A task that ends with whoever waits for it.
+/// A task that is aborted when its caller is dropped.
 struct Attempt(tokio::task::JoinHandle<Result<Fetched, ReadError>>);
 
 impl Drop for Attempt {

@@ -1,8 +1,8 @@
-//! What is known of one mirror: how fast it is, and whether it is worth asking.
+//! Health of one mirror: how fast it is, and whether it is worth a request.
 //!
-//! A mirror is left alone after two failures in a row, at once where it asks for that or never worked before, and for
-//! twice as long each time it fails on its return. An object that it does not have yet is no failure: it is only asked after the others for a
-//! while. Whatever it was, one good block makes up for it.
+//! A mirror is quarantined after two failures in a row. One failure is enough if the mirror asks to be left alone or
+//! never worked before. The time doubles with each failure on its return. A missing object is not a failure: the mirror
+//! is behind, and only ranked after the others for a while. One good block clears all of it.
 
 use std::time::{Duration, Instant};
 
@@ -10,21 +10,21 @@ use super::Pace;
 use crate::repo::{ReadError, ReadErrorKind};
 use crate::store::StoreErrorKind;
 
-/// What a new measurement counts against all before it, where one follows the other at once.
+/// The least weight of a new measurement in the moving average.
 const WEIGHT: f64 = 0.15;
-/// A measurement of so long ago counts little.
+/// The time constant of the moving average.
 const MEMORY: Duration = Duration::from_secs(10);
-/// Failures in a row that are one too many.
+/// Consecutive failures that lead to quarantine.
 const STRIKES: u32 = 2;
 
-/// What is to be thought of a failure.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It does not have the object: it is behind the others.
+    /// The object is missing: the mirror is behind the others.
     Behind,
-    /// It wants to be left alone for so long.
+    /// The mirror asks to be left alone for this long.
     Busy(Duration),
-    /// It cannot be reached, or gives nonsense.
+    /// The mirror is unreachable, or its answers are invalid.
     Broken,
 }
 
@@ -32,7 +32,7 @@ impl From<&ReadError> for Fault {
     fn from(error: &ReadError) -> Self {
         match (error.kind(), error.wait()) {
             (_, Some(wait)) => Fault::Busy(wait),
-            // A bucket that nobody may list answers 403 for what is not there.
+            // A bucket without permission to list answers 403 for missing objects.
             (ReadErrorKind::Store(StoreErrorKind::NotFound | StoreErrorKind::Denied), _) => Fault::Behind,
             (ReadErrorKind::Missing, _) => Fault::Behind,
             _ => Fault::Broken,
@@ -40,20 +40,20 @@ impl From<&ReadError> for Fault {
     }
 }
 
-/// Whether a mirror is asked, in the order in which mirrors are preferred.
+/// State of a mirror, in order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// It works.
     Good,
-    /// Nothing is known of it yet.
+    /// Not measured yet.
     Unknown,
-    /// It lacked an object until a moment ago.
+    /// It recently lacked an object.
     Behind,
-    /// It failed and is left alone.
+    /// It failed, and gets no requests for a while.
     Quarantined,
 }
 
-/// One mirror's record.
+/// Health of one mirror.
 #[derive(Debug, Clone, Default)]
 pub struct MirrorHealth {
     usual_s: Option<f64>,
@@ -65,24 +65,24 @@ pub struct MirrorHealth {
     quarantines: u32,
     until: Option<Instant>,
     behind_until: Option<Instant>,
-    /// Requests under way.
+    /// Requests in flight.
     pub in_flight: u32,
-    /// True while one of them is only there to measure.
+    /// Whether one of them is a probe.
     pub probing: bool,
-    /// Blocks that it gave, and the bytes of their files.
+    /// Number of blocks delivered.
     pub blocks: u64,
-    /// See `blocks`.
+    /// Compressed size of the blocks delivered, in bytes.
     pub bytes: u64,
-    /// How often it failed.
+    /// Number of failures.
     pub failures: u64,
-    /// How often another mirror was faster, though asked later.
+    /// How often another mirror answered first, though asked later.
     pub overtaken: u64,
-    /// What it did when it failed last.
+    /// Error message of the last failure.
     pub why: Option<String>,
 }
 
 impl MirrorHealth {
-    /// Where it stands at `now`.
+    /// The state at `now`.
     pub fn state(&self, now: Instant) -> State {
         if self.until.is_some() {
             State::Quarantined
@@ -95,40 +95,39 @@ impl MirrorHealth {
         }
     }
 
-    /// The time it usually takes to a checked block.
+    /// The average time to a verified block.
     pub fn usual(&self) -> Option<Duration> {
         self.usual_s.map(Duration::from_secs_f64)
     }
 
-    /// When it was last asked for anything.
+    /// Time of the last request.
     pub fn asked(&self) -> Option<Instant> {
         self.asked
     }
 
-    /// Bytes a second while it answers.
+    /// Average transfer rate, in bytes per second.
     pub fn bytes_per_s(&self) -> Option<f64> {
         self.bytes_per_s
     }
 
-    /// When its quarantine is over.
+    /// End of the quarantine, if in quarantine.
     pub fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// Whether it should be asked for a block that nobody waits for: its quarantine is over, or what is known of it is
-    /// old.
+    /// Whether the mirror is due for a probe: its quarantine is over, or its measurements are old.
     pub fn is_due(&self, now: Instant, pace: &Pace) -> bool {
         let rested = self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= pace.probe_after);
         !self.probing && self.until.map_or(rested, |until| now >= until)
     }
 
-    /// It is asked for a block.
+    /// Records a request.
     pub fn departed(&mut self, now: Instant) {
         self.in_flight += 1;
         self.asked = Some(now);
     }
 
-    /// It gave a checked block whose file has so many bytes.
+    /// Records a verified block with a compressed size of `bytes`.
     pub fn arrived(&mut self, started: Instant, now: Instant, bytes: u64) {
         let took = now.saturating_duration_since(started);
         self.measure(took, now);
@@ -140,7 +139,7 @@ impl MirrorHealth {
         (self.until, self.behind_until) = (None, None);
     }
 
-    /// Another mirror was faster; this one would have taken longer than until `now`.
+    /// Records that another mirror answered first; this one had taken until `now` without an answer.
     pub fn was_overtaken(&mut self, started: Instant, now: Instant) {
         self.overtaken += 1;
         let took = now.saturating_duration_since(started);
@@ -149,17 +148,17 @@ impl MirrorHealth {
         }
     }
 
-    /// It failed.
+    /// Records a failure.
     pub fn failed(&mut self, started: Instant, now: Instant, fault: Fault, why: String, pace: &Pace) {
         self.why = Some(why);
         if fault == Fault::Behind {
             self.behind_until = Some(now + pace.quarantine);
-            // It answers, so it is no longer what it was in quarantine for.
+            // It answers, so the reason for its quarantine is gone.
             (self.strikes, self.until) = (0, None);
             return;
         }
         self.failures += 1;
-        // What was asked before the last failure, or before its quarantine was over, says nothing new.
+        // Requests from before the last failure, or from before the end of the quarantine, are no new evidence.
         let is_new = self.struck.is_none_or(|struck| started >= struck);
         if !is_new || self.until.is_some_and(|until| started < until) {
             return;
@@ -177,7 +176,7 @@ impl MirrorHealth {
         }
     }
 
-    /// A moving average in time: the longer ago the last measurement, the more the new one counts.
+    /// Moving average over time: the older the last measurement, the more the new one counts.
     fn measure(&mut self, took: Duration, now: Instant) {
         let age = self.measured.map_or(f64::INFINITY, |at| now.saturating_duration_since(at).as_secs_f64());
         let weight = (1.0 - (-age / MEMORY.as_secs_f64()).exp()).max(WEIGHT);

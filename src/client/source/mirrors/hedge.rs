@@ -1,9 +1,9 @@
-//! Failover and hedging: a block from whichever mirror has it first.
+//! Failover and hedging: a block from whichever mirror delivers it first.
 //!
-//! The best mirror is asked. When it fails, the next one is, at once; when it is only slow, the next one is asked as
-//! well, and the first good answer counts. A read ends when all have failed. As long as one neither fails nor answers, as
-//! one does that trickles, those that failed are asked again now and then: no mirror can hold a read that another one
-//! would answer.
+//! The best mirror is asked. When it fails, the next one is asked at once; when it is slow, the next one is asked as
+//! well, and the first good answer counts. A read fails when all mirrors have failed. While one mirror neither fails
+//! nor answers (such as one that trickles), those that failed are asked again now and then. So no mirror can block a
+//! read that another one could answer.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,9 +20,9 @@ use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 use crate::store::{StoreError, StoreErrorKind};
 
-/// Reads that ask more than one mirror, at the same time: where more are slow than that, the network is, and more
-/// requests only make it slower. Such a read goes on to as many mirrors as it takes, so that it ends as soon as one of
-/// them is good, and makes room for the next: whoever waits longest.
+/// Limit of concurrent hedged reads: if more reads are slow, the network is slow, and more requests only make it
+/// slower. A hedged read asks as many mirrors as it takes, so it ends as soon as one of them is good. Its permit then
+/// goes to the read that has waited longest.
 const HEDGED_MAX: usize = 8;
 
 /// Several sources as one.
@@ -35,23 +35,23 @@ pub struct Hedged<S> {
 }
 
 impl<S: BlockSource + 'static> Hedged<S> {
-    /// The mirrors in the order of their names in `ranking`.
+    /// Creates the source; `mirrors` has the order of the names in `ranking`.
     pub fn new(mirrors: Vec<S>, ranking: Arc<Ranking>) -> Self {
         let mirrors = mirrors.into_iter().map(Arc::new).collect();
         Self { mirrors, ranking, hedges: Semaphore::new(HEDGED_MAX), hedged: AtomicU64::new(0) }
     }
 
-    /// How the mirrors stand.
+    /// The ranking of the mirrors.
     pub fn ranking(&self) -> &Arc<Ranking> {
         &self.ranking
     }
 
-    /// How often another mirror was asked because one was slow.
+    /// Number of hedged requests.
     pub fn hedged(&self) -> u64 {
         self.hedged.load(Relaxed)
     }
 
-    /// Measures the first `count` mirrors, where there is a choice, by a block that nobody waits for.
+    /// Measures the first `count` mirrors with a block that no reader waits for; does nothing for a single mirror.
     pub async fn probe_first(&self, count: usize, row: &BlockRow) {
         let mut probes = JoinSet::new();
         let count = if self.mirrors.len() == 1 { 0 } else { count.min(self.mirrors.len()) };
@@ -61,7 +61,7 @@ impl<S: BlockSource + 'static> Hedged<S> {
         while probes.join_next().await.is_some() {}
     }
 
-    /// Measures a mirror of which nothing was heard for a while, in the background.
+    /// Probes a mirror without recent requests, in the background.
     fn probe_another(&self, asked: usize, row: &BlockRow) {
         if let Some(seat) = self.ranking.probe(asked) {
             tokio::spawn(ask(Arc::clone(&self.mirrors[seat.mirror()]), seat, *row));
@@ -69,7 +69,7 @@ impl<S: BlockSource + 'static> Hedged<S> {
     }
 }
 
-/// Asks one mirror and writes down what came of it.
+/// Sends a request to one mirror and records the outcome.
 async fn ask<S: BlockSource>(mirror: Arc<S>, seat: RequestGuard, row: BlockRow) -> (usize, Result<Fetched, ReadError>) {
     let outcome = mirror.fetch(&row).await;
     let at = seat.mirror();
@@ -77,19 +77,19 @@ async fn ask<S: BlockSource>(mirror: Arc<S>, seat: RequestGuard, row: BlockRow) 
     (at, outcome)
 }
 
-/// One read, and its requests.
+/// A read, and its requests.
 struct Read<'a, S> {
     race: &'a Hedged<S>,
     row: BlockRow,
     racing: JoinSet<(usize, Result<Fetched, ReadError>)>,
-    /// How often each mirror was asked, and whether it has not answered yet.
+    /// For each mirror: the number of requests, and whether one is in flight.
     asked: Vec<(u32, bool)>,
-    /// When another one is asked although none has failed.
+    /// When to hedge.
     impatient: tokio::time::Instant,
-    /// How long those that have failed are left alone once all were asked.
+    /// How long to wait before a failed mirror is asked again, once all have been asked.
     rest: Duration,
     hedge: Option<SemaphorePermit<'a>>,
-    /// The failures, of which the most telling is told.
+    /// The most telling failure so far.
     failed: Option<ReadError>,
 }
 
@@ -100,13 +100,13 @@ impl<'a, S: BlockSource + 'static> Read<'a, S> {
         Self { race, row: *row, racing, asked, impatient, rest, hedge: None, failed: None }
     }
 
-    /// The mirror to ask next: one that was asked least, of these the best.
+    /// The next mirror to ask: of those asked least often, the best.
     fn next(&self) -> Option<usize> {
         let order = self.race.ranking.order(Instant::now()).into_iter();
         order.filter(|&at| !self.asked[at].1).min_by_key(|&at| self.asked[at].0)
     }
 
-    /// Whether there is a mirror that is not being asked at this moment.
+    /// Whether there is a mirror without a request in flight.
     fn may_ask(&self) -> bool {
         self.asked.iter().any(|(_, waits)| !waits)
     }
@@ -124,7 +124,7 @@ impl<'a, S: BlockSource + 'static> Read<'a, S> {
         self.racing.spawn(ask(Arc::clone(&self.race.mirrors[at]), self.race.ranking.depart(at), self.row));
     }
 
-    /// Returns when it is time to ask another mirror although none has failed.
+    /// Waits until it is time to hedge.
     async fn hedge(impatient: tokio::time::Instant, race: &'a Hedged<S>, hedge: &mut Option<SemaphorePermit<'a>>) {
         sleep_until(impatient).await;
         if hedge.is_none() {
@@ -132,7 +132,7 @@ impl<'a, S: BlockSource + 'static> Read<'a, S> {
         }
     }
 
-    /// Takes an answer; the block if it is that. After a failure, one that was not asked yet is asked at once.
+    /// Takes an answer; returns the block, if any. After a failure, the next mirror not yet asked is asked at once.
     fn take(&mut self, outcome: Result<(usize, Result<Fetched, ReadError>), JoinError>) -> Option<Fetched> {
         let error = match outcome {
             Ok((_, Ok(fetched))) => return Some(fetched),

@@ -1,8 +1,8 @@
-//! Many mirrors as one source of blocks, which is as fast as the best of them and as right as any of them.
+//! Many mirrors as one source of blocks: as fast as the best mirror, as correct as any of them.
 //!
-//! [`Hedged`] asks the mirrors for a block, [`Ranking`] decides which, by what [`MirrorHealth`] knows of each: both only
-//! decide, at times that they are told, so that they can be tested without a network. [`Deadline`] ends what does not
-//! end, [`Persistent`] asks again when all have failed.
+//! [`Hedged`] sends requests to the mirrors and [`Ranking`] decides to which, by the [`MirrorHealth`] of each. These
+//! two only decide, with the time as a parameter, so that they can be tested without a network. [`Deadline`] limits the
+//! time of a request, [`Persistent`] retries when all mirrors have failed.
 
 mod deadline;
 mod health;
@@ -18,18 +18,18 @@ pub use hedge::Hedged;
 pub use ranking::{Ranking, RequestGuard};
 pub use retry::{Mode, Persistent};
 
-/// The times by which mirrors are judged.
+/// Time limits for judging mirrors.
 #[derive(Debug, Clone)]
 pub struct Pace {
-    /// A mirror that was not asked for so long is asked for a block that another one gives, to see what it is worth now.
+    /// A mirror without a request for this long is probed: it is asked for a block that another one delivers.
     pub probe_after: Duration,
-    /// How long a mirror is left alone after it has failed; twice as long each time it fails again.
+    /// How long a mirror is quarantined after it failed; doubles with each further failure.
     pub quarantine: Duration,
-    /// The longest that it is left alone.
+    /// The longest quarantine.
     pub quarantine_max: Duration,
-    /// A second mirror is asked when the first takes longer than this, and than three times its usual time.
+    /// A read is hedged when a mirror takes longer than this, and longer than three times its average.
     pub hedge_after: Duration,
-    /// The longest that one attempt at a block may take, beyond the time of its bytes on a very slow connection.
+    /// The longest attempt at one block, not counting the transfer time on a very slow connection.
     pub attempt_max: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! All mirrors of an image and their standing: who is asked first, who next, and who is to be tried again.
+//! The ranking of all mirrors of an image: which is asked first, which next, and which is probed.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,16 +9,16 @@ use super::Pace;
 use super::health::{Fault, MirrorHealth, State};
 use crate::repo::{Fetched, ReadError};
 
-/// Mirrors that take this much longer than the best are as good as it, and share the work.
+/// Mirrors that take at most this many times as long as the best share the work with it.
 const NEAR: f64 = 1.2;
-/// So are those that take only this much longer.
+/// So do mirrors that take at most this many seconds longer.
 const NEAR_S: f64 = 0.002;
-/// Mirrors that are asked for nothing but to measure them, at the same time.
+/// Limit of concurrent probes.
 const PROBES_MAX: usize = 2;
-/// After each of them there is a pause of so many times its time: they take little of a narrow link.
+/// After each probe there is a pause of this many times its duration, to take little of a slow link.
 const PROBE_REST: u32 = 10;
 
-/// Everybody's standing.
+/// Health of all mirrors.
 #[derive(Debug)]
 pub struct Ranking {
     names: Vec<Arc<str>>,
@@ -29,7 +29,7 @@ pub struct Ranking {
 }
 
 impl Ranking {
-    /// Mirrors of which nothing is known yet, in the order in which they are to be tried at first.
+    /// Mirrors not measured yet, in the order of the first requests.
     pub fn new(names: Vec<Arc<str>>, pace: Pace) -> Arc<Self> {
         let health = Mutex::new(vec![MirrorHealth::default(); names.len()]);
         Arc::new(Self { names, health, quiet_until: Mutex::default(), turn: AtomicUsize::new(0), pace })
@@ -40,12 +40,12 @@ impl Ranking {
         &self.names
     }
 
-    /// The times by which they are judged.
+    /// The time limits for judging them.
     pub fn pace(&self) -> &Pace {
         &self.pace
     }
 
-    /// Where everybody stands.
+    /// Health of each mirror.
     pub fn health(&self) -> Vec<MirrorHealth> {
         self.lock().clone()
     }
@@ -54,14 +54,14 @@ impl Ranking {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All mirrors: those that work, the fastest first; then those that are behind; then those in quarantine, in the
-    /// order of their return.
+    /// All mirrors: those that work, fastest first; then those that are behind; then those in quarantine, in the order
+    /// of its end.
     pub fn ranking(&self, now: Instant) -> Vec<usize> {
         rank(&self.lock(), now)
     }
 
-    /// The order in which they should be asked for a block at `now`: the ranking, but those that are about as fast as
-    /// the fastest take turns, and whoever has the least to do goes first.
+    /// The order of requests for a block at `now`: the ranking, except that mirrors about as fast as the fastest take
+    /// turns, the one with the fewest requests in flight first.
     pub fn order(&self, now: Instant) -> Vec<usize> {
         let health = self.lock();
         let mut order = rank(&health, now);
@@ -79,20 +79,20 @@ impl Ranking {
         order
     }
 
-    /// How long to wait for a mirror before the next is asked as well.
+    /// How long to wait for a mirror before hedging.
     pub fn hedge_after(&self, at: usize) -> Duration {
         let usual = self.lock()[at].usual().unwrap_or_default();
         self.pace.hedge_after.max(usual * 3).min(self.pace.attempt_max)
     }
 
-    /// Asks a mirror, as somebody waits for the block.
+    /// Registers a demand request to a mirror.
     pub fn depart(self: &Arc<Self>, at: usize) -> RequestGuard {
         let started = Instant::now();
         self.lock()[at].departed(started);
         RequestGuard { ranking: Arc::clone(self), at, started, probe: false, told: false }
     }
 
-    /// A mirror other than `asked` that should be measured now, if there is one and not too many are.
+    /// Selects a mirror other than `asked` to probe now, if one is due and not too many probes are running.
     pub fn probe(self: &Arc<Self>, asked: usize) -> Option<RequestGuard> {
         let now = Instant::now();
         if self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until) {
@@ -103,7 +103,7 @@ impl Ranking {
             return None;
         }
         let due = (0..health.len()).filter(|&at| at != asked && health[at].is_due(now, &self.pace));
-        // Whoever was not asked for the longest time.
+        // The one that has waited longest for a request.
         let due = due.min_by_key(|&at| health[at].asked())?;
         health[due].departed(now);
         health[due].probing = true;
@@ -121,7 +121,7 @@ fn rank(health: &[MirrorHealth], now: Instant) -> Vec<usize> {
     order
 }
 
-/// A request to a mirror that is under way. Dropped without a word, it was overtaken by another one.
+/// A request in flight to a mirror. Dropping it without [`RequestGuard::tell`] counts as overtaken.
 #[derive(Debug)]
 pub struct RequestGuard {
     ranking: Arc<Ranking>,
@@ -132,12 +132,12 @@ pub struct RequestGuard {
 }
 
 impl RequestGuard {
-    /// Which mirror.
+    /// Index of the mirror.
     pub fn mirror(&self) -> usize {
         self.at
     }
 
-    /// Writes the outcome down.
+    /// Records the outcome.
     pub fn tell(mut self, outcome: &Result<Fetched, ReadError>) {
         self.told = true;
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Asks again when every mirror has failed: for ever where a root file system hangs on it, for a while otherwise.
+//! Retries when every mirror has failed: forever if the image holds a root file system, for a limited time otherwise.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 use crate::store::{StoreError, StoreErrorKind};
 
-/// The first pause between two rounds; each is twice as long as the one before.
+/// The first pause between two rounds; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest: mirrors that return are found soon after.
+/// The longest pause: short, so that mirrors that return are noticed soon.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Whoever waits longer than this is spoken of.
+/// Reads that wait longer than this are reported.
 const WORTH_TELLING: Duration = Duration::from_secs(2);
 
-/// What becomes of a read that no mirror answers.
+/// What happens to a read that no mirror answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// It waits for as long as it takes.
+    /// It waits until a mirror answers.
     Hard,
     /// It fails after this time.
     Soft(Duration),
@@ -29,7 +29,7 @@ pub enum Mode {
     Once,
 }
 
-/// A source that is asked again.
+/// A source with retries.
 #[derive(Debug)]
 pub struct Persistent<S> {
     inner: S,
@@ -38,14 +38,14 @@ pub struct Persistent<S> {
 }
 
 impl<S> Persistent<S> {
-    /// Asks `inner` as often as `mode` says.
+    /// Retries `inner` as `mode` specifies.
     pub fn new(inner: S, mode: Mode, observer: Arc<dyn Observer>) -> Self {
         Self { inner, mode, observer }
     }
 }
 
 impl<S: BlockSource> Persistent<S> {
-    /// All rounds; the last failure is left in `failed`, for the case that time runs out.
+    /// Runs rounds until one succeeds; the last failure is left in `failed`, in case of a timeout.
     async fn rounds(&self, row: &BlockRow, failed: &mut Option<ReadError>) -> Fetched {
         let (started, mut pause, mut told) = (Instant::now(), FIRST_PAUSE, false);
         loop {
@@ -70,7 +70,7 @@ impl<S: BlockSource> Persistent<S> {
     }
 }
 
-/// Between half and all of `pause`, so that many readers and clients do not come back at once.
+/// A random time between half of `pause` and all of it, so that many readers and clients do not retry at once.
 fn jittered(pause: Duration) -> Duration {
     let random = RandomState::new().hash_one(()) % 1024;
     pause / 2 + (pause / 2).mul_f64(random as f64 / 1024.0)

@@ -1,7 +1,7 @@
-//! The blocks of a squashfs: those of files, and those of 8 KiB in which inodes, directories and tables stand as one long
-//! text each.
+//! Blocks of a squashfs: data blocks, and metadata blocks of 8 KiB that form continuous streams of inodes, directories
+//! and tables.
 //!
-//! All work is counted, what is looked through a second time too, and ends at a limit.
+//! All work counts towards a limit, repeated scans included.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,32 +11,32 @@ use super::damaged;
 use crate::disk::Window;
 use crate::error::Error;
 
-/// Bytes of a block of metadata, unpacked.
+/// Size of a metadata block in bytes, decompressed.
 const METADATA_BYTES: usize = 8192;
-/// The most blocks of metadata that are kept: 8 MiB.
+/// Maximum metadata blocks in the cache: 8 MiB.
 const KEPT_MAX: usize = 1024;
-/// The most bytes that are unpacked or looked through.
+/// Maximum bytes decompressed or scanned.
 const WORK_MAX_BYTES: u64 = 4 << 30;
-/// In the length of a block of metadata: it is not packed.
+/// Flag in the length of a metadata block: stored uncompressed.
 const PLAIN_METADATA: u16 = 0x8000;
-/// In the length of a file's block: it is not packed.
+/// Flag in the length of a data block: stored uncompressed.
 const PLAIN_DATA: u32 = 1 << 24;
 
-/// A block of metadata, and where the next one begins.
+/// A metadata block, and the offset of the next one.
 type Metadata = (Rc<[u8]>, u64);
 
-/// What reads blocks.
+/// Reads blocks.
 pub struct Blocks {
     window: Window,
     codec: Codec,
     kept: HashMap<u64, Metadata>,
-    /// The last block that held the ends of several files.
+    /// The last fragment block (the ends of several files), by offset.
     fragment: Option<(u64, Rc<[u8]>)>,
     left: u64,
 }
 
 impl Blocks {
-    /// What reads blocks that are packed in this way.
+    /// Reads blocks of this compression.
     pub fn new(window: Window, codec: Codec) -> Self {
         Self { window, codec, kept: HashMap::new(), fragment: None, left: WORK_MAX_BYTES }
     }
@@ -52,10 +52,10 @@ impl Blocks {
         Ok(bytes)
     }
 
-    /// The number that stands at a byte of the image.
+    /// The 64-bit number at a byte offset of the image.
     ///
     /// # Errors
-    /// There is no such byte.
+    /// The offset is beyond the end.
     pub fn number_at(&mut self, at: u64) -> Result<u64, Error> {
         self.bytes_at(at).map(u64::from_le_bytes)
     }
@@ -66,7 +66,7 @@ impl Blocks {
         }
         let mut packed = vec![0; stored];
         self.window.read_at(at, &mut packed).map_err(|e| Error::local(e.to_string()))?;
-        // What fails has cost as much.
+        // A failed block costs as much.
         self.work(max_bytes)?;
         match is_plain {
             true => Ok(packed),
@@ -92,7 +92,8 @@ impl Blocks {
         Ok(metadata)
     }
 
-    /// A block of a file, which has just so many bytes. `length` says how it is stored; with none it is a hole.
+    /// Reads a block of a file of exactly `bytes` bytes. `length` describes how it is stored; zero stored bytes are a
+    /// hole.
     ///
     /// # Errors
     /// A block that cannot be read, or has another length.
@@ -108,7 +109,7 @@ impl Blocks {
         }
     }
 
-    /// A block with the ends of several files.
+    /// Reads a fragment block, which holds the ends of several files.
     ///
     /// # Errors
     /// A block that cannot be read.
@@ -122,12 +123,12 @@ impl Blocks {
     }
 }
 
-/// The bytes that a file's block takes in the image.
+/// Stored size of a data block in bytes.
 pub fn stored_bytes(length: u32) -> usize {
     (length & (PLAIN_DATA - 1)) as usize
 }
 
-/// A place in the metadata, from which it is read on.
+/// A read position in the metadata.
 pub struct Text<'a> {
     blocks: &'a mut Blocks,
     block: Rc<[u8]>,
@@ -137,7 +138,7 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// From byte `offset` of the block that begins at byte `begin` of the image.
+    /// Starts at byte `offset` of the block at byte `begin` of the image.
     ///
     /// # Errors
     /// No such block.
@@ -149,12 +150,12 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Where it stands, as [`Self::open`] takes it.
+    /// The position, in the form that [`Self::open`] takes.
     pub fn place(&self) -> (u64, usize) {
         (self.begin, self.at)
     }
 
-    /// Fills `out`, from as many blocks as it takes.
+    /// Fills `out`, across as many blocks as needed.
     ///
     /// # Errors
     /// A block that cannot be read.
@@ -176,7 +177,7 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    /// A number of two bytes.
+    /// Reads a 16-bit number.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -186,7 +187,7 @@ impl<'a> Text<'a> {
         Ok(u16::from_le_bytes(bytes))
     }
 
-    /// A number of four bytes.
+    /// Reads a 32-bit number.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -196,7 +197,7 @@ impl<'a> Text<'a> {
         Ok(u32::from_le_bytes(bytes))
     }
 
-    /// A number of eight bytes.
+    /// Reads a 64-bit number.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -206,7 +207,7 @@ impl<'a> Text<'a> {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// Leaves bytes out.
+    /// Skips `N` bytes.
     ///
     /// # Errors
     /// As [`Self::read`].

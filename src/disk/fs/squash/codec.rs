@@ -1,32 +1,32 @@
-//! How the blocks of a squashfs are packed, each for itself and into no more than a given number of bytes.
+//! Compression of squashfs blocks: each separately, decompressed to at most a given number of bytes.
 
 use std::io::{self, Read};
 
 use crate::error::Error;
 
-/// The largest block, in bytes; no block refers further back than that.
+/// Maximum block size in bytes; no block has longer back-references.
 pub const BLOCK_MAX_BYTES: usize = 1 << 20;
-/// Memory that unpacking xz may take, in KiB.
+/// Memory limit of xz decompression, in KiB.
 const XZ_MEMORY_KIB: u32 = 16 << 10;
 
-/// A way of packing.
+/// A compression method.
 #[derive(Debug, Clone, Copy)]
 pub enum Codec {
     /// One zlib stream.
     Zlib,
-    /// One xz stream, with filters for machine code or without.
+    /// One xz stream, with or without filters for machine code.
     Xz,
-    /// A raw block.
+    /// A raw lz4 block.
     Lz4,
-    /// One frame.
+    /// One zstd frame.
     Zstd,
 }
 
 impl Codec {
-    /// The one that a superblock names.
+    /// The codec that a superblock names.
     ///
     /// # Errors
-    /// One that cannot be unpacked here.
+    /// A codec that is not supported here.
     pub fn of(number: u16) -> Result<Self, Error> {
         let name = match number {
             1 => return Ok(Self::Zlib),
@@ -41,7 +41,7 @@ impl Codec {
         Err(error.hint("make it with mksquashfs -comp zstd, xz, gzip or lz4"))
     }
 
-    /// Unpacks a block of at most `max_bytes`.
+    /// Decompresses a block to at most `max_bytes`.
     ///
     /// # Errors
     /// Damaged data, or more than that.

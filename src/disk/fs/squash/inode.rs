@@ -1,59 +1,59 @@
-//! An inode of a squashfs: what it is, and where its contents lie.
+//! An inode of a squashfs: its type, and where its contents are.
 
 use super::super::file_system::Kind;
 use super::blocks::Text;
 use super::damaged;
 use crate::error::Error;
 
-/// The longest target of a symbolic link, in bytes: more than Linux follows.
+/// Maximum target of a symbolic link, in bytes: more than Linux follows.
 const TARGET_MAX_BYTES: u32 = 65_536;
-/// A directory has so many bytes more than are stored, for `.` and `..`.
+/// The size of a directory includes this many bytes for `.` and `..` that are not stored.
 const DOTS_BYTES: u32 = 3;
-/// The fragment of a file that has none.
+/// Fragment number of a file without a fragment.
 const NO_FRAGMENT: u32 = u32::MAX;
 
-/// What an inode is.
+/// An inode by its type.
 pub enum Inode {
     /// A directory.
     Directory(Directory),
     /// A regular file.
     File(File),
-    /// A symbolic link, and its target.
+    /// A symbolic link with its target.
     Link(Vec<u8>),
-    /// A device, a pipe, a socket.
+    /// A device, pipe or socket.
     Other,
 }
 
-/// Where the entries of a directory stand: in the table of directories, bytes from its begin, and bytes in that block.
+/// Position of a directory's entries: block offset in the directory table, and byte offset in that block.
 pub struct Directory {
-    /// The block.
+    /// Block offset in the directory table, in bytes.
     pub block: u64,
-    /// The byte in it.
+    /// Byte offset in the block.
     pub offset: usize,
-    /// Bytes of the entries.
+    /// Size of the entries in bytes.
     pub bytes: u32,
 }
 
-/// Where the contents of a file lie.
+/// Position of a file's contents.
 pub struct File {
-    /// Bytes of its contents.
+    /// Size in bytes.
     pub bytes: u64,
-    /// The first block's byte in the image.
+    /// Byte offset of the first block in the image.
     pub start: u64,
-    /// Which fragment its end is in, and from which byte on.
+    /// Fragment number of the file's end, and the byte offset in it.
     pub fragment: Option<(u32, usize)>,
-    /// Where the lengths of its blocks stand in the metadata.
+    /// Metadata position of the block lengths.
     pub lengths: (u64, usize),
 }
 
 impl Inode {
-    /// Reads one.
+    /// Reads an inode.
     ///
     /// # Errors
-    /// Metadata that cannot be read, or are no inode.
+    /// Metadata that cannot be read, or are not an inode.
     pub fn read(text: &mut Text<'_>) -> Result<Self, Error> {
         let kind = text.u16()?;
-        // Its mode, owner and time, and its number.
+        // Mode, owner, time and inode number.
         text.skip::<14>()?;
         match kind {
             1 => directory(text),
@@ -66,7 +66,7 @@ impl Inode {
         }
     }
 
-    /// What that is to others.
+    /// The kind of file.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Directory(directory) => Kind::Directory(directory.bytes.into()),

@@ -1,8 +1,8 @@
-//! squashfs 4.0, as far as finding a few files in it takes: what is not asked for is never read.
+//! squashfs 4.0, as far as needed to find a few files: what is not requested is never read.
 //!
-//! Not by the crate backhand: that holds the whole tree, with the full path of each file, and goes down into it by recursion,
-//! so that an image whose directories lie deep enough in each other takes all memory, or the stack. Source of the format: the
-//! kernel's documentation "Squashfs 4.0 Filesystem" and its squashfs_fs.h.
+//! The crate backhand is not used: it holds the whole tree with the full path of each file, and descends recursively.
+//! An image with directories nested deep enough would exhaust memory or the stack. Source of the format: the kernel's
+//! documentation "Squashfs 4.0 Filesystem" and its squashfs_fs.h.
 
 mod blocks;
 mod codec;
@@ -21,18 +21,18 @@ use crate::error::Error;
 
 const SUPERBLOCK_BYTES: usize = 96;
 const BLOCK_MIN_BYTES: u32 = 4096;
-/// Fragments whose places stand in one block of metadata, and bytes of each.
+/// Fragment entries per metadata block, and the size of each in bytes.
 const FRAGMENTS_PER_BLOCK: u64 = 512;
 const FRAGMENT_BYTES: usize = 16;
-/// The most entries behind one header in a directory.
+/// Maximum entries after one directory header.
 const ENTRIES_MAX: u32 = 256;
-/// The longest name, in bytes.
+/// Maximum length of a name in bytes.
 const NAME_MAX_BYTES: usize = 256;
 
-/// The file system that begins with this window, `None` where it is another one.
+/// Opens the file system at the start of this window; `None` if it is of another type.
 ///
 /// # Errors
-/// A superblock that cannot be true, or names what cannot be read.
+/// An invalid superblock, or one with unsupported features.
 pub fn open(mut window: Window) -> Result<Option<Box<dyn FileSystem>>, Error> {
     let mut superblock = [0; SUPERBLOCK_BYTES];
     if window.read_at(0, &mut superblock).is_err() || superblock[..4] != SQUASHFS_MAGIC {
@@ -59,7 +59,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
-/// Where everything lies, held against the size of the image.
+/// Positions of the tables, checked against the size of the image.
 struct Layout {
     block_bytes: usize,
     fragments: u32,
@@ -104,13 +104,13 @@ struct Squash {
 }
 
 impl Squash {
-    /// The inode that a reference names: a block of the table in the upper bits, and a byte in that in the lower 16.
+    /// The inode of a reference: block offset in the table in the upper bits, byte offset in the block in the lower 16.
     fn inode(&self, blocks: &mut Blocks, reference: u64) -> Result<Inode, Error> {
         let block = self.layout.inode_table + (reference >> 16 & u64::from(u32::MAX));
         Inode::read(&mut Text::open(blocks, block, (reference & 0xffff) as usize)?)
     }
 
-    /// Calls `each` with the name and the inode's reference of each entry, until it says that it has found its own.
+    /// Calls `each` with each entry's name and inode reference until it returns true.
     fn entries(
         &self,
         blocks: &mut Blocks,
@@ -166,7 +166,7 @@ impl Squash {
         Ok(Some(inode))
     }
 
-    /// The end of a file that lies in a block with those of others.
+    /// The end of a file, from a fragment block.
     fn end(&self, blocks: &mut Blocks, (fragment, offset): (u32, usize), bytes: usize) -> Result<Vec<u8>, Error> {
         if fragment >= self.layout.fragments {
             return Err(damaged(format_args!("there is no fragment {fragment}")));

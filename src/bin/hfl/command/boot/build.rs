@@ -130,7 +130,7 @@ fn make(args: &Args, mirrors: Option<&Mirrors>, name: &Name, key: Option<PublicK
     Ingredients::gather(&options)?.build(&settings)
 }
 
-/// Writes kernel and miniroot; where they are now.
+/// Writes kernel and miniroot, and returns their paths.
 fn write(out: &Path, built: &Built) -> Result<(PathBuf, PathBuf), Error> {
     std::fs::create_dir_all(out).map_err(|e| Error::io(out, &e))?;
     let write = |name: &str, bytes: &[u8]| {

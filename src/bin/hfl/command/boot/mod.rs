@@ -1,4 +1,4 @@
-//! `hfl boot`: what a machine starts from, and how it comes up.
+//! `hfl boot`: builds the boot files of an image, and tests a boot.
 
 mod build;
 mod trial;
@@ -21,7 +21,7 @@ enum Command {
 }
 
 impl Args {
-    /// Whether errors are to be JSON, too.
+    /// Whether errors are also printed as JSON.
     pub fn wants_json(&self) -> bool {
         match &self.command {
             Command::Build(args) => args.json,

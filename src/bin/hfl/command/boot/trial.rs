@@ -86,9 +86,9 @@ pub struct Args {
     qemu: Vec<OsString>,
 }
 
-/// What a machine shows that asks for its user.
+/// Console output of a machine that waits for a login.
 const MARKER: &str = "login:";
-/// How long a machine may take whose processor is emulated.
+/// Time limit for a machine with an emulated processor.
 const TIMEOUT: Duration = Duration::from_secs(600);
 const MEMORY_MIB: u32 = 1024;
 const PROCESSORS: u32 = 2;
@@ -119,10 +119,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if report.reached { ExitCode::SUCCESS } else { ExitCode::from(ErrorKind::Local.exit_code()) })
 }
 
-/// Boots a version that was just published, as `hfl boot try --record` does.
+/// Boots a newly published version, as `hfl boot try --record` does.
 ///
 /// # Errors
-/// Those of the trial; a machine that does not come up.
+/// Errors of the trial; a machine that does not come up.
 pub async fn try_published(
     version: &Bootable,
     stores: &[Arc<dyn Fetch>],
@@ -170,7 +170,7 @@ impl Args {
         }
     }
 
-    /// Where the image is, its name, and the version that is wanted.
+    /// The stores of the image, its name, and the requested version.
     async fn places(&self) -> anyhow::Result<(Vec<Arc<dyn Fetch>>, Name, Option<Version>)> {
         let Some(to) = &self.to else {
             if !self.image.contains('/') {
@@ -219,7 +219,7 @@ impl View {
 impl Observer for View {
     fn console(&self, text: &str) {
         if self.serial {
-            // Nothing can be done about a standard error that cannot be written to.
+            // A standard error stream that cannot be written to is ignored.
             let _ = io::stderr().write_all(text.as_bytes());
         } else if let Some(line) = text.lines().rfind(|line| !line.trim().is_empty()) {
             self.bar.set_message(line.chars().filter(|c| !c.is_control()).collect::<String>());
@@ -240,7 +240,7 @@ impl Drop for View {
     }
 }
 
-/// Writes what came of a boot.
+/// Writes the result of a boot.
 fn write_report(r: &Report, record: Option<&Path>, serial: bool, out: &mut String) -> std::fmt::Result {
     let on = format!("{} version {} on {} ({})", r.image, r.version, r.machine, r.accelerator);
     match &r.why {

@@ -1,4 +1,4 @@
-//! `hfl demo`: the whole tool once, on an image made from directories of this machine.
+//! `hfl demo`: runs the tool end to end, on an image made from directories of this machine.
 
 mod mounted;
 mod tree;
@@ -25,7 +25,7 @@ use hfl::split::Choice;
 use crate::exit;
 use crate::show::{bytes, count};
 
-/// The file that says that a directory is a demo's and may be replaced.
+/// Marker file of a demo directory, which may be replaced.
 const MARK: &str = ".hfl-demo";
 const MIRRORS: &str = "[[mirror]]\nname = \"local\"\nwrite = \"./public\"\n";
 
@@ -83,7 +83,7 @@ impl Demo {
         self.directory.join(file)
     }
 
-    /// An image of some of this machine's files, and one built again after a few of them have changed.
+    /// Makes an image of some of this machine's files, and a second one after a few of them have changed.
     fn make_images(&self) -> anyhow::Result<()> {
         let tree = self.path("tree");
         let copied = tree::copy_some(&tree)?;
@@ -157,7 +157,7 @@ impl Demo {
         ))
     }
 
-    /// Serves the repository over loopback, mounts it, restores it, compares.
+    /// Serves the repository over loopback, mounts, restores and compares it.
     async fn read_back(&self) -> anyhow::Result<()> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/demo", listener.local_addr()?);

@@ -1,4 +1,4 @@
-//! The mounted half of the demo: hfl-mount over HTTP, compared byte by byte with the image that was published.
+//! The mount step of the demo: hfl-mount over HTTP, compared byte by byte with the published image.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -10,10 +10,10 @@ use hfl::Error;
 
 use crate::show::bytes;
 
-/// How long the mount may take to appear.
+/// Time limit for the mount to appear.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Mounts `url` at `point`, compares it with `image`, and says what came of it; why not, where it cannot be mounted.
+/// Mounts `url` at `point`, compares it with `image`, and returns the result, or why it cannot be mounted.
 pub async fn compare(url: &str, key: &Path, point: &Path, image: &Path) -> anyhow::Result<String> {
     let program = std::env::current_exe()?.with_file_name("hfl-mount");
     if !program.is_file() {
@@ -50,7 +50,7 @@ fn compare_mounted(program: &Path, url: &str, key: &Path, point: &Path, image: &
     Ok(format!("mounted with hfl-mount: {} read in {seconds:.1} s ({rate}/s), every byte equal", bytes(size)))
 }
 
-/// Whether two files have the same bytes.
+/// Whether two files have the same contents.
 pub fn same(a: &Path, b: &Path) -> anyhow::Result<bool> {
     let open = |path: &Path| File::open(path).map_err(|e| Error::io(path, &e));
     let (mut a, mut b) = (open(a)?, open(b)?);
@@ -69,7 +69,7 @@ pub fn same(a: &Path, b: &Path) -> anyhow::Result<bool> {
     }
 }
 
-/// The client; ends with the demo, however that ends.
+/// The client process; it ends with the demo in any case.
 struct Client(Child);
 
 impl Client {
@@ -77,13 +77,13 @@ impl Client {
         self.stop();
         let mut text = String::new();
         if let Some(stderr) = &mut self.0.stderr {
-            // Only to explain what is no failure of the demo.
+            // Only explains the result; this is not a failure of the demo.
             let _ = stderr.read_to_string(&mut text);
         }
         text.lines().last().unwrap_or("hfl-mount did not come up").to_owned()
     }
 
-    /// Asks it to unmount and end, as SIGTERM does.
+    /// Unmounts and ends it with SIGTERM.
     fn stop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.0);
         if matches!(self.0.try_wait(), Ok(None)) {

@@ -1,4 +1,4 @@
-//! The files of the demo's image: some of this machine's own.
+//! Files of the demo's image: some of this machine's own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use hfl::Error;
 use walkdir::WalkDir;
 
-/// Where readable files of a useful mixture lie on most machines.
+/// Directories that have a useful mix of readable files on most machines.
 const SOURCES: [&str; 5] = ["/usr/bin", "/usr/lib/python3", "/usr/share/perl", "/etc", "/usr/lib"];
-/// Enough to show what it does, little enough to take no time.
+/// Large enough for a demonstration, small enough to be quick.
 const TREE_BYTES: u64 = 96 << 20;
-/// No single file may crowd out the others.
+/// Keeps one file from displacing the others.
 const FILE_MAX_BYTES: u64 = 8 << 20;
 
-/// How much was copied.
+/// Amount copied.
 pub struct Copied {
     pub files: u64,
     pub bytes: u64,
@@ -31,7 +31,7 @@ pub fn copy_some(tree: &Path) -> Result<Copied, Error> {
             }
             let target = tree.join(entry.path().strip_prefix("/").unwrap_or(entry.path()));
             fs::create_dir_all(target.parent().unwrap_or(tree)).map_err(|e| Error::io(tree, &e))?;
-            // A file that this user may not read is simply not part of the demo.
+            // A file that this user may not read is skipped.
             if fs::copy(entry.path(), &target).is_ok() {
                 copied.files += 1;
                 copied.bytes += size;
@@ -56,7 +56,7 @@ pub fn change_some(tree: &Path) -> Result<usize, Error> {
     Ok(chosen.len() + 1)
 }
 
-/// Makes an ext4 image of `tree`; returns its bytes.
+/// Makes an ext4 image of `tree`; returns its size in bytes.
 pub fn make_ext4(tree: &Path, copied: &Copied, image: &Path) -> Result<u64, Error> {
     let size = (copied.bytes * 3 / 2 + copied.files * 4096 + (64 << 20)).next_multiple_of(1 << 20);
     let path = std::env::var("PATH").unwrap_or_default();
