@@ -5,9 +5,10 @@
 
 use std::hint::black_box;
 
+use hfl::format::block::BlockRow;
 use hfl::format::delta::Delta;
 use hfl::format::digest::{BlockId, Sha256};
-use hfl::format::index::{BlockRow, Extent, ExtentSource, Header, Index};
+use hfl::format::index::{Extent, ExtentSource, Header, Index};
 use hfl::format::name::Version;
 use hfl::format::time::Timestamp;
 use hfl::split::Rule;

@@ -5,7 +5,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::format::index::{BlockRow, Extent, ExtentSource, Index};
+use crate::format::block::BlockRow;
+use crate::format::index::{Extent, ExtentSource, Index};
 
 /// A part of the image with a single source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 //!
 //! Compares by block name and position, not line by line: a million rows take a moment.
 
+use crate::format::block::BlockRow;
 use crate::format::index::by_name::ByName;
-use crate::format::index::{BlockRow, ExtentSource, Index};
+use crate::format::index::{ExtentSource, Index};
 
 /// A number of blocks and their total sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

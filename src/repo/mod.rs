@@ -23,10 +23,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::format::block::BlockRow;
 use crate::format::block::{BadBlock, Block, unwrapped, zlib_max_bytes};
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::{HEAD_MAX_BYTES, Head, SignedHead, Trust, VersionRow};
-use crate::format::index::{BlockRow, Index};
+use crate::format::index::Index;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
 use crate::format::text::FormatError;

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::image::Image;
-use crate::format::index::BlockRow;
+use crate::format::block::BlockRow;
 use window::ReadaheadWindow;
 
 /// Extents examined to find the end of a window: enough for any window, few enough for any read.

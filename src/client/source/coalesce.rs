@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use crate::format::block::Block;
+use crate::format::block::BlockRow;
 use crate::format::digest::Sha256;
-use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 
 type Answer = Arc<OnceCell<Result<Arc<Block>, ReadError>>>;

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 
 use super::lru::Lru;
 use crate::format::block::Block;
+use crate::format::block::BlockRow;
 use crate::format::digest::Sha256;
-use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 
 /// A digest needs no hashing: its first bytes are as good as random.

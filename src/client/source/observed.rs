@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::client::notice::{Notice, Observer};
-use crate::format::index::BlockRow;
+use crate::format::block::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 
 /// A source with reported failures.

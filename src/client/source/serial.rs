@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use crate::format::index::BlockRow;
+use crate::format::block::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 
 /// A source that serves one request at a time.

@@ -2,9 +2,9 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
+use super::BlockRow;
 use super::NewBlock;
 use crate::format::digest::{BlockId, Sha256};
-use crate::format::index::BlockRow;
 
 /// The default level. On a Debian image of 632 MB, level 6 makes files 0.6 % smaller in 17 % more time; level 4 makes
 /// them 2.1 % larger in 11 % less.

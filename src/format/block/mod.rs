@@ -7,18 +7,19 @@
 #[cfg(feature = "publish")]
 mod compress;
 mod inflate;
+mod row;
 
 use std::ops::Deref;
 
 #[cfg(feature = "publish")]
 use crate::format::digest::BlockId;
 use crate::format::digest::Sha256;
-use crate::format::index::BlockRow;
 
 use inflate::{InflateError, Inflated, inflate};
 
 #[cfg(feature = "publish")]
 pub use compress::{CompressError, Compressor, LEVEL_DEFAULT, LEVEL_MAX};
+pub use row::BlockRow;
 
 /// Maximum size of a block, in bytes.
 pub const BLOCK_MAX_BYTES: u32 = 4 << 20;

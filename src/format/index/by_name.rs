@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use super::BlockRow;
+use crate::format::block::BlockRow;
 use crate::format::digest::BlockId;
 
 /// The rows of an index, searchable by name.

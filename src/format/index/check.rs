@@ -1,8 +1,9 @@
 //! Validity of an index: the rules beyond the syntax of single lines.
 
 use super::by_name::ByName;
-use super::{BLOCKS_MAX, BlockRow, EXTENTS_MAX, Extent, ExtentSource, Header, IMAGE_MAX_BYTES};
+use super::{BLOCKS_MAX, EXTENTS_MAX, Extent, ExtentSource, Header, IMAGE_MAX_BYTES};
 use crate::format::block::BLOCK_MAX_BYTES;
+use crate::format::block::BlockRow;
 
 /// The part of an index that violates a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,8 @@ mod parse;
 mod split;
 mod write;
 
-use crate::format::digest::{BlockId, Sha256};
+use crate::format::block::BlockRow;
+use crate::format::digest::Sha256;
 use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;
 
@@ -43,19 +44,6 @@ pub struct Header {
     pub split: Split,
     /// SHA-256 of the index file of the previous version, if there was one.
     pub parent: Option<Sha256>,
-}
-
-/// The row of one block in an index.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BlockRow {
-    /// Name: the SHA-1 of its bytes.
-    pub id: BlockId,
-    /// The SHA-256 of its bytes, which verifies the contents.
-    pub sha256: Sha256,
-    /// Uncompressed size in bytes, 1 to [`crate::format::block::BLOCK_MAX_BYTES`].
-    pub bytes: u32,
-    /// Compressed size in bytes, as first published.
-    pub zlib_bytes: u32,
 }
 
 /// A run of the image from one source.

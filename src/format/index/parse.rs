@@ -2,9 +2,9 @@
 
 use super::check::Place;
 use super::{
-    BLOCKS_MAX, BlockRow, EXTENTS_MAX, Extent, ExtentSource, FILE_MAX_BYTES, Header, IMAGE_MAX_BYTES, Index,
-    LINE_MAX_BYTES,
+    BLOCKS_MAX, EXTENTS_MAX, Extent, ExtentSource, FILE_MAX_BYTES, Header, IMAGE_MAX_BYTES, Index, LINE_MAX_BYTES,
 };
+use crate::format::block::BlockRow;
 use crate::format::block::{BLOCK_MAX_BYTES, zlib_max_bytes};
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::name::Version;

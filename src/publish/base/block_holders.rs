@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, ErrorKind};
+use crate::format::block::BlockRow;
 use crate::format::digest::BlockId;
-use crate::format::index::{BlockRow, Index};
+use crate::format::index::Index;
 
 /// A set of mirrors, by index in mirrors.toml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use futures_util::{StreamExt as _, stream};
 
 use crate::error::Error;
+use crate::format::block::BlockRow;
 use crate::format::digest::BlockId;
-use crate::format::index::BlockRow;
 use crate::publish::repository::mirror::OpenMirror;
 use crate::repo::survey::BlockListing;
 use crate::repo::{self, ReadError, ReadErrorKind};

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::remake::Remake;
 use super::upload::{Job, Sent, Stop, Uploader};
 use crate::error::{Error, ErrorKind};
-use crate::format::index::BlockRow;
+use crate::format::block::BlockRow;
 use crate::format::layout::RepoPath;
 use crate::progress::{Event, cancelled};
 use crate::publish::object::{Files, Object};

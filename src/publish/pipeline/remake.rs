@@ -9,9 +9,9 @@ use super::image::Image;
 use super::spool::{Spool, Spooled};
 use super::workers;
 use crate::error::Error;
+use crate::format::block::BlockRow;
 use crate::format::block::{Compressor, digests};
 use crate::format::digest::BlockId;
-use crate::format::index::BlockRow;
 use crate::split::Rule;
 
 /// Parameters for rebuilding blocks.

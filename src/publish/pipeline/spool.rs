@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 
-use crate::format::index::BlockRow;
+use crate::format::block::BlockRow;
 
 /// Bytes kept in memory before the file is used.
 const MEMORY_BYTES: u64 = 24 << 20;

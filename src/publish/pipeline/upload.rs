@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::spool::Spooled;
 use crate::error::{Error, ErrorKind};
-use crate::format::index::BlockRow;
+use crate::format::block::BlockRow;
 use crate::format::layout::RepoPath;
 use crate::progress::{Event, Progress};
 use crate::publish::base::listing::is_right;

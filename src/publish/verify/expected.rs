@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::Error;
+use crate::format::block::BlockRow;
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::VersionRow;
-use crate::format::index::{BlockRow, Index};
+use crate::format::index::Index;
 use crate::format::name::Name;
 use crate::publish::base::block_holders::{BlockHolders, MirrorSet};
 use crate::repo::survey::{Flaw, ProblemKind};

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::problem::{Checked, Place, Problem};
+use crate::format::block::BlockRow;
 use crate::format::digest::Sha256;
-use crate::format::index::BlockRow;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
 use crate::format::signature::PublicKey;

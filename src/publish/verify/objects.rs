@@ -6,9 +6,9 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::Error;
+use crate::format::block::BlockRow;
 use crate::format::block::{BadBlock, Block, zlib_max_bytes};
 use crate::format::digest::Sha256;
-use crate::format::index::BlockRow;
 use crate::format::layout::RepoPath;
 use crate::repo::survey::{Flaw, ProblemKind};
 use crate::store::{Fetch, Freshness, StoreError, StoreErrorKind};

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use crate::error::{Error, ErrorKind};
+use crate::format::block::BlockRow;
 use crate::format::digest::BlockId;
 use crate::format::image_list;
-use crate::format::index::{BlockRow, Index};
+use crate::format::index::Index;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
 use crate::publish::base::block_holders::BlockHolders;

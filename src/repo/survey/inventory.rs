@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::format::block::BlockRow;
 use crate::format::digest::BlockId;
-use crate::format::index::BlockRow;
 use crate::format::layout::{Kind, RepoPath};
 use crate::format::name::{Name, Version};
 use crate::store::{Entry, Store, StoreError, StoreErrorKind};

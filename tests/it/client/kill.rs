@@ -22,7 +22,7 @@ const READERS: u64 = 4;
 
 /// The blocks whose files in the cache are whole.
 fn whole(cache: &Path, index: &Index) -> HashSet<String> {
-    let is_whole = |row: &&hfl::format::index::BlockRow| {
+    let is_whole = |row: &&hfl::format::block::BlockRow| {
         let file = fs::read(cache.join(RepoPath::block(&row.id).as_str()));
         file.is_ok_and(|file| Block::open(row, &file).is_ok())
     };

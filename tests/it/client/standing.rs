@@ -89,7 +89,7 @@ fn mirrors_that_are_near_share_the_work_and_the_others_follow() {
     assert_eq!(ranking.order(Instant::now()), [0, 1, 2], "as they were named");
     let seats = [0, 1, 2].map(|at| ranking.depart(at));
     let block = || {
-        let row = hfl::format::index::BlockRow {
+        let row = hfl::format::block::BlockRow {
             id: hfl::format::block::digests(b"x").0,
             sha256: hfl::format::block::digests(b"x").1,
             bytes: 1,

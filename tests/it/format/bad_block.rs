@@ -4,9 +4,9 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use hfl::format::block::BlockRow;
 use hfl::format::block::{Block, Compressor, digests, zlib_max_bytes};
 use hfl::format::digest::Sha256;
-use hfl::format::index::BlockRow;
 
 use crate::format::alloc::peak_bytes;
 use crate::support::format_fixtures::{all_as_expected, refusal};

@@ -1,8 +1,9 @@
 //! Indexes that must be refused, each with its message.
 
+use hfl::format::block::BlockRow;
 use hfl::format::block::digests;
 use hfl::format::digest::Sha256;
-use hfl::format::index::{BlockRow, Header, Index};
+use hfl::format::index::{Header, Index};
 use hfl::split::Rule;
 
 use crate::support::format_fixtures::{

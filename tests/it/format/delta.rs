@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use hfl::format::block::BlockRow;
 use hfl::format::delta::{Cell, Delta, Tally};
 use hfl::format::digest::{BlockId, Sha256};
-use hfl::format::index::{BlockRow, ExtentSource, Header, Index};
+use hfl::format::index::{ExtentSource, Header, Index};
 use hfl::format::name::Version;
 use hfl::format::time::Timestamp;
 use hfl::split::Rule;

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use hfl::format::block::BlockRow;
 use hfl::format::digest::{BlockId, Sha256};
-use hfl::format::index::{BlockRow, Header, Index};
+use hfl::format::index::{Header, Index};
 use hfl::format::profile::{self, FirstRead, Profile};
 use hfl::format::time::Timestamp;
 use hfl::split::Rule;

@@ -1,8 +1,9 @@
 //! Whatever can be written reads back the same: random indexes as splitters make them, and random heads.
 
+use hfl::format::block::BlockRow;
 use hfl::format::digest::{BlockId, Sha256};
 use hfl::format::head::{FileRow, Head, HeadSignature, Note, SignedHead, Trust, VersionRow};
-use hfl::format::index::{BlockRow, Extent, ExtentSource, Header, Index, Split};
+use hfl::format::index::{Extent, ExtentSource, Header, Index, Split};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::{Label, Name, Version};
 use hfl::format::time::Timestamp;

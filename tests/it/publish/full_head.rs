@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use hfl::format::block::BlockRow;
 use hfl::format::block::{Compressor, digests};
 use hfl::format::digest::Sha256;
 use hfl::format::head::{Head, HeadSignature, SignedHead, VersionRow};
-use hfl::format::index::{BlockRow, Extent, ExtentSource, Header, Index};
+use hfl::format::index::{Extent, ExtentSource, Header, Index};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::{LABEL_MAX_CHARS, Version};
 use hfl::format::signing::SecretKey;

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hfl::format::block::BlockRow;
 use hfl::format::block::{Compressor, digests};
 use hfl::format::digest::Sha256;
 use hfl::format::head::{FileRow, Head, HeadSignature, SignedHead, Trust, VersionRow};
-use hfl::format::index::{BlockRow, Extent, ExtentSource, Header, Index};
+use hfl::format::index::{Extent, ExtentSource, Header, Index};
 use hfl::format::layout::RepoPath;
 use hfl::format::name::{Name, Version};
 use hfl::format::signing::SecretKey;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::format::block::BlockRow;
 use crate::format::digest::Sha256;
-use crate::format::index::BlockRow;
 
 pub use bandwidth::Bandwidth;
 pub use demand::DemandSource;

@@ -23,7 +23,7 @@ use crate::client::image::Image;
 use crate::client::notice::Observer;
 use crate::client::prefetch::Prefetch;
 use crate::client::status::{Status, Waiting};
-use crate::format::index::BlockRow;
+use crate::format::block::BlockRow;
 use crate::format::name::Name;
 use crate::repo::ReadError;
 

@@ -18,8 +18,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::client::notice::{Notice, Observer};
+use crate::format::block::BlockRow;
 use crate::format::block::{Block, zlib_max_bytes};
-use crate::format::index::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 use crate::store::cache_mark;
 pub use crate::store::cache_mark::CacheError;

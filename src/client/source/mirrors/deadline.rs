@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::format::index::BlockRow;
+use crate::format::block::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 use crate::store::http::SLOWEST_BYTES_PER_S;
 use crate::store::{StoreError, StoreErrorKind};

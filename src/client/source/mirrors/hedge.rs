@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep_until;
 
 use super::ranking::{Ranking, RequestGuard};
-use crate::format::index::BlockRow;
+use crate::format::block::BlockRow;
 use crate::repo::{BlockSource, Fetched, ReadError};
 use crate::store::{StoreError, StoreErrorKind};
 
