@@ -7,7 +7,7 @@
 //! | layer | what it is |
 //! |---|---|
 //! | [`doc`], [`weaken`] | the formats, specified; switches that only a simulation has |
-//! | [`format`] | all that a repository is made of. Pure: no files, sockets, clocks or threads |
+//! | [`mod@format`] | all that a repository is made of. Pure: no files, sockets, clocks or threads |
 //! | `error`, [`progress`] | why an operation failed, and what it tells while it works |
 //! | [`system`] | what is asked of the operating system: programs, threads, files that are replaced at once |
 //! | [`store`] | bytes at relative paths, a driver for each protocol. It knows no block, index or head |
@@ -21,6 +21,7 @@
 //! | the binaries | the only places with command lines, printing and exit codes |
 
 #![warn(missing_docs)]
+#![allow(rustdoc::private_intra_doc_links)]
 
 pub mod doc;
 pub mod weaken;

@@ -25,7 +25,7 @@ use crate::system::bridge;
 /// Publishes an image.
 ///
 /// # Errors
-/// See [`ErrorKind`](super::ErrorKind). A failed mirror is only noted in the report, as long as one mirror is left.
+/// See [`ErrorKind`](crate::ErrorKind). A failed mirror is only noted in the report, as long as one mirror is left.
 pub async fn publish(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Report, Error> {
     let image = Image::open(&options.image)?;
     let image = if options.as_it_is { image } else { image.complete()? };

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// `content`, `fixed`, `fixed:SIZE`, `pages` or `bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// Chosen from the image; see [`choose`](super::detect()).
+    /// Chosen from the image; see [`choose`](super::choose()).
     #[default]
     Content,
     /// This rule, for any image.
