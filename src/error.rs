@@ -91,6 +91,14 @@ impl Error {
         self
     }
 
+    /// The same error with the advice of its cause, if that has any.
+    pub fn hint_if(self, hint: Option<impl fmt::Display>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     /// Kind of error, for the program.
     pub fn kind(&self) -> ErrorKind {
         self.kind

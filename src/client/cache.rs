@@ -87,18 +87,19 @@ impl Cache {
     ) -> Result<(), Error> {
         let (kept, opened_too) = (self.kept.clone(), opened.clone());
         let keeping = tokio::task::spawn_blocking(move || kept.keep(&opened_too));
-        match tokio::time::timeout(DISK_MAX, keeping).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(e))) if self.options.need == Need::Required => {
-                return Err(refused(&self.options.directory, e.into()));
-            }
-            Ok(Ok(Err(e))) => {
-                observer.notice(Notice::CacheUnusable { why: e.to_string() });
-                return Ok(());
-            }
-            _ if self.options.need == Need::Required => return Err(refused(&self.options.directory, late().into())),
+        let kept = match tokio::time::timeout(DISK_MAX, keeping).await {
+            Ok(Ok(kept)) => kept.map_err(Some),
             // The disk does not answer.
-            _ => return Ok(()),
+            _ => Err(None),
+        };
+        if let Err(why) = kept {
+            if self.options.need == Need::Required {
+                return Err(refused(&self.options.directory, why.unwrap_or_else(late).into()));
+            }
+            if let Some(e) = why {
+                observer.notice(Notice::CacheUnusable { why: e.to_string() });
+            }
+            return Ok(());
         }
         let _ = tokio::time::timeout(SIGNATURE_MAX, self.kept.keep_signature(stores, opened, trust)).await;
         Ok(())
@@ -107,9 +108,9 @@ impl Cache {
 
 /// The error for a directory that is not used as a cache.
 fn refused(directory: &Path, error: CacheError) -> Error {
-    let advice = matches!(error, CacheError::NotACache(_));
-    let error = Error::caused(ErrorKind::Local, error).about(&format_args!("cache {}", directory.display()));
-    if advice { error.hint("name an empty or new directory with --cache, or empty this one") } else { error }
+    let is_foreign = matches!(error, CacheError::NotACache(_));
+    let hint = is_foreign.then_some("name an empty or new directory with --cache, or empty this one");
+    Error::caused(ErrorKind::Local, error).about(&format_args!("cache {}", directory.display())).hint_if(hint)
 }
 
 fn late() -> io::Error {

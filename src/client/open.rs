@@ -61,9 +61,9 @@ pub struct ClientOptions {
 
 impl ClientOptions {
     /// Reads each block at most once, without a cache, and fails at the first block that no source has.
-    pub fn once(base: Base, accept: OpenOptions) -> Self {
+    pub fn once(bases: Vec<Base>, accept: OpenOptions) -> Self {
         Self {
-            bases: vec![base],
+            bases,
             alone: true,
             accept,
             http: HttpOptions::default(),

@@ -45,6 +45,9 @@ impl Object {
 
     /// Creates the object; an existing one with other contents is damaged and is replaced. Returns whether it was
     /// written.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub async fn write(&self, store: &dyn Store) -> Result<bool, Error> {
         let put = store.put_new(&self.path, self.bytes.clone()).await?;
         if put == Put::Exists && self.check(store).await.is_ok() {
@@ -56,6 +59,10 @@ impl Object {
         Ok(true)
     }
 
+    /// Reads the object back.
+    ///
+    /// # Errors
+    /// It cannot be read, or has other contents.
     pub async fn check(&self, reader: &dyn Fetch) -> Result<(), Error> {
         let most = if self.signs.is_some() { SIGNATURE_MAX_BYTES } else { self.bytes.len() };
         let found = reader.get(&self.path, most as u64).await?;

@@ -6,7 +6,7 @@ use super::repository::options::Repository;
 use super::repository::{OpenRepository, Selection};
 use super::version::report::Report;
 use super::version::session::{Planned, Session, Signer};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::format::name::{Label, Name, Version};
 use crate::progress::Watch;
 use crate::repo::ReadError;
@@ -45,7 +45,7 @@ pub async fn rollback(repository: &Repository, options: &RollbackOptions, watch:
 async fn steps(session: &mut Session<'_>, version: Version, label: Option<Label>) -> Result<Report, Error> {
     let Some(head) = &session.base.head else {
         let message = format!("{}: there is no such image on these mirrors", session.name);
-        return Err(Error::new(ErrorKind::Usage, message));
+        return Err(Error::usage(message));
     };
     let row = head.version(version).ok_or_else(|| ReadError::no_version(head, version))?;
     let (index, holders) = base::index_of(session.mirrors(), &session.name, row).await?;

@@ -119,11 +119,11 @@ fn refused(repository: &OpenRepository, name: &Name) -> Error {
     let is_own = repository.policy.of(name).own;
     match skipped(repository).remove(name.as_str()) {
         None if repository.views.iter().any(|view| view.list.names.contains(name)) => lost(name),
-        None => Error::new(ErrorKind::Usage, format!("{name}: there is no such image on these mirrors")),
+        None => Error::usage(format!("{name}: there is no such image on these mirrors")),
         Some(why) if is_own => Error::new(ErrorKind::Unverified, format!("{name}.head: {why}")).hint(format!(
             "{name} is published here with another key, or its head is damaged; give its key with --key or HFL_KEY"
         )),
-        Some(_) => Error::new(ErrorKind::Usage, format!("no key is known for {name}"))
+        Some(_) => Error::usage(format!("no key is known for {name}"))
             .hint("pin its public key with --key RW..., or accept unsigned images with --unsigned"),
     }
 }

@@ -148,10 +148,6 @@ impl From<ReadError> for Error {
             _ => ErrorKind::Local,
         };
         let hint = error.advice().map(str::to_owned);
-        let error = Self::caused(kind, error);
-        match hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
+        Self::caused(kind, error).hint_if(hint)
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::key::{Key, PASSWORD_ENV, PASSWORD_FILE, Value};
 use super::secret::Secret;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// The largest password file, in bytes.
 const PASSWORD_MAX_BYTES: u64 = 4096;
@@ -137,7 +137,7 @@ impl Place<'_> {
 
     /// An error in this mirror's configuration.
     pub fn usage(&self, message: impl fmt::Display) -> Error {
-        Error::new(ErrorKind::Usage, format!("mirror {}: {message}", self.mirror))
+        Error::usage(format!("mirror {}: {message}", self.mirror))
     }
 }
 

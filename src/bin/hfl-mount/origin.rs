@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hfl::Error;
 use hfl::client::ClientOptions;
-use hfl::client::boot_profile::ProfileOptions;
 use hfl::client::cache::{CacheOptions, Need};
 use hfl::client::mirrors::SILENCE_MAX;
 use hfl::client::source::mirror_list;
@@ -102,17 +101,10 @@ impl ImageArgs {
     /// A key or a file of mirrors that cannot be used.
     pub fn client_options(&self) -> Result<ClientOptions, Error> {
         Ok(ClientOptions {
-            bases: self.bases()?,
             alone: self.only,
-            accept: self.accept()?,
             http: HttpOptions { proxy: self.proxy.clone(), ca_file: self.ca_file.clone(), silence_max: SILENCE_MAX },
             mode: self.mode(),
-            cache: None,
-            memory_bytes: 0,
-            readahead: false,
-            one_at_a_time: false,
-            holds_root: false,
-            profile: ProfileOptions::none(),
+            ..ClientOptions::once(self.bases()?, self.accept()?)
         })
     }
 

@@ -1,8 +1,10 @@
 //! How the program ends: exit codes, and errors for a person or a program.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use hfl::Error;
 use hfl::client::notice::{Notice, Observer};
@@ -50,6 +52,14 @@ pub fn warn(text: &str) {
     let _ = writeln!(io::stderr(), "hfl: warning: {text}");
 }
 
+/// Prints a warning, unless it was printed before.
+pub fn warn_once(text: &str) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned()) {
+        warn(text);
+    }
+}
+
 /// Prints the warnings about an image that is read. Other notices are omitted: the final result reports them.
 #[derive(Debug)]
 pub struct Warnings;
@@ -57,7 +67,7 @@ pub struct Warnings;
 impl Observer for Warnings {
     fn notice(&self, notice: Notice) {
         if let Notice::Accepted { .. } = notice {
-            warn(&notice.to_string());
+            warn_once(&notice.to_string());
         }
     }
 }

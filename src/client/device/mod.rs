@@ -40,9 +40,8 @@ impl DeviceError {
 
 impl From<DeviceError> for Error {
     fn from(error: DeviceError) -> Self {
-        let is_missing = error.is_missing();
-        let error = Self::caused(ErrorKind::Local, error);
-        if is_missing { error.hint("be root; modprobe loop, modprobe dm_snapshot") } else { error }
+        let hint = error.is_missing().then_some("be root; modprobe loop, modprobe dm_snapshot");
+        Self::caused(ErrorKind::Local, error).hint_if(hint)
     }
 }
 

@@ -73,11 +73,7 @@ impl PointError {
 impl From<PointError> for Error {
     fn from(error: PointError) -> Self {
         let hint = error.hint();
-        let error = Self::caused(ErrorKind::Local, error);
-        match hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
+        Self::caused(ErrorKind::Local, error).hint_if(hint)
     }
 }
 

@@ -85,8 +85,8 @@ impl ReadStack {
         let shared: Arc<dyn BlockSource> = Arc::new(Coalesce::new(MemoryCached::new(Arc::clone(&cache), source)));
         // Each reader retries on its own; prefetch does not retry. Directories need retries as well: they may lie on a
         // server that is being restarted, or be filled at this moment.
-        let patient = Persistent::new(Arc::clone(&shared), reading.mode, Arc::clone(observer));
-        let source: Arc<dyn BlockSource> = Arc::new(patient);
+        let source: Arc<dyn BlockSource> =
+            Arc::new(Persistent::new(Arc::clone(&shared), reading.mode, Arc::clone(observer)));
         let map = ExtentMap::new(Arc::clone(&opened.index));
         let image = Image::new(map, Arc::clone(&cache), Arc::clone(&source)).fetching_ahead(shared);
         Self { image, source, cache, network, scheduler }

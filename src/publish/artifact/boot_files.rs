@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::boot::{self, FILE_MAX_BYTES, Ingredients, Settings};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::{FileRow, Head};
@@ -48,7 +48,7 @@ impl BootFiles {
         templates: Option<PathBuf>,
     ) -> Result<Self, Error> {
         check_append(&options.append)
-            .map_err(|why| Error::new(ErrorKind::Usage, format!("--boot-append `{}`: {why}", options.append)))?;
+            .map_err(|why| Error::usage(format!("--boot-append `{}`: {why}", options.append)))?;
         let source = match &options.directory {
             Some(directory) => Source::Given {
                 kernel: load(directory, BootFile::Kernel)?,
@@ -72,7 +72,7 @@ impl BootFiles {
         let (kernel, miniroot) = match &self.source {
             Source::Given { kernel, miniroot } => (kernel.clone(), miniroot.clone()),
             Source::Image(_) if key.is_none() => {
-                return Err(Error::new(ErrorKind::Usage, "--boot needs a signing key: the miniroot must pin one"));
+                return Err(Error::usage("--boot needs a signing key: the miniroot must pin one"));
             }
             Source::Image(ingredients) => {
                 let settings = Settings {

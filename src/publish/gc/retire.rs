@@ -65,7 +65,7 @@ fn old(head: &Head, options: &GcOptions, now: Timestamp) -> Result<Vec<VersionRo
             Some(_) => continue,
             None => "is not there",
         };
-        return Err(Error::new(ErrorKind::Usage, format!("version {version} of {} {why}", head.image)));
+        return Err(Error::usage(format!("version {version} of {} {why}", head.image)));
     }
     let is_young =
         |row: &VersionRow| now.unix().saturating_sub(row.created.unix()) < u64::from(options.keep_days) * DAY_SECONDS;
@@ -87,8 +87,7 @@ async fn refuse_too_much(choices: &[Choice], repository: &OpenRepository) -> Res
         return Ok(());
     }
     let message = format!("{} of {all} objects would be removed: more than half", all - living);
-    Err(Error::new(ErrorKind::Usage, message)
-        .hint("say --more-than-half if that is what you want; nothing was retired or removed"))
+    Err(Error::usage(message).hint("say --more-than-half if that is what you want; nothing was retired or removed"))
 }
 
 async fn carry_out(choice: &Choice, repository: &mut OpenRepository) -> Result<Vec<MirrorReport>, Error> {

@@ -5,19 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 
-use crate::config::{Mirror, Mirrors, WritePlace};
+use crate::config::{Mirror, WritePlace};
 use crate::error::Error;
 use crate::store::directory::Directory;
 use crate::store::http::{Http, HttpClient};
 use crate::store::place::Place;
 use crate::store::{Fetch, Store, cache_mark, protocols};
-use crate::system::child;
-
-/// Withholds the variables that mirrors.toml names from child processes, so that no program sees another mirror's
-/// secrets.
-pub fn keep_secrets_back(mirrors: &Mirrors) {
-    mirrors.secret_variables().for_each(child::keep_back);
-}
 
 /// Opens the locations that mirrors.toml names. A simulation has its own implementation.
 #[async_trait]

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind as ErrorKindIo, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::format::name::Name;
 use crate::format::signature::PublicKey;
 use crate::format::signing::{SecretKey, SignError};
@@ -103,7 +103,7 @@ impl Keyring {
     pub fn find_kept(&self, image: &Name) -> Result<FoundKey, Error> {
         let found = self.find(image)?;
         if found.is_new() {
-            let error = Error::new(ErrorKind::Usage, format!("no secret key of {image} is here"));
+            let error = Error::usage(format!("no secret key of {image} is here"));
             return Err(error.hint("give it with --key FILE or HFL_KEY"));
         }
         Ok(found)

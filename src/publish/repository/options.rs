@@ -11,6 +11,7 @@ use super::reader::Reader;
 use crate::config::Mirrors;
 use crate::format::name::{Label, Name};
 use crate::split::Choice;
+use crate::system::child;
 use crate::system::host::{Host, ThisHost};
 
 /// The repository and the options common to all operations.
@@ -60,7 +61,8 @@ impl Repository {
 
     /// The repository of `mirrors`, with the options of mirrors.toml and defaults.
     pub fn new(mirrors: Mirrors, relative_to: PathBuf, keyring: Option<Keyring>) -> Self {
-        super::connect::keep_secrets_back(&mirrors);
+        // A program that is started for one mirror must not see the secrets of another.
+        mirrors.secret_variables().for_each(child::keep_back);
         let expires_days = mirrors.publish.expires_days;
         Self {
             mirrors,

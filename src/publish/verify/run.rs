@@ -45,7 +45,7 @@ impl Run {
         let mirrors = &mut repository.mirrors.mirrors;
         if let Some(name) = options.only.iter().find(|name| !mirrors.iter().any(|m| m.name == **name)) {
             let names: Vec<&str> = mirrors.iter().map(|m| m.name.as_str()).collect();
-            let error = Error::new(ErrorKind::Usage, format!("no enabled mirror is named {name}"));
+            let error = Error::usage(format!("no enabled mirror is named {name}"));
             return Err(error.hint(format!("the mirrors are: {}", names.join(", "))));
         }
         let is_chosen = |name: &Name| options.only.is_empty() || options.only.contains(name);

@@ -76,7 +76,7 @@ impl Run {
         if let Some(name) =
             unchecked.iter().find(|n| self.required.images.is_empty() || self.options.images.contains(n))
         {
-            let error = Error::new(ErrorKind::Usage, format!("no key is known for {name}"));
+            let error = Error::usage(format!("no key is known for {name}"));
             return Err(error.hint("pin its public key with --key RW..., or accept unsigned images with --unsigned"));
         }
         if self.required.images.is_empty() {

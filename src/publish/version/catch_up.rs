@@ -246,7 +246,7 @@ impl Session<'_> {
 
     fn unrecorded(&self, row: &VersionRow) -> Error {
         let message = format!("version {} of {} was retired, and no record of it is left", row.version, self.name);
-        Error::new(ErrorKind::Usage, message).hint("give its secret key with --key FILE or HFL_KEY")
+        Error::usage(message).hint("give its secret key with --key FILE or HFL_KEY")
     }
 
     fn new_record(&self, plan: &Plan, own: &Head, row: &VersionRow) -> Result<Object, Error> {

@@ -1,4 +1,4 @@
-//! Settings of this driver in mirrors.toml.
+//! Configuration of this driver in mirrors.toml.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const ACCESS_KEY_ENV: Key = Key::variable("access-key-env");
 const SECRET_KEY_ENV: Key = Key::variable("secret-key-env");
 const SESSION_TOKEN_ENV: Key = Key::variable("session-token-env");
 
-/// The driver's description for mirrors.toml.
+/// The driver's URL schemes and keys in mirrors.toml.
 pub const PROTOCOL: Protocol = Protocol {
     schemes: &["s3"],
     keys: &[

@@ -1,4 +1,4 @@
-//! Settings of this driver in mirrors.toml.
+//! Configuration of this driver in mirrors.toml.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::store::protocol::Protocol;
 /// Additional headers of every request.
 const HEADERS: Key = Key { name: "headers", kind: KeyKind::Texts };
 
-/// The driver's description for mirrors.toml.
+/// The driver's URL schemes and keys in mirrors.toml.
 pub const PROTOCOL: Protocol = Protocol {
     schemes: &["webdav+http", "webdav+https"],
     keys: &[PASSWORD_ENV, PASSWORD_FILE, CA_FILE, HEADERS],

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hfl::client::extent_map::ExtentMap;
@@ -97,20 +97,8 @@ impl Lab {
         let soft = Mode::Soft(Duration::from_secs(5));
         let reading = ReadOptions { memory_bytes: 1, disk: None, parallel: true, mode: soft, pace: Pace::default() };
         let readable = ReadStack::build(sources, &self.opened, reading, &observer);
-        let status = Status {
-            image: self.opened.head.image.clone(),
-            version: self.opened.row.version,
-            index: self.opened.row.index_sha256,
-            created: self.opened.row.created,
-            size: self.opened.row.size,
-            mode: "soft",
-            since: Instant::now(),
-            reads: Arc::default(),
-            cache: Arc::clone(&self.cache),
-            disk: None,
-            network: Arc::clone(&readable.network),
-            ahead: Arc::default(),
-        };
+        let status = Status::new(&self.opened, &readable, None, soft);
+        let status = Status { cache: Arc::clone(&self.cache), ..status };
         let panicking = Panicking {
             inner: readable.network,
             bad: self.row(BAD),

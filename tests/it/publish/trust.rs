@@ -142,9 +142,9 @@ fn of_several_records_the_latest_counts() {
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [2]);
 }
 
-/// Two retired versions share blocks that no head names: they go with the last of the two.
-#[test]
-fn what_a_version_in_its_grace_period_shares_stays() {
+/// Three versions on two mirrors, of which the first was retired long ago and the second just now; these two share half of
+/// their blocks, and the third has none of them.
+fn one_due_one_pending() -> Lab {
     let lab = versions(&["a", "b"], 2);
     lab.write("os.img", Random(50).bytes(1 << 20));
     lab.publish(&["os.img", "--split", "fixed:65536"]);
@@ -153,6 +153,13 @@ fn what_a_version_in_its_grace_period_shares_stays() {
     for mirror in ["a", "b"] {
         put_record(&lab, mirror, &old, Timestamp::from_unix(1_000_000_000));
     }
+    lab
+}
+
+/// Two retired versions share blocks that no head names: they go with the last of the two.
+#[test]
+fn what_a_version_in_its_grace_period_shares_stays() {
+    let lab = one_due_one_pending();
     let (code, said) = gc(&lab, &["--keep", "1"]);
     assert!(code == 0 && said.contains("removed 8 blocks"), "{said}");
     let (code, said) = gc(&lab, &["--keep", "1", "--grace-days", "0"]);
@@ -165,13 +172,8 @@ fn what_a_version_in_its_grace_period_shares_stays() {
 /// Which blocks a retired version has nobody can tell without its index: until its grace period is over, no block goes.
 #[test]
 fn what_a_version_in_its_grace_period_had_stays_though_its_index_is_lost() {
-    let lab = versions(&["a", "b"], 2);
-    lab.write("os.img", Random(50).bytes(1 << 20));
-    lab.publish(&["os.img", "--split", "fixed:65536"]);
-    let old = head(&lab, "a").versions[2].clone();
-    gc(&lab, &["--keep", "1"]);
+    let lab = one_due_one_pending();
     for mirror in ["a", "b"] {
-        put_record(&lab, mirror, &old, Timestamp::from_unix(1_000_000_000));
         let index =
             lab.files(mirror).into_iter().find(|f| f.starts_with("index/os/2-") && f.ends_with(".idx")).unwrap();
         lab.write(&format!("{mirror}/{index}"), "rotten");

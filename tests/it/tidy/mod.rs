@@ -5,6 +5,7 @@ mod imports;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use self::imports::{Import, Module, Sources};
 
@@ -12,9 +13,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-fn library() -> Sources {
-    Sources::read(&root().join("lib.rs"))
-}
+/// The sources of the library, which several tests look at.
+static LIBRARY: LazyLock<Sources> = LazyLock::new(|| Sources::read(&root().join("lib.rs")));
 
 /// The layers, lowest first, as lib.rs lists them: folders that stand together there share one, and know nothing of each
 /// other.
@@ -55,9 +55,9 @@ fn circles(imports: &BTreeSet<Import>) -> Vec<Vec<Module>> {
 
 #[test]
 fn imports_go_down_only() {
-    let (library, layers) = (library(), layers());
+    let (library, layers) = (&*LIBRARY, layers());
     let layer = |module: &Module| layers.iter().position(|layer| module.first().is_some_and(|m| layer.contains(m)));
-    let imports = library.imports(&library, "crate");
+    let imports = library.imports(library, "crate");
     let goes_up = |import: &&Import| {
         let (from, to) = (layer(&import.from), layer(&import.to));
         to > from || (to == from && import.from.first() != import.to.first())
@@ -73,7 +73,7 @@ fn imports_go_down_only() {
 
 #[test]
 fn no_file_leads_back_to_itself() {
-    let mut of_crates = vec![("the library", circles(&library().imports(&library(), "crate")))];
+    let mut of_crates = vec![("the library", circles(&LIBRARY.imports(&LIBRARY, "crate")))];
     for binary in ["hfl", "hfl-mount"] {
         let sources = Sources::read(&root().join("bin").join(binary).join("main.rs"));
         of_crates.push((binary, circles(&sources.imports(&sources, "crate"))));
@@ -88,8 +88,7 @@ fn no_file_leads_back_to_itself() {
 /// What a store moves are bytes at paths.
 #[test]
 fn stores_know_no_block_index_or_head() {
-    let library = library();
-    for import in library.imports(&library, "crate").iter().filter(|import| import.from.starts_with(&["store".into()]))
+    for import in LIBRARY.imports(&LIBRARY, "crate").iter().filter(|import| import.from.starts_with(&["store".into()]))
     {
         let of_formats = import.to.get(1).filter(|_| import.to[0] == "format");
         let unknown = ["block", "delta", "head", "index", "profile", "retirement"];
@@ -184,7 +183,8 @@ fn programs_are_started_in_one_place() {
 fn documents_name_what_is_there() {
     let base = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut checked = 0;
-    for document in ["README.md", "src/doc/architecture.md", "src/doc/contributing.md", "src/doc/format.md"] {
+    let chapters = ["architecture", "contributing", "format", "operating", "split"].map(|c| format!("src/doc/{c}.md"));
+    for document in chapters.iter().map(String::as_str).chain(["README.md"]) {
         let text = fs::read_to_string(base.join(document)).unwrap();
         // What stands between two of these is code or the target of a link.
         for name in text.split(['`', '(', ')', ' ', '\n']) {

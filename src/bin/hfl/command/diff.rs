@@ -83,7 +83,7 @@ fn load(what: &str, args: &Args) -> anyhow::Result<Loaded> {
         return load_version(name, version, to, args);
     }
     if what.contains('@') && !Path::new(what).exists() {
-        let error = Error::new(ErrorKind::Usage, format!("{what}: no such file"));
+        let error = Error::usage(format!("{what}: no such file"));
         return Err(error.hint("NAME@VERSION needs --to mirrors.toml").into());
     }
     let path = Path::new(what);
@@ -100,7 +100,7 @@ fn parse(what: &str, file: &[u8]) -> anyhow::Result<Loaded> {
 }
 
 fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Result<Loaded> {
-    let usage = |why: String| Error::new(ErrorKind::Usage, why);
+    let usage = |why: String| Error::usage(why);
     let name: Name = name.parse().map_err(|e| usage(format!("`{name}`: {e}")))?;
     let version: Version = version.parse().map_err(|e| usage(format!("`{version}`: {e}")))?;
     let mirrors = super::read_mirrors(to)?;

@@ -14,15 +14,15 @@ mod serve;
 mod sync;
 mod verify;
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Subcommand;
+use hfl::Error;
 use hfl::config::{FILE_MAX_BYTES, Mirrors};
 use hfl::format::head::Trust;
 use hfl::format::name::Name;
@@ -31,7 +31,6 @@ use hfl::progress::Watch;
 use hfl::publish::{Check, Keyring, Memory, Reader, Repository};
 use hfl::repo::survey::TrustPolicy;
 use hfl::repo::{OpenOptions, StateDirectory, Warning, given_key, user_directory};
-use hfl::{Error, ErrorKind};
 
 use crate::exit;
 use crate::show::{Show, Verbosity};
@@ -114,7 +113,7 @@ fn read_mirrors(path: &Path) -> anyhow::Result<Mirrors> {
 }
 
 fn usage(message: String) -> anyhow::Error {
-    Error::new(ErrorKind::Usage, message).into()
+    Error::usage(message).into()
 }
 
 /// Builds a runtime for asynchronous code.
@@ -295,7 +294,7 @@ impl TrustArgs {
             return Ok(Trust::Anyone);
         }
         let Some(key) = kept_key(self.key.as_deref(), image)? else {
-            let error = Error::new(ErrorKind::Usage, format!("no key is known for {image}"));
+            let error = Error::usage(format!("no key is known for {image}"));
             return Err(error
                 .hint("pin its public key with --key RW..., or accept unsigned images with --unsigned")
                 .into());
@@ -310,7 +309,7 @@ fn kept_key(given: Option<&str>, image: &Name) -> anyhow::Result<Option<PublicKe
         let directory = keyring(None).directory?;
         std::fs::read_to_string(directory.join(format!("{image}.pub"))).ok()
     };
-    let usage = |why: &dyn std::fmt::Display| Error::new(ErrorKind::Usage, format!("--key: {why}"));
+    let usage = |why: &dyn std::fmt::Display| Error::usage(format!("--key: {why}"));
     if let Some(given) = given {
         return Ok(Some(given_key(given).map_err(|e| usage(&e))?));
     }
@@ -320,11 +319,5 @@ fn kept_key(given: Option<&str>, image: &Name) -> anyhow::Result<Option<PublicKe
 
 /// Prints the warnings about an accepted image, each only once, however often it is opened.
 fn warn_of(image: &Name, warnings: &[Warning]) {
-    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    for text in warnings.iter().map(|warning| format!("{image}: {warning}")) {
-        if told.insert(text.clone()) {
-            exit::warn(&text);
-        }
-    }
+    warnings.iter().for_each(|warning| exit::warn_once(&format!("{image}: {warning}")));
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use hfl::Error;
 use hfl::format::head::Trust;
 use hfl::format::name::{Label, Name};
 use hfl::format::profile::Profile;
@@ -15,7 +16,6 @@ use hfl::publish::{self, BootOptions, MirrorReport, Outcome, PublishOptions, Rep
 use hfl::qemu::{self, Bootable};
 use hfl::repo::{self, OpenOptions};
 use hfl::split::Choice;
-use hfl::{Error, ErrorKind};
 
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
@@ -249,7 +249,7 @@ pub fn default_name(image: &Path) -> anyhow::Result<Name> {
     }
     stem.parse().map_err(|e| {
         let hint = Name::suggest(stem).map_or_else(|| "--name NAME".to_owned(), |name| format!("--name {name}"));
-        Error::new(ErrorKind::Usage, format!("`{stem}` cannot be the image's name: {e}")).hint(hint).into()
+        Error::usage(format!("`{stem}` cannot be the image's name: {e}")).hint(hint).into()
     })
 }
 

@@ -47,7 +47,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let options = RestoreOptions { out: args.out.clone(), seeds: args.seed, force: args.force, jobs };
     let report = super::runtime()?.block_on(async {
-        let client = client::open(ClientOptions::once(args.source.base, opening), Arc::new(exit::Warnings)).await?;
+        let client =
+            client::open(ClientOptions::once(vec![args.source.base], opening), Arc::new(exit::Warnings)).await?;
         anyhow::Ok(publish::restore(&client.opened, client.source, &options, &watch).await?)
     });
     drop(watch);

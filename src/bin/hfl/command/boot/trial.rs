@@ -174,7 +174,7 @@ impl Args {
     async fn places(&self) -> anyhow::Result<(Vec<Arc<dyn Fetch>>, Name, Option<Version>)> {
         let Some(to) = &self.to else {
             if !self.image.contains('/') {
-                let error = Error::new(ErrorKind::Usage, format!("no mirror given for {}", self.image));
+                let error = Error::usage(format!("no mirror given for {}", self.image));
                 return Err(error
                     .hint("add --to mirrors.toml, or give DIRECTORY/NAME or http(s)://HOST/PATH/NAME")
                     .into());

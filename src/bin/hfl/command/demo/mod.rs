@@ -174,7 +174,7 @@ impl Demo {
     async fn restore(&self, url: &str, image: &Path) -> anyhow::Result<()> {
         let source: Source = url.parse()?;
         let accept = OpenOptions::new(self.name.clone(), self.trust()?);
-        let client = client::open(ClientOptions::once(source.base, accept), Arc::new(exit::Warnings)).await?;
+        let client = client::open(ClientOptions::once(vec![source.base], accept), Arc::new(exit::Warnings)).await?;
         let options = RestoreOptions {
             out: self.path("restored.img"),
             seeds: vec![self.path("one.img")],
