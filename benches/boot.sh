@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# boot.sh IMAGE [--full] - how long a boot takes, and what it fetches, as a table in Markdown on standard output.
+# boot.sh IMAGE [--full] - measures the time of a boot and what it fetches; prints a Markdown table.
 #
-# Boots IMAGE (see images.sh, kind small) in QEMU with an emulated processor, over a mirror that is as slow as the row says,
-# until its console asks for a login. Without --full one thing is varied at a time: latency at 256 KiB, block size at 50 ms.
-# With --full every combination: 80 boots and the preparations, an hour and more. Nothing else should run meanwhile.
+# Boots IMAGE (see images.sh, kind small) in QEMU with an emulated processor, over a mirror with the
+# latency of the row, until the console shows a login prompt. Without --full one parameter varies at a
+# time: the latency at 256 KiB, the block size at 50 ms. With --full all combinations are measured: 80
+# boots and their preparation, more than an hour. The machine should be idle.
 #
-# "profile": the recorded blocks are fetched ahead. "cache": the second boot of a machine with a disk for blocks.
+# "profile": the recorded blocks are prefetched. "cache": the second boot of a machine with a cache disk
+# for blocks.
 set -euo pipefail
 [ $# -ge 1 ] && [ -f "$1" ] || { echo "usage: boot.sh IMAGE [--full]" >&2; exit 2; }
 image=$(realpath "$1")
@@ -26,7 +28,7 @@ soon='sysctl.vm.dirty_expire_centisecs=100 sysctl.vm.dirty_writeback_centisecs=5
 
 publish() { "$hfl" publish "$image" --name "b$1" --to mirrors.toml --quiet --split "fixed:$1K" --boot --boot-append "$words" "${@:2}"; }
 
-# attempt SIZE MS APPEND [OPTION...]: seconds, requests for blocks, their bytes.
+# attempt SIZE MS APPEND [OPTION...]: seconds, block requests, their bytes.
 attempt() {
   "$hfl" boot try "b$1" --to mirrors.toml --json --accel tcg --latency "$2ms" --append "$3" "${@:4}" 2>/dev/null |
     python3 -c 'import json, sys
@@ -45,7 +47,8 @@ row() {
   plain=$(attempt "$1" "$2" hfl.profile=off)
   profile=$(attempt "$1" "$2" '')
   fresh_disk
-  # What is not on the disk when the machine is gone, the next boot fetches again: it writes soon, and stays until it is idle.
+  # Blocks that are not on disk when the machine stops are fetched again at the next boot. So this boot
+  # writes soon, and runs until it is idle.
   attempt "$1" 0 "hfl.profile=off hfl.cache=/dev/vda $soon" --record "$work/unused" "${disk[@]}" >/dev/null
   cached=$(attempt "$1" "$2" 'hfl.profile=off hfl.cache=/dev/vda' "${disk[@]}")
   both=$(attempt "$1" "$2" 'hfl.cache=/dev/vda' "${disk[@]}")

@@ -1,7 +1,8 @@
-//! How long it takes to write, read and compare indexes of a million rows.
+//! Time to write, read and compare indexes of a million rows.
 //!
-//! The budget: reading two indexes of a million rows and comparing them takes less than a second. What is printed are
-//! seconds of this thread on a processor, so a busy machine does not blur them.
+//! The budget: reading two indexes of a million rows and comparing them takes less than a second. The
+//! output is in seconds of processor time of this thread, so load from other processes does not distort
+//! it.
 
 use std::hint::black_box;
 
@@ -13,7 +14,7 @@ use hfl::format::name::Version;
 use hfl::format::time::Timestamp;
 use hfl::split::Rule;
 
-/// How often each step is taken; the fastest counts.
+/// Number of runs of each step; the fastest counts.
 const ROUNDS: usize = 5;
 
 fn main() {
@@ -25,7 +26,7 @@ fn main() {
     compare("1,000,000 blocks, 1,000,000 extents", 1_000_000);
 }
 
-/// Two versions of which a tenth of the blocks differs.
+/// Two versions that differ in a tenth of their blocks.
 fn compare(what: &str, blocks: u32) {
     let old = index(blocks, |i| i);
     let new = index(blocks, |i| if i % 10 == 3 { i + blocks } else { i });
@@ -46,14 +47,14 @@ fn seconds<T>(mut step: impl FnMut() -> T) -> f64 {
     (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
 }
 
-/// Nanoseconds that this thread has run, by the first field of Linux's `schedstat`.
+/// Processor time of this thread in nanoseconds: the first field of Linux's `schedstat`.
 fn on_processor_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with CONFIG_SCHED_INFO");
     text.split(' ').next().and_then(|field| field.parse().ok()).expect("a number")
 }
 
-/// An index of `blocks` blocks as a splitter would make it: one extent for each, every ninth extent a hole, and pairs
-/// that share a block in two pieces.
+/// An index of `blocks` blocks as a splitter would make it: one extent for each, every ninth extent a
+/// hole, and pairs that share a block in two pieces.
 fn index(blocks: u32, content: impl Fn(u32) -> u32) -> Index {
     let bytes = |i: u32| 4096 * (16 + content(i) % 64);
     let rows: Vec<BlockRow> = (0..blocks).map(|i| row(content(i), bytes(i))).collect();

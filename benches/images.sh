@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# images.sh DIR KIND... - makes real Debian images to measure on, in DIR/KIND. Root; Debian 12; about 5 minutes a kind.
+# images.sh DIR KIND... - makes real Debian images for benchmarks, in DIR/KIND. Root; Debian 12; about 5
+# minutes per kind.
 #
-#   old.tar  old.img  old.squashfs    bookworm as it was released: the root, as 2 GiB of ext4, as squashfs (zlib, 128 KiB)
-#   new.tar  new.img  new.squashfs    the same packages in their newest versions, built again from nothing
-#   inplace.img                       old.img after an upgrade inside it, as a machine that is kept would have done
+#   old.tar  old.img  old.squashfs    bookworm as released: the root, as ext4 of 2 GiB, as squashfs (zlib, 128 KiB)
+#   new.tar  new.img  new.squashfs    the same packages in their newest versions, built again from scratch
+#   inplace.img                       old.img after an upgrade in place, as on a machine that is kept
 #
-# KIND is small (systemd, ssh, a kernel), dev (and python3, gcc, perl, git) or desktop (and xfce4, firefox; 4 GiB). Of
-# sysvinit and openrc, which are small with another init, and of managed, which is small with NetworkManager, there is
-# old.tar and old.img alone.
-# Needs mmdebstrap, e2fsprogs and squashfs-tools, and takes packages from the archive that this machine's apt uses.
+# KIND is small (systemd, ssh, a kernel), dev (and python3, gcc, perl, git) or desktop (and xfce4,
+# firefox; 4 GiB). Kinds sysvinit and openrc, which are small with another init, and managed, which is
+# small with NetworkManager, have only old.tar and old.img. Needs mmdebstrap, e2fsprogs and
+# squashfs-tools. Downloads packages from the archive that this machine's apt uses.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: images.sh DIR small|dev|desktop..." >&2; exit 2; }
 lab=$(realpath -m "$1")
@@ -26,7 +27,8 @@ tools=python3,gcc,perl,git,vim-tiny,locales
 screen=xfce4,xserver-xorg,fonts-dejavu,firefox-esr
 sysv=sysvinit-core,initscripts,orphan-sysvinit-scripts,$common
 
-# root PACKAGES OUT.tar SOURCE... - a root file system from packages; nothing in it says when it was made.
+# root PACKAGES OUT.tar SOURCE... - makes a root file system from packages, without timestamps of the
+# build.
 root() {
   local packages=$1 out=$2
   shift 2
@@ -42,7 +44,7 @@ root() {
     bookworm "$out" "$@"
 }
 
-# ext4 ROOT.tar SIZE OUT.img - mke2fs takes files in the order of the directory, and a tmpfs always has the same one.
+# ext4 ROOT.tar SIZE OUT.img - mke2fs reads files in directory order, which is reproducible on a tmpfs.
 ext4() {
   local tree
   tree=$(mktemp -d)
@@ -62,7 +64,7 @@ squashfs() {
     "$2" <"$1" >/dev/null
 }
 
-# upgrade OLD.img OUT.img
+# upgrade OLD.img OUT.img - copies an image and upgrades the system inside it.
 upgrade() {
   local root
   root=$(mktemp -d)
@@ -92,7 +94,7 @@ for kind; do
     managed) packages=$base,network-manager versions=(old) ;;
     *) echo "images.sh: there is no kind '$kind'" >&2; exit 2 ;;
   esac
-  # It has its name when all of it is there.
+  # The directory gets its final name only when it is complete.
   dir=$lab/.$kind
   rm -rf "$dir"
   mkdir -p "$dir"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# benches/mount.sh IMAGE - measures hfl-mount on a real image, over HTTP from a web server of its own on this machine.
+# benches/mount.sh IMAGE - measures hfl-mount on a real image, over HTTP from a local web server.
 #
-# Every target is a ratio of two figures of the same run, a size, or a rate that is far from what the parts allow.
-# Needs root, /dev/fuse and nginx. Where the machine is busy, HFL_BENCH_RUN="chrt -r 1" (or nice) gives steadier figures.
-# HFL_BENCH_RUNS (3) is how often each figure is taken; the best one counts.
+# Every target is a ratio of two figures of the same run, a size, or a rate far below what the components
+# allow. Needs root, /dev/fuse and nginx. On a loaded machine HFL_BENCH_RUN="chrt -r 1" (or nice) gives
+# steadier figures. HFL_BENCH_RUNS (3) is the number of runs for each figure; the best one counts.
 set -euo pipefail
 image=$(realpath "${1:?usage: benches/mount.sh IMAGE}")
 cd "$(dirname "$0")/.."
@@ -47,7 +47,7 @@ $prefix nginx -c "$lab/nginx.conf" -e "$lab/nginx.log"
 bytes=$(stat -c %s "$image")
 peak=0
 
-# Mounts with the given options and leaves it mounted.
+# Mounts with the given options and leaves it mounted; sets pid.
 start() {
   # shellcheck disable=SC2086
   $prefix "$client" --unsigned --quiet "$@" "http://127.0.0.1:$port/bench" "$lab/mnt"
@@ -62,7 +62,7 @@ stop() {
   while [ -e "/proc/$pid" ]; do sleep 0.05; done
 }
 
-# Seconds of the best of several sequential reads, each of a fresh mount.
+# Time in seconds of the best of several sequential reads, each of a fresh mount.
 sequential() {
   local best='' seconds
   for ((i = 0; i < runs; i++)); do
@@ -95,13 +95,14 @@ check "warm disk cache GB/s" "$(rate "$warm")" at-least 1.2
 check "cold against one at a time" "$(awk -v a="$one" -v b="$cold" 'BEGIN {printf "%.2f", a / b}')" at-least 2.5
 check "warm against cold" "$(awk -v a="$cold" -v b="$warm" 'BEGIN {printf "%.2f", a / b}')" at-least 1.0
 
-# What the client takes at most for a little memory: of itself, of the kernel's requests, and of what is on its way.
+# Peak memory with a small --memory: the client itself, the kernel's requests, and data in flight.
 peak=0
 runs=1 sequential --memory 16M --no-cache
 runs=1 sequential --memory 16M --cache "$lab/cache"
 little=$peak
 
-# 4 KiB direct reads inside 8 MiB that are in memory, by one reader and by four; best of several, taken in turn.
+# 4 KiB direct reads within 8 MiB that are in memory, with one reader and with four; the best of several
+# alternating runs.
 head -c 268435456 "$image" > "$lab/part"
 # shellcheck disable=SC2086
 $prefix "$examples/memory_fuse" "$lab/part" "$lab/mem" &

@@ -1,10 +1,11 @@
-//! How near `hfl publish` comes to what the machine can do, and to casync.
+//! Compares `hfl publish` with the machine's limit, and with casync.
 //!
 //!     cargo bench --bench publish -- IMAGE
 //!
-//! The bound is the same work without output: every core takes 256 KiB of the image's data, reads it, hashes it twice,
-//! compresses it and inflates it back, with the same codec. All runs alternate in one process, the best of each counts,
-//! so the ratios hold on a noisy machine. Needs casync for its row. The memory row makes an image of its own.
+//! The limit is the same work without output: every core takes 256 KiB of the image's data, reads it,
+//! hashes it twice, compresses it and inflates it back, with the same codec. All runs alternate in one
+//! process and the best of each counts, so the ratios hold on a loaded machine. The casync row needs
+//! casync. The memory row uses a generated image.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -125,7 +126,7 @@ impl Bench {
         started.elapsed()
     }
 
-    /// Runs the real program; returns its time and its peak memory.
+    /// Runs the real program. Returns its time and its peak memory.
     fn publish(&self, image: &Path, empty: bool) -> (Duration, u64) {
         let lab = self.lab.path();
         if empty {
@@ -149,7 +150,8 @@ impl Bench {
         (started.elapsed(), peak)
     }
 
-    /// A number for a new directory: ext4 is slow to create files where many were deleted a moment ago.
+    /// A number for a new directory: ext4 creates files slowly in a directory from which many were just
+    /// deleted.
     fn fresh(&self) -> usize {
         self.directories.fetch_add(1, Ordering::Relaxed)
     }
@@ -165,7 +167,7 @@ impl Bench {
     }
 }
 
-/// The parts of the file that are data, in pieces of at most [`CHUNK`].
+/// The data ranges of the file, in pieces of at most [`CHUNK`].
 fn data_chunks(file: &File) -> Vec<(u64, usize)> {
     use rustix::fs::SeekFrom::{Data, Hole};
     let mut chunks = Vec::new();
@@ -182,7 +184,7 @@ fn data_chunks(file: &File) -> Vec<(u64, usize)> {
     chunks
 }
 
-/// The most memory a process has had, in bytes.
+/// Peak memory of a process, in bytes.
 fn high_water(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# benches/scale.sh [HFL] - what hfl costs with many images, many versions and a slow new mirror; HFL is the program that is
-# measured, if not the one of this tree.
+# benches/scale.sh [HFL] - measures the cost of many images, many versions and a slow new mirror. HFL is
+# the program to measure; default: built from this tree.
 #
-# Every target is a count, a size, processor time, or a rate that is far from what a machine allows. Half an hour. Needs
-# strace, python3, nginx with its module dav-ext, 4 GB in HFL_BENCH_DIR (/tmp).
-# HFL_BENCH_IMAGES (300), HFL_BENCH_VERSIONS (365) and HFL_BENCH_PARTS ("images versions mirror") make it less.
+# Every target is a count, a size, processor time, or a rate far below what a machine allows. Takes half
+# an hour. Needs strace, python3, nginx with its module dav-ext, and 4 GB in HFL_BENCH_DIR (/tmp).
+# HFL_BENCH_IMAGES (300), HFL_BENCH_VERSIONS (365) and HFL_BENCH_PARTS ("images versions mirror") reduce
+# the work.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tree=$PWD
@@ -34,7 +35,7 @@ check() {
   echo "$word  $1: $2 ($3 $4)"
 }
 
-# A machine and a repository of their own for each part; the working directory is there.
+# Creates the home and repository of a part, and changes to its directory.
 part() {
   mkdir -p "$lab/$1"
   cd "$lab/$1"
@@ -48,17 +49,17 @@ cost() {
   read -r code wall cpu peak < <(python3 "$tree/benches/scale/cost.py" "$hfl" "$@" --quiet)
   echo "      hfl $*: $wall s, $cpu s of processor time, $peak MiB, exit code $code"
 }
-# reads COMMAND...: sets code, heads (how many were opened) and read (MB from the mirror).
+# reads COMMAND...: sets code, heads (number of opened heads) and read (MB from the mirror).
 reads() {
   read -r code heads read < <(python3 "$tree/benches/scale/cost.py" --trace a "$hfl" "$@" --quiet)
   echo "      hfl $*: $heads heads opened, $read MB read, exit code $code"
 }
 minus() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a - b }'; }
 
-# random_bytes SEED COUNT: the same in each run; they do not compress.
+# random_bytes SEED COUNT: incompressible bytes, the same in each run.
 random_bytes() { head -c "$2" /dev/zero | openssl enc -aes-128-ctr -nosalt -pass "pass:$1" -pbkdf2 -iter 1; }
 
-# Seconds that hfl takes to end once it was told to, after it has run for half a second.
+# Seconds until hfl ends after SIGTERM, sent half a second after its start.
 stopped() {
   "$hfl" "$@" --quiet &
   local pid=$! begun
@@ -96,7 +97,7 @@ many_images() {
   "$hfl" verify --to mirrors.toml --quiet || { echo "FAIL  what it left does not verify"; failed=1; }
 }
 
-# 8 GiB with 128 pieces of 1 MiB; cut into blocks of 4 KiB their index has 4 MB.
+# 8 GiB with 128 pieces of 1 MiB; cut into blocks of 4 KiB its index has 4 MB.
 long_history() {
   part versions
   local second i piece split=(--split fixed:4096)
@@ -151,7 +152,7 @@ END
 new_mirror() {
   part mirror
   local i
-  # As a small system that changes a little every night: about 1,000 blocks in 100 versions.
+  # Like a small system that changes a little every night: about 1,000 blocks in 100 versions.
   random_bytes 0 67108864 >os.img
   for ((i = 1; i <= 100; i++)); do
     random_bytes "version $i" 1048576 | dd of=os.img bs=1M seek=$((i * 37 % 64)) conv=notrunc status=none

@@ -1,11 +1,11 @@
-//! What splitting costs: time on one core, and bytes to upload when an image follows another.
+//! The cost of splitting: time on one core, and bytes to upload when one image follows another.
 //!
-//!     cargo bench --bench split -- speed IMAGE          decisions alone and whole splitters, beside a plain copy
-//!     cargo bench --bench split -- cost RULE OLD NEW    blocks of NEW, and zlib bytes of those that OLD has not
-//!     cargo bench --bench split -- floor OLD.tar NEW.tar    zlib bytes of the files whose contents OLD has not
+//!     cargo bench --bench split -- speed IMAGE          decisions alone and whole splitters, and a plain copy
+//!     cargo bench --bench split -- cost RULE OLD NEW    blocks of NEW, and zlib bytes of those not in OLD
+//!     cargo bench --bench split -- floor OLD.tar NEW.tar    zlib bytes of the files whose contents OLD lacks
 //!
-//! RULE is what --split takes. zlib means libdeflate level 6. Any other arguments measure nothing and end well, so that
-//! a plain `cargo bench` passes.
+//! RULE is a value of --split. zlib means libdeflate level 6. Any other arguments measure nothing and
+//! succeed, so that a plain `cargo bench` passes.
 
 use hfl::split::{Choice, Cut, Rule, Splitter, choose, count_page_borders};
 use libdeflater::{CompressionLvl, Compressor};
@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// What is read at a time, as the publisher does.
+/// Bytes per read, as in the publisher.
 const PIECE: usize = 1 << 20;
 const RUNS: usize = 5;
 
@@ -64,7 +64,7 @@ fn speed(image: &str) -> Outcome {
 
 const MB: usize = 1_000_000;
 
-/// Seconds that the fastest of some runs took.
+/// The fastest of several runs, in seconds.
 fn best(mut work: impl FnMut() -> usize) -> f64 {
     let run = |_| {
         let start = Instant::now();
@@ -117,7 +117,7 @@ fn rule_for(choice: Choice, image: &str) -> Outcome<Rule> {
     })
 }
 
-/// Splits a file, whose holes are not read.
+/// Splits a file; its holes are not read.
 fn each_cut(rule: Rule, image: &str, out: &mut dyn FnMut(Cut)) -> Outcome {
     let mut file = File::open(image)?;
     let size = file.metadata()?.len();
@@ -165,8 +165,8 @@ fn floor(old: &str, new: &str) -> Outcome {
     Ok(())
 }
 
-/// The contents of every regular file in a tar archive. Knows as much of the format as mmdebstrap writes: names do not
-/// matter here, and no file needs a size from an extended header.
+/// The contents of every regular file in a tar archive. Supports only the parts of the format that
+/// mmdebstrap uses: names are irrelevant here, and no file needs a size from an extended header.
 fn each_file(tar: &str, out: &mut dyn FnMut(Vec<u8>)) -> Outcome {
     let mut tar = std::io::BufReader::new(File::open(tar)?);
     let mut header = [0; 512];

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# split.sh LAB KIND... - the splitters beside casync, on the images that benches/images.sh made in LAB/KIND.
+# split.sh LAB KIND... - compares the splitters with casync, on the images that benches/images.sh made in
+# LAB/KIND.
 #
-# Bytes to upload are zlib bytes of new blocks, by libdeflate level 6. casync's are its new chunks compressed in the same
-# way, so that only the cuts are compared; the gzip files that it really adds to its store are larger, and shown as well. Its
-# mean chunk size is searched until the new image has as many different chunks as hfl has blocks, within 5 %. The floor is
-# the zlib bytes of each file whose contents the old root did not have; excess is what lies above it.
-# Exits with 1 if one of the figures fails. Needs casync, and 4 GB for its stores.
+# Bytes to upload are zlib bytes of new blocks, by libdeflate level 6. casync's new chunks are compressed
+# in the same way, so that only the cuts are compared; the gzip files that casync really adds to its
+# store are larger, and are shown too. casync's mean chunk size is searched until the new image has as
+# many different chunks as hfl has blocks, within 5 %. The floor is the zlib bytes of each file whose
+# contents the old root did not have; excess is the amount above it. Exits with 1 if a figure misses its
+# target. Needs casync, and 4 GB for its stores.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: split.sh LAB KIND..." >&2; exit 2; }
 lab=$(realpath "$1")
@@ -35,14 +37,16 @@ hfl() {
   row "$1" "$blocks" "$(field mean <<<"$line")" "$(field new <<<"$line")" "$(mb "$upload")" "$(excess)"
 }
 
-# store CHUNK COMPRESSION IMAGE - adds an image to the store; prints its files and their bytes.
+# store CHUNK COMPRESSION IMAGE - adds an image to the store; prints the number of its files and their
+# bytes.
 store() {
   nice -n 5 casync make --compression="$2" --chunk-size="$1" --store="$scratch/store" \
     "$scratch/index.caibx" "$3" >/dev/null
   find "$scratch/store" -type f -printf '%s\n' | awk '{ bytes += $1 } END { print NR, bytes }'
 }
 
-# chunk_size BLOCKS IMAGE - the mean chunk size that cuts an image into so many different chunks; sets chunk and chunks.
+# chunk_size BLOCKS IMAGE - finds the mean chunk size that cuts an image into this many different chunks;
+# sets chunk and chunks.
 chunk_size() {
   chunk=$(($(du -B1 "$2" | cut -f1) / $1))
   for _ in 1 2 3 4 5 6 7 8; do

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# benches/upload.sh - how fast a repository of about 500 MB of blocks is brought to a new mirror: hfl sync, rclone copy and
-# aws s3 sync, to one SeaweedFS; hfl sync and rclone copy, to one OpenSSH by SFTP. All of it on this machine.
+# benches/upload.sh - measures how fast a repository of about 500 MB of blocks is copied to a new mirror:
+# hfl sync, rclone copy and aws s3 sync to one SeaweedFS; hfl sync and rclone copy to one OpenSSH by
+# SFTP. Everything runs on this machine.
 #
-# The programs take turns, each run goes to a new place, the best run of each counts, so the ratios hold on a busy machine.
-# hfl checks every block before it sends it, the others send what they find; rclone's check of each file by a command over
-# ssh is off, as it takes twenty times as long. Every program has at least 32 objects under way. Needs weed, rclone, sshd, openssl (no aws: no row of its own), in $HFL_SERVERS/bin or in PATH.
-# HFL_BENCH_RUNS (5) is how many runs each has, HFL_BENCH_MB (500) how much there is to send.
+# The programs alternate, each run writes to a new place, and the best run of each counts, so the ratios
+# hold on a loaded machine. hfl verifies every block before sending it; the others send files as they
+# are. rclone's check of each file by a command over ssh is off, because it takes twenty times as long.
+# Every program has at least 32 objects in flight. Needs weed, rclone, sshd and openssl (without aws its
+# row is missing), in $HFL_SERVERS/bin or in PATH. HFL_BENCH_RUNS (5) is the number of runs of each
+# program, HFL_BENCH_MB (500) the amount of data.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${HFL_BENCH_RUNS:-5}
@@ -30,7 +33,7 @@ trap cleanup EXIT
 mkdir "$lab/home" "$lab/weed" "$lab/sftp"
 cd "$lab"
 
-# Random text of 64 letters: three quarters of it are left once it is compressed.
+# Random text of 64 letters: it compresses to three quarters.
 openssl rand $((megabytes * 1000000)) | openssl base64 -A > image
 printf '[[mirror]]\nname = "here"\nwrite = "./here"\n' > mirrors.toml
 HOME=$lab/home "$hfl" publish image --to mirrors.toml --name bench --unsigned --quiet --split fixed
@@ -93,7 +96,7 @@ for ((i = 0; i < 600; i++)); do
 done
 rclone rcat s3:bench/ready < s3.json
 
-# Brings what mirrors.toml has to one more mirror, whose table is standard input.
+# Copies the repository in mirrors.toml to one more mirror, whose table is read from standard input.
 sync_to() {
   cat mirrors.toml - > "$1.toml"
   HOME=$lab/home "$hfl" sync --to "$1.toml" --unsigned --quiet
@@ -120,11 +123,11 @@ END
 }
 rclone_sftp() { rclone copy --transfers 32 here "sftp:$lab/sftp/$1"; }
 
-# Fails unless all blocks are there, then makes room.
+# Fails unless all blocks are present, then deletes them.
 check_s3() { rclone size --json "s3:bench/$1/blocks" | grep -q "\"bytes\":$bytes[,}]" && rclone purge "s3:bench/$1"; }
 check_sftp() { rclone size --json "sftp/$1/blocks" | grep -q "\"bytes\":$bytes[,}]" && rm -rf "sftp/$1"; }
 
-# Runs each of the programs in turn to a kind of mirror, and says how they did.
+# Runs each of the programs in turn against a kind of mirror, and prints the results.
 compare() {
   local kind=$1 program started took number
   declare -A best=()

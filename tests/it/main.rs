@@ -1,7 +1,7 @@
-//! Tests from the outside: the real programs on real images, then the library against plain models.
+//! Integration tests: the real programs on real images, then the library against plain models.
 //!
-//! A test whose name begins with `timed_` compares with a clock. Its short form leaves room for what runs beside it; in the
-//! long one (`tests/all.sh --full`) it runs alone.
+//! A test whose name begins with `timed_` measures time. Its short form tolerates other load on the
+//! machine; in the long form (`tests/all.sh --full`) it runs alone.
 
 mod boot;
 mod client;

@@ -1,4 +1,4 @@
-//! The fault proxy does what the tests take it for.
+//! Tests of the fault proxy: it behaves as the other tests assume.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use crate::support::proxy::Proxy;
 
 const BODY: usize = 2 << 20;
 
-/// A server that answers every byte with [`BODY`] bytes.
+/// A server that answers each byte it receives with [`BODY`] bytes.
 fn server() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! What must hold on every honest mirror after each thing that happens to it.
+//! Invariants of every honest mirror, checked after each event on it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,24 +19,26 @@ use crate::world::{Machine, Mirror, Object, World};
 #[derive(Debug)]
 pub struct Checker {
     trust: Trust,
-    /// Indexes that were parsed, heads that were verified or were none, and objects that were found right, by their numbers.
+    /// Parsed indexes, heads with their verification results, and correct objects by their unique
+    /// numbers. They save checking the same bytes again.
     indexes: HashMap<Sha256, Arc<Index>>,
     right: HashSet<(RepoPath, u64)>,
     heads: HashMap<Sha256, Option<Arc<Head>>>,
-    /// What was damaged or lost without hfl's doing, by mirror.
+    /// Objects damaged or lost without hfl's doing, by mirror.
     pub excused: BTreeSet<(usize, RepoPath)>,
     /// The newest version that each mirror ever had of an image, and its digest.
     newest: BTreeMap<(usize, Name), (Version, Sha256)>,
-    /// The digest that each number stands for.
+    /// The digest of each version number.
     numbers: BTreeMap<(Name, Version), Sha256>,
-    /// The numbers that each machine that remembers has brought to a mirror, and all versions that were brought to one.
+    /// The version numbers that each machine with recorded state brought to a mirror; below, all
+    /// versions brought to any mirror.
     remembered: BTreeSet<(usize, Name, Version)>,
     made: HashSet<Sha256>,
-    /// Versions that a collection retired.
+    /// Versions retired by gc.
     retired: BTreeSet<Sha256>,
     /// When a version was dropped from a mirror's head.
     dropped: BTreeMap<(usize, Sha256), Instant>,
-    /// Whether all calendars are right.
+    /// Whether all clocks are right.
     pub clocks_are_right: bool,
     pub violations: Vec<String>,
     pub checks: u64,
@@ -67,7 +69,7 @@ impl Checker {
         self.violations.push(what);
     }
 
-    /// An object was made or replaced.
+    /// Called after an object was created or replaced.
     pub fn put(&mut self, world: &World, machine: &Machine, mirror: &Mirror, path: &RepoPath) {
         if path.kind() == Kind::Lock {
             machine.locked.lock().unwrap().insert(mirror.place);
@@ -81,7 +83,7 @@ impl Checker {
         }
     }
 
-    /// A head or the list of images was replaced.
+    /// Called after a head, the list of images or a lock was replaced.
     pub fn swapped(&mut self, world: &World, machine: &Machine, mirror: &Mirror, path: &RepoPath, old: Option<&[u8]>) {
         self.excused.remove(&(mirror.place, path.clone()));
         if path.kind() == Kind::Lock {
@@ -102,7 +104,7 @@ impl Checker {
         }
     }
 
-    /// An object was removed.
+    /// Called after an object was removed.
     pub fn deleted(&mut self, world: &World, machine: &Machine, mirror: &Mirror, path: &RepoPath) {
         if mirror.is_hostile {
             return;
@@ -117,7 +119,7 @@ impl Checker {
         }
     }
 
-    /// The versions that any honest mirror's head names.
+    /// The versions in the heads of all honest mirrors.
     pub fn named(&mut self, world: &World, image: &Name) -> BTreeSet<Version> {
         let honest = world.mirrors.iter().filter(|mirror| !mirror.is_hostile);
         let files = honest.filter_map(|mirror| mirror.get(&RepoPath::head(image)));
@@ -131,7 +133,7 @@ impl Checker {
         self.heads.entry(Sha256::of(file)).or_insert_with(verified).clone()
     }
 
-    /// The head is absent or verifies; all that it names is there and right.
+    /// The head is absent or verifies, and everything that it names is present and correct.
     pub fn promises(&mut self, world: &World, mirror: &Mirror) {
         self.checks += 1;
         let objects = mirror.objects.lock().unwrap().clone();
@@ -206,12 +208,13 @@ impl Checker {
         is_right
     }
 
-    /// Version numbers never repeat and never go back.
+    /// Version numbers are never reused and never go back.
     fn numbers(&mut self, world: &World, machine: &Machine, mirror: &Mirror, image: &Name, new: &Head) {
         let row = new.newest();
         let now = (row.version, row.index_sha256);
         let before = self.newest.insert((mirror.place, image.clone()), now);
-        // Where the index rotted that bore witness to a head that was lost, or was not listed, nothing said that there was one.
+        // If the index that proved a lost head is damaged, or missing from a listing, nothing shows that
+        // there was a head.
         let is_hidden = machine.cut_listings.lock().unwrap().contains(&mirror.place);
         let is_proven = |before: &(Version, Sha256)| {
             !is_hidden && !self.excused.contains(&(mirror.place, RepoPath::index(image, before.0, &before.1)))
@@ -234,16 +237,18 @@ impl Checker {
         }
     }
 
-    /// A collection makes a head of the same newest version, which names no others any more than it keeps.
+    /// A gc writes a head with the same newest version, from which the retired versions are missing.
     fn retire(&mut self, new: &Head) {
         let heads = self.heads.values().flatten().filter(|head| head.newest() == new.newest());
         let dropped = heads.flat_map(|head| &head.versions).map(|row| row.index_sha256);
         self.retired.extend(dropped.filter(|digest| !names(new, digest)));
     }
 
-    /// A version leaves the history by a collection, or because another one has its number; it has a record then.
+    /// A version leaves the history only by gc, or because another version has its number. It then has a
+    /// record.
     fn history(&mut self, world: &World, mirror: &Mirror, old: &Head, new: &Head) {
-        // The new head comes from a publisher who could not see the old one: two heads of one number, or a lost one.
+        // The new head comes from a publisher who could not see the old one: two heads have the same
+        // number, or one was lost.
         let is_fork = !names(new, &old.newest().index_sha256);
         for (version, digest) in old.versions.iter().map(|row| (row.version, row.index_sha256)) {
             if names(new, &digest) {
@@ -263,7 +268,7 @@ impl Checker {
         }
     }
 
-    /// Nothing goes before the grace period of every version that named it is over.
+    /// No block is removed before the grace period of every version that named it is over.
     fn grace(&mut self, world: &World, mirror: &Mirror, path: &RepoPath, grace: Duration) {
         let Kind::Block(id) = path.kind() else { return };
         for ((place, digest), at) in self.dropped.clone() {

@@ -1,5 +1,5 @@
-//! A mirror whose owner shows whatever he likes: older states, other heads, forged records, lists without an end, a lock that
-//! is never given up. He has no key.
+//! A mirror whose owner returns arbitrary data: older states, other heads, forged records, very long
+//! lists, a lock that is never released. The owner has no key.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use hfl::format::layout::{Kind, RepoPath};
 
 use crate::world::{Mirror, Object, Objects, World};
 
-/// What is read there.
+/// The answer to a read.
 pub fn get(world: &World, mirror: &Mirror, path: &RepoPath) -> Option<Bytes> {
     let real = || mirror.get(path).map(|object| object.bytes);
     match path.kind() {
@@ -27,7 +27,7 @@ pub fn get(world: &World, mirror: &Mirror, path: &RepoPath) -> Option<Bytes> {
     }
 }
 
-/// What is listed there.
+/// The answer to a listing.
 pub fn list(world: &World, mirror: &Mirror) -> Vec<(RepoPath, u64)> {
     let objects = match world.chance.below(4) {
         0 => past(world, mirror).unwrap_or_default(),
@@ -53,7 +53,7 @@ fn past(world: &World, mirror: &Mirror) -> Option<Objects> {
     (!past.is_empty()).then(|| past[world.chance.below(past.len() as u64) as usize].clone())
 }
 
-/// What lay there once.
+/// An object from an earlier state.
 pub fn older(world: &World, mirror: &Mirror, path: &RepoPath) -> Option<Bytes> {
     past(world, mirror)?.get(path).map(|object| object.bytes.clone())
 }
@@ -75,10 +75,10 @@ fn beating(world: &World) -> Bytes {
     format!("HFL-LOCK 1\ntoken {token}\nprocess far away 7 1\nbeat {}\nstate held\n", world.chance.next() >> 40).into()
 }
 
-/// Places of records that would do the most harm: of versions whose index is at hand.
+/// Paths for the most harmful forged records: those of versions whose index is available.
 fn records_to_forge(world: &World, mirror: &Mirror) -> Vec<RepoPath> {
     let objects = mirror.objects.lock().unwrap();
-    // One of a version that never was, so that nothing speaks for it.
+    // A record of a version that never existed, for which there is no other evidence.
     let mut records: Vec<RepoPath> =
         Vec::from_iter(format!("retired/os/4000000001-{:012x}", world.chance.next() >> 16).parse());
     for (path, object) in objects.iter() {
@@ -91,7 +91,7 @@ fn records_to_forge(world: &World, mirror: &Mirror) -> Vec<RepoPath> {
     records
 }
 
-/// A record that names everything, long over.
+/// A record that names everything, with its grace period long over.
 fn forged_record(world: &World, mirror: &Mirror, path: &RepoPath) -> Option<Bytes> {
     let Kind::Retirement(image, version, digits) = path.kind() else { return None };
     let objects = mirror.objects.lock().unwrap();

@@ -1,6 +1,6 @@
-//! A simulation that tries everything: the real publish, sync, rollback, gc and verify over mirrors in memory, with faults,
-//! crashes, machines that sleep, clocks that are wrong and a mirror whose owner is hostile. Each run is drawn from a seed and
-//! replays exactly: `HFL_SIMULATE=SEED` shows one; `HFL_SEEDS=FROM..TO` runs these and no others.
+//! Simulation: the real publish, sync, rollback, gc and verify over mirrors in memory, with faults,
+//! crashes, suspended machines, wrong clocks and a hostile mirror. Each run is drawn from a seed and
+//! replays exactly: `HFL_SIMULATE=SEED` shows one run, `HFL_SEEDS=FROM..TO` runs only these seeds.
 
 mod check;
 mod hostile;
@@ -16,15 +16,15 @@ use std::time::Instant;
 
 use hfl::weaken::{self, Weakness};
 
-/// Seeds within which a protection that is taken out must be noticed.
+/// Number of seeds within which the loss of a protection must be detected.
 const NOTICED_WITHIN: u64 = 20_000;
 
-/// True where the long form of the proof was asked for.
+/// Whether the long form of the tests is enabled.
 fn full() -> bool {
     std::env::var_os("HFL_FULL").is_some()
 }
 
-/// What many seeds came to.
+/// Totals over many seeds.
 #[derive(Default)]
 struct Sum {
     seeds: u64,
@@ -32,7 +32,7 @@ struct Sum {
     calls: u64,
     faults: u64,
     checks: u64,
-    /// The smallest seed that broke a promise, and which.
+    /// The smallest seed with a violation, and the violation.
     broken: Option<(u64, String)>,
 }
 
@@ -51,10 +51,10 @@ impl Sum {
     }
 }
 
-/// What is switched off is switched off for all: whoever runs seeds has the turn.
+/// A protection is switched off for the whole process, so only one test at a time may run seeds.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// The seeds to run: those that were asked for, or the first ones.
+/// The requested seeds, or the first `count`.
 fn wanted(count: u64) -> Range<u64> {
     let Ok(text) = std::env::var("HFL_SEEDS") else { return 0..count };
     let range = text.split_once("..").unwrap_or(("0", &text));
@@ -62,7 +62,8 @@ fn wanted(count: u64) -> Range<u64> {
     number(range.0)..number(range.1)
 }
 
-/// Runs seeds in turn until one breaks a promise, each on one thread and as many at once as there are processors.
+/// Runs seeds in order until one has a violation. Each seed runs on one thread, as many at once as there
+/// are processors.
 fn seeds(range: Range<u64>, weakness: Option<Weakness>) -> Sum {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     weaken::switch_off(weakness);
@@ -108,7 +109,7 @@ fn every_seed_keeps_the_promises() {
     );
 }
 
-/// What takes long is part of the long form alone.
+/// Whether the long form is enabled; skips the test otherwise.
 fn is_long() -> bool {
     if !full() {
         println!("skipped: HFL_FULL is not set");
@@ -116,7 +117,8 @@ fn is_long() -> bool {
     full()
 }
 
-/// The simulation is no proof of what it would not notice.
+/// Asserts that the simulation detects the loss of a protection. It proves nothing about protections
+/// whose loss it misses.
 fn is_noticed(weakness: Weakness) {
     let sum = seeds(0..NOTICED_WITHIN, Some(weakness));
     let (seed, what) = sum.broken.unwrap_or_else(|| panic!("{NOTICED_WITHIN} seeds do not miss {weakness:?}"));

@@ -1,4 +1,4 @@
-//! One simulation, from its seed.
+//! One simulation run, drawn from its seed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use crate::check::Checker;
 use crate::store::Network;
 use crate::world::{Chance, Machine, Mirror, Weather, World};
 
-/// What a simulation came to.
+/// The result of a run.
 pub struct Outcome {
     pub violations: Vec<String>,
     pub operations: u64,
@@ -37,7 +37,7 @@ pub struct Outcome {
     pub trace: Vec<String>,
 }
 
-/// One key for all simulations: making one takes longer than a simulation.
+/// One key for all runs: generating a key takes longer than a run.
 static KEY: LazyLock<(String, Trust)> = LazyLock::new(|| {
     let (key, text) = SecretKey::generate().expect("a key");
     (text, Trust::Key(key.public().clone()))
@@ -46,15 +46,15 @@ static KEY: LazyLock<(String, Trust)> = LazyLock::new(|| {
 struct Simulation {
     world: Arc<World>,
     machines: Vec<Arc<Machine>>,
-    /// The machines' places in the real file system: their images, their state.
+    /// Directories of the machines in the real file system, for images and state.
     homes: Vec<tempfile::TempDir>,
     operations: AtomicU64,
     images: Vec<Name>,
-    /// Whether the hostile mirror was taken out of mirrors.toml.
+    /// Whether the hostile mirror was removed from mirrors.toml.
     hostile_is_out: AtomicBool,
 }
 
-/// Runs the simulation of a seed, and notes all that happens if it is to be `traced`.
+/// Runs the simulation of a seed, and records all events if `traced`.
 pub fn seed(seed: u64, traced: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(async {
@@ -88,7 +88,7 @@ fn weather(chance: &Chance) -> Weather {
     }
 }
 
-/// A directory in memory where there is such a place: what a simulation waits for is not the disk.
+/// A directory in memory if possible, so that a run does not wait for the disk.
 fn home() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -121,7 +121,7 @@ impl Simulation {
         Self { world, machines, homes, operations: AtomicU64::new(0), images, hostile_is_out: AtomicBool::new(false) }
     }
 
-    /// Everybody works, and things go wrong.
+    /// All machines run operations, with faults.
     async fn live(&self) {
         let lives = self.machines.iter().map(|machine| self.live_on(machine));
         futures_util::future::join_all(lives).await;
@@ -144,8 +144,8 @@ impl Simulation {
         }
     }
 
-    /// Waits between two operations. Often no longer than until a while after another machine has fallen asleep at work: what
-    /// it does when it wakes up is to meet what was done meanwhile.
+    /// Waits between two operations. The pause often ends soon after another machine is suspended at
+    /// work, so that this machine changes the mirrors before the other one resumes.
     async fn pause(&self, pause: Duration) {
         let (chance, mut until) = (&self.world.chance, Instant::now() + pause);
         loop {
@@ -161,7 +161,7 @@ impl Simulation {
         }
     }
 
-    /// What happens to mirrors without anybody's doing.
+    /// Faults of the mirrors themselves.
     fn befall(&self) {
         let (world, chance, weather) = (&self.world, &self.world.chance, self.world.weather());
         for mirror in world.mirrors.iter().filter(|mirror| !mirror.is_hostile) {
@@ -175,7 +175,7 @@ impl Simulation {
         }
     }
 
-    /// One operation of one machine, in a process of its own.
+    /// Runs one operation of one machine, in a new process.
     async fn operate(&self, machine: &Arc<Machine>) {
         machine.begin();
         self.operations.fetch_add(1, Relaxed);
@@ -290,7 +290,7 @@ impl Simulation {
         Ok(format!("{} problems, left {left:?}", report.problems.len()))
     }
 
-    /// Nothing goes wrong any more: a rerun ends in one state.
+    /// Without further faults, rerunning the operations must converge to one state.
     async fn end(&self) {
         if !self.world.checker.lock().unwrap().violations.is_empty() {
             return;
@@ -304,7 +304,8 @@ impl Simulation {
         for image in &self.images {
             for _ in 0..2 {
                 let is_done = self.at_the_end(machine, self.publish(machine, image, 9, true)).await;
-                // Where nobody but a hostile mirror has a head, and that is damaged, nothing goes until it is out.
+                // If only a hostile mirror has a head, and that head is damaged, no publish succeeds
+                // until the mirror is removed.
                 self.hostile_is_out.store(!is_done, Relaxed);
             }
         }
@@ -318,8 +319,8 @@ impl Simulation {
         }
     }
 
-    /// What rotted is made right again: by publishing the images that have it once more, or with them as seeds. A version of
-    /// which no index is left is retired.
+    /// Repairs damaged blocks, either by publishing the images that contain them again or by verify with
+    /// these images as seeds. A version with a lost index is retired.
     async fn mend(&self, machine: &Arc<Machine>) {
         let rotten = self.world.checker.lock().unwrap().excused.clone();
         let rotten: BTreeSet<RepoPath> = rotten.into_iter().map(|(_, path)| path).collect();
@@ -360,7 +361,7 @@ impl Simulation {
         done.is_ok()
     }
 
-    /// The file of contents number `contents` of an image.
+    /// The image file of contents number `contents`.
     fn image(&self, machine: &Machine, image: &Name, contents: u64) -> PathBuf {
         let path = self.homes[machine.number].path().join(format!("{image}-{contents}.img"));
         if !path.exists() {
@@ -388,7 +389,7 @@ fn summary(report: &Report) -> String {
     format!("{} {} {:?}, behind {behind:?}", report.image, report.version, report.outcome)
 }
 
-/// Three blocks, of which some are shared by contents and images.
+/// Three blocks, some of them shared between contents and images.
 fn blocks(image: &Name, contents: u64) -> [Vec<u8>; 3] {
     let own = contents * 1000 + image.as_str().len() as u64;
     [1, contents % 3, own].map(|seed| {

@@ -1,4 +1,4 @@
-//! A mirror in memory as a machine reaches it: slow, unreliable, or made up by its owner.
+//! A mirror in memory as a machine reaches it: slow, unreliable, or hostile.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use hfl::store::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, Sto
 use crate::hostile;
 use crate::world::{Machine, Mirror, World};
 
-/// How long a call that hangs takes to fail.
+/// How long a hanging call takes to fail.
 const HANG: Duration = Duration::from_secs(180);
-/// How long after it was given up a request may still arrive.
+/// Maximum delay of a request that arrives after its caller has given up.
 const LATE_MAX_MS: u64 = 8000;
 
-/// One mirror, for one process of one machine.
+/// One mirror, as seen by one process of one machine.
 #[derive(Debug)]
 pub struct Reached {
     mirror: Arc<Mirror>,
@@ -31,15 +31,15 @@ pub struct Reached {
     is_public: bool,
 }
 
-/// What becomes of a call that changes something.
+/// The outcome of a call that changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Works,
-    /// It fails, and nothing happened.
+    /// It fails without effect.
     Fails,
-    /// It works, and its answer is lost.
+    /// It takes effect, and the answer is lost.
     AnswerLost,
-    /// It fails, and happens some seconds later all the same.
+    /// It fails, and takes effect some seconds later.
     Late,
 }
 
@@ -82,7 +82,7 @@ impl Reached {
         StoreError::whole(&self.location, StoreErrorKind::Unreachable, what)
     }
 
-    /// Returns once the call may go on; never for a process that is no more.
+    /// Returns once the call may proceed; never for a process that has ended.
     async fn arrive(&self, what: &str) -> Result<(), StoreError> {
         self.live().await;
         let world = self.world();
@@ -111,7 +111,7 @@ impl Reached {
         Ok(())
     }
 
-    /// Waits while the machine sleeps, and for ever once this process is no more.
+    /// Waits while the machine is suspended, and forever if this process has ended.
     async fn live(&self) {
         self.machine.awake().await;
         if self.machine.process.load(Relaxed) != self.process {
@@ -119,7 +119,8 @@ impl Reached {
         }
     }
 
-    /// Whether an older state is shown of what may change; a lock is no lock where that happens.
+    /// Whether a read returns an older state of a mutable object. Locks are always current; otherwise
+    /// they would not exclude anyone.
     fn is_old(&self, path: &RepoPath) -> bool {
         let (world, weather) = (self.world(), self.world().weather());
         let often = if self.is_public { weather.old_public } else { weather.old_answer };
@@ -146,7 +147,7 @@ impl Reached {
         fate
     }
 
-    /// Changes the mirror, or seems to.
+    /// Changes the mirror according to the drawn outcome.
     async fn change<T: Send + 'static>(
         &self,
         what: String,
@@ -181,7 +182,7 @@ impl Reached {
         }
     }
 
-    /// What of the bytes arrives, where the driver looks at it: all of it, or nothing.
+    /// The bytes that arrive. If the upload is cut, the driver's check must detect it.
     fn arrived(&self, path: &RepoPath, bytes: &Bytes) -> Result<Bytes, StoreError> {
         let world = self.world();
         let is_cut = world.chance.once_in(world.weather().half_written) && bytes.len() > 1;

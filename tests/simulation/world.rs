@@ -1,4 +1,4 @@
-//! The world of the simulation: mirrors in memory, machines with clocks of their own, and what befalls them. Everything is
+//! The simulated world: mirrors in memory, machines with their own clocks, and faults. Everything is
 //! drawn from one seed, on one thread, in virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 use crate::check::Checker;
 
-/// The time of the calendar at which every simulation starts.
+/// Wall-clock time at the start of every run.
 pub const EPOCH: u64 = 1_790_000_000;
 
-/// A small source of pseudo-random numbers (splitmix64).
+/// A pseudo-random number generator (splitmix64).
 #[derive(Debug)]
 pub struct Chance(AtomicU64);
 
@@ -41,13 +41,13 @@ impl Chance {
         self.next() % limit
     }
 
-    /// True once in `of`; never for 0.
+    /// True with probability 1/`of`; never for 0.
     pub fn once_in(&self, of: u64) -> bool {
         of > 0 && self.below(of) == 0
     }
 }
 
-/// An object, and a number that no other one ever had.
+/// An object with a unique number.
 #[derive(Debug, Clone)]
 pub struct Object {
     pub bytes: Bytes,
@@ -56,18 +56,17 @@ pub struct Object {
 
 pub type Objects = BTreeMap<RepoPath, Object>;
 
-/// One mirror.
 #[derive(Debug)]
 pub struct Mirror {
     pub place: usize,
     pub objects: Mutex<Objects>,
-    /// What lay there at some moments before.
+    /// Some earlier states.
     pub past: Mutex<Vec<Objects>>,
-    /// Whether its owner makes up what it shows.
+    /// Whether its owner is hostile and returns arbitrary data.
     pub is_hostile: bool,
     /// Whether it can be read at a public URL.
     pub is_public: bool,
-    /// Whether it cannot be reached at all.
+    /// Whether it is unreachable.
     pub is_away: AtomicBool,
 }
 
@@ -86,7 +85,7 @@ impl Mirror {
     }
 }
 
-/// How often what goes wrong: once in so many calls, 0 for never.
+/// Frequency of each fault: once in so many calls, 0 for never.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Weather {
     pub fails: u64,
@@ -95,20 +94,21 @@ pub struct Weather {
     pub hangs: u64,
     pub half_written: u64,
     pub cut_listing: u64,
-    /// An older state is shown: by the mirror, and by a cache between its public URL and the reader.
+    /// An older state is returned: by the mirror itself, or by a cache between its public URL and the
+    /// reader.
     pub old_answer: u64,
     pub old_public: u64,
     pub crash: u64,
     pub sleep: u64,
-    /// A machine falls asleep right before it removes something.
+    /// A machine is suspended right before it removes an object.
     pub sleep_at_removal: u64,
-    /// Once in so many pauses between operations.
+    /// The following faults occur once in so many pauses between operations.
     pub rot: u64,
     pub lost_head: u64,
     pub away: u64,
 }
 
-/// Everything that all machines share.
+/// State shared by all machines.
 #[derive(Debug)]
 pub struct World {
     pub chance: Chance,
@@ -117,10 +117,10 @@ pub struct World {
     pub weather: Mutex<Weather>,
     pub calls: AtomicU64,
     pub faults: AtomicU64,
-    /// A machine fell asleep in the middle of its work.
+    /// Notifies that a machine was suspended at work.
     pub slept: Notify,
     numbers: AtomicU64,
-    /// What happened, where that was asked for.
+    /// The recorded events, if tracing is on.
     trace: Option<Mutex<Vec<String>>>,
     pub started: Instant,
 }
@@ -148,7 +148,7 @@ impl World {
         }
     }
 
-    /// All that happened, as text, where that was asked for.
+    /// All recorded events as text; empty unless tracing is on.
     pub fn trace(&self) -> Vec<String> {
         self.trace.as_ref().map(|trace| trace.lock().unwrap().clone()).unwrap_or_default()
     }
@@ -167,27 +167,27 @@ impl World {
     }
 }
 
-/// A machine on which hfl runs.
+/// A machine that runs hfl.
 #[derive(Debug)]
 pub struct Machine {
     pub number: usize,
     pub world: Arc<World>,
-    /// How far its calendar is off, in seconds.
+    /// Error of its clock, in seconds.
     pub clock_off: i64,
-    /// Whether it remembers what it published.
+    /// Whether it records what it published.
     pub has_state: bool,
-    /// Until when it sleeps.
+    /// End of its suspension.
     asleep: Mutex<Option<Instant>>,
-    /// The process that runs; a call of one that has ended never returns.
+    /// Number of the running process; calls of an ended process never return.
     pub process: AtomicU64,
     pub crashed: Notify,
-    /// Whether something kept this process from seeing a mirror as it is.
+    /// Whether something prevented this process from seeing the real state of a mirror.
     pub was_blind: AtomicBool,
-    /// Mirrors of which this process took the lock.
+    /// Mirrors whose lock this process took.
     pub locked: Mutex<BTreeSet<usize>>,
-    /// Mirrors of which a listing lacked something for this process.
+    /// Mirrors whose listing was incomplete for this process.
     pub cut_listings: Mutex<BTreeSet<usize>>,
-    /// Days that the collection that runs waits.
+    /// Grace period of the running gc, in days.
     pub grace_days: Mutex<Option<u32>>,
 }
 
@@ -208,7 +208,7 @@ impl Machine {
         }
     }
 
-    /// Returns when the machine is awake.
+    /// Returns when the machine is no longer suspended.
     pub async fn awake(&self) {
         loop {
             let until = *self.asleep.lock().unwrap();
@@ -219,7 +219,7 @@ impl Machine {
         }
     }
 
-    /// Another process begins, and what still runs of the one before ends.
+    /// Starts a new process. Remaining calls of the previous one never return.
     pub fn begin(&self) {
         self.process.fetch_add(1, Relaxed);
         self.was_blind.store(false, Relaxed);
@@ -227,7 +227,8 @@ impl Machine {
         self.cut_listings.lock().unwrap().clear();
     }
 
-    /// Whether this process could see all there is to see: nobody else was at work on any mirror.
+    /// Whether this process saw the real state of every mirror: it held all locks, so no other publisher
+    /// was at work.
     pub fn saw_everything(&self) -> bool {
         let locked = self.locked.lock().unwrap();
         let honest = self.world.mirrors.iter().filter(|mirror| !mirror.is_hostile);
@@ -236,7 +237,7 @@ impl Machine {
 
     pub fn fall_asleep(&self) {
         let seconds = 5 + self.world.chance.below(600);
-        // Mirrors that take that long longer than others are left behind.
+        // Operations leave behind mirrors that take this much longer than others.
         self.was_blind.store(true, Relaxed);
         self.world.fault(format_args!("m{} sleeps {seconds} s", self.number));
         *self.asleep.lock().unwrap() = Some(Instant::now() + Duration::from_secs(seconds));

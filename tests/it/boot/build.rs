@@ -1,4 +1,4 @@
-//! `hfl boot build`: kernel and modules out of images, and the miniroot that is made of them.
+//! `hfl boot build`: extracts kernel and modules from images and builds the miniroot.
 
 use std::fs;
 use std::os::unix::fs::symlink;

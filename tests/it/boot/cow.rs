@@ -1,5 +1,5 @@
-//! `hfl.cow=` with a disk: the init's own functions, run by the real busybox on loop devices. Nothing that is on a disk is
-//! ever written over, whatever it is and whether or not the miniroot knows it.
+//! `hfl.cow=` with a disk: the functions of the miniroot's init, run by the real busybox on loop
+//! devices. Existing data on a disk is never overwritten, whether or not the miniroot recognizes it.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -13,10 +13,10 @@ use crate::support::lab::{skipped, stderr};
 use crate::support::servers::program;
 
 const MIB: u64 = 1 << 20;
-/// What is looked at, at either end.
+/// Bytes that are examined at each end of the disk.
 const ENDS: u64 = 4 * MIB;
 
-/// The miniroot has ext4 alone, or no module of any file system.
+/// `WITH_EXT4`: the miniroot can mount ext4 only. `WITHOUT`: it has no module of any file system.
 const WITH_EXT4: &str = "mount() { command mount -t ext4 \"$@\"; }";
 const WITHOUT: &str = "mount() { return 255; }";
 const RUN: &str = r#"
@@ -38,7 +38,7 @@ impl Drop for Disk {
 }
 
 impl Disk {
-    /// A disk of zeros; nothing, and the word why, where there can be none.
+    /// A disk of zeros on a loop device. `None`, with a skip message, if none can be made.
     fn new(bytes: u64) -> Option<Self> {
         let init = Init::new()?;
         let file = init.lab.path("disk");
@@ -61,7 +61,7 @@ impl Disk {
         fs::read(&self.device).unwrap()
     }
 
-    /// Puts the disk to use: what was said, and whether that worked.
+    /// Runs the init's disk setup. Returns its output and whether it succeeded.
     fn take(&self, mount: &str) -> (String, bool) {
         let device = self.device.display().to_string();
         let output = self.init.run(&format!("{mount}\n{RUN}"), &[("DEVICE", &device)]);
@@ -70,7 +70,7 @@ impl Disk {
         (text, output.status.success())
     }
 
-    /// Asserts that it is refused as what it is, and left as it is.
+    /// Asserts that the disk is refused as `what`, and not modified.
     fn is_left_alone(&self, what: &str) {
         let before = self.bytes();
         for mount in [WITHOUT, WITH_EXT4] {
@@ -82,7 +82,7 @@ impl Disk {
         }
     }
 
-    /// Asserts that all of it is taken, and hands out the device for writes.
+    /// Asserts that the whole disk is taken, and returns the device for writes.
     fn is_taken(&self) -> Store {
         let (text, taken) = self.take(WITHOUT);
         assert!(taken, "{text}");
@@ -91,11 +91,11 @@ impl Disk {
     }
 }
 
-/// The device for writes.
+/// The device that receives the writes.
 struct Store(PathBuf);
 
 impl Store {
-    /// What a snapshot does: its header, and data up to the end.
+    /// Writes what a snapshot writes: its header, and data up to the end.
     fn fill(&self) {
         let device = fs::OpenOptions::new().write(true).open(&self.0).unwrap();
         device.write_all_at(b"SnAp", 0).unwrap();
@@ -121,7 +121,7 @@ impl Drop for Store {
     }
 }
 
-/// Runs a program that makes something of the disk; false, and the word why, where it cannot.
+/// Runs a program that formats the disk. False, with a skip message, if it cannot.
 fn made(disk: &Disk, name: &str, options: &[&str], on: &Path) -> bool {
     let Some(path) = program(name) else {
         skipped(&format!("no {name}"));
@@ -177,7 +177,7 @@ fn an_encrypted_disk_is_left_alone() {
     a_file_system_is_left_alone("encrypted data (LUKS)", "cryptsetup", &key, 32 * MIB);
 }
 
-/// As the miniroot sees it when its kernel's module for it is missing; and with it a file is made there.
+/// The miniroot refuses ext4 if the kernel module is missing. With the module, it creates a file there.
 #[test]
 fn ext4_is_left_alone_or_gets_a_file() {
     let Some(disk) = Disk::new(32 * MIB) else { return };
@@ -207,7 +207,7 @@ fn a_partition_table_is_left_alone_and_so_is_its_copy_at_the_end() {
     disk.is_left_alone("data of an unknown kind");
 }
 
-/// Superblocks whose programs need a kernel that has them, by the bytes that they are known by.
+/// Signatures of formats whose tools need kernel support. Only the identifying bytes are written.
 #[test]
 fn members_of_raids_pools_and_volume_groups_are_left_alone() {
     let raid = [0xfc, 0x4e, 0x2b, 0xa9, 1, 0, 0, 0];
@@ -223,7 +223,7 @@ fn members_of_raids_pools_and_volume_groups_are_left_alone() {
         ("data of an unknown kind", end - 1, b"x"),
         ("data of an unknown kind", ENDS - 1, b"x"),
         ("data of an unknown kind", end - ENDS, b"x"),
-        // A text that a shell takes for nothing.
+        // Shell command substitution strips this text to nothing.
         ("data of an unknown kind", 0, b"\n\n"),
     ];
     for (what, at, bytes) in cases {
@@ -233,8 +233,8 @@ fn members_of_raids_pools_and_volume_groups_are_left_alone() {
     }
 }
 
-/// A superblock at the end makes a disk part of something larger, whether nothing else is on it, a store of hfl or a file system
-/// that can be mounted.
+/// A superblock at the end of a disk makes it a member of an array, even if the rest is empty, a store
+/// of hfl or a mountable file system.
 #[test]
 fn a_member_of_a_raid_is_left_alone_whatever_else_is_on_it() {
     let (raid, end) = ([0xfc, 0x4e, 0x2b, 0xa9], 32 * MIB);
@@ -265,7 +265,7 @@ fn a_member_of_a_raid_is_left_alone_whatever_else_is_on_it() {
     }
 }
 
-/// Who zeroed both ends of a disk may still want what is in the middle.
+/// A disk with both ends zeroed may still hold data in the middle.
 #[test]
 fn a_copy_of_a_superblock_in_the_middle_is_respected() {
     for (at, bytes) in [(64 * MIB + 64, b"_BHRfS_M".as_slice()), (8193 * 1024 + 56, b"\x53\xef")] {
@@ -294,7 +294,7 @@ fn an_empty_disk_is_taken_and_found_again() {
     let store = disk.is_taken();
     assert_eq!(store.begins_with(), *b"SnAp", "what was written is there again");
     drop(store);
-    // Another version's writes are dropped.
+    // The writes of another version are dropped.
     disk.write(0, line.replace("os 7", "os 6").as_bytes());
     let (text, taken) = disk.take(WITHOUT);
     assert!(taken && text.contains("what was written on os 6 ") && text.contains("is dropped"), "{text}");
@@ -302,7 +302,7 @@ fn an_empty_disk_is_taken_and_found_again() {
     assert_eq!(store.begins_with(), [0; 4]);
 }
 
-/// Something else was made of a disk that hfl had written to, which left the first line there.
+/// The disk held a store of hfl, and another tool reused it and left the first line in place.
 #[test]
 fn a_disk_that_was_put_to_another_use_is_left_alone() {
     let cases: [(&str, u64, &[u8]); 3] = [
@@ -318,7 +318,7 @@ fn a_disk_that_was_put_to_another_use_is_left_alone() {
     }
 }
 
-/// By the command that the message names.
+/// The marker is written by the command that the message suggests.
 #[test]
 fn a_disk_that_was_marked_is_taken_whatever_is_on_it() {
     let Some(disk) = Disk::new(128 * MIB) else { return };
@@ -333,7 +333,7 @@ fn a_disk_that_was_marked_is_taken_whatever_is_on_it() {
     assert!(marked.success());
     disk.is_taken().fill();
     assert_eq!(disk.is_taken().begins_with(), *b"SnAp");
-    // Marked, and then put into a pool, which leaves the first bytes as they are.
+    // Marked, then added to a pool; the pool leaves the first bytes as they are.
     let Some(disk) = Disk::new(32 * MIB) else { return };
     disk.write(0, b"hfl-cow\n");
     disk.write(16384, b"\x01\x01\0\0\0\0\0\0\0\0\0\x01\0\0\0\x24");

@@ -1,5 +1,5 @@
-//! A machine of another kind, of the PlayStation 3's family: POWER, from the miniroot through a root file system that it
-//! writes to, to its end.
+//! Boots a POWER machine, the family of the PlayStation 3, from the miniroot through a root file system
+//! that it writes to, until it powers off.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -18,9 +18,9 @@ use crate::support::servers::program;
 use crate::support::servers::web::WebHost;
 
 const ARCHITECTURE: &str = "ppc64el";
-/// How long a boot may take where others use this machine, too.
+/// Maximum time for a boot on a loaded machine.
 const BOOT_WAIT: Duration = Duration::from_secs(300);
-/// The modules that can be wanted, of all that the kernel has: directories and files.
+/// The kernel modules that may be needed: directories and files of the kernel package.
 const MODULES: [&str; 14] = [
     "kernel/arch",
     "kernel/crypto",
@@ -37,7 +37,7 @@ const MODULES: [&str; 14] = [
     "modules.builtin",
     "modules.order",
 ];
-/// The image's init. It says what it found; then the machine is switched off.
+/// The image's init. It prints what it finds, then powers the machine off.
 const INIT: &str = r#"#!/bin/busybox sh
 PATH=/bin
 digest() { sha256sum "$1" | cut -d' ' -f1; }
@@ -54,7 +54,7 @@ mount -o remount,ro / && echo "[up]"
 poweroff -f
 "#;
 
-/// The client, the kernel with its modules, the busybox.
+/// The client, the kernel with its modules, and the busybox.
 struct Parts {
     client: PathBuf,
     system: PathBuf,
@@ -62,7 +62,7 @@ struct Parts {
     kernel: String,
 }
 
-/// What is needed, or why it is not there.
+/// All parts, or the reason why one is missing.
 fn needed() -> Result<Parts, String> {
     let parts = Parts {
         client: cross::file(ARCHITECTURE, "hfl-mount")?,
@@ -77,14 +77,14 @@ fn needed() -> Result<Parts, String> {
     Ok(parts)
 }
 
-/// The version of the one kernel whose modules are there.
+/// The version of the only kernel whose modules are present.
 fn version(modules: &Path) -> Result<String, String> {
     let entries = fs::read_dir(modules).map_err(|e| e.to_string())?;
     let mut names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.next().ok_or("no kernel".to_owned())
 }
 
-/// Copies a file, or a directory and all below it.
+/// Copies a file, or a directory recursively.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     for entry in walkdir::WalkDir::new(from) {
@@ -101,7 +101,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A small system with this kernel in `tree` of the lab; the digest of its data.
+/// Creates a small system with this kernel in `tree` of the lab. Returns the digest of its data.
 fn make_tree(lab: &Lab, parts: &Parts) -> String {
     let (tree, kernel) = (lab.path("tree"), &parts.kernel);
     copy(&parts.system.join(format!("boot/vmlinux-{kernel}")), &tree.join(format!("boot/vmlinux-{kernel}")));

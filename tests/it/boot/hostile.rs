@@ -1,4 +1,4 @@
-//! Images that are damaged or mean harm: each ends with a sentence, within limits of time and memory.
+//! Damaged and malicious images: each is refused with one message, within limits of time and memory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -18,7 +18,7 @@ fn system() -> Lab {
     lab
 }
 
-/// Expects the image of the lab's tree to be refused with these words.
+/// Asserts that the image of the lab's tree is refused with a message that contains `words`.
 fn refuse(lab: &Lab, size: &str, words: &str) {
     make_image(lab, "ext4", "os.img", size);
     let started = Instant::now();
@@ -102,7 +102,7 @@ fn sizes_that_no_file_system_has_are_refused_before_they_are_believed() {
     let lab = system();
     make_image(&lab, "ext2", "os.img", "16M");
     let whole = fs::read(lab.path("os.img")).unwrap();
-    // Blocks, bytes of a block, blocks of a group: fields of the superblock.
+    // Superblock fields: number of blocks, block size, blocks per group.
     for (at, value) in [(4, u32::MAX), (24, 40), (24, 6), (32, 0), (32, 1)] {
         let mut image = whole.clone();
         image[1024 + at..1028 + at].copy_from_slice(&value.to_le_bytes());
@@ -126,7 +126,7 @@ fn damage_anywhere_ends_in_a_sentence_or_a_miniroot() {
         for round in 0..rounds {
             let mut image = whole.clone();
             for _ in 0..=random.below(8) {
-                // Metadata lies in front.
+                // Metadata lies near the start.
                 let place = used[random.below(used.len() as u64 / 4) as usize] + random.below(256) as usize;
                 image[place] = random.next() as u8;
             }
@@ -143,7 +143,7 @@ fn damage_anywhere_ends_in_a_sentence_or_a_miniroot() {
     }
 }
 
-/// Two images of the lab's system that cannot be written to, by the bytes that they have.
+/// Two read-only images of the lab's system, with their contents.
 fn packed(lab: &Lab) -> Vec<(&'static str, Vec<u8>)> {
     know_packed(lab);
     let mut images = Vec::new();
@@ -171,8 +171,9 @@ fn what_is_packed_and_cut_short_is_refused() {
 #[test]
 fn sizes_and_places_that_cannot_be_true_are_refused() {
     let lab = system();
-    // Of squashfs: bytes of a block and their logarithm, the way of packing, the version, the root, all bytes, the tables of
-    // inodes, directories and fragments; of erofs: the logarithm of a block's bytes, features, the root, blocks, metadata.
+    // squashfs fields: block size and its logarithm, compression, version, root, total size, tables of
+    // inodes, directories and fragments. erofs fields: logarithm of the block size, features, root,
+    // number of blocks, metadata.
     let squashfs: [(usize, &[u8]); 9] = [
         (12, &[0; 4]),
         (12, &[0xff; 4]),
@@ -237,7 +238,7 @@ fn damage_to_what_is_packed_ends_in_a_sentence_or_a_miniroot() {
     }
 }
 
-/// A few bytes or bits changed, a piece emptied, or the end cut off; where metadata lie, or anywhere.
+/// Changes a few bytes or bits, zeroes a piece, or truncates the image; near the metadata or anywhere.
 fn damage(whole: &[u8], random: &mut Random) -> Vec<u8> {
     let mut image = whole.to_vec();
     let kind = random.below(4);

@@ -1,4 +1,5 @@
-//! The functions of the miniroot's init, cut out of it and run by the real busybox: its words, before anything is done.
+//! The functions of the miniroot's init, extracted and run by the real busybox: how it parses its
+//! options, before it does anything.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,16 +9,16 @@ use std::process::{Command, Output, Stdio};
 use crate::support::lab::{Lab, skipped, stderr};
 use crate::support::servers::program;
 
-/// Where the functions end and the work begins.
+/// End of the functions and start of the main part.
 const WORK: &str = "\n/bin/busybox mkdir -p /proc";
-/// What is different from a real boot: the directories, and what a failure ends in.
+/// Differences from a real boot: the directories, and the exit on failure.
 const FRAME: &str = r#"
 PATH=$LAB/bin
 fail() { echo "FAILED: $1"; echo "DO: $2"; exit 3; }
 field() { case $1 in version) echo 7 ;; size) echo 8388608 ;; index) echo "$INDEX" ;; esac; }
 "#;
 
-/// The text with every `path` below `at`, where it begins there.
+/// Prefixes each occurrence of `path` in the text with `at`, unless it is the tail of a longer path.
 fn moved(text: &str, path: &str, at: &str) -> String {
     let mut out = String::new();
     let mut done = 0;
@@ -34,12 +35,12 @@ fn moved(text: &str, path: &str, at: &str) -> String {
 pub struct Init {
     pub lab: Lab,
     functions: String,
-    /// What the init does first: it reads what is wanted.
+    /// The first part of the main program: it reads the configuration.
     reading: String,
 }
 
 impl Init {
-    /// Nothing, and the word why, where there is no busybox.
+    /// `None`, with a skip message, if there is no busybox.
     pub fn new() -> Option<Self> {
         let Some(busybox) = program("busybox") else {
             skipped("no busybox");
@@ -60,7 +61,7 @@ impl Init {
         Some(Self { functions: functions.to_owned(), reading, lab })
     }
 
-    /// Runs a script behind the functions, in a name space of its own for mounts where that can be had.
+    /// Runs a script after the functions, in a mount namespace of its own where possible.
     pub fn run(&self, script: &str, environment: &[(&str, &str)]) -> Output {
         let text = format!("{}\n{FRAME}\n{script}\necho END\n", self.functions);
         let file = self.lab.write("script", text);
@@ -76,7 +77,7 @@ impl Init {
         command.output().unwrap()
     }
 
-    /// What the init makes of a kernel's command line, up to where it looks for its image.
+    /// Output of the init for a kernel command line, up to the point where it looks for its image.
     fn words(&self, config: &str, words: &str) -> String {
         self.lab.write("hfl/config", config);
         self.lab.write("proc/cmdline", words);
@@ -131,7 +132,7 @@ fn a_number_that_is_none_is_told_and_the_default_is_taken() {
     assert!(text.contains("timeout=300") && text.contains("warning: hfl.timeout=5m"), "{text}");
 }
 
-/// Whatever a menu says, the miniroot takes no version below its own least one.
+/// A boot menu cannot select a version below the miniroot's minimum version.
 #[test]
 fn a_menu_cannot_go_below_the_miniroots_least_version() {
     let Some(init) = Init::new() else { return };

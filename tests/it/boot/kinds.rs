@@ -1,6 +1,7 @@
-//! Machines whose image is squashfs or erofs, or has another init than systemd.
+//! Boots of squashfs and erofs images, and of images with an init other than systemd.
 //!
-//! The images are those of benches/images.sh: `old.squashfs` and `old.tar` of kind `small`, and kinds `sysvinit` and `openrc`.
+//! The images come from benches/images.sh: `old.squashfs` and `old.tar` of kind `small`, and kinds
+//! `sysvinit` and `openrc`.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,7 +14,7 @@ use crate::support::boot_published::{
 use crate::support::lab::{Lab, or_skip, real_image};
 use crate::support::servers::program;
 
-/// Boots an image that cannot be written to, and writes.
+/// Boots a read-only image, and writes to the root.
 fn boot_over_it(published: &Published) {
     let mut machine = published.machine("", &[]);
     published.wait_for_login(&mut machine);
@@ -37,7 +38,7 @@ fn it_boots_from_erofs() {
     boot_over_it(&Published::of(&image, &client, digest_of_bash(&ext4)));
 }
 
-/// The same system as erofs.
+/// The same system as an erofs image.
 fn make_erofs(lab: &Lab) -> Result<PathBuf, String> {
     let mkfs = program("mkfs.erofs").ok_or("no mkfs.erofs")?;
     let archive = real_image("small", "old.tar")?;
@@ -52,7 +53,8 @@ fn make_erofs(lab: &Lab) -> Result<PathBuf, String> {
     Ok(image)
 }
 
-/// Boots one whose init is another one, twice: once for each way to end, in no more than so long.
+/// Boots a system with another init twice, to end it by poweroff and by reboot. Each must take at most
+/// `longest`.
 fn boot_init(published: &Published, words: &str, longest: Duration) {
     for order in ["poweroff", "reboot"] {
         let mut machine = published.machine("", &[]);
@@ -60,7 +62,7 @@ fn boot_init(published: &Published, words: &str, longest: Duration) {
         use_it(&mut machine, &published.bash);
         machine.run(words);
         assert_eq!(machine.run("test -e /run/systemd/system || echo none"), "none");
-        // Its scripts would take away whatever they think they have set up.
+        // The init scripts take down every interface that they believe they configured.
         machine.run("mkdir -p /run/network; echo eth0=eth0 >>/run/network/ifstate");
         machine.run("printf 'iface eth0 inet static\\n address 10.0.2.15/24\\n' >>/etc/network/interfaces");
         end_within(machine, order, longest);
@@ -73,7 +75,7 @@ fn it_boots_with_sysvinit() {
     boot_init(&published, "test -e /etc/init.d/rc && grep -q :sysinit: /etc/inittab", END_WAIT);
 }
 
-/// Its scripts take a minute to end where the processor is emulated, from a local disk as well.
+/// With an emulated processor its scripts take a minute to shut down, even from a local disk.
 #[test]
 fn it_boots_with_openrc() {
     let Some(published) = Published::of_kind("openrc") else { return };

@@ -1,4 +1,4 @@
-//! What a machine boots from, and that it does.
+//! Building, publishing and booting what a machine boots from.
 
 mod build;
 mod cow;

@@ -1,4 +1,4 @@
-//! `hfl publish --boot`: kernel and miniroot beside each version, and the menus of boot loaders.
+//! `hfl publish --boot`: kernel and miniroot next to each version, and the menus of boot loaders.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// Files and bytes that each mirror is sent, besides blocks.
+/// Files sent to each mirror apart from blocks: their number and bytes.
 fn sent(report: &serde_json::Value) -> Vec<(u64, u64)> {
     let mirrors = report["mirrors"].as_array().expect("mirrors").iter();
     mirrors.map(|m| (m["files"].as_u64().expect("files"), m["file_bytes"].as_u64().expect("bytes"))).collect()
@@ -123,13 +123,14 @@ fn sync_gc_and_rollback_know_the_files() {
     lab.ok(&["verify", "--to", "mirrors.toml", "--deep", "-q"]);
 }
 
-/// Two publishers with one key, neither of which sees what the other does, make version 1 with other kernels, as happens where one sleeps through the
-/// end of its lock. Whichever writes last, no immutable file of the other is gone.
+/// Two publishers with the same key make version 1 with different kernels without seeing each other's
+/// work, as can happen if one is suspended past the end of its lock. Whichever writes last, no immutable
+/// file of the other is lost.
 #[test]
 fn no_publisher_overwrites_what_another_ones_version_is_booted_with() {
     let mut lab = system();
     let written = ["one", "two"].map(|kernel| {
-        // The second one is on another machine, and has the key alone.
+        // The second publisher runs on another machine and shares only the key.
         if lab.path("home").exists() {
             lab.write("two/.config/hfl/keys/os.key", fs::read(lab.path("home/.config/hfl/keys/os.key")).unwrap());
             lab.set("HOME", "two");
@@ -146,7 +147,7 @@ fn no_publisher_overwrites_what_another_ones_version_is_booted_with() {
         files
     });
     let mut both = 0;
-    // Of two signatures of the same bytes the first one stays, see the next test.
+    // Of two signatures of the same bytes the first one is kept, see the next test.
     for (bytes, file) in written[0].iter().filter(|(_, file)| !file.ends_with(".minisig")) {
         let path: RepoPath = file.parse().unwrap();
         let Some((others, _)) = written[1].iter().find(|(_, other)| other == file) else { continue };
@@ -159,7 +160,8 @@ fn no_publisher_overwrites_what_another_ones_version_is_booted_with() {
     assert_eq!(written.each_ref().map(|files| kernels(files)), [2, 2], "a kernel and its signature");
 }
 
-/// A publish that died before it switched the heads, and is run again: what it has written is not written again.
+/// A publish that died before switching the heads is run again. It does not rewrite what the first run
+/// wrote.
 #[test]
 fn what_an_interrupted_publish_has_written_stays() {
     let lab = system();
@@ -181,18 +183,18 @@ fn what_an_interrupted_publish_has_written_stays() {
             fs::remove_file(lab.path(mirror).join("index/os").join(file)).unwrap();
         }
     }
-    // The machine it runs on again is another one.
+    // The rerun happens on another machine, which has no recorded state.
     lab.forget();
     assert_eq!(publish(), 2);
     assert!(written() == before);
-    // What is no signature of it does not.
+    // A file that is not a valid signature is replaced.
     let signature = booted_with(&lab.path("a/boot/os/2"), "vmlinuz").display().to_string() + ".minisig";
     fs::write(&signature, "damaged").unwrap();
     lab.ok(&["verify", "--to", "mirrors.toml", "--repair", "-q"]);
     assert!(fs::read_to_string(&signature).unwrap().starts_with("untrusted comment"));
 }
 
-/// What lies under such a name with other bytes is damage, and is put right.
+/// A file with the right name and wrong bytes is damage, and is repaired.
 #[test]
 fn a_damaged_boot_file_is_replaced() {
     let lab = system();

@@ -30,7 +30,8 @@ fn it_boots_and_one_mirror_ends_in_the_middle() {
     end(machine, "poweroff");
 }
 
-/// From the card's own program on: DHCP names an address of the web server, and the menu there does the rest.
+/// Starts in the network card's own iPXE: DHCP names a URL on the web server, and the menu there does
+/// the rest.
 #[test]
 fn it_boots_from_the_network_cards_own_ipxe() {
     let Some(published) = Published::new() else { return };
@@ -42,7 +43,7 @@ fn it_boots_from_the_network_cards_own_ipxe() {
     end(machine, "reboot");
 }
 
-/// A disk keeps what was fetched and what was written; the next boot finds both there.
+/// A disk keeps fetched blocks and written data. The next boot finds both.
 #[test]
 fn a_disk_keeps_blocks_and_writes() {
     let Some(published) = Published::new() else { return };
@@ -71,7 +72,7 @@ fn a_disk_keeps_blocks_and_writes() {
     assert!(again * 20 < before, "{again} of {before}");
 }
 
-/// A disk with nothing on it is used as a whole. A number that is none does not keep a machine from booting.
+/// An empty disk is used as a whole. An invalid number does not prevent the boot.
 #[test]
 fn an_empty_disk_keeps_writes() {
     let Some(published) = Published::new() else { return };
@@ -93,7 +94,7 @@ fn an_empty_disk_keeps_writes() {
     end(machine, "poweroff");
 }
 
-/// A disk that holds anything else is not touched; the machine says so and does not boot.
+/// A disk with any other contents is not modified; the machine reports it and does not boot.
 #[test]
 fn a_disk_with_something_on_it_is_not_touched() {
     let Some(published) = Published::new() else { return };
@@ -110,11 +111,11 @@ fn a_disk_with_something_on_it_is_not_touched() {
     assert!(fs::read(&disk).unwrap() == before);
 }
 
-/// A system that writes more than there is room for is refused, can be read, and ends when it is told to.
+/// A system that fills its write store gets write errors, can still be read, and shuts down.
 #[test]
 fn a_full_store_does_not_keep_it_from_ending() {
     let Some(published) = Published::new() else { return };
-    // All the memory that it would take by itself, or a little, which is sooner full.
+    // The long form uses the default size in memory, the short form a small store that fills sooner.
     let (room, megabytes) = if full() { ("", 900) } else { ("hfl.cow=64M", 150) };
     for (mode, root) in [("snapshot", "ext4"), ("overlay", "overlay")] {
         let mut machine = published.machine(&format!("hfl.mode={mode} {room}"), &[]);
@@ -130,7 +131,7 @@ fn a_full_store_does_not_keep_it_from_ending() {
     }
 }
 
-/// Whoever stands before a machine that cannot boot is told why and what to do; with `panic=` it tries again.
+/// A boot failure prints its reason and the remedy. With `panic=` the machine tries again.
 #[test]
 fn a_failure_says_what_to_do() {
     let Some(published) = Published::new() else { return };
@@ -155,7 +156,7 @@ fn a_failure_says_what_to_do() {
     machine.ended(END_WAIT);
 }
 
-/// The wire is long: 100 ms for a question and its answer.
+/// High latency: a round trip of 100 ms.
 #[test]
 fn it_boots_over_a_long_wire() {
     let Some(published) = Published::new() else { return };
@@ -172,7 +173,7 @@ fn it_boots_over_a_long_wire() {
     assert!(connections > 0, "everything went through the long wire");
 }
 
-/// A miniroot believes the key that is pinned in it, and no other.
+/// A miniroot accepts only the key pinned in it.
 #[test]
 fn it_does_not_boot_what_another_key_signed() {
     let Some(published) = Published::new() else { return };
@@ -194,11 +195,12 @@ fn it_does_not_boot_what_another_key_signed() {
     assert_eq!(published.blocks().len(), 0, "nothing was fetched for it");
 }
 
-/// Of several cards the one is used on which somebody answers, and the system may not take it away.
+/// Of several network cards the one that gets an answer is used, and the booted system cannot
+/// reconfigure it.
 #[test]
 fn it_finds_the_card_that_works_and_keeps_it() {
     let Some(published) = Published::new() else { return };
-    // The first card's network has nobody in it.
+    // The first card is connected to an empty network.
     let dead = ["-netdev", "hubport,id=h,hubid=7", "-device", "virtio-net-pci,netdev=h,addr=4"];
     let mut machine = published.machine("", &dead);
     let login = machine.wait_for("login:", BOOT_WAIT);
@@ -208,7 +210,7 @@ fn it_finds_the_card_that_works_and_keeps_it() {
     assert_eq!(card, "eth1", "the first one has nobody in it");
     let other = "eth0";
     assert_eq!(machine.run(&format!("ip -4 -o addr show dev {other}")), "");
-    // systemd's own network manager, told to manage every card, leaves this one alone.
+    // systemd-networkd, configured to manage every card, leaves this one alone.
     machine.run("printf '[Match]\\nName=eth*\\n[Network]\\nDHCP=no\\nAddress=192.0.2.9/24\\n' >/etc/systemd/network/all.network");
     machine.run("systemctl start systemd-networkd; sleep 3");
     assert!(machine.run(&format!("networkctl --no-pager status {card} | cat")).contains("unmanaged"));
@@ -218,7 +220,7 @@ fn it_finds_the_card_that_works_and_keeps_it() {
     end(machine, "poweroff");
 }
 
-/// NetworkManager, which manages every card there is, leaves this one alone and still knows its name servers.
+/// NetworkManager, which manages every card, leaves this one alone and still knows its name servers.
 #[test]
 fn networkmanager_leaves_its_card_alone() {
     let Some(published) = Published::of_kind("managed") else { return };
@@ -234,7 +236,7 @@ fn networkmanager_leaves_its_card_alone() {
     end(machine, "poweroff");
 }
 
-/// Its root can still be read from the network.
+/// Checks that the root can still be read from the network.
 fn use_again(machine: &mut Machine, bash: &str) {
     machine.run("echo 3 >/proc/sys/vm/drop_caches");
     let digest = machine.run("sha256sum /bin/bash");

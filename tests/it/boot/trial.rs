@@ -1,4 +1,5 @@
-//! `hfl boot try`: versions that come up, and those that do not; what it records, and how long it takes.
+//! `hfl boot try`: versions that boot and versions that do not, the recorded profile, and the time a
+//! boot takes.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +21,7 @@ use crate::support::evil::{Evil, FAULTS};
 use crate::support::fixture::{Publish, image, newest};
 use crate::support::lab::{Lab, code, full, or_skip, real_image};
 
-/// A repository with one mirror and a real image in it; `None` where there is none.
+/// A repository with one mirror and a real image. `None` if the image is missing.
 fn published(options: &[&str]) -> Option<Lab> {
     let (image, client) = or_skip(needed("small"))?;
     let lab = Lab::new();
@@ -32,12 +33,12 @@ fn published(options: &[&str]) -> Option<Lab> {
     Some(lab)
 }
 
-/// The image that [`published`] has found.
+/// Path of the image that [`published`] uses.
 fn old_image() -> String {
     real_image("small", "old.img").unwrap().display().to_string()
 }
 
-/// Tries the newest version; its report.
+/// Test-boots the newest version and returns the report.
 fn attempt(lab: &Lab, options: &[&str]) -> Value {
     let words = ["boot", "try", "small", "--to", "mirrors.toml", "--json"];
     serde_json::from_str(&lab.ok(&[&words[..], options].concat())).unwrap()
@@ -62,7 +63,7 @@ fn a_published_version_comes_up_and_its_boot_is_recorded() {
     assert_eq!(report["profile_blocks"], profile.reads().len());
     assert!(profile.reads().len() > 100 && profile.reads().windows(2).all(|pair| pair[0].ms <= pair[1].ms));
     assert_eq!(report["fetched"]["missing"], 0);
-    // What was fetched up to the marker is in the profile, and no block was asked for twice.
+    // The profile contains every block fetched before the marker, and no block was requested twice.
     let blocks = report["fetched"]["blocks"].as_u64().unwrap();
     assert!(blocks <= profile.reads().len() as u64, "{blocks} of {}", profile.reads().len());
 
@@ -71,7 +72,7 @@ fn a_published_version_comes_up_and_its_boot_is_recorded() {
     lab.ok(&shipped);
     let again = attempt(&lab, &["--latency", "20ms"]);
     println!("with its profile and 20 ms: {again}");
-    // What is fetched ahead is what is read.
+    // Prefetch fetches only what is read.
     assert!(bytes(&again) * 10 <= bytes(&report) * 11, "{} instead of {}", bytes(&again), bytes(&report));
 }
 
@@ -83,7 +84,7 @@ fn publish_records_a_boot_by_itself() {
     let profile = Profile::parse(&fs::read(lab.path("a").join(path)).unwrap()).unwrap();
     println!("{} blocks", profile.reads().len());
     assert!(profile.reads().len() > 100 && log["versions"].as_array().unwrap().len() == 1);
-    // Nothing is booted where nothing is new.
+    // An unchanged image is not booted.
     let image = old_image();
     let again = ["publish", &image, "--name", "small", "--to", "mirrors.toml", "--boot", "--profile", "auto", "--json"];
     let words = [&again[..], &["--boot-append", KERNEL_WORDS]].concat();
@@ -125,7 +126,7 @@ fn a_version_without_a_kernel_is_refused() {
     assert!(errors.contains("--boot"), "{errors}");
 }
 
-/// What the mirror of a trial gives of this path.
+/// What the mirror of a trial returns for this path.
 async fn asked(relay: &Relay, path: &RepoPath) -> Option<Vec<u8>> {
     let mirror: Source = format!("http://127.0.0.1:{}/test", relay.port()).parse().unwrap();
     Some(mirror.fetch().unwrap().get(path, 1 << 20).await.ok()?.to_vec())
@@ -146,7 +147,7 @@ async fn the_mirror_of_a_trial_gives_nothing_that_one_mirror_does_wrong() {
     };
     let opened = hfl::repo::open(&[base("good")], &newest(Trust::Anyone)).await.unwrap();
     let index = opened.row.index_path(&opened.head.image);
-    // A newer version that comes meanwhile is not the one that was opened.
+    // The relay keeps serving the opened version, not a newer one published meanwhile.
     Publish { version: 2, block_bytes: 256 << 10, ..Publish::default() }.write(home.path(), &image[..512 << 10]);
     for behaviour in FAULTS {
         let start = Instant::now();
@@ -169,10 +170,11 @@ fn local_boot(lab: &Lab, image: &Path) -> f64 {
     boot_local::machine(lab, image).wait_for("login:", BOOT_WAIT).as_secs_f64()
 }
 
-/// Against the same image on a local disk, in the same run: over HTTP, with a profile, and that over a slow and long wire.
+/// Compares with the same image on a local disk, in the same run: over HTTP, with a profile, and with a
+/// profile over a link of low bandwidth and high latency.
 ///
-/// What the client adds is its own work, which two emulated processors do at a thirtieth of their usual speed: most of all
-/// the SHA-256 and the inflating of what is read.
+/// The overhead of the client is computation, which two emulated processors do at a thirtieth of their
+/// usual speed: mostly SHA-256 and decompression of what is read.
 #[test]
 fn timed_a_boot_over_http_is_about_as_fast_as_one_from_a_disk() {
     let Some(lab) = published(&[]) else { return };
@@ -182,7 +184,7 @@ fn timed_a_boot_over_http_is_about_as_fast_as_one_from_a_disk() {
     lab.ok(&["publish", &image, "--name", "small", "--to", "mirrors.toml", "--profile", "boot.profile"]);
     let without = [&tcg[..], &["--append", "hfl.profile=off"]].concat();
     let wire = [&tcg[..], &["--latency", "100ms", "--rate", "6250000"]].concat();
-    // Of each round's own, since a machine's speed changes from minute to minute.
+    // Ratios within one round, because the machine's speed changes from minute to minute.
     let mut ratios: [Vec<f64>; 3] = Default::default();
     let mut fetched = 0;
     for _ in 0..if full() { 5 } else { 1 } {
@@ -205,7 +207,7 @@ fn timed_a_boot_over_http_is_about_as_fast_as_one_from_a_disk() {
         bytes(&record)
     );
     assert!(fetched as f64 <= 1.1 * bytes(&record) as f64, "{fetched} of {}", bytes(&record));
-    // Others may use this machine, too.
+    // The machine may be loaded.
     let slack = if full() { 1.0 } else { 1.5 };
     assert!(http <= 1.15 * slack && near <= 1.15 * slack && far <= 1.5 * slack);
 }

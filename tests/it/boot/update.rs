@@ -1,6 +1,6 @@
-//! A machine with a disk for its cache boots version 1, then version 2, then version 1 again: each time only blocks are
-//! fetched that were not on the disk. `inplace.img` is the same system after an upgrade inside it, `new.img` was built again
-//! from newer packages.
+//! A machine with a cache disk boots version 1, then version 2, then version 1 again. Each boot fetches
+//! only blocks that are not on the disk. `inplace.img` is the same system after an upgrade in place,
+//! `new.img` was built again from newer packages.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::support::boot_published::{BOOT_WAIT, Published, end, keeping_disk};
 use crate::support::lab::{or_skip, real_image};
 use crate::support::machine::Machine;
 
-/// The names of a version's blocks, as they are asked for.
+/// Names of a version's blocks, as they are requested.
 fn blocks_of(published: &Published, version: u32) -> BTreeSet<String> {
     let directory = published.lab.path("a/index/small");
     let mut files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -25,7 +25,8 @@ fn blocks_of(published: &Published, version: u32) -> BTreeSet<String> {
     index.blocks().iter().map(|row| name(row.id.to_string())).collect()
 }
 
-/// Boots until somebody can log in, and says which version runs, what was fetched, and how long it took.
+/// Boots until the login prompt, and prints the running version, the number of fetched blocks and the
+/// time.
 fn boot(published: &Published, words: &str, drive: &str, known: &BTreeSet<String>) -> (Machine, BTreeSet<String>) {
     let mut machine = published.machine(&format!("hfl.cache=LABEL=keep {words}"), &["-drive", drive]);
     let login = machine.wait_for("login:", BOOT_WAIT);
@@ -36,7 +37,7 @@ fn boot(published: &Published, words: &str, drive: &str, known: &BTreeSet<String
     (machine, fetched)
 }
 
-/// How often blocks were asked for so far, and which. Until a machine has ended it may read more.
+/// The number of block requests so far, and the blocks requested. A running machine may still read more.
 fn asked(published: &Published) -> (usize, BTreeSet<String>) {
     let requests: u64 = published.hosts.iter().map(|host| host.blocks().0).sum();
     (requests as usize, published.blocks())
@@ -57,7 +58,7 @@ fn update(image: &str) {
     let (mut machine, second) = boot(&published, "", &drive, &known);
     assert!(machine.run("cat /run/hfl/status.json").contains("\"version\": 2"));
     end(machine, "poweroff");
-    // What was on the disk was not fetched again; `second` has only what never was.
+    // Blocks on the disk are not fetched again; `second` contains only blocks that were never fetched.
     let (more_requests, all) = asked(&published);
     let asked_again = (more_requests - requests) - (all.len() - known.len());
     let (changed, unread) = second.iter().partition::<Vec<_>, _>(|name| !old.contains(*name));

@@ -1,4 +1,4 @@
-//! The client's build: small, and without what only publishing needs.
+//! The client build: small, and without the dependencies of publishing.
 
 use std::process::Command;
 

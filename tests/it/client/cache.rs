@@ -1,4 +1,5 @@
-//! The disk cache of real mounts: shared, cut off, full, read-only, absent, enormous; reads are right all the same.
+//! The disk cache of real mounts: shared, after a power cut, full, read-only, missing, very large. Reads
+//! return correct data in all cases.
 
 use std::collections::HashSet;
 use std::fs;
@@ -15,7 +16,7 @@ use crate::support::fixture::{Publish, image};
 use crate::support::lab::{full, skipped};
 use crate::support::mounting::{Asked, Mounted, WebServer, cannot_mount, run, status};
 
-/// A repository in `home/a`, its image, and a server that notes what it is asked for.
+/// A repository in `home/a`, its image, and a server that records block requests.
 struct Lab {
     home: TempDir,
     bytes: Vec<u8>,
@@ -38,7 +39,7 @@ impl Lab {
         Mounted::new(self.home.path(), &arguments, &[&self.server.url()], "test")
     }
 
-    /// Reads everything, checks it, and says how many blocks the server was asked for meanwhile.
+    /// Reads and checks the whole image. Returns the number of blocks requested from the server.
     fn read(&self, mounted: &Mounted) -> usize {
         let _ = self.asked.take();
         assert!(fs::read(mounted.file()).unwrap() == self.bytes);
@@ -96,13 +97,13 @@ fn read_exact(mounted: &Mounted, part: &mut [u8]) {
     fs::File::open(mounted.file()).unwrap().read_exact(part).unwrap();
 }
 
-/// Has the kernel forget what it holds of the file.
+/// Drops the file's pages from the kernel's page cache.
 fn drop_page_cache(mounted: &Mounted) {
     let file = fs::File::open(mounted.file()).unwrap();
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
 }
 
-/// What a file system leaves behind that had promised less than a program hoped for.
+/// Damages cache files as a power cut does on a file system with weak guarantees. Returns their number.
 fn cut_power(lab: &Lab) -> usize {
     let bad: [fn(&Path); 4] = [
         |path| fs::write(path, vec![0; fs::metadata(path).unwrap().len() as usize]).unwrap(),
@@ -173,7 +174,7 @@ fn a_power_cut_costs_what_it_damaged_and_nothing_else() {
     }
 }
 
-/// A small file system that ends with its test.
+/// A small tmpfs, unmounted on drop.
 struct Tmpfs(PathBuf);
 
 impl Tmpfs {
@@ -203,7 +204,7 @@ fn a_full_or_read_only_disk_means_less_caching_and_one_line() {
         let lab = Lab::new(12 << 20);
         let Some(tmpfs) = Tmpfs::new(lab.home.path().join("cache"), options) else { return };
         if !some {
-            // Otherwise the directory itself is missing, which is another story.
+            // The cache directory must exist; a missing directory is a different case.
             let remount = |how| Command::new("mount").args(["-o", how]).arg(&tmpfs.0).status().unwrap().success();
             assert!(remount("remount,rw"));
             fs::create_dir(lab.cache()).unwrap();
@@ -219,7 +220,8 @@ fn a_full_or_read_only_disk_means_less_caching_and_one_line() {
         println!("{options}: {first} blocks fetched, then {second}; {from_disk} from disk");
         let blocks = lab.index.blocks().len();
         assert!(first >= blocks && some == (from_disk > 0) && (some || second >= blocks), "{blocks} blocks");
-        // The same is said again after ten seconds, and a busy machine may take longer than that.
+        // The warning repeats every ten seconds, and on a loaded machine the run may take longer than
+        // that.
         let most = 1 + started.elapsed().as_secs() as usize / 10;
         let lines = said.lines().filter(|line| line.contains("nothing is cached on disk")).count();
         let others = said.lines().count() - lines;
@@ -265,7 +267,7 @@ fn without_a_disk_everything_is_in_memory() {
     assert!(help.contains("or `none`") && help.contains("the same as --cache none"), "{help}");
 }
 
-/// Fills the cache with files that have the names of blocks, and are older than anything that is read.
+/// Fills the cache with files named like blocks, older than anything that is read.
 fn fill(cache: &Path, files: usize) {
     let ago = SystemTime::now() - Duration::from_secs(86_400);
     for n in 0..files {
@@ -291,7 +293,7 @@ fn a_cache_of_very_many_files_is_mounted_as_fast_as_an_empty_one() {
     }
     let lab = Lab::new(4 << 20);
     let files = if full() { 300_000 } else { 20_000 };
-    // Each takes 4 KiB of the disk: half of them have to go.
+    // Each file occupies 4 KiB on disk, so half of them must be evicted.
     let limit = (files * 2048).to_string();
     let mount = || {
         let start = Instant::now();
@@ -323,7 +325,7 @@ fn a_cache_of_very_many_files_is_mounted_as_fast_as_an_empty_one() {
     assert!(left * 4096 <= files * 2048 && left > files / 4, "{left} of {files} files");
 }
 
-/// The files below a directory.
+/// All files below a directory.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().flatten();
     entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
@@ -366,14 +368,15 @@ fn a_cache_carries_a_mark_and_nothing_is_published_there() {
         let (source, cache) = (format!("{}/test", base.display()), cache.display().to_string());
         run(&lab.path("home"), &["fetch", "--unsigned", "--cache", &cache, &source])
     };
-    // A new one, the same again, and an empty file system.
+    // A new cache, the same one again, and an empty file system.
     assert!(fetch(&cache).status.success());
     let mark = fs::read_to_string(cache.join("CACHEDIR.TAG")).unwrap();
     assert!(mark.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n") && mark.contains("hfl"), "{mark}");
     assert!(fetch(&cache).status.success());
     fs::create_dir_all(lab.path("disk/lost+found")).unwrap();
     assert!(fetch(&lab.path("disk")).status.success());
-    // Somebody else's cache, one without a mark, and a link in the place of one.
+    // Another program's cache directory, a directory without a tag, and a directory whose tag is a
+    // symbolic link.
     let others =
         "Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag created by cargo.\n";
     lab.write("target/CACHEDIR.TAG", others);

@@ -1,5 +1,5 @@
-//! The client where the first byte of a number is its highest, as on the PlayStation 3: built for s390x and run under
-//! QEMU's user emulation, on a real repository over HTTP. It cannot mount there: the kernel below it is not emulated.
+//! The client on a big-endian machine, as the PlayStation 3 is: built for s390x and run under QEMU user
+//! emulation, on a real repository over HTTP. It cannot mount there, because the kernel is not emulated.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::support::mounting::{WebServer, client};
 use crate::support::nbd::{Exported, Plain, Speech};
 use crate::support::servers::program;
 
-/// How much is asked for at once.
+/// Bytes per read request.
 const NBD_BYTES: u32 = 1 << 20;
 
 /// The emulator and the client.
@@ -28,7 +28,7 @@ struct BigEndian {
 }
 
 impl BigEndian {
-    /// `None` where they are not there, which is said.
+    /// `None`, with a skip message, if one is missing.
     fn new() -> Option<Self> {
         let qemu =
             program("qemu-s390x-static").or_else(|| program("qemu-s390x")).ok_or("no qemu-s390x-static".to_owned());
@@ -53,7 +53,7 @@ impl BigEndian {
     }
 }
 
-/// What a fetch said of itself, and how long it took.
+/// Report of a fetch, and how long it took.
 fn fetch(mut command: Command, arguments: &[&str]) -> (serde_json::Value, Duration) {
     let begun = Instant::now();
     let output = command.args(["fetch", "--json"]).args(arguments).stdin(Stdio::null()).output().unwrap();
@@ -61,13 +61,14 @@ fn fetch(mut command: Command, arguments: &[&str]) -> (serde_json::Value, Durati
     (serde_json::from_slice(&output.stdout).unwrap(), begun.elapsed())
 }
 
-/// All files below a directory, by their paths.
+/// All files below a directory, with their contents, by path.
 fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = walkdir::WalkDir::new(directory).into_iter().flatten().filter(|entry| entry.file_type().is_file());
     entries.map(|e| (e.path().strip_prefix(directory).unwrap().to_owned(), fs::read(e.path()).unwrap())).collect()
 }
 
-/// Two versions of `os` on the mirror `a`, the newer one with a profile of 20 of its blocks; the line of the key.
+/// Two versions of `os` on the mirror `a`, the newer one with a profile of 20 of its blocks. Returns the
+/// key line too.
 fn repository() -> (Lab, String) {
     let lab = Lab::with_mirrors(&["a"]);
     two_images(&lab, 1000);
@@ -111,7 +112,8 @@ fn a_big_endian_client_fetches_what_every_other_one_does() {
     let differ = |path: &&PathBuf| of_big.get(*path) != of_little.get(*path);
     assert_eq!(of_big.keys().chain(of_little.keys()).find(differ), None, "the same files with the same bytes");
 
-    // Every block is the one that the signed indexes name by SHA-1 and SHA-256, and together they are the images.
+    // Every block matches the SHA-1 and SHA-256 in the signed indexes, and together the blocks are the
+    // images.
     assert_eq!(check_mirror(&caches[0], "os", &lab.trust("os")), [2, 1]);
     for (number, image) in [("1", "one.img"), ("2", "two.img")] {
         let back = format!("back{number}.img");
@@ -166,7 +168,7 @@ fn a_big_endian_client_believes_no_more_than_others() {
     fails(3, &key);
 }
 
-/// The map of the image and a protocol whose numbers are the other way round than this machine's.
+/// Covers the extent map, and a protocol whose integers have the opposite byte order to this machine's.
 #[test]
 fn a_big_endian_client_exports_the_image() {
     let Some(big) = BigEndian::new() else { return };

@@ -1,5 +1,5 @@
-//! `hfl-mount device`: loop devices and snapshots without losetup and dmsetup. Where the kernel has no snapshots, what is
-//! made of them is tried by the machines of `boot_qemu`.
+//! `hfl-mount device`: loop devices and snapshots without losetup and dmsetup. Where the kernel has no
+//! device-mapper snapshots, the tests that boot machines (`boot::qemu`) cover them.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -12,7 +12,7 @@ use crate::support::fixture::{Publish, image};
 use crate::support::lab::skipped;
 use crate::support::mounting::{Mounted, WebServer, cannot_mount, run};
 
-/// Goes when the test does.
+/// A device, detached on drop.
 struct Device(PathBuf);
 
 impl Drop for Device {
@@ -24,14 +24,14 @@ impl Drop for Device {
 }
 
 impl Device {
-    /// A setting of the kernel's.
+    /// A kernel setting of the device, from sysfs.
     fn setting(&self, name: &str) -> String {
         let device = self.0.file_name().unwrap().to_str().unwrap();
         fs::read_to_string(format!("/sys/block/{device}/{name}")).unwrap().trim().to_owned()
     }
 }
 
-/// Runs `hfl-mount device`; what it printed, or why it failed.
+/// Runs `hfl-mount device`. Returns its output, or the error message.
 fn command(home: &Path, words: &[&str]) -> Result<String, String> {
     let output = run(home, &[&["device"], words].concat());
     match output.status.success() {
@@ -40,12 +40,12 @@ fn command(home: &Path, words: &[&str]) -> Result<String, String> {
     }
 }
 
-/// Makes a device, or says why there is none.
+/// Makes a device, or returns the error message.
 fn make(home: &Path, words: &[&str]) -> Result<Device, String> {
     command(home, words).map(|path| Device(path.into()))
 }
 
-/// Says why no loop devices can be made here, if none can.
+/// Whether loop devices cannot be made here. Prints the reason.
 fn cannot_loop() -> bool {
     let opened = fs::OpenOptions::new().read(true).write(true).open("/dev/loop-control");
     match opened {
@@ -92,7 +92,7 @@ fn a_file_becomes_a_device() {
     assert!(again.contains(&format!("cannot detach {path}")), "{again}");
 }
 
-/// What holds a root: read past the page cache, by many requests at a time.
+/// A loop device that can hold a root: direct I/O bypasses the page cache, with many requests in flight.
 #[test]
 fn a_mounted_image_becomes_a_device_that_is_read_directly() {
     if cannot_mount() || cannot_loop() {
@@ -132,7 +132,7 @@ fn a_snapshot_is_written_to_and_its_origin_is_not() {
         }
     };
     let ended = write_to_it(home.path(), &device, &bytes, &name);
-    // Who looks at new devices may still have it open.
+    // A udev rule may still have the device open.
     let _ = Command::new("udevadm").arg("settle").status();
     let removed = command(home.path(), &["remove", &name]);
     ended.unwrap();
@@ -140,7 +140,7 @@ fn a_snapshot_is_written_to_and_its_origin_is_not() {
     assert!(fs::read(&file).unwrap() == bytes);
 }
 
-/// Writes in the middle, and then more than the store holds: what was there can be read all the same.
+/// Writes in the middle, then more than the store holds. Earlier data can still be read.
 fn write_to_it(home: &Path, device: &Path, bytes: &[u8], name: &str) -> std::io::Result<()> {
     let opened = fs::OpenOptions::new().read(true).write(true).open(device)?;
     opened.write_all_at(b"written", 1 << 20)?;

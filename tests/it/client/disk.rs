@@ -1,4 +1,4 @@
-//! The disk cache: what lies in a block's place may be anything, and no more than the limit lies there.
+//! The disk cache: a block's file may hold anything, and the cache stays within its size limit.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::support::fixture::{Publish, image};
 
-/// A mirror that counts what is fetched from it.
+/// A mirror that counts fetched blocks.
 #[derive(Debug)]
 struct Counting(Mirror, Arc<AtomicUsize>);
 
@@ -61,7 +61,8 @@ impl Lab {
         (Arc::clone(&store), DiskCache::new(store, Counting(mirror, Arc::clone(&self.fetched))))
     }
 
-    /// Reads all blocks through a fresh cache object; how many were fetched, and how many files were bad.
+    /// Reads all blocks through a new cache object. Returns the numbers of fetched blocks and of damaged
+    /// files.
     async fn read_all(&self) -> (usize, u64) {
         let (store, cache) = self.open();
         let before = self.fetched.load(Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! How a mount ends: every way leaves with 0 and without a mount.
+//! How a mount ends: in every case with exit code 0 and nothing left mounted.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -74,7 +74,7 @@ fn in_the_background_it_returns_when_the_mount_works() {
     std::fs::create_dir(&point).unwrap();
     let mut command = client(home.path());
     command.args(["--unsigned", "a/test", "point"]).current_dir(home.path());
-    // If the daemon kept these pipes open, this would not return.
+    // This returns only if the daemon has closed these pipes.
     let output = command.stdin(Stdio::null()).output().unwrap();
     let read = std::fs::read(point.join("test"));
     let unmounted = Command::new("umount").arg(&point).status().unwrap();

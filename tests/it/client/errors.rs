@@ -1,4 +1,4 @@
-//! What the client says when it cannot mount, and the exit codes.
+//! Error messages of the client when it cannot mount, and exit codes.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn signed() -> (TempDir, SecretKey) {
     (home, key)
 }
 
-/// Runs the client in vain: its exit code, and what it says.
+/// Runs the client and expects failure. Returns the exit code and the message.
 fn fails(home: &Path, arguments: &[&str]) -> (i32, String) {
     let inside: Vec<String> = arguments.iter().map(|a| a.replace("HOME", home.to_str().unwrap())).collect();
     let inside: Vec<&str> = inside.iter().map(String::as_str).collect();

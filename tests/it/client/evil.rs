@@ -1,4 +1,4 @@
-//! The real client over evil mirrors: what its readers see, and what it takes of the machine.
+//! The real client over malicious mirrors: what readers see, and how much memory it uses.
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -12,7 +12,7 @@ use crate::support::fixture::{Publish, image};
 use crate::support::lab::{Random, full};
 use crate::support::mounting::{Mounted, cannot_mount};
 
-/// A figure of `/proc/PID/status`, in KiB.
+/// A value of `/proc/PID/status`, in KiB.
 fn status_kib(pid: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();
@@ -23,12 +23,12 @@ fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// A file of the page cache's size, read around it.
+/// Opens a file for direct I/O, which bypasses the page cache.
 fn direct(path: &Path) -> fs::File {
     fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path).unwrap()
 }
 
-/// A buffer as direct reads want it.
+/// A buffer aligned for direct I/O.
 #[repr(align(4096))]
 struct Page([u8; 4096]);
 

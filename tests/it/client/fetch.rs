@@ -1,4 +1,5 @@
-//! `hfl-mount fetch`: everything ahead of time, and then no network is needed; the cache serves others as a mirror.
+//! `hfl-mount fetch`: fetches everything in advance, so that no network is needed afterwards. The cache
+//! serves other machines as a mirror.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +44,7 @@ fn what_was_fetched_mounts_without_a_network_and_serves_as_a_mirror() {
     assert_eq!(check_mirror(&cache, "test", &Trust::Key(key.public().clone())), [1], "it is a whole mirror");
     drop(server);
 
-    // Another machine, which knows nothing but this cache.
+    // Another machine, whose only mirror is this cache.
     let (other, lan) = (tempfile::tempdir().unwrap(), WebServer::new(&cache));
     let from_lan = fetched_bytes(other.path(), &["--key", &public, &format!("{}/test", lan.url())]);
     assert_eq!((from_lan, held(&other.path().join("cache/hfl"), &index)), (first, index.blocks().len()));

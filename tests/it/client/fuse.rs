@@ -1,4 +1,4 @@
-//! Real mounts: the file that the kernel shows is the image, whatever happens to the mirrors.
+//! Real mounts: the mounted file equals the image, whatever happens to the mirrors.
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -15,7 +15,7 @@ use crate::support::mounting::{Mounted, WebServer, cannot_mount, nobody};
 
 const IMAGE_BYTES: usize = (12 << 20) + 4321;
 
-/// A repository of one image in `home/a`, and the image.
+/// A repository with one image in `home/a`, the image, and its index.
 fn repository() -> (TempDir, Vec<u8>, Index) {
     let home = tempfile::tempdir().unwrap();
     let bytes = image(IMAGE_BYTES);
@@ -27,7 +27,7 @@ fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Changes one bit in the file of a block.
+/// Flips one bit in the file of a block.
 fn flip(base: &Path, index: &Index, block: usize) {
     let path = base.join(RepoPath::block(&index.blocks()[block].id).as_str());
     let mut file = fs::read(&path).unwrap();
@@ -36,7 +36,7 @@ fn flip(base: &Path, index: &Index, block: usize) {
     fs::write(path, file).unwrap();
 }
 
-/// The offsets at which the image shows a block.
+/// All image offsets at which a block is used.
 fn uses(index: &Index, block: usize) -> Vec<u64> {
     let mut at = 0;
     let mut uses = Vec::new();

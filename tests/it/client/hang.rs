@@ -1,4 +1,5 @@
-//! A cache whose disk hangs is left out: reads are answered from the network, and from the disk again when it works.
+//! A cache on a hanging disk is bypassed: reads go to the network, and to the disk again once it
+//! responds.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -9,10 +10,10 @@ use crate::support::fixture::{Publish, image};
 use crate::support::hanging::Hanging;
 use crate::support::mounting::{Mounted, WebServer, cannot_mount};
 
-/// The patience with a disk is 2 s; a few reads may have to find out for themselves, at the same time.
+/// The timeout for a disk is 2 s. A few concurrent reads may each have to wait for it.
 const HANG_MAX: Duration = Duration::from_secs(8);
 
-/// Reads a part of the image, checks it, and says how long that took.
+/// Reads a part of the image and checks it. Returns the time taken.
 fn read(mounted: &Mounted, from: usize, original: &[u8]) -> Duration {
     let start = Instant::now();
     let mut file = fs::File::open(mounted.file()).unwrap();
@@ -24,12 +25,12 @@ fn read(mounted: &Mounted, from: usize, original: &[u8]) -> Duration {
     start.elapsed()
 }
 
-/// The image at this URL, with a cache in this directory and little memory.
+/// Mounts the image at this URL, with a cache in this directory and little memory.
 fn with_cache(home: &Path, cache: &Path, url: &str) -> Mounted {
     Mounted::new(home, &["--unsigned", "--memory", "1M", "--cache", cache.to_str().unwrap()], &[url], "test")
 }
 
-/// Has all of the image in the cache.
+/// Fills the cache with the whole image.
 fn fill(mounted: Mounted, original: &[u8]) {
     read(&mounted, 0, original);
     mounted.end();
@@ -49,7 +50,7 @@ fn a_cache_disk_that_is_slower_than_the_network_holds_up_nobody() {
     fill(mount(&filled), &original);
     let disk = Hanging::mount(&filled, &point);
     let mounted = mount(&point);
-    // Just below the time after which a disk counts as one that hangs.
+    // Just below the timeout after which a disk counts as hanging.
     disk.slow(Duration::from_millis(1900));
     let slow = read(&mounted, 0, &original);
     drop(server);
@@ -88,7 +89,7 @@ fn a_cache_disk_that_hangs_holds_up_nobody() {
     let other_said = other.end();
     std::thread::sleep(Duration::from_millis(100));
     read(&mounted, 0, &original);
-    // What was being fetched ahead while the disk hung still comes.
+    // Blocks that were being prefetched while the disk hung still arrive.
     std::thread::sleep(Duration::from_secs(1));
     let _ = asked.take();
     let again = read(&mounted, 0, &original);

@@ -1,4 +1,5 @@
-//! How mirrors are talked to: HTTP/2 where it is offered, kept-alive HTTP/1.1 otherwise, IPv6, and a private authority.
+//! HTTP connections to mirrors: HTTP/2 if offered, otherwise HTTP/1.1 with keep-alive; IPv6; and a
+//! private certificate authority.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,7 +15,7 @@ use crate::support::mounting::{Mounted, cannot_mount, run};
 use crate::support::servers::authority::Authority;
 use crate::support::servers::{Daemon, free_port, local, program};
 
-/// nginx for one directory, which notes by which protocol and connection each request came.
+/// nginx for one directory. It logs the protocol and connection of each request.
 struct Nginx {
     _daemon: Daemon,
     directory: TempDir,
@@ -23,7 +24,8 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// At `address`, with TLS where `tls` says how (`ssl` or `ssl http2`); `None` where a program is missing.
+    /// Starts nginx at `address`, with TLS if `tls` is `ssl` or `ssl http2`. `None` if a program is
+    /// missing.
     fn start(root: &Path, address: SocketAddr, tls: &str) -> Option<Self> {
         let Some(nginx) = program("nginx") else {
             skipped("no nginx");
@@ -60,7 +62,8 @@ http {{ log_format how '$connection $server_protocol $status $uri'; access_log {
         Some(Self { _daemon: daemon, directory, address, ca_file: authority.map(|a| a.ca_file) })
     }
 
-    /// The protocols and the connections of all good answers, and how many these were.
+    /// The protocols and number of connections of all successful responses, and the number of these
+    /// responses.
     fn seen(&self) -> (HashSet<String>, usize, usize) {
         let log = fs::read_to_string(self.directory.path().join("how")).unwrap();
         let lines: Vec<Vec<&str>> = log.lines().map(|line| line.split(' ').collect()).collect();

@@ -1,4 +1,5 @@
-//! kill -9 at any moment: what lies in the cache afterwards is right, and what is whole is not fetched again.
+//! The client is killed with SIGKILL at any moment: the cache stays correct, and intact blocks are not
+//! fetched again.
 
 use std::collections::HashSet;
 use std::fs;
@@ -20,7 +21,7 @@ use crate::support::mounting::{Mounted, WebServer, cannot_mount};
 const IMAGE_BYTES: usize = 64 << 20;
 const READERS: u64 = 4;
 
-/// The blocks whose files in the cache are whole.
+/// The blocks whose cache files are intact.
 fn whole(cache: &Path, index: &Index) -> HashSet<String> {
     let is_whole = |row: &&hfl::format::block::BlockRow| {
         let file = fs::read(cache.join(RepoPath::block(&row.id).as_str()));
@@ -29,15 +30,15 @@ fn whole(cache: &Path, index: &Index) -> HashSet<String> {
     index.blocks().iter().filter(is_whole).map(|row| row.id.to_string()).collect()
 }
 
-/// Takes about a third of the files away, so that there is something to fetch again.
+/// Removes about a third of the files, so that there are blocks to fetch again.
 fn thin_out(cache: &Path, index: &Index, random: &mut Random) {
     for row in index.blocks().iter().filter(|_| random.below(3) == 0) {
         let _ = fs::remove_file(cache.join(RepoPath::block(&row.id).as_str()));
     }
 }
 
-/// Reads here and there until the client is gone; how many reads were right. What the kernel has cached of the image can be read
-/// all the same then, so that a failing read is not the only end.
+/// Reads at random positions until the client is killed. Returns the number of correct reads. Parts of
+/// the image in the page cache remain readable after that, so a failed read is not the only way to stop.
 fn read_until_it_dies(file: &Path, original: &[u8], seed: u64, is_killed: &AtomicBool) -> usize {
     let (file, mut random, mut reads) = (fs::File::open(file).unwrap(), Random(seed), 0);
     while !is_killed.load(Relaxed) {

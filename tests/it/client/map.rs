@@ -1,4 +1,4 @@
-//! Reads of an image against a plain model: the bytes themselves.
+//! Image reads compared with a simple model: the bytes themselves.
 
 use std::sync::Arc;
 
@@ -27,23 +27,23 @@ fn piece() -> impl Strategy<Value = Piece> {
     ]
 }
 
-/// The contents of a block: no two are alike.
+/// Contents of a block; each block's are unique.
 fn contents(number: usize) -> Vec<u8> {
     let mut random = crate::support::fixture::Random(number as u64 * 77 + 1);
     (0..4096 + number * 700).map(|_| random.next() as u8).collect()
 }
 
-/// An image in the making.
+/// An image under construction.
 #[derive(Debug, Default)]
 struct Model {
-    /// What the image holds.
+    /// The bytes of the image.
     bytes: Vec<u8>,
     extents: Vec<Extent>,
     blocks: Vec<(usize, BlockRow, Arc<Block>)>,
 }
 
 impl Model {
-    /// These pieces, and then every block that was used once more in full, as an index demands it.
+    /// Appends the pieces, then every used block once in full, because an index requires that.
     fn new(pieces: &[Piece]) -> Self {
         let mut model = Self::default();
         pieces.iter().for_each(|piece| model.push(piece));
@@ -101,7 +101,7 @@ impl BlockSource for Model {
     }
 }
 
-/// Reads `bytes` at `offset`, first what is cached and then for real, and compares both.
+/// Reads `bytes` at `offset`, first from the cache and then for real, and compares the two.
 async fn read(image: &Image, offset: u64, bytes: usize) -> Vec<u8> {
     let range = image.range(offset, bytes);
     let early = image.cached(range.clone()).map(|data| data.with(<[u8]>::to_vec));

@@ -1,4 +1,4 @@
-//! hfl-mount: mounting, fetching, serving, and what becomes of that on bad networks and disks.
+//! hfl-mount: mounting, fetching and serving, also over bad networks and disks.
 
 mod build;
 mod cache;

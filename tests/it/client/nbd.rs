@@ -1,4 +1,5 @@
-//! The image as an NBD export: what QEMU's programs see of it, and what becomes of clients that behave badly.
+//! The image as an NBD export: how QEMU's programs see it, and how the server handles misbehaving
+//! clients.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +21,7 @@ const EIO: u32 = 5;
 const EINVAL: u32 = 22;
 const EPERM: u32 = 1;
 
-/// A repository of one image in `home/a`, the image, and its index.
+/// A repository with one image in `home/a`, the image, and its index.
 fn repository() -> (TempDir, Vec<u8>, Index) {
     let home = tempfile::tempdir().unwrap();
     let bytes = image(IMAGE_BYTES);
@@ -32,7 +33,7 @@ fn exported(home: &Path, arguments: &[&str]) -> Exported {
     Exported::new(home, arguments, &format!("{}/test", home.join("a").display()))
 }
 
-/// Runs a program; nothing where it is not installed.
+/// Runs a program. `None`, with a skip message, if it is not installed.
 fn program(name: &str, arguments: &[&str]) -> Option<Output> {
     match Command::new(name).args(arguments).output() {
         Ok(output) => Some(output),
@@ -43,14 +44,14 @@ fn program(name: &str, arguments: &[&str]) -> Option<Output> {
     }
 }
 
-/// The same, which has to succeed: what it said.
+/// Runs a program, which must succeed, and returns its output.
 fn ok(name: &str, arguments: &[&str]) -> Option<String> {
     let output = program(name, arguments)?;
     assert!(output.status.success(), "{name} {arguments:?}: {}", stderr(&output));
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-/// Where the holes are: start and bytes, in the order of the image.
+/// The holes of the image, in order: start and bytes.
 fn holes(index: &Index) -> Vec<(u64, u64)> {
     let (mut at, mut holes) = (0, Vec::new());
     for extent in index.extents() {
@@ -75,7 +76,7 @@ fn qemu_reads_the_image_and_sees_its_holes() {
     let map = ok("qemu-img", &["map", "-f", "raw", "--output=json", uri]).unwrap();
     let map: serde_json::Value = serde_json::from_str(&map).unwrap();
     let seen = map.as_array().unwrap().iter().filter(|run| run["zero"] == true && run["data"] == false);
-    // QEMU counts in sectors: what is left of the last one is a hole to it.
+    // QEMU counts in sectors and reports the rest of the last one as a hole.
     let whole = |run: &serde_json::Value| (run["start"].as_u64().unwrap(), run["length"].as_u64().unwrap());
     let seen: Vec<(u64, u64)> = seen.map(whole).filter(|&(start, _)| start < IMAGE_BYTES as u64 - 512).collect();
     println!("{} holes", seen.len());
@@ -118,7 +119,7 @@ fn every_way_of_speaking_reads_the_same_and_two_clients_at_once() {
             });
         }
     });
-    // As many small requests under way as the server takes and more; their replies come in any order.
+    // More small requests in flight than the server accepts at once; replies come in any order.
     let (mut plain, size) = Plain::open(exported.socket(), Speech::Structured);
     let mut asked = std::collections::HashMap::new();
     for number in 0..100 {
@@ -162,7 +163,7 @@ fn holes_are_left_out_and_told() {
     assert!(at == size && told == holes(&index));
     let one = plain.call(8, 7, 4096, 1 << 20);
     assert_eq!(one.runs.len(), 1, "one was asked for");
-    // What is fetched in advance, and what does not matter to an export that nobody writes to.
+    // NBD_CMD_CACHE (prefetch), and NBD_CMD_FLUSH, which has nothing to do on a read-only export.
     assert_eq!(plain.call(0, 5, 0, size as u32).error, 0);
     assert_eq!(plain.call(0, 3, 0, 0).error, 0);
     let (mut plain, _) = Plain::open(exported.socket(), Speech::Simple);
@@ -250,7 +251,7 @@ fn bad_requests_are_answered_and_the_connection_goes_on() {
         plain.ask(0, 2, 0, 0);
         assert!(plain.is_closed(), "NBD_CMD_DISC");
     }
-    // Clients that ask for much and take nothing.
+    // Clients that request a lot and read no replies.
     let idle: Vec<Plain> = (0..4)
         .map(|_| {
             let (mut plain, size) = Plain::open(exported.socket(), Speech::Structured);
@@ -305,7 +306,7 @@ fn without_a_network_soft_fails_hard_waits_and_both_recover() {
     exported.end();
 }
 
-/// The most memory that `exported` has had in use while `work` ran, in bytes.
+/// Peak memory of `exported` while `work` runs, in bytes.
 fn peak_rss(exported: &Exported, work: impl FnOnce()) -> u64 {
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -376,7 +377,7 @@ fn a_directory_that_is_away_for_a_while_is_waited_for() {
     println!("waited {waited:?}");
     assert!(reply.error == 0 && reply.data == bytes[at as usize..][..4 << 20]);
     exported.end();
-    // And not for ever.
+    // It does not wait forever.
     let exported = self::exported(home.path(), &["--memory", "1M", "--timeout", "1"]);
     fs::rename(&blocks, &away).unwrap();
     assert_eq!(Plain::open(exported.socket(), Speech::Structured).0.read(at, 4 << 20).error, EIO);
@@ -410,8 +411,8 @@ fn sockets_come_and_go() {
     assert!(help.contains("qemu-system-x86_64 -drive") && help.contains("--listen <ADDRESS:PORT>"), "{help}");
 }
 
-/// Reads the second sector of the disk that it came from, and sends what is there to the first serial port as far as the
-/// first zero; then it tells QEMU to end.
+/// Reads the second sector of its disk, sends it to the first serial port up to the first zero byte,
+/// then makes QEMU exit.
 const BOOT_SECTOR: &[u8] = &[
     0xfc, // cld
     0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0, // xor ax, ax; mov ds, ax; mov es, ax
@@ -430,7 +431,7 @@ const BOOT_SECTOR: &[u8] = &[
     0xeb, 0xf5, // jmp next
     0xb0, 0x10, // end: mov al, 0x10
     0xe6, 0xf4, // out 0xf4, al
-    0xf4, 0xeb, 0xfd, // hlt, for ever
+    0xf4, 0xeb, 0xfd, // hlt, forever
 ];
 
 #[test]

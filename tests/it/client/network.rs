@@ -1,5 +1,5 @@
-//! The client over mirrors that lie, lag, stall and vanish: never a wrong byte, never an error that another mirror could
-//! have spared.
+//! The client over mirrors that serve wrong data, lag, stall and disappear: never a wrong byte, and
+//! never an error that another mirror could have prevented.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::support::proxy::Proxy;
 
 const READ_BYTES: usize = 1 << 20;
 
-/// How a client of these tests is set up.
+/// Configuration of a test client.
 struct Client {
     mode: Mode,
     pace: Pace,
@@ -41,7 +41,7 @@ impl Default for Client {
 }
 
 impl Client {
-    /// Opens the image `test` of these bases (URLs without the slash).
+    /// Opens the image `test` from these base URLs, given without a trailing slash.
     async fn open(self, bases: &[String]) -> ReadStack {
         let sources = sources(bases);
         let opened = hfl::repo::open(sources.stores(), &newest(Trust::Anyone)).await.unwrap();
@@ -51,7 +51,7 @@ impl Client {
     }
 }
 
-/// The image `test` at these bases.
+/// Mirrors of the image `test` at these base URLs.
 fn sources(bases: &[String]) -> Mirrors {
     let options = HttpOptions { silence_max: Duration::from_secs(5), ..HttpOptions::default() };
     let sources: Vec<Source> = bases.iter().map(|base| format!("{base}/test").parse().unwrap()).collect();
@@ -66,7 +66,7 @@ async fn check(image: &Image, offset: u64, bytes: usize, original: &[u8]) -> Res
     data.with(|bytes| if *bytes == original[start..end] { Ok(()) } else { Err(format!("wrong bytes at {offset}")) })
 }
 
-/// Reads a whole image, a few reads at a time; what went wrong, if anything.
+/// Reads a whole image with several concurrent readers. Returns the first error.
 async fn read_all(image: Arc<Image>, original: Arc<Vec<u8>>) -> Result<(), String> {
     let mut readers = tokio::task::JoinSet::new();
     for first in 0..4 {
@@ -84,7 +84,7 @@ async fn read_all(image: Arc<Image>, original: Arc<Vec<u8>>) -> Result<(), Strin
     Ok(())
 }
 
-/// The 99th of a hundred.
+/// The 99th percentile.
 fn p99(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times[(times.len() * 99).div_ceil(100) - 1]
@@ -210,7 +210,7 @@ async fn timed_the_reader_hardly_notices_that_its_mirror_dies() {
     assert!(p99(loud) < Duration::from_secs(1) && p99(silent) < Duration::from_secs(2));
 }
 
-/// Where blocks begin that take a while to be carried.
+/// Offsets of blocks that take a while to transfer.
 fn noise_blocks(image: &Image) -> Vec<u64> {
     let map = image.map();
     let first_block = |at: u64| map.blocks(at..at + 1, 1).first().map(|&block| map.row(block).zlib_bytes);
@@ -309,7 +309,8 @@ async fn slow_is_not_dead_but_a_trickle_is() {
     Publish::default().write(home.path(), &original);
     let server = WebServer::new(home.path());
     let proxy = Proxy::start(server.address());
-    // In full, the only block takes longer than an answer has time, but for its rate.
+    // In the long form, the only block takes longer than the time allowed for a response, unless its
+    // rate is considered.
     proxy.faults().rate(None, Some(if full() { 6_000 } else { 100_000 }));
     let readable = Client::default().open(&[format!("http://{}", proxy.address())]).await;
     let start = Instant::now();
@@ -410,7 +411,7 @@ async fn mirrors_that_trickle_hold_no_read_that_another_would_answer() {
     let bases: Vec<String> = proxies.iter().map(|p| format!("http://{}", p.address())).collect();
     let readable = Client { memory_bytes: 64 << 20, ..Client::default() }.open(&bases).await;
     for bad in &proxies[..2] {
-        // Just enough for one answer not to be given up.
+        // Just fast enough that a single response is not aborted.
         bad.faults().rate(None, Some(5_000));
     }
     let (image, start) = (Arc::new(readable.image), Instant::now());

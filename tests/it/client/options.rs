@@ -1,4 +1,4 @@
-//! The options that say where mirrors are and how they are reached.
+//! Options for the location of mirrors and for connecting to them.
 
 use std::fs;
 
@@ -57,7 +57,7 @@ fn mirrors_come_from_a_list_and_through_a_proxy() {
     assert!(fs::read(mounted.file()).unwrap() == bytes);
     mounted.end();
 
-    // The server serves whatever host it is asked for, as a proxy would.
+    // The server ignores the requested host, as a proxy does.
     let proxy = Proxy::start(server.address());
     let url = format!("http://u:secret@{}", proxy.address());
     let source = ["http://mirror.invalid/test".to_owned()];

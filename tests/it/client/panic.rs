@@ -1,4 +1,5 @@
-//! A panic in one request is one EIO of that request: the mount lives on, and so does everybody else's read.
+//! A panic in one request causes EIO for that request only: the mount survives, and so do all other
+//! reads.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -31,10 +32,10 @@ use crate::support::fixture::{BLOCK_BYTES, Publish, Random, newest};
 use crate::support::mounting::cannot_mount;
 
 const BLOCKS: usize = 12;
-/// The block that is asked for in vain.
+/// The block whose requests fail.
 const BAD: usize = 5;
 
-/// Panics over one block.
+/// A block source that panics on one block.
 #[derive(Debug)]
 struct Panicking {
     inner: Arc<dyn BlockSource>,
@@ -54,7 +55,7 @@ impl BlockSource for Panicking {
     }
 }
 
-/// An image that is mounted by this process.
+/// An image mounted by this process.
 struct Lab {
     runtime: Runtime,
     opened: Opened,
@@ -131,7 +132,8 @@ impl Lab {
         options.read(true).custom_flags(libc::O_DIRECT).open(self.point.path().join("test")).unwrap()
     }
 
-    /// Reads the first page of a block past the kernel's cache; the number of the error where that fails.
+    /// Reads the first page of a block, bypassing the kernel's cache. Returns the error number on
+    /// failure.
     fn read(&self, block: usize) -> Result<(), i32> {
         let mut buffer = vec![0; 2 * 4096];
         let skip = buffer.as_ptr().align_offset(4096);
@@ -180,7 +182,7 @@ fn a_panic_in_a_thread_that_answers_from_memory_is_one_error() {
         return;
     }
     let lab = Lab::new();
-    // What must not be: a block in the memory that is shorter than its row says.
+    // An impossible state: a block in the memory cache is shorter than its row says.
     let short = Block::from_raw(&row_of(&[7; 100]), &[7; 100]).unwrap();
     for _ in 0..10 {
         lab.cache.keep(&lab.row(BAD), Arc::new(short.clone()));

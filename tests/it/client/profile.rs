@@ -1,4 +1,4 @@
-//! Boot profiles: what is recorded, what is fetched ahead, and that whoever reads goes first.
+//! Boot profiles: what is recorded, what is prefetched, and that demand reads have priority.
 
 use std::fs;
 use std::path::Path;
@@ -61,7 +61,7 @@ impl Client {
         )
     }
 
-    /// Reads a few bytes as the kernel would; how long that took.
+    /// Reads a few bytes as the kernel would. Returns the time taken.
     async fn read(&self, offset: u64, bytes: usize) -> Duration {
         let start = Instant::now();
         let range = self.image.range(offset, bytes);
@@ -72,7 +72,7 @@ impl Client {
     }
 }
 
-/// Where each block is used first.
+/// The offset of the first use of each block.
 fn starts(index: &Index) -> Vec<u64> {
     let (mut at, mut starts) = (0, Vec::new());
     for extent in index.extents() {
@@ -85,7 +85,7 @@ fn starts(index: &Index) -> Vec<u64> {
     starts
 }
 
-/// The numbers below `count` in a random order.
+/// The numbers below `count` in random order.
 fn shuffled(count: usize, seed: u64) -> Vec<usize> {
     let (mut numbers, mut random) = ((0..count).collect::<Vec<_>>(), Random(seed));
     (1..count).rev().for_each(|i| numbers.swap(i, random.below(i as u64 + 1) as usize));
@@ -111,11 +111,12 @@ async fn a_record_has_the_blocks_in_the_order_of_their_first_reads() {
     let path = home.path().join("deep/record.profile");
     let recording = Recording::start(Arc::clone(&client.reads), Arc::clone(&index), &path).unwrap();
     assert_eq!(Profile::parse(&fs::read(&path).unwrap()).unwrap().reads().len(), 0, "written at once");
-    // What leads to the directory may be gone by then: a root file system is mounted over it.
+    // The path of the directory may be gone when the profile is written, because a root file system is
+    // mounted over it.
     fs::rename(home.path().join("deep"), home.path().join("moved")).unwrap();
     let path = home.path().join("moved/record.profile");
 
-    // A plain model: the blocks of each read, by their places, where they are new.
+    // A simple model: the blocks of each read, by offset, at their first use.
     let (map, mut random, mut expected) = (ExtentMap::new(Arc::clone(&index)), Random(8), Vec::<(u32, u64)>::new());
     client.image.prefetch(3).await;
     for _ in 0..200 {
@@ -177,14 +178,14 @@ async fn blocks_are_fetched_in_order_and_not_beyond_the_memory() {
     println!("{} blocks were fetched ahead", counts.blocks.load(Relaxed));
 }
 
-/// To a reader that comes back to what it has read, as a machine does that boots.
+/// A booting machine reads earlier blocks again; prefetched blocks must stay cached meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_fetched_ahead_is_there_until_it_is_read() {
     let home = tempfile::tempdir().unwrap();
     let blocks: Vec<Vec<u8>> = (0..100).map(|seed| Random(seed).bytes(64 << 10)).collect();
     let index = Publish::default().write_cut(home.path(), &blocks);
     let (server, asked) = WebServer::noting(home.path(), Duration::ZERO);
-    // For 80 blocks, and 40 of them ahead.
+    // Room for 80 blocks, 40 of them prefetched.
     let client = Client::open(&server.url(), 5 << 20, true).await;
     let (order, starts) = (shuffled(100, 3), starts(&index));
     let wanted = profile_of(&index, &order).blocks_of(&client.index);
@@ -215,13 +216,13 @@ async fn a_limit_of_bandwidth_is_kept() {
     assert!(took > least.mul_f64(0.95) && took < least.mul_f64(1.5), "{least:?}");
 }
 
-/// The 99th of a hundred, and the middle.
+/// The 99th percentile and the median.
 fn p99(mut times: Vec<Duration>) -> (Duration, Duration) {
     times.sort_unstable();
     (times[(times.len() * 99).div_ceil(100) - 1], times[times.len() / 2])
 }
 
-/// Reads blocks in a random order over a link of 20 Mbit/s, with or without a prefetch of everything.
+/// Reads blocks in random order over a link of 20 Mbit/s, with or without a prefetch of everything.
 async fn times_over_a_narrow_link(url: &str, index: &Index, reads: usize, with: bool) -> (Vec<Duration>, u64) {
     let client = Client::open(url, 64 << 20, true).await;
     let starts = starts(index);
@@ -235,7 +236,7 @@ async fn times_over_a_narrow_link(url: &str, index: &Index, reads: usize, with: 
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (mut times, mut random) = (Vec::new(), Random(11));
-    // The last ones first, so that the prefetch does not get there before.
+    // Blocks at the end of the prefetch order, so that prefetch does not reach them first.
     for block in shuffled(index.blocks().len() / 2, 7).into_iter().take(reads) {
         let block = index.blocks().len() - 1 - block;
         if !client.image.holds(block as u32) {
@@ -269,13 +270,13 @@ async fn timed_whoever_waits_for_a_block_goes_first() {
         "20 Mbit/s, {counts:?} reads: p99 {:?} and median {:?} alone; {:?} and {:?} while {fetched} blocks were fetched ahead",
         without.0, without.1, with.0, with.1
     );
-    // What is aimed at is the p99, on a machine that does nothing else; the short form takes the median.
+    // The target is the p99 on an otherwise idle machine. The short form compares the median.
     let [alone, beside] = if full() { [without.0, with.0] } else { [without.1, with.1] };
     assert!(beside <= alone * 2);
     assert!(fetched > 30, "and something is fetched ahead all the same");
 }
 
-/// What the link gives in truth: the same files, 16 at a time, with nothing in between.
+/// The real throughput of the link: the same files, 16 requests at a time, without the client.
 async fn bulk(url: &str, index: &Index, order: &[usize]) -> Duration {
     let options = HttpOptions { silence_max: Duration::from_secs(5), ..HttpOptions::default() };
     let server = Http::new(HttpClient::with(&options).unwrap(), format!("{url}/").parse().unwrap());
@@ -290,13 +291,13 @@ async fn bulk(url: &str, index: &Index, order: &[usize]) -> Duration {
     start.elapsed()
 }
 
-/// A boot: reads blocks one after the other; how long it takes.
+/// Simulates a boot by reading blocks one after the other. Returns the time taken.
 async fn boot(client: &Client, order: &[usize], starts: &[u64], readahead: bool) -> Duration {
     let runtime = tokio::runtime::Handle::current();
     let prefetch = Prefetch::new(Arc::clone(&client.image), runtime, 16, Duration::from_secs(2), 10 << 20);
     let start = Instant::now();
     for &block in order {
-        // As the kernel reads: 128 KiB at a time, to the end of what is wanted.
+        // Reads like the kernel: 128 KiB at a time, up to the end of the block.
         let bytes = u64::from(client.index.blocks()[block].bytes);
         for offset in (starts[block]..starts[block] + bytes).step_by(128 << 10) {
             let piece = (starts[block] + bytes - offset).min(128 << 10);
@@ -353,7 +354,7 @@ async fn timed_a_boot_with_its_profile_takes_little_more_than_its_bytes() {
         times(readahead),
         times(bare)
     );
-    // What is aimed at; the short form only tells that a profile is worth having.
+    // The target. The short form only checks that a profile helps.
     assert!(!full() || times(with) <= 1.3);
     assert!(with * 3 <= bare);
 }

@@ -1,4 +1,5 @@
-//! `--root`: a client that a root file system hangs on is out of everybody's reach, and needs nothing that could go away.
+//! `--root`: a client that serves the root file system cannot be stopped by signals, and needs nothing
+//! that may disappear.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -14,7 +15,7 @@ use crate::support::lab::{full, skipped};
 use crate::support::mounting::{Mounted, WebServer, cannot_mount, client, run};
 use crate::support::proxy::Proxy;
 
-/// A line of `/proc/PID/status`.
+/// A value of `/proc/PID/status`.
 fn status(pid: u32, name: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -25,7 +26,7 @@ fn kilobytes(pid: u32, name: &str) -> u64 {
     status(pid, name).trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Whether this machine lets its root do what takes CAP_SYS_RESOURCE.
+/// Whether root has CAP_SYS_RESOURCE on this machine.
 fn may_take_resources() -> bool {
     let held = u64::from_str_radix(&status(std::process::id(), "CapEff"), 16).unwrap();
     held & 1 << 24 != 0
@@ -76,8 +77,8 @@ fn it_is_out_of_everybodys_reach() {
     assert_eq!(clash.status.code(), Some(2));
 }
 
-/// Everything that can be sent, but for the two that cannot be ignored and the two by which the standard library finds an
-/// overflow of a stack. 32 and 33 are the C library's own.
+/// All signals, except the two that cannot be ignored and the two by which the standard library detects
+/// a stack overflow. The C library reserves 32 and 33.
 fn signals() -> impl Iterator<Item = u32> {
     let spared = [Signal::KILL, Signal::STOP, Signal::SEGV, Signal::BUS].map(|signal| signal.as_raw() as u32);
     (1..=31).chain(34..=64).filter(move |signal| !spared.contains(signal))
@@ -103,7 +104,7 @@ fn no_signal_ends_or_stops_it() {
     assert!(mounted.status().success(), "unmounting ends it");
 }
 
-/// A client with mounts of its own: what is mounted over its files is mounted for nobody else.
+/// A client in a mount namespace of its own: what is mounted over its files is invisible to others.
 struct Apart {
     child: Child,
     point: TempDir,
@@ -147,7 +148,7 @@ impl Apart {
         PathBuf::from(format!("/proc/{}/root{}", self.child.id(), inside.display()))
     }
 
-    /// Runs a command among its mounts.
+    /// Runs a command in its mount namespace.
     fn inside(&self, words: &[&str]) {
         let pid = self.child.id().to_string();
         let entered = Command::new("nsenter").args(["-t", &pid, "-m"]).args(words).status().unwrap();
@@ -157,18 +158,18 @@ impl Apart {
 
 impl Drop for Apart {
     fn drop(&mut self) {
-        // Its mounts go with it.
+        // Its mounts end with it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The system calls that open files, as strace saw them.
+/// System calls that open files, recorded by strace.
 struct Watch(Option<(Child, PathBuf)>);
 
 impl Watch {
     fn begin(pid: u32, home: &TempDir) -> Self {
-        // It lets go of its terminal after it has said that it works.
+        // The client detaches from its terminal only after it has reported that it is ready.
         std::thread::sleep(Duration::from_millis(500));
         let out = home.path().join("strace");
         let calls = ["-f", "-q", "-e", "trace=open,openat,openat2,execve", "-p", &pid.to_string(), "-o"];
@@ -182,14 +183,14 @@ impl Watch {
         Self(watch.map(|child| (child, out)))
     }
 
-    /// What was opened by a path that does not begin at a handle.
+    /// Asserts that every open was relative to a directory handle.
     fn end(self) {
         let Some((mut child, out)) = self.0 else { return };
         let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
         rustix::process::kill_process(pid, Signal::INT).unwrap();
         let _ = child.wait();
         let seen = fs::read_to_string(out).unwrap();
-        // A call that was interrupted has its words in the line in which it began.
+        // strace prints the arguments of an interrupted call on the line where the call began.
         let calls = |line: &&str| !line.contains("resumed>") && (line.contains("open") || line.contains("exec"));
         let opened: Vec<&str> = seen.lines().filter(calls).collect();
         let elsewhere = |line: &&&str| !line.contains("openat(") || line.contains("AT_FDCWD") || line.contains(", \"/");
@@ -223,7 +224,7 @@ fn without_etc_and_after_an_outage_reading_goes_on() {
     proxy.faults().reset_all();
     part(4 << 20, 8 << 20);
     if full() {
-        // Until names have to be asked for again, in vain.
+        // Wait until host names must be resolved again, which fails.
         std::thread::sleep(Duration::from_secs(65));
         proxy.faults().reset_all();
         part(16 << 20, 17 << 20);

@@ -1,4 +1,4 @@
-//! The pure parts of the client: the least recently used, and when to read ahead.
+//! The pure parts of the client: LRU eviction, and the readahead window.
 
 use std::collections::HashSet;
 
@@ -23,7 +23,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The same as a list, the oldest first.
+/// Model of the LRU: a list, oldest first.
 #[derive(Debug, Default)]
 struct Model(Vec<(u8, usize)>);
 
@@ -74,7 +74,7 @@ proptest! {
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// Everything is stored: no holes.
+/// An image without holes.
 fn dense(from: u64, bytes: u64) -> u64 {
     from + bytes
 }
@@ -129,7 +129,7 @@ fn several_streams_and_disorder_are_followed() {
             }
         }
     }
-    // The first two mebibytes of each were not foreseen.
+    // The first two MiB of each stream are not predicted.
     let wanted = 4 * (400 - 32);
     assert!(fetched.len() >= wanted - 20, "{} of {wanted}", fetched.len());
 }
@@ -137,7 +137,7 @@ fn several_streams_and_disorder_are_followed() {
 #[test]
 fn holes_cost_no_window() {
     let mut readahead = ReadaheadWindow::new(MIB);
-    // From 4 MiB to 1 GiB lies a hole.
+    // From 4 MiB to 1 GiB is a hole.
     let advance = |from: u64, bytes: u64| {
         let stored = (4 * MIB).saturating_sub(from.min(4 * MIB));
         if bytes <= stored { from + bytes } else { from.max(1024 * MIB) + (bytes - stored) }

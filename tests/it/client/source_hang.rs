@@ -1,4 +1,4 @@
-//! A directory among the sources that stops answering does not hold up the mirrors that do.
+//! A directory among the sources that stops responding does not delay the mirrors that respond.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -11,9 +11,9 @@ use crate::support::hanging::Hanging;
 use crate::support::mounting::{Mounted, WebServer, cannot_mount};
 
 const IMAGE_BYTES: usize = 32 << 20;
-/// Where the directory stops to answer.
+/// The offset at which the directory stops responding.
 const MIDDLE: usize = 8 << 20;
-/// A few seconds: the mirrors are asked in parallel once one is late.
+/// A few seconds: once one mirror is late, the others are asked in parallel.
 const HANG_MAX: Duration = Duration::from_secs(8);
 
 fn read(mounted: &Mounted, from: usize, to: usize, original: &[u8]) -> Duration {
@@ -27,7 +27,8 @@ fn read(mounted: &Mounted, from: usize, to: usize, original: &[u8]) -> Duration 
 }
 
 fn mount(home: &Path, directory: &Path, server: &WebServer) -> Mounted {
-    // Prefetching would have read all before the directory hangs.
+    // Without a cache and with little memory, because prefetch would read everything before the
+    // directory hangs.
     let arguments = ["--unsigned", "--memory", "1M", "--cache", "none"];
     Mounted::new(home, &arguments, &[directory.to_str().unwrap(), &server.url()], "test")
 }

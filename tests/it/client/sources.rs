@@ -1,4 +1,4 @@
-//! The wrappers around a block source, one by one, around a source that counts and fails as told.
+//! Each wrapper around a block source, on a source that counts requests and fails on demand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use hfl::store::directory::Directory;
 
 use crate::support::fixture::{Publish, image, newest};
 
-/// Takes its time and counts.
+/// A slow block source that counts requests.
 #[derive(Debug, Default)]
 struct Counting {
     asked: AtomicUsize,
@@ -53,7 +53,7 @@ impl Counting {
     }
 }
 
-/// Asks `source` for each of `rows` at the same time; how many answers were good.
+/// Requests all of `rows` from `source` concurrently. Returns the number of successful answers.
 async fn ask<S: BlockSource + 'static>(source: &Arc<S>, rows: &[BlockRow]) -> usize {
     let tasks: Vec<_> = rows
         .iter()
@@ -148,7 +148,7 @@ async fn one_at_a_time_is_that() {
     assert_eq!(inner.most_at_once.load(Ordering::SeqCst), 1);
 }
 
-/// Panics, or never answers.
+/// A block source that panics, or never answers.
 #[derive(Debug)]
 struct Hopeless(bool);
 

@@ -1,4 +1,4 @@
-//! What readahead is for: a mirror that is far away.
+//! The purpose of readahead: a mirror with high latency.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! How mirrors are judged: pure decisions, at times that are told.
+//! Health and ranking of mirrors: pure decisions, at given times.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -101,7 +101,7 @@ fn mirrors_that_are_near_share_the_work_and_the_others_follow() {
         std::thread::sleep(Duration::from_millis(ms));
         seat.tell(&block());
     }
-    // 200, 201 and 401 ms or a little more.
+    // The response times are 200, 201 and 401 ms or slightly more.
     let firsts: Vec<usize> = (0..10).map(|_| ranking.order(Instant::now())[0]).collect();
     println!("asked first: {firsts:?}; {:?}", ranking.health().iter().map(MirrorHealth::usual).collect::<Vec<_>>());
     assert!(firsts.contains(&0) && firsts.contains(&1) && !firsts.contains(&2));

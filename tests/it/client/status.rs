@@ -1,4 +1,4 @@
-//! What a mount says of itself: the status command, Prometheus, the service manager.
+//! Status of a mount: the status command, Prometheus metrics, and the service manager.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -43,7 +43,7 @@ fn the_status_says_what_happened() {
         (&"test".into(), &7.into(), &(24 << 20).into())
     );
     assert!(fs::read(mounted.file()).unwrap() == bytes);
-    // A read is answered a moment before it is counted as ended.
+    // A read is answered shortly before it is counted as finished.
     let started = Instant::now();
     let status_now = loop {
         let status = json(home.path(), &mounted);

@@ -1,4 +1,4 @@
-//! An ext4 image, mounted through a loop device from a mounted image: the tree is the one that went in.
+//! An ext4 image, loop-mounted from a mounted image: the file tree equals the original.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::support::fixture::{Publish, Random};
 use crate::support::mounting::{Mounted, WebServer, cannot_mount};
 
-/// A loop mount that ends with its test.
+/// A loop mount, unmounted on drop.
 struct LoopMount(PathBuf);
 
 impl Drop for LoopMount {

@@ -1,4 +1,4 @@
-//! Counts what a thread has allocated, to prove that limits are checked before memory is taken.
+//! Counts the memory allocated by a thread, to prove that limits are checked before memory is allocated.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -16,24 +16,24 @@ fn count(bytes: isize) {
     PEAK.set(PEAK.get().max(now));
 }
 
-// SAFETY: every call goes to the system's allocator unchanged; counting touches two cells that need no allocation, no
-// initialisation and no destructor.
+// SAFETY: every call goes to the system allocator unchanged. Counting touches two cells that need no
+// allocation, no initialisation and no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller keeps the contract of GlobalAlloc, which is the same.
+        // SAFETY: the caller upholds the contract of GlobalAlloc, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller keeps the contract of GlobalAlloc, which is the same.
+        // SAFETY: the caller upholds the contract of GlobalAlloc, which is the same.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
-        // SAFETY: the caller keeps the contract of GlobalAlloc, which is the same.
+        // SAFETY: the caller upholds the contract of GlobalAlloc, which is the same.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -41,7 +41,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// The most bytes that `step` held at once on this thread, beyond what was there before.
+/// Runs `step`. Returns its result and the peak bytes allocated on this thread, beyond those allocated
+/// before.
 pub fn peak_bytes<T>(step: impl FnOnce() -> T) -> (T, usize) {
     let before = NOW.get();
     PEAK.set(before);

@@ -1,4 +1,4 @@
-//! Files that are not the block they are said to be.
+//! Files that are not the block that their row describes.
 
 use std::io::Write as _;
 
@@ -76,7 +76,7 @@ fn other_lengths_are_refused() {
     assert_eq!(refusal(Block::open(&long, &file)), "expected 4097 bytes inflated, found 4096");
 }
 
-/// Every bit of a small file, and every length of it.
+/// Flips every bit of a small file, and truncates it to every length.
 #[test]
 fn no_single_flipped_bit_gives_other_bytes() {
     let bytes = content();
@@ -102,7 +102,8 @@ fn any_valid_encoding_is_accepted() {
         let row = row(&bytes);
         for level in 0..=9 {
             let file = zlib(&bytes, level);
-            // zlib-rs grows random data at level 1: beyond the bound, and the format says to store such blocks instead.
+            // At level 1 zlib-rs makes random data larger than the limit. The format requires such
+            // blocks to be stored uncompressed.
             if file.len() as u64 <= zlib_max_bytes(row.bytes) {
                 assert_eq!(Block::open(&row, &file).as_deref(), Ok(&*bytes), "level {level}");
             } else {

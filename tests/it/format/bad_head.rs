@@ -100,7 +100,7 @@ fn every_wrong_line_is_named() {
     all_as_expected(cases.map(|(from, to, expected)| ((from, to), said(from, to), expected.to_owned())));
 }
 
-/// Notes stand between the files and the versions, sorted, each once, in one form.
+/// Notes come between the files and the versions, sorted, without duplicates, in one form.
 #[test]
 fn notes_have_one_form_and_one_place() {
     let text = golden_text("signed.head");

@@ -15,11 +15,11 @@ const SPLIT_FORM: &str = "line 6, column 7: a split rule is a name (a letter, th
      without leading zeros, and further names and numbers, with one space between them and at most 154 bytes";
 const SECOND: &str = "20887250fa403c45e9c2c77405d8e16a5b37c5fc";
 
-/// The golden index with one edit and a right checksum.
+/// Each case is the golden index with one edit and a correct checksum.
 #[test]
 fn every_wrong_line_is_named() {
     let cases = [
-        // The format line.
+        // Format line.
         ("HFL-INDEX 1", "HFL-INDEX 2", "line 1: format 2, this hfl reads 1; update hfl"),
         ("HFL-INDEX 1", "HFL-INDEX 10", "line 1: format 10, this hfl reads 1; update hfl"),
         ("HFL-INDEX 1", "HFL-INDEX 01", "line 1, column 11: the format's revision has leading zeros"),
@@ -29,7 +29,7 @@ fn every_wrong_line_is_named() {
         ("HFL-INDEX 1", "HFL-HEAD 1", "line 1: expected HFL-INDEX"),
         ("HFL-INDEX 1", " HFL-INDEX 1", "line 1: expected HFL-INDEX"),
         ("HFL-INDEX 1\n", "HFL-INDEX 1\r\n", "line 1, column 12: carriage return"),
-        // The header: values.
+        // Header: values.
         ("image debian-ps3", "image ", "line 2, column 7: the name is empty"),
         ("image debian-ps3", "image", "line 2, column 6: expected a space"),
         ("image debian-ps3", "image  x", "line 2, column 7: ' ' is not allowed in a name (allowed: a-z 0-9 . _ -)"),
@@ -73,7 +73,7 @@ fn every_wrong_line_is_named() {
         ("split pages 1", "split Pages 1", SPLIT_FORM),
         ("split pages 1", "split pages 1 x_y", SPLIT_FORM),
         ("split pages 1", "split pages 1 00", SPLIT_FORM),
-        // The header: keys.
+        // Header: keys.
         ("size ", "colour ", "line 5, column 1: expected `size`, found `colour`"),
         ("size ", "Size ", "line 5, column 1: expected `size`, found `Size`"),
         (
@@ -98,7 +98,7 @@ fn every_wrong_line_is_named() {
             "extents 16777216",
             "line 9, column 17: 16777216 extents announced, the file is too short for them",
         ),
-        // Rows of blocks.
+        // Block rows.
         (
             "7c158e5b",
             "7C158e5b",
@@ -143,7 +143,7 @@ fn every_wrong_line_is_named() {
         ),
         (" 20480 15876", " 20480 15876 ", "line 11, column 118: expected the end of the line"),
         (" 20480 15876", " 20480", "line 11, column 112: expected a space"),
-        // Rows of extents.
+        // Extent rows.
         ("\n512 -", "\n0 -", "line 21, column 1: the extent's bytes is outside the limits, 1 to 1125899906842624"),
         ("\n512 -", "\n512 - ", "line 21, column 5: expected a block or `-`, a decimal number"),
         ("\n512 -", "\n512", "line 21, column 4: expected a space"),
@@ -159,7 +159,7 @@ fn every_wrong_line_is_named() {
     all_as_expected(cases.map(|(from, to, expected)| ((from, to), said(from, to), expected.to_owned())));
 }
 
-/// The words of a split rule mean nothing to a reader: those of any rule are kept as they are.
+/// The words of a split rule mean nothing to a reader; those of any rule are preserved.
 #[test]
 fn the_words_of_a_split_rule_are_not_judged() {
     for words in ["pages 2", "fixed 7", "gear 9", "parts 1 pages 1 bytes 1"] {
@@ -169,7 +169,7 @@ fn the_words_of_a_split_rule_are_not_judged() {
     }
 }
 
-/// Lines that are well-formed but make no index.
+/// Well-formed lines that do not make a valid index.
 #[test]
 fn every_broken_rule_is_named() {
     let second_as_first = format!("block {FIRST} stands for two contents: a SHA-1 collision");
@@ -255,7 +255,8 @@ fn the_end_line_is_checked() {
     assert_eq!(wrong("0abc9899\n", "0abc9899\r\n"), "line 27, column 69: carriage return");
 }
 
-/// Two real blocks with one SHA-1: the beginnings of the two published PDF files, with equal bytes after them.
+/// Two real blocks with the same SHA-1: the beginnings of the two published PDF files, followed by equal
+/// bytes.
 #[test]
 fn a_real_collision_is_refused() {
     let block = |name: &str| [golden(name), vec![7; 3776]].concat();

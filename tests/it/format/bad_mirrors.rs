@@ -1,4 +1,4 @@
-//! mirrors.toml: what is refused, with the line where the text has one.
+//! mirrors.toml: what is refused, with the line number if there is one.
 
 use hfl::config::{Mirrors, WritePlace};
 
@@ -114,7 +114,7 @@ fn places_to_write_to() {
     assert_eq!("file:///srv/hfl".parse(), Ok(WritePlace::Directory("/srv/hfl".into())));
 }
 
-/// A password never stands in a URL, and no message repeats one.
+/// A URL must not contain a password, and no message repeats one.
 #[test]
 fn passwords_are_refused_and_not_repeated() {
     let why = "a password does not belong into the URL; name an environment variable that holds it";
@@ -144,12 +144,12 @@ fn the_list_of_mirrors_makes_sense_as_a_whole() {
     assert_eq!(said(&format!("{ONE}{}", ONE.replace("\"a\"", "\"b\""))), "two mirrors write to ./a");
     let many: String = (0..65).map(|i| format!("[[mirror]]\nname = \"m{i}\"\nwrite = \"./{i}\"\n")).collect();
     assert_eq!(said(&many), "65 mirrors, at most 64");
-    // A mirror that is off may share anything.
+    // A disabled mirror may share anything with another.
     let off = format!("{ONE}enabled = false\n{ONE}");
     assert_eq!(Mirrors::parse(&off).expect("one is on").mirrors.len(), 1);
 }
 
-/// Whatever is cut off or damaged in a good file, there is one line about it and never a panic.
+/// A truncated or damaged file gives a message of one line, never a panic.
 #[test]
 fn damaged_files_give_one_line() {
     let text = golden_text("mirrors.toml");

@@ -1,4 +1,4 @@
-//! Signatures that prove nothing: each way has its own message.
+//! Invalid signatures, each with its own message.
 
 use hfl::format::head::{SignedHead, Trust};
 use hfl::format::signature::{PublicKey, Signature};
@@ -8,7 +8,7 @@ use crate::support::format_fixtures::{golden, golden_key, golden_secret, golden_
 
 const COMMENT: &str = "hfl index debian-ps3 42 b417940660460f7d280b620c71300865a91d8f236e099dc6fc60cdc2d7933da9";
 
-/// What is said of this signature of the golden index.
+/// The message for this signature of the golden index.
 fn said(signature: &str, key: &PublicKey) -> String {
     match signature.parse::<Signature>() {
         Ok(signature) => refusal(key.verify(&golden("sample.idx"), &signature, COMMENT)),
@@ -50,13 +50,13 @@ fn altered_bytes_and_comments_do_not_verify() {
     assert_eq!(key.verify(&bytes, &signature, COMMENT), Ok(()));
     bytes[100] ^= 1;
     assert_eq!(refusal(key.verify(&bytes, &signature, COMMENT)), "the bytes are not the ones that were signed");
-    // A comment made to fit another version, though the bytes are the right ones.
+    // The comment is edited to name another version, while the signed bytes are unchanged.
     let moved = good.replace("debian-ps3 42", "debian-ps3 43");
     assert!(said(&moved, &key).starts_with("this is the signature of `hfl index debian-ps3 43"));
     assert_eq!(said(&good.replace("\nRUR", "\nRVR"), &key), "an unknown signature algorithm");
 }
 
-/// No single character of a signed head can change without being noticed, but for the untrusted comment.
+/// No single character of a signed head can change undetected, except in the untrusted comment.
 #[test]
 fn every_byte_of_a_signed_head_is_covered() {
     let file = golden("signed.head");

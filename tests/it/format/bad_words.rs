@@ -1,4 +1,4 @@
-//! Names, labels, versions, times, rules and URLs: the grammar's edges.
+//! Names, labels, versions, times, rules and URLs: limits of the grammar.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ fn all_refused<T: FromStr<Err: Display> + std::fmt::Debug>(cases: &[(&str, &str)
     all_as_expected(cases.iter().map(|(text, expected)| (text, refusal(text.parse::<T>()), expected.to_string())));
 }
 
-/// What is accepted writes back as it was.
+/// Accepted texts are written back unchanged.
 fn all_accepted<T: FromStr<Err: Display> + Display>(texts: &[&str]) {
     for text in texts {
         let value = text.parse::<T>().unwrap_or_else(|e| panic!("{text:?}: {e}"));
@@ -112,7 +112,7 @@ fn times() {
 const SPLIT_FORM: &str = "a split rule is a name (a letter, then a-z 0-9 -, at most 32), a number without leading zeros, \
      and further names and numbers, with one space between them and at most 154 bytes";
 
-/// The words of a rule that a reader carries: their form counts, and not their meaning.
+/// The words of a split rule, as readers carry them: only their form is checked, not their meaning.
 #[test]
 fn words_of_rules() {
     let name = "x".repeat(32);
@@ -155,7 +155,7 @@ fn words_of_rules() {
     }
 }
 
-/// A head's notes: whatever is printable goes, in one spelling.
+/// Notes of a head: any printable value is accepted, in one spelling.
 #[test]
 fn notes() {
     let (key, value) = ("k".repeat(32), "v".repeat(448));

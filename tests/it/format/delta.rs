@@ -1,4 +1,4 @@
-//! The delta of two versions, compared with a plain model.
+//! The delta of two versions, compared with a simple model.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,8 @@ use proptest::prelude::*;
 
 use crate::support::format_fixtures::{hole, part};
 
-/// An image of blocks, `None` for a hole; each number stands for one content, and repeats are extents of one row.
+/// An image of blocks, `None` for a hole. Equal numbers are equal contents; repeats are extents of the
+/// same row.
 fn index(contents: &[Option<u8>]) -> Index {
     let (mut blocks, mut extents, mut places) = (Vec::new(), Vec::new(), BTreeMap::new());
     for content in contents {
@@ -55,7 +56,7 @@ fn has(index: &Index, row: &BlockRow) -> bool {
     index.blocks().iter().any(|b| (b.id, b.sha256) == (row.id, row.sha256))
 }
 
-/// Byte by byte what `Delta::map` does extent by extent.
+/// Computes byte by byte what `Delta::map` computes extent by extent.
 fn plain_map(old: &Index, new: &Index, cells: usize) -> Vec<Cell> {
     let mut map = vec![Cell::default(); cells.max(1)];
     let cell_bytes = new.size().div_ceil(map.len() as u64).max(1);
@@ -94,7 +95,7 @@ proptest! {
         prop_assert_eq!(map, plain_map(&old, &new, cells));
     }
 
-    /// As updates are: a few places differ, the rest follows in its old order.
+    /// A typical update: a few places differ, the rest is in its old order.
     #[test]
     fn an_update_costs_what_changed(old in contents(), edits in vec((any::<prop::sample::Index>(), 40..200u8), 0..4)) {
         let mut new = old.clone();
@@ -107,7 +108,7 @@ proptest! {
     }
 }
 
-/// One name with two contents is not the same block.
+/// Two rows with the same SHA-1 and different contents are different blocks.
 #[test]
 fn a_collision_does_not_count_as_kept() {
     let old = index(&[Some(1), Some(2)]);

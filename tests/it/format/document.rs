@@ -1,4 +1,5 @@
-//! The format document is true: the repository in it reads as it says, and its limits are the program's.
+//! The format document is correct: the repository in it parses as described, and its limits equal the
+//! program's.
 
 use std::collections::HashMap;
 
@@ -16,14 +17,14 @@ use hfl::format::url::URL_MAX_BYTES;
 
 const DOCUMENT: &str = include_str!("../../../src/doc/format.md");
 
-/// The fenced text that follows `heading`.
+/// The fenced text after `heading`.
 fn fenced(heading: &str) -> &'static str {
     let (_, after) = DOCUMENT.split_once(heading).unwrap_or_else(|| panic!("{heading} is not in the document"));
     let (_, after) = after.split_once("```text\n").expect("a fenced text");
     after.split_once("```\n").expect("its end").0
 }
 
-/// The files of the complete repository, by path.
+/// The files of the complete example repository, by path.
 fn repository() -> HashMap<RepoPath, &'static str> {
     let headings = DOCUMENT.lines().filter_map(|line| line.strip_prefix("#### `")?.strip_suffix('`'));
     headings.map(|path| (path.parse().expect(path), fenced(&format!("#### `{path}`\n")))).collect()

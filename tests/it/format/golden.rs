@@ -1,4 +1,4 @@
-//! Files as published versions of hfl wrote them: they must read the same for ever.
+//! Files written by published versions of hfl: they must read the same forever.
 
 use std::process::Command;
 
@@ -114,7 +114,7 @@ fn the_block_reads_the_same() {
     assert_eq!(*block, *expected);
     let (id, sha256) = digests(&expected);
     assert_eq!((id, sha256), (row.id, row.sha256));
-    // What is written today may be encoded otherwise, but reads as the same block.
+    // Today's compressor may encode the block differently, but it reads as the same block.
     let today = Compressor::new(6).seal(&expected, id, sha256).expect("sealed").into_file();
     assert_eq!(*Block::open(&row, &today).expect("today's file"), *expected);
 }

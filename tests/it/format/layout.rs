@@ -1,4 +1,4 @@
-//! Every path of a repository, both ways.
+//! Every path of a repository, parsed and written.
 
 use hfl::format::digest::{BlockId, Sha256};
 use hfl::format::layout::{BootFile, Kind, RepoPath};
@@ -29,7 +29,7 @@ proptest! {
         }
     }
 
-    /// Whatever is accepted as a path cannot leave the directory or URL that it is joined to, and means one thing.
+    /// An accepted path cannot leave the directory or URL that it is joined to, and has one meaning.
     #[test]
     fn accepted_paths_are_harmless(text in "[a-z0-9./_%~ -]{0,24}|(blocks|index|client)/[0-9a-f./-]{0,60}|\\PC{0,12}") {
         if let Ok(path) = text.parse::<RepoPath>() {

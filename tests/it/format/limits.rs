@@ -1,4 +1,4 @@
-//! Limits are checked before memory is taken for what they limit.
+//! Limits are checked before memory is allocated for what they limit.
 
 use std::time::Instant;
 
@@ -64,7 +64,7 @@ fn messages_stay_short_whatever_the_file_holds() {
     }
 }
 
-/// What an accepted index holds is in proportion to its file.
+/// The memory of an accepted index is proportional to its file.
 #[test]
 fn memory_follows_the_size_of_the_file() {
     let size: u64 = 200_000;

@@ -1,4 +1,4 @@
-//! The formats: what is read, what is refused, and that both stay so.
+//! The formats: what is read, what is refused, and that both stay the same.
 
 mod alloc;
 mod bad_block;

@@ -1,4 +1,4 @@
-//! There is one legal text: whatever a damaged text still reads as, writes back to that very text.
+//! Each value has one legal text: a damaged text that still parses is written back unchanged.
 
 use std::cell::Cell;
 
@@ -112,8 +112,8 @@ fn with_lines(text: &[u8], damage: &Damage) -> Vec<u8> {
     lines.concat()
 }
 
-/// Damages texts of `source` and checks that `rewrite` gives the same bytes back or refuses; returns how many other
-/// texts were accepted.
+/// Damages texts from `source`, and checks that `rewrite` either returns the same bytes or refuses.
+/// Returns how many texts that differ from the original were accepted.
 fn check<S: Strategy<Value = Vec<u8>>>(
     cases: u32,
     source: S,
@@ -159,7 +159,8 @@ fn a_head_that_is_accepted_has_its_one_text() {
     assert!(accepted > 100, "the damage must sometimes be legal");
 }
 
-/// mirrors.toml has no one text, but nothing in it may panic or give a message of several lines.
+/// mirrors.toml has no canonical text, but nothing in it may cause a panic or a message of several
+/// lines.
 #[test]
 fn a_damaged_mirrors_toml_gives_one_line() {
     check(3_000, Just(golden_text("mirrors.toml").into_bytes()), |file| {

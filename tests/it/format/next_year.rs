@@ -1,5 +1,5 @@
-//! A repository as a later hfl may write it: today's programs read, mount, restore, verify and carry on what they do not
-//! know, and change nothing where they were told not to.
+//! A repository as a later hfl may write it: today's programs read, mount, restore, verify and preserve
+//! what they do not know, and change nothing where a note forbids it.
 
 use std::fs;
 
@@ -13,13 +13,14 @@ use crate::support::format_fixtures::{golden_path, golden_secret, golden_text};
 use crate::support::lab::{Lab, Random, check_mirror};
 use crate::support::mounting::{Mounted, cannot_mount};
 
-/// Words of a rule that no hfl knows yet.
+/// A split rule that no current hfl knows.
 const SPLIT: &str = "parts 3 pages 2 bytes 1 zstd 19";
 const NOTES: [&str; 4] =
     ["deltas delta/test/7.list 4096 zstd", "keys test.keys 7", "keys test.keys 8", "x-owner A. Person <a@example.org>"];
 const IMAGE_BYTES: usize = (2 << 20) + 512;
 
-/// A lab whose mirror `public` holds version 1 of `test`, cut by an unknown rule, and files that no format names.
+/// A lab whose mirror `public` holds version 1 of `test`, cut by an unknown rule, and files outside the
+/// format.
 fn next_year(notes: &[&str]) -> (Lab, Vec<u8>) {
     let lab = Lab::with_mirrors(&["public"]);
     let (base, bytes) = (lab.path("public"), image(IMAGE_BYTES));
@@ -59,7 +60,7 @@ fn notes(lab: &Lab, mirror: &str) -> Vec<String> {
     head(lab, mirror).notes.iter().map(ToString::to_string).collect()
 }
 
-/// How version `number` says that it was cut.
+/// The split rule in the index of version `number`.
 fn split(lab: &Lab, number: u32) -> String {
     let prefix = format!("index/test/{number}-");
     let files = lab.files("public");
@@ -112,7 +113,7 @@ fn it_is_mounted() {
     mounted.end();
 }
 
-/// A head is not replaced by one that says the same, and is where a note is all that differs.
+/// A head is not replaced by an equivalent one. It is replaced if only a note differs.
 #[test]
 fn a_note_is_part_of_what_a_head_says() {
     let (lab, _) = next_year(&NOTES);
@@ -148,7 +149,7 @@ fn a_note_that_binds_publishers_stops_them_and_nobody_else() {
         assert!(said.contains("its head has the note `must-write head2`, which this hfl does not know"), "{said}");
         assert!(said.contains("update hfl"), "{said}");
     }
-    // Blocks were sent before the note was seen, and the lock says that work was left undone.
+    // Blocks were sent before the note was seen, and the lock records unfinished work.
     let matters = |f: &String| !f.starts_with("blocks/") && f != "publish.lock";
     let left: Vec<String> = lab.files("public").into_iter().filter(matters).collect();
     assert_eq!(left, before.into_iter().filter(matters).collect::<Vec<_>>());
@@ -156,7 +157,8 @@ fn a_note_that_binds_publishers_stops_them_and_nobody_else() {
     assert!(fs::read(lab.path("one.img")).unwrap() == bytes);
     lab.ok(&["verify", "--to", "mirrors.toml"]);
 
-    // Another image of the repository may be published, but nothing is collected: what lives is not all known.
+    // Another image of the repository may be published, but nothing is collected, because not all live
+    // objects are known.
     lab.write("mirrors.toml", "[[mirror]]\nname = \"public\"\nwrite = \"./public\"\n");
     lab.write("other.img", Random(6).bytes(100_000));
     lab.publish(&["other.img"]);

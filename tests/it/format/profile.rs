@@ -1,4 +1,5 @@
-//! Profiles: what is written reads back the same, bad ones are refused with the line, and they outlive their version.
+//! Profiles: they read back as written, bad ones are refused with the line number, and they outlive
+//! their version.
 
 use std::collections::HashSet;
 
@@ -29,7 +30,7 @@ fn a_profile() -> impl Strategy<Value = Profile> {
     })
 }
 
-/// A profile that reads some blocks of an index, and one that it does not have.
+/// A profile that reads some blocks of an index, and one block that the index does not contain.
 fn profile_of(index: &Index, picks: &[prop::sample::Index]) -> Profile {
     let mut reads = vec![FirstRead { id: BlockId([9; 20]), ms: 0, offset: index.size() / 2 }];
     for (ms, pick) in (1..).zip(picks) {
@@ -188,7 +189,7 @@ fn the_largest_profile_fits_its_file() {
     assert_eq!(refusal(refused), "524289 blocks, at most 524288 are allowed");
 }
 
-/// An index of blocks in a row, each with its first byte as its content; 0 is a hole.
+/// An index of consecutive blocks, given as content byte and length. Content 0 is a hole.
 fn index_of(version: u64, blocks: &[(u8, u32)]) -> Index {
     let mut index = (Vec::<BlockRow>::new(), Vec::new());
     for &(content, bytes) in blocks {
@@ -216,7 +217,7 @@ fn index_of(version: u64, blocks: &[(u8, u32)]) -> Index {
 #[test]
 fn blocks_are_found_again_by_content_and_by_position() {
     let old = index_of(1, &[(1, 100), (2, 100), (3, 100), (0, 50), (4, 100)]);
-    // 1 has moved to the end, 2 was cut in two others, 3 is now a hole, 4 begins in the middle of another.
+    // Block 1 moved to the end, 2 was split in two, 3 became a hole, 4 starts inside another block.
     let new = index_of(2, &[(9, 100), (5, 60), (6, 80), (0, 60), (7, 90), (8, 60), (1, 100)]);
     let read = |content: u8, ms, offset| FirstRead { id: BlockId([content; 20]), ms, offset };
     let reads = vec![read(4, 0, 380), read(3, 1, 250), read(1, 2, 7), read(2, 3, 150)];

@@ -1,4 +1,5 @@
-//! Whatever can be written reads back the same: random indexes as splitters make them, and random heads.
+//! Everything that can be written reads back the same: random indexes as splitters make them, and random
+//! heads.
 
 use hfl::format::block::BlockRow;
 use hfl::format::digest::{BlockId, Sha256};
@@ -50,11 +51,11 @@ fn some_notes() -> impl Strategy<Value = Vec<Note>> {
 #[derive(Debug, Clone)]
 enum Step {
     Hole(u64),
-    /// A new block as it stands in the image.
+    /// A new block, contiguous in the image.
     Block(u32),
-    /// A new block of pieces that lie apart, the later ones possibly first.
+    /// A new block of pieces that are not contiguous, the later ones possibly first.
     Gathered(Vec<(u32, u64)>, bool),
-    /// Bytes of a block that was there already.
+    /// A part of an earlier block.
     Again(prop::sample::Index, u32, u32),
 }
 

@@ -1,4 +1,4 @@
-//! Secrets of mirrors: where they come from, and that they are never shown.
+//! Secrets of mirrors: where they come from, and that they are never printed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

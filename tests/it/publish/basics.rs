@@ -1,4 +1,4 @@
-//! Publishing a real ext4 image to directories, and getting it back.
+//! Publishes a real ext4 image to directories and restores it.
 
 use std::fs;
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use crate::support::lab::{Lab, Random, check_mirror, code, make_ext4, make_tree, skipped, stderr};
 
-/// A lab with `one.img` and `two.img`: the same tree, built again after a change.
+/// A lab with `one.img` and `two.img`: images of the same tree before and after a change.
 fn two_images(mirrors: &[&str]) -> Lab {
     let lab = Lab::with_mirrors(mirrors);
     make_tree(&lab.path("tree"), 600, 1);
@@ -193,7 +193,7 @@ fn a_block_device_is_an_image_and_takes_one_back() {
     assert!(fs::read(lab.path("target.img")).unwrap() == fs::read(lab.path("one.img")).unwrap());
 }
 
-/// A loop device that ends with its test.
+/// A loop device, detached on drop.
 struct LoopDevice(String);
 
 impl Drop for LoopDevice {
@@ -236,7 +236,7 @@ fn a_key_from_the_environment_and_none_at_all() {
     lab.ok(&["log", "public/open", "--unsigned"]);
 }
 
-/// What ends with 6 says why, and what to do; also where nothing but errors is wanted.
+/// A run that exits with code 6 reports the reason and what to do, even with `-q`.
 #[test]
 fn a_mirror_left_behind_is_told_even_when_quiet() {
     let lab = Lab::with_mirrors(&["good", "bad"]);

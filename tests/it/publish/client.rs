@@ -1,4 +1,4 @@
-//! The client that is shipped with the images.
+//! The client that is published with the images.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use hfl::format::layout::RepoPath;
 use crate::support::boot_fixture::elf;
 use crate::support::lab::{Lab, Random, code, skipped, stderr};
 
-/// A static hfl-mount, as tests/all.sh builds it.
+/// A static hfl-mount, as built by tests/all.sh.
 fn static_client() -> Option<PathBuf> {
     let client = std::env::var_os("HFL_STATIC_CLIENT").map(PathBuf::from);
     if client.is_none() {
@@ -58,7 +58,7 @@ fn a_client_is_published_once_signed_and_can_be_fetched_and_checked() {
     assert_eq!(is_signed_by(&lab, &expected, &signature, "os"), Ok(()));
 }
 
-/// Where a client of this version for this machine is published.
+/// The path at which a client of this version for this machine is published.
 fn client_path(version: &str, machine: &str, program: &Path) -> String {
     let digest = Sha256::of(&fs::read(program).unwrap());
     RepoPath::client(version, machine, &digest).unwrap().to_string()
@@ -71,7 +71,7 @@ fn signatures(files: &[String], client: &str) -> Vec<String> {
     files.iter().filter(is_one).cloned().collect()
 }
 
-/// What minisign says of a file in the mirror `public`, with the key of an image.
+/// Verifies a file of the mirror `public` with minisign and an image's key. Passes if minisign cannot be run.
 fn is_signed_by(lab: &Lab, file: &str, signature: &str, image: &str) -> Result<(), String> {
     let at = |file: &str| lab.path("public").join(file);
     let key = lab.path(&format!("home/.config/hfl/keys/{image}.pub"));
@@ -85,7 +85,7 @@ fn is_signed_by(lab: &Lab, file: &str, signature: &str, image: &str) -> Result<(
     Ok(())
 }
 
-/// Publishes an image with this build of a client 9.9.9.
+/// Publishes an image with this build of client 9.9.9. Returns the path of the client.
 fn ship(lab: &Lab, image: &str, build: &[u8]) -> String {
     lab.write("the-client", elf(62, &[b"hfl-mount version mark:9.9.9;", build].concat()));
     lab.publish(&["os.img", "--name", image]);
@@ -100,7 +100,7 @@ fn shipping() -> Lab {
     lab
 }
 
-/// Two images of one repository ship two builds of one version, as jobs do that build their client anew.
+/// Two images of one repository ship two builds of one client version, as jobs do that rebuild their client.
 #[test]
 fn another_build_of_a_client_leaves_the_first_one_alone() {
     let lab = shipping();
@@ -117,13 +117,13 @@ fn another_build_of_a_client_leaves_the_first_one_alone() {
         assert_eq!(is_signed_by(&lab, client, &signature[0], image), Ok(()));
         assert_ne!(lab.trust(image), lab.trust(other), "two keys");
     }
-    // The same image again, with yet another build: one client of a version is enough for a head.
+    // The same image with a third build: a head needs only one client of a version.
     let three = ship(&lab, "a", b"build 3");
     assert!(!lab.path("public").join(three).exists());
     lab.ok(&["verify", "--to", "mirrors.toml", "--deep"]);
 }
 
-/// Two images of one repository, each with a key of its own, and one client.
+/// Two images of one repository, each with its own key, ship the same client.
 #[test]
 fn a_client_that_several_images_ship_is_signed_with_each_key() {
     let lab = shipping();
@@ -138,7 +138,7 @@ fn a_client_that_several_images_ship_is_signed_with_each_key() {
     assert_eq!(is_signed_by(&lab, &client, &first[0], "a"), Ok(()));
     assert_eq!(is_signed_by(&lab, &client, of_b, "b"), Ok(()));
     lab.ok(&["verify", "--to", "mirrors.toml"]);
-    // Damage of either shows, and is put right by who needs it.
+    // A damaged signature is reported. A damaged client is repaired by the next publish that ships it.
     fs::write(lab.path("public").join(of_b), "damaged").unwrap();
     let output = lab.run(&["verify", "--to", "mirrors.toml"]);
     assert_eq!(code(&output), 3, "{}", stderr(&output));

@@ -1,4 +1,5 @@
-//! What an operation costs does not grow faster than what it works on: reads are counted, with many images and long histories.
+//! The cost of an operation does not grow faster than its input. The tests count reads, with many images and with long
+//! histories.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -6,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::support::lab::{Lab, Random, skipped};
 use crate::support::servers::program;
 
-/// A repository of `count` images with one version each, all on one mirror.
+/// A repository of `count` images with one version each, on one mirror.
 fn repository(count: usize) -> Lab {
     let lab = Lab::with_mirrors(&["a"]);
     lab.write("o.img", Random(1).bytes(20_000));
@@ -16,7 +17,7 @@ fn repository(count: usize) -> Lab {
     lab
 }
 
-/// How often hfl opens a file of this kind while it does this; `None` where that cannot be counted here.
+/// The number of times that hfl opens files of this kind during a command. `None` if that cannot be counted here.
 fn opens(lab: &Lab, arguments: &[&str], kind: &str) -> Option<usize> {
     let strace = program("strace")?;
     let log = lab.path("opens");
@@ -38,7 +39,7 @@ fn opens(lab: &Lab, arguments: &[&str], kind: &str) -> Option<usize> {
     Some(fs::read_to_string(log).ok()?.lines().filter(|line| line.contains(&wanted)).count())
 }
 
-/// Each head is read once a run, not once for each key or for each image that is worked on.
+/// Each head is read once per run, not once per key or per image.
 #[test]
 fn heads_are_read_once() {
     for count in [10, 30] {
@@ -59,7 +60,7 @@ fn heads_are_read_once() {
     }
 }
 
-/// Of a long history only the newest indexes are read, as far as a budget goes.
+/// Of a long history, only the newest indexes are read, within a budget.
 #[test]
 fn old_indexes_are_not_read() {
     let lab = Lab::with_mirrors(&["a"]);
@@ -77,6 +78,6 @@ fn old_indexes_are_not_read() {
     let bytes = fs::metadata(lab.path("a").join(index)).expect("an index").len();
     println!("12 versions with indexes of {bytes} bytes: {reads} are read");
     assert!(reads >= 2, "the newest one, and the new one that is read back");
-    // One of the reads is of the new index, written just now.
+    // One of the reads is of the new index, which this run has written.
     assert!(reads as u64 * bytes < (8 << 20) + 3 * bytes, "{reads} indexes of {bytes} bytes");
 }

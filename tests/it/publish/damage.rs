@@ -1,5 +1,5 @@
-//! One bit flipped in every kind of file of a repository: never a wrong byte, always a clear word, and healing where a
-//! good copy exists.
+//! Flips one bit in every kind of file of a repository. Readers never return a wrong byte, errors are clear, and files
+//! are repaired if a good copy exists.
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ fn find(lab: &Lab, mirror: &str, wanted: impl Fn(&str) -> bool) -> PathBuf {
     lab.path(mirror).join(files.iter().find(|f| wanted(f)).expect("such a file"))
 }
 
-/// What is left in the lab of files that were not completed.
+/// The incomplete files left in the lab.
 fn partials(lab: &Lab) -> Vec<String> {
     lab.files(".").into_iter().filter(|file| file.ends_with(".partial")).collect()
 }
@@ -85,7 +85,7 @@ fn a_damaged_index_is_named_and_healed_from_another_mirror() {
     flip(&find(&both, "public", |f| f.ends_with(".idx")), 300);
     let text = both.fails(3, &["sync", "--to", "mirrors.toml"]);
     assert!(text.contains("no mirror has a good index of os version 1"), "{text}");
-    // The image itself is enough to go on; the damaged version stays in the history.
+    // The image suffices to publish the next version. The damaged version stays in the history.
     let output = both.run(&["publish", "os.img", "--to", "mirrors.toml"]);
     assert_eq!(output.status.code(), Some(0), "{}", crate::support::lab::stderr(&output));
     assert!(crate::support::lab::stderr(&output).contains("no mirror has a good copy of index/os/1-"), "{output:?}");
@@ -147,7 +147,7 @@ fn a_missing_block_is_made_again_before_the_head_switches() {
     assert_eq!(output.status.code(), Some(0), "{}", crate::support::lab::stderr(&output));
     assert!(crate::support::lab::stderr(&output).contains("made again"), "{}", crate::support::lab::stderr(&output));
     assert_eq!(check_mirror(&lab.path("public"), "os", &lab.trust("os")), [2, 1]);
-    // Where the image is not at hand, nothing is switched.
+    // Without the image at hand, no head is switched.
     lab.write("os.img", Random(3).bytes(300_000));
     lab.publish(&["os.img"]);
     fs::remove_file(&block).unwrap();

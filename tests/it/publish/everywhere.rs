@@ -1,4 +1,4 @@
-//! One publish to mirrors of every kind: real servers, all in one run.
+//! One publish to mirrors of every kind, on real servers, in one run.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -1,5 +1,6 @@
-//! Publishing while one mirror is in trouble: full, read-only, slow, cut off, refusing. The other one gets its version, the
-//! one in trouble keeps its promises, the report says why, and a run without the fault sends what is missing.
+//! Publishing while one mirror has a fault: full, read-only, slow, disconnected or refusing. The other mirror gets its
+//! version, the faulty one stays consistent, the report gives the reason, and a run without the fault sends what is
+//! missing.
 
 use std::fs;
 use std::io::Write as _;
@@ -19,15 +20,15 @@ use crate::support::servers::{proftpd, s3, webdav};
 const SPLIT: &str = "fixed:32K";
 const SECRETS: [&str; 4] = [webdav::PASSWORD, proftpd::PASSWORD, s3::SECRET_KEY, "not-the-password"];
 
-/// Version 1 on a good directory and on a mirror that is going to be in trouble.
+/// Version 1 on a good directory mirror and on a mirror that is going to have a fault.
 struct Trouble {
     lab: Lab,
     runtime: Runtime,
     kinds: [Kind; 2],
     trust: Trust,
-    /// What is published next.
+    /// The image to publish next.
     image: &'static str,
-    /// The versions that there are then, newest first.
+    /// The versions that exist after that publish, newest first.
     all: Vec<u32>,
 }
 
@@ -45,12 +46,12 @@ impl Trouble {
         check_store(&self.runtime, &*self.kinds[mirror].store, "os", &self.trust)
     }
 
-    /// From now on, version 3 is published.
+    /// Makes version 3 the next one to publish.
     fn go_on(&mut self) {
         (self.image, self.all) = ("one.img", vec![3, 2, 1]);
     }
 
-    /// Publishes the next version: the exit code, the report, the time it took.
+    /// Publishes the next version. Returns the exit code, the report and the time it took.
     fn publish(&self, more: &[&str]) -> (i32, Value, Duration) {
         let arguments = ["publish", self.image, "--name", "os", "--split", SPLIT, "--to", "mirrors.toml", "--json"];
         let started = Instant::now();
@@ -62,7 +63,7 @@ impl Trouble {
         (code(&output), report, took)
     }
 
-    /// Publishes and expects that the mirror in trouble is left behind, with a reason that says `said`.
+    /// Publishes and expects that the faulty mirror is left behind, with a reason that contains `said`.
     fn left_behind(&self, more: &[&str], said: &str) -> Value {
         let (code, report, took) = self.publish(more);
         let (good, bad) = (&report["mirrors"][0], &report["mirrors"][1]);
@@ -81,7 +82,7 @@ impl Trouble {
         assert!(versions == self.all[1..] || versions == self.all, "the other keeps its promises: {versions:?}");
     }
 
-    /// Publishes and expects that it comes through on both mirrors.
+    /// Publishes and expects success on both mirrors.
     fn comes_through(&self) -> Duration {
         let (code, report, took) = self.publish(&[]);
         assert_eq!(code, 0, "{report}");
@@ -92,7 +93,7 @@ impl Trouble {
         took
     }
 
-    /// One more run without the fault: complete, and nothing was sent but what was missing.
+    /// Publishes once more without the fault: both mirrors are complete, and only what was missing is sent.
     fn is_completed(&self) {
         let before = blocks(&self.runtime, &self.kinds[1].store);
         let (code, report, took) = self.publish(&[]);
@@ -111,7 +112,7 @@ impl Trouble {
     }
 }
 
-/// A server, but what mirrors.toml knows is a proxy in front of it; its public URL too where it is the same port.
+/// A server behind a proxy. mirrors.toml names the proxy instead, also in the public URL if that has the same port.
 fn behind_proxy(kind: Option<Kind>) -> Option<(Kind, Proxy)> {
     let Some(mut kind) = kind else {
         skipped("a server is not installed");
@@ -122,7 +123,7 @@ fn behind_proxy(kind: Option<Kind>) -> Option<(Kind, Proxy)> {
     Some((kind, proxy?))
 }
 
-/// A small file system that is unmounted at the end; `None` where that is not allowed.
+/// A small file system, unmounted on drop. `None` if mounting is not permitted.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -196,7 +197,7 @@ fn a_read_only_directory() {
     trouble.is_completed();
 }
 
-/// Takes away the right to write below `root`, and gives it back.
+/// Publishes without write permission below `root`, then again with it.
 fn may_not_write(trouble: &Trouble, root: &str, said: &str) {
     let chmod = |mode: &str| assert!(Command::new("chmod").args(["-R", mode, root]).status().unwrap().success());
     chmod("a-w");
@@ -212,7 +213,7 @@ fn an_ftp_server_that_may_not_write() {
     may_not_write(&Trouble::start(Lab::new(), kind, 60), &root, "denied");
 }
 
-/// Apache answers 500, which may be a passing trouble, so it is asked for a minute.
+/// Apache responds 500, which may be a temporary error, so requests are retried for a minute.
 #[test]
 fn a_web_server_that_may_not_write() {
     if !full() {
@@ -240,7 +241,7 @@ fn a_slow_mirror_is_not_waited_for() {
     trouble.is_completed();
 }
 
-/// Connections that carry `carried` bytes down and are reset then: it comes through; with next to none, it cannot.
+/// Connections are reset after `carried` bytes downstream: the publish succeeds. With almost no bytes, it cannot.
 fn resets(kind: Option<Kind>, carried: std::ops::Range<u64>) {
     let Some((kind, proxy)) = behind_proxy(kind) else { return };
     let mut trouble = Trouble::start(Lab::new(), kind, 60);
@@ -271,7 +272,7 @@ fn connections_to_ftp_that_are_reset() {
     resets(Kind::ftps(), 6_000..12_000);
 }
 
-/// 503 for some seconds in the middle of the work: whether it came to that.
+/// Responds 503 for some seconds in the middle of the work. Returns whether the work got that far.
 fn refuse_in_the_middle(proxy: &Proxy, seconds: f64) -> bool {
     let faults = proxy.faults();
     let (sent, started) = (faults.bytes().0, Instant::now());
@@ -287,7 +288,7 @@ fn refuse_in_the_middle(proxy: &Proxy, seconds: f64) -> bool {
     true
 }
 
-/// 503 for some seconds in the middle, then from the start for ever.
+/// 503 for some seconds in the middle of a publish, then from the start and permanently.
 fn unavailable(kind: Option<Kind>) {
     let Some((kind, proxy)) = behind_proxy(kind) else { return };
     let mut trouble = Trouble::start(Lab::new(), kind, 60);
@@ -305,7 +306,7 @@ fn unavailable(kind: Option<Kind>) {
     trouble.is_completed();
 }
 
-/// A store that answered before is asked for about a minute, and no longer.
+/// A store that responded before is retried for about a minute, and no longer.
 #[test]
 fn a_mirror_that_breaks_down_in_the_middle() {
     if !full() {
@@ -399,7 +400,7 @@ fn no_mirror_is_left() {
     fails_on_files(&publish);
 }
 
-/// Mirrors that are not directories but files: nothing to do with the network.
+/// Mirrors that are files instead of directories: an error without any network.
 fn fails_on_files(publish: &[&str]) {
     let lab = Lab::with_mirrors(&["a", "b"]);
     lab.write("one.img", Random(1).bytes(300_000));

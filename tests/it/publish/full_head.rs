@@ -1,4 +1,4 @@
-//! A head that has no room for one more version: the oldest are retired, and nothing of them stays for ever.
+//! A head without room for one more version: the oldest versions are retired, and none of their objects stays forever.
 
 use std::fs;
 
@@ -15,8 +15,9 @@ use hfl::format::time::Timestamp;
 use crate::support::lab::{Lab, Random, check_mirror, code, stderr};
 use hfl::format::comment;
 
-/// As much of a head as one version can take, and a number of them that no head has room for.
+/// With this character, a label takes as much of a head as possible.
 const LABEL_CHARACTER: &str = "🐧";
+/// More versions than any head has room for, with such labels.
 const VERSIONS: u64 = 800;
 const BLOCK_BYTES: usize = 4096;
 const MIRRORS: [&str; 2] = ["a", "b"];
@@ -25,13 +26,13 @@ fn label() -> String {
     LABEL_CHARACTER.repeat(LABEL_MAX_CHARS)
 }
 
-/// A version that is made and not written yet.
+/// A version that is built but not yet written.
 struct Made {
     row: VersionRow,
     files: Vec<(RepoPath, Vec<u8>)>,
 }
 
-/// Version `number` of `os`: a block that all versions have, and one of its own.
+/// Version `number` of `os`: one block that all versions share, and one of its own.
 fn version(number: u64, key: &SecretKey) -> Made {
     let (image, version, created) = ("os".parse().unwrap(), Version::new(number).unwrap(), created(number));
     let (mut sealer, mut files) = (Compressor::new(1), Vec::new());
@@ -70,7 +71,7 @@ fn block(seed: u64, sealer: &mut Compressor, files: &mut Vec<(RepoPath, Vec<u8>)
     row
 }
 
-/// Brings two mirrors that have a first version to a head with no room for one more; returns its versions.
+/// Gives two mirrors with a first version a head without room for one more. Returns the versions of that head.
 fn fill(lab: &Lab) -> Vec<VersionRow> {
     let key = fs::read_to_string(lab.path("home/.config/hfl/keys/os.key")).unwrap();
     let key = SecretKey::parse(&key, None).unwrap();
@@ -97,7 +98,7 @@ fn head(lab: &Lab, mirror: &str) -> Head {
     SignedHead::parse(&file).unwrap().verify(&lab.trust("os")).unwrap()
 }
 
-/// Publishes version `number` with as long a row as those before it.
+/// Publishes version `number`, with a row as long as those before it.
 fn publish(lab: &Lab, number: u64, expected: i32) {
     lab.write("os.img", [Random(0).bytes(BLOCK_BYTES), Random(number).bytes(BLOCK_BYTES)].concat());
     let label = label();
@@ -108,14 +109,14 @@ fn publish(lab: &Lab, number: u64, expected: i32) {
     assert!(said.contains("the head of os is full: 1 versions up to"), "{said}");
 }
 
-/// How much lies on each mirror that nothing names.
+/// The number of objects on each mirror that nothing names.
 fn strays(lab: &Lab) -> Vec<u64> {
     let output = lab.run(&["verify", "--to", "mirrors.toml", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     report["mirrors"].as_array().unwrap().iter().map(|mirror| mirror["strays"].as_u64().unwrap()).collect()
 }
 
-/// Of a mirror that was away while a version dropped out of the head, too.
+/// This includes a version that drops out of the head while a mirror is away.
 #[test]
 fn versions_that_a_full_head_drops_are_collected() {
     let lab = Lab::with_mirrors(&MIRRORS);

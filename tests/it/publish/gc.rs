@@ -1,11 +1,11 @@
-//! hfl gc: what goes, what stays, and when nothing may go.
+//! `hfl gc`: what is removed, what stays, and when nothing may be removed.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use crate::support::lab::{Lab, Random, check_mirror, make_ext4, make_tree, two_images};
 
-/// Four versions of `os`, each with files of its own, and one of `other` that is the second of them.
+/// Four versions of `os`, each with files of its own, and one version of `other`, which is equal to the second of them.
 fn repository() -> Lab {
     let lab = Lab::with_mirrors(&["a", "b"]);
     make_tree(&lab.path("tree"), 200, 5);
@@ -63,7 +63,7 @@ fn old_versions_are_marked_first_and_removed_after_the_grace_period() {
     println!("{gone} of {} blocks went, two images live", before.len());
 }
 
-/// As when a collection dies while it replaces the heads.
+/// The state after a collection that died while it replaced the heads.
 #[test]
 fn a_mirror_whose_head_was_not_replaced_gets_it_with_the_next_run() {
     let lab = repository();
@@ -84,8 +84,8 @@ fn young_versions_stay() {
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [4, 3, 2, 1]);
 }
 
-/// Marks all but the newest version, damages something of the mirrors `doubtful`, and expects that nothing is removed from
-/// them; from the others, if there are any, what may go does.
+/// Retires all versions but the newest, damages something on the mirrors `doubtful`, and expects that nothing is
+/// removed from them. From the others, if any, everything that is due is removed.
 fn leaves_alone(damage: impl FnOnce(&Lab), doubtful: &[&str], code: i32, said: &str) {
     let lab = repository();
     gc(&lab, &["--keep", "1", "--image", "os", "--more-than-half"]);
@@ -167,7 +167,7 @@ fn more_than_half_is_refused_before_anything_is_retired() {
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [2, 1]);
     gc(&lab, &["--keep", "1", "--more-than-half"]);
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [2]);
-    // What was retired is removed without being asked about again.
+    // Retired versions are removed without a second `--more-than-half`.
     let swept = gc(&lab, &["--keep", "1", "--grace-days", "0"]);
     assert_eq!((&swept["swept"]["blocks"], blocks(&lab, "a").len()), (&24.into(), 4));
 }

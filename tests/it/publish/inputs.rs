@@ -1,4 +1,4 @@
-//! Inputs that cannot be published: each ends with a clear error, and nothing is published.
+//! Inputs that cannot be published: each causes a clear error, and nothing is published.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::lab::{Lab, Random, code, or_skip, stderr};
 
-/// Runs a publish that must fail with this exit code and these words, and leave no head.
+/// Runs a publish that must fail with this exit code and these words in its message, and publish no head.
 fn refused(lab: &Lab, expected: i32, arguments: &[&str], words: &[&str]) {
     let all: Vec<&str> =
         ["publish"].into_iter().chain(arguments.iter().copied()).chain(["--to", "mirrors.toml"]).collect();
@@ -138,7 +138,7 @@ fn errors_as_json() {
     assert!(error["error"].as_str().unwrap().contains("missing.img"));
 }
 
-/// Runs a program of the system on files of the lab; says why not where it is not there.
+/// Runs a system program in the lab's directory. Returns `None`, with a skip message, if it is not installed.
 fn tool(lab: &Lab, name: &str, arguments: &[&str], input: &str) -> Option<()> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new(name);
@@ -152,7 +152,7 @@ fn tool(lab: &Lab, name: &str, arguments: &[&str], input: &str) -> Option<()> {
     Some(())
 }
 
-/// Publishes the first `bytes` of a file of the lab through standard input.
+/// Publishes the first `bytes` bytes of a lab file through standard input.
 fn publish_pipe(lab: &Lab, file: &str, bytes: u64, more: &[&str]) -> std::process::Output {
     let mut image = fs::File::open(lab.path(file)).unwrap().take(bytes);
     let arguments = [&["publish", "-", "--name", "pipe", "--to", "mirrors.toml"], more].concat();
@@ -162,8 +162,8 @@ fn publish_pipe(lab: &Lab, file: &str, bytes: u64, more: &[&str]) -> std::proces
     child.wait_with_output().unwrap()
 }
 
-/// Real images of every kind, whole and cut off: as files, where nothing is even sent, and through a pipe, where it shows at
-/// the end; `--force` publishes them all the same.
+/// Real images of every kind, whole and truncated. A truncated file is refused before anything is sent. Through a pipe,
+/// truncation is detected at the end. `--force` publishes the image anyway.
 #[test]
 fn an_image_that_was_cut_off() {
     let lab = Lab::with_mirrors(&["public"]);
@@ -177,7 +177,7 @@ fn an_image_that_was_cut_off() {
     for disk in ["mbr.img", "gpt.img", "logical.img"] {
         sparse(disk, mib(32));
     }
-    // The name in the message, the program, its arguments, its input.
+    // Name of the image, expected message, program, arguments, standard input.
     let kinds: [(&str, &str, &str, &[&str], &str); 9] = [
         ("ext2", "the ext2 file system in it has 8388608", "mke2fs", &["-q", "-F", "-t", "ext2", "ext2.img"], ""),
         ("ext4", "the ext4 file system in it has 25165824", "mke2fs", &["-q", "-F", "-t", "ext4", "ext4.img"], ""),
@@ -221,7 +221,7 @@ fn an_image_that_was_cut_off() {
         assert!(words.iter().all(|word| stderr(&output).contains(word)), "{}", stderr(&output));
         assert!(!lab.path("public/pipe.head").exists());
     }
-    // No boot sector of FAT is a partition table, however it ends.
+    // A FAT boot sector is not taken for a partition table, whatever bytes it ends with.
     if tool(&lab, "mkfs.vfat", &["fat.img"], "").is_some() {
         lab.publish(&["fat.img", "--dry-run"]);
     }
@@ -242,7 +242,7 @@ fn a_size_that_loop_devices_cut_is_told() {
     assert!(!stderr(&lab.run(&["publish", "even.img", "--to", "mirrors.toml"])).contains("warning"));
 }
 
-/// A loop device that goes with its test.
+/// A loop device, detached on drop.
 struct Loop(String);
 
 impl Loop {
@@ -259,7 +259,7 @@ impl Drop for Loop {
     }
 }
 
-/// Mounts a device as long as `work` runs; says whether it could.
+/// Runs `work` while a device is mounted. Returns whether it could be mounted.
 fn while_mounted(device: &str, options: &str, work: impl FnOnce()) -> bool {
     let point = tempfile::tempdir().unwrap();
     let mounted = Command::new("mount").args(["-t", "ext4", "-o", options, device]).arg(point.path()).output().unwrap();

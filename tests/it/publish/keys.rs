@@ -1,4 +1,4 @@
-//! Where the key of an image is kept: whole or not at all, and told as what it is.
+//! The stored key of an image: it is written completely or not at all, and a broken key is reported as such.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -38,7 +38,8 @@ fn a_full_disk_leaves_no_half_key() {
         crate::support::lab::stderr(&said)
     );
     assert_eq!(left, ["other"], "nothing of a key");
-    // One page holds the key and not its public half as well: that comes with the next publish, see below.
+    // The disk's single page holds the secret key but not the public key as well. The next publish writes the public
+    // key, see below.
     assert!(kept.contains(&"os.key".to_owned()), "{kept:?}: {}", crate::support::lab::stderr(&then));
 }
 

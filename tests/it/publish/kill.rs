@@ -1,4 +1,4 @@
-//! Publishers that are killed, and publishers that meet: a mirror keeps its promises at every instant.
+//! Killed publishers and concurrent publishers: every mirror stays consistent at every moment.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -52,7 +52,7 @@ fn a_publisher_killed_at_any_moment_leaves_every_mirror_whole() {
         }
         lab.ok(&arguments);
         let both = ["a", "b"].map(|mirror| check_mirror(&lab.path(mirror), "os", &trust));
-        // A number that may have been used is not used again.
+        // A version number that may have been used is not used again.
         assert!(both[0] == both[1] && (both[0] == [2, 1] || both[0] == [3, 1]), "after kill {kill}: {both:?}");
         assert_eq!((names(&lab, "a"), names(&lab, "b")), (finished_a.clone(), finished_b.clone()), "the same state");
     }
@@ -60,8 +60,8 @@ fn a_publisher_killed_at_any_moment_leaves_every_mirror_whole() {
     assert!(before > 0, "some kill came before the switch");
 }
 
-/// What a mirror holds, without what depends on the time: number and digest in an index's name. One that was killed before
-/// its head was switched leaves an index, and the next one, some seconds later, makes another.
+/// The files of a mirror, without the parts of an index's name that depend on the time: number and digest. A publisher
+/// killed before its head is switched leaves an index, and the next one, some seconds later, writes another.
 fn names(lab: &Lab, mirror: &str) -> BTreeSet<String> {
     let is_new = |f: &str| f.starts_with("index/os/2-") || f.starts_with("index/os/3-");
     let plain = |f: String| if is_new(&f) { f[..9].to_owned() + &f[23..] } else { f };
@@ -116,7 +116,7 @@ fn who_comes_second_keeps_out_of_the_way_of_who_came_first() {
     let said = lab.fails(5, &["publish", "one.img", "--name", "os", "--to", "mirrors.toml", "-q"]);
     assert!(said.contains("another publisher"), "{said}");
     assert_eq!(lab.files("b"), Vec::<String>::new());
-    // A mirror that never gives up its lock does not hold up the others.
+    // A mirror whose lock is never released does not hold up the others.
     drop(second);
     let output = lab.run(&["publish", "one.img", "--name", "os", "--to", "mirrors.toml"]);
     assert_eq!(code(&output), 6, "{}", stderr(&output));

@@ -1,5 +1,5 @@
-//! Publishers, syncs and collectors that are killed at any moment while they work on a directory, a WebDAV server and an S3
-//! store: each mirror keeps its promises, and one more run sends only what is missing.
+//! Publishers, syncs and collectors killed at any moment while they work on a directory, a WebDAV server and an S3
+//! store. Each mirror stays consistent, and one more run sends only what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
@@ -19,12 +19,12 @@ struct Trio {
     kinds: Vec<Kind>,
 }
 
-/// Small blocks, so that there are many and sending them takes a while.
+/// Small blocks: there are many of them, and sending them takes a while.
 const SPLIT: &str = "fixed:32K";
 
 type Held = BTreeMap<RepoPath, Bytes>;
 
-/// A lab with mirrors of three kinds that hold nothing yet.
+/// A lab with empty mirrors of three kinds.
 fn trio() -> Option<Trio> {
     let mut lab = Lab::new();
     let runtime = Runtime::new().unwrap();
@@ -57,7 +57,7 @@ impl Trio {
         self.kinds.iter().map(|kind| check_store(&self.runtime, &*kind.store, "os", trust)).collect()
     }
 
-    /// Runs hfl and kills it after `after`; whether it was still running.
+    /// Runs hfl and kills it after `after`. Returns whether it was still running.
     fn kill(&self, arguments: &[&str], after: Duration) -> bool {
         let mut child = self.lab.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(after);
@@ -72,22 +72,22 @@ impl Trio {
     }
 }
 
-/// How many kills: the whole proof, or a taste of it.
+/// The number of kills: `of_all` in the full test, 3 otherwise.
 fn kills(of_all: u64) -> u64 {
     if full() { of_all } else { 3 }
 }
 
-/// A moment of a run that takes `whole`, now and then after its end.
+/// A random moment of a run that takes `whole`, sometimes after its end.
 fn moment(random: &mut Random, whole: Duration) -> Duration {
     whole.mul_f64(random.below(1000) as f64 / 950.0)
 }
 
-/// Names without what depends on the time of the run: the digests of indexes.
+/// Object names without what depends on the time of the run: the digests of indexes.
 fn names(held: &Held) -> BTreeSet<String> {
     let plain = |path: &RepoPath| match path.as_str() {
         text if text.starts_with("index/") || text.starts_with("retired/") => {
             let digits = text.rfind('-').map_or(0, |at| at + 1);
-            // The number that a killed publisher may have used is not used again.
+            // A number that a killed publisher may have used is not used again.
             let number = |text: &str| text.replace("/3-", "/2-");
             format!("{}{}", number(&text[..digits]), &text[digits + 12..])
         }
@@ -96,7 +96,7 @@ fn names(held: &Held) -> BTreeSet<String> {
     held.keys().map(plain).collect()
 }
 
-/// One more run after a kill makes it whole: the same objects as without the kill.
+/// Checks that one more run after a kill results in the same objects as a run without the kill.
 fn same(now: &Held, then: &Held, kill: u64) {
     let (now, then) = (names(now), names(then));
     let different: Vec<&String> = now.symmetric_difference(&then).collect();
@@ -114,7 +114,7 @@ fn a_publish_killed_at_any_moment() {
     let whole = started.elapsed();
     let (two, all) = (trio.hold(), trio.blocks());
     let mut random = Random(7);
-    // Blocks that a server had still in hand when its client died.
+    // Blocks that a server was still storing when its client was killed.
     let mut late = 0;
     let (mut at, mut found, mut sent, mut ended) = ([0; 3], 0, 0, 0);
     for kill in 0..kills(200) {
@@ -205,7 +205,7 @@ fn a_sync_killed_at_any_moment() {
          {late} arrived after the kill",
         kills(200)
     );
-    // Of a few kills on a busy machine all may come too late.
+    // With few kills on a busy machine, all may come too late.
     assert!(!full() || absent > 0);
 }
 
@@ -244,7 +244,7 @@ fn a_collection_killed_at_any_moment() {
         }
     }
     println!("{} kills in {whole:.2?}: not marked {unmarked}, marked {marked}, half swept {part} times", kills(200));
-    // A few kills may all come before or after the switch.
+    // With few kills, all may come before the switch, or all after it.
     assert!(!full() || (unmarked > 0 && marked > 0));
 }
 

@@ -1,4 +1,4 @@
-//! Locks of objects: certain until a time, and held up by nobody for ever.
+//! Lock objects: a lock is certain for a limited time, and no holder blocks others forever.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::support::relay::Relay;
 
 const SPLIT: &str = "fixed:4K";
 
-/// Two versions on a WebDAV server behind a relay, with nothing in common.
+/// Two versions without common blocks, on a WebDAV server behind a relay.
 struct Server {
     lab: Lab,
     runtime: Runtime,
@@ -55,7 +55,7 @@ impl Server {
         blocks(&self.runtime, &self.kinds[0].store).len()
     }
 
-    /// Waits until blocks are being removed.
+    /// Waits until fewer than `count` blocks are left.
     fn until_fewer_than(&self, count: usize) {
         let started = Instant::now();
         while self.blocks() >= count {
@@ -80,8 +80,8 @@ impl Server {
     }
 }
 
-/// A collector is stopped in the middle, as when a machine is suspended; its lock is taken over, and what it was about to
-/// remove is published again. When it wakes up, it removes nothing more.
+/// A collector is stopped in the middle of its work, as when a machine is suspended. Its lock is taken over, and what
+/// it was about to remove is published again. When it continues, it removes nothing more.
 #[test]
 fn a_collector_that_slept_removes_nothing_more() {
     let Some(server) = Server::start(|_| Vec::new()) else { return };
@@ -109,7 +109,7 @@ fn a_collector_that_slept_removes_nothing_more() {
     println!("of {before} blocks {left} were left when it stopped; all of version 3 are there after it went on");
 }
 
-/// A lock that beats for ever on the first mirror: the second one gets the version all the same.
+/// The lock on the first mirror is renewed forever. The second mirror still gets the version.
 #[test]
 fn a_mirror_that_never_gives_up_its_lock_is_left_behind() {
     let Some(server) = Server::start(|lab| vec![Kind::directory(lab, "honest")]) else { return };
@@ -139,7 +139,7 @@ fn a_mirror_that_never_gives_up_its_lock_is_left_behind() {
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }
 
-/// A publisher that waits for a lock can be stopped, and what another one left undone stays so.
+/// A publisher that waits for a lock can be interrupted. The mark of another publisher's unfinished work stays.
 #[test]
 fn waiting_for_a_lock_can_be_stopped() {
     let Some(server) = Server::start(|_| Vec::new()) else { return };
@@ -160,7 +160,7 @@ fn waiting_for_a_lock_can_be_stopped() {
     assert_eq!(server.read_lock(), None);
 }
 
-/// A collection that is told to stop ends soon, whatever it is doing.
+/// An interrupted collection ends soon, whatever it is doing.
 #[test]
 fn a_collection_can_be_stopped() {
     let Some(server) = Server::start(|_| Vec::new()) else { return };
@@ -178,8 +178,9 @@ fn a_collection_can_be_stopped() {
     assert_eq!(server.versions(0), [2]);
 }
 
-/// In a process namespace of its own: the first publisher is another user's and cannot be seen in /proc by the second one.
-/// It is stopped for longer than the lock of a dead process of this machine is respected, and goes on before a lock ends.
+/// Runs in its own process namespace. The first publisher belongs to another user, and the second one cannot see it in
+/// /proc. The first one is stopped for longer than the lock of a dead local process is respected, and continues before
+/// its lock expires.
 const UNSEEN: &str = r#"
 mount -t proc -o hidepid=2 proc /proc || exit 77
 "$HFL" publish os.img --to mirrors.toml --split fixed:4K >first 2>&1 &
@@ -196,7 +197,7 @@ wait $first; echo "first $?"
 wait $second; echo "second $?"
 "#;
 
-/// A user who can do the same as `server`'s, in a directory of its own.
+/// Another system user with the same mirrors and keys as `server`'s user, in a directory of its own.
 fn another_user(server: &Server) -> Option<Lab> {
     let other = Lab::new();
     for file in ["mirrors.toml", "home/.config/hfl/keys/os.key", "home/.config/hfl/keys/os.pub"] {
@@ -210,7 +211,7 @@ fn another_user(server: &Server) -> Option<Lab> {
     (owned.is_ok_and(|s| s.success()) && ran.is_ok_and(|s| s.success())).then_some(other)
 }
 
-/// As where /proc has the mount option hidepid: that a process cannot be seen does not say that it is gone.
+/// As with the mount option hidepid on /proc: a process that cannot be seen may still be running.
 #[test]
 fn a_publisher_that_cannot_be_seen_keeps_its_lock() {
     let Some(server) = Server::start(|_| Vec::new()) else { return };
@@ -235,7 +236,7 @@ fn a_publisher_that_cannot_be_seen_keeps_its_lock() {
     let (first, second) = (said(&server.lab, "first"), said(&other, "second"));
     let ended = String::from_utf8_lossy(&output.stdout);
     assert!(ended.starts_with("first 0\n"), "{ended}{first}{second}");
-    // The second one sees that the first goes on, or that it has ended.
+    // The second publisher sees that the first one continues, or that it has ended.
     match ended.as_ref() {
         "first 0\nsecond 5\n" => assert!(second.contains("another publisher"), "{second}"),
         _ => assert_eq!(ended, "first 0\nsecond 0\n", "{first}{second}"),
@@ -248,7 +249,7 @@ fn a_publisher_that_cannot_be_seen_keeps_its_lock() {
     assert_eq!(third.size, 1600 << 12, "the first one's");
 }
 
-/// A mirror that lets everybody wait for its indexes costs that wait once, where another one has them.
+/// A mirror that delays its indexes is waited for only once if another mirror has them.
 #[test]
 fn who_keeps_others_waiting_is_asked_last() {
     let Some(server) = Server::start(|lab| vec![Kind::directory(lab, "good")]) else { return };

@@ -1,4 +1,5 @@
-//! Mirrors whose listings are empty or cut: what seems missing is sent, and found; nothing is ever deleted for it.
+//! Mirrors with empty or truncated listings. A publish tries to send what seems to be missing and finds that it is
+//! there. Nothing is ever removed because of a listing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ use crate::support::relay::{Relay, Shown};
 
 const SPLIT: &str = "fixed:32K";
 
-/// Version 1 on a directory and on a server whose listings can be cut.
+/// Version 1 on a directory mirror and on a server whose listings can be truncated.
 struct Cut {
     lab: Lab,
     runtime: Runtime,
@@ -63,7 +64,7 @@ impl Cut {
     }
 }
 
-/// Everything that can be done with listings that show `shown`.
+/// Publishes, syncs and collects while the server lists only half of its objects, then nothing.
 fn listings(kind: Option<Kind>) {
     let Some(cut) = Cut::start(kind) else { return };
     let one = cut.hold();
@@ -73,7 +74,7 @@ fn listings(kind: Option<Kind>) {
         cut.relay.show(Shown::All);
         collects(&cut, shown);
     }
-    // The server alone: nobody else has the blocks that its listing leaves out.
+    // The server is the only mirror: no other mirror holds the blocks that its listing omits.
     cut.reset(&one);
     cut.lab.write("alone.toml", &cut.kinds[1].table);
     publishes(&cut, Shown::Half, "alone.toml");
@@ -110,7 +111,7 @@ fn publishes(cut: &Cut, shown: Shown, to: &str) {
     }
 }
 
-/// Collects version 1: nothing goes but what it alone named, whatever is listed.
+/// Collects version 1. Whatever the listing shows, only blocks that version 1 alone names are removed.
 fn collects(cut: &Cut, shown: Shown) {
     let before = cut.hold();
     let all: Vec<BTreeSet<RepoPath>> = cut.kinds.iter().map(|kind| blocks(&cut.runtime, &kind.store)).collect();
@@ -149,7 +150,7 @@ fn a_web_server_with_cut_listings() {
     listings(Kind::nginx());
 }
 
-/// All mirrors show nothing: what is removed is decided by signed heads and records, and by no listing.
+/// All mirrors list nothing. Signed heads and records decide what is removed, not listings.
 #[test]
 fn a_collection_where_nothing_is_listed() {
     let Some(cut) = Cut::start(Kind::nginx()) else { return };

@@ -1,4 +1,4 @@
-//! Two publishers at one mirror, for each kind of mirror that knows no lock of its own.
+//! Two publishers on one mirror, for each kind of mirror without a native lock.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ use crate::support::lab::{Lab, Random, Tmpfs, check_mirror, code, full, skipped,
 
 const SPLIT: &str = "fixed:32K";
 
-/// Version 1 on one mirror alone.
+/// Version 1 on a single mirror.
 struct Alone {
     lab: Lab,
     runtime: Runtime,
@@ -62,7 +62,7 @@ impl Alone {
         check_store(&self.runtime, &*self.kind.store, "os", &self.trust)
     }
 
-    /// What the lock object says, if there is one.
+    /// The contents of the lock object, if it exists.
     fn lock(&self) -> Option<String> {
         let text = self.runtime.block_on(self.kind.store.get(&lock_path(), 4096)).ok()?;
         Some(String::from_utf8(text.to_vec()).unwrap())
@@ -73,7 +73,7 @@ impl Alone {
         self.runtime.block_on(self.kind.store.put_replace(&lock_path(), text)).unwrap();
     }
 
-    /// Waits until a publisher has sent something that was not there `before`.
+    /// Waits until a publisher has sent a block that is not in `before`.
     fn until_sending(&self, before: &BTreeSet<RepoPath>) {
         let started = Instant::now();
         while blocks(&self.runtime, &self.kind.store) == *before {
@@ -86,12 +86,12 @@ fn lock_path() -> RepoPath {
     "publish.lock".parse().unwrap()
 }
 
-/// A lock that a process of another machine holds.
+/// The contents of a lock object written by a process on another machine.
 fn elsewhere(beat: u64, state: &str) -> String {
     format!("HFL-LOCK 1\ntoken {:032x}\nprocess far-away boot pid:[1] 7 1\nbeat {beat}\nstate {state}\n", 99)
 }
 
-/// Rounds in which two start at the same moment; none loses anything.
+/// Starts two publishers at the same moment, in several rounds. Neither loses a version.
 fn two_at_once(kind: Option<Kind>) {
     let Some(alone) = Alone::start(kind) else { return };
     let (mut published, mut refused, mut rounds) = (1, 0, 0);
@@ -172,7 +172,7 @@ fn the_dead_of_this_machine_are_succeeded_at_once() {
 #[test]
 fn a_publisher_that_is_stopped_leaves_word() {
     for kind in [Kind::nginx(), Kind::seaweed(&Runtime::new().unwrap())] {
-        // Slow enough that it is still sending when the signal comes.
+        // Slow enough that the publisher is still sending when the signal arrives.
         let Some(mut kind) = kind else { continue };
         kind.table.push_str("rate = 500000\n");
         let Some(alone) = Alone::with_files(Some(kind), 400) else { continue };
@@ -220,7 +220,7 @@ fn a_lock_of_another_machine() {
     }
 }
 
-/// Publishes while the holder of the lock shows every 5 s that it lives.
+/// Publishes while the holder of the lock renews it every 5 s.
 fn beside_a_living_one(alone: &Alone) -> (Output, Duration) {
     let (started, mut child) = (Instant::now(), alone.spawn("one.img"));
     let mut beat = 1;
@@ -234,8 +234,7 @@ fn beside_a_living_one(alone: &Alone) -> (Output, Duration) {
     (child.wait_with_output().unwrap(), started.elapsed())
 }
 
-/// A directory that an SFTP server shows as well: whoever comes through the server and whoever is on its machine keep each
-/// other out.
+/// A directory that an SFTP server also serves: publishers through the server and on its machine exclude each other.
 #[test]
 fn a_directory_and_its_server_show_one_lock() {
     let Some(alone) = Alone::start(Kind::sftp()) else { return };
@@ -248,7 +247,7 @@ fn a_directory_and_its_server_show_one_lock() {
     assert_eq!(code(&output), 5, "{said}");
     assert!(said.contains("another publisher on ") && took < Duration::from_secs(20), "after {took:.1?}: {said}");
 
-    // As if it had been killed; the task that renews it ends a moment later.
+    // This simulates a killed holder. The task that renews the lock ends a moment later.
     drop(held);
     thread::sleep(Duration::from_millis(300));
     let started = Instant::now();
@@ -277,7 +276,7 @@ fn a_directory_and_its_server_show_one_lock() {
     assert_eq!(alone.versions(), [1]);
 }
 
-/// Removing is what a full disk needs, and its lock must not need room; nor does a run that writes nothing.
+/// A full disk needs removals, so their lock must not need space. The same holds for a run that writes nothing.
 #[test]
 fn a_full_directory_can_be_emptied() {
     let lab = Lab::with_mirrors(&["full"]);
@@ -297,7 +296,7 @@ fn a_full_directory_can_be_emptied() {
     assert!(!lab.path("full/publish.lock").exists());
 }
 
-/// Mirrors that take connections and never answer, before a good one: they are waited for side by side.
+/// Mirrors that accept connections but never respond are listed before a good one. They are waited for concurrently.
 #[test]
 fn mirrors_that_never_answer_are_waited_for_side_by_side() {
     if !full() {

@@ -1,4 +1,4 @@
-//! `hfl mirrors`: how each mirror is, and what its store keeps to.
+//! `hfl mirrors`: the state of each mirror, and the guarantees of its store.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Publishing, and everything else that changes mirrors.
+//! Publishing, and all other operations that change mirrors.
 
 mod access;
 mod basics;

@@ -1,4 +1,4 @@
-//! `hfl publish --profile`: a boot profile is shipped with its version, carried over to later ones, and used.
+//! `hfl publish --profile`: a boot profile is published with its version, carried over to later versions, and used.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::lab::{Lab, Random, check_mirror, code, make_ext4, make_tree, stderr};
 use crate::support::mounting::{Mounted, WebServer, cannot_mount};
 
-/// A lab with an image of 24 different blocks of 64 KiB on these mirrors, as version 1.
+/// A lab with version 1 of an image of 24 different blocks of 64 KiB on these mirrors.
 fn published(mirrors: &[&str]) -> Lab {
     let lab = Lab::with_mirrors(mirrors);
     let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
@@ -34,7 +34,7 @@ fn index(lab: &Lab, mirror: &str, version: u64) -> Index {
     Index::parse(&fs::read(lab.path(mirror).join(row.index_path(&head.image).as_str())).unwrap()).unwrap()
 }
 
-/// The profile that a mirror's head names for a version, checked.
+/// The profile that a mirror's head names for a version, after checking its size and digest.
 fn shipped(lab: &Lab, mirror: &str, version: u64) -> Option<Profile> {
     let head = head(lab, mirror);
     let row = Profile::row_in(&head, Version::new(version).unwrap())?;
@@ -45,7 +45,7 @@ fn shipped(lab: &Lab, mirror: &str, version: u64) -> Option<Profile> {
     Some(profile)
 }
 
-/// A profile of the blocks that lie at these offsets of a version.
+/// A profile of the blocks at these offsets of a version.
 fn profile_at(index: &Index, offsets: impl IntoIterator<Item = u64>) -> Profile {
     let reads = offsets.into_iter().zip(0..).map(|(offset, ms)| FirstRead { id: block_at(index, offset), ms, offset });
     Profile::new(index.header().image.clone(), index.header().version, reads.collect()).unwrap()
@@ -63,7 +63,7 @@ fn block_at(index: &Index, offset: u64) -> hfl::format::digest::BlockId {
     index.blocks()[block as usize].id
 }
 
-/// The blocks of the image by their numbers, as offsets.
+/// Converts block numbers to offsets in the image.
 fn offsets(blocks: &[u64]) -> Vec<u64> {
     blocks.iter().map(|block| block << 16).collect()
 }
@@ -74,7 +74,7 @@ fn read_offsets(profile: &Profile) -> Vec<u64> {
 
 const BOOT: [u64; 6] = [20, 3, 4, 11, 0, 7];
 
-/// Publishes version 1 again with a profile of these blocks of it.
+/// Publishes version 1 again with a profile of its blocks in `BOOT`.
 fn publish_boot(lab: &Lab) -> Value {
     lab.write("boot.profile", profile_at(&index(lab, "a", 1), offsets(&BOOT)).to_bytes());
     lab.publish(&["os.img", "--profile", "boot.profile"])
@@ -116,7 +116,7 @@ fn it_is_carried_over_to_an_image_changed_in_place() {
     changed[(3 << 16) + 5] ^= 1;
     changed[(9 << 16) + 5] ^= 1;
     lab.write("os.img", &changed);
-    // The first mirror has a bad copy; the other one's is taken.
+    // The first mirror has a damaged copy, so the copy of the other one is used.
     let path = head(&lab, "a").files[0].path.clone();
     fs::write(lab.path("a").join(path.as_str()), "nothing").unwrap();
     let report = lab.publish(&["os.img"]);
@@ -127,7 +127,7 @@ fn it_is_carried_over_to_an_image_changed_in_place() {
     assert_ne!(block_at(&old, 3 << 16), block_at(&new, 3 << 16));
     assert!(shipped(&lab, "b", 1).is_some(), "the old version keeps its own");
 
-    // Recorded on the old version, given with the next one.
+    // A profile that was recorded on the old version is published with the next one.
     changed[(11 << 16) + 5] ^= 1;
     lab.write("os.img", &changed);
     lab.publish(&["os.img", "--profile", "boot.profile"]);
@@ -152,7 +152,7 @@ fn it_is_carried_over_to_an_image_that_was_built_again() {
     let starts: Vec<u64> = starts.filter(|&start| seen.insert(block_at(&old, start))).step_by(2).collect();
     lab.write("boot.profile", profile_at(&old, starts).to_bytes());
     lab.publish(&["os.img", "--profile", "boot.profile"]);
-    // Files that come first are new: all others lie elsewhere.
+    // New files come first, so all other files move.
     (0..10).for_each(|i| drop(lab.write(&format!("tree/aaa/{i}"), Random(70 + i).bytes(50_000))));
     make_ext4(&lab.path("tree"), &lab.path("os.img"), "64M");
     lab.publish(&["os.img"]);

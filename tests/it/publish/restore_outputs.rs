@@ -1,4 +1,4 @@
-//! What `hfl restore` and its kind write to: nothing of the user's is overwritten, and nothing is left behind.
+//! The outputs of `hfl restore` and similar commands: they overwrite nothing of the user's and leave nothing behind.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, symlink};
@@ -20,7 +20,7 @@ fn lab() -> (Lab, Vec<u8>) {
     (lab, bytes)
 }
 
-/// A loop device over a file of zeros; it goes with its test.
+/// A loop device over a file of zeros, detached on drop.
 struct Device(String);
 
 impl Device {
@@ -45,7 +45,7 @@ impl Drop for Device {
     }
 }
 
-/// A mount that goes with its test.
+/// A mount point, unmounted on drop.
 struct MountedAt<'a>(&'a Path);
 
 impl Drop for MountedAt<'_> {
@@ -64,7 +64,7 @@ fn a_device_is_taken_where_it_is_blank_or_by_force_and_never_in_use() {
     assert!(lab.fails(1, &words).contains("there is something on this device"));
     lab.ok(&[&words[..], &["--force"]].concat());
 
-    // Only at its end, as with a RAID: the first MiB and more is blank.
+    // Data only at the end of the device, as with a RAID: more than the first MiB is blank.
     let zeros = vec![0; 32 << 20];
     fs::write(&device.0, [&zeros[..], &zeros[..(32 << 20) - 4096], &[1; 4096]].concat()).unwrap();
     let said = lab.fails(1, &words);
@@ -106,7 +106,7 @@ fn no_file_is_made_where_a_device_is_missing() {
     );
     assert!(code(&recorded) == 1 && stderr(&recorded).contains("no such device"), "{}", stderr(&recorded));
     assert!(!Path::new(&missing).exists());
-    // Nor is a device replaced by a file.
+    // A device is not replaced by a file either.
     let recorded = run(
         &lab.path("home"),
         &["nbd", "--unsigned", "--no-cache", "--record", "/dev/null", "--socket", &socket, &source],

@@ -1,14 +1,14 @@
-//! Where blocks wait for slow mirrors: a spool that is full or fails holds nobody up for long.
+//! The spool for slow mirrors: a full or failing spool does not delay a publish for long.
 
 use std::time::Instant;
 
 use crate::support::lab::{Lab, Random, Tmpfs, check_mirror, code, stderr};
 
-/// A mirror that takes all at once, and one that takes 2 MB a second.
+/// A mirror without a rate limit, and one limited to 2 MB/s.
 const FAST_AND_SLOW: &str = "[[mirror]]\nname = \"fast\"\nwrite = \"./fast\"\n\
                              [[mirror]]\nname = \"slow\"\nwrite = \"./slow\"\nrate = 2000000\n";
 
-/// 64 MiB that do not compress: more than the disk and the memory for waiting blocks.
+/// 64 MiB of incompressible data: more than fits on the disk and in the memory for waiting blocks.
 fn noise(lab: &Lab) {
     let mut random = Random(9);
     let bytes: Vec<u8> = (0..8 << 20).flat_map(|_| random.next().to_le_bytes()).collect();
@@ -34,7 +34,7 @@ fn a_full_spool_leaves_the_slow_mirror_behind() {
     assert!(seconds < 20.0, "{seconds} s; the slow mirror needs 32 s");
 }
 
-/// Two that are equally slow do not excuse each other.
+/// Two equally slow mirrors are both left behind: neither excuses the other.
 #[test]
 fn a_full_spool_leaves_two_slow_mirrors_behind() {
     let lab = Lab::new();
@@ -52,7 +52,7 @@ fn a_full_spool_leaves_two_slow_mirrors_behind() {
     assert!(start.elapsed().as_secs_f64() < 20.0, "{:?}", start.elapsed());
 }
 
-/// No room on disk at all is no reason to fail: the memory is enough, at the pace of the mirror.
+/// A publish does not fail if the disk has no space at all: memory suffices, at the speed of the mirror.
 #[test]
 fn a_single_mirror_is_waited_for_even_without_a_disk() {
     let lab = Lab::with_mirrors(&["public"]);
@@ -64,7 +64,7 @@ fn a_single_mirror_is_waited_for_even_without_a_disk() {
     assert_eq!(check_mirror(&lab.path("public"), "noise", &lab.trust("noise")), [1]);
 }
 
-/// Mirrors that are needed are not left behind, however slow.
+/// Mirrors that `--min-mirrors` requires are not left behind, however slow they are.
 #[test]
 fn min_mirrors_are_waited_for() {
     let lab = Lab::new();

@@ -1,11 +1,11 @@
-//! hfl sync and hfl rollback: mirrors that are new or behind, and versions that come back.
+//! `hfl sync` and `hfl rollback`: mirrors that are new or behind, and old versions published again.
 
 use std::fs;
 use std::process::Command;
 
 use crate::support::lab::{Lab, check_mirror, code, stderr, two_images};
 
-/// Two versions of `os` on mirrors a and b, two of `other` on a.
+/// Two versions of `os` and one of `other`, on mirrors a and b.
 fn repository() -> Lab {
     let lab = Lab::with_mirrors(&["a", "b"]);
     two_images(&lab, 300);
@@ -111,7 +111,7 @@ fn what_every_mirror_lost_is_made_again_from_the_image() {
     assert_eq!(expected["mirrors"][0]["objects"], lost.len(), "{expected}");
     assert_eq!(check_mirror(&lab.path("alone"), "os", &lab.trust("os")), [1]);
     lose();
-    // What the new image lacks cannot be made again from it; the old one helps.
+    // Lost blocks that the new image does not contain cannot be made again from it. They can from the old image.
     let two = ["publish", "two.img", "--name", "os", "--check", "list", "--to", "mirrors.toml"];
     let said = lab.fails(3, &two);
     assert!(said.contains("no mirror holds block") && said.contains("--repair --seed"), "{said}");
@@ -150,7 +150,7 @@ fn a_rollback_that_makes_no_sense() {
     assert!(!lab.path("home/.config/hfl/keys/nix.key").exists(), "no key is made for it");
 }
 
-/// Whoever runs a mirror has seen a version, and no mirror takes it back behind that.
+/// A mirror operator who has seen a version is protected against rollback: sync and verify refuse older versions.
 #[test]
 fn who_copies_and_checks_keeps_the_rules_of_readers() {
     let lab = Lab::with_mirrors(&["a"]);
@@ -192,8 +192,8 @@ fn who_copies_and_checks_keeps_the_rules_of_readers() {
     assert_eq!(done, 0, "{said}");
 }
 
-/// Two machines that could not see each other's mirrors made two versions of one number. Whoever has the key ends that, though
-/// it has seen one of the two.
+/// Two machines that could not reach each other's mirrors published two versions with one number. The holder of the key
+/// resolves this, although it has seen one of the two.
 #[test]
 fn who_has_the_key_ends_a_split_that_it_has_seen() {
     let lab = Lab::with_mirrors(&["a", "b"]);
@@ -214,7 +214,7 @@ fn who_has_the_key_ends_a_split_that_it_has_seen() {
     }
 }
 
-/// A list names an image of which every head was lost.
+/// The list of images names an image whose heads are all lost.
 #[test]
 fn an_image_without_a_head_is_not_called_absent() {
     let lab = Lab::with_mirrors(&["a"]);

@@ -1,4 +1,4 @@
-//! Nothing that is not signed decides: what a mirror's owner can write into files of his own, and what is not there.
+//! Only signed objects decide: neither what a mirror's owner can write into files, nor what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +19,7 @@ use hfl::system::host::{Host, ThisHost};
 
 use crate::support::lab::{Lab, Random, check_mirror, code, stderr};
 
-/// `count` versions of `os` on these mirrors, of 16 blocks each, of which half are new each time.
+/// Publishes `count` versions of `os` to these mirrors, of 16 blocks each. Half of the blocks are new each time.
 fn versions(mirrors: &[&str], count: u64) -> Lab {
     let lab = Lab::with_mirrors(mirrors);
     for version in 1..=count {
@@ -39,7 +39,7 @@ fn publish(lab: &Lab, version: u64) {
     lab.publish(&["os.img", "--split", "fixed:65536"]);
 }
 
-/// What lies on a mirror, by path.
+/// The files of a mirror, by path.
 fn contents(lab: &Lab, mirror: &str) -> BTreeMap<String, Vec<u8>> {
     let files = lab.files(mirror).into_iter();
     files.map(|file| (file.clone(), fs::read(lab.path(mirror).join(file)).unwrap())).collect()
@@ -74,7 +74,7 @@ fn gc(lab: &Lab, options: &[&str]) -> (i32, String) {
     all_said(lab, &all)
 }
 
-/// The exit code, and what was written to both outputs.
+/// Returns the exit code, and the text of both outputs.
 fn all_said(lab: &Lab, arguments: &[&str]) -> (i32, String) {
     let output = lab.run(arguments);
     (code(&output), String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output))
@@ -106,7 +106,8 @@ fn no_mirror_shortens_the_grace_period() {
     let (code, said) = gc(&lab, &["--keep", "1"]);
     assert!(code == 0 && said.contains("os 1 is retired and goes after"), "{said}");
     let before = contents(&lab, "a");
-    // The index of the retired version under another number, and a record of that which says that it is long over.
+    // The index of the retired version under another number, and a record of that number with its grace period long
+    // over.
     let index = before.keys().find(|path| path.starts_with("index/os/1-") && path.ends_with(".idx")).unwrap();
     let file = before[index].clone();
     let digest = Sha256::of(&file);
@@ -125,7 +126,7 @@ fn no_mirror_shortens_the_grace_period() {
     assert_eq!(contents(&lab, "a"), before);
 }
 
-/// Left over from a run that was cut short: the version was retired for real much later.
+/// The old record is left over from an interrupted run. The version was really retired much later.
 #[test]
 fn of_several_records_the_latest_counts() {
     let lab = versions(&["a", "b"], 2);
@@ -142,8 +143,8 @@ fn of_several_records_the_latest_counts() {
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [2]);
 }
 
-/// Three versions on two mirrors, of which the first was retired long ago and the second just now; these two share half of
-/// their blocks, and the third has none of them.
+/// Three versions on two mirrors. The first was retired long ago and the second just now. These two share half of their
+/// blocks, and the third has none of them.
 fn one_due_one_pending() -> Lab {
     let lab = versions(&["a", "b"], 2);
     lab.write("os.img", Random(50).bytes(1 << 20));
@@ -156,7 +157,7 @@ fn one_due_one_pending() -> Lab {
     lab
 }
 
-/// Two retired versions share blocks that no head names: they go with the last of the two.
+/// Two retired versions share blocks that no head names. These are removed with the last of the two.
 #[test]
 fn what_a_version_in_its_grace_period_shares_stays() {
     let lab = one_due_one_pending();
@@ -169,7 +170,7 @@ fn what_a_version_in_its_grace_period_shares_stays() {
     }
 }
 
-/// Which blocks a retired version has nobody can tell without its index: until its grace period is over, no block goes.
+/// The blocks of a retired version are unknown without its index. Until its grace period is over, no block is removed.
 #[test]
 fn what_a_version_in_its_grace_period_had_stays_though_its_index_is_lost() {
     let lab = one_due_one_pending();
@@ -190,7 +191,8 @@ fn what_a_version_in_its_grace_period_had_stays_though_its_index_is_lost() {
     assert!(code == 0 && said.contains("removed 16 blocks"), "{code}: {said}");
 }
 
-/// A mirror that was away gets the head that retires a version days later: its clients saw that version until then.
+/// A mirror that was away gets the head that retires a version days later than the others. Until then its clients saw
+/// that version.
 #[test]
 fn the_grace_period_begins_when_the_last_mirror_retires_a_version() {
     let lab = versions(&["a", "b"], 2);
@@ -207,7 +209,7 @@ fn the_grace_period_begins_when_the_last_mirror_retires_a_version() {
     assert_eq!(head(&lab, "b"), head(&lab, "a"));
 }
 
-/// Clients that saw the later version would refuse the older one.
+/// Clients that have seen the later version would refuse the older one.
 #[test]
 fn a_mirror_that_lost_its_head_gets_no_older_one() {
     let lab = versions(&["a", "b"], 1);
@@ -215,7 +217,7 @@ fn a_mirror_that_lost_its_head_gets_no_older_one() {
     gets_no_other_head(&lab, 1, &[3, 1]);
 }
 
-/// Clients that saw one of the two would refuse the other.
+/// Clients that have seen one of the two would refuse the other.
 #[test]
 fn a_mirror_that_lost_its_head_gets_no_other_one_of_that_number() {
     let lab = versions(&["a", "b"], 1);
@@ -225,7 +227,7 @@ fn a_mirror_that_lost_its_head_gets_no_other_one_of_that_number() {
     gets_no_other_head(&lab, 2, &[3, 2, 1]);
 }
 
-/// Publishes to one of the mirrors a and b alone.
+/// Publishes to only one of the mirrors a and b.
 fn publish_to(lab: &Lab, mirror: &str, contents: u64) {
     let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
     let other = if mirror == "a" { "\"./b\"" } else { "\"./a\"" };
@@ -234,7 +236,7 @@ fn publish_to(lab: &Lab, mirror: &str, contents: u64) {
     lab.write("mirrors.toml", &toml);
 }
 
-/// Mirror a has a version 2 and loses its head; b has version `of_b`. In the end both have these versions.
+/// Mirror a has a version 2 and loses its head. Mirror b has version `of_b`. At the end, both have these versions.
 fn gets_no_other_head(lab: &Lab, of_b: u32, versions: &[u32]) {
     fs::remove_file(lab.path("a/os.head")).unwrap();
     for state in ["known", "unknown"] {
@@ -249,7 +251,7 @@ fn gets_no_other_head(lab: &Lab, of_b: u32, versions: &[u32]) {
         assert!(status == 6 && said.contains("no mirror has a head that names it"), "{state}: {said}");
         assert!(!lab.path("a/os.head").exists() && head(lab, "b").newest().version.number() == of_b, "{state}");
     }
-    // A damaged one is not repaired with it either.
+    // A damaged head is not repaired with that head either.
     lab.write("a/os.head", "damaged");
     let (status, said) = all_said(lab, &["verify", "--to", "mirrors.toml", "--repair"]);
     assert!(status != 0 && said.contains("which no head that is known names"), "{said}");
@@ -277,7 +279,7 @@ fn a_head_that_was_lost_is_no_new_beginning() {
     assert_eq!(head(&lab, "a").newest().version.number(), 4, "no number is used again");
 }
 
-/// From a machine without state, and without a list of images that names it: its indexes bear witness.
+/// On a machine without state, and without a list of images that names the image, its indexes are the evidence.
 #[test]
 fn an_index_bears_witness_to_a_number_only_if_it_is_signed() {
     let lab = versions(&["a", "b"], 2);
@@ -288,7 +290,7 @@ fn an_index_bears_witness_to_a_number_only_if_it_is_signed() {
     lab.forget();
     let said = lab.fails(5, &["publish", "os.img", "--to", "mirrors.toml"]);
     assert!(said.contains("index/os/2-"), "{said}");
-    // A number that nobody signed does not use all of them up.
+    // A number without a valid signature does not use up all version numbers.
     let file = fs::read(lab.path("a").join(lab.files("a").iter().find(|f| f.ends_with(".idx")).unwrap())).unwrap();
     let image = "os".parse().unwrap();
     for number in [4_294_967_295, 4_000_000_000] {
@@ -300,7 +302,7 @@ fn an_index_bears_witness_to_a_number_only_if_it_is_signed() {
     assert_eq!(head(&lab, "b").newest().version.number(), 3);
 }
 
-/// Two nights on which a machine without state could reach only one of the mirrors, and each time another one.
+/// On two nights, a machine without state can reach only one of the mirrors, a different one each time.
 #[test]
 fn two_versions_of_one_number_end_in_the_next_one() {
     let lab = versions(&["a", "b"], 1);
@@ -321,7 +323,7 @@ fn two_versions_of_one_number_end_in_the_next_one() {
         assert_eq!(check_mirror(&lab.path(mirror), "os", &lab.trust("os")), [3, 2, 1]);
     }
     assert_eq!(head(&lab, "a"), head(&lab, "b"));
-    // What one of the two had alone is retired, so that it does not lie there for ever.
+    // The version that only one of the two mirrors had is retired, so that its objects do not stay forever.
     let records: Vec<String> =
         ["a", "b"].iter().flat_map(|m| lab.files(m)).filter(|f| f.starts_with("retired/")).collect();
     assert_eq!(records.len(), 1, "{records:?}");
@@ -381,7 +383,7 @@ fn a_clock_that_was_ahead_once_does_not_keep_heads_fresh_for_years() {
     let new = head(&lab, "a");
     assert!(new.created > ahead, "heads never go back");
     assert!(new.expires.unwrap() <= now.plus_days(8), "{:?}", new.expires);
-    // Nor does a clock that is behind shorten the grace period.
+    // A clock that is behind does not shorten the grace period either.
     gc(&lab, &["--keep", "1"]);
     let path = lab.files("a").into_iter().find(|f| f.starts_with("retired/")).unwrap();
     let (file, path): (_, RepoPath) = (fs::read(lab.path("a").join(&path)).unwrap(), path.parse().unwrap());
@@ -389,7 +391,7 @@ fn a_clock_that_was_ahead_once_does_not_keep_heads_fresh_for_years() {
     assert!(record.marked >= head(&lab, "a").created, "{} {}", record.marked, head(&lab, "a").created);
 }
 
-/// A machine whose calendar is three years behind.
+/// A host whose wall clock is three years behind.
 #[derive(Debug)]
 struct Behind;
 
@@ -456,7 +458,7 @@ fn no_more_names_are_read_than_a_repository_may_have_and_none_is_shown_that_does
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [3, 2, 1]);
 }
 
-/// The head is signed and names the index, whose own signature can be made once more where the key is.
+/// The head is signed and names the index. A publisher with the key can sign that index again.
 #[test]
 fn a_signature_that_is_none_is_not_given_to_new_mirrors() {
     for left in [None, Some("anything\n")] {
@@ -487,7 +489,7 @@ fn flip(file: &Path) {
     fs::write(file, bytes).unwrap();
 }
 
-/// One damaged block on the mirror that vouches for it, while the publisher holds the image.
+/// One damaged block on its only holder, while the publisher has the image.
 #[test]
 fn a_damaged_block_is_made_again_from_the_image() {
     let lab = versions(&["b"], 1);
@@ -498,7 +500,7 @@ fn a_damaged_block_is_made_again_from_the_image() {
     lab.publish(&["os.img", "--split", "fixed:65536"]);
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [1], "the new mirror is not kept out by it");
     assert_eq!(lab.run(&["verify", "--to", "mirrors.toml", "--deep", "--repair"]).status.code(), Some(0));
-    // On all mirrors: only an image has it.
+    // Damaged on all mirrors: only the image has the block.
     for mirror in ["a", "b"] {
         flip(&lab.path(mirror).join(&block));
     }
@@ -521,7 +523,8 @@ fn a_truncated_block_is_not_taken_for_a_good_one_because_it_is_listed() {
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [1]);
 }
 
-/// Only one mirror has the head of the newest version, and its index is gone: the others go on without that mirror.
+/// Only one mirror has the head of the newest version, and the index of that version is gone. The others continue
+/// without that mirror.
 #[test]
 fn a_newest_version_without_its_index_can_be_left_behind() {
     let lab = versions(&["a", "b"], 1);
@@ -539,7 +542,7 @@ fn a_newest_version_without_its_index_can_be_left_behind() {
     }
 }
 
-/// Its size is right, so that a listing says nothing against it.
+/// The size of the block is right, so a listing does not reveal the damage.
 #[test]
 fn a_damaged_block_is_made_again_though_a_listing_has_it() {
     let lab = versions(&["a"], 1);
@@ -550,7 +553,7 @@ fn a_damaged_block_is_made_again_though_a_listing_has_it() {
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [2, 1]);
 }
 
-/// Whatever a hostile mirror shows as old heads of ours, what is on the others is not changed by it.
+/// Old heads of ours on a hostile mirror change nothing on the other mirrors.
 #[test]
 fn an_old_head_shown_again_changes_nothing_elsewhere() {
     let lab = versions(&["a", "b"], 2);

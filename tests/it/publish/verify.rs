@@ -1,5 +1,5 @@
-//! `hfl verify`: a mirror damaged in every way; each damage is found with its right name and nothing else is, and what
-//! another mirror has right is mended to the last byte.
+//! `hfl verify` on a mirror damaged in every way. Each damage is reported as the right kind, nothing else is reported,
+//! and whatever another mirror has intact is repaired to the last byte.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::lab::{Lab, Random, check_mirror, code, stderr};
 use crate::support::mounting::WebServer;
 
-/// Two versions of a small image, with a client, on these mirrors.
+/// Publishes two versions of a small image, with a client, to these mirrors.
 fn published(mirrors: &[&str]) -> Lab {
     let lab = Lab::with_mirrors(mirrors);
     publish(&lab);
@@ -28,7 +28,7 @@ fn publish(lab: &Lab) {
     lab.publish(&["os.img"]);
 }
 
-/// The least that passes for a static client: the header of a program of x86-64, and its version.
+/// The minimum accepted as a static client: the header of an x86-64 program, and its version.
 fn client() -> Vec<u8> {
     let mut elf = vec![0; 64];
     elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -38,7 +38,7 @@ fn client() -> Vec<u8> {
     elf
 }
 
-/// Runs verify; its exit code and its report.
+/// Runs verify. Returns its exit code and its report.
 fn verify(lab: &Lab, options: &[&str]) -> (i32, Value) {
     let arguments = [&["verify", "--to", "mirrors.toml", "--json"], options].concat();
     let output = lab.run(&arguments);
@@ -47,7 +47,7 @@ fn verify(lab: &Lab, options: &[&str]) -> (i32, Value) {
     (code(&output), report)
 }
 
-/// The problems as `mirror place kind path`, with ` repaired` where they are.
+/// The problems as `mirror place kind path`, followed by ` repaired` if they are.
 fn problems(report: &Value) -> Vec<String> {
     let problems = report["problems"].as_array().unwrap().iter().map(|p| {
         let text = |key: &str| p[key].as_str().unwrap();
@@ -61,7 +61,7 @@ fn find(lab: &Lab, mirror: &str, wanted: impl Fn(&str) -> bool) -> String {
     lab.files(mirror).into_iter().find(|f| wanted(f)).expect("such a file")
 }
 
-/// A way to damage a file: what is done to it, and what it is called.
+/// A way to damage a file: its name, the damage, and the kind of problem that verify reports.
 type Damage = (&'static str, fn(&PathBuf), &'static str);
 
 const DAMAGES: [Damage; 5] = [
@@ -78,7 +78,7 @@ fn change(file: &PathBuf, change: impl FnOnce(&mut Vec<u8>)) {
     fs::write(file, bytes).unwrap();
 }
 
-/// Every file of mirror `a` is what it is on mirror `b`.
+/// Checks that every file of mirror `a` is the same on mirror `b`.
 fn same(lab: &Lab) {
     assert_eq!(lab.files("a"), lab.files("b"));
     for file in lab.files("a") {
@@ -97,7 +97,7 @@ fn a_good_repository_has_no_problem() {
     let (_, report) = verify(&lab, &["--deep"]);
     let blocks = lab.files("a").iter().filter(|f| f.starts_with("blocks/")).count() as u64;
     let checked = &report["mirrors"][0];
-    // A list, a head, two indexes, a client, and three signatures.
+    // A list of images, a head, two indexes, a client, and three signatures.
     assert_eq!(checked["objects"], blocks + 8);
     assert_eq!((&checked["read"], &checked["strays"]), (&Value::from(blocks + 6), &Value::from(0)));
     let text = lab.ok(&["verify", "--to", "mirrors.toml"]);
@@ -124,7 +124,7 @@ fn every_damage_is_found_and_mended() {
             let path = find(&lab, "a", wanted);
             damage(&lab.path("a").join(&path));
             let what = format!("{name} {object}");
-            // A signature that breaks off is no signature. How long a client's is, the head says.
+            // A truncated signature is not a signature. For a client's signature, the head states the length.
             let kind = if name == "truncate" && object == "signature" { "wrong" } else { kind };
             let (code, report) = verify(&lab, &["--deep"]);
             assert_eq!((code, problems(&report)), (3, vec![format!("a store {kind} {path}")]), "{what}");
@@ -262,7 +262,7 @@ fn a_mirror_that_is_behind_is_not_damaged() {
     lab.publish(&["os.img", "--force"]);
     fs::write(lab.path("b/os.head"), old).unwrap();
     let (code, report) = verify(&lab, &[]);
-    // What the newer head names is no stray on the mirror that has not switched yet.
+    // What the newer head names is not a stray on the mirror that has not switched yet.
     assert_eq!((code, problems(&report)), (6, vec!["b store behind os.head".into()]));
     assert!(report["problems"][0]["what"].as_str().unwrap().contains("lacks version 3"), "{report}");
     assert_eq!(check_mirror(&lab.path("b"), "os", &lab.trust("os")), [2, 1]);

@@ -1,4 +1,5 @@
-//! `hfl verify` and `hfl mirrors` on mirrors of every kind: real servers, all damaged at once, each healed by the others.
+//! `hfl verify` and `hfl mirrors` on real servers of every kind: all are damaged at once, and each is repaired from the
+//! others.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -25,7 +26,8 @@ fn problems(report: &Value, repaired: bool) -> BTreeSet<String> {
     problems.map(|p| format!("{} {} {}", text(p, "mirror"), text(p, "kind"), text(p, "path"))).collect()
 }
 
-/// Damages five objects of a mirror, others on each; what should be found.
+/// Damages three blocks of a mirror, different ones on each, and the index and the head on all mirrors but the first.
+/// Returns the problems that verify should find.
 fn damage(runtime: &Runtime, kind: &Kind, number: usize, head: &RepoPath) -> BTreeSet<String> {
     let held = objects(runtime, &kind.store);
     let blocks: Vec<_> = held.iter().filter(|(path, _)| path.as_str().starts_with("blocks/")).collect();
@@ -38,7 +40,7 @@ fn damage(runtime: &Runtime, kind: &Kind, number: usize, head: &RepoPath) -> BTr
     put(block(1).0, block(1).1.slice(..block(1).1.len() / 2));
     put(block(2).0, flipped.into());
     let mut expected = vec![("missing", block(0).0), ("truncated", block(1).0), ("wrong", block(2).0)];
-    // One good index and one good head must be left somewhere.
+    // One good index and one good head must remain.
     if number > 0 {
         runtime.block_on(kind.store.delete(index)).unwrap();
         put(head, Bytes::from_static(b"<html>nothing here</html>"));
@@ -69,7 +71,7 @@ fn all_kinds_are_checked_and_heal_each_other() {
     assert_eq!((code, problems(&report, false)), (3, expected.clone()));
     let started = Instant::now();
     let (code, report) = json(&lab, &["verify", "--to", "mirrors.toml", "--deep", "--repair", "--json"]);
-    // What a public URL showed before the repair is no longer so.
+    // The report may still contain problems that a public URL had before the repair.
     assert!(code == 0 || code == 3, "{report}");
     assert_eq!(problems(&report, true), expected);
     println!("{} damages of {} mirrors mended in {:.1?}", expected.len(), kinds.len(), started.elapsed());
@@ -99,7 +101,8 @@ fn real_stores_are_tried() {
         let found = &state["capabilities"];
         let honest = |promise: &str, verdict: &str| assert_eq!(found[promise]["verdict"], verdict, "{}", kind.name);
         if kind.name == "rclone" {
-            // After requests that raced it shows objects that are gone, and hides some that are there: no more is asked of it.
+            // After concurrent requests, rclone lists objects that are gone and hides some that exist, so nothing else
+            // is checked.
             honest("exclusive_create", "no");
             continue;
         }

@@ -1,4 +1,4 @@
-//! Reading: what every reader accepts and refuses.
+//! Reading: what all readers accept and refuse.
 
 mod proxy;
 mod rollback;

@@ -1,4 +1,5 @@
-//! A caching proxy in front of a mirror: what it keeps is neither an old head nor a damaged object for long.
+//! A caching proxy in front of a mirror: neither an old head nor a damaged object in its cache affects clients for
+//! long.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -27,7 +28,7 @@ fn behind_a_proxy() -> Option<(Lab, CachingProxy)> {
     Some((lab, proxy))
 }
 
-/// Fetches into a cache; the version that came.
+/// Fetches into a cache. Returns the version.
 fn fetched(lab: &Lab, proxy: &CachingProxy) -> u64 {
     let output = run(&lab.path("home"), &["fetch", "--unsigned", "--json", &format!("{}/test", proxy.url())]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -35,7 +36,7 @@ fn fetched(lab: &Lab, proxy: &CachingProxy) -> u64 {
     report["version"].as_u64().unwrap()
 }
 
-/// Asks for an object as any other client of the proxy might have done; it answers with this status.
+/// Requests an object, as any other client of the proxy may have done, and expects this status.
 fn ask(proxy: &CachingProxy, path: &str, status: u16) {
     let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).unwrap();
     write!(stream, "GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -70,7 +71,7 @@ fn what_was_damaged_on_its_way_into_the_proxy_is_right_at_the_second_try() {
     let index = Publish::default().write(&lab.path("a"), &bytes);
     let path = |block: usize| RepoPath::block(&index.blocks()[block].id).as_str().to_owned();
     let index_path = lab.files("a").into_iter().find(|file| file.ends_with(".idx")).unwrap();
-    // A byte is other, the end is missing, something was added, and an index that is damaged.
+    // In this order: a changed byte, a missing end, added bytes, and a damaged index.
     let damaged = [path(0), path(1), path(2), index_path];
     for (number, object) in damaged.iter().enumerate() {
         let (file, mut wrong) = (lab.path("a").join(object), fs::read(lab.path("a").join(object)).unwrap());
@@ -91,7 +92,7 @@ fn what_was_damaged_on_its_way_into_the_proxy_is_right_at_the_second_try() {
     for object in &damaged {
         assert_eq!(proxy.answers(object), ["MISS", "HIT", "HIT", "BYPASS"], "{object}");
     }
-    // The proxy has the right ones now.
+    // The proxy has the correct objects now.
     assert_eq!(fetched(&lab, &proxy), 1);
     for object in &damaged {
         assert_eq!(proxy.answers(object), ["MISS", "HIT", "HIT", "BYPASS", "HIT"], "{object}");
@@ -120,7 +121,7 @@ fn what_was_not_there_when_the_proxy_was_asked_first_is_there_at_the_second_try(
     }
 }
 
-/// A store behind a cache that answers with this failure, as long as it may answer.
+/// A store behind a cache that responds with this error, unless a request bypasses the cache.
 #[derive(Debug)]
 struct Stale(Directory, StoreErrorKind, bool, Mutex<Vec<Freshness>>);
 
@@ -157,7 +158,7 @@ async fn one_of_several_mirrors_that_lacks_a_block_is_asked_once_and_past_caches
     assert_eq!(asked(&store), [Cached], "all over again");
     Mirror::only(Arc::clone(&store) as Arc<dyn Fetch>).fetch(&row).await.unwrap();
     assert_eq!(asked(&store), [Cached, Confirmed], "nobody else can have it");
-    // What is not whole can have been kept like that; a mirror that is away is away.
+    // A truncated response may come from the cache, so the cache is bypassed. An unreachable mirror is not asked again.
     let cut = stale(StoreErrorKind::Unreachable, true);
     Mirror::new(Arc::clone(&cut) as Arc<dyn Fetch>).fetch(&row).await.unwrap();
     assert_eq!(asked(&cut), [Cached, Confirmed]);

@@ -1,4 +1,4 @@
-//! What a client remembers between runs: no way back to an older version, no second truth under one number.
+//! What a client remembers between runs: it refuses older versions, and a second version with the same number.
 
 use hfl::format::digest::Sha256;
 use hfl::format::head::{Head, Trust, VersionRow};
@@ -117,8 +117,8 @@ fn a_memory_that_is_damaged_is_an_error_and_stays_as_it_is() {
     }
 }
 
-/// Each of many readers remembers a place of its own, all at once: without a lock around loading and storing, most of
-/// them would be lost.
+/// Many readers remember places of their own at the same time. Without a lock around loading and storing, most of these
+/// would be lost.
 #[test]
 fn readers_that_remember_at_the_same_time_lose_nothing() {
     const READERS: usize = 8;

@@ -1,5 +1,5 @@
-//! All readers keep the same rules: no way back to an older version, no expired head at first sight, no key from a file
-//! that lies in the way, and no mirror that stops those that work.
+//! All readers follow the same rules: no older version, no expired head at first sight, no key from a file that happens
+//! to be there, and no bad mirror that stops the good ones.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,14 +14,14 @@ use crate::support::format_fixtures::golden_secret;
 use crate::support::lab::{Lab, code, stderr};
 use crate::support::mounting::{Mounted, WebServer, cannot_mount, client, run};
 
-/// A repository `a` of the image `test`, as one user of this machine reads it.
+/// A repository `a` with the image `test`, as one user of this machine reads it.
 struct World {
     lab: Lab,
     key: SecretKey,
     public: String,
 }
 
-/// All that reads images, in the words of [`World::read`].
+/// All commands that read images, as [`World::read`] names them.
 const READERS: [&str; 7] = ["log", "restore", "diff", "boot try", "fetch", "nbd", "mount"];
 
 impl World {
@@ -32,7 +32,7 @@ impl World {
         Self { lab, key, public }
     }
 
-    /// Publishes the next version to the mirror in `base`.
+    /// Publishes this version to the mirror in `base`.
     fn publish(&self, base: &str, version: u64, expires: Option<u64>) {
         let publish = Publish { key: Some(&self.key), version, expires, ..Publish::default() };
         publish.write(&self.lab.path(base), &image((2 << 20) + version as usize));
@@ -46,7 +46,7 @@ impl World {
         self.lab.path("home/state/hfl/seen/test")
     }
 
-    /// Has one of [`READERS`] read the newest version in `a`, without mounting or exporting anything in the end.
+    /// Reads the newest version in `a` with one of [`READERS`], without mounting or exporting anything in the end.
     fn read(&self, reader: &str, options: &[&str]) -> Output {
         let (source, home) = (self.lab.path("a/test"), self.lab.path("home"));
         let (source, key) = (source.to_str().unwrap(), self.public.as_str());
@@ -60,7 +60,7 @@ impl World {
             "diff" => hfl(&["diff", "test@1", "test@1", "--to", "mirrors.toml"]),
             "boot try" => hfl(&["boot", "try", "test", "--to", "mirrors.toml"]),
             "fetch" => run(&home, &[&["fetch", source, "--key", key][..], options].concat()),
-            // Both end before they begin to serve: nothing can be made in this directory.
+            // Both end before they begin to serve: no file can be created in this directory.
             "nbd" => client(&["nbd", source, "--socket", "/proc/no-such-socket"]),
             "mount" => client(&["--foreground", "--record", "/proc/no-such-record", source, &self.point()]),
             other => panic!("no such reader: {other}"),
@@ -73,7 +73,7 @@ impl World {
         point.to_str().unwrap().to_owned()
     }
 
-    /// Whether it came as far as to have opened the image: what ends it then is said above.
+    /// Checks that the reader opens the image. It may fail afterwards, as described above. Returns its messages.
     fn opens(&self, reader: &str, options: &[&str]) -> String {
         let output = self.read(reader, options);
         let said = stderr(&output);
@@ -190,7 +190,7 @@ fn who_has_no_place_for_a_memory_is_told() {
     ] {
         command.args(words).args(key).env_remove("HOME").env_remove("XDG_STATE_HOME");
         if rustix::process::geteuid().is_root() {
-            // Root has a place of the system's.
+            // Root has a system-wide state directory.
             std::os::unix::process::CommandExt::uid(&mut command, 65534);
         }
         let said = stderr(&command.output().unwrap());
@@ -222,7 +222,7 @@ fn an_unsigned_image_in_a_directory_is_the_same_for_all_readers() {
     }
 }
 
-/// Fetches from these bases; the version, and how long it took.
+/// Fetches from these bases. Returns the version, and the time it took.
 fn fetched(world: &World, bases: &[String]) -> (u64, Duration) {
     let sources: Vec<String> = bases.iter().map(|base| format!("{base}/test")).collect();
     let words: Vec<&str> = sources.iter().map(String::as_str).collect();
@@ -261,7 +261,7 @@ fn near_mirrors_that_lag_do_not_hide_a_far_one_from_who_has_no_memory() {
     world.publish("a", 2, None);
     let behind = [(); 3].map(|()| WebServer::new(&world.lab.path("behind")));
     let behind = behind.each_ref().map(WebServer::url);
-    // Three that agree end the waiting soon, two do not.
+    // Three mirrors with the same head end the wait early, two do not.
     for (near, delay_ms) in [(3, 100), (2, 1000)] {
         let far = WebServer::delaying(&world.lab.path("a"), Duration::from_millis(delay_ms));
         let _ = fs::remove_file(world.state());
@@ -294,7 +294,7 @@ fn mirrors_that_hang_delay_nothing_while_others_answer() {
     world.publish("behind", 1, None);
     world.publish("a", 1, None);
     world.publish("a", 2, None);
-    // The same server twice would be one mirror.
+    // The same server twice would count as one mirror.
     let evil = [(); 2].map(|()| Evil::start(&world.lab.path("a")));
     let behind = [(); 2].map(|()| WebServer::new(&world.lab.path("behind")));
     let good = WebServer::new(&world.lab.path("a"));
@@ -303,7 +303,7 @@ fn mirrors_that_hang_delay_nothing_while_others_answer() {
         let bad = evil.each_ref().map(|evil| evil.url(&format!("all-{behaviour}")));
         let (version, took) = fetched(&world, &[bad[0].clone(), good.url()]);
         assert!(version == 2 && took < Duration::from_secs(5), "{behaviour}: {took:?}");
-        // Those asked at first hang or lag: the others are not asked only when the one that hangs has given up.
+        // The mirrors asked first hang or lag. The others are asked before the one that hangs has given up.
         let behind = behind.each_ref().map(WebServer::url);
         let (version, later) = fetched(&world, &[&bad[..], &behind, &[good.url()]].concat());
         println!("{behaviour}: {took:.1?} with a good one beside it, {later:.1?} with a good one as the fifth");
@@ -318,7 +318,7 @@ fn an_index_that_does_not_come_is_asked_for_elsewhere() {
     let evil = Evil::start(&world.lab.path("a"));
     let good = WebServer::delaying(&world.lab.path("a"), Duration::from_millis(300));
     for behaviour in ["index-stall", "index-trickle"] {
-        // The good one gives its head later: it is the other's index that is asked for first.
+        // The good mirror delivers its head later, so the index is requested from the other one first.
         let (version, took) = fetched(&world, &[evil.url(behaviour), good.url()]);
         println!("{behaviour}: {took:.1?}");
         assert!(version == 1 && took < Duration::from_secs(9), "{behaviour}: {took:?}");
@@ -340,7 +340,7 @@ fn a_key_is_never_taken_for_a_file_of_its_name() {
     client.current_dir(world.lab.path("")).args(["fetch", "--key", &world.public, "evil/test"]);
     let fetched = client.output().unwrap();
     assert_eq!(code(&fetched), 3, "{}", stderr(&fetched));
-    // A file is still taken where the text is no key, and what is neither is told as such.
+    // A file is still used if the text is not a key. A text that is neither is reported as such.
     world.lab.write("pub", other.public().to_string());
     world.lab.ok(&["log", "evil/test", "--key", "pub"]);
     world.lab.write("no-key", "hello");
@@ -371,7 +371,7 @@ fn an_answer_that_is_no_head_is_a_mirror_that_does_not_work() {
         let output = run(&home, &["--only", "--no-cache", "--key", &world.public, &source[0], &point]);
         assert!([1, 3].contains(&code(&output)), "{behaviour} without a copy: {}", stderr(&output));
     }
-    // A head that somebody else has signed is no such answer.
+    // A head signed with another key is not such a response.
     let (other, _) = SecretKey::generate().unwrap();
     Publish { key: Some(&other), ..Publish::default() }.write(&world.lab.path("evil"), &image(1 << 20));
     let source = world.lab.path("evil/test").display().to_string();

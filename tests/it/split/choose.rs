@@ -1,4 +1,4 @@
-//! What `--split content` makes of images: real superblocks, real tables, and tables that lie.
+//! What `--split content` chooses for images: real superblocks, real tables, and tables that lie.
 
 use hfl::split::{Rule, choose};
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ const EXT4: (usize, &[u8]) = (1080, &[0x53, 0xef]);
 const EXT4_4K: (usize, &[u8]) = (1048, &[2]);
 const MIB: usize = 1 << 20;
 
-/// 4 MiB of zeros with some bytes at some places.
+/// 4 MiB of zeros with these bytes at these offsets.
 fn image(parts: &[(usize, &[u8])]) -> Vec<u8> {
     let mut image = vec![0; 4 * MIB];
     for &(offset, bytes) in parts {
@@ -16,7 +16,7 @@ fn image(parts: &[(usize, &[u8])]) -> Vec<u8> {
     image
 }
 
-/// The rule for an image of which only so many bytes can be read.
+/// The rule for an image of which only the first `readable` bytes can be read.
 fn rule_of_start(image: &[u8], readable: usize) -> Rule {
     choose(Some(image.len() as u64), &mut |offset, buffer| {
         let range = usize::try_from(offset).ok().and_then(|start| Some(start..start.checked_add(buffer.len())?));
@@ -132,7 +132,7 @@ proptest! {
             image[446 + 16 * index + 4] = [0x83, 0x05, 0x0f, 0xee, 0, 7][kind];
         }
         let mut reads = 0;
-        // Every place reads like the start, so that chains of tables never end by themselves.
+        // Every offset reads like the start, so that chains of tables never end by themselves.
         choose(size.then_some(1 << 40), &mut |offset, buffer| {
             reads += 1;
             let from = offset as usize % 512;

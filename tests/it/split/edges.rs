@@ -1,4 +1,4 @@
-//! Where a rule's numbers begin and end, in images so built that one page or byte more makes a difference.
+//! The limits in the rules, on images built such that one page or byte more makes a difference.
 
 use super::image::{Kind, Random, page, pages};
 use super::{cuts, model};
@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const PAGE: usize = 4096;
 
-/// Lengths of the blocks, which begin where the one before ended.
+/// Lengths of the blocks. Each block begins where the previous one ends.
 fn lens(rule: Rule, image: &[u8]) -> Vec<usize> {
     let cuts = cuts(rule, image);
     let spans: Vec<_> = cuts.iter().map(|cut| cut.spans.clone()).collect();
@@ -50,7 +50,7 @@ fn pages_hole_goes_on_behind_a_directory() {
     assert_eq!(super::cuts(Rule::Pages, &pages(&runs(3), 0, 4)).len(), 2);
 }
 
-/// 64 bytes whose hash lies in a range.
+/// 64 bytes whose hash is in a range.
 fn ending(range: std::ops::Range<u64>) -> Vec<u8> {
     let table: Vec<u64> = (0..=255u8).map(|byte| xxh3_64(&[byte])).collect();
     let mut random = Random(5);
@@ -64,7 +64,7 @@ fn ending(range: std::ops::Range<u64>) -> Vec<u8> {
     bytes[end - 64..end].to_vec()
 }
 
-/// The length of the first block, where an ending stands behind so many bytes of filler, and filler behind it.
+/// The length of the first block of an image: `before` bytes of filler, `ending`, then filler.
 fn first_len(ending: &[u8], before: usize) -> usize {
     let mut image = vec![b'x'; before];
     image.extend_from_slice(ending);

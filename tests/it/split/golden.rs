@@ -1,7 +1,7 @@
-//! How an image is cut is part of the format: the cuts of one image, frozen.
+//! The cuts of an image are part of the format: those of one image are frozen here.
 //!
-//! A change here is not a change of a test. It makes every image share nothing with what mirrors hold, and needs a
-//! new revision of the rule, with a file of its own.
+//! A change of these cuts is more than a change of a test. After it, no image shares anything with what mirrors hold.
+//! It needs a new revision of the rule, with a file of its own.
 
 use super::cuts;
 use super::image::{Kind, pages};
@@ -24,7 +24,7 @@ fn bytes_1_is_frozen() {
     compare("split-bytes.txt", Rule::Bytes);
 }
 
-/// 1,664 pages: what a small ext4 image has, then a big file, small files, and a short last page.
+/// 1,664 pages: the contents of a small ext4 image, then a big file, small files, and a short last page.
 fn image() -> Vec<u8> {
     let mut runs = vec![(Kind::Plain, 3), (Kind::Zero, 13), (Kind::Inodes, 150), (Kind::Zero, 40)];
     for file in 1..60 {
@@ -49,7 +49,7 @@ fn image() -> Vec<u8> {
     pages(&runs, 1000, 2026)
 }
 
-/// A line for each block: its SHA-1, its length, its first span, how many spans it has.
+/// One line per block: its SHA-1, its length, its first span, and the number of its spans.
 fn line(cut: &Cut) -> String {
     let digest: String = Sha1::digest(&cut.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let first = cut.spans[0];

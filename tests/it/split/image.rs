@@ -1,4 +1,4 @@
-//! Images made of pages of every kind that `pages` tells apart, and of some that it must not mistake for them.
+//! Images of pages of every kind that `pages` distinguishes, and of some that it must not confuse with these.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 pub use crate::support::lab::Random;
 
-/// The bytes of an image; shown as its length, because nobody reads megabytes.
+/// The bytes of an image. Its debug output is its length, because nobody reads megabytes.
 #[derive(Clone)]
 pub struct Image(pub Vec<u8>);
 
@@ -16,7 +16,6 @@ impl fmt::Debug for Image {
     }
 }
 
-/// A kind of page.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Zero,
@@ -29,12 +28,12 @@ pub enum Kind {
     NearlyZero,
 }
 
-/// A page without a zero byte pattern that any class looks for.
+/// A page of noise without any pattern of zero bytes that a kind is recognised by.
 fn noise(random: &mut Random) -> Vec<u8> {
     (0..512).flat_map(|_| (random.next() | 1).to_le_bytes()).collect()
 }
 
-/// One page of a kind, different from all others of its kind.
+/// A page of this kind, with random contents where the kind permits.
 pub fn page(kind: Kind, random: &mut Random) -> Vec<u8> {
     let mut page = noise(random);
     match kind {
@@ -53,7 +52,7 @@ pub fn page(kind: Kind, random: &mut Random) -> Vec<u8> {
     page
 }
 
-/// Makes inodes of the first `count` records of 16, every fourth of them a free one.
+/// Turns the first `count` of 16 records into inodes. Every fourth of them is a free one.
 fn inodes(page: &mut [u8], count: usize) {
     for (index, record) in page.chunks_mut(256).enumerate() {
         record[128..130].copy_from_slice(&[32, u8::from(index >= count)]);
@@ -65,7 +64,7 @@ fn inodes(page: &mut [u8], count: usize) {
     }
 }
 
-/// The pages of runs of kinds, with `missing` bytes cut off the end.
+/// The pages of these runs, with `missing` bytes cut off the end.
 pub fn pages(runs: &[(Kind, usize)], missing: usize, seed: u64) -> Vec<u8> {
     let mut random = Random(seed);
     let kinds = runs.iter().flat_map(|&(kind, count)| std::iter::repeat_n(kind, count));
@@ -74,7 +73,7 @@ pub fn pages(runs: &[(Kind, usize)], missing: usize, seed: u64) -> Vec<u8> {
     image
 }
 
-/// Any image of up to about 2,000 pages; mostly far fewer.
+/// An arbitrary image of up to about 2,000 pages, mostly far fewer.
 pub fn image() -> impl Strategy<Value = Image> {
     let missing = prop_oneof![3 => Just(0), 2 => 1..4096usize, 1 => Just(4095)];
     (prop::collection::vec(run(), 0..60), missing, any::<u64>())

@@ -1,4 +1,4 @@
-//! Real images, as benches/images.sh makes them.
+//! Splits real images, as made by benches/images.sh.
 
 use hfl::split::{Rule, Splitter};
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::support::lab::{or_skip, real_image};
 
-/// How many blocks an image has, and how many bytes those hold.
+/// The number of blocks of an image, and the number of bytes in them.
 fn count(rule: Rule, image: &Path) -> (usize, usize) {
     let mut file = File::open(image).expect("an image of the lab");
     let mut buffer = vec![0; 1 << 20];

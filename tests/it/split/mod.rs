@@ -1,4 +1,4 @@
-//! The splitters against plain models of their rules, and what must hold for any of them.
+//! The splitters against plain models of their rules, and the properties that any of them must have.
 
 mod choose;
 mod edges;
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 const RULES: [Rule; 4] = [Rule::Fixed(4096), Rule::Fixed(196_608), Rule::Pages, Rule::Bytes];
 
-/// The cuts of an image that is handed over in one call.
+/// The cuts of an image that is passed in one call.
 pub fn cuts(rule: Rule, image: &[u8]) -> Vec<Cut> {
     let mut found = Vec::new();
     let mut splitter = Splitter::new(rule);
@@ -22,7 +22,8 @@ pub fn cuts(rule: Rule, image: &[u8]) -> Vec<Cut> {
     found
 }
 
-/// The same, handed over in pieces of the given lengths, again and again; zeros as holes if `holes` says so.
+/// The same for an image passed in pieces of the given lengths, repeated. With `holes`, zero pieces are passed as
+/// holes.
 fn cuts_in_pieces(rule: Rule, image: &[u8], lengths: &[usize], holes: bool) -> Vec<Cut> {
     let mut found = Vec::new();
     let mut splitter = Splitter::new(rule);
@@ -49,7 +50,8 @@ fn spans_of(cuts: &[Cut]) -> Vec<Vec<Span>> {
     spans
 }
 
-/// Bytes where the spans say, spans merged and in order, nothing twice, and only zeros outside of them.
+/// Checks that the bytes match the spans, that spans are merged and sorted, that nothing is in two blocks, and that
+/// only zeros are in none.
 fn check_cuts(image: &[u8], cuts: &[Cut]) {
     let mut rest = image.to_vec();
     for cut in cuts {
@@ -84,7 +86,7 @@ fn lengths() -> impl Strategy<Value = Vec<usize>> {
         5000..300_000usize,
         Just(1 << 20),
     ];
-    // One long piece at least, so that a test with short ones ends soon.
+    // At least one long piece, so that a test with short ones ends soon.
     prop::collection::vec(len, 1..8).prop_map(|mut lengths| {
         lengths.push(40_000);
         lengths

@@ -1,4 +1,4 @@
-//! The rules as plainly as they can be said: arrays of whole images, no state between calls, no thought of speed.
+//! The rules in their plainest form: arrays of whole images, no state between calls, no regard for speed.
 //!
 //! Written from the text of the specification, not from the splitters.
 
@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const PAGE: usize = 4096;
 
-/// The spans of each block, in the order of their first bytes.
+/// The spans of each block, ordered by their first bytes.
 pub fn spans(rule: Rule, image: &[u8]) -> Vec<Vec<Span>> {
     let mut blocks = match rule {
         Rule::Fixed(size) => fixed(size as usize, image),
@@ -41,7 +41,7 @@ fn padded(image: &[u8]) -> Vec<Vec<u8>> {
     image.chunks(PAGE).map(pad).collect()
 }
 
-/// Which elements are in a run of at least 8 zero ones, or in a run that ends the list.
+/// Marks the elements in a run of at least 8 zero elements, or in a run of zero elements at the end of the list.
 fn holes(zeros: &[bool]) -> Vec<bool> {
     let mut holes = vec![false; zeros.len()];
     let mut start = 0;
@@ -55,7 +55,7 @@ fn holes(zeros: &[bool]) -> Vec<bool> {
     holes
 }
 
-/// The stretches of a list that no hole interrupts.
+/// The ranges of a list between its holes.
 fn stretches(holes: &[bool]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut start = 0;
@@ -112,7 +112,7 @@ fn meta_blocks(pages: &[Vec<u8>], meta: &[usize]) -> Vec<Vec<usize>> {
     blocks
 }
 
-/// All borders of a stretch of the stream, its start and its end among them.
+/// All boundaries in a range of the stream, including its start and its end.
 fn data_borders(pages: &[Vec<u8>], stream: &[usize], start: usize, end: usize) -> Vec<usize> {
     let page = |position: usize| &pages[stream[position]];
     let directory_before = |position: usize| {
@@ -168,7 +168,7 @@ fn bytes(image: &[u8]) -> Vec<Vec<Span>> {
     blocks.iter().map(|&(start, end)| vec![span(start, end)]).collect()
 }
 
-/// How long the block is that begins here and ends in these bytes at the latest.
+/// The length of the block that begins here and ends at the latest with these bytes.
 fn bytes_len(bytes: &[u8]) -> usize {
     let table: Vec<u64> = (0..=255u8).map(|byte| xxh3_64(&[byte])).collect();
     let mut hash = 0u64;

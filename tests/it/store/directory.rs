@@ -1,4 +1,4 @@
-//! The directory driver.
+//! The directory driver on local file systems, and on a network share.
 
 use std::fs::{self, File};
 use std::os::fd::BorrowedFd;
@@ -35,7 +35,7 @@ async fn a_directory_conforms() {
     conformance::all(Arc::new(Directory::new(directory.path()))).await;
 }
 
-/// What is no file is refused at once, and is not taken for absent.
+/// Something that is not a file is refused at once, and not treated as absent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipe_in_the_place_of_a_head_is_refused_at_once() {
     let home = tempfile::tempdir().unwrap();
@@ -53,7 +53,7 @@ async fn a_pipe_in_the_place_of_a_head_is_refused_at_once() {
     assert_eq!(store.list("").await.unwrap(), []);
 }
 
-/// Links lead where the publisher has them lead; one that leads nowhere is not an absent object.
+/// Links are followed to wherever the publisher points them. A dangling link is not an absent object.
 #[tokio::test(flavor = "multi_thread")]
 async fn links_are_followed_and_a_broken_one_is_not_absent() {
     let home = tempfile::tempdir().unwrap();
@@ -84,8 +84,8 @@ async fn links_are_followed_and_a_broken_one_is_not_absent() {
     assert_ne!(error.kind(), StoreErrorKind::NotFound, "what lies below a file is not absent: {error}");
 }
 
-/// A publisher with the umask of a hardened machine: a web server can read the mirror all the same, and what was there
-/// before stays as closed as it was.
+/// A publisher with the umask of a hardened machine: a web server can still read the mirror, and what existed before
+/// keeps its restrictive mode.
 #[test]
 fn the_umask_does_not_decide_who_can_read_a_mirror() {
     let lab = Lab::new();
@@ -114,7 +114,7 @@ fn the_umask_does_not_decide_who_can_read_a_mirror() {
     assert_eq!((mode(lab.path("old/os.head")), mode(lab.path("deep/new/os.head"))), (0o640, 0o644));
 }
 
-/// Under the lock, what a dead writer left goes, and what a living one writes stays.
+/// Under the lock, the temporaries of a dead writer are removed, and those of a running writer stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_the_dead_left_is_swept() {
     let home = tempfile::tempdir().unwrap();
@@ -134,7 +134,7 @@ async fn only_what_the_dead_left_is_swept() {
     Directory::new(home.path()).native_lock().await.unwrap().expect("free again").release(true).await;
 }
 
-/// A child that is being started has everything open that this process has, until it executes its program.
+/// Until it executes its program, a child that is being started has all files open that this process has open.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_unlocked_is_free_though_a_child_has_it_open() {
     let home = tempfile::tempdir().unwrap();
@@ -143,14 +143,14 @@ async fn what_is_unlocked_is_free_though_a_child_has_it_open() {
     let is_base = |entry: &fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|to| to.as_path() == home.path());
     let open = fs::read_dir("/proc/self/fd").unwrap().flatten().find(is_base).expect("the lock");
     let number = open.file_name().to_str().unwrap().parse().unwrap();
-    // SAFETY: it stays open until the lock is released, later than this.
+    // SAFETY: the descriptor stays open until the lock is released, which is later than this.
     let childs = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().unwrap();
     lock.release(true).await;
     store.native_lock().await.unwrap().expect("free again").release(true).await;
     drop(childs);
 }
 
-/// Names of temporaries cannot be foreseen, so nothing can be planted in their place.
+/// Names of temporaries are unpredictable, so nothing can be planted in their place.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_stores_of_one_process_share_no_temporary() {
     let home = tempfile::tempdir().unwrap();
@@ -170,7 +170,7 @@ async fn two_stores_of_one_process_share_no_temporary() {
     }
 }
 
-/// A directory that is mounted from elsewhere, by rclone; unmounted at the end.
+/// A directory mounted from elsewhere with rclone, unmounted on drop.
 struct Share {
     daemon: std::process::Child,
     home: tempfile::TempDir,
@@ -207,7 +207,7 @@ impl Drop for Share {
     }
 }
 
-/// On a share, no lock of this machine alone is relied upon, nor an exclusive create.
+/// On a network share, the driver relies neither on a lock of this machine alone nor on exclusive creation.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_share_is_told_from_a_disk() {
     let Some(share) = Share::mount() else { return skipped("needs rclone, fusermount3 and /dev/fuse") };

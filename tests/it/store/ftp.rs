@@ -21,7 +21,7 @@ use crate::support::servers::{Daemon, free_ports, local, program};
 const NO_PROFTPD: &str = "proftpd-core and proftpd-mod-crypto are not installed";
 const NO_VSFTPD: &str = "vsftpd is not installed";
 
-/// How the user of a proftpd gets in.
+/// The configuration of the test user on proftpd.
 fn on_proftpd(server: &ProFtpd, path: &str) -> FtpConfig {
     FtpConfig {
         host: "127.0.0.1".into(),
@@ -92,8 +92,8 @@ async fn vsftpd_with_tls_from_the_first_byte_conforms() {
     conformance::all(open(on_vsftpd(&server, Tls::Implicit))).await;
 }
 
-/// proftpd wants every data connection to resume the control connection's session: one that does not is refused from
-/// the third upload on.
+/// proftpd requires every data connection to resume the TLS session of the control connection. Otherwise it refuses
+/// data connections from the third upload on.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_uploads_on_one_encrypted_control_connection() {
     let Some(server) = ProFtpd::start(true, "MaxClientsPerHost 1") else { return skipped(NO_PROFTPD) };
@@ -190,7 +190,7 @@ async fn a_server_that_dies_during_an_upload_leaves_nothing() {
     }
 }
 
-/// The one process that serves us; the one that was asked whether the server is up ends soon.
+/// The one process that serves this client. The process that served the start-up check ends soon.
 async fn only_child(server: &ProFtpd) -> u32 {
     loop {
         if let [only] = server.children()[..] {
@@ -200,7 +200,7 @@ async fn only_child(server: &ProFtpd) -> u32 {
     }
 }
 
-/// Cheap hosts allow few connections: the work goes on with those there are.
+/// Cheap hosts allow few connections: the work continues with those that are available.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_room_for_two_gets_everything() {
     for tls in [false, true] {
@@ -232,7 +232,7 @@ async fn a_full_disk_is_told() {
     full(&open(FtpConfig { path: "small".into(), ..on_vsftpd(&server, Tls::None) }), &server.root.join("small")).await;
 }
 
-/// What is said of an object that does not fit, and that the place it took is free again.
+/// An object that does not fit causes the right error, and the space that it took is free again.
 async fn full(store: &Arc<dyn Store>, base: &Path) {
     fs::create_dir(base).expect("a directory");
     let Some(_disk) = SmallDisk::mount(base) else { return skipped("a full disk needs root") };
@@ -247,7 +247,7 @@ async fn full(store: &Arc<dyn Store>, base: &Path) {
     assert_eq!(fits.expect("what was half written is gone"), Put::Created);
 }
 
-/// A file system of 8 MiB, in which everybody may write.
+/// A file system of 8 MiB, writable by everyone.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -264,7 +264,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A link that leads back up, a hidden file, a name no repository has: none of them is in a listing.
+/// A link that leads back up, a hidden file, and a name that no repository has: a listing contains none of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_shows_objects_only() {
     let Some(server) = ProFtpd::start(false, "") else { return skipped(NO_PROFTPD) };
@@ -287,7 +287,7 @@ async fn what_is_not_allowed_is_told() {
     assert_eq!(error.kind(), StoreErrorKind::Denied, "{error}");
 }
 
-/// A server behind a router names an address that leads nowhere, and this one refuses the command that names none.
+/// A server behind a router announces an unreachable address, and refuses EPSV, the command that announces none.
 #[tokio::test(flavor = "multi_thread")]
 async fn data_connections_go_where_the_control_connection_goes() {
     let lies = "pasv_address=192.0.2.1\ncmds_denied=EPSV";
@@ -297,7 +297,7 @@ async fn data_connections_go_where_the_control_connection_goes() {
     assert_eq!(store.get(&path("images"), 9).await.expect("it is there"), "x");
 }
 
-/// What an object costs; the figure is printed.
+/// Measures the time per object and prints it.
 #[tokio::test(flavor = "multi_thread")]
 async fn small_objects_take_their_time() {
     const OBJECTS: u64 = 500;
@@ -321,7 +321,7 @@ async fn small_objects_take_their_time() {
     }
 }
 
-/// To vsftpd, a file that it cannot open and one that is missing are the same: `550 Failed to open file.`
+/// vsftpd gives the same response for a file that it cannot open and for a missing one: `550 Failed to open file.`
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_opened_is_neither_absent_nor_overwritten() {
     let Some(server) = VsFtpd::start_as_nobody() else { return skipped("needs root and vsftpd") };
@@ -356,11 +356,11 @@ async fn what_cannot_be_opened_is_neither_absent_nor_overwritten() {
     allow(&index, 0o755);
     assert_eq!(store.get(&path("os.head"), 100).await.expect("it is there"), "one");
     assert_eq!(fs::read(index.join("a")).expect("it is there"), b"one");
-    // The way back to the server's own directory was found each time.
+    // The driver returned to the login directory each time.
     assert_eq!(store.list("").await.expect("a listing").len(), 2);
 }
 
-/// proftpd says which of the two it is.
+/// proftpd distinguishes a file that it cannot open from a missing one.
 #[tokio::test(flavor = "multi_thread")]
 async fn words_that_are_clear_are_believed() {
     let Some(server) = ProFtpd::start(false, "") else { return skipped(NO_PROFTPD) };
@@ -378,7 +378,7 @@ async fn words_that_are_clear_are_believed() {
     assert_eq!(error.kind(), StoreErrorKind::NotFound, "{error}");
 }
 
-/// rclone's server has a code of its own for what is missing: `551 File not available`.
+/// rclone's server has a separate code for a missing file: `551 File not available`.
 #[tokio::test(flavor = "multi_thread")]
 async fn rclone_can_be_written_to() {
     let Some(rclone) = program("rclone") else { return skipped("needs rclone") };

@@ -1,4 +1,4 @@
-//! The drivers, over real servers.
+//! The drivers on real servers.
 
 mod directory;
 mod ftp;

@@ -1,4 +1,4 @@
-//! The rsync driver, against a real sshd and the real rsync.
+//! The rsync driver on a real sshd with the real rsync.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,11 +17,11 @@ use crate::support::lab::{Lab, Random, code, skipped, stderr};
 use crate::support::servers::sshd::{Sshd, make_key};
 use crate::support::servers::{free_port, program};
 
-/// An sshd, and what the tests do to it.
+/// An sshd that the tests can manipulate.
 struct Host(Sshd);
 
 impl Host {
-    /// `None` where something is not installed.
+    /// `None` if a program is not installed.
     fn start() -> Option<Self> {
         let rsync = program("rsync").and(program("ssh"));
         let Some(sshd) = rsync.and_then(|_| Sshd::start()) else {
@@ -29,7 +29,7 @@ impl Host {
             return None;
         };
         make_key(&sshd.path("other"), "ed25519", "");
-        // A path that has to be quoted.
+        // A path that must be quoted.
         fs::copy(&sshd.known_hosts, sshd.path("known hosts")).expect("a file");
         Some(Self(sshd))
     }
@@ -38,24 +38,24 @@ impl Host {
         self.0.path(file)
     }
 
-    /// What the user's key may do.
+    /// Restricts the user's key with these options of authorized_keys.
     fn allow(&self, options: &str) {
         let public = fs::read_to_string(self.0.identity.with_extension("pub")).expect("a public key");
         fs::write(self.path("authorized_keys"), format!("{options}{public}")).expect("a file");
     }
 
-    /// The processes of its connections.
+    /// The processes of the server's connections.
     fn connections(&self) -> Vec<u32> {
         let config = self.path("sshd_config").display().to_string();
         let processes = fs::read_dir("/proc").expect("Linux").flatten();
         let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let line = |pid: u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        // sshd has put its state around its own arguments.
+        // sshd's process title has its state around its own arguments.
         let server = |pid: &u32| String::from_utf8_lossy(&line(*pid)).contains(&config);
         pids.find(server).map(descendants).expect("it runs")
     }
 
-    /// Ends every connection, as a network that breaks does; the server stays.
+    /// Ends every connection, as a network failure does. The server stays.
     fn cut(&self) {
         for pid in self.connections() {
             if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
@@ -80,7 +80,7 @@ impl Host {
     }
 }
 
-/// Every process that comes from this one.
+/// All descendants of this process.
 fn descendants(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let children = children.split_whitespace().filter_map(|child| child.parse().ok());
@@ -95,7 +95,7 @@ fn body(seed: u64, bytes: usize) -> Bytes {
     Random(seed).bytes(bytes).into()
 }
 
-/// All of it at once, as far as the store wants that; the errors.
+/// Puts all objects, as many concurrently as the store's `jobs()`. Returns the errors.
 async fn put_all(store: &Arc<Rsync>, below: &str, objects: usize, bytes: usize) -> Vec<StoreErrorKind> {
     let room = Arc::new(tokio::sync::Semaphore::new(store.jobs()));
     let mut running = tokio::task::JoinSet::new();
@@ -247,7 +247,7 @@ async fn an_account_restricted_to_rsync_will_do() {
     println!("{error}");
 }
 
-/// A file system of 8 MiB, gone with this.
+/// A small file system, unmounted on drop.
 struct Small(PathBuf);
 
 impl Small {
@@ -290,7 +290,7 @@ async fn nothing_stays_behind() {
     let Some(host) = Host::start() else { return };
     let store = host.store();
     store.put_new(&path("a"), body(1, 1)).await.expect("put");
-    // A transfer that nobody waits for any more.
+    // A transfer whose result is no longer awaited.
     let _ = tokio::time::timeout(Duration::from_millis(1), store.get(&path("a"), 10)).await;
     assert!(!host.connections().is_empty(), "the connection stays for the next one");
     drop(store);
@@ -333,7 +333,7 @@ async fn two_thousand_small_objects() {
     assert_eq!(store.list("blocks").await.expect("a listing"), []);
 }
 
-/// Neither rsync nor ssh gets hfl's key, its password, or the secrets of other mirrors.
+/// Neither rsync nor ssh receives hfl's key, its password, or the secrets of other mirrors.
 #[test]
 fn programs_get_no_secrets() {
     let Some(host) = Host::start() else { return };
@@ -369,7 +369,7 @@ fn programs_get_no_secrets() {
     }
 }
 
-/// What lies in an object's place and is no file, or cannot be read, is not absent.
+/// An entry in an object's place that is not a file, or that cannot be read, does not count as absent.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_file_is_not_absent() {
     let Some(host) = Host::start() else { return };

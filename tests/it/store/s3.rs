@@ -1,4 +1,4 @@
-//! The S3 driver, on real servers.
+//! The S3 driver on real servers.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ async fn seaweedfs_conforms_and_is_strict() {
     a_missing_bucket_is_named(&server.endpoint).await;
 }
 
-/// A listing holds what lies below a directory, nothing beside it, and nothing that is no path of a repository.
+/// A listing contains what is below a directory, nothing beside it, and nothing that is not a path of a repository.
 async fn listings_are_of_directories(server: &Server) {
     let store = server.open("listed").await;
     for at in ["blocks/00/x", "blocks2/00/x", "blocks"] {
@@ -145,7 +145,7 @@ async fn wrong_keys_are_denied(endpoint: &str) {
     }
 }
 
-/// What is read from a bucket that nobody made; SeaweedFS makes one for what is written.
+/// Reads from a bucket that does not exist. Only reads, because SeaweedFS creates the bucket on a write.
 async fn a_missing_bucket_is_named(endpoint: &str) {
     let store = S3::open(S3Config { bucket: "nobody-made-this".into(), ..config(endpoint, "") }).await.unwrap();
     for error in [store.get(&block(1), 10).await.unwrap_err(), store.list("").await.unwrap_err()] {
@@ -243,10 +243,10 @@ async fn what_is_wrong_with_the_configuration_is_said() {
     }
 }
 
-/// Where this test, started by itself, finds a store.
+/// The variable that gives the store's endpoint to this test when it starts itself as a child.
 const CHILD: &str = "HFL_TEST_CREDENTIALS_ENDPOINT";
 
-/// What a process with this environment, and nothing else of Amazon's, says after it opened a store.
+/// The result of opening a store in a child with this environment and no other `AWS_` variable.
 fn opened(endpoint: &str, home: &std::path::Path, environment: &[(&str, &str)]) -> String {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", "store::s3::credentials_are_found_where_aws_programs_look", "--nocapture"]);
@@ -276,7 +276,7 @@ async fn credentials_are_found_where_aws_programs_look() {
     let in_home = |environment: &[(&str, &str)]| opened(&server.endpoint, &home, environment);
 
     let started = Instant::now();
-    // Where an instance of a cloud would be told its role, nobody ever answers.
+    // An instance metadata service, from which a cloud instance would get its role. It never responds.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("http://{}", listener.local_addr().expect("an address"));
     for environment in [&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", silent.as_str())][..], &[]] {

@@ -1,4 +1,4 @@
-//! The S3 driver against servers that lie, stall and babble.
+//! The S3 driver on servers that lie, stall or send garbage.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -20,13 +20,13 @@ fn body() -> Bytes {
     Bytes::from_static(b"twelve bytes")
 }
 
-/// The tag of that body: its MD5.
+/// The ETag of that body: its MD5.
 const TAG: &str = "etag: \"c91fa94e14cf2fa5474beceff788c0dc\"\r\n";
 
-/// What a server says to a request, by its head.
+/// The response to a request, given the request's head.
 type Answer = fn(&str) -> Vec<u8>;
 
-/// A store at a server that gives these answers.
+/// A store on a server that gives these responses.
 async fn store(answer: Answer) -> S3 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
@@ -66,9 +66,9 @@ async fn serve(mut stream: TcpStream, answer: Answer) -> std::io::Result<()> {
     }
 }
 
-/// Ends an answer that never ends.
+/// The suffix of a response that never ends.
 const ENDLESS: &[u8] = b"<!-- endless -->";
-/// Ends an answer after which the connection breaks.
+/// The suffix of a response after which the connection breaks.
 const BROKEN: &[u8] = b"<!-- broken -->";
 
 fn says(status: &str, headers: &str, text: &str) -> Vec<u8> {
@@ -139,7 +139,8 @@ async fn every_upload_carries_its_digest() {
     assert_eq!(store.put_new(&path(), body()).await.expect("the digest is there"), Put::Created);
 }
 
-/// A store that neither looks at the digest nor keeps all: what it has is looked at, and does not stay where it is new.
+/// A store that ignores the digest and keeps only half of an object. The driver checks the stored size, and removes a
+/// new object that is truncated.
 #[tokio::test]
 async fn an_object_that_was_cut_is_told_and_removed() {
     static DELETED: AtomicUsize = AtomicUsize::new(0);
@@ -166,7 +167,7 @@ async fn an_object_that_was_cut_is_told_and_removed() {
     assert_eq!(encrypted.put_new(&path(), body()).await.expect("all of it"), Put::Created);
 }
 
-/// Whatever else answers 404 at the store's address is not the store.
+/// A 404 from anything but the store does not mean that an object is missing.
 #[tokio::test]
 async fn only_the_store_says_that_an_object_is_missing() {
     for not_found in ["", "<html>no such page</html>"] {

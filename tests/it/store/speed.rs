@@ -1,6 +1,7 @@
-//! Many small objects to a store that is 50 ms away: what being many at once saves.
+//! Many small objects to a store with a round trip of 50 ms: the speed-up from concurrent requests.
 //!
-//! One object at a time is measured on a few and counted up to all; the client, the server and the proxy share this machine.
+//! One object at a time is measured on a few objects and extrapolated. The client, the server and the proxy share this
+//! machine.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,10 +19,11 @@ use crate::support::proxy::Proxy;
 use crate::support::servers::sshd::Sshd;
 use crate::support::servers::{local, s3, seaweed};
 
-/// Each way.
+/// In each direction.
 const DELAY: Duration = Duration::from_millis(25);
 const OBJECT_BYTES: usize = 2 << 10;
-/// How many times as fast as one at a time, in the long form; a short one ends before all connections are warm.
+/// The required speed-up over one object at a time, in the full test. A short test ends before all connections are
+/// warm.
 const WANTED: f64 = 20.0;
 const WANTED_SHORT: f64 = 8.0;
 
@@ -64,7 +66,7 @@ async fn is_fast(name: &str, store: Arc<dyn Store>, proxy: &Proxy) {
     assert!(times >= wanted, "{times:.1} times as fast, wanted {wanted}");
 }
 
-/// Puts new objects below `directory`, so many at once; how long all of them took.
+/// Puts new objects below `directory`, `at_once` of them concurrently. Returns the total time.
 async fn put(store: &Arc<dyn Store>, directory: &str, objects: u32, at_once: usize) -> Duration {
     let body = Bytes::from(Random(7).bytes(OBJECT_BYTES));
     let one = |number: u32| {

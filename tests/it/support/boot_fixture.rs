@@ -1,4 +1,4 @@
-//! What the boot tests share: a small system with a kernel and modules, programs to put beside it, and a reader of
+//! Shared by the boot tests: a small system with a kernel and modules, programs for it, and a parser of
 //! miniroots.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,8 @@ use crate::support::lab::{Lab, Random};
 
 pub const KERNEL: &str = "6.1.0-9-test";
 
-/// The header of an ELF file for x86-64 (62), AArch64 (183) and so on, without program headers, and some bytes behind it.
+/// An ELF file header for x86-64 (62), AArch64 (183) and so on, without program headers, followed by
+/// `tail`.
 pub fn elf(machine: u8, tail: &[u8]) -> Vec<u8> {
     let mut elf = vec![0; 64];
     elf[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\x00");
@@ -22,7 +23,7 @@ pub fn elf(machine: u8, tail: &[u8]) -> Vec<u8> {
     elf
 }
 
-/// A bzImage, as far as a boot loader looks at it.
+/// A bzImage with the fields that a boot loader reads.
 pub fn bzimage(version: &str, bytes: usize) -> Vec<u8> {
     let mut kernel = Random(bytes as u64).bytes(bytes.max(2048));
     kernel[514..518].copy_from_slice(b"HdrS");
@@ -33,7 +34,7 @@ pub fn bzimage(version: &str, bytes: usize) -> Vec<u8> {
     kernel
 }
 
-/// A system in `tree`: one kernel, and modules that need each other.
+/// Creates a system in `tree`: one kernel, and modules with dependencies.
 pub fn make_system(lab: &Lab) {
     lab.write("tree/etc/os-release", "ID=test\n");
     lab.write("tree/sbin/init", elf(62, b"init"));
@@ -66,7 +67,7 @@ pub fn make_system(lab: &Lab) {
     );
 }
 
-/// An image of `tree`, of this kind of ext file system.
+/// Makes an ext image of `tree`; `kind` is ext2, ext3 or ext4.
 pub fn make_image(lab: &Lab, kind: &str, image: &str, size: &str) -> PathBuf {
     let image = lab.path(image);
     let _ = fs::remove_file(&image);
@@ -79,7 +80,7 @@ pub fn make_image(lab: &Lab, kind: &str, image: &str, size: &str) -> PathBuf {
     image
 }
 
-/// File systems that cannot be written to, by the program that makes them: what is said when the program is asked for them.
+/// Read-only file systems: the program that makes one, and its options.
 pub const PACKED: [(&str, &[&str]); 11] = [
     ("mksquashfs", &["-comp", "gzip"]),
     ("mksquashfs", &["-comp", "xz"]),
@@ -94,7 +95,7 @@ pub const PACKED: [(&str, &[&str]); 11] = [
     ("mkfs.erofs", &["-zzstd"]),
 ];
 
-/// Lets the kernel of the lab's system know these file systems.
+/// Lists these file systems as built into the kernel of the lab's system.
 pub fn know_packed(lab: &Lab) {
     let list = format!("tree/lib/modules/{KERNEL}/modules.builtin");
     let known = fs::read_to_string(lab.path(&list)).expect("a list");
@@ -102,7 +103,7 @@ pub fn know_packed(lab: &Lab) {
     lab.write(&list, known + more);
 }
 
-/// An image of `tree`; `None` where the program is absent, or knows no such thing.
+/// Makes an image of `tree`. `None` if the program is missing or does not support the options.
 pub fn make_packed(lab: &Lab, (program, options): (&str, &[&str]), image: &str) -> Option<PathBuf> {
     let (image, tree) = (lab.path(image), lab.path("tree"));
     let _ = fs::remove_file(&image);
@@ -115,7 +116,8 @@ pub fn make_packed(lab: &Lab, (program, options): (&str, &[&str]), image: &str) 
     made.status.success().then_some(image)
 }
 
-/// A file that a version is booted with, in the directory `boot/NAME/VERSION` of a mirror: its name has digits of its digest.
+/// Path of a boot file of a version in `boot/NAME/VERSION` of a mirror; its name contains digits of its
+/// digest.
 pub fn booted_with(directory: &Path, file: &str) -> PathBuf {
     let entries = fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
     let mut paths = entries.map(|entry| entry.expect("an entry").path());
@@ -126,20 +128,20 @@ pub fn booted_with(directory: &Path, file: &str) -> PathBuf {
     paths.find(is_it).unwrap_or_else(|| panic!("no {file} in {}", directory.display()))
 }
 
-/// A busybox and a client of the right form, as `busybox` and `client` of the lab.
+/// Creates a busybox and a client with valid file headers, as `busybox` and `client` of the lab.
 pub fn make_programs(lab: &Lab) {
     lab.write("busybox", elf(62, b"busybox"));
     lab.write("client", elf(62, b"hfl-mount version mark:9.9.9;"));
 }
 
-/// Makes what boots an image, with the lab's programs; the report, and the directory.
+/// Runs `hfl boot build` with the lab's programs. Returns the report and the output directory.
 pub fn build(lab: &Lab, image: &str, more: &[&str]) -> (serde_json::Value, PathBuf) {
     let arguments = ["boot", "build", image, "--busybox", "busybox", "--client", "client", "--json", "--out", "out"];
     let report = lab.ok(&[&arguments[..], more].concat());
     (serde_json::from_str(&report).expect("JSON"), lab.path("out"))
 }
 
-/// The same, expected to fail with this exit code; standard error.
+/// Runs `hfl boot build`, expects this exit code, and returns standard error.
 pub fn refused(lab: &Lab, code: i32, image: &str, more: &[&str]) -> String {
     let arguments = ["boot", "build", image, "--busybox", "busybox", "--client", "client", "--out", "refused"];
     lab.fails(code, &[&arguments[..], more].concat())
@@ -159,7 +161,7 @@ impl Entry {
     }
 }
 
-/// Reads a miniroot: gzip of a cpio archive in the format "newc".
+/// Reads a miniroot: a gzip-compressed cpio archive in "newc" format.
 pub fn read_miniroot(path: &Path) -> BTreeMap<String, Entry> {
     let packed = fs::read(path).expect("a miniroot");
     assert_eq!(packed[..4], [0x1f, 0x8b, 8, 0], "gzip without a name");
@@ -187,7 +189,7 @@ pub fn read_miniroot(path: &Path) -> BTreeMap<String, Entry> {
     }
 }
 
-/// Packs a file with a program, and removes the plain one; false where the program is absent.
+/// Compresses a file with a program and removes the original. False if the program is missing.
 pub fn pack(program: &str, file: &Path) -> bool {
     let made = Command::new(program).args(["-q", "-f"]).arg(file).stdin(Stdio::null()).status();
     let packed = made.is_ok_and(|status| status.success());
@@ -195,7 +197,7 @@ pub fn pack(program: &str, file: &Path) -> bool {
     packed
 }
 
-/// Puts a file system behind a partition table with one partition at 1 MiB, in a sparse disk of `bytes`.
+/// Copies a file system into the single partition, at 1 MiB, of a sparse disk of `bytes`.
 pub fn make_disk(file_system: &Path, disk: &Path, bytes: u64) {
     use std::os::unix::fs::FileExt as _;
     let content = fs::read(file_system).expect("a file system");

@@ -1,4 +1,5 @@
-//! The machine to compare with: the same image on a local disk, with the kernel and the modules that were published for it.
+//! Baseline for boot times: a machine that boots the same image from a local disk, with the kernel and
+//! modules published for it.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,7 +10,8 @@ use crate::support::boot_published::{KERNEL_WORDS, as_drive};
 use crate::support::lab::Lab;
 use crate::support::machine::Machine;
 
-/// An archive with one file, to come behind a miniroot: the kernel unpacks both, and what comes last stands.
+/// A cpio archive with one file, appended to a miniroot: the kernel unpacks both, and the last file of a
+/// name wins.
 fn archive_with_init(script: &str) -> Vec<u8> {
     let entry = |name: &str, mode: u32, data: &[u8]| {
         let fields = [1, mode, 0, 0, 1, 0, data.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
@@ -25,7 +27,7 @@ fn archive_with_init(script: &str) -> Vec<u8> {
     [entry("init", 0o100_755, script.as_bytes()), entry("TRAILER!!!", 0, b"")].concat()
 }
 
-/// Goes from the miniroot's modules to the disk, without network or client.
+/// Loads the miniroot's modules and mounts the disk, without network or client.
 const LOCAL_INIT: &str = "#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
@@ -39,7 +41,8 @@ until [ -b /dev/vda ]; do /bin/busybox sleep 0.1; done
 exec /bin/busybox switch_root /root /sbin/init
 ";
 
-/// One that boots `image` from a disk; version 1 of it is published in the lab's mirror `a` as `small`.
+/// A machine that boots `image` from a disk. Version 1 of the image is published in the lab's mirror `a`
+/// as `small`.
 pub fn machine(lab: &Lab, image: &Path) -> Machine {
     let miniroot = fs::read(booted_with(&lab.path("a/boot/small/1"), "initrd.img")).unwrap();
     let mut both = miniroot;

@@ -1,7 +1,8 @@
-//! What the tests with machines share: a published image on two web servers, and what a machine that boots it has to do.
+//! Shared by the tests that boot machines: a published image on two web servers, and checks that every
+//! booted machine must pass.
 //!
-//! The images are those of benches/images.sh in HFL_IMAGES, which have a login on ttyS0 and a root without a password;
-//! HFL_STATIC_CLIENT is the client as tests/all.sh builds it.
+//! HFL_IMAGES has images of benches/images.sh, with a login on ttyS0 and no root password.
+//! HFL_STATIC_CLIENT is the client built by tests/all.sh.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,23 +17,23 @@ use crate::support::machine::{HOST, Machine, is_there};
 use crate::support::servers::program;
 use crate::support::servers::web::WebHost;
 
-/// How long a boot may take where the processor is emulated and others use this machine, too.
+/// Maximum time for a boot with an emulated processor on a loaded machine.
 pub const BOOT_WAIT: Duration = Duration::from_secs(600);
-/// From the order to switch off to the end of QEMU.
+/// Maximum time from the poweroff command to the end of QEMU.
 pub const END_WAIT: Duration = Duration::from_secs(30);
-/// What is added to the kernel's command line.
+/// Added to the kernel command line.
 pub const KERNEL_WORDS: &str = "console=ttyS0 net.ifnames=0 systemd.show_status=0";
-/// A card at a place behind which few others come.
+/// A network card at a PCI address after most other devices.
 pub const CARD: &str = "virtio-net-pci,netdev=n,addr=6";
 
-/// An image that two web servers show, with all that boots it.
+/// An image with its boot files, served by two web servers.
 pub struct Published {
     pub lab: Lab,
     pub hosts: [WebHost; 2],
     pub bash: String,
 }
 
-/// The image of a kind and the client, or why something that is needed is not there.
+/// The image of a kind and the client, or the reason why something is missing.
 pub fn needed(kind: &str) -> Result<(PathBuf, PathBuf), String> {
     let image = real_image(kind, "old.img")?;
     let client = std::env::var_os("HFL_STATIC_CLIENT").ok_or("HFL_STATIC_CLIENT names no static client")?.into();
@@ -46,18 +47,18 @@ pub fn needed(kind: &str) -> Result<(PathBuf, PathBuf), String> {
 }
 
 impl Published {
-    /// The image of kind `small`, published.
+    /// Publishes the image of kind `small`.
     pub fn new() -> Option<Self> {
         Self::of_kind("small")
     }
 
-    /// The image of a kind, published.
+    /// Publishes the image of this kind.
     pub fn of_kind(kind: &str) -> Option<Self> {
         let (image, client) = or_skip(needed(kind))?;
         Some(Self::of(&image, &client, digest_of_bash(&image)))
     }
 
-    /// Version 1 of an image whose bash has this SHA-256.
+    /// Publishes version 1 of an image whose bash has this SHA-256.
     pub fn of(image: &Path, client: &Path, bash: String) -> Self {
         let lab = Lab::new();
         let hosts = ["a", "b"].map(|name| {
@@ -76,29 +77,29 @@ impl Published {
         published
     }
 
-    /// Publishes a version with words for its kernel's command line, and these further options.
+    /// Publishes a version with [`KERNEL_WORDS`] and further options.
     pub fn publish(&self, image: &Path, options: &[&str]) {
         let words = ["publish", image.to_str().unwrap(), "--name", "small", "--to", "mirrors.toml"];
         self.lab.ok(&[&words[..], &["--boot-append", KERNEL_WORDS], options].concat());
     }
 
-    /// The addresses of both hosts, as a machine sees them.
+    /// URLs of both hosts, as seen by a machine.
     pub fn urls(&self) -> String {
         self.hosts.each_ref().map(|host| format!("http://{HOST}:{}/", host.port())).join(",")
     }
 
-    /// A file of version 1's boot files.
+    /// Path of a boot file of version 1.
     pub fn file(&self, name: &str) -> String {
         booted_with(&self.lab.path("a/boot/small/1"), name).display().to_string()
     }
 
-    /// The blocks that machines asked both hosts for so far.
+    /// The blocks requested from both hosts so far.
     pub fn blocks(&self) -> BTreeSet<String> {
         self.hosts.iter().flat_map(WebHost::block_names).collect()
     }
 
-    /// A machine whose kernel and miniroot QEMU itself loads, with further words for the kernel; it asks both hosts unless
-    /// the words name another.
+    /// A machine whose kernel and miniroot are loaded by QEMU, with additional kernel options. It uses
+    /// both hosts unless the options name another.
     pub fn machine(&self, words: &str, options: &[&str]) -> Machine {
         let (kernel, miniroot) = (self.file("vmlinuz"), self.file("initrd.img"));
         let from = if words.contains("hfl.url=") { String::new() } else { format!("hfl.url={}", self.urls()) };
@@ -108,21 +109,21 @@ impl Published {
         Machine::start(1024, &[&loaded[..], &card, options].concat())
     }
 
-    /// Waits until somebody can log in, and says how long it took and what was read.
+    /// Waits for the login prompt, and prints the time and the amount read.
     pub fn wait_for_login(&self, machine: &mut Machine) {
         let root = machine.wait_for("over to /sbin/init", BOOT_WAIT).as_secs_f64();
         let login = machine.wait_for("login:", BOOT_WAIT).as_secs_f64();
         println!("root after {root:.1} s, login after {login:.1} s; {}", self.read());
     }
 
-    /// What was read of both hosts so far.
+    /// The amount read from both hosts so far.
     pub fn read(&self) -> String {
         let [a, b] = self.hosts.each_ref().map(WebHost::blocks);
         format!("{} and {} blocks, {} and {} bytes", a.0, b.0, a.1, b.1)
     }
 }
 
-/// A disk of 3 GiB with an empty file system that is called `keep`, as an option of QEMU.
+/// A QEMU option for a disk of 3 GiB with an empty file system labelled `keep`.
 pub fn keeping_disk(lab: &Lab) -> String {
     let disk = lab.path("disk");
     fs::File::create(&disk).unwrap().set_len(3 << 30).unwrap();
@@ -131,12 +132,12 @@ pub fn keeping_disk(lab: &Lab) -> String {
     as_drive(&disk)
 }
 
-/// A file as a disk, as an option of QEMU.
+/// A QEMU option for a file as a disk.
 pub fn as_drive(disk: &Path) -> String {
     format!("file={},format=raw,if=virtio", disk.display())
 }
 
-/// SHA-256 of /bin/bash in the image, as debugfs finds it there.
+/// SHA-256 of /bin/bash in the image, read with debugfs.
 pub fn digest_of_bash(image: &Path) -> String {
     let mut debugfs = std::process::Command::new(program("debugfs").unwrap());
     let output = debugfs.args(["-R", "cat /usr/bin/bash"]).arg(image).output().unwrap();
@@ -150,10 +151,11 @@ pub fn digest_of_bash(image: &Path) -> String {
     Sha256::digest(&found.stdout).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What every machine has to be able to do once it is up.
+/// Checks what every booted machine must be able to do.
 pub fn use_it(machine: &mut Machine, bash: &str) {
     write_and_read(machine, bash);
-    // The device is the one with the image's names, and nobody sees what it is made of.
+    // The root is the device-mapper device that carries the image's names; the FUSE mount below it is
+    // not visible.
     assert_eq!(machine.run("readlink -f $(findmnt -no SOURCE /)"), "/dev/dm-0");
     assert_eq!(machine.run("grep -c fuse.hfl /proc/self/mountinfo || true"), "0");
     machine.run("kill -USR1 $(pgrep -f '^@/udhcpc'); sleep 5");
@@ -171,14 +173,14 @@ pub fn write_and_read(machine: &mut Machine, bash: &str) {
     assert!(digest.starts_with(bash), "{digest}, not {bash}");
 }
 
-/// Switches it off, and says how long that took.
+/// Powers the machine off or reboots it. Returns the time taken.
 pub fn end(machine: Machine, order: &str) -> Duration {
     end_within(machine, order, END_WAIT)
 }
 
-/// The same, in no more than so long.
+/// Like [`end`], with a maximum time.
 pub fn end_within(mut machine: Machine, order: &str, longest: Duration) -> Duration {
-    // On its way down it has to read again.
+    // Shutting down requires reading from the mirrors again.
     machine.run("sync; echo 3 >/proc/sys/vm/drop_caches");
     machine.enter(order);
     let took = machine.ended(longest);

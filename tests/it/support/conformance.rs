@@ -1,4 +1,4 @@
-//! What every driver must do: one suite, run over all of them against real servers.
+//! The conformance suite that every driver must pass, run against real servers.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ fn body(seed: u64, bytes: usize) -> Bytes {
     Random(seed).bytes(bytes).into()
 }
 
-/// Runs the whole suite on a store that holds nothing yet.
+/// Runs the whole suite on an empty store.
 pub async fn all(store: Arc<dyn Store>) {
     let started = Instant::now();
     nothing_is_there(&*store).await;
@@ -123,8 +123,8 @@ async fn delete(store: &dyn Store) {
     assert_eq!(store.get(&at, MAX).await.expect("it is there"), body(50, 77));
 }
 
-/// A new object. A server whose conditions are only claimed may also trip over its own feet when many write at once
-/// (rclone answers 500): that is asked again, as publishing does.
+/// Creates a new object. A server that only claims conditional requests may fail under concurrent writes
+/// (rclone answers 500); the request is retried then, as publishing does.
 async fn create(store: &dyn Store, at: &RepoPath, bytes: Bytes) -> Result<Put, StoreError> {
     let mut tries = 0;
     loop {
@@ -155,7 +155,7 @@ async fn many_at_once(store: &Arc<dyn Store>) {
     assert_eq!(store.list("many").await.expect("a listing").len(), 32);
 }
 
-/// Many writers at one path: what the driver says of them is true.
+/// Concurrent writers of one path: the results that the driver reports are true.
 async fn one_winner(store: &Arc<dyn Store>) {
     let at = path("race/one");
     let mut running = tokio::task::JoinSet::new();

@@ -1,8 +1,8 @@
-//! Where the programs for other machines are: HFL_CROSS names the directory that tests/cross.sh has filled.
+//! Programs for other machines, in the directory HFL_CROSS that tests/cross.sh fills.
 
 use std::path::PathBuf;
 
-/// A file of this architecture, as Debian calls it; or why it is not there.
+/// Path of a file for this architecture, by its Debian name, or the reason why it is missing.
 pub fn file(architecture: &str, name: &str) -> Result<PathBuf, String> {
     let directory = std::env::var_os("HFL_CROSS").ok_or("HFL_CROSS names no directory of tests/cross.sh")?;
     let path = PathBuf::from(directory).join(architecture).join(name);

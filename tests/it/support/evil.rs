@@ -1,6 +1,6 @@
-//! A web server that does everything wrong: the first component of a path says how. Only blocks are treated like that,
-//! so that a client comes as far as wanting blocks; with `all-` before the name, heads and indexes are, too, and with
-//! `index-` indexes alone.
+//! A web server with every kind of fault, selected by the first component of the path. Only requests for
+//! blocks get faulty answers, so that a client reaches the point where it requests blocks. With the
+//! prefix `all-` heads and indexes are faulty too, with `index-` only indexes.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use crate::support::lab::Random;
 
-/// What no client can get a block from.
+/// Faults that prevent any client from getting a block.
 pub const FAULTS: [&str; 32] = [
     "404",
     "403",
@@ -51,12 +51,12 @@ pub const FAULTS: [&str; 32] = [
     "trailing",
     "204",
 ];
-/// What is odd, but right: a client has to get along with it.
+/// Unusual but valid answers, which a client must handle.
 pub const ODDITIES: [&str; 6] = ["good", "gzip-label", "gzipped", "redirect", "no-length", "chunked"];
-/// A good server, but for 5 % of its answers, each of which is one of [`FAULTS`].
+/// A good server, except for 5 % of its answers, each of which is one of [`FAULTS`].
 pub const SOMETIMES: &str = "sometimes";
 
-/// The server; it ends when this is dropped.
+/// The server; stopped on drop.
 pub struct Evil {
     address: SocketAddr,
     runtime: Option<Runtime>,
@@ -64,7 +64,7 @@ pub struct Evil {
 }
 
 impl Evil {
-    /// Serves the repository in `directory`, in every bad way.
+    /// Serves the repository in `directory` with every fault.
     pub fn start(directory: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = crate::support::mounting::listener(&runtime);
@@ -80,12 +80,12 @@ impl Evil {
         Self { address, runtime: Some(runtime), faults }
     }
 
-    /// The base URL of a server that behaves like that, without the slash at the end.
+    /// Base URL with this behaviour, without a trailing slash.
     pub fn url(&self, behaviour: &str) -> String {
         format!("http://{}/{behaviour}", self.address)
     }
 
-    /// Answers that were bad on purpose.
+    /// Number of intentionally faulty answers.
     pub fn faults(&self) -> u64 {
         self.faults.load(Relaxed)
     }
@@ -119,14 +119,14 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A small file of very many zeros.
+/// A small file that decompresses to 64 MiB of zeros.
 fn bomb() -> Vec<u8> {
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(&vec![0; 64 << 20]).unwrap();
     encoder.finish().unwrap()
 }
 
-/// What a behaviour answers with, where that is a whole answer on a connection that goes on.
+/// The answer for a behaviour, if it is a complete answer on a connection that stays usable.
 fn whole(behaviour: &str, path: &str, file: &[u8]) -> Option<Vec<u8>> {
     let wrong = |change: fn(&mut Vec<u8>)| {
         let mut file = file.to_vec();
@@ -219,7 +219,7 @@ impl Server {
         }
     }
 
-    /// The file of another block.
+    /// The file of a different block.
     fn another(&self, path: &str) -> Option<Vec<u8>> {
         let mut files = walkdir::WalkDir::new(self.directory.join("blocks")).into_iter().flatten();
         let other =
@@ -228,7 +228,7 @@ impl Server {
     }
 }
 
-/// The behaviours that do not leave a connection behind that could go on.
+/// Behaviours that leave no usable connection.
 async fn odd(behaviour: &str, mut client: TcpStream, file: &[u8]) -> Option<()> {
     let for_ever = Duration::from_secs(3600);
     let half = file.len() / 2;

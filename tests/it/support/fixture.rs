@@ -1,4 +1,4 @@
-//! A small writer of repositories for tests: fixed blocks, one version at a time.
+//! A small writer of repositories for tests: blocks of fixed size, one version at a time.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +19,7 @@ use hfl::split::Rule;
 
 pub use crate::support::lab::Random;
 
-/// The time at which everything here is published.
+/// Creation time of every version.
 pub const CREATED: u64 = 1_790_000_000;
 pub const BLOCK_BYTES: usize = 256 << 10;
 
@@ -31,11 +31,10 @@ pub struct Publish<'a> {
     pub mirrors: Vec<BaseUrl>,
     pub key: Option<&'a SecretKey>,
     pub expires: Option<u64>,
-    /// The words of a split rule in place of the true one.
+    /// Replaces the words of the split rule.
     pub split: Option<&'a str>,
-    /// Notes of the head.
     pub notes: Vec<&'a str>,
-    /// Further files, which are written too.
+    /// Additional files, which are written too.
     pub files: Vec<(FileRow, Vec<u8>)>,
 }
 
@@ -47,14 +46,14 @@ impl Default for Publish<'_> {
 }
 
 impl Publish<'_> {
-    /// Writes `bytes` as a version to the repository at `base`; the versions there before are kept.
+    /// Writes `bytes` as a version to the repository at `base`. Earlier versions are kept.
     pub fn write(&self, base: &Path, bytes: &[u8]) -> Index {
         let mut cutter = Cutter::new(base);
         bytes.chunks(self.block_bytes).for_each(|chunk| cutter.push(chunk));
         self.finish(base, cutter)
     }
 
-    /// The same for an image that is cut already.
+    /// Like [`Publish::write`], for an image that is already cut into blocks.
     pub fn write_cut(&self, base: &Path, blocks: &[Vec<u8>]) -> Index {
         let mut cutter = Cutter::new(base);
         blocks.iter().for_each(|block| cutter.push(block));
@@ -150,12 +149,12 @@ impl Cutter {
     }
 }
 
-/// What a reader without a memory asks for: the newest version of the image `test`.
+/// What a reader without a version history requests: the newest version of the image `test`.
 pub fn newest(trust: Trust) -> OpenOptions {
     OpenOptions::new("test".parse().unwrap(), trust)
 }
 
-/// `bytes` bytes that look like an image: text, noise, repeated blocks and holes.
+/// `bytes` bytes that resemble an image: text, random data, repeated blocks and holes.
 pub fn image(bytes: usize) -> Vec<u8> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut image = Vec::with_capacity(bytes);

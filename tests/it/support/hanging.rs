@@ -1,4 +1,4 @@
-//! A directory behind a file system of our own, read-only, that is slow or hangs when it is told to.
+//! A read-only FUSE file system over a directory that is slow or hangs on demand.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,11 +15,11 @@ use fuser::{
     LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen, Request, Session,
 };
 
-/// What is served: a file or directory for each number.
+/// The served files and directories, by inode number.
 struct Passing {
     places: Mutex<Vec<PathBuf>>,
     hangs: Arc<AtomicBool>,
-    /// How long each opening of a file takes, in milliseconds.
+    /// Delay of each open, in milliseconds.
     slow_ms: Arc<AtomicU64>,
 }
 
@@ -110,7 +110,7 @@ impl Filesystem for Passing {
     }
 }
 
-/// The mount; it hangs no more when its test ends.
+/// The mount; it stops hanging on drop.
 pub struct Hanging {
     point: PathBuf,
     hangs: Arc<AtomicBool>,
@@ -119,7 +119,7 @@ pub struct Hanging {
 }
 
 impl Hanging {
-    /// Shows `directory` at `point`.
+    /// Mounts `directory` at `point`.
     pub fn mount(directory: &Path, point: &Path) -> Self {
         fs::create_dir_all(point).unwrap();
         let (hangs, slow_ms) = <(Arc<AtomicBool>, Arc<AtomicU64>)>::default();
@@ -133,12 +133,12 @@ impl Hanging {
         Self { point: point.to_owned(), hangs, slow_ms, _session: session }
     }
 
-    /// Whoever asks waits from now on, or no longer.
+    /// Makes all requests hang, or lets them continue.
     pub fn hang(&self, hangs: bool) {
         self.hangs.store(hangs, SeqCst);
     }
 
-    /// Every file takes so long to open from now on.
+    /// Sets the delay for opening a file.
     pub fn slow(&self, by: Duration) {
         self.slow_ms.store(by.as_millis() as u64, SeqCst);
     }

@@ -1,4 +1,5 @@
-//! Mirrors of every kind for one lab: real servers, their tables of mirrors.toml, and stores to look at what they hold.
+//! Mirrors of every kind for one lab: real servers, their tables in mirrors.toml, and stores to inspect
+//! their contents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,12 +25,11 @@ use crate::support::servers::{apache, local, nginx, proftpd, rclone_s3, seaweed,
 const MAX: u64 = 64 << 20;
 const AT_ONCE: usize = 16;
 
-/// A mirror of some kind.
 pub struct Kind {
     pub name: &'static str,
-    /// Its table of mirrors.toml.
+    /// Its table in mirrors.toml.
     pub table: String,
-    /// What it holds, past its public URL and past hfl.
+    /// Direct access to its contents, without the public URL or hfl.
     pub store: Arc<dyn Store>,
     environment: Vec<(&'static str, String)>,
     _server: Box<dyn std::any::Any>,
@@ -44,7 +44,7 @@ impl Kind {
         server: impl std::any::Any,
     ) -> Self {
         let environment = environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        // A busy machine keeps who looks waiting, too.
+        // Retries, because inspecting a store can also fail on a loaded machine.
         let store: Arc<dyn Store> = Arc::new(store);
         Self {
             name,
@@ -76,7 +76,7 @@ impl Kind {
         Some(Self::new("apache", server.table("apache"), server.store(), &[server.environment()], server))
     }
 
-    /// SeaweedFS, which keeps the promises of S3.
+    /// SeaweedFS, which supports conditional requests.
     pub fn seaweed(runtime: &Runtime) -> Option<Self> {
         let server = seaweed::start()?;
         let store = runtime.block_on(server.open("seaweed"));
@@ -110,8 +110,8 @@ impl Kind {
 }
 
 impl Kind {
-    /// Puts something in between: mirrors.toml names the address that `relay` makes of the server's own, also for the public
-    /// URL where that has the same port.
+    /// Puts a relay in front of the server: mirrors.toml names the address that `relay` returns for the
+    /// server's own. The public URL is changed too if it has the same port.
     pub fn behind(&mut self, relay: impl FnOnce(SocketAddr) -> SocketAddr) {
         let find = |key: &str| self.table.lines().find(|line| line.starts_with(key)).map(str::to_owned);
         let line = find("endpoint").or_else(|| find("write")).expect("a place");
@@ -128,7 +128,7 @@ impl Kind {
     }
 }
 
-/// A mirror of every kind whose server is installed; says so where one is not.
+/// A mirror of every kind whose server is installed. Prints a message for each missing one.
 pub fn all(lab: &Lab, runtime: &Runtime) -> Vec<Kind> {
     let kinds = [
         Some(Kind::directory(lab, "here")),
@@ -148,7 +148,7 @@ pub fn all(lab: &Lab, runtime: &Runtime) -> Vec<Kind> {
     kinds
 }
 
-/// Makes `kinds` the mirrors of the lab.
+/// Writes `kinds` as the mirrors of the lab.
 pub fn use_kinds(lab: &mut Lab, kinds: &[Kind]) {
     lab.write("mirrors.toml", kinds.iter().map(|kind| kind.table.as_str()).collect::<Vec<_>>().join("\n"));
     for (name, value) in kinds.iter().flat_map(|kind| &kind.environment) {
@@ -156,7 +156,8 @@ pub fn use_kinds(lab: &mut Lab, kinds: &[Kind]) {
     }
 }
 
-/// Every object that a store lists, with its bytes; not the lock of whoever may have died there.
+/// Every object that a store lists, with its bytes; without the lock of a publisher that may have died
+/// there.
 pub fn objects(runtime: &Runtime, store: &Arc<dyn Store>) -> BTreeMap<RepoPath, Bytes> {
     runtime.block_on(async {
         let listed = store.list("").await.expect("a listing");
@@ -168,7 +169,7 @@ pub fn objects(runtime: &Runtime, store: &Arc<dyn Store>) -> BTreeMap<RepoPath, 
     })
 }
 
-/// Brings a store back to what it held.
+/// Restores the earlier contents of a store.
 pub fn reset(runtime: &Runtime, store: &Arc<dyn Store>, held: &BTreeMap<RepoPath, Bytes>) {
     let now = objects(runtime, store);
     runtime.block_on(async {
@@ -191,8 +192,8 @@ pub fn blocks(runtime: &Runtime, store: &Arc<dyn Store>) -> BTreeSet<RepoPath> {
     listed.into_iter().map(|entry| entry.path).collect()
 }
 
-/// Checks all that a mirror promises: the head verifies, its indexes do, every block of them is there and right, and every
-/// further file. Returns the versions, newest first; none where there is no head.
+/// Checks the invariants of a mirror: the head and its indexes verify, and every block and every
+/// additional file is present and correct. Returns the versions, newest first; none if there is no head.
 pub fn check_store(runtime: &Runtime, store: &dyn Fetch, image: &str, trust: &Trust) -> Vec<u32> {
     let image = image.parse().expect("a name");
     runtime.block_on(async {

@@ -1,4 +1,5 @@
-//! What the tests share: a directory of their own, the real programs, real images, and a reader that checks a mirror.
+//! Shared by all tests: a directory for each test, the real programs, real images, and a checker of
+//! mirrors.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use hfl::format::head::{SignedHead, Trust};
 use hfl::format::index::Index;
 use hfl::format::layout::RepoPath;
 
-/// A directory for one test, with a configuration and a cache of its own.
+/// A directory for one test, with its own configuration and cache.
 pub struct Lab {
     directory: tempfile::TempDir,
     environment: Vec<(String, String)>,
@@ -20,7 +21,7 @@ impl Lab {
         Self { directory: tempfile::tempdir().expect("a temporary directory"), environment: Vec::new() }
     }
 
-    /// A lab with a mirrors.toml of these directory mirrors.
+    /// A lab with a mirrors.toml that contains these directory mirrors.
     pub fn with_mirrors(names: &[&str]) -> Self {
         let lab = Self::new();
         let table = |name: &&str| format!("[[mirror]]\nname = \"{name}\"\nwrite = \"./{name}\"\n");
@@ -28,7 +29,7 @@ impl Lab {
         lab
     }
 
-    /// Sets an environment variable of every hfl in this lab.
+    /// Sets an environment variable for every hfl in this lab.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
@@ -44,7 +45,7 @@ impl Lab {
         path
     }
 
-    /// hfl with these arguments, in this lab.
+    /// The command hfl with these arguments, in this lab.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hfl"));
         command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
@@ -84,14 +85,14 @@ impl Lab {
         serde_json::from_str(&self.ok(&all)).expect("JSON")
     }
 
-    /// What a client that pinned this lab's key for `image` believes.
+    /// Trust of a client that pinned this lab's key for `image`.
     pub fn trust(&self, image: &str) -> Trust {
         let key = fs::read_to_string(self.path(&format!("home/.config/hfl/keys/{image}.pub"))).expect("a public key");
         Trust::Key(key.parse().expect("a public key"))
     }
 
-    /// Forgets what this lab's machine remembers of what it published and saw, as where its mirrors are put back to an older
-    /// state.
+    /// Deletes the recorded state of published and seen versions. Needed if the mirrors are reset to an
+    /// older state.
     pub fn forget(&self) {
         let _ = fs::remove_dir_all(self.path("home/state/hfl"));
     }
@@ -105,7 +106,7 @@ impl Lab {
     }
 }
 
-/// A small file system that goes with its test.
+/// A small tmpfs, unmounted on drop.
 pub struct Tmpfs<'a>(&'a Path);
 
 impl<'a> Tmpfs<'a> {
@@ -131,29 +132,30 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// An image of a real system, out of the directory HFL_IMAGES that benches/images.sh has filled; or why it is not there.
+/// A real system's image from HFL_IMAGES, the directory that benches/images.sh fills, or the reason why
+/// it is missing.
 pub fn real_image(kind: &str, name: &str) -> Result<PathBuf, String> {
     let images = std::env::var_os("HFL_IMAGES").ok_or("HFL_IMAGES names no directory of benches/images.sh")?;
     let image = PathBuf::from(images).join(kind).join(name);
     if image.is_file() { Ok(image) } else { Err(format!("no {kind}/{name} in HFL_IMAGES")) }
 }
 
-/// What a test needs, or nothing, and the word that it is skipped.
+/// The requirement of a test. `None`, with a skip message, if it is missing.
 pub fn or_skip<T>(needed: Result<T, String>) -> Option<T> {
     needed.map_err(|why| skipped(&why)).ok()
 }
 
-/// Says that a test could not run here, in the words that the test script counts.
+/// Prints that a test is skipped, in the words that the test script counts.
 pub fn skipped(why: &str) {
     println!("skipped: {why}");
 }
 
-/// True where the long forms of the proofs were asked for.
+/// Whether the long forms of the tests are enabled.
 pub fn full() -> bool {
     std::env::var_os("HFL_FULL").is_some()
 }
 
-/// A small source of pseudo-random numbers (splitmix64): the same data in every run.
+/// A pseudo-random number generator (splitmix64): the same data in every run.
 pub struct Random(pub u64);
 
 impl Random {
@@ -181,7 +183,7 @@ impl Random {
     }
 }
 
-/// A tree of files as a small system has them; `seed` decides the contents.
+/// Creates a file tree that resembles a small system. `seed` selects the contents.
 pub fn make_tree(tree: &Path, files: usize, seed: u64) {
     let mut random = Random(seed);
     for i in 0..files {
@@ -192,7 +194,7 @@ pub fn make_tree(tree: &Path, files: usize, seed: u64) {
     }
 }
 
-/// A real ext4 image of a tree.
+/// Makes a real ext4 image of a tree.
 pub fn make_ext4(tree: &Path, image: &Path, size: &str) {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut mke2fs = Command::new("mke2fs");
@@ -203,7 +205,8 @@ pub fn make_ext4(tree: &Path, image: &Path, size: &str) {
     assert!(made.status.success(), "{}", stderr(&made));
 }
 
-/// `one.img` and `two.img` of the lab: ext4 of `files` files, the second built again with half as many others.
+/// Makes `one.img` and `two.img` in the lab: ext4 with `files` files; the second is rebuilt after half
+/// of the files changed.
 pub fn two_images(lab: &Lab, files: usize) {
     make_tree(&lab.path("tree"), files, 5);
     make_ext4(&lab.path("tree"), &lab.path("one.img"), "48M");
@@ -213,8 +216,8 @@ pub fn two_images(lab: &Lab, files: usize) {
     make_ext4(&lab.path("tree"), &lab.path("two.img"), "48M");
 }
 
-/// Checks all that a mirror promises: the head verifies, its indexes do, and every block of them is there and right.
-/// Returns the versions, newest first; none where there is no head.
+/// Checks the invariants of a mirror: the head and its indexes verify, and every block is present and
+/// correct. Returns the versions, newest first; none if there is no head.
 pub fn check_mirror(mirror: &Path, image: &str, trust: &Trust) -> Vec<u32> {
     let image = image.parse().expect("a name");
     let Ok(file) = fs::read(mirror.join(RepoPath::head(&image).as_str())) else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! A machine in QEMU, spoken to over its serial line.
+//! A machine in QEMU, controlled over its serial line.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -10,28 +10,28 @@ use hfl::qemu::{POWER_MACHINE, X86_PROCESSOR};
 use crate::support::servers::program;
 
 const QEMU: &str = "qemu-system-x86_64";
-/// How the machine sees the one that it runs on.
+/// Address of the host, as seen by the machine.
 pub const HOST: &str = "10.0.2.2";
-/// How long one command in it may take.
+/// Maximum time for one command in the machine.
 const COMMAND_WAIT: Duration = Duration::from_secs(180);
 
-/// A machine without a disk of its own, unless it is given one.
+/// A virtual machine. It has no disk unless the options add one.
 pub struct Machine {
     child: Child,
     keyboard: ChildStdin,
     console: Arc<Mutex<String>>,
     started: Instant,
-    /// How much of the console has been looked at.
+    /// How much of the console has been searched.
     seen: usize,
     commands: u32,
 }
 
-/// QEMU is there.
+/// Whether QEMU is installed.
 pub fn is_there() -> bool {
     program(QEMU).is_some()
 }
 
-/// The one for POWER, where it is there.
+/// The QEMU command for POWER, if installed.
 pub fn power() -> Option<Command> {
     let mut command = Command::new(program("qemu-system-ppc64")?);
     command.args(["-machine", POWER_MACHINE, "-cpu", "POWER9"]);
@@ -39,16 +39,16 @@ pub fn power() -> Option<Command> {
 }
 
 impl Machine {
-    /// Starts one with a network card and these further options.
+    /// Starts a machine with a network card and further options.
     pub fn start<S: AsRef<std::ffi::OsStr>>(memory_mb: u32, options: &[S]) -> Self {
         let mut command = Command::new(program(QEMU).expect("QEMU"));
         command.args(["-cpu", X86_PROCESSOR]);
         Self::of(command, memory_mb, options)
     }
 
-    /// The same with a QEMU that knows already which machine it is.
+    /// Like [`Machine::start`], with a QEMU command that already selects the machine type.
     pub fn of<S: AsRef<std::ffi::OsStr>>(mut command: Command, memory_mb: u32, options: &[S]) -> Self {
-        // What emulates the processor works everywhere, and takes the same time everywhere.
+        // Emulation works on every host, and its speed varies little.
         command.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", &memory_mb.to_string()]);
         command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]).args(options);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("QEMU starts");
@@ -64,7 +64,7 @@ impl Machine {
         Self { child, keyboard, console, started: Instant::now(), seen: 0, commands: 0 }
     }
 
-    /// All that its console showed.
+    /// All console output.
     pub fn console(&self) -> MutexGuard<'_, String> {
         self.console.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,7 +73,8 @@ impl Machine {
         panic!("{what}; its console:\n{}", *self.console());
     }
 
-    /// Waits until the console shows `text`, after all that was waited for before. Says how long the machine runs.
+    /// Waits until the console shows `text`, after everything waited for before. Returns how long the
+    /// machine has run.
     pub fn wait_for(&mut self, text: &str, longest: Duration) -> Duration {
         let begun = Instant::now();
         loop {
@@ -94,7 +95,7 @@ impl Machine {
 
     /// Types a line.
     pub fn enter(&mut self, line: &str) {
-        // Slowly enough for the small buffer of a serial line.
+        // Slowly, because the buffer of a serial line is small.
         for piece in format!("{line}\r").as_bytes().chunks(8) {
             self.keyboard.write_all(piece).and_then(|()| self.keyboard.flush()).expect("a keyboard");
             std::thread::sleep(Duration::from_millis(10));
@@ -108,11 +109,11 @@ impl Machine {
         self.run("stty -echo; PS1=; dmesg -n 1; bind 'set enable-bracketed-paste off'");
     }
 
-    /// Runs a command in the shell, and hands out what it printed; it has to succeed.
+    /// Runs a command in the shell, which must succeed, and returns its output.
     pub fn run(&mut self, command: &str) -> String {
         self.commands += 1;
         let (begin, end) = (format!("[begin {}]", self.commands), format!("[end {}]", self.commands));
-        // In two words, so that an echo of the line is not taken for what it prints.
+        // The marker is split in two, so that the echo of the command line does not match it.
         let (number, open) = (self.commands, '[');
         self.enter(&format!("echo '{open}'begin {number}]; {command}; echo $? '{open}'end {number}]"));
         self.wait_for(&begin, COMMAND_WAIT);
@@ -126,7 +127,7 @@ impl Machine {
         text.trim().to_owned()
     }
 
-    /// Waits until it has switched itself off, and says how long that took.
+    /// Waits until the machine has powered off. Returns the time taken.
     pub fn ended(mut self, longest: Duration) -> Duration {
         let begun = Instant::now();
         loop {

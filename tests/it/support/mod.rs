@@ -1,4 +1,4 @@
-//! What the tests need: images, servers, mounts, bad networks. No test is in here.
+//! Shared by the tests: images, servers, mounts, bad networks. Contains no tests.
 
 pub mod boot_fixture;
 pub mod boot_local;

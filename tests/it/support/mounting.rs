@@ -1,4 +1,4 @@
-//! Starts clients and web servers for tests, and ends them whatever happens.
+//! Starts clients and web servers for tests, and always stops them.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -13,7 +13,7 @@ use axum::middleware::Next;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Says why a test that needs a real mount cannot run here, if it cannot.
+/// Whether a test that needs a real mount cannot run here. Prints the reason.
 pub fn cannot_mount() -> bool {
     let why = if !rustix::process::geteuid().is_root() {
         "not root"
@@ -26,7 +26,7 @@ pub fn cannot_mount() -> bool {
     true
 }
 
-/// A command of `hfl-mount` whose caches and state lie in `home`.
+/// The command `hfl-mount`, with caches and state in `home`.
 pub fn client(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hfl-mount"));
     command.env("XDG_CACHE_HOME", home.join("cache")).env("XDG_STATE_HOME", home.join("state"));
@@ -38,7 +38,7 @@ pub fn run(home: &Path, arguments: &[&str]) -> Output {
     client(home).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// A mount that ends with its test.
+/// A mount, ended on drop.
 pub struct Mounted {
     child: Child,
     point: TempDir,
@@ -47,18 +47,18 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts `image` in the foreground; panics with its messages if that fails.
+    /// Mounts `image` in the foreground. Panics with the client's messages on failure.
     pub fn new(home: &Path, arguments: &[&str], sources: &[&str], image: &str) -> Self {
         let sources: Vec<String> = sources.iter().map(|base| format!("{base}/{image}")).collect();
         Self::named(home, arguments, &sources, image)
     }
 
-    /// The same for sources as they stand on a command line.
+    /// Like [`Mounted::new`], with sources as given on a command line.
     pub fn named(home: &Path, arguments: &[&str], sources: &[String], image: &str) -> Self {
         Self::with_environment::<&str>(home, &[], arguments, sources, image)
     }
 
-    /// The same with these variables in its environment.
+    /// Like [`Mounted::named`], with environment variables.
     pub fn with_environment<V: AsRef<std::ffi::OsStr>>(
         home: &Path,
         environment: &[(&str, V)],
@@ -92,7 +92,6 @@ impl Mounted {
         self.child.id()
     }
 
-    /// The mounted file.
     pub fn file(&self) -> PathBuf {
         self.point.path().join(&self.image)
     }
@@ -101,7 +100,6 @@ impl Mounted {
         self.point.path()
     }
 
-    /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
@@ -119,12 +117,11 @@ impl Mounted {
         }
     }
 
-    /// Whether something is still mounted.
     pub fn is_mounted(&self) -> bool {
         is_mounted(self.point.path())
     }
 
-    /// Ends it, and hands out what it said.
+    /// Ends the mount and returns its messages.
     pub fn end(mut self) -> String {
         self.signal(rustix::process::Signal::TERM);
         assert!(self.status().success());
@@ -132,7 +129,6 @@ impl Mounted {
     }
 }
 
-/// Whether something is mounted at `path`.
 pub fn is_mounted(path: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     mounts.lines().any(|line| line.split(' ').nth(1) == path.to_str())
@@ -148,7 +144,7 @@ impl Drop for Mounted {
     }
 }
 
-/// A listener on a free port, served by `runtime`; to be had from inside of another runtime, too.
+/// A listener on a free port, served by `runtime`. Can be called inside another runtime.
 pub fn listener(runtime: &Runtime) -> tokio::net::TcpListener {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -173,19 +169,19 @@ impl WebServer {
         Self::delayed(directory, |_| Duration::ZERO)
     }
 
-    /// One that never answers for paths that end with `stalled`.
+    /// A server that never answers requests for paths that end with `stalled`.
     pub fn stalling(directory: &Path, stalled: &str) -> Self {
         let stalled = stalled.to_owned();
         let for_ever = Duration::from_secs(86_400);
         Self::delayed(directory, move |path| if path.ends_with(&stalled) { for_ever } else { Duration::ZERO })
     }
 
-    /// One that lets everybody wait for so long.
+    /// A server that delays every answer.
     pub fn delaying(directory: &Path, delay: Duration) -> Self {
         Self::delayed(directory, move |_| delay)
     }
 
-    /// One that notes which blocks it is asked for, and lets everybody wait for so long.
+    /// A server that records block requests and delays every answer.
     pub fn noting(directory: &Path, delay: Duration) -> (Self, Arc<Asked>) {
         let asked = Arc::new(Asked::default());
         let its = Arc::clone(&asked);
@@ -218,31 +214,31 @@ impl WebServer {
         self.address
     }
 
-    /// Its base URL, without the slash at the end.
+    /// Its base URL, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
 
-/// The names of the blocks that a server was asked for.
+/// Names of the blocks requested from a server.
 #[derive(Default)]
 pub struct Asked(Mutex<Vec<String>>);
 
 impl Asked {
-    /// All since the last time, in order.
+    /// All requests since the last call, in order.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-/// What a mount says of itself.
+/// Output of the status command for a mount.
 pub fn status(home: &Path, mounted: &Mounted) -> serde_json::Value {
     let output = run(home, &["status", "--json", mounted.point().to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The base URL of a server that does not exist.
+/// Base URL of a server that does not exist.
 pub fn nobody() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())

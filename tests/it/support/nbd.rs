@@ -1,4 +1,4 @@
-//! Exports images over NBD for tests, and speaks the protocol with them in its plainest form.
+//! Exports images over NBD for tests, and a minimal NBD client.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::mounting::client;
 
-/// An export that ends with its test.
+/// An export, ended on drop.
 pub struct Exported {
     child: Child,
     socket: PathBuf,
@@ -22,7 +22,7 @@ impl Exported {
         Self::by(client(home), home, arguments, source)
     }
 
-    /// The same by this client.
+    /// Like [`Exported::new`], with this client command.
     pub fn by(mut command: Command, home: &Path, arguments: &[&str], source: &str) -> Self {
         let socket = home.join("nbd socket");
         command.arg("nbd").args(arguments).args([source, "--unsigned", "--no-cache", "--quiet"]);
@@ -47,14 +47,14 @@ impl Exported {
         self.child.wait().unwrap();
     }
 
-    /// Bytes of memory in use.
+    /// Resident memory in bytes.
     pub fn rss(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Ends the server with SIGINT, as Ctrl-C does.
     pub fn end(mut self) {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
@@ -70,10 +70,10 @@ impl Drop for Exported {
     }
 }
 
-/// How a client speaks.
+/// How a client negotiates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speech {
-    /// `NBD_OPT_EXPORT_NAME`, simple replies: as the oldest clients do.
+    /// `NBD_OPT_EXPORT_NAME`, simple replies: like the oldest clients.
     Old,
     /// `NBD_OPT_GO`, simple replies.
     Simple,
@@ -81,26 +81,26 @@ pub enum Speech {
     Structured,
 }
 
-/// A connection.
+/// A client connection to an export.
 pub struct Plain {
     stream: UnixStream,
     asked: HashMap<u64, usize>,
     cookies: u64,
 }
 
-/// What a request came to.
+/// The reply to a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     pub error: u32,
     pub data: Vec<u8>,
-    /// Chunks of zeros among it.
+    /// Number of chunks of zeros in the data.
     pub holes: usize,
-    /// What a block status said: bytes and state.
+    /// Result of a block status request: bytes and state of each run.
     pub runs: Vec<(u32, u32)>,
 }
 
 impl Plain {
-    /// A connection that has heard the greeting and answered it with `flags`.
+    /// A connection after the greeting, answered with `flags`.
     pub fn greeted(socket: &Path, flags: u32) -> Self {
         let mut stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -144,7 +144,7 @@ impl Plain {
         self.take(bytes).iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
     }
 
-    /// Whether the server has closed the connection, having said nothing more.
+    /// Whether the server has closed the connection without sending more.
     pub fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))
     }
@@ -153,7 +153,7 @@ impl Plain {
         self.send(&[b"IHAVEOPT", &option.to_be_bytes()[..], &(data.len() as u32).to_be_bytes(), data].concat());
     }
 
-    /// The answers to an option, as far as the one that ends them: kinds and data.
+    /// The answers to an option, up to and including the final one: kinds and data.
     pub fn option(&mut self, option: u32, data: &[u8]) -> Vec<(u32, Vec<u8>)> {
         self.send_option(option, data);
         self.answers(option)
@@ -171,7 +171,7 @@ impl Plain {
         }
     }
 
-    /// Sends a request, and returns its cookie.
+    /// Sends a request and returns its cookie.
     pub fn ask(&mut self, flags: u16, command: u16, offset: u64, bytes: u32) -> u64 {
         self.cookies += 1;
         let cookie = self.cookies;
@@ -182,8 +182,8 @@ impl Plain {
         cookie
     }
 
-    /// The next reply, and which request it belongs to. Chunks of different replies must not be mixed by a test that uses
-    /// this.
+    /// The next reply and the cookie of its request. Chunks of different replies must not be
+    /// interleaved.
     pub fn reply(&mut self) -> (u64, Reply) {
         let mut reply = Reply::default();
         let mut offset_at_first = None;
@@ -226,7 +226,7 @@ impl Plain {
         }
     }
 
-    /// Asks, and waits for the reply.
+    /// Sends a request and waits for its reply.
     pub fn call(&mut self, flags: u16, command: u16, offset: u64, bytes: u32) -> Reply {
         let cookie = self.ask(flags, command, offset, bytes);
         let (answered, reply) = self.reply();

@@ -1,7 +1,8 @@
-//! A TCP relay that behaves like a bad network: latency, a narrow link, resets, stalls, refusals, 503 answers.
+//! A TCP relay that simulates a bad network: latency, low bandwidth, resets, stalls, refused
+//! connections, 503 answers.
 //!
-//! What it does is set at run time, from any thread, through [`Proxy::faults`]. Latency is a delay line and takes no
-//! throughput; all connections of one proxy share its link in each direction.
+//! The faults are set at run time, from any thread, through [`Proxy::faults`]. Latency is a delay line
+//! and costs no throughput. All connections of one proxy share its link in each direction.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -19,25 +20,25 @@ use tokio::sync::{mpsc, watch};
 use crate::support::lab::Random;
 
 const CHUNK_BYTES: usize = 8 << 10;
-/// Chunks under way in one direction of a connection: more than any rate times any delay of a test.
+/// Maximum chunks in flight in one direction of a connection: more than any test's rate times its delay.
 const CHUNKS_MAX: usize = 4096;
-/// What a link may catch up after a late timer.
+/// How far a link may catch up after a late timer.
 const SLACK: Duration = Duration::from_millis(3);
 
-/// A relay on a port of its own; it ends when this is dropped.
+/// A relay on its own port; stopped on drop.
 pub struct Proxy {
     address: SocketAddr,
     faults: Arc<Faults>,
     runtime: Option<Runtime>,
 }
 
-/// What a proxy does to those who use it, and what it has counted.
+/// The faults of a proxy, and its counters.
 pub struct Faults {
     settings: watch::Sender<Settings>,
     links: [Link; 2],
     connections: AtomicU64,
     bytes: [AtomicU64; 2],
-    /// Whether nobody listens at this moment.
+    /// Whether the listening socket is closed.
     deaf: AtomicBool,
 }
 
@@ -61,7 +62,7 @@ const UP: usize = 0;
 const DOWN: usize = 1;
 
 impl Proxy {
-    /// A proxy that relays everything to `upstream`, and does no harm yet.
+    /// Starts a proxy that relays everything to `upstream`, without faults.
     pub fn start(upstream: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = crate::support::mounting::listener(&runtime);
@@ -88,22 +89,24 @@ impl Drop for Proxy {
 }
 
 impl Faults {
-    /// Everything takes so long each way; a new connection waits for one round trip before its first byte leaves.
+    /// Sets the latency in each direction. A new connection waits for one round trip before its first
+    /// byte is sent.
     pub fn delay(&self, up: Duration, down: Duration) {
         self.settings.send_modify(|s| s.delay = [up, down]);
     }
 
-    /// Bytes a second in each direction, over all connections.
+    /// Limits the bytes per second in each direction, over all connections.
     pub fn rate(&self, up: Option<u64>, down: Option<u64>) {
         self.settings.send_modify(|s| s.rate = [up, down]);
     }
 
-    /// Resets every connection from now on once it has carried so many bytes down: a random number of this range.
+    /// Resets each new connection after it has carried a random number of bytes in this range
+    /// downstream.
     pub fn reset_after(&self, bytes: Option<Range<u64>>) {
         self.settings.send_modify(|s| s.reset_after[DOWN] = bytes);
     }
 
-    /// The same for what it has carried up.
+    /// Like [`Faults::reset_after`], for bytes upstream.
     pub fn reset_after_sent(&self, bytes: Option<Range<u64>>) {
         self.settings.send_modify(|s| s.reset_after[UP] = bytes);
     }
@@ -113,12 +116,13 @@ impl Faults {
         self.settings.send_modify(|s| s.epoch += 1);
     }
 
-    /// Nothing moves, in either direction, until this is taken back.
+    /// Stops all traffic in both directions, or resumes it.
     pub fn stall(&self, stalled: bool) {
         self.settings.send_modify(|s| s.stalled = stalled);
     }
 
-    /// Nobody listens until this is taken back; what is open is reset. Returns when it is so.
+    /// Closes the listening socket and resets open connections, or opens it again. Returns once this has
+    /// happened.
     pub fn refuse(&self, refusing: bool) {
         self.settings.send_modify(|s| (s.refusing, s.epoch) = (refusing, s.epoch + 1));
         while self.deaf.load(Relaxed) != refusing {
@@ -126,12 +130,12 @@ impl Faults {
         }
     }
 
-    /// Every request is answered with 503 and this Retry-After in seconds, until this is taken back.
+    /// Answers every request with 503 and this Retry-After in seconds; `None` ends this.
     pub fn unavailable(&self, retry_after_s: Option<u64>) {
         self.settings.send_modify(|s| (s.unavailable, s.epoch) = (retry_after_s, s.epoch + 1));
     }
 
-    /// Connections taken so far.
+    /// Connections accepted so far.
     pub fn connections(&self) -> u64 {
         self.connections.load(Relaxed)
     }
@@ -143,7 +147,7 @@ impl Faults {
 }
 
 impl Link {
-    /// When the last of `bytes` has left, if they are sent as soon as the link is free.
+    /// When the last of `bytes` has been sent, if sending starts as soon as the link is free.
     fn reserve(&self, bytes: usize, rate: Option<u64>) -> Instant {
         let now = Instant::now();
         let Some(rate) = rate else { return now };
@@ -229,7 +233,7 @@ async fn refuse_all(mut client: TcpStream, seconds: u64) {
     }
 }
 
-/// Carries one direction to its end; an error where the connection is to be reset.
+/// Relays one direction until it ends. Returns an error if the connection is to be reset.
 async fn pump(
     faults: &Faults,
     way: usize,

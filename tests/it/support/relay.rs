@@ -1,7 +1,7 @@
-//! An HTTP relay in front of a mirror that leaves things out of its listings: some, or all, and says nothing of it. Or it takes
-//! its time.
+//! An HTTP relay in front of a mirror that silently drops some or all entries from listings, or delays
+//! answers.
 //!
-//! Each connection carries one request. All but listings pass as they are.
+//! Each connection carries one request. Everything except listings passes unchanged.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::time::Duration;
 
-/// What listings show.
+/// Which entries listings show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
     All,
@@ -19,7 +19,7 @@ pub enum Shown {
     Nothing,
 }
 
-/// A relay on a port of its own.
+/// A relay on its own port.
 pub struct Relay {
     address: SocketAddr,
     state: Arc<State>,
@@ -29,7 +29,7 @@ pub struct Relay {
 struct State {
     shown: AtomicU8,
     left_out: AtomicU64,
-    /// Milliseconds that each removal takes longer, and each answer with an index.
+    /// Delays in milliseconds of each DELETE and of each answer with an index.
     removal_ms: AtomicU64,
     index_ms: AtomicU64,
     ended: AtomicBool,
@@ -46,7 +46,7 @@ impl Relay {
                     break;
                 }
                 let state = Arc::clone(&state);
-                // A connection that breaks is the client's to notice.
+                // The client notices broken connections itself.
                 std::thread::spawn(move || exchange(client, upstream, &state));
             }
         });
@@ -61,17 +61,17 @@ impl Relay {
         self.state.shown.store(shown as u8, Relaxed);
     }
 
-    /// Has each removal take so much longer.
+    /// Delays each DELETE.
     pub fn delay_removals(&self, milliseconds: u64) {
         self.state.removal_ms.store(milliseconds, Relaxed);
     }
 
-    /// Has each index come so much later.
+    /// Delays each answer with an index.
     pub fn delay_indexes(&self, milliseconds: u64) {
         self.state.index_ms.store(milliseconds, Relaxed);
     }
 
-    /// Entries left out of listings so far.
+    /// Number of listing entries dropped so far.
     pub fn left_out(&self) -> u64 {
         self.state.left_out.load(Relaxed)
     }
@@ -84,7 +84,7 @@ impl Drop for Relay {
     }
 }
 
-/// One request and its answer.
+/// Relays one request and its answer.
 fn exchange(mut client: TcpStream, upstream: SocketAddr, state: &State) -> std::io::Result<()> {
     let (mut asked, mut chunk) = (Vec::new(), [0; 16 << 10]);
     let end = loop {
@@ -105,7 +105,7 @@ fn exchange(mut client: TcpStream, upstream: SocketAddr, state: &State) -> std::
         std::thread::sleep(Duration::from_millis(state.index_ms.load(Relaxed)));
     }
     let mut server = TcpStream::connect(upstream)?;
-    // An answer to HTTP 1.0 comes in one piece.
+    // HTTP/1.0 rules out a chunked answer.
     let head = if entry.is_some() { head.replacen(" HTTP/1.1\r\n", " HTTP/1.0\r\n", 1) } else { head };
     server.write_all(format!("{head}\r\nConnection: close").as_bytes())?;
     server.write_all(&asked[end..])?;
@@ -120,7 +120,7 @@ fn exchange(mut client: TcpStream, upstream: SocketAddr, state: &State) -> std::
     client.shutdown(Shutdown::Both)
 }
 
-/// The XML element that is one entry, if the request asks for a listing.
+/// The XML element of an entry, if the request asks for a listing.
 fn entry(head: &str) -> Option<&'static str> {
     let line = head.lines().next().unwrap_or_default();
     match line.starts_with("PROPFIND ") {

@@ -1,5 +1,6 @@
-//! Which file of the sources uses which other one, as far as the text says it: `use`, and paths that begin with `crate`,
-//! `super`, `self` or the crate's name. A name that a module passes on (`pub use`) leads to the file it comes from.
+//! Finds which source file uses which other file, from the text alone: `use` declarations, and paths
+//! that begin with `crate`, `super`, `self` or the crate's name. A re-exported name (`pub use`) resolves
+//! to the file that defines it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,35 +8,35 @@ use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
 
-/// The path of a module, from the crate's root.
+/// Path of a module from the crate root.
 pub type Module = Vec<String>;
 
-/// One crate: the library, or a binary.
+/// Sources of one crate: the library or a binary.
 pub struct Sources {
-    /// Its root's directory.
+    /// Directory of the root file.
     root: PathBuf,
     files: BTreeMap<Module, File>,
 }
 
 struct File {
     path: PathBuf,
-    /// All paths in it, and whether they stand below inline modules: absolute from the root.
+    /// All paths used in the file, absolute from the crate root.
     uses: Vec<Vec<String>>,
-    /// What it passes on of other modules: the name, and where that comes from.
+    /// Re-exports of other modules: the name, and the path it comes from.
     exports: BTreeMap<String, Vec<String>>,
 }
 
-/// One file uses another one.
+/// One file uses another.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Import {
-    /// Who uses.
+    /// The importing module.
     pub from: Module,
-    /// What is used.
+    /// The imported module.
     pub to: Module,
 }
 
 impl Sources {
-    /// The crate whose root file is `root`; `names` are what it is called by others and by itself.
+    /// Reads the crate whose root file is `root`, without the binaries below `bin`.
     pub fn read(root: &Path) -> Self {
         let directory = root.parent().expect("a root lies in a directory").to_owned();
         let mut sources = Self { root: directory.clone(), files: BTreeMap::new() };
@@ -62,12 +63,13 @@ impl Sources {
         module
     }
 
-    /// Its modules, each with its file.
+    /// All modules, each with its file.
     pub fn files(&self) -> impl Iterator<Item = (&Module, &Path)> {
         self.files.iter().map(|(module, file)| (module, &*file.path))
     }
 
-    /// Which file uses which, each pair once; `of` another crate of which the root is called `hfl`, or of this one.
+    /// All imports, each pair once. `of` is this crate, with `root` = `crate`, or another crate that
+    /// paths call `root`.
     pub fn imports(&self, of: &Self, root: &str) -> BTreeSet<Import> {
         let mut imports = BTreeSet::new();
         for (module, file) in &self.files {
@@ -80,7 +82,7 @@ impl Sources {
         imports
     }
 
-    /// The module in which the thing at `path` is written.
+    /// The module that defines the item at `path`.
     fn home(&self, path: &[String], depth: usize) -> Option<Module> {
         let known = (0..=path.len()).rev().find(|&length| self.files.contains_key(&path[..length]))?;
         let (module, rest) = path.split_at(known);
@@ -101,17 +103,17 @@ impl File {
     }
 }
 
-/// Gathers the paths of one file.
+/// Collects the paths of one file.
 struct Paths {
     module: Module,
-    /// How many inline modules are around.
+    /// Number of enclosing inline modules.
     depth: usize,
     uses: Vec<Vec<String>>,
     exports: BTreeMap<String, Vec<String>>,
 }
 
 impl Paths {
-    /// The path from its crate's root: `crate` or the name of another crate, and what follows; none for other things.
+    /// The absolute path: `crate` or the name of another crate, then the rest. `None` for an empty path.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let here = || std::iter::once("crate".to_owned()).chain(self.module.iter().cloned());
         let supers = path.iter().take_while(|part| *part == "super").count();
@@ -123,7 +125,7 @@ impl Paths {
                 let keep = 1 + self.module.len() - up;
                 Some(here().take(keep).chain(path[supers..].iter().cloned()).collect())
             }
-            // A module of its own, perhaps: what is no file leads back here.
+            // May be a child module. A path that is not a file resolves to this module.
             _ => Some(here().chain(path.iter().cloned()).collect()),
         }
     }
@@ -156,7 +158,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        // Tests may look wherever they like.
+        // Unit tests may import anything.
         if item.content.is_some() && item.ident != "tests" {
             self.depth += 1;
             visit::visit_item_mod(self, item);

@@ -1,4 +1,5 @@
-//! Keeps the house tidy: each folder is a layer, imports go down only and never round, and every module says what it is.
+//! Checks the source tree: each folder is a layer, imports go down only and without cycles, and every
+//! module has a header.
 
 mod imports;
 
@@ -13,11 +14,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// The sources of the library, which several tests look at.
+/// Sources of the library, parsed once for all tests.
 static LIBRARY: LazyLock<Sources> = LazyLock::new(|| Sources::read(&root().join("lib.rs")));
 
-/// The layers, lowest first, as lib.rs lists them: folders that stand together there share one, and know nothing of each
-/// other.
+/// The layers in the order of lib.rs, lowest first. Folders listed together there share a layer and do
+/// not import each other.
 fn layers() -> Vec<Vec<String>> {
     let text = fs::read_to_string(root().join("lib.rs")).unwrap();
     let modules = |block: &str| -> Vec<String> {
@@ -28,8 +29,8 @@ fn layers() -> Vec<Vec<String>> {
     text.split("\n\n").map(modules).filter(|layer| !layer.is_empty()).collect()
 }
 
-/// Files that use each other in a circle, as lists of their modules. A module's own parents and children do not count: they
-/// are one thing in several files.
+/// Import cycles, as lists of modules. Imports between a module and its own parents or children do not
+/// count: together they are one module split over several files.
 fn circles(imports: &BTreeSet<Import>) -> Vec<Vec<Module>> {
     let is_kin = |import: &Import| import.from.starts_with(&import.to) || import.to.starts_with(&import.from);
     let mut next: BTreeMap<&Module, Vec<&Module>> = BTreeMap::new();
@@ -85,7 +86,7 @@ fn no_file_leads_back_to_itself() {
     }
 }
 
-/// What a store moves are bytes at paths.
+/// A store moves bytes at paths; it does not know formats.
 #[test]
 fn stores_know_no_block_index_or_head() {
     for import in LIBRARY.imports(&LIBRARY, "crate").iter().filter(|import| import.from.starts_with(&["store".into()]))
@@ -105,12 +106,13 @@ fn sources() -> Vec<PathBuf> {
     files.filter(|f| f.extension().is_some_and(|e| e == "rs")).collect()
 }
 
-/// Whether `file` lies in one of `folders`, or is one of these files, below `src`.
+/// Whether `file` is one of `folders` or lies below one of them; the entries are relative to `src` and
+/// may be files.
 fn is_in(file: &Path, folders: &[&str]) -> bool {
     folders.iter().any(|folder| file.starts_with(root().join(folder)))
 }
 
-/// Modules lie in folders in one way.
+/// Modules with children use `mod.rs`.
 #[test]
 fn a_folder_has_a_mod_file() {
     for file in sources() {
@@ -139,7 +141,8 @@ fn formats_are_pure() {
     }
 }
 
-/// Debian 12 has Rust 1.85 for machines that nobody else builds a standard library for; tests/cross.sh takes it.
+/// Debian 12 ships Rust 1.85 with standard libraries for machines that no other source covers;
+/// tests/cross.sh uses it.
 #[test]
 fn the_client_is_written_for_rust_1_85() {
     let publishers = ["bin/hfl", "boot", "config", "disk", "error.rs", "publish", "qemu", "repo/survey", "split"];
@@ -167,7 +170,8 @@ fn every_module_says_what_it_is_and_nothing_is_left_undone() {
     }
 }
 
-/// Programs are started with [`hfl::system::child::command`], which keeps secrets from them; hfl-mount calls itself again as it is.
+/// Programs are started with [`hfl::system::child::command`], which keeps secrets out of their
+/// environment. hfl-mount executes itself directly.
 #[test]
 fn programs_are_started_in_one_place() {
     let own = ["system/child.rs", "bin/hfl-mount/root.rs"];
@@ -178,7 +182,7 @@ fn programs_are_started_in_one_place() {
     }
 }
 
-/// The documents of developers and users name files and folders that are there.
+/// Paths in the documents for developers and users exist.
 #[test]
 fn documents_name_what_is_there() {
     let base = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -186,7 +190,7 @@ fn documents_name_what_is_there() {
     let chapters = ["architecture", "contributing", "format", "operating", "split"].map(|c| format!("src/doc/{c}.md"));
     for document in chapters.iter().map(String::as_str).chain(["README.md"]) {
         let text = fs::read_to_string(base.join(document)).unwrap();
-        // What stands between two of these is code or the target of a link.
+        // Text between two of these characters is code or the target of a link.
         for name in text.split(['`', '(', ')', ' ', '\n']) {
             let is_path = ["src/", "tests/", "benches/", "templates/"].iter().any(|folder| name.starts_with(folder));
             if is_path && !name.contains(['*', '<', '{']) && !name.contains("NAME") {
@@ -200,7 +204,7 @@ fn documents_name_what_is_there() {
     assert!(checked > 30, "{checked}");
 }
 
-/// The picture of the layers shows all of them, the lowest at the bottom.
+/// The layer diagram contains every layer, the lowest at the bottom.
 #[test]
 fn the_architecture_shows_the_layers() {
     let text = fs::read_to_string(root().join("doc/architecture.md")).unwrap();

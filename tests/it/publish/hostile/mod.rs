@@ -1,8 +1,9 @@
-//! A hostile mirror beside two honest ones. Before every operation its owner puts another tree of files there: real formats
-//! with forged words, what the honest ones published at any time, files where directories should be. He has no key of ours.
-//! Whatever he shows, the honest mirrors hold after each operation what they hold in a repository without him.
+//! A hostile mirror beside two honest ones. Before every operation, the owner of the hostile mirror replaces its file
+//! tree: real formats with forged contents, whatever the honest mirrors ever published, files in place of directories.
+//! The owner has none of our keys. Whatever the hostile mirror holds, the honest mirrors hold after each operation what
+//! they hold in a repository without it.
 //!
-//! A failure says its seed; `HFL_HOSTILE=SEED` shows that one, step by step.
+//! A failure prints its seed. `HFL_HOSTILE=SEED` replays that seed, step by step.
 
 mod owner;
 mod world;
@@ -20,14 +21,14 @@ use self::owner::Owner;
 use self::world::{Trees, World};
 use crate::support::lab::{Random, check_mirror, full};
 
-/// Different courses of events; what the honest mirrors hold without a hostile one is found out once for each.
+/// The number of scenarios. What the honest mirrors hold without a hostile mirror is computed once for each.
 const SCENARIOS: usize = 48;
-/// How many trees are worked on at once: each of them mostly waits for locks that it takes over.
+/// The number of seeds that run concurrently: each of them mostly waits for locks that it takes over.
 const AT_ONCE: usize = 16;
-/// How long an operation may take, and all operations of a seed on the average: the machine may have much else to do.
+/// The maximum time of an operation, and the maximum average time of a seed: the machine may be busy with other work.
 const OPERATION_MAX: Duration = Duration::from_secs(60);
 const SEED_MAX: Duration = Duration::from_secs(5);
-/// The names of the mirrors.
+/// Mirror names.
 const HONEST: [&str; 2] = ["a", "b"];
 const HOSTILE: &str = "c";
 
@@ -43,7 +44,7 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     Keys { os: key(), web: key(), owner: key().0 }
 });
 
-/// What the honest mirrors hold after each step of a scenario without a hostile one.
+/// The files of the honest mirrors after each step of a scenario without a hostile mirror.
 fn control(number: usize, runtime: &tokio::runtime::Runtime) -> &'static [Trees] {
     static CONTROLS: [OnceLock<Vec<Trees>>; SCENARIOS] = [const { OnceLock::new() }; SCENARIOS];
     CONTROLS[number].get_or_init(|| {
@@ -57,7 +58,7 @@ fn control(number: usize, runtime: &tokio::runtime::Runtime) -> &'static [Trees]
     })
 }
 
-/// What many seeds came to.
+/// Totals of all seeds.
 #[derive(Debug, Default)]
 struct Sum {
     operations: AtomicU64,
@@ -65,7 +66,7 @@ struct Sum {
     longest_ms: AtomicU64,
 }
 
-/// Runs one seed; says where the honest mirrors hold something else than without the hostile one.
+/// Runs one seed. Returns how the honest mirrors differ from those of a run without the hostile mirror.
 fn run(seed: u64, runtime: &tokio::runtime::Runtime, sum: &Sum, is_shown: bool) -> Result<(), String> {
     let mut random = Random(seed ^ 0x5eed);
     let number = random.below(SCENARIOS as u64) as usize;
@@ -105,7 +106,7 @@ fn run(seed: u64, runtime: &tokio::runtime::Runtime, sum: &Sum, is_shown: bool) 
     Ok(())
 }
 
-/// The hostile mirror's files, to be shown.
+/// The hostile mirror's files and their sizes, for printing.
 fn shape(base: &Path) -> String {
     let line = |entry: walkdir::DirEntry| {
         let (path, bytes) = (entry.path().strip_prefix(base).expect("below"), entry.metadata().map_or(0, |m| m.len()));

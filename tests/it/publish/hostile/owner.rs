@@ -1,4 +1,4 @@
-//! The owner of the hostile mirror, and what he makes up.
+//! The owner of the hostile mirror, who forges its files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,21 +17,21 @@ use super::KEYS;
 use super::world::{Tree, Trees};
 use crate::support::lab::Random;
 
-/// What lies in the hostile mirror's directory.
+/// An entry of the hostile mirror's directory.
 #[derive(Debug, Clone)]
 pub enum Node {
     File(Vec<u8>),
-    /// A file of so many zeros, which take no room.
+    /// A sparse file of this many zeros.
     Zeros(u64),
     Directory,
-    /// A symbolic link.
+    /// A symbolic link to this target.
     Link(String),
     Pipe,
-    /// A directory with a name in it that is no text.
+    /// A directory with a name in it that is not valid UTF-8.
     Odd,
 }
 
-/// The owner of the hostile mirror: makes up its files out of what was ever published.
+/// The owner of the hostile mirror: forges its files from whatever was ever published.
 pub struct Owner<'a> {
     random: Random,
     /// What the honest mirrors held after each step until now.
@@ -48,14 +48,14 @@ impl<'a> Owner<'a> {
         (!of.is_empty()).then(|| of[self.random.below(of.len() as u64) as usize].clone())
     }
 
-    /// All that an honest mirror held at some time.
+    /// All files that an honest mirror held after some step.
     fn state(&mut self) -> Option<&'a Tree> {
         let state = self.random.below(self.past.len().max(1) as u64) as usize;
         let mirror = self.random.below(2) as usize;
         self.past.get(state).map(|trees| &trees[mirror])
     }
 
-    /// A file that was published, at some time, with this beginning and end of its path.
+    /// A file that was published at some time, whose path has this prefix and suffix.
     fn real(&mut self, begins: &str, ends: &str) -> Option<(String, Vec<u8>)> {
         let fits = |path: &&String| path.starts_with(begins) && path.ends_with(ends);
         let state = self.state()?;
@@ -68,7 +68,7 @@ impl<'a> Owner<'a> {
         self.files.insert(path.into(), Node::File(bytes.into()));
     }
 
-    /// A path of the tree as it is now, or one that was published.
+    /// A path of the current tree, or of a file that was published.
     fn any_path(&mut self) -> Option<String> {
         let paths: Vec<String> = self.files.keys().cloned().collect();
         match self.random.below(3) {
@@ -77,7 +77,7 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// Makes up a tree.
+    /// Creates a tree: empty, a mix of earlier states or one earlier state, with up to 13 forgeries.
     pub fn invent(&mut self) {
         match self.random.below(6) {
             0 => {}
@@ -99,7 +99,7 @@ impl<'a> Owner<'a> {
         self.files.extend(trees[mirror].iter().map(|(path, bytes)| (path.clone(), Node::File(bytes.clone()))));
     }
 
-    /// Of each path what lay there at some time, or nothing.
+    /// For each path, the contents from some earlier state, or nothing.
     fn mix(&mut self) {
         let paths: BTreeSet<&String> = self.past.iter().flatten().flat_map(Tree::keys).collect();
         for path in paths {
@@ -111,7 +111,7 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// Does one thing that he should not.
+    /// Makes one random forgery.
     fn forge(&mut self) -> Option<()> {
         match self.random.below(24) {
             0 | 1 => self.old_head(),
@@ -134,7 +134,7 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// A head of ours that is older, or that of another image.
+    /// One of our heads: an older one, or that of another image.
     fn old_head(&mut self) -> Option<()> {
         let (path, bytes) = self.real("", ".head")?;
         let names = [path.as_str(), path.as_str(), "os.head", "web.head", "new.head", "a.head"];
@@ -143,7 +143,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// A head of the same image that says whatever he likes, with his own signature or none.
+    /// A head of the same image with forged contents, signed by the owner or unsigned.
     fn forged_head(&mut self) -> Option<()> {
         let (path, bytes) = self.real("", ".head")?;
         let mut head = SignedHead::parse(&bytes).ok()?.unverified().clone();
@@ -173,7 +173,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// A list of images that names what is not there, has no end, or is none.
+    /// A list of images that names missing images, has no end, or is not a list.
     fn list(&mut self) -> Option<()> {
         let count = [3, 40, 300, if self.random.below(10) == 0 { 5000 } else { 7 }][self.random.below(4) as usize];
         let names = || (0..count).map(|i| format!("n{i}\n")).collect::<String>();
@@ -195,14 +195,14 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// The version of an index that was published, as a head has it.
+    /// The row of a published version, as a head has it, and the name of its image.
     fn row(&mut self) -> Option<(Name, VersionRow)> {
         let head = SignedHead::parse(&self.real("", ".head")?.1).ok()?;
         let rows = head.unverified().versions.clone();
         Some((head.unverified().image.clone(), self.pick(&rows)?))
     }
 
-    /// A record that names all that there is, long over; unsigned, or with no end.
+    /// A record that names everything there is, with its grace period long over. It is unsigned or truncated.
     fn forged_record(&mut self) -> Option<()> {
         let (image, row) = self.row()?;
         let (bytes, digest) = (row.index_bytes, row.index_sha256);
@@ -219,7 +219,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// A record in the best of forms, at the right place, with his signature.
+    /// A well-formed record at the right path, signed by the owner or unsigned.
     fn signed_record(&mut self) -> Option<()> {
         let (image, row) = self.row()?;
         let row = VersionRow { new_bytes: 0, label: None, ..row };
@@ -232,7 +232,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// A record of ours, at its place or at that of another version or image.
+    /// One of our records, at its path or at that of another version or image.
     fn moved_record(&mut self) -> Option<()> {
         let (path, bytes) = self.real("retired/", "")?;
         let (image, row) = self.row()?;
@@ -248,7 +248,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// An index under a number or a name that is not its own, with the real signature beside it.
+    /// An index under a wrong number or name, with the real signature beside it.
     fn moved_index(&mut self) -> Option<()> {
         let (path, bytes) = self.real("index/", ".idx")?;
         let signature = self.real(&path, ".minisig").map(|(_, bytes)| bytes);
@@ -267,7 +267,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// The signature of something else, or one of his own.
+    /// The signature of something else, or one by the owner.
     fn other_signature(&mut self) -> Option<()> {
         let (place, of) = (self.real("", ".minisig")?.0, self.real("", ".minisig")?.1);
         let own = || {
@@ -280,7 +280,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// What is not the block that its name says, or is, packed in another way.
+    /// A block whose contents do not match its name, or the right contents in another encoding.
     fn wrong_block(&mut self) -> Option<()> {
         let (path, bytes) = self.real("blocks/", "")?;
         let wrong = match self.random.below(7) {
@@ -296,7 +296,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// One that is held, or is no lock at all, costs 35 s, in which it might change, and is left out.
+    /// A held lock, or an invalid one, costs 35 s of waiting, in which it might change. Both are left out.
     fn lock(&mut self) -> Option<()> {
         let state = self.pick(&["owned", "unfinished"])?;
         let holder = "token 00000000000000000000000000000007\nprocess far away 7 1 1\nbeat 5";
@@ -304,7 +304,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// A directory where a file should be, a file where a directory should be, or neither of them.
+    /// A directory in place of a file, a file in place of a directory, or something that is neither.
     fn swap_kind(&mut self) -> Option<()> {
         let path = self.any_path()?;
         let above = path.split('/').next()?.to_owned();
@@ -312,8 +312,9 @@ impl<'a> Owner<'a> {
             0 => self.files.insert(path, Node::Directory),
             1 => self.files.insert(format!("{path}/inside"), Node::File(b"x".to_vec())),
             2 => self.files.insert(above, Node::File(b"x".to_vec())),
-            // One that leads nowhere costs 40 s, in which it might come back, and is left out like a lock that beats. So is
-            // one to a directory of an honest mirror: what is written there by that name is written by the publisher.
+            // A dangling link is left out, like a lock that is renewed: it costs 40 s of waiting, in which its target
+            // might come back. So is a link to a directory of an honest mirror: the publisher itself would write there
+            // under that name.
             3 => self.files.insert(path, Node::Link("/dev/null".into())),
             4 => self.files.insert(path.clone(), Node::Link(path.rsplit('/').next()?.to_owned())),
             _ => self.files.insert(path, Node::Pipe),
@@ -338,7 +339,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// Clients, profiles, boot files, pages; and marks of other programs.
+    /// Clients, profiles, boot files, pages, and marker files of other programs.
     fn further_files(&mut self) -> Option<()> {
         let cache = "Signature: 8a477f597d28d172789f06886806bc55\n# This directory is a cache of hfl: what lies in it is removed when room is needed.\n";
         let number = self.random.below(5);
@@ -361,14 +362,14 @@ impl<'a> Owner<'a> {
         let node = match self.random.below(3) {
             0 => Node::File(b"x".to_vec()),
             1 => Node::Directory,
-            // What is swept there would be the files of an honest mirror.
+            // If temporaries were removed through this link, they would be the files of an honest mirror.
             _ => Node::Link(if path == ".hfl-tmp" { "../a" } else { "/dev/zero" }.into()),
         };
         self.files.insert(path.to_owned(), node);
         Some(())
     }
 
-    /// Leaves out all of one kind.
+    /// Leaves out all files of one kind.
     fn lose(&mut self) -> Option<()> {
         let (begins, ends) = self.pick(&[
             ("blocks/", ""),
@@ -384,7 +385,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// Cuts a file off, changes a bit of it, empties it, makes it endless.
+    /// Truncates a file, flips one bit of it, empties it, extends it, or makes it endless.
     fn break_file(&mut self) -> Option<()> {
         let path = self.any_path()?;
         let Some(Node::File(bytes)) = self.files.get(&path) else { return None };
@@ -404,7 +405,7 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// The first line of a signature is signed by nobody.
+    /// No signature covers the first line of a signature.
     fn other_comment(&mut self) -> Option<()> {
         let ends = self.pick(&[".head", ".minisig", ""])?;
         let (path, bytes) = self.real(if ends.is_empty() { "retired/" } else { "" }, ends)?;
@@ -414,9 +415,10 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
-    /// Puts the tree where the mirror is.
+    /// Writes the tree to the mirror's directory.
     pub fn lay(mut self, base: &Path, begins: Option<&str>) {
-        // An image that is begun leaves out the numbers that any listed index has in its name: that is told in the format.
+        // A new image skips the numbers in the names of its listed indexes (`src/publish/base/numbering.rs`), so the
+        // tree has no such index.
         if let Some(image) = begins {
             self.files.retain(|path, _| !path.starts_with(&format!("index/{image}/")));
         }
@@ -431,11 +433,11 @@ impl<'a> Owner<'a> {
             let above = Path::new(path).ancestors().skip(1).filter_map(Path::to_str);
             above.into_iter().any(|above| matches!(self.files.get(above), Some(Node::Link(_))))
         };
-        // He writes nothing to an honest mirror himself.
+        // The owner itself writes nothing to an honest mirror.
         for (path, node) in self.files.iter().filter(|(path, _)| !is_linked(path)) {
             let path = base.join(path);
             let _ = path.parent().map(fs::create_dir_all);
-            // What cannot be, such as a file below a file, is left out.
+            // What is impossible, such as a file below a file, is left out.
             let _ = node.lay(&path);
         }
     }
@@ -464,7 +466,7 @@ fn signed_by_owner(body: &[u8], comment: &str) -> HeadSignature {
     HeadSignature::Signed(Box::new(KEYS.owner.sign(body, comment).expect("a signature")))
 }
 
-/// Some record, for what follows it.
+/// An arbitrary record. Only the signature after it is used.
 fn record() -> Retirement {
     let row = VersionRow {
         version: Version::FIRST,

@@ -1,4 +1,4 @@
-//! A course of events in a repository, and what the honest mirrors hold after each step of it.
+//! A scenario in a repository, and the contents of the honest mirrors after each step.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,15 +29,15 @@ use hfl::system::host::{Host, ThisHost};
 use super::{HONEST, KEYS};
 use crate::support::lab::Random;
 
-/// The time of the calendar at which each course of events begins.
+/// The wall-clock time at which each scenario begins.
 const EPOCH: u64 = 1_790_000_000;
 
 /// The files of a mirror, by path.
 pub type Tree = BTreeMap<String, Vec<u8>>;
-/// What the honest mirrors hold.
+/// The files of the honest mirrors.
 pub type Trees = [Tree; 2];
 
-/// A machine whose calendar stands still while an operation runs.
+/// A host whose wall clock stands still while an operation runs.
 #[derive(Debug)]
 struct Clock {
     now: AtomicU64,
@@ -58,7 +58,7 @@ impl Host for Clock {
     }
 }
 
-/// One operation, or what befalls the honest mirrors.
+/// One operation, or damage to the honest mirrors.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
     Publish { image: &'static str, contents: u64, without: Option<&'static str> },
@@ -69,7 +69,7 @@ pub enum Step {
     Gc { keep: usize },
 }
 
-/// What is lost on an honest mirror; the other one has it.
+/// What is damaged on an honest mirror. The other one has a good copy.
 #[derive(Debug, Clone, Copy)]
 pub enum Damage {
     Block,
@@ -80,11 +80,11 @@ pub enum Damage {
     List,
 }
 
-/// A course of events.
+/// A sequence of steps, and how the images are published.
 pub struct Scenario {
-    /// Whether each image has a key of its own, or one is given for all.
+    /// Whether each image has its own key, or one key is used for all.
     own_keys: bool,
-    /// Whether `os` has files to boot it with, and a profile.
+    /// Whether `os` is published with boot files and a profile.
     boots: bool,
     pub steps: Vec<Step>,
 }
@@ -122,17 +122,17 @@ impl Scenario {
     }
 }
 
-/// A place on a file system in memory where there is one: nothing here has to outlast a crash.
+/// A directory on a file system in memory, if there is one: nothing here has to survive a crash.
 fn directory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.expect("a temporary directory")
 }
 
-/// A repository, with a hostile mirror or without.
+/// A repository with or without a hostile mirror.
 pub struct World {
     directory: tempfile::TempDir,
-    /// The mirrors as mirrors.toml has them.
+    /// The mirrors in the order of mirrors.toml.
     pub mirrors: Vec<&'static str>,
     pub scenario: Scenario,
     clock: Arc<Clock>,
@@ -186,7 +186,7 @@ impl World {
         TrustPolicy::Known(repository.keyring.as_ref().map(Keyring::known_keys).unwrap_or_default())
     }
 
-    /// Carries out the step of this number; says what came of it.
+    /// Runs the step with this number. Returns a description of the result.
     pub async fn step(&self, number: usize) -> Result<String, Error> {
         self.clock.now.store(EPOCH + 1000 * number as u64, Relaxed);
         match self.scenario.steps[number] {
@@ -215,7 +215,7 @@ impl World {
 
     async fn publish(&self, step: usize, image: &str, contents: u64, without: Option<&str>) -> Result<String, Error> {
         let mut repository = self.repository(without);
-        // A list of images or an index may only hold up the first version: it is said then what to say.
+        // A list of images or an index may only stop the first version. The error then says to pass `--first`.
         repository.first = self.begins(step) == Some(image);
         let boots = self.scenario.boots && image == "os";
         let boot = boots.then(|| BootOptions { directory: Some(self.path("boot")), ..BootOptions::default() });
@@ -252,7 +252,7 @@ impl World {
         Some(self.path("os.profile"))
     }
 
-    /// The image of which this step publishes the first version.
+    /// The image whose first version this step publishes.
     pub fn begins(&self, step: usize) -> Option<&'static str> {
         match self.scenario.steps[step] {
             Step::Publish { image, contents: 1, .. } => Some(image),
@@ -281,7 +281,7 @@ impl World {
         let (mirror, begins, ends) = match damage {
             Damage::Block => ("a", "blocks/", ""),
             Damage::Index => ("b", "index/os/", ".idx"),
-            // Where its index is damaged on the other mirror, chance decides which of them is repaired first.
+            // If its index is damaged on the other mirror, chance decides which of them is repaired first.
             Damage::Signature => ("b", "index/os/", ".minisig"),
             Damage::Head => ("b", "os", ".head"),
             Damage::File => ("a", "profile/", ""),
@@ -296,12 +296,12 @@ impl World {
         }
     }
 
-    /// What the honest mirrors hold, byte for byte.
+    /// The files of the honest mirrors, byte for byte.
     pub fn honest(&self) -> Trees {
         HONEST.map(|mirror| tree(&self.path(mirror)))
     }
 
-    /// The same, as it is compared: what may differ between two runs that are equal is taken out of it.
+    /// The same, for comparison: without what may differ between two equivalent runs.
     pub fn compared(&self) -> Trees {
         HONEST.map(|mirror| {
             let files = tree(&self.path(mirror)).into_iter();
@@ -309,8 +309,8 @@ impl World {
         })
     }
 
-    /// A signature has random numbers in it: of one that verifies only the comments are compared. Any encoding of a block is
-    /// as good as another one: what it decodes to is compared.
+    /// A signature contains random numbers, so only the comments of a valid one are compared. Any encoding of a block
+    /// is equally good, so its decoded contents are compared.
     fn comparable(&self, path: &str, bytes: Vec<u8>) -> Vec<u8> {
         let Ok(path) = path.parse::<RepoPath>() else { return bytes };
         let is_signed = match path.kind() {
@@ -333,7 +333,7 @@ impl World {
     }
 }
 
-/// The files below a directory; what is not one shows as such.
+/// The files below a directory. Anything that is not a file appears as `(no file)`.
 fn tree(base: &Path) -> Tree {
     let entries = walkdir::WalkDir::new(base).into_iter().flatten().filter(|entry| !entry.file_type().is_dir());
     let file = |entry: walkdir::DirEntry| {
@@ -344,7 +344,7 @@ fn tree(base: &Path) -> Tree {
     entries.map(file).collect()
 }
 
-/// Six blocks, of which one is in all images, two in all versions of this one, and a hole.
+/// Six blocks and a hole. One block is in all images, two are in all versions of this image.
 fn image_of(image: &str, contents: u64) -> Vec<u8> {
     let own = u64::from(image.as_bytes()[0]) << 8;
     let seeds = [1, own, own + 1, own + 10 * contents, own + 10 * contents + 1, own + 10 * (contents % 2) + 5];

@@ -1,4 +1,4 @@
-//! Who is believed, and who is let in.
+//! SFTP host key verification and user authentication.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -112,7 +112,7 @@ async fn passwords_let_in() {
     assert!(!format!("{:?}", with(PASSWORD)).contains(PASSWORD));
 }
 
-/// The keys and the hosts of a home directory, and the ssh agent: in a process that has another home.
+/// The keys and known hosts of a home directory, and the ssh agent, in a child process with another home.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ssh_uses_is_used() {
     let Some(server) = Sshd::start() else { return skipped(NO_SSHD) };
@@ -150,7 +150,7 @@ async fn what_ssh_uses_is_used() {
     assert!(with_file.contains("let in"), "{with_file}");
 }
 
-/// The inner half of the test above; does nothing in a process of its own.
+/// The child process of the test above. Does nothing when run on its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_another_home() {
     let Some(port) = std::env::var("HFL_TEST_PORT").ok().and_then(|port| port.parse().ok()) else { return };

@@ -1,4 +1,4 @@
-//! The SFTP driver, on OpenSSH.
+//! The SFTP driver on OpenSSH.
 
 mod login;
 
@@ -42,7 +42,7 @@ fn config(server: &Sshd, base: &str) -> SftpConfig {
     }
 }
 
-/// The same server by way of a proxy.
+/// The configuration of the same server through a proxy.
 pub fn far_config(server: &Sshd, base: &str, proxy: &Proxy) -> SftpConfig {
     let port = proxy.address().port();
     let known = server.path(&format!("known_{port}"));
@@ -196,7 +196,7 @@ async fn a_lost_directory_is_made_again() {
     assert_eq!(store.swap(&path("blocks/00/2"), None, body(2, 10)).await.expect("an answer"), Swap::Done);
 }
 
-/// Large objects, 50 ms away: the line is filled, in both directions.
+/// Large objects with a round trip of 50 ms: the link is saturated in both directions.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_line_is_filled() {
     const OBJECTS: u64 = 24;
@@ -227,7 +227,7 @@ async fn a_long_line_is_filled() {
     println!("96 MiB 50 ms away: {:.0} MB/s up, {:.0} MB/s down", rate(up), rate(started.elapsed()));
 }
 
-/// Names of hosts as OpenSSH hides them.
+/// Host names in hashed form, as OpenSSH stores them.
 #[tokio::test(flavor = "multi_thread")]
 async fn ssh_keygen_hashes_are_understood() {
     let Some(server) = Sshd::start() else { return skipped(NO_SSHD) };
@@ -239,7 +239,7 @@ async fn ssh_keygen_hashes_are_understood() {
     assert_eq!(store.size(&path("a")).await.expect("a known host"), None);
 }
 
-/// A server with a strict umask: a web server can read what is made all the same, and what was there stays as it was.
+/// A server with a strict umask: a web server can still read new files, and existing files keep their modes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_umask_of_the_server_does_not_decide() {
     let subsystem = "Subsystem sftp internal-sftp -u 077\n";
@@ -256,7 +256,7 @@ async fn the_umask_of_the_server_does_not_decide() {
     assert_eq!(mode("deep/er/os.head"), 0o640);
 }
 
-/// OpenSSH says "no such file" of a link that leads nowhere and of what is below a file.
+/// OpenSSH reports "no such file" for a dangling link and for a path below a file.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_such_file_is_looked_into() {
     let Some(server) = Sshd::start() else { return skipped(NO_SSHD) };

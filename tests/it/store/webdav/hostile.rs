@@ -1,4 +1,4 @@
-//! Servers that mean harm: a listener that answers what no real server would.
+//! The WebDAV driver on hostile servers: a listener gives responses that no real server gives.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use hfl::store::{Store, StoreErrorKind};
 
 use super::{anonymous, path};
 
-/// A server that gives the same answer to everything.
+/// A server that gives the same response to every request.
 fn answering(answer: Vec<u8>) -> WebDav {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/base%20dir/", listener.local_addr().unwrap());
@@ -93,7 +93,7 @@ async fn harmful_listings_are_refused() {
     assert_eq!(cut.list("").await.unwrap_err().kind(), StoreErrorKind::Unreachable);
 }
 
-/// A collection that names itself as its own member without end comes to an end, because paths do.
+/// A collection that lists itself as its own member forever. The walk ends, because the length of a path is limited.
 #[tokio::test]
 async fn a_tree_without_end_is_left() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

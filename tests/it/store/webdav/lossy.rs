@@ -1,4 +1,5 @@
-//! A WebDAV server in memory that loses, hides or refuses what real ones were seen to: driven by a few switches.
+//! An in-memory WebDAV server that loses, hides or refuses as real servers were seen to do, controlled by a few
+//! switches.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -18,13 +19,13 @@ struct Server {
     objects: Mutex<HashMap<String, Vec<u8>>>,
     requests: AtomicUsize,
     puts: AtomicUsize,
-    /// The PUT of which only half is kept, counted from 1.
+    /// The PUT of which only half is stored, counted from 1.
     halved: AtomicUsize,
-    /// Neither HEAD nor PROPFIND tell a size.
+    /// HEAD and PROPFIND report no size.
     sizeless: AtomicBool,
-    /// GET does not find what is there.
+    /// GET does not find objects that exist.
     hides: AtomicBool,
-    /// What is said to a MOVE onto something with `Overwrite: F`; 0 where that is not looked at.
+    /// The status of a MOVE onto an existing object with `Overwrite: F`. 0 ignores that header.
     taken: AtomicUsize,
 }
 
@@ -43,7 +44,7 @@ impl Server {
         (server, url)
     }
 
-    /// Requests of one connection, until it ends.
+    /// Serves the requests of one connection until it closes.
     fn serve(&self, mut stream: TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         loop {
@@ -133,7 +134,7 @@ fn store() -> (Arc<Server>, WebDav) {
     (server, anonymous(&url))
 }
 
-/// The server keeps half of one PUT and says that it was created: nothing that was cut gets a name.
+/// The server stores half of one PUT and responds 201 Created. No truncated upload gets its final name.
 #[tokio::test]
 async fn an_upload_that_was_cut_gets_no_name() {
     for sizeless in [false, true] {
@@ -160,7 +161,7 @@ async fn an_upload_that_was_cut_gets_no_name() {
     }
 }
 
-/// The same from the outside: hfl sends it again, and the mirror is whole.
+/// The same through the program: hfl sends the object again, and the mirror is complete.
 #[test]
 fn a_publish_over_a_server_that_cuts_one_upload_is_whole() {
     let (server, url) = Server::start();
@@ -182,7 +183,7 @@ fn a_publish_over_a_server_that_cuts_one_upload_is_whole() {
     assert_eq!(crate::support::lab::check_mirror(&lab.path("mirror"), "os", &lab.trust("os")), [1]);
 }
 
-/// Servers say in many ways that something is in the way of a MOVE.
+/// Servers respond with different statuses to a MOVE onto an existing object.
 #[tokio::test]
 async fn what_is_there_already_is_known_by_looking() {
     for code in [400, 403, 405, 409, 412, 500, 207] {
@@ -195,8 +196,8 @@ async fn what_is_there_already_is_known_by_looking() {
     }
 }
 
-/// A server that does not look at `Overwrite: F` is asked before a lock or a head is made; and what GET does not find is not
-/// absent where PROPFIND finds it.
+/// If the server ignores `Overwrite: F`, the driver checks for the object before it creates a lock or a head. An object
+/// that GET does not find is not absent if PROPFIND finds it.
 #[tokio::test]
 async fn what_cannot_be_read_is_neither_absent_nor_overwritten() {
     let (server, store) = store();

@@ -1,4 +1,4 @@
-//! What readers and writers who meet see, and how fast the servers are.
+//! What concurrent readers and writers observe, and the speed of the servers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use hfl::store::{Fetch, Put, Store};
 use super::{apache_or_skip, nginx_or_skip, path};
 use crate::support::lab::{Random, full};
 
-/// Readers meet the old head or the new one, and never none.
+/// Readers see the old head or the new one, and never none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replacement_is_seen_whole() {
     for server in [nginx_or_skip(), apache_or_skip()].into_iter().flatten() {
@@ -40,7 +40,7 @@ async fn a_replacement_is_seen_whole() {
     }
 }
 
-/// How often two of 16 writers at one path are both told that they made it.
+/// Counts how often more than one of 16 writers at one path is told that it created the object.
 #[tokio::test(flavor = "multi_thread")]
 async fn races_are_counted() {
     for server in [nginx_or_skip(), apache_or_skip()].into_iter().flatten() {

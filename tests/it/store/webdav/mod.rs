@@ -1,4 +1,4 @@
-//! The WebDAV driver, on nginx, Apache and rclone, and on servers that mean harm.
+//! The WebDAV driver on nginx, Apache and rclone, and on hostile servers.
 
 mod hostile;
 mod lossy;
@@ -48,7 +48,7 @@ fn anonymous(url: &str) -> WebDav {
     WebDav::open(WebDavConfig { url, user: None, password: None, ca_file: None, headers }).unwrap()
 }
 
-/// Files below a directory, by their paths.
+/// The paths of the files below a directory.
 fn files(root: &Path) -> Vec<String> {
     let entries = walkdir::WalkDir::new(root).sort_by_file_name().into_iter().flatten();
     let files = entries.filter(|e| e.file_type().is_file());
@@ -85,7 +85,7 @@ async fn rclone_conforms() {
     conformance::all(Arc::new(server.store())).await;
 }
 
-/// The base itself, and what is around it, need not exist; the listing knows empty objects and no temporary ones.
+/// The base and its parents need not exist. The listing contains empty objects and no temporary ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_that_is_missing_is_made() {
     for server in [nginx_or_skip(), apache_or_skip(), rclone::start()].into_iter().flatten() {
@@ -107,7 +107,7 @@ async fn a_base_that_is_missing_is_made() {
     }
 }
 
-/// Somebody removes collections that the store remembers to have made.
+/// Collections that the store remembers to have created are removed by someone else.
 #[tokio::test(flavor = "multi_thread")]
 async fn collections_that_vanish_are_made_again() {
     for server in [nginx_or_skip(), apache_or_skip()].into_iter().flatten() {
@@ -203,7 +203,7 @@ async fn a_limit_on_bodies_is_named() {
     assert_eq!(server.store().size(&path("big")).await.unwrap(), None);
 }
 
-/// Passes on what comes until `limit` bytes have gone to the server, then nothing any more.
+/// Forwards data until `limit` bytes have gone to the server, then nothing more.
 fn stalling_proxy(server: &str, limit: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -247,7 +247,7 @@ async fn a_killed_upload_leaves_nothing_and_is_swept() {
         std::fs::create_dir_all(server.root.join(".hfl-tmp")).unwrap();
         std::fs::write(server.root.join(".hfl-tmp/0123456789abcdef-7"), "left over").unwrap();
         store.sweep().await.unwrap();
-        // Apache removes what it was about to write when it notices that the sender is gone.
+        // Apache removes the file that it was writing when it notices that the sender is gone.
         let left = || files(&server.root).into_iter().filter(|f| !f.contains(".DAV")).collect::<Vec<_>>();
         let started = Instant::now();
         while left() != ["os.head"] && started.elapsed() < Duration::from_secs(20) {
@@ -258,7 +258,7 @@ async fn a_killed_upload_leaves_nothing_and_is_swept() {
     }
 }
 
-/// A file system of 8 MiB that is unmounted at the end; `None` where that is not allowed.
+/// A file system of 8 MiB, unmounted on drop. `None` if mounting is not permitted.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {

@@ -1,4 +1,5 @@
-//! Apache with mod_dav (apache2-bin): writable with a password on one port, readable by everybody on another.
+//! Apache with mod_dav (apache2-bin): writable with a password on one port, publicly readable on
+//! another.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +17,8 @@ pub fn start() -> Option<WebDavServer> {
     start_at(None)
 }
 
-/// With the tree at `root`, where it is not below the server's own directory. `None` where Apache or a module is missing.
+/// Starts Apache with its tree at `root`, by default below the server's own directory. `None` if Apache
+/// or a module is missing.
 pub fn start_at(root: Option<PathBuf>) -> Option<WebDavServer> {
     let module = |name: &str| format!("{MODULES}/mod_{name}.so");
     let apache = program("apache2").filter(|_| NEEDED.iter().all(|name| Path::new(&module(name)).is_file()))?;

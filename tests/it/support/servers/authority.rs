@@ -1,4 +1,4 @@
-//! A certificate authority of a test's own, and one server certificate, both made by the openssl program.
+//! A certificate authority for one test and one server certificate, made by the openssl program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::process::Command;
 
 use super::program;
 
-/// The files of an authority that nobody else believes.
+/// Files of a certificate authority that is not in any system's trust store.
 pub struct Authority {
     /// The authority's certificate, for clients.
     pub ca_file: PathBuf,
-    /// The certificate of localhost and 127.0.0.1 (RSA, no authority itself).
+    /// The certificate for localhost and 127.0.0.1 (RSA, not an authority itself).
     pub certificate: PathBuf,
-    /// Its key.
+    /// The key of that certificate.
     pub key: PathBuf,
 }
 
 impl Authority {
-    /// Makes one in `directory`; `None` without openssl.
+    /// Makes an authority in `directory`. `None` without openssl.
     pub fn new(directory: &Path) -> Option<Self> {
         let openssl = program("openssl")?;
         let file = |name: &str| directory.join(name);

@@ -1,4 +1,5 @@
-//! nginx as a caching proxy in front of a web server: it keeps every answer for an hour, unless it is told not to.
+//! nginx as a caching proxy in front of a web server. It caches every answer for an hour; a request with
+//! Cache-Control bypasses the cache.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::process::Command;
 
 use super::{Daemon, free_port, local, program};
 
-/// The proxy, and the server behind it.
+/// The proxy and the server behind it.
 pub struct CachingProxy {
     _daemon: Daemon,
     port: u16,
@@ -14,7 +15,7 @@ pub struct CachingProxy {
 }
 
 impl CachingProxy {
-    /// A proxy for what lies in `root`; `None` where nginx is missing.
+    /// Starts a proxy for the files in `root`. `None` if nginx is missing.
     pub fn start(root: &Path) -> Option<Self> {
         let nginx = program("nginx")?;
         let (directory, port, origin) = (tempfile::tempdir().expect("a directory"), free_port(), free_port());
@@ -43,7 +44,7 @@ http {{
         Some(Self { _daemon: daemon, port, directory })
     }
 
-    /// Its base URL, without the slash at the end.
+    /// Its base URL, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -52,7 +53,7 @@ http {{
         self.port
     }
 
-    /// How it came to each answer for a path so far: `MISS`, `HIT` or `BYPASS`.
+    /// Cache status of each answer for a path so far: `MISS`, `HIT` or `BYPASS`.
     pub fn answers(&self, path: &str) -> Vec<String> {
         let log = fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default();
         let of_path =

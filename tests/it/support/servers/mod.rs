@@ -1,5 +1,6 @@
-//! Real servers for tests: each is started on a free port of this machine, in a directory of its own, and ended by its
-//! own pid. A server whose program is absent is `None`, and the test says that it was skipped.
+//! Real servers for tests. Each runs on a free local port in its own directory, and is stopped by its
+//! own process id. A server whose program is missing is `None`, and the test reports that it was
+//! skipped.
 
 #[cfg(feature = "webdav")]
 pub mod apache;
@@ -32,16 +33,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a server may take until it answers.
+/// Maximum time until a server answers.
 const START_WAIT: Duration = Duration::from_secs(30);
 
-/// A program that runs until this is dropped, with all processes that it started itself.
+/// A program that runs until drop, including all processes that it starts.
 pub struct Daemon {
     child: Child,
 }
 
 impl Daemon {
-    /// Starts `command` in the foreground, its output in `log`, and waits until `address` answers.
+    /// Starts `command` in the foreground with its output in `log`, and waits until `address` accepts
+    /// connections.
     pub fn start(mut command: Command, log: &Path, address: SocketAddr) -> Self {
         let output = fs::File::create(log).expect("a log");
         command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output).process_group(0);
@@ -72,14 +74,14 @@ impl Drop for Daemon {
     }
 }
 
-/// A port that nobody uses at this moment.
+/// A port that is currently unused.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
-/// The first of `count` ports in a row that nobody uses at this moment, below those that the system gives away; nor does
-/// anybody use those 10,000 above them.
+/// The first of `count` consecutive ports that are currently unused, below the ephemeral ports of the
+/// system. The ports 10,000 above them are unused too.
 pub fn free_ports(count: u16) -> u16 {
     let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos() as u64;
@@ -89,12 +91,12 @@ pub fn free_ports(count: u16) -> u16 {
     found.expect("free ports")
 }
 
-/// The address of a port of this machine.
+/// The loopback address with this port.
 pub fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Where a program lies: in the directory that the test script installs servers into, or in the usual places.
+/// Path of a program: in the directory where the test script installs servers, or in the usual places.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let own = std::env::var_os("HFL_SERVERS").map(|servers| PathBuf::from(servers).join("bin"));
@@ -103,7 +105,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
     all.map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
-/// Writes a file of one user and his password, as web servers read it; `None` where openssl is missing.
+/// Writes a password file for one user in the format of web servers. `None` if openssl is missing.
 pub fn password_file(file: &Path, user: &str, password: &str) -> Option<()> {
     let hashed = Command::new(program("openssl")?).args(["passwd", "-apr1", password]).output().expect("openssl");
     assert!(hashed.status.success());

@@ -1,5 +1,5 @@
-//! nginx with its two WebDAV modules (nginx-light, libnginx-mod-http-dav-ext): writable with a password on one port,
-//! readable by everybody on another.
+//! nginx with its two WebDAV modules (nginx-light, libnginx-mod-http-dav-ext): writable with a password
+//! on one port, publicly readable on another.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use super::{Daemon, free_port, local, password_file, program};
 
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_http_dav_ext_module.so";
 
-/// How the server differs from the usual one.
+/// Differences from the default server.
 pub struct Options {
-    /// The tree, where it is not below the server's own directory.
+    /// Root of the tree, if it is not below the server's own directory.
     pub root: Option<PathBuf>,
     /// `client_max_body_size`.
     pub body_max: &'static str,
-    /// With a certificate of an authority of its own.
+    /// TLS, with a certificate from a private authority.
     pub tls: bool,
 }
 
@@ -31,7 +31,7 @@ pub fn start() -> Option<WebDavServer> {
     start_with(Options::default())
 }
 
-/// `None` where nginx or a module is missing.
+/// `None` if nginx or a module is missing.
 pub fn start_with(options: Options) -> Option<WebDavServer> {
     let nginx = program("nginx").filter(|_| Path::new(MODULE).is_file())?;
     let directory = tempfile::tempdir().expect("a directory");
@@ -58,7 +58,7 @@ pub fn start_with(options: Options) -> Option<WebDavServer> {
     Some(WebDavServer { daemon, url, public_url, root, user: USER, password: PASSWORD, ca_file, directory })
 }
 
-/// Two workers, so that requests truly run at the same time.
+/// Two workers, so that requests run concurrently.
 fn configuration(at: &Path, root: &Path, body_max: &str, listen: &str, public: u16) -> String {
     let (at, root) = (at.display(), root.display());
     let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };

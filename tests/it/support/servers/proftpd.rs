@@ -1,6 +1,8 @@
-//! proftpd: the FTP server that insists on the control connection's TLS session, and words its refusals well.
+//! proftpd: an FTP server that requires the TLS session of the control connection to be reused, and
+//! gives the reasons of its refusals.
 //!
-//! Debian: proftpd-core, and proftpd-mod-crypto for TLS. As root it serves as nobody, else as whoever runs the test.
+//! Debian: proftpd-core, and proftpd-mod-crypto for TLS. Started by root it serves as nobody, otherwise
+//! as the user who runs the test.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -20,15 +22,16 @@ const MODULES: &str = "/usr/lib/proftpd";
 pub struct ProFtpd {
     pub daemon: Daemon,
     pub port: u16,
-    /// What the server serves.
+    /// The served directory.
     pub root: PathBuf,
-    /// The authority of its certificate, where it speaks TLS.
+    /// The authority of its certificate, with TLS.
     pub ca_file: Option<PathBuf>,
     _directory: TempDir,
 }
 
 impl ProFtpd {
-    /// Starts one; `more` are further lines of its configuration. `None` where it, or its TLS module, is absent.
+    /// Starts a server; `more` are additional configuration lines. `None` if it or its TLS module is
+    /// missing.
     pub fn start(tls: bool, more: &str) -> Option<Self> {
         let (proftpd, openssl) = (program("proftpd")?, program("openssl")?);
         let directory = tempfile::tempdir().expect("a directory");
@@ -54,13 +57,13 @@ impl ProFtpd {
         Some(Self { daemon, port, root, ca_file, _directory: directory })
     }
 
-    /// The URL of mirrors.toml for a directory on it.
+    /// URL for mirrors.toml of a directory on it.
     pub fn url(&self, path: &str) -> String {
         let scheme = if self.ca_file.is_some() { "ftps" } else { "ftp" };
         format!("{scheme}://{USER}@127.0.0.1:{}/{path}", self.port)
     }
 
-    /// A table of mirrors.toml, for use with [`ProFtpd::environment`].
+    /// A table for mirrors.toml; needs [`ProFtpd::environment`].
     pub fn table(&self, name: &str) -> String {
         let url = self.url(name);
         let ca = self.ca_file.as_ref().map_or(String::new(), |file| format!("ca-file = \"{}\"\n", file.display()));
@@ -72,7 +75,7 @@ impl ProFtpd {
         ("HFL_TEST_FTP_PASSWORD", PASSWORD)
     }
 
-    /// The processes of its clients.
+    /// Processes of its clients.
     pub fn children(&self) -> Vec<u32> {
         let pid = self.daemon.pid();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -80,7 +83,7 @@ impl ProFtpd {
     }
 }
 
-/// Whose files the server writes.
+/// The owner of the files that the server writes.
 struct Who {
     uid: u32,
     gid: u32,

@@ -1,4 +1,4 @@
-//! `rclone serve webdav`: a third reading of the protocol.
+//! `rclone serve webdav`: a third implementation of the protocol.
 
 use std::fs;
 use std::process::Command;

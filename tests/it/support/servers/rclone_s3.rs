@@ -1,4 +1,4 @@
-//! rclone's S3 server: quick to start, and lax, for it takes no notice of conditions.
+//! rclone's S3 server: starts quickly, and ignores conditional requests.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,12 +11,13 @@ use super::authority::Authority;
 use super::s3::{ACCESS_KEY, SECRET_KEY, Server};
 use super::{Daemon, free_port, local, program};
 
-/// An `rclone serve s3` with a bucket; `None` where rclone is not installed.
+/// An `rclone serve s3` with a bucket. `None` if rclone is not installed.
 pub fn start() -> Option<Server> {
     serve(&program("rclone")?, tempfile::tempdir().expect("a temporary directory"), &[], None)
 }
 
-/// The same over TLS, with a certificate of an authority of its own; `None` where openssl is not installed either.
+/// The same over TLS, with a certificate from a private authority. `None` if rclone or openssl is not
+/// installed.
 pub fn start_tls() -> Option<Server> {
     let rclone = program("rclone")?;
     let directory = tempfile::tempdir().expect("a temporary directory");

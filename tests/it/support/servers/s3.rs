@@ -1,4 +1,4 @@
-//! What the S3 servers of the tests have in common: a bucket, the keys, and how mirrors.toml speaks of them.
+//! Shared by the S3 servers of the tests: the bucket, the keys, and tables for mirrors.toml.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,24 +16,24 @@ use super::Daemon;
 pub const BUCKET: &str = "hfl-images";
 pub const ACCESS_KEY: &str = "hflkey";
 pub const SECRET_KEY: &str = "hflsecret123";
-/// The names of the environment variables of [`Server::table`].
+/// Names of the environment variables in [`Server::table`].
 const ACCESS_KEY_ENV: &str = "HFL_TEST_ACCESS_KEY";
 const SECRET_KEY_ENV: &str = "HFL_TEST_SECRET_KEY";
 
-/// A server with an empty bucket, until this is dropped.
+/// A server with an empty bucket, stopped on drop.
 pub struct Server {
     daemon: Daemon,
     _directory: tempfile::TempDir,
     /// `http://127.0.0.1:port`
     pub endpoint: String,
-    /// Whether everybody may read the bucket.
+    /// Whether the bucket is publicly readable.
     public: bool,
-    /// The certificate of the authority that the server's own is from.
+    /// The certificate of the authority that signed the server's certificate.
     ca_file: Option<PathBuf>,
 }
 
 impl Server {
-    /// The server that has just been started, once it has made its bucket.
+    /// Waits for the started server and creates the bucket.
     pub(super) fn new(
         daemon: Daemon,
         directory: tempfile::TempDir,
@@ -45,7 +45,7 @@ impl Server {
         let endpoint = format!("{scheme}://127.0.0.1:{port}");
         let server = Self { daemon, _directory: directory, endpoint, public, ca_file };
         let client = server.client();
-        // On a thread of its own, so that tests with and without a runtime can start it.
+        // On a thread of its own, so that tests with and without a runtime can call this.
         let made = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(make_bucket(&client, public));
@@ -54,12 +54,12 @@ impl Server {
         server
     }
 
-    /// The AWS library itself, for what the driver does not do.
+    /// A client of the AWS SDK, for operations that the driver lacks.
     pub fn client(&self) -> Client {
         client(&self.endpoint, self.ca_file.as_deref())
     }
 
-    /// The bucket, below `prefix`.
+    /// Configuration of a store in the bucket, below `prefix`.
     pub fn config(&self, prefix: &str) -> S3Config {
         S3Config { ca_file: self.ca_file.clone(), ..config(&self.endpoint, prefix) }
     }
@@ -68,7 +68,7 @@ impl Server {
         S3::open(self.config(prefix)).await.expect("a store")
     }
 
-    /// A table of mirrors.toml that writes below `name` in the bucket.
+    /// A table for mirrors.toml that writes below `name` in the bucket.
     pub fn table(&self, name: &str) -> String {
         let read = match self.public {
             true => format!("read = \"{}/{BUCKET}/{name}/\"\n", self.endpoint),
@@ -83,18 +83,18 @@ impl Server {
         )
     }
 
-    /// The environment that such a table needs.
+    /// The environment variables that such a table needs.
     pub fn environment(&self) -> [(&'static str, &'static str); 2] {
         [(ACCESS_KEY_ENV, ACCESS_KEY), (SECRET_KEY_ENV, SECRET_KEY)]
     }
 
-    /// Ends the server, as a power cut would.
+    /// Kills the server, as a power cut would.
     pub fn kill(self) {
         drop(self.daemon);
     }
 }
 
-/// The configuration of a store anywhere.
+/// Configuration of a store at any endpoint.
 pub fn config(endpoint: &str, prefix: &str) -> S3Config {
     let keys = S3Keys { access_key: ACCESS_KEY.into(), secret_key: Secret::new(SECRET_KEY), session_token: None };
     S3Config {
@@ -126,7 +126,7 @@ fn client(endpoint: &str, ca_file: Option<&Path>) -> Client {
     Client::from_conf(config.build())
 }
 
-/// Makes the bucket, as soon as the server is ready for it.
+/// Creates the bucket once the server is ready.
 async fn make_bucket(client: &Client, public: bool) {
     let started = Instant::now();
     loop {
@@ -142,7 +142,7 @@ async fn make_bucket(client: &Client, public: bool) {
         );
         client.put_bucket_policy().bucket(BUCKET).policy(policy).send().await.expect("everybody may read");
     }
-    // The first object of all may have to wait for a volume.
+    // The first object may have to wait until the server has a volume.
     while let Err(e) = client.put_object().bucket(BUCKET).key("ready").send().await {
         assert!(started.elapsed() < Duration::from_secs(60), "{e:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;

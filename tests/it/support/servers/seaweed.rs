@@ -1,4 +1,4 @@
-//! SeaweedFS: an S3 server that keeps to every condition, and whose bucket everybody may read.
+//! SeaweedFS: an S3 server that supports all conditional requests, with a publicly readable bucket.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use super::s3::{ACCESS_KEY, SECRET_KEY, Server};
 use super::{Daemon, free_ports, local, program};
 
-/// A SeaweedFS with a bucket; `None` where it is not installed.
+/// A SeaweedFS with a bucket. `None` if it is not installed.
 pub fn start() -> Option<Server> {
     let program = program("weed")?;
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -16,7 +16,7 @@ pub fn start() -> Option<Server> {
         r#"{{"identities":[{{"name":"admin","credentials":[{{"accessKey":"{ACCESS_KEY}","secretKey":"{SECRET_KEY}"}}],"actions":["Admin","Read","Write","List","Tagging"]}}]}}"#
     );
     fs::write(base.join("s3.json"), identity).expect("a file");
-    // Each of these has a second one 10,000 above it.
+    // Each service also uses the port 10,000 above its own.
     let port = free_ports(4);
     let mut command = Command::new(program);
     command.current_dir(base).arg("server").args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]);

@@ -1,4 +1,4 @@
-//! An OpenSSH server of one's own: SFTP inside, and a shell for rsync.
+//! A private OpenSSH server: SFTP, and a shell for rsync.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,15 +7,15 @@ use std::process::Command;
 
 use super::{Daemon, free_port, local, program};
 
-/// A running sshd that knows one user key and has one host key, or more.
+/// A running sshd that accepts one user key, and has one or more host keys.
 pub struct Sshd {
     pub host: &'static str,
     pub port: u16,
-    /// Who runs the tests.
+    /// The user who runs the tests.
     pub user: String,
-    /// The file of a secret key that the server lets in.
+    /// File of a secret key that the server accepts.
     pub identity: PathBuf,
-    /// A file that has the server's keys.
+    /// A known_hosts file with the server's keys.
     pub known_hosts: PathBuf,
     /// A directory for mirrors.
     pub root: PathBuf,
@@ -24,27 +24,27 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// A server, or `None` where openssh-server is not installed.
+    /// Starts a server. `None` if openssh-server is not installed.
     pub fn start() -> Option<Self> {
         Self::start_with(&["ed25519"], "Subsystem sftp internal-sftp\n")
     }
 
-    /// A server with host keys of these kinds and more lines in its configuration.
+    /// Starts a server with host keys of these kinds and additional configuration lines.
     pub fn start_with(host_keys: &[&str], lines: &str) -> Option<Self> {
         let sshd = program("sshd")?;
         program("ssh-keygen")?;
         let directory = tempfile::tempdir().expect("a temporary directory");
-        // Other users log in too, and have to come through here.
+        // Other users log in too, and must be able to traverse this directory.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).expect("a mode");
         let at = |name: &str| directory.path().join(name);
         let (port, identity, known_hosts, root) = (free_port(), at("user_key"), at("known_hosts"), at("root"));
-        // What the user's shell does when it starts is not to be tested.
+        // An empty home directory, so that the user's shell startup files do not run.
         let home = at("home");
         fs::create_dir(&home).expect("a directory");
         make_key(&identity, "ed25519", "");
         fs::copy(identity.with_extension("pub"), at("authorized_keys")).expect("a key");
         fs::create_dir(&root).expect("a directory");
-        // Where sshd is started by root, it wants this directory for its helpers.
+        // An sshd started by root requires this directory for privilege separation.
         let _ = fs::create_dir_all("/run/sshd");
         let mut config = format!(
             "ListenAddress 127.0.0.1:{port}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
@@ -69,19 +69,19 @@ impl Sshd {
         Some(Self { host: "127.0.0.1", port, user, identity, known_hosts, root, daemon, directory })
     }
 
-    /// A path beside the server's own files.
+    /// Path of a file next to the server's own files.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Lets another key in.
+    /// Accepts another key.
     pub fn authorize(&self, public_key: &Path) {
         let keys = self.path("authorized_keys");
         let both = fs::read_to_string(&keys).expect("keys") + &fs::read_to_string(public_key).expect("a key");
         fs::write(keys, both).expect("a file");
     }
 
-    /// The table of mirrors.toml for a mirror below `root`, written with `sftp` or `rsync`.
+    /// A table for mirrors.toml with a mirror below `root`, written with `sftp` or `rsync`.
     pub fn table(&self, scheme: &str, name: &str) -> String {
         let (user, host, port, base) = (&self.user, self.host, self.port, self.root.join(name));
         format!(
@@ -93,12 +93,12 @@ impl Sshd {
         )
     }
 
-    /// What the server has said so far.
+    /// The server's log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// How many connections it serves at this moment.
+    /// Number of current connections.
     pub fn connections(&self) -> usize {
         let pid = self.daemon.pid();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
@@ -106,20 +106,20 @@ impl Sshd {
     }
 }
 
-/// Makes a key pair, its secret half encrypted where there is a passphrase.
+/// Makes a key pair. The secret key is encrypted if there is a passphrase.
 pub fn make_key(file: &Path, kind: &str, passphrase: &str) {
     let mut command = Command::new("ssh-keygen");
     command.args(["-q", "-t", kind, "-C", "test", "-N", passphrase, "-f"]).arg(file);
     assert!(command.status().expect("ssh-keygen").success(), "a key");
 }
 
-/// The line of known_hosts for a server on this machine.
+/// The known_hosts line for a server on this machine.
 pub fn known_line(port: u16, key: &Path) -> String {
     let public = fs::read_to_string(key.with_extension("pub")).expect("a public key");
     format!("[127.0.0.1]:{port} {public}")
 }
 
-/// A user of this machine with a password, removed with this; only root can have one made.
+/// A user of this machine with a password, removed on drop. Requires root.
 pub struct SystemUser {
     pub name: String,
 }
@@ -138,7 +138,7 @@ impl SystemUser {
 
 impl Drop for SystemUser {
     fn drop(&mut self) {
-        // By force, as a session of the user may still be ending.
+        // Forced, because a session of the user may not have ended yet.
         let _ = program("userdel").map(|userdel| Command::new(userdel).args(["-f", &self.name]).output());
     }
 }

@@ -1,7 +1,7 @@
-//! vsftpd: the FTP server that says little: no MLSD, and one word for all refusals.
+//! vsftpd: an FTP server without MLSD, and with the same message for all refusals.
 //!
-//! Debian's package excludes proftpd's, so it is looked for among the test script's own servers first. It serves
-//! everybody who calls himself anonymous, as whoever runs the test.
+//! Debian's package conflicts with proftpd's, so the test script's own servers are searched first.
+//! Anonymous users are served with the permissions of the user who runs the test.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -13,24 +13,25 @@ use tempfile::TempDir;
 use super::authority::Authority;
 use super::{Daemon, free_port, local, program};
 
-/// A vsftpd in which anonymous may write.
+/// A vsftpd that lets anonymous users write.
 pub struct VsFtpd {
     pub daemon: Daemon,
     pub port: u16,
-    /// What the server serves.
+    /// The served directory.
     pub root: PathBuf,
-    /// The authority of its certificate, where it speaks TLS.
+    /// The authority of its certificate, with TLS.
     pub ca_file: Option<PathBuf>,
     _directory: TempDir,
 }
 
 impl VsFtpd {
-    /// Starts one; `tls` is `Some(true)` where it is TLS from the first byte. `None` where the program is absent.
+    /// Starts a server. `tls` is `Some(true)` for implicit TLS, `Some(false)` for explicit TLS. `None`
+    /// if a program is missing.
     pub fn start(tls: Option<bool>, more: &str) -> Option<Self> {
         Self::start_by(&[], tls, more)
     }
 
-    /// One whose files may be out of its reach: it runs as nobody. Only root can have that.
+    /// Starts a server that runs as nobody, so files can be unreadable for it. Requires root.
     pub fn start_as_nobody() -> Option<Self> {
         rustix::process::geteuid().is_root().then_some(())?;
         Self::start_by(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], None, "")

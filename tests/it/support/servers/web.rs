@@ -1,4 +1,4 @@
-//! nginx as the plainest of web servers: a directory for everybody to read, and a log of who read what.
+//! nginx as a plain web server: a publicly readable directory, and an access log.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::{Daemon, free_port, local, program};
 
-/// A mirror as its visitors see it.
+/// A mirror as its clients see it.
 pub struct WebHost {
     daemon: Option<Daemon>,
     port: u16,
@@ -15,7 +15,7 @@ pub struct WebHost {
 }
 
 impl WebHost {
-    /// A host for `root`, on a port of its own; `None` where nginx is missing.
+    /// Starts a host for `root` on its own port. `None` if nginx is missing.
     pub fn start(root: &Path) -> Option<Self> {
         let mut host = Self { daemon: None, port: free_port(), directory: tempfile::tempdir().expect("a directory") };
         let at = host.directory.path().display();
@@ -41,7 +41,7 @@ http {{
         self.directory.path().join(name)
     }
 
-    /// Starts it again after a stop; false where nginx is missing.
+    /// Starts it again after a stop. False if nginx is missing.
     pub fn resume(&mut self) -> bool {
         let Some(nginx) = program("nginx") else { return false };
         let mut command = Command::new(nginx);
@@ -50,7 +50,7 @@ http {{
         true
     }
 
-    /// From now on nobody answers.
+    /// Stops the server; connections are refused from now on.
     pub fn stop(&mut self) {
         self.daemon = None;
     }
@@ -59,14 +59,14 @@ http {{
         self.port
     }
 
-    /// The blocks that were asked for so far.
+    /// The blocks requested so far.
     pub fn block_names(&self) -> BTreeSet<String> {
         let log = fs::read_to_string(self.file("access.log")).unwrap_or_default();
         let name = |line: &str| Some(line.split_once(" /blocks/")?.1.to_owned());
         log.lines().filter_map(name).collect()
     }
 
-    /// Requests for blocks so far, and the bytes that were sent for them.
+    /// The number of requests for blocks so far, and the bytes sent for them.
     pub fn blocks(&self) -> (u64, u64) {
         let log = fs::read_to_string(self.file("access.log")).unwrap_or_default();
         let blocks = log.lines().filter(|line| line.contains(" /blocks/"));

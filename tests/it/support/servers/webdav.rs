@@ -1,4 +1,4 @@
-//! What tests know of a running WebDAV server.
+//! Properties of a running WebDAV server that tests need.
 
 use std::path::PathBuf;
 
@@ -9,21 +9,21 @@ use super::Daemon;
 
 pub const USER: &str = "hfl";
 pub const PASSWORD: &str = "pw-of-the-test";
-/// The environment variable that the tables of mirrors.toml name.
+/// The environment variable named in the tables of mirrors.toml.
 const PASSWORD_ENV: &str = "HFL_TEST_DAV_PASSWORD";
 
-/// A server with one user; it ends when this is dropped.
+/// A server with one user, stopped on drop.
 pub struct WebDavServer {
     pub daemon: Daemon,
-    /// The base, with a slash at its end and without the user.
+    /// Base URL, with a trailing slash and without the user.
     pub url: String,
-    /// The same tree for everybody to read, with a slash at its end; empty where the server has no such side.
+    /// Public URL of the same tree, with a trailing slash. Empty if the server does not provide one.
     pub public_url: String,
-    /// The tree on the disk.
+    /// The tree on disk.
     pub root: PathBuf,
     pub user: &'static str,
     pub password: &'static str,
-    /// The authority that signed the server's certificate, where it has one.
+    /// The authority that signed the server's certificate, with TLS.
     pub ca_file: Option<PathBuf>,
     pub directory: tempfile::TempDir,
 }
@@ -43,7 +43,7 @@ impl WebDavServer {
         WebDav::open(self.config()).expect("a store")
     }
 
-    /// A table of mirrors.toml that writes to this server; needs [`WebDavServer::environment`].
+    /// A table for mirrors.toml that writes to this server; needs [`WebDavServer::environment`].
     pub fn table(&self, name: &str) -> String {
         let write = self.url.replacen("://", &format!("://{}@", self.user), 1);
         let read = if self.public_url.is_empty() { String::new() } else { format!("read = \"{}\"\n", self.public_url) };
