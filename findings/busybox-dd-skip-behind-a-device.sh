@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# busybox dd: `skip=` behind the end of a block device reads the whole device first, one block of `bs=` at a time.
+# busybox dd: with `skip=` beyond the end of a block device, dd first reads the whole device, in blocks of `bs=`.
 #
 # Version: busybox-static 1:1.35.0-4+deb12u1+b1 (Debian 12), on a loop device.
-# Behaviour: dd asks to seek to the place. On a file that works wherever it is, and dd ends at once. On a block device the
-#   kernel refuses to seek behind the end (EINVAL), and dd falls back to reading and dropping all that lies before the
-#   place, as for a pipe. With bs=1, the way to look at a few bytes of a superblock, that is a system call for every byte of
-#   the device: 4 s for 8 MiB, hours for a disk, and then it says `0+0 records in` and exits with 0. A script that looks
-#   for a signature at a fixed place has to compare the place with the size of the device first.
+# Behaviour: dd tries to seek to the position. On a regular file the seek always succeeds, and dd ends at once. On a block
+#   device the kernel rejects a seek beyond the end (EINVAL), and dd falls back to reading and discarding everything before
+#   the position, as for a pipe. With bs=1, as used to read a few bytes of a superblock, this costs one system call per byte
+#   of the device: 4 s for 8 MiB, hours for a disk. dd then prints `0+0 records in` and exits with 0. A script that looks for
+#   a signature at a fixed position must therefore compare the position with the size of the device first.
 # Output seen (reads of 1 byte, file and device of 1 MiB each, skip=134217784 count=2):
 #   file: 0 reads too many
 #   device: more than 1048576 reads
