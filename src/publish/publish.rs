@@ -3,19 +3,24 @@
 use std::sync::Arc;
 
 use super::artifact::boot_files::BootFiles;
-use super::artifact::profile::Given;
+use super::artifact::profile::{Given, Profiles};
 use super::base::block_holders::{BlockHolders, MirrorSet};
 use super::pipeline::congestion::Congestion;
 use super::pipeline::cut::{self, CutImage};
+use super::pipeline::deliver::{self, Sending};
 use super::pipeline::image::Image;
+use super::pipeline::input_check;
 use super::pipeline::remake::Remake;
 use super::pipeline::spool::{Spool, Spooled};
-use super::pipeline::upload::{Job, Uploader};
-use super::pipeline::{deliver, input_check};
+use super::pipeline::upload::{Job, Uploader, Uploads};
 use super::repository::options::{PublishOptions, Repository};
+use super::repository::signer::Signer;
 use super::repository::{OpenRepository, Selection};
+use super::version::carry_out::carry_on;
+use super::version::plan::Extras;
+use super::version::planned::Previewed;
 use super::version::report::Report;
-use super::version::session::{Planned, Session, Signer, Uploads};
+use super::version::session::Session;
 use crate::error::Error;
 use crate::format::block::LEVEL_DEFAULT;
 use crate::progress::{Event, Watch};
@@ -34,15 +39,12 @@ pub async fn publish(repository: &Repository, options: &PublishOptions, watch: &
     let keyring = repository.keyring.as_ref();
     let signer = Signer::for_version(keyring, &options.name)?;
     let (policy, look) = (signer.policy(keyring, &options.name), Selection::at(&options.name));
-    let mut open = OpenRepository::open(repository.clone(), policy, look, watch.clone()).await?;
-    let report = async {
-        let mut session = Session::begin(&mut open, options.name.clone(), signer).await?;
-        session.choose_profile(profile, &[]).await;
-        steps(&mut session, options, image, boot).await
-    };
-    let report = report.await;
-    open.close().await;
-    report
+    OpenRepository::during(repository.clone(), policy, look, watch.clone(), async |open| {
+        let session = Session::begin(open, options.name.clone(), signer).await?;
+        let profiles = session.profiles(profile, &[]).await;
+        steps(session, options, image, (profiles, boot)).await
+    })
+    .await
 }
 
 /// Gathers the boot files, before anything is locked or sent.
@@ -53,25 +55,24 @@ async fn gather(repository: &Repository, options: &PublishOptions) -> Result<Opt
 }
 
 async fn steps(
-    session: &mut Session<'_>,
+    mut session: Session<'_>,
     options: &PublishOptions,
     image: Image,
-    boot: Option<BootFiles>,
+    (profiles, boot): (Profiles, Option<BootFiles>),
 ) -> Result<Report, Error> {
     let rule = match options.split {
         Choice::Content => image.choose_rule(),
         Choice::Rule(rule) => rule,
     };
-    let boot_changed = match boot {
-        Some(boot) => session.choose_boot(boot).await?,
-        None => false,
+    let (boot, boot_changed) = match boot {
+        Some(boot) => session.boot_files(boot).await?,
+        None => (Vec::new(), false),
     };
-    let (cut, uploads) = pass(session, options, image, rule).await?;
-    let plan = session.planner(options.label.as_ref(), options.force || boot_changed).plan(cut, rule.into())?;
-    if session.repository.config.dry_run {
-        return session.preview(&plan, &mut Planned::new()).await;
-    }
-    session.carry_out(&plan, uploads).await
+    let extras = Extras { profiles, boot };
+    let (cut, sending) = pass(&mut session, options, image, rule).await?;
+    let planner = session.planner(options.label.as_ref(), options.force || boot_changed, &extras);
+    let plan = planner.plan(cut, rule.into())?;
+    carry_on(session, plan, sending, &mut Previewed::new()).await
 }
 
 /// Makes the single pass over the image; new blocks are sent to the mirrors meanwhile.
@@ -80,11 +81,11 @@ async fn pass(
     options: &PublishOptions,
     image: Image,
     rule: Rule,
-) -> Result<(CutImage, Uploads), Error> {
+) -> Result<(CutImage, Sending), Error> {
     let watch = session.repository.watch.clone();
     watch.progress.event(Event::Step("reading the image"));
     watch.progress.event(Event::Start { image_bytes: image.size() });
-    let uploads = Arc::new(if session.repository.config.dry_run { Vec::new() } else { session.start_uploads() });
+    let uploads = Arc::new(session.start_uploads());
     let known = Arc::new(std::mem::take(&mut session.base.known));
     let spool = Spool::new(options.spool_directory.clone(), options.spool_max_bytes);
     let loads = uploads.iter().flatten().map(Uploader::load).collect();
@@ -92,10 +93,8 @@ async fn pass(
     let congestion = Congestion::new(loads, config.min_mirrors, config.patience);
     let name = image.name().to_owned();
     let (level, jobs) = (options.level.unwrap_or(LEVEL_DEFAULT), options.jobs);
-    if image.size().is_some() {
-        let spool = Arc::clone(&spool);
-        session.remake = Some(Remake { image: options.image.clone(), rule, level, jobs, spool });
-    }
+    let again = |spool| Remake { image: options.image.clone(), rule, level, jobs, spool };
+    let remake = image.size().map(|_| again(Arc::clone(&spool)));
     let up = session.mirrors().iter().enumerate().filter(|(_, m)| m.is_up());
     let mirrors: MirrorSet = up.map(|(i, _)| i).collect();
     let shared = (Arc::clone(&known), Arc::clone(&uploads));
@@ -115,7 +114,7 @@ async fn pass(
         Ok(cut) => {
             let warning = input_check::odd_end(&name, cut.size);
             warning.iter().for_each(|text| session.repository.watch.progress.event(Event::Warning(text)));
-            Ok((cut, uploads))
+            Ok((cut, Sending { uploads, remake }))
         }
         Err(e) => {
             deliver::stop_all(uploads).await;

@@ -3,9 +3,13 @@
 use super::base;
 use super::pipeline::cut::CutImage;
 use super::repository::options::Repository;
+use super::repository::signer::Signer;
 use super::repository::{OpenRepository, Selection};
+use super::version::carry_out::carry_out;
+use super::version::plan::Extras;
+use super::version::planned::Previewed;
 use super::version::report::Report;
-use super::version::session::{Planned, Session, Signer};
+use super::version::session::Session;
 use crate::error::Error;
 use crate::format::name::{Label, Name, Version};
 use crate::progress::Watch;
@@ -31,18 +35,14 @@ pub async fn rollback(repository: &Repository, options: &RollbackOptions, watch:
     let keyring = repository.keyring.as_ref();
     let signer = Signer::for_change(keyring, name)?;
     let (policy, look) = (signer.policy(keyring, name), Selection::at(name));
-    let mut open = OpenRepository::open(repository.clone(), policy, look, watch.clone()).await?;
-    let report = async {
-        let mut session = Session::begin(&mut open, name.clone(), signer).await?;
-        session.choose_profile(None, &[*version]).await;
-        steps(&mut session, *version, label.clone()).await
-    };
-    let report = report.await;
-    open.close().await;
-    report
+    OpenRepository::during(repository.clone(), policy, look, watch.clone(), async |open| {
+        let session = Session::begin(open, name.clone(), signer).await?;
+        steps(session, *version, label.clone()).await
+    })
+    .await
 }
 
-async fn steps(session: &mut Session<'_>, version: Version, label: Option<Label>) -> Result<Report, Error> {
+async fn steps(mut session: Session<'_>, version: Version, label: Option<Label>) -> Result<Report, Error> {
     let Some(head) = &session.base.head else {
         let message = format!("{}: there is no such image on these mirrors", session.name);
         return Err(Error::usage(message));
@@ -52,12 +52,9 @@ async fn steps(session: &mut Session<'_>, version: Version, label: Option<Label>
     // Its blocks count as known, like those of the newest versions.
     holders.iter().try_for_each(|mirror| session.base.known.add(&index, mirror))?;
     let (cut, rule) = (CutImage::of(&index), index.header().split.clone());
-    session.boot_again(version).await?;
+    let profiles = session.profiles(None, &[version]).await;
+    let extras = Extras { profiles, boot: session.boot_files_of(version).await? };
     let label = label.or_else(|| format!("version {version} again").parse().ok());
-    let plan = session.planner(label.as_ref(), false).plan(cut, rule)?;
-    if session.repository.config.dry_run {
-        return session.preview(&plan, &mut Planned::new()).await;
-    }
-    let uploads = session.start_uploads();
-    session.carry_out(&plan, uploads).await
+    let plan = session.planner(label.as_ref(), false, &extras).plan(cut, rule)?;
+    carry_out(session, plan, &mut Previewed::new()).await
 }

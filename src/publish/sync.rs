@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::repository::options::Repository;
+use super::repository::signer::Signer;
 use super::repository::{OpenRepository, Selection};
+use super::version::carry_out::carry_out;
+use super::version::plan::{Extras, Plan};
+use super::version::planned::Previewed;
 use super::version::report::Report;
-use super::version::session::{Planned, Session, Signer};
+use super::version::session::Session;
 use crate::error::{Error, ErrorKind};
 use crate::format::head::Trust;
 use crate::format::name::Name;
@@ -38,10 +42,8 @@ pub struct SyncOptions {
 /// Those of [`publish`](super::publish()); no image, or none that is accepted.
 pub async fn sync(repository: &Repository, options: &SyncOptions, watch: &Watch) -> Result<SyncReport, Error> {
     let look = Selection::at_all(options.images.iter().cloned(), Listing::Nothing);
-    let mut open = OpenRepository::open(repository.clone(), options.policy.clone(), look, watch.clone()).await?;
-    let report = all(&mut open, options.images.clone()).await;
-    open.close().await;
-    report
+    let work = async |open: &mut OpenRepository| all(open, options.images.clone()).await;
+    OpenRepository::during(repository.clone(), options.policy.clone(), look, watch.clone(), work).await
 }
 
 async fn all(repository: &mut OpenRepository, images: Vec<Name>) -> Result<SyncReport, Error> {
@@ -65,12 +67,12 @@ async fn all(repository: &mut OpenRepository, images: Vec<Name>) -> Result<SyncR
     for (name, why) in &report.skipped {
         repository.watch.progress.event(Event::Warning(&format!("{name} is left alone: {why}")));
     }
-    let (mut planned, is_alone) = (Planned::new(), names.len() == 1);
+    let (mut previewed, is_alone) = (Previewed::new(), names.len() == 1);
     for name in names {
         if repository.watch.cancel.load(Ordering::Relaxed) {
             return Err(Error::interrupted());
         }
-        match one(repository, name.clone(), &mut planned).await {
+        match one(repository, name.clone(), &mut previewed).await {
             Ok(done) => report.images.push(done),
             Err(e) if is_alone || e.kind() == ErrorKind::Interrupted => return Err(e),
             // One failed image does not stop the others.
@@ -128,7 +130,7 @@ fn refused(repository: &OpenRepository, name: &Name) -> Error {
     }
 }
 
-async fn one(repository: &mut OpenRepository, name: Name, planned: &mut Planned) -> Result<Report, Error> {
+async fn one(repository: &mut OpenRepository, name: Name, previewed: &mut Previewed) -> Result<Report, Error> {
     repository.forgive();
     let newest = repository.newest_head(&name).cloned();
     let trust = newest.as_ref().and_then(|head| head.key.clone()).map_or(Trust::Anyone, Trust::Key);
@@ -136,18 +138,25 @@ async fn one(repository: &mut OpenRepository, name: Name, planned: &mut Planned)
     if let Some(newest) = &newest {
         repository.accept(&name, newest, signer.key.is_some()).await?;
     }
-    let mut session = Session::begin_standing(repository, name, signer).await?;
+    let session = Session::begin_standing(repository, name, signer).await?;
     let plan = match &session.base.conflict {
-        None => session.planner(None, false).plan_standing()?,
+        None => session.planner(None, false, &Extras::default()).plan_standing()?,
         // Only a further version resolves the conflict.
-        Some(_) if session.can_sign() => session.planner(None, true).plan_again()?,
+        Some(_) if session.signer.can_sign() => again(&session).await?,
         Some(conflict) => return Err(unsettled(conflict)),
     };
-    if session.repository.config.dry_run {
-        return session.preview(&plan, planned).await;
-    }
-    let uploads = session.start_uploads();
-    session.carry_out(&plan, uploads).await
+    carry_out(session, plan, previewed).await
+}
+
+/// The newest version once more, under the next number, with its profile and boot files.
+async fn again(session: &Session<'_>) -> Result<Plan, Error> {
+    let newest = session.base.head.as_ref().map(|head| head.newest().version);
+    let boot = match newest {
+        Some(newest) => session.boot_files_of(newest).await?,
+        None => Vec::new(),
+    };
+    let extras = Extras { profiles: session.profiles(None, &[]).await, boot };
+    session.planner(None, true, &extras).plan_again()
 }
 
 fn unsettled(conflict: &str) -> Error {

@@ -6,13 +6,13 @@
 use crate::error::{Error, ErrorKind};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
+use crate::publish::repository::locked::LockedImage;
 use crate::publish::repository::memory::Remembered;
 use crate::publish::repository::mirror::OpenMirror;
-use crate::publish::version::session::Session;
 use crate::repo::survey::MirrorView;
 use crate::repo::survey::numbers::Witness;
 
-impl Session<'_> {
+impl LockedImage<'_> {
     /// Excludes a directory that is empty although this machine published there: its disk is probably not mounted, and
     /// objects would be written below the mount point.
     pub fn leave_unmounted(&mut self, remembered: &Remembered) {
@@ -75,7 +75,7 @@ impl Session<'_> {
                 return Some(format!("{}/{} names it", mirror.store.location(), RepoPath::images()));
             }
         }
-        let is_new = self.key.as_ref().is_some_and(|key| key.is_new());
+        let is_new = self.signer.key.as_ref().is_some_and(|key| key.is_new());
         let away = mirrors().find_map(|(mirror, _)| Some((mirror.name(), mirror.failed.as_ref()?)));
         away.filter(|_| !is_new && !is_begun).map(|(name, failure)| format!("mirror {name} may: {}", failure.why))
     }

@@ -9,6 +9,7 @@ pub mod block_holders;
 pub mod indexes;
 pub mod listing;
 pub mod numbering;
+pub mod presence;
 pub mod source_order;
 
 use std::collections::BTreeMap;

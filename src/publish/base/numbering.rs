@@ -1,13 +1,14 @@
 //! The number of the next version. No number is ever used twice: clients refuse a lower number than they saw, and other
 //! contents under the same number.
 
+use super::Base;
 use crate::error::{Error, ErrorKind};
 use crate::format::layout::RepoPath;
 use crate::format::name::Version;
+use crate::publish::repository::locked::LockedImage;
 use crate::publish::repository::memory::Remembered;
 use crate::publish::repository::mirror::{self, OpenMirror};
 use crate::publish::repository::{HEADS_PATIENCE, LISTING_PATIENCE};
-use crate::publish::version::session::Session;
 use crate::repo::survey::numbers::{self, Witness};
 use crate::repo::survey::{Inventory, MirrorView};
 use crate::store::StoreErrorKind;
@@ -17,30 +18,30 @@ use crate::weaken::{self, Weakness};
 /// The highest number accepted from an unverified index name: half of the number space.
 const HINT_MAX: u32 = u32::MAX / 2;
 
-impl Session<'_> {
+impl LockedImage<'_> {
     /// Determines the highest number ever used from this machine's record and from the indexes on the mirrors; refuses
     /// to start an existing image anew.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] if there is no head but evidence of an earlier one.
-    pub async fn take_numbers(&mut self, remembered: &Remembered) -> Result<(), Error> {
+    pub async fn take_numbers(&mut self, base: &mut Base, remembered: &Remembered) -> Result<(), Error> {
         if weaken::is(Weakness::Numbers) {
             return Ok(());
         }
-        self.list_indexes().await;
-        let witnesses = self.witnesses().await;
-        self.refuse_older(remembered, &witnesses);
+        self.list_indexes(base).await;
+        let witnesses = self.witnesses(base).await;
+        self.refuse_older(base, remembered, &witnesses);
         let is_here = self.is_here(remembered);
-        if self.is_signed() || is_here {
-            self.base.highest = self.base.highest.max(remembered.highest());
+        if self.signer.is_signed() || is_here {
+            base.highest = base.highest.max(remembered.highest());
         }
-        if self.base.head.is_none() && !self.repository.config.first {
+        if base.head.is_none() && !self.repository.config.first {
             self.refuse_beginning(remembered, is_here, &witnesses)?;
         }
         let proven = witnesses.iter().flatten().map(|(version, _)| *version).max();
-        self.base.highest = self.base.highest.max(proven);
-        if self.base.head.is_none() {
-            self.base.highest = self.base.highest.max(self.hinted());
+        base.highest = base.highest.max(proven);
+        if base.head.is_none() {
+            base.highest = base.highest.max(self.hinted());
         }
         Ok(())
     }
@@ -54,9 +55,9 @@ impl Session<'_> {
     }
 
     /// For each mirror, the highest verified index that is later than what any head names.
-    async fn witnesses(&mut self) -> Vec<Option<Witness>> {
+    async fn witnesses(&mut self, base: &Base) -> Vec<Option<Witness>> {
         let accepted = self.repository.policy.of(&self.name);
-        let head = self.base.head.as_ref();
+        let head = base.head.as_ref();
         let looks = self.repository.mirrors.iter().zip(&self.repository.views).map(|(mirror, view)| {
             let listed = view.inventory.indexes.get(&self.name).filter(|_| mirror.is_up());
             numbers::highest(&*mirror.store, &self.name, listed, head, &accepted)
@@ -71,8 +72,8 @@ impl Session<'_> {
     }
 
     /// Lists the indexes on mirrors without a head that are about to get one, unless listed already.
-    async fn list_indexes(&mut self) {
-        if self.base.head.is_none() {
+    async fn list_indexes(&mut self, base: &Base) {
+        if base.head.is_none() {
             return;
         }
         let (name, mirrors) = (&self.name, &self.repository.mirrors);
@@ -98,12 +99,12 @@ impl Session<'_> {
     /// Handles mirrors that lost the head of a later version than any head names, or of another version with the same
     /// number. They must not get an existing version: clients that saw the lost one would refuse it. The next version
     /// resolves this if it can be signed; otherwise the mirror is excluded.
-    fn refuse_older(&mut self, remembered: &Remembered, witnesses: &[Option<Witness>]) {
-        let Some(newest) = self.base.head.as_ref().map(|head| head.newest()) else { return };
+    fn refuse_older(&mut self, base: &mut Base, remembered: &Remembered, witnesses: &[Option<Witness>]) {
+        let Some(newest) = base.head.as_ref().map(|head| head.newest()) else { return };
         let is_newer = |(version, digest): &Witness| {
             *version > newest.version || (*version == newest.version && *digest != newest.index_sha256)
         };
-        let (name, can_sign, relative_to) = (&self.name, self.can_sign(), &self.repository.config.relative_to);
+        let (name, can_sign, relative_to) = (&self.name, self.signer.can_sign(), &self.repository.config.relative_to);
         for (mirror, witness) in self.repository.mirrors.iter_mut().zip(witnesses) {
             if !mirror.is_up() || mirror.head.is_some() {
                 continue;
@@ -121,7 +122,7 @@ impl Session<'_> {
             };
             let what = format!("{what}, and no mirror has a head that names it");
             if can_sign {
-                self.base.conflict.get_or_insert(what);
+                base.conflict.get_or_insert(what);
             } else {
                 let hint =
                     "wait for the mirror that has it; or publish where the secret key is: the next version ends it";

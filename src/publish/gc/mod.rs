@@ -61,14 +61,14 @@ pub async fn gc(repository: &Repository, options: &GcOptions, watch: &Watch) -> 
         None => TrustPolicy::Anyone,
     };
     let look = Selection::at_all(options.images.iter().cloned(), Listing::Everything);
-    let mut open = OpenRepository::open(repository.clone(), policy, look, watch.clone()).await?;
-    let report = tokio::select! {
-        biased;
-        report = run(options, &mut open) => report,
-        () = cancelled(&watch.cancel) => Err(Error::interrupted()),
-    };
-    open.close().await;
-    report
+    OpenRepository::during(repository.clone(), policy, look, watch.clone(), async |open| {
+        tokio::select! {
+            biased;
+            report = run(options, open) => report,
+            () = cancelled(&watch.cancel) => Err(Error::interrupted()),
+        }
+    })
+    .await
 }
 
 async fn run(options: &GcOptions, repository: &mut OpenRepository) -> Result<GcReport, Error> {

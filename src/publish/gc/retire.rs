@@ -9,8 +9,13 @@ use crate::format::head::{Head, VersionRow};
 use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;
 use crate::publish::repository::OpenRepository;
+use crate::publish::repository::mirror::OpenMirror;
+use crate::publish::repository::signer::Signer;
+use crate::publish::version::carry_out::carry_out;
+use crate::publish::version::plan::Extras;
+use crate::publish::version::planned::Previewed;
 use crate::publish::version::report::MirrorReport;
-use crate::publish::version::session::{Planned, Session, Signer};
+use crate::publish::version::session::Session;
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
@@ -24,7 +29,7 @@ pub(super) async fn retire(options: &GcOptions, repository: &mut OpenRepository)
         refuse_too_much(&choices, repository).await?;
     }
     for choice in choices.iter_mut().filter(|choice| choice.report.skipped.is_none()) {
-        choice.report.mirrors = carry_out(choice, repository).await?;
+        choice.report.mirrors = retire_on_mirrors(choice, repository).await?;
     }
     Ok(choices)
 }
@@ -90,27 +95,29 @@ async fn refuse_too_much(choices: &[Choice], repository: &OpenRepository) -> Res
     Err(Error::usage(message).hint("say --more-than-half if that is what you want; nothing was retired or removed"))
 }
 
-async fn carry_out(choice: &Choice, repository: &mut OpenRepository) -> Result<Vec<MirrorReport>, Error> {
+async fn retire_on_mirrors(choice: &Choice, repository: &mut OpenRepository) -> Result<Vec<MirrorReport>, Error> {
     if choice.rows.is_empty() && repository.agrees_on(&choice.image) {
         return Ok(Vec::new());
     }
     repository.forgive();
     let signer = Signer::for_change(repository.config.keyring.as_ref(), &choice.image)?;
-    let mut session = Session::begin_standing(repository, choice.image.clone(), signer).await?;
+    let session = Session::begin_standing(repository, choice.image.clone(), signer).await?;
     if let Some(conflict) = &session.base.conflict {
         return Err(Error::new(ErrorKind::Conflict, conflict).hint("run hfl sync first: the next version ends it"));
     }
-    let plan = match (choice.rows.is_empty(), session.is_uneven()) {
+    let extras = Extras::default();
+    let plan = match (choice.rows.is_empty(), is_uneven(&session)) {
         (true, false) => return Ok(Vec::new()),
         // A publisher retired them but died before all mirrors had the head.
-        (true, true) => session.planner(None, false).plan_standing()?,
-        (false, _) => session.planner(None, false).plan_retirement(&choice.rows)?,
+        (true, true) => session.planner(None, false, &extras).plan_standing()?,
+        (false, _) => session.planner(None, false, &extras).plan_retirement(&choice.rows)?,
     };
-    let report = if session.repository.config.dry_run {
-        session.preview(&plan, &mut Planned::new()).await?
-    } else {
-        let uploads = session.start_uploads();
-        session.carry_out(&plan, uploads).await?
-    };
-    Ok(report.mirrors)
+    Ok(carry_out(session, plan, &mut Previewed::new()).await?.mirrors)
+}
+
+/// Whether some mirror's head, or its pages, may be older than another's.
+fn is_uneven(session: &Session<'_>) -> bool {
+    let is_older =
+        |m: &OpenMirror| m.head.as_ref().is_some_and(|found| Some(&found.head) != session.base.head.as_ref());
+    session.mirrors().iter().any(|m| m.is_up() && (m.is_unfinished() || is_older(m)))
 }

@@ -62,6 +62,9 @@ pub struct Sent {
     pub repaired: u64,
 }
 
+/// The upload queue of each participating mirror, in the order of mirrors.toml.
+pub type Uploads = Vec<Option<Uploader>>;
+
 /// The upload queue of one mirror.
 pub struct Uploader {
     queue: mpsc::UnboundedSender<Job>,

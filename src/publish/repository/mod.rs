@@ -2,10 +2,12 @@
 
 pub mod connect;
 pub mod keyring;
+pub mod locked;
 pub mod memory;
 pub mod mirror;
 pub mod options;
 pub mod reader;
+pub mod signer;
 
 pub use connect::{Connect, Drivers};
 pub use keyring::Keyring;
@@ -100,6 +102,23 @@ impl OpenRepository {
                 Err(e)
             }
         }
+    }
+
+    /// Opens a repository for `work`, and closes it whatever the result.
+    ///
+    /// # Errors
+    /// Those of [`OpenRepository::open`] and of the work.
+    pub async fn during<T>(
+        config: Repository,
+        policy: TrustPolicy,
+        look: Selection,
+        watch: Watch,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut open = Self::open(config, policy, look, watch).await?;
+        let done = work(&mut open).await;
+        open.close().await;
+        done
     }
 
     async fn enter(&mut self, look: &Selection) -> Result<(), Error> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::plan::Plan;
-use super::session::Session;
+use super::plan::Extras;
+use super::planned::Planned;
 use crate::error::{Error, ErrorKind};
 use crate::format::comment;
 use crate::format::digest::{BlockId, Sha256};
@@ -37,33 +37,33 @@ pub struct OlderFile {
     is_named: bool,
 }
 
-impl Session<'_> {
+impl Planned<'_> {
     /// The blocks that a mirror lacks and another mirror has.
     ///
     /// # Errors
     /// No mirror has a good index of a version that this mirror is to receive.
-    pub async fn missing(&self, plan: &Plan, mirror: usize) -> Result<Vec<Job>, Error> {
+    pub async fn missing(&self, mirror: usize) -> Result<Vec<Job>, Error> {
         let mut gap = Gap { mirror, seen: HashSet::new(), jobs: Vec::new() };
-        for row in plan.release.newest.blocks() {
-            let Some(known) = self.base.known.get(&row.id) else { continue };
-            if gap.is_new(&row.id) && !known.holders.contains(mirror) && !plan.cut.remade.contains(&row.id) {
+        for row in self.plan.release.newest.blocks() {
+            let Some(known) = self.session.base.known.get(&row.id) else { continue };
+            if gap.is_new(&row.id) && !known.holders.contains(mirror) && !self.plan.cut.remade.contains(&row.id) {
                 gap.jobs.push(Job::Copy(known.row, self.stores(known.holders)));
             }
         }
-        for row in self.rows_to_walk(plan, mirror) {
-            let (index, holders) = base::index_of(self.mirrors(), &self.name, row).await?;
-            self.add_old(&mut gap, plan, &index, holders);
+        for row in self.rows_to_walk(mirror) {
+            let (index, holders) = base::index_of(self.session.mirrors(), &self.session.name, row).await?;
+            self.add_old(&mut gap, &index, holders);
         }
         Ok(gap.jobs)
     }
 
-    fn add_old(&self, gap: &mut Gap, plan: &Plan, index: &Index, holders: MirrorSet) {
-        let is_listed = self.repository.config.check == Check::List;
+    fn add_old(&self, gap: &mut Gap, index: &Index, holders: MirrorSet) {
+        let is_listed = self.session.repository.config.check == Check::List;
         for row in index.blocks() {
-            if !gap.is_new(&row.id) || plan.cut.remade.contains(&row.id) {
+            if !gap.is_new(&row.id) || self.plan.cut.remade.contains(&row.id) {
                 continue;
             }
-            let known = self.base.known.get(&row.id);
+            let known = self.session.base.known.get(&row.id);
             let has_it = known.is_some_and(|known| known.holders.contains(gap.mirror));
             if !has_it && (is_listed || !holders.contains(gap.mirror)) {
                 let holders = known.map_or(holders, |known| known.holders).without(gap.mirror);
@@ -74,30 +74,30 @@ impl Session<'_> {
 
     /// The older versions whose blocks the mirror's own head does not vouch for; all older versions with
     /// [`Check::List`], which relies on listings alone.
-    fn rows_to_walk<'b>(&'b self, plan: &'b Plan, mirror: usize) -> impl Iterator<Item = &'b VersionRow> {
-        let newest = plan.release.newest.header().version;
-        let is_listed = self.repository.config.check == Check::List;
-        let own = self.mirrors()[mirror].head.as_ref();
+    fn rows_to_walk(&self, mirror: usize) -> impl Iterator<Item = &VersionRow> {
+        let newest = self.plan.release.newest.header().version;
+        let is_listed = self.session.repository.config.check == Check::List;
+        let own = self.session.mirrors()[mirror].head.as_ref();
         let vouches = move |row: &VersionRow| {
             own.and_then(|own| own.head.version(row.version)).is_some_and(|o| o.index_sha256 == row.index_sha256)
         };
-        let older = plan.head.versions.iter().filter(move |row| row.version != newest);
+        let older = self.plan.head.versions.iter().filter(move |row| row.version != newest);
         older.filter(move |row| is_listed || !vouches(row))
     }
 
     fn stores(&self, mirrors: MirrorSet) -> Arc<[Arc<dyn Store>]> {
-        mirrors.iter().map(|holder| Arc::clone(&self.mirrors()[holder].store)).collect()
+        mirrors.iter().map(|holder| Arc::clone(&self.session.mirrors()[holder].store)).collect()
     }
 
     /// The older indexes and files that the plan's head names and the mirror's own head does not. If the mirror is
     /// damaged, those that both name are included.
-    pub fn older_files(&self, plan: &Plan, mirror: usize) -> Vec<OlderFile> {
-        let Some(head) = &self.base.head else { return Vec::new() };
-        let is_damaged = self.base.damaged.contains(mirror);
-        let own = self.mirrors()[mirror].head.as_ref().map(|own| &own.head);
+    pub fn older_files(&self, mirror: usize) -> Vec<OlderFile> {
+        let Some(head) = &self.session.base.head else { return Vec::new() };
+        let is_damaged = self.session.base.damaged.contains(mirror);
+        let own = self.session.mirrors()[mirror].head.as_ref().map(|own| &own.head);
         let names_row = |row: &VersionRow| own.is_some_and(|own| own.version(row.version) == Some(row));
         let names_file = |file: &FileRow| own.is_some_and(|own| own.files.contains(file));
-        let indexes = head.versions.iter().filter(|row| plan.head.version(row.version) == Some(row));
+        let indexes = head.versions.iter().filter(|row| self.plan.head.version(row.version) == Some(row));
         let indexes = indexes.map(|row| OlderFile {
             path: row.index_path(&head.image),
             bytes: row.index_bytes,
@@ -105,7 +105,7 @@ impl Session<'_> {
             comment: comment::index(&head.image, row.version, &row.index_sha256),
             is_named: names_row(row),
         });
-        let files = head.files.iter().filter(|file| plan.head.files.contains(file)).map(|file| OlderFile {
+        let files = head.files.iter().filter(|file| self.plan.head.files.contains(file)).map(|file| OlderFile {
             path: file.path.clone(),
             bytes: file.bytes,
             sha256: file.sha256,
@@ -119,14 +119,14 @@ impl Session<'_> {
     ///
     /// # Errors
     /// No mirror has a good copy of an object.
-    pub async fn copy_files(&self, plan: &Plan, mirror: usize) -> Result<Files, Error> {
-        let target = &self.mirrors()[mirror];
-        let mut sources: Vec<&OpenMirror> = self.mirrors().iter().filter(|m| m.is_up()).collect();
+    pub async fn copy_files(&self, mirror: usize) -> Result<Files, Error> {
+        let target = &self.session.mirrors()[mirror];
+        let mut sources: Vec<&OpenMirror> = self.session.mirrors().iter().filter(|m| m.is_up()).collect();
         // A mirror without a head may still have these files.
         sources.sort_by_key(|m| (m.head.is_none(), std::ptr::eq(*m, target)));
         let sources: Vec<&dyn Store> = sources.into_iter().map(|m| &*m.store).collect();
         let (is_new, unreliable) = (target.head.is_none(), SourceOrder::default());
-        let copies = self.older_files(plan, mirror).into_iter().map(|file| {
+        let copies = self.older_files(mirror).into_iter().map(|file| {
             let (sources, unreliable) = (&sources, &unreliable);
             async move {
                 self.copy(&*target.store, &unreliable.order(sources.iter().copied()), unreliable, &file, is_new).await
@@ -166,7 +166,7 @@ impl Session<'_> {
                 None => unsigned = Some(bytes),
             }
         }
-        let why = match (unsigned, &self.key) {
+        let why = match (unsigned, &self.session.signer.key) {
             (Some(bytes), Some(found)) => {
                 let signature = Object::new(file.path.clone(), bytes.clone()).signature(&found.key, &file.comment)?;
                 return put_both(target, file, bytes, Some(signature.bytes)).await;
@@ -176,7 +176,7 @@ impl Session<'_> {
         };
         if file.is_named {
             // The mirror's head already named it, so nothing gets worse.
-            self.repository.watch.progress.event(Event::Warning(&format!("{}: {why}", target.location())));
+            self.session.repository.watch.progress.event(Event::Warning(&format!("{}: {why}", target.location())));
             return Ok(Files::default());
         }
         Err(Error::new(ErrorKind::Unverified, why)
@@ -192,7 +192,7 @@ impl Session<'_> {
 
     /// The signature of a file if this store has a good one; `Some(None)` if the file has no signature.
     async fn right_signature(&self, store: &dyn Fetch, file: &OlderFile, bytes: &[u8]) -> Option<Option<Bytes>> {
-        if !self.is_signed() || file.path.is_client() {
+        if !self.session.signer.is_signed() || file.path.is_client() {
             // The signatures of a client are files of their own, named by the head.
             return Some(None);
         }
@@ -203,7 +203,7 @@ impl Session<'_> {
     /// Whether this is a signature of the file by the image's key.
     fn signs(&self, text: &[u8], bytes: &[u8], file: &OlderFile) -> bool {
         let signature: Option<Signature> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-        match (&self.trust, signature) {
+        match (&self.session.signer.trust, signature) {
             (Trust::Key(key), Some(signature)) => key.verify(bytes, &signature, &file.comment).is_ok(),
             _ => false,
         }
@@ -215,16 +215,16 @@ impl Session<'_> {
     ///
     /// # Errors
     /// A version has no record, and there is no key to sign one.
-    pub async fn records_of_dropped(&self, plan: &Plan, mirror: usize) -> Result<Vec<Object>, Error> {
-        let Some(own) = self.mirrors()[mirror].head.as_ref() else { return Ok(Vec::new()) };
+    pub async fn records_of_dropped(&self, mirror: usize) -> Result<Vec<Object>, Error> {
+        let Some(own) = self.session.mirrors()[mirror].head.as_ref() else { return Ok(Vec::new()) };
         let mut records = Vec::new();
-        for row in own.head.versions.iter().filter(|row| !is_named(&plan.head, row)) {
-            let path = RepoPath::retirement(&self.name, row.version, &row.index_sha256);
-            if plan.release.objects.iter().any(|object| object.path == path) {
+        for row in own.head.versions.iter().filter(|row| !is_named(&self.plan.head, row)) {
+            let path = RepoPath::retirement(&self.session.name, row.version, &row.index_sha256);
+            if self.plan.release.objects.iter().any(|object| object.path == path) {
                 continue;
             }
-            records.push(match self.can_sign() {
-                true => self.new_record(plan, &own.head, row)?,
+            records.push(match self.session.signer.can_sign() {
+                true => self.new_record(&own.head, row)?,
                 false => Object::new(path.clone(), self.found_record(&path).await.ok_or_else(|| self.unrecorded(row))?),
             });
         }
@@ -234,8 +234,8 @@ impl Session<'_> {
     /// The record at `path` with the latest retirement time on any mirror.
     async fn found_record(&self, path: &RepoPath) -> Option<Bytes> {
         let mut latest: Option<FoundRecord> = None;
-        for mirror in self.mirrors().iter().filter(|m| m.is_up()) {
-            let found = records::read_one(&*mirror.store, path, &self.repository.policy).await;
+        for mirror in self.session.mirrors().iter().filter(|m| m.is_up()) {
+            let found = records::read_one(&*mirror.store, path, &self.session.repository.policy).await;
             let Some(RecordState::Verified(found)) = found else { continue };
             if latest.as_ref().is_none_or(|old| old.retirement.marked < found.retirement.marked) {
                 latest = Some(*found);
@@ -245,14 +245,16 @@ impl Session<'_> {
     }
 
     fn unrecorded(&self, row: &VersionRow) -> Error {
-        let message = format!("version {} of {} was retired, and no record of it is left", row.version, self.name);
+        let message =
+            format!("version {} of {} was retired, and no record of it is left", row.version, self.session.name);
         Error::usage(message).hint("give its secret key with --key FILE or HFL_KEY")
     }
 
-    fn new_record(&self, plan: &Plan, own: &Head, row: &VersionRow) -> Result<Object, Error> {
-        let files = own.files.iter().filter(|file| file.path.belongs_to(&self.name, row.version)).cloned().collect();
-        let marked = self.now.max(plan.head.created);
-        let made = self.planner(None, false).records(marked, &[(row.clone(), files)])?;
+    fn new_record(&self, own: &Head, row: &VersionRow) -> Result<Object, Error> {
+        let files =
+            own.files.iter().filter(|file| file.path.belongs_to(&self.session.name, row.version)).cloned().collect();
+        let marked = self.session.now.max(self.plan.head.created);
+        let made = self.session.planner(None, false, &Extras::default()).records(marked, &[(row.clone(), files)])?;
         made.into_iter().next().ok_or_else(|| Error::local("no record was made"))
     }
 }

@@ -17,7 +17,6 @@ use crate::format::layout::RepoPath;
 use crate::format::name::{Label, Name};
 use crate::format::profile::ship::put_row;
 use crate::format::retirement::Retirement;
-use crate::format::signing::SecretKey;
 use crate::format::time::Timestamp;
 use crate::publish::artifact::boot_files;
 use crate::publish::artifact::client::Client;
@@ -27,6 +26,7 @@ use crate::publish::object::Object;
 use crate::publish::pipeline::cut::CutImage;
 use crate::publish::repository::mirror::OpenMirror;
 use crate::publish::repository::options::Repository;
+use crate::publish::repository::signer::Signer;
 use crate::weaken::{self, Weakness};
 
 /// Fullness of a head, in percent of its size limit, at which a warning is given.
@@ -56,6 +56,15 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
+/// What a new version brings besides the blocks of the image.
+#[derive(Default)]
+pub struct Extras {
+    /// The profiles to choose from.
+    pub profiles: Profiles,
+    /// The boot files.
+    pub boot: Vec<Object>,
+}
+
 /// A head being built, and the versions that no longer fit into it.
 struct Draft {
     head: Head,
@@ -75,16 +84,12 @@ pub struct Planner<'a> {
     pub force: bool,
     /// The state to build on.
     pub base: &'a Base,
-    /// The signing key.
-    pub key: Option<&'a SecretKey>,
-    /// Whether a new head can be made: a key is available, or the image is unsigned.
-    pub can_sign: bool,
+    /// The signing key, and whether heads are signed at all.
+    pub signer: &'a Signer,
     /// The clients that the previous head does not name in these versions.
     pub clients: &'a [Client],
-    /// The profiles available for shipping.
-    pub profiles: &'a Profiles,
-    /// The boot files of the new version.
-    pub boot: &'a [Object],
+    /// What comes with a new version.
+    pub extras: &'a Extras,
     /// The mirrors with their current heads.
     pub mirrors: &'a [OpenMirror],
     /// The time of this publish.
@@ -130,12 +135,12 @@ impl Planner<'_> {
             label: self.label.cloned(),
         };
         let path = row.index_path(self.name);
-        let profile = self.profiles.of_new(self.base, &index)?;
+        let profile = self.extras.profiles.of_new(self.base, &index)?;
         let mut objects = self.index_objects(&row, &path, &file)?;
         let draft = self.draft(Some(row), profile.as_ref());
         let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
         objects.splice(0..0, self.profile_objects(profile)?);
-        objects.splice(0..0, boot_files::signed(self.boot, self.key)?);
+        objects.splice(0..0, boot_files::signed(&self.extras.boot, self.signer.secret())?);
         objects.splice(0..0, self.client_objects());
         objects.splice(0..0, self.records(draft.head.created, &draft.dropped)?);
         let index_bytes = file.len() as u64;
@@ -153,8 +158,6 @@ impl Planner<'_> {
     }
 
     /// Keeps the newest version and brings all mirrors to the same state.
-    ///
-    /// There is no version to keep; the key cannot sign.
     ///
     /// # Errors
     /// There is no version to keep; the key cannot sign.
@@ -179,10 +182,11 @@ impl Planner<'_> {
     pub fn plan_unchanged(&self, cut: CutImage, rule: Split) -> Result<Plan, Error> {
         let Some(old) = &self.base.head else { return Err(Error::local("there is no version to keep")) };
         let newest = self.newest_index()?;
-        let profile = self.profiles.of_kept(self.base)?;
+        let profile = self.extras.profiles.of_kept(self.base)?;
         let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
         let draft = self.draft(None, profile.as_ref());
-        let switch = self.can_sign && (!draft.head.says_the_same(old) || self.repository.expires_days.is_some());
+        let switch =
+            self.signer.can_sign() && (!draft.head.says_the_same(old) || self.repository.expires_days.is_some());
         let mut objects = [self.client_objects(), self.profile_objects(profile)?].concat();
         if switch {
             objects.splice(0..0, self.records(draft.head.created, &draft.dropped)?);
@@ -262,7 +266,7 @@ impl Planner<'_> {
     }
 
     fn seal(&self, body: &[u8], trusted_comment: &str) -> Result<HeadSignature, Error> {
-        let Some(key) = self.key else { return Ok(HeadSignature::Unsigned) };
+        let Some(key) = self.signer.secret() else { return Ok(HeadSignature::Unsigned) };
         let signed = key.sign(body, trusted_comment).map_err(|e| Error::local(e.to_string()))?;
         Ok(HeadSignature::Signed(Box::new(signed)))
     }
@@ -293,8 +297,13 @@ impl Planner<'_> {
         let is_new = row.is_some();
         let held = old.iter().flat_map(|head| head.versions.iter().cloned()).filter(|row| self.stays(row));
         let versions = row.into_iter().chain(held).collect();
-        let mut mirrors: Vec<_> = self.repository.mirrors.mirrors.iter().filter_map(|m| m.read.clone()).collect();
-        mirrors.dedup();
+        let mut mirrors = Vec::new();
+        for url in self.repository.mirrors.mirrors.iter().filter_map(|m| m.read.as_ref()) {
+            // Several mirrors may be one place to clients, such as the servers behind one name.
+            if !mirrors.contains(url) {
+                mirrors.push(url.clone());
+            }
+        }
         let mut head = Head {
             image: self.name.clone(),
             created,
@@ -310,7 +319,7 @@ impl Planner<'_> {
             put_row(&mut head.files, self.name, newest, profile.row.clone());
         }
         if is_new {
-            boot_files::put_rows(&mut head, self.boot);
+            boot_files::put_rows(&mut head, &self.extras.boot);
         }
         let dropped = head.drop_oldest_beyond_limit();
         let warnings = self.warnings(&head, &dropped);
@@ -357,7 +366,7 @@ impl Planner<'_> {
     fn profile_objects(&self, profile: Option<Shipped>) -> Result<Vec<Object>, Error> {
         let published = |shipped: &Shipped| self.base.head.iter().flat_map(|h| &h.files).any(|f| *f == shipped.row);
         let new = profile.filter(|shipped| !published(shipped));
-        new.map_or(Ok(Vec::new()), |shipped| shipped.objects(self.key))
+        new.map_or(Ok(Vec::new()), |shipped| shipped.objects(self.signer.secret()))
     }
 
     fn client_objects(&self) -> Vec<Object> {
@@ -367,7 +376,7 @@ impl Planner<'_> {
     fn index_objects(&self, row: &VersionRow, path: &RepoPath, file: &Bytes) -> Result<Vec<Object>, Error> {
         let index = Object::new(path.clone(), file.clone());
         let comment = comment::index(self.name, row.version, &row.index_sha256);
-        let signature = self.key.map(|key| index.signature(key, &comment)).transpose()?;
+        let signature = self.signer.secret().map(|key| index.signature(key, &comment)).transpose()?;
         Ok(signature.into_iter().chain([index]).collect())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use hfl::format::head::SignedHead;
 use serde_json::Value;
 
 use crate::support::lab::{Lab, Random, code};
@@ -68,4 +69,23 @@ mod webdav {
             assert_eq!(code(&output), 4, "{command}: {}", stderr(&output));
         }
     }
+}
+
+/// Mirrors a and c are two places behind one URL, with another mirror between them in mirrors.toml.
+#[test]
+fn mirrors_that_share_a_url_are_named_once() {
+    let lab = Lab::new();
+    let table = |name: &str, port: u16| {
+        let read = format!("read = \"http://127.0.0.1:{port}/\"\nread-back = false\n");
+        format!("[[mirror]]\nname = \"{name}\"\nwrite = \"./{name}\"\n{read}")
+    };
+    lab.write("mirrors.toml", [table("a", 9), table("b", 7), table("c", 9)].concat());
+    lab.write("os.img", [7; 4096]);
+    lab.publish(&["os.img"]);
+    let head = SignedHead::parse(&fs::read(lab.path("c/os.head")).unwrap()).unwrap();
+    let head = head.verify(&lab.trust("os")).unwrap();
+    assert_eq!(
+        head.mirrors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["http://127.0.0.1:9/", "http://127.0.0.1:7/"]
+    );
 }

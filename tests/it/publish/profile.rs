@@ -80,6 +80,32 @@ fn publish_boot(lab: &Lab) -> Value {
     lab.publish(&["os.img", "--profile", "boot.profile"])
 }
 
+/// Two publishers that could not reach each other's mirror made two versions with one number. The version that resolves
+/// this keeps the profile.
+#[test]
+fn a_version_made_by_sync_keeps_the_profile() {
+    let lab = published(&["a", "b"]);
+    publish_boot(&lab);
+    for mirror in ["a", "b"] {
+        lab.write(
+            "one.toml",
+            format!("[publish]\nsplit = \"fixed:64K\"\n[[mirror]]\nname = \"{mirror}\"\nwrite = \"./{mirror}\"\n"),
+        );
+        let mut publish = lab.command(&["publish", "os.img", "--force", "--to", "one.toml", "-q"]);
+        assert!(publish.env("XDG_STATE_HOME", lab.path(&format!("state-{mirror}"))).status().unwrap().success());
+        fs::OpenOptions::new().write(true).open(lab.path("os.img")).unwrap().write_all_at(b"other", 15 << 16).unwrap();
+    }
+    assert_ne!(
+        head(&lab, "a").newest().index_sha256,
+        head(&lab, "b").newest().index_sha256,
+        "one number, two versions"
+    );
+    lab.ok(&["sync", "--to", "mirrors.toml"]);
+    for mirror in ["a", "b"] {
+        assert_eq!(read_offsets(&shipped(&lab, mirror, 3).unwrap()), offsets(&BOOT), "{mirror}");
+    }
+}
+
 #[test]
 fn an_unchanged_image_gets_a_profile_and_no_new_version() {
     let lab = published(&["a", "b"]);

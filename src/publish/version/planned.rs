@@ -1,0 +1,103 @@
+//! A plan for one image, together with the mirrors it is for and the pages that go with its head.
+
+use std::collections::HashSet;
+
+use super::plan::Plan;
+use super::report::{MirrorReport, Report};
+use super::session::Session;
+use crate::error::Error;
+use crate::format::block::BlockRow;
+use crate::format::digest::BlockId;
+use crate::format::name::Name;
+use crate::progress::Event;
+use crate::publish::artifact::{boot_menu, pages};
+use crate::publish::object::{Files, Object};
+use crate::publish::pipeline::upload::Sent;
+
+/// Approximate size of a signature in bytes.
+const SIGNATURE_BYTES: u64 = 350;
+
+/// Blocks already reported as to be sent, with the mirror's index in mirrors.toml: images share blocks, and each is
+/// sent once.
+pub type Previewed = HashSet<(usize, BlockId)>;
+
+/// An image whose next state is decided, and of which nothing is switched yet.
+pub struct Planned<'a> {
+    pub session: Session<'a>,
+    pub plan: Plan,
+    /// The pages that show the new head.
+    pub pages: Vec<Object>,
+}
+
+impl<'a> Planned<'a> {
+    /// Reports the plan's warnings and renders its pages.
+    ///
+    /// # Errors
+    /// A template cannot be rendered.
+    pub async fn new(session: Session<'a>, plan: Plan) -> Result<Self, Error> {
+        plan.warnings.iter().for_each(|warning| session.repository.watch.progress.event(Event::Warning(warning)));
+        let pages = render_pages(&session, &plan).await?;
+        Ok(Self { session, plan, pages })
+    }
+
+    /// Reports what the plan would do, except for blocks in `previewed`.
+    ///
+    /// # Errors
+    /// A mirror cannot be queried; no mirror is left.
+    pub async fn preview(self, previewed: &mut Previewed) -> Result<Report, Error> {
+        let (plan, mut report) = (&self.plan, self.session.report(&self.plan));
+        for (i, mirror) in self.session.mirrors().iter().enumerate() {
+            let mut sent = Sent { objects: plan.cut.new.blocks, bytes: plan.cut.new.zlib_bytes, ..Sent::default() };
+            let mut files = Files::default();
+            if mirror.is_up() {
+                self.remade(i).filter(|row| previewed.insert((i, row.id))).for_each(|row| sent.expect(row));
+                let missing = self.missing(i).await?;
+                missing.iter().filter(|job| previewed.insert((i, job.row().id))).for_each(|job| sent.expect(job.row()));
+                if self.is_behind(i) {
+                    files = self.expected_files(i).await?;
+                }
+            }
+            report.mirrors.push(MirrorReport::of(mirror, sent, files));
+        }
+        self.session.finish(report)
+    }
+
+    /// Blocks that other mirrors hold and this one does not, and that were made again from the image.
+    fn remade(&self, mirror: usize) -> impl Iterator<Item = &BlockRow> {
+        let known = self.plan.cut.remade.iter().filter_map(|id| self.session.base.known.get(id));
+        known.filter(move |known| !known.holders.contains(mirror)).map(|known| &known.row)
+    }
+
+    async fn expected_files(&self, i: usize) -> Result<Files, Error> {
+        let (mirror, release) = (&self.session.mirrors()[i], &self.plan.release);
+        let mut files = release.files(&*mirror.store, &self.pages).await?;
+        for file in self.older_files(i) {
+            files.add(file.bytes);
+            if self.session.signer.is_signed() {
+                files.add(SIGNATURE_BYTES);
+            }
+        }
+        if let Some(list) = release.image_list(&self.session.repository.views[i].list) {
+            files.add(list.len() as u64);
+        }
+        Ok(files)
+    }
+
+    /// Whether the mirror's head differs from the plan's.
+    pub fn is_behind(&self, mirror: usize) -> bool {
+        let own = self.session.mirrors()[mirror].head.as_ref();
+        own.is_none_or(|found| found.file != self.plan.release.head)
+    }
+}
+
+async fn render_pages(session: &Session<'_>, plan: &Plan) -> Result<Vec<Object>, Error> {
+    let repository = &session.repository;
+    let mut names = repository.verified_images();
+    names.insert(session.name.clone());
+    let names: Vec<Name> = names.into_iter().collect();
+    let templates = repository.config.templates();
+    let mut pages = pages::render(templates.as_deref(), &plan.head, session.signer.trust.key(), &names)?;
+    let (new, progress) = (&plan.release.objects, &*repository.watch.progress);
+    pages.extend(boot_menu::render(templates.as_deref(), &plan.head, new, session.mirrors(), progress).await?);
+    Ok(pages)
+}
