@@ -11,6 +11,9 @@ use crate::format::name::{Name, Version};
 
 /// The directory of the records of retired versions.
 const RETIRED: &str = "retired";
+/// Directory at the top of a mirror, or of a cache that serves as one, where files are written before they are renamed
+/// into place. Hidden; only the holder of the lock cleans it up.
+pub const TEMPORARY: &str = ".hfl-tmp";
 /// Maximum length of a path, in bytes.
 pub const PATH_MAX_BYTES: usize = 240;
 /// Number of digits of a digest in file names.

@@ -10,6 +10,8 @@ pub mod head;
 pub mod image_list;
 pub mod index;
 pub mod layout;
+#[cfg(feature = "publish")]
+pub mod lock;
 pub mod name;
 pub mod profile;
 #[cfg(feature = "publish")]

@@ -21,11 +21,11 @@ use crate::system::bridge::blocking;
 
 /// Stores asked for a head at first, and added after each pause without a good one. Once there is a good head, all are
 /// asked; it is taken as current once this many stores have the same.
-const HEADS_AT_ONCE: usize = 3;
-/// See [`HEADS_AT_ONCE`]. Also how long the others may still answer after the first good head: a newer one is worth no
+const ASKED_FIRST: usize = 3;
+/// See [`ASKED_FIRST`]. Also how long the others may still answer after the first good head: a newer one is worth no
 /// more.
 const HEAD_WAIT: Duration = Duration::from_secs(2);
-/// Minimum wait for the others once [`HEADS_AT_ONCE`] stores have the same head; otherwise they get as long as those
+/// Minimum wait for the others once [`ASKED_FIRST`] stores have the same head; otherwise they get as long as those
 /// took.
 const AGREED_WAIT: Duration = Duration::from_millis(250);
 /// Time until a hedged request for the index goes to another store. On a slow connection, two are slower than one.
@@ -159,7 +159,7 @@ impl Choice {
             Some(Ordering::Equal) => self.alike += 1,
             None | Some(Ordering::Greater) => (self.best, self.alike) = (Some(chosen), 1),
         }
-        if self.alike == HEADS_AT_ONCE {
+        if self.alike == ASKED_FIRST {
             let agreed = now + (now - self.asked).max(AGREED_WAIT);
             self.until = self.until.map(|until| until.min(agreed));
         }
@@ -179,7 +179,7 @@ async fn choose(stores: &[Arc<dyn Fetch>], options: &OpenOptions) -> Result<Chos
         let (options, history, places) = (Arc::clone(&options), Arc::clone(&history), Arc::clone(&places));
         acceptable(Arc::clone(store), options, history, places)
     };
-    let mut asked = Staggered::new(stores.iter().map(ask), HEADS_AT_ONCE, HEAD_WAIT);
+    let mut asked = Staggered::new(stores.iter().map(ask), ASKED_FIRST, HEAD_WAIT);
     let (mut choice, mut failed) = (Choice::new(Instant::now()), None);
     loop {
         let next = match choice.until {

@@ -24,9 +24,10 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::holder::{Holder, State};
+use super::process;
 use super::{Exclusive, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
 use crate::format::layout::RepoPath;
+use crate::format::lock::{Holder, State};
 use crate::system::host::Host;
 
 /// Interval between renewals by the holder.
@@ -61,7 +62,7 @@ pub(super) async fn take(
     host: &Arc<dyn Host>,
     own: Option<Arc<dyn Lock>>,
 ) -> Result<Arc<dyn Lock>, StoreError> {
-    let me = Holder::me(&**host, if own.is_some() { State::Owned } else { State::Held });
+    let me = process::holder(&**host, if own.is_some() { State::Owned } else { State::Held });
     let claim = Claim { store: Arc::clone(store), host: Arc::clone(host), path: RepoPath::lock(), me, own };
     let acquired = claim.acquire().await?;
     Ok(Arc::new(Lease::hold(claim, &acquired)))
@@ -106,7 +107,7 @@ impl Claim {
                 }
                 Some(holder) if holder.state == State::Unfinished => Duration::ZERO,
                 Some(holder) if holder.state == State::Owned && self.own.is_some() => Duration::ZERO,
-                Some(holder) if holder.is_gone_here() => LEASE_HERE,
+                Some(holder) if process::is_gone_here(&holder) => LEASE_HERE,
                 _ => LEASE,
             };
             if !self.outlives(&found, patience).await? {

@@ -13,8 +13,6 @@ pub mod directory;
 mod error;
 #[cfg(feature = "ftp")]
 pub mod ftp;
-#[cfg(feature = "publish")]
-mod holder;
 pub mod http;
 #[cfg(feature = "publish")]
 pub mod key;
@@ -24,6 +22,8 @@ mod lease;
 pub mod lock;
 #[cfg(feature = "publish")]
 pub mod place;
+#[cfg(feature = "publish")]
+mod process;
 #[cfg(feature = "publish")]
 pub mod protocol;
 #[cfg(feature = "publish")]

@@ -12,7 +12,8 @@ use rustix::io::Errno;
 
 use super::medium::Medium;
 use super::write::{make_all, still_wanted};
-use super::{Directory, Inner, TEMPORARY, WRITE_PATIENCE};
+use super::{Directory, Inner, WRITE_PATIENCE};
+use crate::format::layout::TEMPORARY;
 use crate::store::caller::Caller;
 use crate::store::{Lock, StoreError, StoreErrorKind};
 

@@ -35,8 +35,6 @@ use crate::system::workers::{Overdue, Workers};
 
 use medium::{Medium, MountPoints};
 
-/// Directory for objects before they are renamed into place.
-const TEMPORARY: &str = ".hfl-tmp";
 /// Concurrent calls per directory; further ones are queued.
 const THREADS: usize = 4;
 /// Deadline of a read: a disk needs about 10 s to spin up.

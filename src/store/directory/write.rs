@@ -10,9 +10,9 @@ use std::sync::{MutexGuard, PoisonError};
 use rustix::fs::{FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::Inner;
 use super::medium::Medium;
-use super::{Inner, TEMPORARY};
-use crate::format::layout::{Kind, RepoPath};
+use crate::format::layout::{Kind, RepoPath, TEMPORARY};
 use crate::store::arrival::all_arrived;
 use crate::store::caller::Caller;
 use crate::store::{Put, StoreError, StoreErrorKind, Swap};

@@ -35,8 +35,6 @@ use answer::Failure;
 use pool::{Lease, Pool};
 use tls::Authorities;
 
-/// Directory where objects are written before the rename.
-const TEMPORARY: &str = ".hfl-tmp";
 /// Maximum number of control connections: about what cheap hosts allow per client address.
 const JOBS: usize = 8;
 /// Maximum size of an object that [`Store::swap`] compares, in bytes.

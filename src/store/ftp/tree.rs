@@ -4,8 +4,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::answer::Failure;
 use super::listing::Listed;
-use super::{Inner, JOBS, TEMPORARY};
-use crate::format::layout::RepoPath;
+use super::{Inner, JOBS};
+use crate::format::layout::{RepoPath, TEMPORARY};
 use crate::store::{Entry, StoreErrorKind};
 
 /// Maximum number of files and directories in a recursive listing.

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
+use super::Inner;
 use super::answer::Failure;
 use super::session::Session;
-use super::{Inner, TEMPORARY};
-use crate::format::layout::RepoPath;
+use crate::format::layout::{RepoPath, TEMPORARY};
 use crate::store::StoreErrorKind;
 use crate::store::arrival::all_arrived;
 

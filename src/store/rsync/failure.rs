@@ -92,7 +92,7 @@ fn sentence(code: Option<i32>, stderr: &str, has: &dyn Fn(&[&str]) -> bool) -> S
     if has(&["Host key verification failed"]) {
         let first = if has(&["IDENTIFICATION HAS CHANGED"]) { "has changed" } else { "is not known" };
         return format!(
-            "the host's key {first}; get it from whoever runs the host and put it into the file of known hosts"
+            "the host's key {first}; get it from the operator of the host and add it to the file of known hosts"
         );
     }
     if has(&["Permission denied (publickey", "Permission denied (keyboard"]) {

@@ -46,7 +46,7 @@ impl Failure {
 
     fn answered(status: u16, code: &str, region: Option<&str>) -> Self {
         let (kind, sentence) = match (status, code) {
-            (200..=299, "") => (StoreErrorKind::Protocol, "an answer that makes no sense"),
+            (200..=299, "") => (StoreErrorKind::Protocol, "an invalid response"),
             _ => meaning(status, code),
         };
         let said = if code.is_empty() { status.to_string() } else { format!("{status} {code}") };
@@ -77,7 +77,7 @@ fn meaning(status: u16, code: &str) -> (StoreErrorKind, &'static str) {
         (_, "RequestTimeTooSkewed") => (Denied, "the clock of this machine is wrong"),
         (_, "ExpiredToken" | "TokenRefreshRequired" | "InvalidToken") => (Denied, "the session token is not valid"),
         (401 | 403, "") => {
-            (Denied, "access denied; some stores say so of missing objects too, to keys that must not list")
+            (Denied, "access denied; some stores report missing objects like this to keys that must not list")
         }
         (401 | 403, _) | (_, "AccessDenied") => (Denied, ""),
         (404 | 410, _) => (NotFound, ""),

@@ -96,6 +96,6 @@ fn by_the_store(failure: Failure) -> Failure {
     if failure.kind != StoreErrorKind::NotFound || failure.named {
         return failure;
     }
-    let why = format!("{}, but not in the words of S3; does the endpoint lead to the store?", failure.why);
+    let why = format!("{}, but it is not an S3 response; is the endpoint correct?", failure.why);
     Failure { kind: StoreErrorKind::Protocol, why, ..failure }
 }

@@ -73,7 +73,7 @@ impl Failure {
 
 impl From<Malformed> for Failure {
     fn from(_: Malformed) -> Self {
-        Self::Nonsense("the server sent a packet that is none of SFTP".into())
+        Self::Nonsense("the server sent an invalid SFTP packet".into())
     }
 }
 

@@ -33,11 +33,8 @@ use self::failure::{Failure, NO_SUCH_FILE};
 use self::pool::Pool;
 use self::wire::{REMOVE, Reply, Request};
 use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
-use crate::format::layout::RepoPath;
+use crate::format::layout::{RepoPath, TEMPORARY};
 use crate::store::Secret;
-
-/// Directory where objects are written before the rename; hidden, and swept by the holder of the lock.
-const TEMPORARY: &str = ".hfl-tmp";
 
 /// Location of a mirror and how to log in.
 #[derive(Debug, Clone, Default)]

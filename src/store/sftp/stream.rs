@@ -23,13 +23,13 @@ pub async fn read<R: AsyncRead + Unpin>(mut input: R, session: Ending) {
                 Ok(Ok(packet)) => break packet,
                 Ok(Err(e)) if e.kind() == io::ErrorKind::InvalidData => return session.0.end(&e.to_string()),
                 Ok(Err(_)) => return,
-                Err(_) if session.0.is_silent() => return session.0.end("the server does not answer any more"),
+                Err(_) if session.0.is_silent() => return session.0.end("the server no longer responds"),
                 Err(_) => {}
             }
         };
         match wire::reply(packet) {
             Ok((id, reply)) => session.0.answered(id, reply),
-            Err(_) => return session.0.end("the server sent a packet that is none of SFTP"),
+            Err(_) => return session.0.end("the server sent an invalid SFTP packet"),
         }
     }
 }

@@ -25,13 +25,11 @@ use self::collections::Collections;
 use self::server::Server;
 use self::write::Overwrite;
 use super::{Entry, Exclusive, Fetch, Freshness, Put, Store, StoreError, StoreErrorKind, Swap};
-use crate::format::layout::RepoPath;
+use crate::format::layout::{RepoPath, TEMPORARY};
 
 pub use config::WebDavConfig;
 pub use protocol::PROTOCOL;
 
-/// Collection for uploads before they are moved into place; hidden, and swept by the lock holder.
-const TEMPORARY: &str = ".hfl-tmp";
 /// Size limit of objects in a compare-and-swap.
 const SWAP_MAX_BYTES: u64 = 64 << 20;
 const SWEPT_AT_ONCE: usize = 8;

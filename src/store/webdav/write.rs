@@ -11,8 +11,8 @@ use futures_util::stream;
 use reqwest::header::HeaderMap;
 use reqwest::{Body, StatusCode};
 
-use super::{TEMPORARY, WebDav, collections, listing};
-use crate::format::layout::RepoPath;
+use super::{WebDav, collections, listing};
+use crate::format::layout::{RepoPath, TEMPORARY};
 use crate::store::{Put, StoreError, StoreErrorKind};
 
 /// Apache lists this in the `DAV` header if mod_dav_fs stores the files.

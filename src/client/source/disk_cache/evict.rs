@@ -13,7 +13,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
-use super::files::{self, Files, TEMPORARY, disk_bytes};
+use super::files::{self, Files, disk_bytes};
+use crate::format::layout::TEMPORARY;
 
 /// A temporary file older than this is abandoned, even if its process number is in use again.
 const STALE_SECONDS: i64 = 3600;

@@ -17,11 +17,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use crate::format::digest::BlockId;
-use crate::format::layout::RepoPath;
+use crate::format::layout::{RepoPath, TEMPORARY};
 
-/// Directory for files being written, before they are renamed into place, as in every directory that serves as a
-/// mirror.
-pub const TEMPORARY: &str = ".hfl-tmp";
 /// A file that is read is marked as used at most once in this time: one write for many reads.
 const FRESH: Duration = Duration::from_secs(600);
 
