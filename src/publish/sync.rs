@@ -65,7 +65,7 @@ async fn all(repository: &mut OpenRepository, images: Vec<Name>) -> Result<SyncR
         });
     }
     for (name, why) in &report.skipped {
-        repository.watch.progress.event(Event::Warning(&format!("{name} is left alone: {why}")));
+        repository.watch.progress.event(Event::Warning(&format!("{name} is skipped: {why}")));
     }
     let (mut previewed, is_alone) = (Previewed::new(), names.len() == 1);
     for name in names {
@@ -77,7 +77,7 @@ async fn all(repository: &mut OpenRepository, images: Vec<Name>) -> Result<SyncR
             Err(e) if is_alone || e.kind() == ErrorKind::Interrupted => return Err(e),
             // One failed image does not stop the others.
             Err(e) => {
-                repository.watch.progress.event(Event::Warning(&format!("{name} is left alone: {e}")));
+                repository.watch.progress.event(Event::Warning(&format!("{name} is skipped: {e}")));
                 report.skipped.insert(name.to_string(), e.to_string());
             }
         }
@@ -161,5 +161,5 @@ async fn again(session: &Session<'_>) -> Result<Plan, Error> {
 
 fn unsettled(conflict: &str) -> Error {
     Error::new(ErrorKind::Conflict, conflict)
-        .hint("publish or sync where its secret key is: the next version goes to all mirrors and ends it")
+        .hint("publish or sync with its secret key: the next version goes to all mirrors and resolves this")
 }

@@ -14,57 +14,67 @@ use crate::size::bytes;
 
 const EXAMPLES: &str = "\
 Examples:
-  hfl-mount --key RWQ...  https://mirror.example/hfl/debian-ps3 /mnt/hfl
+  hfl-mount --key RWQ... https://mirror.example/hfl/debian-ps3 /mnt/hfl
   mount -o loop,ro /mnt/hfl/debian-ps3 /mnt/root
   hfl-mount status /mnt/hfl
   hfl-mount fetch --key RWQ... https://mirror.example/hfl/debian-ps3
-  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --socket /run/hfl.sock      (see hfl-mount nbd --help)
-  hfl-mount device --help                         loop devices and snapshots, for a miniroot
+  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --socket /run/hfl.sock
   umount /mnt/root /mnt/hfl
 
-Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable";
+Other commands, each with --help:
+  hfl-mount status    Show the status of a mount
+  hfl-mount fetch     Fetch an image into the cache
+  hfl-mount nbd       Export an image over NBD
+  hfl-mount device    Create loop devices and snapshots, for a miniroot
 
-/// Mounts an image: MOUNTPOINT/NAME is then a read-only file of the image's exact size, whose blocks are fetched,
-/// checked and cached when somebody reads them.
+Exit codes:
+  0  success
+  1  local error
+  2  usage error
+  3  verification failed
+  4  no mirror reachable";
+
+/// Mount an image: MOUNTPOINT/NAME is a read-only file of the image's exact size, whose blocks are fetched, verified
+/// and cached when they are read
 #[derive(Debug, Parser)]
 #[command(name = "hfl-mount", version, disable_version_flag = true, after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pub origin: ImageArgs,
-    /// An empty directory
+    /// Mount point: an empty directory
     #[arg(required = true, value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
-    /// Cache nothing on disk: the same as --cache none
+    /// Disable the disk cache: the same as --cache none
     #[arg(long, conflicts_with = "cache")]
     pub no_cache: bool,
-    /// Blocks in memory, those on their way included: bytes, or with K, M, G
+    /// Memory for blocks, including those in transfer: bytes, or with K, M, G, T
     #[arg(long, value_name = "BYTES", default_value = "20M", value_parser = bytes)]
     pub memory: u64,
-    /// Fetch nothing because it comes next; a profile's blocks are still fetched ahead
+    /// Disable readahead; the blocks of a profile are still prefetched
     #[arg(long)]
     pub no_readahead: bool,
     #[command(flatten)]
     pub profile: ProfileArgs,
-    /// Hold a root file system: hard mode, all memory locked, out of reach of the out-of-memory killer, SIGTERM and SIGHUP
-    /// ignored; ends when it is unmounted
+    /// Serve a root file system: hard mode, memory locked, exempt from the out-of-memory killer, signals such as
+    /// SIGTERM and SIGHUP ignored; ends when it is unmounted
     #[arg(long, conflicts_with = "mode")]
     pub root: bool,
-    /// Show the status to Prometheus on this address
+    /// Serve metrics for Prometheus at this address
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
-    /// Go into the background once the mount works; the default
+    /// Go into the background once the mount works (default)
     #[arg(long)]
     pub daemon: bool,
     /// Stay in the foreground
     #[arg(long, short, conflicts_with = "daemon")]
     pub foreground: bool,
-    /// Append messages to this file once in the background
+    /// Append messages to this file while in the background
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// Print this program's version
+    /// Print the version of hfl-mount
     #[arg(short = 'V', action = clap::ArgAction::Version)]
     program_version: (),
-    /// No readahead, one block fetched and decoded at a time: for measurements
+    /// Disable readahead, and fetch and decode one block at a time: for measurements
     #[arg(long, hide = true)]
     pub one_at_a_time: bool,
 }

@@ -10,13 +10,18 @@ use hfl::client::device::loops::{self, LoopOptions};
 use hfl::client::device::mapper;
 
 const AFTER: &str = "\
-Example, what the miniroot of `hfl boot` does:
+Example, as in the miniroot of hfl boot build:
   origin=$(hfl-mount device loop --direct /hfl/fs/debian)
-  truncate -s 2G /run/writes; store=$(hfl-mount device loop --write /run/writes)
+  truncate -s 2G /run/writes
+  store=$(hfl-mount device loop --write /run/writes)
   mount $(hfl-mount device snapshot root $origin $store) /mnt
-And back: umount /mnt; hfl-mount device remove root; hfl-mount device detach $origin $store";
 
-/// Makes block devices, and prints where they are; takes them away again
+To undo it:
+  umount /mnt
+  hfl-mount device remove root
+  hfl-mount device detach $origin $store";
+
+/// Create loop devices and snapshots, and print their paths; remove them
 #[derive(Debug, Parser)]
 #[command(name = "hfl-mount device", bin_name = "hfl-mount device", after_help = AFTER)]
 pub struct DeviceArgs {
@@ -26,35 +31,45 @@ pub struct DeviceArgs {
 
 #[derive(Debug, Subcommand)]
 enum Wanted {
-    /// A loop device of a file, read-only unless --write is said
+    /// Create a loop device of a file, read-only without --write
     Loop {
+        /// File behind the device
         file: PathBuf,
-        /// It can be written to
+        /// Make the device writable
         #[arg(long)]
         write: bool,
-        /// Pass the page cache by: right for a mounted image
+        /// Use direct I/O, bypassing the page cache: for a file of a mounted image
         #[arg(long)]
         direct: bool,
-        /// Where in the file it begins, in bytes
+        /// Offset of the device in the file, a multiple of 512
         #[arg(long, value_name = "BYTES", default_value_t = 0)]
         offset: u64,
-        /// How many bytes of it, a multiple of 512 [default: all up to the end]
+        /// Size of the device, a multiple of 512 [default: up to the end of the file]
         #[arg(long, value_name = "BYTES", default_value_t = 0, hide_default_value = true)]
         size: u64,
     },
-    /// A writable snapshot of a device; what is written goes to STORE, and is found there again
+    /// Create a writable snapshot of a device; writes go to STORE and persist there
     Snapshot {
+        /// Name of the snapshot
         name: String,
+        /// Block device to take a snapshot of
         origin: PathBuf,
-        /// A block device that begins with zeros or with an earlier snapshot of the same origin
+        /// Block device that begins with zeros, or with an earlier snapshot of the same origin
         store: PathBuf,
     },
-    /// How full a snapshot's store is: sectors used/there, of tables; or Overflow, or Invalid
-    Status { name: String },
-    /// Take a snapshot away that nobody uses any more; its store keeps what was written
-    Remove { name: String },
-    /// Take loop devices away that nobody uses any more
+    /// Print the usage of a snapshot's store: USED/TOTAL METADATA in sectors, or Overflow, or Invalid
+    Status {
+        /// Name of the snapshot
+        name: String,
+    },
+    /// Remove an unused snapshot; its store keeps the writes
+    Remove {
+        /// Name of the snapshot
+        name: String,
+    },
+    /// Detach unused loop devices
     Detach {
+        /// Loop devices
         #[arg(required = true)]
         devices: Vec<PathBuf>,
     },

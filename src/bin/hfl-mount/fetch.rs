@@ -29,19 +29,20 @@ const AFTER: &str = "\
 Example:
   hfl-mount fetch --key RWQ... https://mirror.example/hfl/debian-ps3
 
-The cache is then a mirror of what was fetched: the same image mounts without a network, and `hfl serve CACHE` gives it
-to others. Run it again to go on after an interruption, or to have a newer version.";
+The cache then is a mirror of the fetched blocks: the same image can be mounted without a network, and \
+`hfl serve CACHE` serves it to other machines. Run the command again to continue after an interruption, or to fetch a \
+newer version.";
 
-/// Fetches an image into the cache, so that it can be mounted without a network
+/// Fetch an image into the cache, so that it can be mounted without a network
 #[derive(Debug, Parser)]
-#[command(name = "hfl-mount fetch", after_help = AFTER)]
+#[command(name = "hfl-mount fetch", bin_name = "hfl-mount fetch", after_help = AFTER)]
 pub struct FetchArgs {
     #[command(flatten)]
     pub origin: ImageArgs,
-    /// Only the blocks that a boot reads
+    /// Fetch only the blocks of the profile, which a boot reads
     #[arg(long)]
     profile_only: bool,
-    /// Blocks fetched at the same time
+    /// Number of blocks fetched at the same time
     #[arg(long, value_name = "N", default_value_t = JOBS, value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: u32,
 }
@@ -68,7 +69,7 @@ fn cannot_wait(error: std::io::Error) -> Error {
 }
 
 fn interrupted() -> Error {
-    Error::local("interrupted").hint("what was fetched stays; run it again to go on")
+    Error::local("interrupted").hint("fetched blocks are kept; run it again to continue")
 }
 
 async fn fetch(args: &FetchArgs, log: &Arc<Log>) -> Result<(), Error> {
@@ -141,7 +142,7 @@ fn report(args: &FetchArgs, log: &Log, object: &serde_json::Value) -> Result<(),
         return printed.map_err(|e| Error::local(format!("cannot print: {e}")));
     }
     log.say(format_args!(
-        "{} version {}: {} blocks, {} bytes are in {}; {} bytes came over the network in {:.1} s",
+        "{} version {}: {} blocks, {} bytes are in {}; {} bytes were downloaded in {:.1} s",
         object["image"].as_str().unwrap_or_default(),
         object["version"],
         object["blocks"],

@@ -16,15 +16,20 @@ use crate::daemon::Daemon;
 use crate::run::Ready;
 use crate::signals::Signals;
 
-const ABOUT: &str = "Exports an image over NBD, read-only, until Ctrl-C. There is no authentication.";
+const ABOUT: &str = "Export an image over NBD, read-only, until Ctrl-C. There is no authentication.";
 const EXAMPLES: &str = "\
 Examples:
-  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --socket /run/hfl.sock
-  qemu-img map -f raw 'nbd+unix:///debian-ps3?socket=/run/hfl.sock'
-  qemu-system-x86_64 -drive file='nbd+unix:///debian-ps3?socket=/run/hfl.sock',format=raw,snapshot=on
-  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --listen 127.0.0.1:10809
+  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian --socket /run/hfl.sock
+  qemu-img map -f raw 'nbd+unix:///debian?socket=/run/hfl.sock'
+  qemu-system-x86_64 -drive file='nbd+unix:///debian?socket=/run/hfl.sock',format=raw,snapshot=on
+  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian --listen 127.0.0.1:10809
 
-Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable";
+Exit codes:
+  0  success
+  1  local error
+  2  usage error
+  3  verification failed
+  4  no mirror reachable";
 
 /// Listening address.
 #[derive(Debug)]
@@ -52,13 +57,12 @@ fn command() -> clap::Command {
         .name("hfl-mount nbd")
         .bin_name("hfl-mount nbd")
         .about(ABOUT)
-        .long_about(ABOUT)
         .after_help(EXAMPLES)
         .mut_arg("mountpoint", |arg| arg.long("mountpoint").required(false).hide(true).default_value("."))
         .mut_arg("foreground", |arg| arg.hide(true))
-        .mut_arg("daemon", |arg| arg.help("Go into the background once the export can be read"))
-        .arg(socket.help("Listen at this socket, which is made and removed again"))
-        .arg(listen.help("Listen at this TCP address; port 0 takes a free one"))
+        .mut_arg("daemon", |arg| arg.help("Go into the background once the export works"))
+        .arg(socket.help("Unix socket to listen on; created, and removed at the end"))
+        .arg(listen.help("TCP address to listen on; port 0 takes any free port"))
         .group(ArgGroup::new("place").args(["socket", "listen"]).required(true))
 }
 

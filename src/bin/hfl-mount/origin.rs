@@ -23,53 +23,52 @@ use crate::size::bytes;
 /// An image, its mirrors, and its cache.
 #[derive(Debug, clap::Args)]
 pub struct ImageArgs {
-    /// Where the image is: http(s)://HOST/PATH/NAME or DIRECTORY/NAME; of several, the
-    /// fastest that works is used
+    /// Image: http(s)://HOST/PATH/NAME or DIRECTORY/NAME; of several, the fastest working one is used
     #[arg(required = true, num_args = 1.., value_name = "SOURCE")]
     pub sources: Vec<Source>,
-    /// The publisher's public key: its one line of base64, or a file that holds it
+    /// Public key of the publisher: its base64 line, or a file that contains it
     #[arg(long, value_name = "PUBKEY", required_unless_present = "unsigned")]
     pub key: Option<String>,
     /// Accept unsigned images
     #[arg(long, conflicts_with = "key")]
     pub unsigned: bool,
-    /// Accept a version below the newest that was seen before, and remember it in its place
+    /// Accept a version older than the newest seen before, and record it as the newest
     #[arg(long)]
     pub allow_rollback: bool,
-    /// Take this version instead of the newest
+    /// Use this version instead of the newest
     #[arg(long = "version", value_name = "N", id = "image-version")]
     pub version: Option<Version>,
-    /// Where blocks are cached, or `none` [default: $XDG_CACHE_HOME/hfl, for root /var/cache/hfl]
+    /// Cache directory, or `none` [default: $XDG_CACHE_HOME/hfl, for root /var/cache/hfl]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// The most the cache may hold: bytes, or with K, M, G, T
+    /// Maximum size of the cache: bytes, or with K, M, G, T
     #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes)]
     pub cache_size: u64,
-    /// Further mirrors: a file of base URLs, one a line; SOURCE may then be the image's name alone
+    /// File of additional mirrors, one base URL per line; SOURCE may then be just the name of the image
     #[arg(long, value_name = "FILE")]
     pub mirrors: Option<PathBuf>,
-    /// Ask these mirrors alone, not those that the image's head names
+    /// Use only the given mirrors, not those that the head names
     #[arg(long)]
     pub only: bool,
-    /// Go through this proxy: http(s)://[USER:PASSWORD@]HOST:PORT [default: http_proxy, https_proxy and no_proxy]
+    /// Proxy: http(s)://[USER:PASSWORD@]HOST:PORT [default: http_proxy, https_proxy and no_proxy]
     #[arg(long, value_name = "URL")]
     pub proxy: Option<String>,
-    /// Trust the certificate authorities in this file (PEM) too, beside the public ones
+    /// File (PEM) of certificate authorities to trust in addition to the public ones
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// What becomes of a read that no mirror answers: `soft` lets it fail after --timeout, `hard` waits
-    #[arg(long = "mode", value_name = "MODE", default_value = "soft")]
+    /// Handling of a read that no mirror answers: `soft` fails after --timeout, `hard` waits
+    #[arg(long = "mode", value_name = "soft|hard", default_value = "soft", hide_possible_values = true)]
     mode: ModeName,
-    /// In soft mode, the seconds after which such a read fails
+    /// Seconds until such a read fails in soft mode
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
     /// Verbose output
     #[arg(long, short)]
     pub verbose: bool,
-    /// Errors only
+    /// Print errors only
     #[arg(long, short, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Print an error as a JSON object
+    /// Print errors as JSON; with fetch, also the report
     #[arg(long)]
     pub json: bool,
 }

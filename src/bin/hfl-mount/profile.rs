@@ -13,19 +13,19 @@ use crate::size::bytes;
 /// The options for profiles.
 #[derive(Debug, clap::Args)]
 pub struct ProfileArgs {
-    /// Record which blocks are read, in order and with times, to this file
+    /// Record the blocks that are read, in order and with times, to this file
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Fetch the blocks of this profile ahead, instead of those of the image's own
+    /// Prefetch the blocks of this profile instead of the one shipped with the image
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// Fetch nothing ahead of a boot
+    /// Do not prefetch the blocks of a profile
     #[arg(long, conflicts_with = "profile")]
     no_profile: bool,
-    /// Blocks of a profile fetched at the same time, at most
+    /// Maximum number of profile blocks fetched at the same time
     #[arg(long, value_name = "N", default_value_t = JOBS, value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: u32,
-    /// The most that is fetched ahead in a second: bytes, or with K, M, G
+    /// Maximum prefetch rate per second: bytes, or with K, M, G, T
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     rate: Option<u64>,
 }

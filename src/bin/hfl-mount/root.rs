@@ -41,7 +41,7 @@ pub fn call_itself() {
     if std::env::var_os("RUST_MIN_STACK").is_none() {
         again.env("RUST_MIN_STACK", STACK_BYTES);
     }
-    warn("take a name that systemd spares", again.exec());
+    warn("take a process name that systemd does not kill", again.exec());
 }
 
 /// Locks the memory and avoids the out-of-memory killer. Call it in the process that stays, before its first thread:
@@ -51,10 +51,10 @@ pub fn hold() {
         warn("lock its memory", e);
     }
     if let Err(e) = std::fs::write("/proc/self/oom_score_adj", "-1000") {
-        warn("have itself spared when memory runs out", e);
+        warn("exempt itself from the out-of-memory killer", e);
     }
     if let Err(e) = rustix::process::configure_io_flusher_behavior(true) {
-        warn("keep the kernel from writing back for its sake", e);
+        warn("exempt itself from writeback when memory is low", e);
     }
 }
 

@@ -16,16 +16,16 @@ const WATCH_PAUSE: Duration = Duration::from_secs(2);
 /// Clears a terminal and moves to its top.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// Shows what a mount has done so far, and how its mirrors stand
+/// Show the status of a mount: reads, fetched blocks, caches, and the health of its mirrors
 #[derive(Debug, Parser)]
 #[command(name = "hfl-mount status", bin_name = "hfl-mount status")]
 pub struct StatusArgs {
-    /// Where the image is mounted
+    /// Mount point of the image
     mountpoint: PathBuf,
-    /// Print a JSON object
+    /// Print the status as JSON
     #[arg(long)]
     pub json: bool,
-    /// Print it again every two seconds
+    /// Print the status every two seconds
     #[arg(long)]
     watch: bool,
 }
@@ -56,7 +56,7 @@ pub fn run(args: &StatusArgs) -> Result<(), Error> {
 fn read(point: &Path) -> Result<Value, Error> {
     let none = |why: &dyn std::fmt::Display| {
         let failure = Error::local(format!("{}: no image is mounted here{why}", point.display()));
-        failure.hint("name the directory that was given to hfl-mount as MOUNTPOINT")
+        failure.hint("give the MOUNTPOINT that was given to hfl-mount")
     };
     let mut text = String::new();
     let file = match std::fs::File::open(point.join(STATUS_FILE)) {

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Publish operating system images to ordinary web servers, and boot or mount them from there.
+/// Publish disk images to web servers, and mount or boot them over HTTP.
 #[derive(Parser)]
-#[command(name = "hfl", version, about, after_help = "Try it: hfl demo", disable_help_subcommand = true)]
+#[command(name = "hfl", version, after_help = "Try it: hfl demo", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: command::Command,

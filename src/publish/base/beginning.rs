@@ -28,7 +28,7 @@ impl LockedImage<'_> {
                     mirror.store.location(),
                     self.name
                 );
-                let hint = "mount it; or say --first where it is to be filled anew";
+                let hint = "mount it, or fill it anew: hfl publish or hfl sync with --first";
                 mirror.fail(Error::new(ErrorKind::Unreachable, message).hint(hint));
             }
         }
@@ -57,7 +57,7 @@ impl LockedImage<'_> {
         let Some(said) = said else { return Ok(()) };
         let message = format!("{}: no mirror has its head, but {said}", self.name);
         Err(Error::new(ErrorKind::Conflict, message).hint(
-            "is a disk not mounted, or a mirror not reached? put the head back, or say --first to begin this image anew \
+            "is a disk not mounted, or a mirror unreachable? restore the head, or use --first to start this image anew \
              with a higher version number",
         ))
     }

@@ -95,7 +95,6 @@ impl BlockHolders {
 pub fn collision(id: &BlockId) -> Error {
     let message =
         format!("block {id} has another SHA-256 than the block of that name in the repository: a SHA-1 collision");
-    Error::new(ErrorKind::Unverified, message).hint(
-        "somebody put two different blocks of one SHA-1 into these images on purpose; find the file and remove it",
-    )
+    Error::new(ErrorKind::Unverified, message)
+        .hint("these images contain a deliberate SHA-1 collision; find the file and remove it")
 }

@@ -125,7 +125,7 @@ impl LockedImage<'_> {
                 base.conflict.get_or_insert(what);
             } else {
                 let hint =
-                    "wait for the mirror that has it; or publish where the secret key is: the next version ends it";
+                    "wait for the mirror that has it, or publish with the secret key: the next version resolves this";
                 mirror.fail(Error::new(ErrorKind::Conflict, what).hint(hint));
             }
         }

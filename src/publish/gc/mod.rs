@@ -75,7 +75,7 @@ async fn run(options: &GcOptions, repository: &mut OpenRepository) -> Result<GcR
     let watch = repository.watch.clone();
     watch.progress.event(Event::Step("looking for old versions"));
     let marked = retire::retire(options, repository).await?;
-    watch.progress.event(Event::Step("looking for what nothing names any more"));
+    watch.progress.event(Event::Step("looking for unreferenced objects"));
     repository.forgive();
     let mut facts = facts::gather(options, repository, &marked).await?;
     if repository.config.dry_run {
@@ -89,7 +89,7 @@ async fn run(options: &GcOptions, repository: &mut OpenRepository) -> Result<GcR
         return Err(error);
     }
     if !repository.config.dry_run && !plan.is_empty() {
-        watch.progress.event(Event::Step("removing what nothing names any more"));
+        watch.progress.event(Event::Step("removing unreferenced objects"));
         apply::apply(&mut plan, repository).await?;
     }
     Ok(GcReport { marked: marked.into_iter().map(|retired| retired.report).collect(), swept: plan })

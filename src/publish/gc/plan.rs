@@ -130,7 +130,7 @@ fn warnings(facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> Vec<String
     });
     let gone = due.iter().filter(|(path, _)| facts.due.get(**path) == Some(&false));
     let gone = gone.map(|(_, retirement)| format!("no mirror has the index of {}; its blocks stay", name(retirement)));
-    let unreadable = facts.unreadable.iter().map(|why| format!("{why}; its blocks stay for another time"));
+    let unreadable = facts.unreadable.iter().map(|why| format!("{why}; its blocks are kept for now"));
     let is_ahead = facts.clock_is_ahead() && facts.grace_days > 0 && !facts.retirements.is_empty();
     let clock = is_ahead.then(|| {
         format!(

@@ -92,7 +92,7 @@ async fn refuse_too_much(choices: &[Choice], repository: &OpenRepository) -> Res
         return Ok(());
     }
     let message = format!("{} of {all} objects would be removed: more than half", all - living);
-    Err(Error::usage(message).hint("say --more-than-half if that is what you want; nothing was retired or removed"))
+    Err(Error::usage(message).hint("nothing was retired or removed; use --more-than-half to allow it"))
 }
 
 async fn retire_on_mirrors(choice: &Choice, repository: &mut OpenRepository) -> Result<Vec<MirrorReport>, Error> {
@@ -103,7 +103,7 @@ async fn retire_on_mirrors(choice: &Choice, repository: &mut OpenRepository) -> 
     let signer = Signer::for_change(repository.config.keyring.as_ref(), &choice.image)?;
     let session = Session::begin_standing(repository, choice.image.clone(), signer).await?;
     if let Some(conflict) = &session.base.conflict {
-        return Err(Error::new(ErrorKind::Conflict, conflict).hint("run hfl sync first: the next version ends it"));
+        return Err(Error::new(ErrorKind::Conflict, conflict).hint("run hfl sync first, which resolves this"));
     }
     let extras = Extras::default();
     let plan = match (choice.rows.is_empty(), is_uneven(&session)) {

@@ -173,7 +173,7 @@ impl Planned<'_> {
 fn not_right(mirror: &OpenMirror, row: &BlockRow) -> Error {
     let message = format!("{}/{}: missing or damaged", mirror.store.location(), RepoPath::block(&row.id));
     Error::new(ErrorKind::Unverified, message)
-        .hint("hfl verify --repair puts it back, from another mirror or --seed IMAGE")
+        .hint("hfl verify --repair restores it from another mirror or --seed IMAGE")
 }
 
 /// Starts no further upload; returns when the running ones have ended, or after [`STOP_WAIT`].

@@ -56,7 +56,8 @@ pub fn refuse_cut_off(name: &str, bytes: u64, stated: Option<Stated>) -> Result<
         None => format!("its partition table reaches to byte {}", stated.bytes),
     };
     let message = format!("{name}: {what}, only {bytes} came: was the input cut off?");
-    Err(Error::local(message).hint("nothing was published; look at where it comes from, or say --force to publish it"))
+    Err(Error::local(message)
+        .hint("nothing was published; check where it comes from, or publish it anyway with --force"))
 }
 
 /// A warning about an image whose last sector is incomplete.

@@ -288,7 +288,7 @@ impl Sender {
             self.unreliable.note(holder);
         }
         Err(Error::new(ErrorKind::Unverified, why)
-            .hint("hfl verify --repair --seed IMAGE puts it back from an image that has it; or retire its version"))
+            .hint("restore it with hfl verify --repair --seed IMAGE, from an image that has it; or retire its version"))
     }
 }
 

@@ -119,7 +119,7 @@ fn body(writer: usize) -> Bytes {
 }
 
 async fn exclusive_create(store: &dyn Store, path: &RepoPath, race: &RepoPath) -> Tried {
-    const INSTEAD: &str = "hfl waits after it has locked and looks whether the lock is still its own";
+    const INSTEAD: &str = "hfl waits after taking the lock and checks that it still holds it";
     let no = |what: String| Ok(Some(format!("{what}; {INSTEAD}")));
     if store.put_new(path, body(0)).await? == Put::Exists {
         return no("a new name is said to exist".into());
@@ -127,15 +127,15 @@ async fn exclusive_create(store: &dyn Store, path: &RepoPath, race: &RepoPath) -
     let again = store.put_new(path, body(1)).await?;
     let found = store.get(path, body(0).len() as u64).await?;
     if again == Put::Created {
-        return no("a second create is told that it has created the object".into());
+        return no("a second create is reported as successful".into());
     }
     if found != body(0) {
-        return no("a second create replaces the first, though it is told otherwise".into());
+        return no("a second create replaces the first, although it is reported as failed".into());
     }
     let racers = join_all((0..RACERS).map(|writer| store.put_new(race, body(writer)))).await;
     match winners(racers, Put::Created)?.len() {
         0 | 1 => Ok(None),
-        won => no(format!("{won} of {RACERS} writers that met were all told that they had created it")),
+        won => no(format!("{won} of {RACERS} concurrent creates are reported as successful")),
     }
 }
 
@@ -187,7 +187,7 @@ async fn atomic_replace(store: &dyn Store, path: &RepoPath) -> Tried {
     };
     let (written, seen) = tokio::join!(write, read);
     written?;
-    let instead = "a client that reads at that moment asks another mirror, or again";
+    let instead = "clients then retry, or read from another mirror";
     Ok(seen?.map(|seen| format!("{seen} while it was replaced; {instead}")))
 }
 
@@ -203,7 +203,7 @@ async fn look(store: &dyn Store, path: &RepoPath) -> Tried {
 }
 
 async fn conditional_put(store: &dyn Store, path: &RepoPath) -> Tried {
-    const INSTEAD: &str = "hfl holds the mirror's lock, and compares before it replaces";
+    const INSTEAD: &str = "hfl compares and replaces under the lock of the mirror";
     let no = |what: String| Ok(Some(format!("{what}; {INSTEAD}")));
     store.put_replace(path, body(0)).await?;
     if store.swap(path, Some(&body(1)), body(2)).await? == Swap::Done {
@@ -215,9 +215,9 @@ async fn conditional_put(store: &dyn Store, path: &RepoPath) -> Tried {
     let found = store.get(path, 1 << 10).await?;
     match winners[..] {
         [winner] if found == body(winner + 3) => Ok(None),
-        [_] => no("the writer that was told to have won did not write last".into()),
-        [] => no("none of the writers that met got through".into()),
-        _ => no(format!("{} of {RACERS} writers that met were all told that they had replaced it", winners.len())),
+        [_] => no("the writer that is reported as successful did not write last".into()),
+        [] => no("all concurrent replacements fail".into()),
+        _ => no(format!("{} of {RACERS} concurrent replacements are reported as successful", winners.len())),
     }
 }
 
@@ -225,7 +225,7 @@ async fn read_back(store: &dyn Store, public: &dyn Fetch, path: &RepoPath) -> Tr
     let written = store.get(path, 1 << 10).await?;
     match public.get(path, 1 << 10).await {
         Ok(found) if found == written => Ok(None),
-        Ok(_) => Ok(Some("other bytes come back through the public URL".into())),
+        Ok(_) => Ok(Some("the public URL returns other bytes".into())),
         Err(e) => Ok(Some(e.to_string())),
     }
 }

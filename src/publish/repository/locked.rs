@@ -69,8 +69,8 @@ impl<'a> LockedImage<'a> {
             // With `--first` the user accepts this; otherwise one mirror could block a name on all mirrors.
             Some(e) if !self.repository.config.first && self.repository.mirrors.iter().all(|m| m.head.is_none()) => {
                 let advice = format!(
-                    "{name} is published here with another key, or its head is damaged; give its key with --key or HFL_KEY, or \
-                     say --first to begin it on the mirrors that have none"
+                    "{name} is published here with another key, or its head is damaged; give its key with --key or \
+                     HFL_KEY, or use --first to start it on the mirrors that have none"
                 );
                 Err(e.hint(advice))
             }

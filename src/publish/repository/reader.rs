@@ -57,11 +57,11 @@ impl OpenRepository {
                 let error = Error::new(ErrorKind::Unverified, format!("{image}: {refused}"));
                 Err(match options.state.filter(|_| refused.is_rollback()) {
                     Some(state) => error.hint(format!(
-                        "these mirrors were put back, or lie; if the publisher did start anew, --allow-rollback accepts it, \
-                         and so does removing {}",
+                        "these mirrors were rolled back or are malicious; if the publisher did start anew, \
+                         --allow-rollback accepts it, and so does removing {}",
                         state.file(image).display()
                     )),
-                    None => error.hint("check this machine's clock; hfl publish makes a new head where the secret key is"),
+                    None => error.hint("check this machine's clock; hfl publish with the secret key makes a new head"),
                 })
             }
             (Err(e), _) => Err(Error::local(e.to_string())),

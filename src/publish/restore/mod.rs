@@ -221,7 +221,7 @@ fn take_seed(work: &Work, wanted: &HashMap<BlockId, usize>, seed: &Path, jobs: u
 
 fn unknown_rule(seed: &Path, why: &RuleError) -> Error {
     Error::local(format!("{}: a seed must be cut as the image was: {why}", seed.display()))
-        .hint("without --seed the image is restored all the same, from the mirror alone")
+        .hint("without --seed, all blocks are downloaded")
 }
 
 /// Downloads every block not written yet; returns their number and compressed size.

@@ -145,9 +145,8 @@ impl Planned<'_> {
                 self.session.repository.watch.progress.event(Event::Warning(&warning));
                 return Ok(());
             }
-            return Err(Error::new(ErrorKind::Unverified, message).hint(
-                "let the web server hand out every file of the repository, *.head too, and set `read` to its URL",
-            ));
+            return Err(Error::new(ErrorKind::Unverified, message)
+                .hint("the web server must serve every file of the repository, also *.head; `read` must be its URL"));
         }
     }
 }

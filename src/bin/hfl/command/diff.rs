@@ -21,26 +21,26 @@ const UNIFIED_DEADLINE: Duration = Duration::from_secs(5);
 /// Cells of the map if the terminal width is unknown.
 const MAP_CELLS: usize = 64;
 
-/// What changed between two versions, and what the update costs to upload and to download.
+/// Compare two versions: changed blocks, and the cost of the update.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   hfl diff old.idx new.idx
   hfl diff debian-ps3@41 debian-ps3@42 --to mirrors.toml
   hfl diff https://mirror.example/hfl/index/debian-ps3/41-1f3a9c2b7d10.idx new.idx --json")]
 pub struct Args {
-    /// An index: a file, a URL, or NAME@VERSION with --to
+    /// Old index: a file, a URL, or NAME@VERSION with --to
     old: String,
-    /// The same
+    /// New index, likewise
     new: String,
-    /// Where NAME@VERSION is looked up
+    /// File that describes the mirrors of NAME@VERSION
     #[arg(long, value_name = "mirrors.toml")]
     to: Option<PathBuf>,
     #[command(flatten)]
     trust: super::TrustArgs,
-    /// As JSON
+    /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
-    /// As a text diff of the two indexes
+    /// Print a text diff of the two indexes
     #[arg(long, conflicts_with = "json")]
     unified: bool,
 }

@@ -13,36 +13,43 @@ use crate::show::{Verbosity, bytes, count};
 /// Versions to keep if neither the option nor mirrors.toml gives a number.
 const KEEP: u32 = 30;
 
-/// Remove old versions and the blocks that only they need, in two steps some days apart.
+/// Remove old versions: retire them, and remove their unused blocks after a grace period.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   hfl gc --to mirrors.toml --dry-run
   hfl gc --to mirrors.toml --keep 14 --keep-days 30
-  hfl gc --to mirrors.toml --grace-days 0     at once: clients that still read an old version fail
-
   hfl gc --to mirrors.toml --image debian-ps3 --retire 17
+  hfl gc --to mirrors.toml --grace-days 0    # at once: clients that still read an old version fail
 
-A version is retired first: the head no longer names it, and a signed record of it is kept. Its blocks go with a run of
-hfl gc after the grace period, as far as no version of any image on any mirror names them. Nothing is removed from a mirror
-on which a head is missing or does not verify. Exit codes: 0 done, 3 something did not verify, 4 no mirror can be reached,
-5 another publisher is at work, 6 some mirrors were left behind or left alone.")]
+A version is first retired: the head no longer names it, and a signed record of it is kept. A run of hfl gc after the \
+grace period removes those of its blocks that no version of any image on any mirror names. Nothing is removed from \
+a mirror where a head is missing or does not verify.
+
+Exit codes:
+  0  success
+  1  local error
+  2  usage error
+  3  verification failed
+  4  no mirror reachable
+  5  conflict or locked
+  6  some mirrors left behind or skipped (run the command again)")]
 pub struct Args {
-    /// Only retire old versions of this image; can be given several times [default: all whose key is at hand]
+    /// Retire old versions of this image only; can be repeated [default: all images whose secret key is available]
     #[arg(long, value_name = "NAME")]
     image: Vec<Name>,
-    /// Versions that stay, newest first [default: `keep` of mirrors.toml, else 30]
+    /// Number of newest versions to keep [default: `keep` of mirrors.toml, else 30]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
-    /// Versions younger than so many days stay, too
+    /// Also keep versions younger than this many days
     #[arg(long, value_name = "DAYS", default_value_t = 0)]
     keep_days: u32,
-    /// Retire this version, too, however new it is; can be given several times
+    /// Also retire this version, regardless of its age; can be repeated
     #[arg(long, value_name = "VERSION", requires = "image")]
     retire: Vec<Version>,
-    /// Days between retiring and removing
+    /// Days between retiring a version and removing its blocks
     #[arg(long, value_name = "DAYS", default_value_t = 7)]
     grace_days: u32,
-    /// Retire versions even if more than half of all objects would be removed with them
+    /// Retire versions even if that removes more than half of all objects
     #[arg(long)]
     more_than_half: bool,
     #[command(flatten)]
@@ -74,7 +81,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         report.marked.iter().for_each(|marked| tell_behind(&marked.mirrors));
         for (mirror, why) in report.swept.mirrors.iter().filter_map(|m| Some((m, m.why.as_ref()?))) {
-            exit::warn(&format!("mirror {} was left alone: {why}", mirror.name));
+            exit::warn(&format!("mirror {} was skipped: {why}", mirror.name));
         }
     }
     let behind = report.swept.mirrors.iter().any(|m| m.why.is_some())
@@ -96,7 +103,7 @@ fn write_report(report: &GcReport, dry_run: bool, out: &mut String) -> std::fmt:
     let verb = match (dry_run, is_whole) {
         (true, _) => "would remove",
         (false, true) => "removed",
-        (false, false) => "removed, where a mirror was not left alone,",
+        (false, false) => "removed, except on skipped mirrors,",
     };
     writeln!(
         out,
@@ -110,21 +117,21 @@ fn write_report(report: &GcReport, dry_run: bool, out: &mut String) -> std::fmt:
 }
 
 fn write_removed(mirror: &MirrorPlan, out: &mut String) -> std::fmt::Result {
-    let why = mirror.why.as_ref().map(|why| format!("; LEFT ALONE: {why}")).unwrap_or_default();
+    let why = mirror.why.as_ref().map(|why| format!("; SKIPPED: {why}")).unwrap_or_default();
     writeln!(out, "  mirror  {}: {} objects{why}", mirror.name, count(mirror.removed))?;
     mirror.hint.iter().try_for_each(|hint| writeln!(out, "          hint: {hint}"))
 }
 
 fn write_marked(marked: &Retired, dry_run: bool, out: &mut String) -> std::fmt::Result {
     if let Some(why) = &marked.skipped {
-        return writeln!(out, "{}: left alone: {why}", marked.image);
+        return writeln!(out, "{}: skipped: {why}", marked.image);
     }
     let (kept, retired) = (marked.kept.len(), &marked.retired);
     let numbers: Vec<String> = retired.iter().map(u32::to_string).collect();
     match (retired.is_empty(), dry_run) {
-        (true, _) => writeln!(out, "{}: {kept} versions, all stay", marked.image)?,
-        (false, true) => writeln!(out, "{}: {kept} versions stay, would retire {}", marked.image, numbers.join(", "))?,
-        (false, false) => writeln!(out, "{}: {kept} versions stay, retired {}", marked.image, numbers.join(", "))?,
+        (true, _) => writeln!(out, "{}: {kept} versions, all kept", marked.image)?,
+        (false, true) => writeln!(out, "{}: {kept} versions kept, would retire {}", marked.image, numbers.join(", "))?,
+        (false, false) => writeln!(out, "{}: {kept} versions kept, retired {}", marked.image, numbers.join(", "))?,
     }
     let done = if dry_run { "to send:" } else { "sent" };
     marked.mirrors.iter().try_for_each(|m| write_mirror(m, done, out))

@@ -11,17 +11,17 @@ use hfl::repo::source::Source;
 use crate::exit;
 use crate::show::{bytes, count};
 
-/// The versions of an image, newest first.
+/// List the versions of an image, newest first.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   hfl log public/debian-ps3
   hfl log https://mirror.example/hfl/debian-ps3 --key RWQ...")]
 pub struct Args {
-    /// http(s)://HOST/PATH/NAME or DIRECTORY/NAME
+    /// Image to list: http(s)://HOST/PATH/NAME or DIRECTORY/NAME
     source: Source,
     #[command(flatten)]
     trust: super::TrustArgs,
-    /// As JSON
+    /// Print the list as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -10,24 +10,34 @@ use crate::exit;
 use crate::show::{Verbosity, bytes, count};
 use hfl::ErrorKind;
 
-/// How each mirror is: reachable, how fast, how far behind, and what its store really keeps to.
+/// Show reachability, latency, versions and store guarantees of each mirror.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   hfl mirrors --to mirrors.toml
 
-What a store keeps to is found out with objects named probe-..., which are removed again.
-Exit codes: 0 all mirrors answer, 4 none does, 6 some do not.")]
+The guarantees of a store are tested with objects named probe-..., which are removed afterwards:
+  create     exclusive creation
+  replace    atomic replacement
+  swap       conditional replacement; `by lock`: hfl compares and replaces under the lock
+  read-back  written objects are readable through the public URL
+
+Exit codes:
+  0  all mirrors reachable
+  1  local error
+  2  usage error
+  4  no mirror reachable
+  6  some mirrors unreachable")]
 pub struct Args {
-    /// The mirrors
+    /// File that describes the mirrors
     #[arg(long, value_name = "mirrors.toml")]
     to: PathBuf,
-    /// Count the objects of each mirror, by a listing (can take long)
+    /// Count the objects of each mirror by a listing, which can be slow
     #[arg(long)]
     count: bool,
-    /// Write nothing: do not try what the stores keep to
+    /// Write nothing: do not test the guarantees of the stores
     #[arg(long)]
     no_probe: bool,
-    /// As JSON
+    /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -70,6 +80,12 @@ fn row(state: &MirrorState) -> [String; 9] {
     let capability = |of: fn(&Capabilities) -> Option<&Verdict>| {
         state.capabilities.as_ref().and_then(of).map_or_else(dash, |verdict| word(verdict).to_owned())
     };
+    // A directory has no conditional replacement of its own; its lock makes up for it.
+    let is_directory = !state.write.contains("://");
+    let swap = match capability(|c| Some(&c.conditional_put)) {
+        swap if swap == "no" && is_directory => "by lock".to_owned(),
+        swap => swap,
+    };
     let images: Vec<String> = state.images.iter().map(image).collect();
     [
         state.name.clone(),
@@ -78,7 +94,7 @@ fn row(state: &MirrorState) -> [String; 9] {
         state.objects.map_or_else(dash, count),
         capability(|c| Some(&c.exclusive_create)),
         capability(|c| Some(&c.atomic_replace)),
-        capability(|c| Some(&c.conditional_put)),
+        swap,
         capability(|c| c.read_back.as_ref()),
         if images.is_empty() { dash() } else { images.join(", ") },
     ]

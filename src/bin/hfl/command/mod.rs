@@ -129,7 +129,7 @@ fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        let _ = writeln!(std::io::stderr(), "hfl: stopping (once more to stop at once)");
+        let _ = writeln!(std::io::stderr(), "hfl: stopping (interrupt again to stop immediately)");
     })?;
     Ok(cancel)
 }
@@ -165,42 +165,54 @@ fn cache_directory() -> PathBuf {
 /// How new state reaches the mirrors.
 #[derive(clap::Args)]
 pub struct DeliveryArgs {
-    /// How many mirrors must have everything before any switches
+    /// Number of mirrors that must be ready before any mirror is switched
     #[arg(long, default_value_t = 1, value_name = "N")]
     min_mirrors: usize,
-    /// How long slow mirrors may still take once so many are ready, as in 90s or 2h
+    /// Time limit for the other mirrors once that many are ready, such as 90s or 2h
     #[arg(long, default_value = "1h", value_name = "TIME")]
     patience: humantime::Duration,
-    /// How to find out what a mirror holds: its signed head, or a listing of it
-    #[arg(long, default_value = "head", value_name = "head|list", value_parser = ["head", "list"])]
+    /// How to determine which blocks a mirror holds: by its signed head, or by a listing
+    #[arg(
+        long,
+        default_value = "head",
+        value_name = "head|list",
+        value_parser = ["head", "list"],
+        hide_possible_values = true
+    )]
     check: String,
 }
 
 /// Which mirrors are changed, and how.
 #[derive(clap::Args)]
 pub struct ChangeArgs {
-    /// The mirrors
+    /// File that describes the mirrors
     #[arg(long, value_name = "mirrors.toml")]
     to: PathBuf,
     #[command(flatten)]
     delivery: DeliveryArgs,
-    /// Only say what would be done: objects and bytes for each mirror
+    /// Write nothing; show what would be done: objects and bytes for each mirror
     #[arg(long)]
     dry_run: bool,
-    /// Begin the image, or a mirror, anew where something says that it was published there before
-    #[arg(long)]
-    first: bool,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Whether an image may be started anew.
+#[derive(clap::Args)]
+pub struct FirstArgs {
+    /// Start the image or a mirror anew, even if there is evidence of an earlier version
+    #[arg(long)]
+    first: bool,
 }
 
 /// Whose key signs.
 #[derive(clap::Args)]
 pub struct KeyArgs {
-    /// The minisign secret key (or HFL_KEY=its text; password in HFL_KEY_PASSWORD)
+    /// File of the minisign secret key; its password is taken from HFL_KEY_PASSWORD [default: `key` of mirrors.toml,
+    /// else the text in HFL_KEY, else the key saved for this image]
     #[arg(long, value_name = "FILE", conflicts_with = "unsigned")]
     key: Option<PathBuf>,
-    /// Without a signature
+    /// Sign nothing
     #[arg(long)]
     unsigned: bool,
 }
@@ -208,13 +220,13 @@ pub struct KeyArgs {
 /// How much is said, and to whom.
 #[derive(clap::Args)]
 pub struct OutputArgs {
-    /// Report as JSON
+    /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
-    /// No progress, errors alone
+    /// Print errors only
     #[arg(short, long)]
     quiet: bool,
-    /// More about each step
+    /// Verbose output
     #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
 }
@@ -233,7 +245,6 @@ fn repository(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Repository
     let keyring = (!key.unsigned).then(|| keyring(file));
     let mut repository = Repository::new(mirrors, relative_to, keyring);
     repository.dry_run = change.dry_run;
-    repository.first = change.first;
     repository.memory = Memory::below(user_directory("XDG_STATE_HOME", ".local/state", "/var/lib/hfl").as_deref());
     repository.min_mirrors = delivery.min_mirrors;
     repository.patience = delivery.patience.into();
@@ -256,13 +267,14 @@ fn known_keys(repository: &Repository) -> TrustPolicy {
 /// What a reader believes.
 #[derive(clap::Args)]
 pub struct TrustArgs {
-    /// The public key: the line, or its file [default: the one kept when publishing]
-    #[arg(long)]
+    /// Public key of the publisher: its base64 line, or a file that contains it [default: the key saved when
+    /// publishing]
+    #[arg(long, value_name = "PUBKEY")]
     key: Option<String>,
     /// Accept unsigned images
     #[arg(long, conflicts_with = "key")]
     unsigned: bool,
-    /// Accept a version below the newest that was seen before, and remember it in its place
+    /// Accept a version older than the newest seen before, and record it as the newest
     #[arg(long)]
     allow_rollback: bool,
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use hfl::Error;
 use hfl::system::child;
 
-/// Mount an image: runs hfl-mount with the same arguments.
+/// Mount an image: run hfl-mount with the same arguments.
 #[derive(clap::Args)]
 #[command(
     disable_help_flag = true,
@@ -15,7 +15,7 @@ use hfl::system::child;
   hfl mount --key RWQ... https://mirror.example/hfl/debian-ps3 /mnt"
 )]
 pub struct Args {
-    /// See `hfl-mount --help`
+    /// Arguments of hfl-mount; see hfl-mount --help
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }

@@ -23,7 +23,7 @@ use crate::show::{Show, Verbosity, bytes, count};
 /// Maximum bytes of new blocks that wait on disk for slow mirrors.
 const SPOOL_MAX_BYTES: u64 = 8 << 30;
 
-/// Publish an image: split it, compress and upload what is new, and switch every mirror to the new version.
+/// Publish an image: split it, upload new blocks, and switch all mirrors.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   hfl publish debian-ps3.img --to mirrors.toml
@@ -33,40 +33,50 @@ const SPOOL_MAX_BYTES: u64 = 8 << 30;
   hfl publish debian.img --to mirrors.toml --boot --profile auto
   zstdcat image.zst | hfl publish - --name image --to mirrors.toml
 
-Exit codes: 0 done, 1 local error, 2 usage, 3 something did not verify, 4 no mirror reachable,
-5 conflict or locked, 6 some mirrors left behind (run it again).")]
+Exit codes:
+  0  success
+  1  local error
+  2  usage error
+  3  verification failed
+  4  no mirror reachable
+  5  conflict or locked
+  6  some mirrors left behind (run the command again)")]
 pub struct Args {
-    /// A raw image, a block device, or `-` for standard input
+    /// Raw image, block device, or `-` for standard input
     image: PathBuf,
-    /// The image's name [default: the file's stem]
+    /// Name of the image [default: file name without extension]
     #[arg(long)]
     name: Option<Name>,
-    /// Where to cut: content, fixed[:SIZE], pages or bytes [default: content]
-    #[arg(long)]
+    /// Split rule: content, fixed[:SIZE], pages or bytes [default: `split` of mirrors.toml, else content]
+    #[arg(long, value_name = "RULE")]
     split: Option<Choice>,
-    /// Compression, 0 to 12 [default: 5]
+    /// Compression level, 0 (stored) to 12 (smallest) [default: `level` of mirrors.toml, else 5]
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=12))]
     level: Option<u8>,
-    /// Ship the version with this boot profile, as hfl-mount --record wrote it; with `auto`, boot it in QEMU once it is
-    /// published, as hfl boot try --record does, and ship what that reads [default: that of the version before]
+    /// Boot profile to ship with the version, as recorded by hfl-mount --record. With `auto`, test-boot the published
+    /// version in QEMU, like hfl boot try --record, and ship the profile of that boot [default: profile of the previous
+    /// version]
     #[arg(long, value_name = "FILE|auto")]
     profile: Option<PathBuf>,
-    /// Label of this version, at most 64 characters
+    /// Label of the new version, at most 64 characters
     #[arg(long)]
     label: Option<Label>,
     #[command(flatten)]
     key: super::KeyArgs,
-    /// Clients that never saw this image refuse it after so many days
+    /// Days until clients that have never read this image refuse the version [default: `expires-days` of mirrors.toml,
+    /// else never]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     expires: Option<u32>,
     #[command(flatten)]
     boot: BootArgs,
-    /// Cores to use [default: all]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Number of worker threads [default: number of CPU cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
-    /// Make a new version even if nothing has changed, and of a device in use or an image that seems cut off, too
+    /// Publish a new version even if nothing has changed, the device is in use, or the image seems truncated
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    first: super::FirstArgs,
     #[command(flatten)]
     pub change: super::ChangeArgs,
 }
@@ -74,11 +84,11 @@ pub struct Args {
 /// What it is booted with.
 #[derive(clap::Args)]
 struct BootArgs {
-    /// Publish kernel and miniroot beside the version, and menus for iPXE, kboot, petitboot, PXELINUX and GRUB: made of the
-    /// image, or taken from DIRECTORY as hfl boot build made them
+    /// Also publish kernel, miniroot and boot menus (iPXE, kboot, petitboot, PXELINUX, GRUB): built from the image, or
+    /// taken from DIRECTORY as written by hfl boot build
     #[arg(long, value_name = "DIRECTORY", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     boot: Option<String>,
-    /// What to add to the kernel's command line in the menus, as in 'console=ttyS0'
+    /// Words to append to the kernel command line in the menus, such as 'console=ttyS0'
     #[arg(
         long,
         value_name = "WORDS",
@@ -88,10 +98,10 @@ struct BootArgs {
         allow_hyphen_values = true
     )]
     boot_append: String,
-    /// Kernel modules for the miniroot besides the usual ones
+    /// Additional kernel modules for the miniroot
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "boot")]
     boot_modules: Vec<String>,
-    /// A static busybox for the image's machine [default: this system's]
+    /// Static busybox for the image's machine [default: the one of this system]
     #[arg(long, value_name = "FILE", requires = "boot")]
     busybox: Option<PathBuf>,
 }
@@ -217,11 +227,12 @@ fn options(args: Args) -> anyhow::Result<(Repository, PublishOptions)> {
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut repository = super::repository(&args.change, mirrors, args.key);
+    repository.first = args.first.first;
     repository.expires_days = args.expires.or(repository.expires_days);
     let boot = args.boot.options();
     if args.image == Path::new("-") && boot.as_ref().is_some_and(|boot| boot.directory.is_none()) {
         return Err(super::usage(
-            "--boot cannot take a kernel out of standard input; make it before: hfl boot build".into(),
+            "--boot cannot extract a kernel from standard input; run hfl boot build first".into(),
         ));
     }
     let options = PublishOptions {
@@ -278,7 +289,7 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
     if let Some(file) = &r.new_key_file {
         writeln!(
             out,
-            "  key     a new key was made: {file} (keep a copy; without it nobody can publish this image again)"
+            "  key     new signing key: {file} (keep a copy: without it, this image cannot be published again)"
         )?;
     }
     if let Some(key) = &r.public_key {

@@ -12,31 +12,33 @@ use hfl::repo::source::Source;
 use crate::exit;
 use crate::show::{Verbosity, bytes, count};
 
-/// Get an image back: sparse, every block checked; blocks that a seed has are not downloaded.
+/// Restore an image to a sparse file or a block device, verifying every block.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   hfl restore https://mirror.example/hfl/debian-ps3 debian.img --key RWQ...
-  hfl restore public/debian-ps3 new.img --seed old.img")]
+  hfl restore public/debian-ps3 new.img --seed old.img
+
+Blocks found in a seed are not downloaded.")]
 pub struct Args {
-    /// http(s)://HOST/PATH/NAME or DIRECTORY/NAME
+    /// Image to restore: http(s)://HOST/PATH/NAME or DIRECTORY/NAME
     source: Source,
-    /// A new file, or a block device that is not in use
+    /// New file, or block device that is not in use
     out: PathBuf,
-    /// An image that may have some of the blocks; can be given several times
+    /// Image that may contain some of the blocks; can be repeated
     #[arg(long, value_name = "OLD.img")]
     seed: Vec<PathBuf>,
-    /// The version [default: the newest]
-    #[arg(long)]
+    /// Use this version instead of the newest
+    #[arg(long, value_name = "N")]
     version: Option<Version>,
     #[command(flatten)]
     trust: super::TrustArgs,
-    /// Replace a file that exists, or what is on the device
+    /// Overwrite an existing file, or the contents of the device
     #[arg(long)]
     force: bool,
-    /// Report as JSON
+    /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
-    /// No progress, errors alone
+    /// Print errors only
     #[arg(short, long)]
     quiet: bool,
 }

@@ -7,29 +7,32 @@ use hfl::publish::{self, RollbackOptions};
 
 use crate::show::Verbosity;
 
-/// Publish an old version again as the newest one: an index and a head are uploaded, nothing else.
+/// Publish an old version again as the newest one; only an index and a head are uploaded.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   hfl rollback debian-ps3 41 --to mirrors.toml --label 'kernel of 42 does not boot'
 
-The versions are listed by hfl log. Exit codes are those of hfl publish.")]
+hfl log lists the versions. The exit codes are those of hfl publish.")]
 pub struct Args {
-    /// The image
+    /// Name of the image
     name: Name,
-    /// The version whose contents are to come back
+    /// Version to publish again
     version: Version,
-    /// Label of the new version [default: version N again]
+    /// Label of the new version, at most 64 characters [default: `version N again`]
     #[arg(long)]
     label: Option<Label>,
     #[command(flatten)]
     key: super::KeyArgs,
+    #[command(flatten)]
+    first: super::FirstArgs,
     #[command(flatten)]
     pub change: super::ChangeArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.change.to)?;
-    let repository = super::repository(&args.change, mirrors, args.key);
+    let mut repository = super::repository(&args.change, mirrors, args.key);
+    repository.first = args.first.first;
     let options = RollbackOptions { name: args.name, version: args.version, label: args.label };
     let watch = super::watch(args.change.output.verbosity())?;
     let report = super::runtime()?.block_on(publish::rollback(&repository, &options, &watch));

@@ -11,14 +11,14 @@ use tower_http::services::ServeDir;
 
 use crate::exit;
 
-/// Serve a directory over HTTP, for trying things on this machine.
+/// Serve a directory over HTTP, for tests on this machine.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   hfl serve public --listen 127.0.0.1:8080")]
 pub struct Args {
-    /// The directory
+    /// Directory to serve
     directory: PathBuf,
-    /// Address and port; port 0 takes any free one
+    /// Address and port to listen on; port 0 takes any free port
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 }

@@ -9,21 +9,23 @@ use super::publish::{tell_behind, write_mirror};
 use crate::exit;
 use crate::show::Verbosity;
 
-/// Bring every mirror to the newest version of every image, from the mirrors that have it.
+/// Bring every mirror up to date, copying from the mirrors that have the newest versions.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  hfl sync --to mirrors.toml                  after adding a [[mirror]] table, or after exit code 6
-  hfl sync --to mirrors.toml --check list     also send again what is missing from a listing
+  hfl sync --to mirrors.toml                 # after adding a [[mirror]] table, or after exit code 6
+  hfl sync --to mirrors.toml --check list    # also upload blocks that a listing does not contain
   hfl sync --to mirrors.toml --image debian-ps3 --key RWQ...
 
-Where the secret key is at hand, heads are made anew when mirrors.toml has new public URLs; else clients learn of a new
-mirror with the next version. Exit codes are those of hfl publish.")]
+If the secret key is available, heads are signed again when mirrors.toml contains new public URLs; otherwise clients \
+learn of a new mirror with the next version. The exit codes are those of hfl publish.")]
 pub struct Args {
-    /// Only this image; can be given several times [default: all that a mirror lists]
+    /// Sync this image only; can be repeated [default: all images that a mirror lists]
     #[arg(long, value_name = "NAME")]
     image: Vec<Name>,
     #[command(flatten)]
     trust: super::TrustArgs,
+    #[command(flatten)]
+    first: super::FirstArgs,
     #[command(flatten)]
     pub change: super::ChangeArgs,
 }
@@ -32,6 +34,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::read_mirrors(&args.change.to)?;
     let key = super::KeyArgs { key: None, unsigned: args.trust.unsigned };
     let mut repository = super::repository(&args.change, mirrors, key);
+    repository.first = args.first.first;
     repository.reader = args.trust.reader();
     let options = SyncOptions { images: args.image, policy: args.trust.policy(&repository)? };
     let watch = super::watch(args.change.output.verbosity())?;
@@ -44,7 +47,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         exit::print_with(|out| report.images.iter().try_for_each(|image| write_report(image, out)))?;
     } else {
         report.images.iter().for_each(|image| tell_behind(&image.mirrors));
-        report.skipped.iter().for_each(|(image, why)| exit::warn(&format!("{image} is left alone: {why}")));
+        report.skipped.iter().for_each(|(image, why)| exit::warn(&format!("{image} is skipped: {why}")));
     }
     let behind = !report.skipped.is_empty() || report.images.iter().any(|image| image.behind().count() > 0);
     Ok(if behind { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })

@@ -15,7 +15,7 @@ use hfl::ErrorKind;
 /// Maximum problems printed; JSON contains all.
 const PROBLEMS_SHOWN: usize = 50;
 
-/// Check that every mirror holds what its heads promise: missing, truncated, wrong and stray objects.
+/// Verify the objects on all mirrors, and optionally repair them.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   hfl verify --to mirrors.toml
@@ -23,29 +23,37 @@ const PROBLEMS_SHOWN: usize = 50;
   hfl verify --to mirrors.toml --deep --repair --seed debian-ps3.img
   hfl verify --to mirrors.toml --mirror tokyo --image debian-ps3 --json
 
-Without --repair nothing is written and no lock is taken. Strays are told and left alone: hfl gc removes them.
-Exit codes: 0 nothing wrong, or all repaired; 3 problems remain; 4 no mirror reachable; 5 locked (--repair);
-6 nothing wrong, but some mirrors are behind or cannot be reached.")]
+Reports objects that are missing, truncated, wrong or stray. Without --repair, nothing is written and no lock is \
+taken. Strays are never removed.
+
+Exit codes:
+  0  no problems, or all repaired
+  1  local error
+  2  usage error
+  3  problems remain
+  4  no mirror reachable
+  5  locked (with --repair)
+  6  no problems, but some mirrors are behind or unreachable")]
 pub struct Args {
-    /// The mirrors
+    /// File that describes the mirrors
     #[arg(long, value_name = "mirrors.toml")]
     to: PathBuf,
-    /// Check this mirror only; can be given several times
+    /// Verify this mirror only; can be repeated
     #[arg(long, value_name = "NAME")]
     mirror: Vec<Name>,
-    /// Check this image only; can be given several times
+    /// Verify this image only; can be repeated
     #[arg(long, value_name = "NAME")]
     image: Vec<Name>,
-    /// Read every block, not a sample
+    /// Read every block instead of a sample
     #[arg(long)]
     deep: bool,
-    /// How many blocks of each mirror to read, through its public URL too
+    /// Number of blocks to read from each mirror, also through its public URL
     #[arg(long, default_value_t = 32, value_name = "N")]
     sample: usize,
-    /// Replace what is damaged with what another mirror has right
+    /// Replace damaged objects with valid copies from other mirrors
     #[arg(long)]
     repair: bool,
-    /// Repair blocks from this image, too, where no mirror has them right; can be given several times
+    /// Image to repair blocks from if no mirror has a valid copy; can be repeated
     #[arg(long, value_name = "IMAGE", requires = "repair")]
     seed: Vec<PathBuf>,
     #[command(flatten)]
@@ -139,12 +147,12 @@ fn write_mirror(mirror: &Checked, out: &mut String) -> std::fmt::Result {
         None => writeln!(out)?,
     }
     if mirror.unlisted > 0 {
-        writeln!(out, "          {} of them are there, but its listing does not have them", count(mirror.unlisted))?;
+        writeln!(out, "          {} of them exist, but are missing in its listing", count(mirror.unlisted))?;
     }
     if let Some(strays @ 1..) = mirror.strays {
         let size = bytes(mirror.stray_bytes);
         let them = if strays == 1 { "stray" } else { "strays" };
-        writeln!(out, "          {} {them}, {size}: objects that nothing names", count(strays))?;
+        writeln!(out, "          {} {them}, {size}: unreferenced objects", count(strays))?;
     }
     Ok(())
 }

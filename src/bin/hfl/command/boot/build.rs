@@ -17,53 +17,56 @@ use super::super as command;
 use crate::exit;
 use crate::show::bytes;
 
-/// Take the kernel out of an image, and make the miniroot that boots it over the network.
+/// Extract the kernel of an image, and build a miniroot to boot it over the network.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   hfl boot build debian.img
   hfl boot build debian.img --to mirrors.toml --key RWQ... --out /srv/tftp/debian
   hfl boot build ps3.img --client hfl-mount-ppc64 --busybox ppc64/bin/busybox --modules ps3vram
 
-Nothing is mounted, and root is not needed. The image, or one of its partitions, has to be ext2, ext3, ext4, squashfs or
-erofs, with a kernel and its modules in it. The same input gives the same bytes. hfl publish --boot does this, and
-publishes it.")]
+Nothing is mounted, and root is not required. The image, or one of its partitions, must be ext2, ext3, ext4, squashfs \
+or erofs, and contain a kernel and its modules. The output is reproducible. hfl publish --boot builds the same files \
+and publishes them.")]
 pub struct Args {
-    /// A raw image or a block device
+    /// Raw image or block device
     image: PathBuf,
-    /// A static hfl-mount for the image's machine [default: `client` of mirrors.toml, else the one beside hfl]
+    /// Static hfl-mount for the image's machine; can be repeated [default: `client` of mirrors.toml, else the one next
+    /// to hfl]
     #[arg(long, value_name = "FILE")]
     client: Vec<PathBuf>,
-    /// A static busybox for the image's machine [default: this system's]
+    /// Static busybox for the image's machine [default: the one of this system]
     #[arg(long, value_name = "FILE")]
     busybox: Option<PathBuf>,
-    /// Refuse an image whose kernel is for another machine, as `uname -m` calls it
+    /// Refuse an image whose kernel is for another machine (as printed by uname -m)
     #[arg(long, value_name = "MACHINE")]
     arch: Option<String>,
-    /// Kernel modules besides the usual ones
+    /// Additional kernel modules for the miniroot
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     modules: Vec<String>,
-    /// Where the files go [default: ./boot-NAME]
+    /// Output directory [default: ./boot-NAME]
     #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
-    /// The image's name [default: the file's stem]
+    /// Name of the image [default: file name without extension]
     #[arg(long)]
     name: Option<Name>,
-    /// The miniroot knows the public URLs of these mirrors; without, the kernel's command line must say hfl.url=
+    /// File that describes the mirrors whose public URLs the miniroot contains; without it, the kernel command line
+    /// must contain hfl.url=
     #[arg(long, value_name = "mirrors.toml")]
     to: Option<PathBuf>,
-    /// The public key that the miniroot believes: the line, or its file [default: the one kept when publishing]
-    #[arg(long)]
+    /// Public key to pin in the miniroot: its base64 line, or a file that contains it [default: the key saved when
+    /// publishing]
+    #[arg(long, value_name = "PUBKEY")]
     key: Option<String>,
-    /// The miniroot takes no mirror's word for the newest version below this one
+    /// Oldest version that the miniroot accepts
     #[arg(long, value_name = "VERSION")]
     min_version: Option<Version>,
-    /// Templates that go before the built-in ones, as boot/init [default: `templates` of mirrors.toml]
+    /// Directory of templates that override the built-in ones, such as boot/init [default: `templates` of mirrors.toml]
     #[arg(long, value_name = "DIRECTORY")]
     templates: Option<PathBuf>,
-    /// Report as JSON
+    /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
-    /// Errors alone
+    /// Print errors only
     #[arg(short, long)]
     quiet: bool,
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 pub use trial::try_published;
 
-/// Make what a machine boots an image with, or see it boot.
+/// Build the boot files of an image, or test-boot a published version.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -22,7 +22,7 @@ use super::super as command;
 use crate::exit;
 use crate::show::{bytes, count};
 
-/// Boot a published version in QEMU on this machine, to see it come up before the world does.
+/// Test-boot a published version in QEMU on this machine.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   hfl boot try debian --to mirrors.toml
@@ -31,57 +31,69 @@ use crate::show::{bytes, count};
   hfl boot try debian --to mirrors.toml --record boot.profile
   hfl boot try debian --to mirrors.toml -- -drive file=cache.img,if=virtio
 
-The version must have been published with --boot. The machine fetches it from this program alone, which has it from the
-mirrors; nothing is written to them. It has come up when its console shows the marker.
-Exit codes: 0 it has, 1 it has not, or a local error, 2 usage, 3 something did not verify, 4 no mirror reachable.")]
+The version must have been published with --boot. The machine fetches everything through this program, which reads it \
+from the mirrors and writes nothing to them. The boot succeeds when the console shows the text of --until.
+
+Exit codes:
+  0  boot succeeded
+  1  boot failed, or local error
+  2  usage error
+  3  verification failed
+  4  no mirror reachable")]
 pub struct Args {
-    /// NAME or NAME@VERSION with --to, else http(s)://HOST/PATH/NAME or DIRECTORY/NAME
+    /// Image to boot: NAME or NAME@VERSION with --to, else http(s)://HOST/PATH/NAME or DIRECTORY/NAME
     image: String,
-    /// Where NAME is looked up
+    /// File that describes the mirrors of NAME
     #[arg(long, value_name = "mirrors.toml")]
     to: Option<PathBuf>,
-    /// Take this version instead of the newest
+    /// Use this version instead of the newest
     #[arg(long = "version", value_name = "N", id = "image-version")]
     version: Option<Version>,
     #[command(flatten)]
     trust: command::TrustArgs,
-    /// What the console shows once the machine is up
+    /// Console output that shows that the machine is up
     #[arg(long, value_name = "TEXT", default_value = MARKER)]
     until: String,
-    /// How long that may take
+    /// Time limit for the boot, such as 90s or 10m
     #[arg(long, value_name = "TIME", default_value = "10m")]
     timeout: humantime::Duration,
-    /// Show the machine's console, on standard error
+    /// Show the console of the machine on standard error
     #[arg(long)]
     serial: bool,
-    /// Record which blocks it reads, in order: a profile for hfl publish --profile
+    /// Record the blocks that the boot reads, in order, as a profile for hfl publish --profile
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Add this to the kernel's command line
+    /// Words to append to the kernel command line
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     append: String,
     /// Memory in MiB
     #[arg(long, value_name = "MIB", default_value_t = MEMORY_MIB, value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
     memory: u32,
-    /// Processors
+    /// Number of processors
     #[arg(long, value_name = "N", default_value_t = PROCESSORS, value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
-    /// What runs the machine's code: kvm, tcg (emulation), or auto, which is kvm if it works
-    #[arg(long, value_name = "auto|kvm|tcg", default_value = "auto", value_parser = ["auto", "kvm", "tcg"])]
+    /// Accelerator: kvm, tcg (emulation), or auto (kvm if it works)
+    #[arg(
+        long,
+        value_name = "auto|kvm|tcg",
+        default_value = "auto",
+        value_parser = ["auto", "kvm", "tcg"],
+        hide_possible_values = true
+    )]
     accel: String,
-    /// Make each request take so much longer, as in 100ms
+    /// Delay added to each request, such as 100ms
     #[arg(long, value_name = "TIME")]
     latency: Option<humantime::Duration>,
-    /// Send so many bytes in a second at most: 6250000 are 50 Mbit/s
+    /// Maximum transfer rate in bytes per second; 6250000 is 50 Mbit/s
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
-    /// Report as JSON
+    /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
-    /// Errors alone
+    /// Print errors only
     #[arg(short, long, conflicts_with = "serial")]
     quiet: bool,
-    /// Further options of QEMU, as for disks
+    /// Additional options of QEMU, such as disks
     #[arg(last = true, value_name = "QEMU OPTIONS")]
     qemu: Vec<OsString>,
 }
@@ -145,7 +157,7 @@ pub async fn try_published(
         (report, _) => {
             let (name, why) = (version.image(), report.why.unwrap_or_default());
             let error = format!("{name} version {} is published, but it does not come up: {why}", report.version);
-            let hint = format!("see it fail with hfl boot try {name} --serial, or take it back with hfl rollback");
+            let hint = format!("watch it with hfl boot try {name} --serial, or undo it with hfl rollback");
             Err(Error::local(error).hint(hint).into())
         }
     }
@@ -263,7 +275,7 @@ fn write_report(r: &Report, record: Option<&Path>, serial: bool, out: &mut Strin
         _ => {}
     }
     if !r.reached && !serial && !r.console.is_empty() {
-        writeln!(out, "its console said at last:")?;
+        writeln!(out, "last output of the console:")?;
         r.console.iter().try_for_each(|line| writeln!(out, "  | {line}"))?;
     }
     Ok(())

@@ -29,14 +29,14 @@ use crate::show::{bytes, count};
 const MARK: &str = ".hfl-demo";
 const MIRRORS: &str = "[[mirror]]\nname = \"local\"\nwrite = \"./public\"\n";
 
-/// Show the whole tool on this machine: make an image, publish it twice, diff, serve, mount, restore, compare.
+/// Demonstrate hfl: make an image, then publish, diff, serve, mount and restore it.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   hfl demo
 
-Needs mke2fs (e2fsprogs); mounts where /dev/fuse allows it. Writes nothing outside its directory.")]
+Requires mke2fs (e2fsprogs). Mounts only if /dev/fuse is usable. Writes nothing outside its directory.")]
 pub struct Args {
-    /// Where everything is put; a directory of an earlier demo is replaced
+    /// Directory for all files; one of an earlier demo is replaced
     #[arg(default_value = "hfl-demo")]
     directory: PathBuf,
 }
@@ -65,7 +65,7 @@ impl Demo {
     fn prepare(directory: &Path, cancel: Arc<AtomicBool>) -> anyhow::Result<Self> {
         if directory.exists() {
             if !directory.join(MARK).exists() {
-                let error = Error::local(format!("{}: exists, and no demo made it", directory.display()));
+                let error = Error::local(format!("{}: exists and is not a demo directory", directory.display()));
                 return Err(error.hint("name another directory: hfl demo DIRECTORY").into());
             }
             fs::remove_dir_all(directory).map_err(|e| Error::io(directory, &e))?;
@@ -198,7 +198,7 @@ impl Demo {
         let directory = self.directory.display();
         let key = report.public_key.as_deref().unwrap_or_default();
         exit::print(&format!(
-            "\nAll of it in {:.1} s. Everything is in {directory} (rm -r removes it). Now try:
+            "\nFinished in {:.1} s. All files are in {directory} (rm -r removes it). Next, try:
 
   hfl serve {directory}/public &
   mkdir -p /tmp/hfl-mnt
