@@ -41,7 +41,7 @@ pub use open::{AcceptedHead, Opened, open, open_head};
 pub use options::{OpenOptions, Warning};
 #[cfg(feature = "publish")]
 pub(crate) use staggered::Staggered;
-pub use state::{StateDirectory, StateError, user_directory};
+pub use state::{StateDirectory, StateError};
 
 /// Maximum number of blocks recorded as missing on one mirror; beyond it, all are forgotten.
 const MISSING_MAX: usize = 4096;

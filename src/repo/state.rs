@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::rollback::{Refused, VersionHistory};
 use crate::format::name::Name;
-use crate::system::{atomic_file, file_lock};
+use crate::system::{atomic_file, directories, file_lock};
 
 /// A longer file is not one of ours.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -50,9 +50,9 @@ impl StateDirectory {
         Self(directory.into())
     }
 
-    /// State directory of the current user: `$XDG_STATE_HOME/hfl`, `~/.local/state/hfl`, for root `/var/lib/hfl`.
+    /// State directory of the current user, see [`directories::state`].
     pub fn of_user() -> Option<Self> {
-        user_directory("XDG_STATE_HOME", ".local/state", "/var/lib/hfl").map(Self)
+        directories::state().map(Self)
     }
 
     /// The history file of `image`.
@@ -112,17 +112,4 @@ fn read(file: &Path) -> io::Result<VersionHistory> {
     let mut text = String::new();
     opened.take(FILE_MAX_BYTES).read_to_string(&mut text)?;
     VersionHistory::parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its text is damaged"))
-}
-
-/// Directory for one kind of the current user's files: below the XDG variable, else below the home directory; for root
-/// a system directory.
-pub fn user_directory(variable: &str, below_home: &str, roots: &str) -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    if let Some(given) = absolute(variable) {
-        return Some(given.join("hfl"));
-    }
-    if rustix::process::geteuid().is_root() {
-        return Some(PathBuf::from(roots));
-    }
-    Some(absolute("HOME")?.join(below_home).join("hfl"))
 }

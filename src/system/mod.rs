@@ -1,8 +1,9 @@
-//! Operating system services besides sockets: child processes, threads, locks, atomic file replacement.
+//! Operating system services besides sockets: child processes, threads, locks, directories, atomic file replacement.
 
 pub mod atomic_file;
 pub(crate) mod bridge;
 pub mod child;
+pub mod directories;
 pub mod file_lock;
 #[cfg(feature = "publish")]
 pub mod host;

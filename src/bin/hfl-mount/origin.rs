@@ -14,8 +14,9 @@ use hfl::format::head::Trust;
 use hfl::format::name::Version;
 use hfl::format::url::BaseUrl;
 use hfl::repo::source::{Base, Source, absolute};
-use hfl::repo::{OpenOptions, StateDirectory, given_key, user_directory};
+use hfl::repo::{OpenOptions, StateDirectory, given_key};
 use hfl::store::http::HttpOptions;
+use hfl::system::directories;
 
 use crate::log::Level;
 use crate::size::bytes;
@@ -130,8 +131,7 @@ impl ImageArgs {
 
     /// Cache options; `None` if no cache is wanted or there is no directory for it.
     pub fn cache_options(&self, need: Need) -> Option<CacheOptions> {
-        let directory = || user_directory("XDG_CACHE_HOME", ".cache", "/var/cache/hfl");
-        let directory = self.cache.clone().or_else(directory).filter(|_| !self.caches_nothing())?;
+        let directory = self.cache.clone().or_else(directories::cache).filter(|_| !self.caches_nothing())?;
         Some(CacheOptions { directory, max_bytes: self.cache_size, need })
     }
 

@@ -30,7 +30,8 @@ use hfl::format::signature::PublicKey;
 use hfl::progress::Watch;
 use hfl::publish::{Check, Keyring, Memory, Reader, Repository};
 use hfl::repo::survey::TrustPolicy;
-use hfl::repo::{OpenOptions, StateDirectory, Warning, given_key, user_directory};
+use hfl::repo::{OpenOptions, StateDirectory, Warning, given_key};
+use hfl::system::directories;
 
 use crate::exit;
 use crate::show::{Show, Verbosity};
@@ -143,23 +144,7 @@ fn watch(verbosity: Verbosity) -> anyhow::Result<Watch> {
 fn keyring(file: Option<PathBuf>) -> Keyring {
     // An empty variable counts: a job without its secret must not continue with another key.
     let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    Keyring {
-        file,
-        text: variable("HFL_KEY"),
-        password: variable("HFL_KEY_PASSWORD"),
-        directory: xdg("XDG_CONFIG_HOME", ".config").map(|config| config.join("hfl/keys")),
-    }
-}
-
-/// A directory of the XDG base directory specification, which accepts only absolute paths.
-fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
-    let set = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    set.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(below_home)))
-}
-
-/// Directory for large temporary files, on disk rather than in memory.
-fn cache_directory() -> PathBuf {
-    xdg("XDG_CACHE_HOME", ".cache").map_or_else(std::env::temp_dir, |cache| cache.join("hfl"))
+    Keyring { file, text: variable("HFL_KEY"), password: variable("HFL_KEY_PASSWORD"), directory: directories::keys() }
 }
 
 /// How new state reaches the mirrors.
@@ -245,7 +230,7 @@ fn repository(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Repository
     let keyring = (!key.unsigned).then(|| keyring(file));
     let mut repository = Repository::new(mirrors, relative_to, keyring);
     repository.dry_run = change.dry_run;
-    repository.memory = Memory::below(user_directory("XDG_STATE_HOME", ".local/state", "/var/lib/hfl").as_deref());
+    repository.memory = Memory::below(directories::state().as_deref());
     repository.min_mirrors = delivery.min_mirrors;
     repository.patience = delivery.patience.into();
     repository.check = if delivery.check == "list" { Check::List } else { Check::Head };

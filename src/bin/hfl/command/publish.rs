@@ -16,6 +16,7 @@ use hfl::publish::{self, BootOptions, MirrorReport, Outcome, PublishOptions, Rep
 use hfl::qemu::{self, Bootable};
 use hfl::repo::{self, OpenOptions};
 use hfl::split::Choice;
+use hfl::system::directories;
 
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
@@ -245,7 +246,7 @@ fn options(args: Args) -> anyhow::Result<(Repository, PublishOptions)> {
         jobs: args.jobs.map_or(cores, usize::from),
         force: args.force,
         as_it_is: args.force,
-        spool_directory: super::cache_directory(),
+        spool_directory: directories::temporary(),
         boot,
         spool_max_bytes: SPOOL_MAX_BYTES,
     };
