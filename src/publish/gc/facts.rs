@@ -85,6 +85,7 @@ pub(super) async fn gather(
         mirrors: mirrors.map(|((mirror, view), found)| mirror_facts(mirror, view, found, repository)).collect(),
     };
     facts.take_heads(repository);
+    facts.take_retired(retired);
     facts.take_pending();
     facts.read_due(repository).await;
     if !facts.blocks.is_empty() {
@@ -99,31 +100,34 @@ fn records_of(retired: &[Choice]) -> Vec<RepoPath> {
     rows.map(|(image, row)| RepoPath::retirement(image, row.version, &row.index_sha256)).collect()
 }
 
-/// Reads the records on each mirror: those it lists, and those verified on any other mirror. A mirror that this run
-/// brought up to date received records after it was listed.
+/// Reads the records on each mirror: those it lists, those of this run, and those verified on any other mirror. A mirror
+/// that this run brought up to date received records after it was listed.
 async fn read_records(repository: &OpenRepository, new: &[RepoPath]) -> Vec<BTreeMap<RepoPath, RecordState>> {
     let listed = |i: usize| repository.views[i].inventory.retirements.iter().filter(|path| !new.contains(path));
-    let mut found = read_each(repository, |i| new.iter().chain(listed(i)).cloned().collect()).await;
+    let stores = || repository.mirrors.iter().map(|mirror| mirror.is_up().then_some(&*mirror.store)).enumerate();
+    let first = stores().map(|(i, store)| {
+        let paths: Vec<RepoPath> = new.iter().chain(listed(i)).cloned().collect();
+        async move {
+            let Some(store) = store else { return BTreeMap::new() };
+            records::read_listed(store, &paths, &repository.policy).await
+        }
+    });
+    let mut found = join_all(first).await;
     let is_verified = |state: &RecordState| matches!(state, RecordState::Verified(_));
     let verified = found.iter().flatten().filter(|(_, state)| is_verified(state)).map(|(path, _)| path.clone());
     let verified: BTreeSet<RepoPath> = verified.collect();
-    let unlisted = |i: usize| verified.iter().filter(|path| !found[i].contains_key(*path)).cloned().collect();
-    let more = read_each(repository, unlisted).await;
+    let more = stores().map(|(i, store)| {
+        let unlisted: Vec<RepoPath> = verified.iter().filter(|path| !found[i].contains_key(*path)).cloned().collect();
+        async move {
+            let Some(store) = store else { return BTreeMap::new() };
+            records::read(store, &unlisted, &repository.policy).await
+        }
+    });
+    let more = join_all(more).await;
     for (found, more) in found.iter_mut().zip(more) {
         found.extend(more);
     }
     found
-}
-
-async fn read_each(
-    repository: &OpenRepository,
-    paths: impl Fn(usize) -> Vec<RepoPath>,
-) -> Vec<BTreeMap<RepoPath, RecordState>> {
-    let reads = repository.mirrors.iter().enumerate().map(|(i, mirror)| {
-        let paths = if mirror.is_up() { paths(i) } else { Vec::new() };
-        async move { records::read(&*mirror.store, &paths, &repository.policy).await }
-    });
-    join_all(reads).await
 }
 
 fn mirror_facts(
@@ -217,6 +221,16 @@ impl Facts {
             self.newest_signed = self.newest_signed.max(head.created);
             self.living_versions.extend(head.versions.iter().map(|row| row.index_sha256));
             self.living_paths.extend(paths_of(head));
+        }
+    }
+
+    /// The grace period of what this run retired begins now, whatever the mirrors show: one may still return the state
+    /// before. In a dry run, where nothing was retired, these versions are still living.
+    fn take_retired(&mut self, choices: &[Choice]) {
+        for (choice, row) in choices.iter().flat_map(|choice| choice.rows.iter().map(move |row| (choice, row))) {
+            let now = Retirement { image: choice.image.clone(), marked: self.now, row: row.clone(), files: Vec::new() };
+            let known = self.retirements.entry(now.path()).or_insert(now);
+            known.marked = known.marked.max(self.now);
         }
     }
 

@@ -12,8 +12,8 @@ use crate::format::retirement::{FILE_MAX_BYTES, Retirement};
 use crate::store::{Fetch, StoreError, StoreErrorKind};
 use crate::weaken::{self, Weakness};
 
-/// Maximum records read per mirror in one run; the others wait for the next run.
-const RECORDS_MAX: usize = 4096;
+/// Maximum records read per mirror: those of 300 images that publish every night with a grace period of half a year.
+const RECORDS_MAX: usize = 1 << 16;
 /// Concurrent reads, and the time limit for all records of one mirror.
 const READS_AT_ONCE: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -38,7 +38,28 @@ pub enum RecordState {
     Unreadable(StoreError),
 }
 
-/// Reads the records that one mirror lists at these paths. Those that do not arrive in time count as unreadable.
+/// Reads the records that one mirror lists at these paths. One that is listed and not there counts as unreadable, since
+/// the mirror may show an older state; so does one that does not arrive in time.
+pub async fn read_listed(
+    store: &dyn Fetch,
+    paths: &[RepoPath],
+    policy: &TrustPolicy,
+) -> BTreeMap<RepoPath, RecordState> {
+    let mut found = read(store, paths, policy).await;
+    // The first record that is missing is enough to say so.
+    if let Some(path) = paths.iter().find(|path| !found.contains_key(*path)) {
+        let why = match paths.len() > RECORDS_MAX {
+            true => format!("there are {} records, at most {RECORDS_MAX} are read", paths.len()),
+            false => "it is listed, and not there".to_owned(),
+        };
+        let error = StoreError::at(store.location(), path, StoreErrorKind::NotFound, why);
+        found.insert(path.clone(), RecordState::Unreadable(error));
+    }
+    found
+}
+
+/// Reads the records at these paths of one mirror, as far as they exist. Those that do not arrive in time count as
+/// unreadable.
 pub async fn read(store: &dyn Fetch, paths: &[RepoPath], policy: &TrustPolicy) -> BTreeMap<RepoPath, RecordState> {
     let deadline = Instant::now() + PATIENCE;
     let reads = stream::iter(paths.iter().take(RECORDS_MAX)).map(|path| async move {

@@ -21,6 +21,7 @@ mod mirrors;
 mod profile;
 mod restore_outputs;
 mod spool;
+mod stale;
 mod sync;
 mod trust;
 mod verify;
