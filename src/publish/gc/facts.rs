@@ -68,7 +68,8 @@ pub(super) async fn gather(
     repository: &OpenRepository,
     retired: &[Choice],
 ) -> Result<Facts, Error> {
-    let found = read_records(repository, &records_of(retired)).await;
+    let new = if repository.config.dry_run { Vec::new() } else { records_of(retired) };
+    let found = read_records(repository, &new).await;
     let latest = records::latest(found.iter());
     let mirrors = repository.mirrors.iter().zip(&repository.views).zip(&found);
     let mut facts = Facts {

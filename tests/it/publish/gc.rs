@@ -37,6 +37,7 @@ fn old_versions_are_marked_first_and_removed_after_the_grace_period() {
     let before = blocks(&lab, "a");
     let plan = gc(&lab, &["--keep", "2", "--image", "os", "--dry-run"]);
     assert_eq!(plan["marked"][0]["retired"], serde_json::json!([2, 1]));
+    assert_eq!(plan["swept"]["mirrors"], serde_json::json!([]), "no mirror is in doubt");
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [4, 3, 2, 1], "a dry run changes nothing");
 
     let marked = gc(&lab, &["--keep", "2", "--image", "os"]);
