@@ -1,4 +1,5 @@
-//! Where hfl keeps the files of a user, by the XDG base directory specification, which accepts only absolute paths.
+//! Where hfl keeps the files of a user, by the XDG base directory specification, whose variables accept only absolute
+//! paths.
 
 use std::path::PathBuf;
 
@@ -22,17 +23,20 @@ pub fn keys() -> Option<PathBuf> {
     Some(of_user("XDG_CONFIG_HOME", ".config")?.join("keys"))
 }
 
-/// For root a system directory, unless the variable is set.
+/// For root a system directory, unless the variable is set. Always absolute, since a daemon changes its directory.
 fn of_user_or_system(variable: &str, below_home: &str, system: &str) -> Option<PathBuf> {
     let is_root = rustix::process::geteuid().is_root();
-    if is_root && absolute(variable).is_none() { Some(system.into()) } else { of_user(variable, below_home) }
+    if is_root && given(variable).is_none() {
+        return Some(system.into());
+    }
+    of_user(variable, below_home).filter(|path| path.is_absolute())
 }
 
 fn of_user(variable: &str, below_home: &str) -> Option<PathBuf> {
-    let base = absolute(variable).or_else(|| Some(absolute("HOME")?.join(below_home)))?;
+    let base = given(variable).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(below_home)))?;
     Some(base.join("hfl"))
 }
 
-fn absolute(variable: &str) -> Option<PathBuf> {
+fn given(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
