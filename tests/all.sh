@@ -107,6 +107,8 @@ step "lints"
 # With `weaken` the simulation can switch single protections off, to prove that their loss is detected.
 # No shipped build has it.
 cargo clippy --quiet --all-targets --features weaken -- -D warnings
+step "documents"
+RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --document-private-items --features weaken
 step "building the tests"
 cargo test --quiet --features weaken --lib --bins --tests --no-run
 step "the static client"

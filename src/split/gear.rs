@@ -1,7 +1,7 @@
 //! `bytes 1`: the decisions. A gear hash rolling over the last 64 bytes chooses the block boundaries.
 //!
-//! After bytes b1 .. bn the hash is G[bn] + 2 G[bn-1] + 4 G[bn-2] + ..., modulo 2^64, so it covers exactly the last 64
-//! bytes. G[b] is XXH3-64 of the single byte b. No boundary is tested before `MIN` bytes, so no hash spans a boundary:
+//! After bytes b1 .. bn the hash is `G[bn] + 2 G[bn-1] + 4 G[bn-2] + ...`, modulo 2^64, so it covers exactly the last 64
+//! bytes. `G[b]` is XXH3-64 of the single byte b. No boundary is tested before `MIN` bytes, so no hash spans a boundary:
 //! a decision depends only on the 64 bytes before a position and the distance to the last boundary.
 
 use xxhash_rust::xxh3::xxh3_64;

@@ -51,7 +51,7 @@ pub struct ImageArgs {
     /// Use only the given mirrors, not those that the head names
     #[arg(long)]
     pub only: bool,
-    /// Proxy: http(s)://[USER:PASSWORD@]HOST:PORT [default: http_proxy, https_proxy and no_proxy]
+    /// Proxy: `http(s)://[USER:PASSWORD@]HOST:PORT` [default: http_proxy, https_proxy and no_proxy]
     #[arg(long, value_name = "URL")]
     pub proxy: Option<String>,
     /// File (PEM) of certificate authorities to trust in addition to the public ones

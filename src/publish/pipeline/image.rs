@@ -197,7 +197,7 @@ impl Image {
     ///
     /// # Errors
     /// A failed read; a file that changed meanwhile;
-    /// [`ErrorKind::Interrupted`](crate::publish::ErrorKind::Interrupted) once `stop` returns true.
+    /// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
     pub fn split(
         &self,
         rule: Rule,

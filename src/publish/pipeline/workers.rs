@@ -17,7 +17,7 @@ const QUEUE_PER_JOB: usize = 2;
 /// `tool`. `passed` receives the bytes of each part read. Returns the image size in bytes.
 ///
 /// # Errors
-/// The first failure of `work`, else of reading; [`ErrorKind::Interrupted`](crate::publish::ErrorKind::Interrupted)
+/// The first failure of `work`, else of reading; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted)
 /// once `cancel` is set.
 pub fn work_on_blocks<T>(
     image: &Image,
