@@ -40,6 +40,25 @@ impl PublicKey {
     }
 }
 
+#[cfg(feature = "publish")]
+impl PublicKey {
+    /// Whether this key made the trusted comment of `signature`, whatever the signed file is: minisign's second signature
+    /// covers the first one and the comment. It proves what the comment says even if the file is lost or damaged.
+    pub fn made_comment(&self, signature: &Signature) -> bool {
+        use base64::Engine as _;
+        use ring::signature::{ED25519, UnparsedPublicKey};
+        let decoded = |line: &str| base64::engine::general_purpose::STANDARD.decode(line).unwrap_or_default();
+        let mut lines = signature.text.lines().skip(1);
+        let (own, comment, global) = (lines.next(), signature.trusted_comment(), lines.nth(1));
+        // Both begin with two bytes for the algorithm and eight for the number of the key.
+        let (key, own) = (decoded(&self.line), decoded(own.unwrap_or_default()));
+        let (Some(number), Some(point)) = (key.get(2..10), key.get(10..42)) else { return false };
+        let Some(first) = own.get(10..74).filter(|_| own.get(2..10) == Some(number)) else { return false };
+        let signed = [first, comment.as_bytes()].concat();
+        UnparsedPublicKey::new(&ED25519, point).verify(&signed, &decoded(global.unwrap_or_default())).is_ok()
+    }
+}
+
 impl FromStr for PublicKey {
     type Err = KeyError;
 

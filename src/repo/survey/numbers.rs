@@ -1,8 +1,8 @@
 //! The highest version number that the indexes on a mirror prove: a number is never reused, even if the head that named
 //! it was lost.
 //!
-//! A name in a listing proves nothing. It counts only if the index is signed for this image and number; in an unsigned
-//! repository, if it is at least such an index.
+//! A name in a listing proves nothing. It counts only if there is a signature of an index of this image and number; in an
+//! unsigned repository, if it is at least such an index.
 
 use std::collections::BTreeMap;
 
@@ -22,9 +22,8 @@ use crate::store::{Fetch, StoreError, StoreErrorKind};
 /// Indexes checked per mirror, highest number first. The limit loses nothing: a mirror that lists many wrong ones could
 /// as well have listed none.
 const LOOKS_MAX: usize = 8;
-/// Larger indexes are read for their number one at a time, across all mirrors.
-const LARGE_BYTES: u64 = 64 << 20;
-static LARGE: Semaphore = Semaphore::const_new(1);
+/// Unsigned indexes are read for their number one at a time, across all mirrors: each may be large.
+static ONE_INDEX: Semaphore = Semaphore::const_new(1);
 
 /// A version number proven by an index, and the digest of that index.
 pub type Witness = (Version, Sha256);
@@ -56,8 +55,8 @@ pub async fn highest(
     Ok(None)
 }
 
-/// The digest of the index at `path`, if it belongs to this image and version and an accepted key signed it where
-/// needed.
+/// The digest of the index at `path`, if an accepted key signed it for this image and version. The signature is proof
+/// enough: the index itself may be damaged or lost. In an unsigned repository the index is read.
 async fn proves(
     store: &dyn Fetch,
     image: &Name,
@@ -65,43 +64,32 @@ async fn proves(
     version: Version,
     accepted: &Accepted,
 ) -> Result<Option<Sha256>, StoreError> {
-    let mut signature = None;
-    if !accepted.any.contains(&Trust::Anyone) {
-        signature = read_signature(store, path).await?;
-        if signature.is_none() {
-            return Ok(None);
-        }
+    if accepted.any.contains(&Trust::Anyone) {
+        return unsigned(store, image, path, version).await;
     }
-    let digest = |file: Bytes| digest_of(&file, signature.as_ref(), image, path, version, accepted);
-    match store.get(path, LARGE_BYTES).await {
-        Err(e) if e.kind() == StoreErrorKind::TooLong => {
-            let _turn = LARGE.acquire().await;
-            Ok(there(store.get(path, FILE_MAX_BYTES).await)?.and_then(digest))
-        }
-        file => Ok(there(file)?.and_then(digest)),
-    }
+    let Some(signature) = read_signature(store, path).await? else { return Ok(None) };
+    let digest = signature.trusted_comment().rsplit(' ').next().and_then(|digits| digits.parse().ok());
+    let is_its_own = |digest: &Sha256| {
+        signature.trusted_comment() == comment::index(image, version, digest)
+            && RepoPath::index(image, version, digest) == *path
+    };
+    let made = |trust: &Trust| trust.key().is_some_and(|key| key.made_comment(&signature));
+    Ok(digest.filter(is_its_own).filter(|_| accepted.any.iter().any(made)))
 }
 
-/// The digest of an index file, if it belongs to this image and version and is signed for them where needed.
-fn digest_of(
-    file: &[u8],
-    signature: Option<&Signature>,
+/// The digest of an unsigned index, if it belongs to this image and version.
+async fn unsigned(
+    store: &dyn Fetch,
     image: &Name,
     path: &RepoPath,
     version: Version,
-    accepted: &Accepted,
-) -> Option<Sha256> {
-    let digest = Sha256::of(file);
-    if RepoPath::index(image, version, &digest) != *path {
-        return None;
-    }
-    let Some(signature) = signature else {
-        let index = Index::parse(file).ok()?;
-        return (index.header().image == *image && index.header().version == version).then_some(digest);
-    };
-    let comment = comment::index(image, version, &digest);
-    let signed = |trust: &Trust| matches!(trust, Trust::Key(key) if key.verify(file, signature, &comment).is_ok());
-    (accepted.any.iter().any(signed) && signature.trusted_comment() == comment).then_some(digest)
+) -> Result<Option<Sha256>, StoreError> {
+    let _turn = ONE_INDEX.acquire().await;
+    let Some(file) = there(store.get(path, FILE_MAX_BYTES).await)? else { return Ok(None) };
+    let digest = Sha256::of(&file);
+    let index = Index::parse(&file).ok().filter(|_| RepoPath::index(image, version, &digest) == *path);
+    let is_its_own = |index: Index| index.header().image == *image && index.header().version == version;
+    Ok(index.is_some_and(is_its_own).then_some(digest))
 }
 
 async fn read_signature(store: &dyn Fetch, path: &RepoPath) -> Result<Option<Signature>, StoreError> {

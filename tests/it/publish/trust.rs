@@ -279,24 +279,32 @@ fn a_head_that_was_lost_is_no_new_beginning() {
     assert_eq!(head(&lab, "a").newest().version.number(), 4, "no number is used again");
 }
 
-/// On a machine without state, and without a list of images that names the image, its indexes are the evidence.
+/// On a machine without state, and without a list of images that names the image, the signatures of its indexes are the
+/// evidence, even if an index itself is damaged.
 #[test]
 fn an_index_bears_witness_to_a_number_only_if_it_is_signed() {
     let lab = versions(&["a", "b"], 2);
+    let newest = head(&lab, "a").newest().clone();
+    let path = newest.index_path(&"os".parse().unwrap());
     for mirror in ["a", "b"] {
         fs::remove_file(lab.path(mirror).join("os.head")).unwrap();
         fs::remove_file(lab.path(mirror).join("images")).unwrap();
+        flip(&lab.path(mirror).join(path.as_str()));
     }
     lab.forget();
     let said = lab.fails(5, &["publish", "os.img", "--to", "mirrors.toml"]);
     assert!(said.contains("index/os/2-"), "{said}");
     // A number without a valid signature does not use up all version numbers.
-    let file = fs::read(lab.path("a").join(lab.files("a").iter().find(|f| f.ends_with(".idx")).unwrap())).unwrap();
-    let image = "os".parse().unwrap();
-    for number in [4_294_967_295, 4_000_000_000] {
-        let path = RepoPath::index(&image, Version::new(number).unwrap(), &Sha256::of(&file));
-        lab.write(&format!("b/{path}"), &file);
-        lab.write(&format!("b/{path}.minisig"), "untrusted comment: x\n");
+    let digest = newest.index_sha256;
+    let signature = fs::read_to_string(lab.path("a").join(path.signature().as_str())).unwrap();
+    for (number, forged) in [
+        (4_294_967_295_u64, "untrusted comment: x\n".to_owned()),
+        (4_000_000_000, signature.clone()),
+        (3_999_999_999, signature.replace("hfl index os 2 ", "hfl index os 3999999999 ")),
+    ] {
+        let path = RepoPath::index(&"os".parse().unwrap(), Version::new(number).unwrap(), &digest);
+        lab.write(&format!("b/{path}"), "anything");
+        lab.write(&format!("b/{path}.minisig"), forged);
     }
     lab.publish(&["os.img", "--split", "fixed:65536", "--first"]);
     assert_eq!(head(&lab, "b").newest().version.number(), 3);
