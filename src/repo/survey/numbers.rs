@@ -22,8 +22,9 @@ use crate::store::{Fetch, StoreError, StoreErrorKind};
 /// Indexes checked per mirror, highest number first. The limit loses nothing: a mirror that lists many wrong ones could
 /// as well have listed none.
 const LOOKS_MAX: usize = 8;
-/// Unsigned indexes are read for their number one at a time, across all mirrors: each may be large.
-static ONE_INDEX: Semaphore = Semaphore::const_new(1);
+/// Larger unsigned indexes are read for their number one at a time, across all mirrors.
+const LARGE_BYTES: u64 = 64 << 20;
+static LARGE: Semaphore = Semaphore::const_new(1);
 
 /// A version number proven by an index, and the digest of that index.
 pub type Witness = (Version, Sha256);
@@ -84,8 +85,14 @@ async fn unsigned(
     path: &RepoPath,
     version: Version,
 ) -> Result<Option<Sha256>, StoreError> {
-    let _turn = ONE_INDEX.acquire().await;
-    let Some(file) = there(store.get(path, FILE_MAX_BYTES).await)? else { return Ok(None) };
+    let file = match store.get(path, LARGE_BYTES).await {
+        Err(e) if e.kind() == StoreErrorKind::TooLong => {
+            let _turn = LARGE.acquire().await;
+            store.get(path, FILE_MAX_BYTES).await
+        }
+        file => file,
+    };
+    let Some(file) = there(file)? else { return Ok(None) };
     let digest = Sha256::of(&file);
     let index = Index::parse(&file).ok().filter(|_| RepoPath::index(image, version, &digest) == *path);
     let is_its_own = |index: Index| index.header().image == *image && index.header().version == version;
