@@ -95,40 +95,47 @@ pub(super) async fn gather(
     Ok(facts)
 }
 
+/// The chosen versions, each with its image.
+fn rows_of(choices: &[Choice]) -> impl Iterator<Item = (&Name, &VersionRow)> {
+    choices.iter().flat_map(|choice| choice.rows.iter().map(move |row| (&choice.image, row)))
+}
+
 /// The records written by this run, which no listing contains yet.
 fn records_of(retired: &[Choice]) -> Vec<RepoPath> {
-    let rows = retired.iter().flat_map(|choice| choice.rows.iter().map(move |row| (&choice.image, row)));
-    rows.map(|(image, row)| RepoPath::retirement(image, row.version, &row.index_sha256)).collect()
+    rows_of(retired).map(|(image, row)| RepoPath::retirement(image, row.version, &row.index_sha256)).collect()
 }
 
 /// Reads the records on each mirror: those it lists, those of this run, and those verified on any other mirror. A mirror
 /// that this run brought up to date received records after it was listed.
 async fn read_records(repository: &OpenRepository, new: &[RepoPath]) -> Vec<BTreeMap<RepoPath, RecordState>> {
     let listed = |i: usize| repository.views[i].inventory.retirements.iter().filter(|path| !new.contains(path));
-    let stores = || repository.mirrors.iter().map(|mirror| mirror.is_up().then_some(&*mirror.store)).enumerate();
-    let first = stores().map(|(i, store)| {
-        let paths: Vec<RepoPath> = new.iter().chain(listed(i)).cloned().collect();
-        async move {
-            let Some(store) = store else { return BTreeMap::new() };
-            records::read_listed(store, &paths, &repository.policy).await
-        }
-    });
-    let mut found = join_all(first).await;
+    let mut found = read_each(repository, true, |i| new.iter().chain(listed(i)).cloned().collect()).await;
     let is_verified = |state: &RecordState| matches!(state, RecordState::Verified(_));
     let verified = found.iter().flatten().filter(|(_, state)| is_verified(state)).map(|(path, _)| path.clone());
     let verified: BTreeSet<RepoPath> = verified.collect();
-    let more = stores().map(|(i, store)| {
-        let unlisted: Vec<RepoPath> = verified.iter().filter(|path| !found[i].contains_key(*path)).cloned().collect();
-        async move {
-            let Some(store) = store else { return BTreeMap::new() };
-            records::read(store, &unlisted, &repository.policy).await
-        }
-    });
-    let more = join_all(more).await;
+    let unlisted = |i: usize| verified.iter().filter(|path| !found[i].contains_key(*path)).cloned().collect();
+    let more = read_each(repository, false, unlisted).await;
     for (found, more) in found.iter_mut().zip(more) {
         found.extend(more);
     }
     found
+}
+
+async fn read_each(
+    repository: &OpenRepository,
+    are_listed: bool,
+    paths: impl Fn(usize) -> Vec<RepoPath>,
+) -> Vec<BTreeMap<RepoPath, RecordState>> {
+    let reads = repository.mirrors.iter().enumerate().map(|(i, mirror)| {
+        let paths = if mirror.is_up() { paths(i) } else { Vec::new() };
+        async move {
+            match are_listed {
+                true => records::read_listed(&*mirror.store, &paths, &repository.policy).await,
+                false => records::read(&*mirror.store, &paths, &repository.policy).await,
+            }
+        }
+    });
+    join_all(reads).await
 }
 
 fn mirror_facts(
@@ -228,8 +235,8 @@ impl Facts {
     /// The grace period of what this run retired begins now, whatever the mirrors show: one may still return the state
     /// before. In a dry run, where nothing was retired, these versions are still living.
     fn take_retired(&mut self, choices: &[Choice]) {
-        for (choice, row) in choices.iter().flat_map(|choice| choice.rows.iter().map(move |row| (choice, row))) {
-            let now = Retirement { image: choice.image.clone(), marked: self.now, row: row.clone(), files: Vec::new() };
+        for (image, row) in rows_of(choices) {
+            let now = Retirement { image: image.clone(), marked: self.now, row: row.clone(), files: Vec::new() };
             let known = self.retirements.entry(now.path()).or_insert(now);
             known.marked = known.marked.max(self.now);
         }
@@ -309,12 +316,12 @@ impl Facts {
 
     /// For a dry run: treats the versions that would be retired as retired now.
     pub fn assume_retired(&mut self, choices: &[Choice], repository: &OpenRepository) {
-        for (choice, row) in choices.iter().flat_map(|choice| choice.rows.iter().map(move |row| (choice, row))) {
-            let Some(head) = repository.newest_head(&choice.image) else { continue };
-            let files = head.head.files.iter().filter(|file| file.path.belongs_to(&choice.image, row.version));
+        for (image, row) in rows_of(choices) {
+            let Some(head) = repository.newest_head(image) else { continue };
+            let files = head.head.files.iter().filter(|file| file.path.belongs_to(image, row.version));
             self.living_versions.remove(&row.index_sha256);
             let retirement = Retirement {
-                image: choice.image.clone(),
+                image: image.clone(),
                 marked: self.now.max(head.head.created),
                 row: row.clone(),
                 files: files.cloned().collect(),
