@@ -8,6 +8,7 @@ use hfl::Error;
 use hfl::client::ClientOptions;
 use hfl::client::cache::Need;
 
+use crate::exit::CODES;
 use crate::origin::ImageArgs;
 use crate::profile::ProfileArgs;
 use crate::size::bytes;
@@ -25,19 +26,12 @@ Other commands, each with --help:
   hfl-mount status    Show the status of a mount
   hfl-mount fetch     Fetch an image into the cache
   hfl-mount nbd       Export an image over NBD
-  hfl-mount device    Create loop devices and snapshots, for a miniroot
-
-Exit codes:
-  0  success
-  1  local error
-  2  usage error
-  3  verification failed
-  4  no mirror reachable";
+  hfl-mount device    Create loop devices and snapshots, for a miniroot";
 
 /// Mount an image: MOUNTPOINT/NAME is a read-only file of the image's exact size, whose blocks are fetched, verified
 /// and cached when they are read
 #[derive(Debug, Parser)]
-#[command(name = "hfl-mount", version, disable_version_flag = true, after_help = EXAMPLES)]
+#[command(name = "hfl-mount", version, disable_version_flag = true, after_help = format!("{EXAMPLES}\n\n{CODES}"))]
 pub struct Args {
     #[command(flatten)]
     pub origin: ImageArgs,

@@ -4,6 +4,14 @@ use std::process::ExitCode;
 
 use hfl::{Error, ErrorKind};
 
+/// The exit codes, for the help of a command that reads an image.
+pub const CODES: &str = "Exit codes:
+  0  success
+  1  local error
+  2  usage error
+  3  verification failed
+  4  no mirror reachable";
+
 /// Reports a failure, and returns the exit code.
 pub fn report(outcome: Result<(), Error>, json: bool) -> ExitCode {
     let Err(error) = outcome.map_err(advised) else { return ExitCode::SUCCESS };

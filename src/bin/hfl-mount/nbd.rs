@@ -13,6 +13,7 @@ use hfl::client::serve::nbd::{Export, Hints};
 
 use crate::args::Args;
 use crate::daemon::Daemon;
+use crate::exit::CODES;
 use crate::run::Ready;
 use crate::signals::Signals;
 
@@ -22,14 +23,7 @@ Examples:
   hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian --socket /run/hfl.sock
   qemu-img map -f raw 'nbd+unix:///debian?socket=/run/hfl.sock'
   qemu-system-x86_64 -drive file='nbd+unix:///debian?socket=/run/hfl.sock',format=raw,snapshot=on
-  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian --listen 127.0.0.1:10809
-
-Exit codes:
-  0  success
-  1  local error
-  2  usage error
-  3  verification failed
-  4  no mirror reachable";
+  hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian --listen 127.0.0.1:10809";
 
 /// Listening address.
 #[derive(Debug)]
@@ -57,7 +51,7 @@ fn command() -> clap::Command {
         .name("hfl-mount nbd")
         .bin_name("hfl-mount nbd")
         .about(ABOUT)
-        .after_help(EXAMPLES)
+        .after_help(format!("{EXAMPLES}\n\n{CODES}"))
         .mut_arg("mountpoint", |arg| arg.long("mountpoint").required(false).hide(true).default_value("."))
         .mut_arg("foreground", |arg| arg.hide(true))
         .mut_arg("daemon", |arg| arg.help("Go into the background once the export works"))

@@ -10,6 +10,15 @@ use hfl::Error;
 use hfl::client::notice::{Notice, Observer};
 use hfl::repo::ReadError;
 
+/// The exit codes of a command that changes mirrors, for its help; what [`BEHIND`] means follows.
+pub const CODES: &str = "Exit codes:
+  0  success
+  1  local error
+  2  usage error
+  3  verification failed
+  4  no mirror reachable
+  5  conflict or locked";
+
 /// Exit code if some mirrors were left behind.
 pub const BEHIND: u8 = 6;
 

@@ -15,7 +15,7 @@ const KEEP: u32 = 30;
 
 /// Remove old versions: retire them, and remove their unused blocks after a grace period.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = format!("Examples:
   hfl gc --to mirrors.toml --dry-run
   hfl gc --to mirrors.toml --keep 14 --keep-days 30
   hfl gc --to mirrors.toml --image debian-ps3 --retire 17
@@ -25,14 +25,8 @@ A version is first retired: the head no longer names it, and a signed record of 
 grace period removes those of its blocks that no version of any image on any mirror names. Nothing is removed from \
 a mirror where a head is missing or does not verify.
 
-Exit codes:
-  0  success
-  1  local error
-  2  usage error
-  3  verification failed
-  4  no mirror reachable
-  5  conflict or locked
-  6  some mirrors left behind or skipped (run the command again)")]
+{CODES}
+  6  some mirrors left behind or skipped (run the command again)", CODES = exit::CODES))]
 pub struct Args {
     /// Retire old versions of this image only; can be repeated [default: all images whose secret key is available]
     #[arg(long, value_name = "NAME")]

@@ -82,9 +82,9 @@ fn row(state: &MirrorState) -> [String; 9] {
     };
     // A directory has no conditional replacement of its own; its lock makes up for it.
     let is_directory = !state.write.contains("://");
-    let swap = match capability(|c| Some(&c.conditional_put)) {
-        swap if swap == "no" && is_directory => "by lock".to_owned(),
-        swap => swap,
+    let swap = match state.capabilities.as_ref().map(|found| &found.conditional_put) {
+        Some(Verdict::No(_)) if is_directory => "by lock".to_owned(),
+        verdict => verdict.map_or_else(dash, |verdict| word(verdict).to_owned()),
     };
     let images: Vec<String> = state.images.iter().map(image).collect();
     [

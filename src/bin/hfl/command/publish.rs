@@ -26,7 +26,7 @@ const SPOOL_MAX_BYTES: u64 = 8 << 30;
 
 /// Publish an image: split it, upload new blocks, and switch all mirrors.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = format!("Examples:
   hfl publish debian-ps3.img --to mirrors.toml
   hfl publish /dev/vg/root --name root --to mirrors.toml --label nightly
   hfl publish debian-ps3.img --to mirrors.toml --profile boot.profile
@@ -34,14 +34,8 @@ const SPOOL_MAX_BYTES: u64 = 8 << 30;
   hfl publish debian.img --to mirrors.toml --boot --profile auto
   zstdcat image.zst | hfl publish - --name image --to mirrors.toml
 
-Exit codes:
-  0  success
-  1  local error
-  2  usage error
-  3  verification failed
-  4  no mirror reachable
-  5  conflict or locked
-  6  some mirrors left behind (run the command again)")]
+{CODES}
+  6  some mirrors left behind (run the command again)", CODES = exit::CODES))]
 pub struct Args {
     /// Raw image, block device, or `-` for standard input
     image: PathBuf,
