@@ -1,26 +1,20 @@
 //! A store that still returns the state before: what hfl has just written is not there yet for a reader.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use hfl::Error;
-use hfl::config::{Mirror, Mirrors};
+use hfl::config::Mirror;
 use hfl::format::layout::{Kind, RepoPath};
-use hfl::format::time::Timestamp;
-use hfl::progress::Watch;
-use hfl::publish::{Connect, GcOptions, GcReport, Keyring, Repository, gc};
+use hfl::publish::{Connect, GcReport};
 use hfl::store::directory::Directory;
 use hfl::store::{Entry, Exclusive, Fetch, Freshness, Lock, Put, Store, StoreError, StoreErrorKind, Swap};
-use hfl::system::host::{Host, ThisHost};
 
 use crate::support::lab::{Lab, check_mirror, two_images};
-
-const DAY_SECONDS: u64 = 86_400;
+use crate::support::library::{OtherClock, keep_one, repository};
 
 /// A directory in which the records of these versions cannot be read yet. Listings show them.
 #[derive(Debug)]
@@ -95,34 +89,12 @@ impl Connect for Connected {
     }
 }
 
-/// This machine, ten days later.
-#[derive(Debug)]
-struct Later;
-
-impl Host for Later {
-    fn boot(&self) -> Duration {
-        ThisHost.boot()
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::from_unix(ThisHost.now().unix() + 10 * DAY_SECONDS)
-    }
-
-    fn random(&self) -> u64 {
-        ThisHost.random()
-    }
-}
-
 /// Keeps one version, ten days from now, with a grace period of seven days. The records of `hidden` cannot be read.
 fn collect(lab: &Lab, hidden: &[u32]) -> Result<GcReport, Error> {
-    let mirrors = Mirrors::parse(&fs::read_to_string(lab.path("mirrors.toml")).unwrap()).unwrap();
-    let keyring = Keyring { directory: Some(lab.path("home/.config/hfl/keys")), ..Keyring::default() };
-    let mut repository = Repository::new(mirrors, lab.path("."), Some(keyring));
-    (repository.host, repository.connect) = (Arc::new(Later), Arc::new(Connected(hidden.to_vec())));
-    let (images, retire) = (Vec::new(), Vec::new());
-    let options = GcOptions { images, keep: 1, keep_days: 0, retire, grace_days: 7, more_than_half: true };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(gc(&repository, &options, &Watch::silent()))
+    let mut repository = repository(lab);
+    repository.host = Arc::new(OtherClock { ahead_seconds: 10 * 86_400 });
+    repository.connect = Arc::new(Connected(hidden.to_vec()));
+    keep_one(&repository)
 }
 
 fn blocks(lab: &Lab) -> BTreeSet<String> {

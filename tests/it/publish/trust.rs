@@ -5,7 +5,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use hfl::config::Mirrors;
 use hfl::format::digest::Sha256;
 use hfl::format::head::{Head, HeadSignature, SignedHead, VersionRow};
 use hfl::format::layout::RepoPath;
@@ -13,11 +12,9 @@ use hfl::format::name::Version;
 use hfl::format::retirement::Retirement;
 use hfl::format::signing::SecretKey;
 use hfl::format::time::Timestamp;
-use hfl::progress::Watch;
-use hfl::publish::{GcOptions, Keyring, Repository};
-use hfl::system::host::{Host, ThisHost};
 
 use crate::support::lab::{Lab, Random, check_mirror, code, stderr};
+use crate::support::library::{OtherClock, keep_one, repository};
 
 /// Publishes `count` versions of `os` to these mirrors, of 16 blocks each. Half of the blocks are new each time.
 fn versions(mirrors: &[&str], count: u64) -> Lab {
@@ -399,35 +396,12 @@ fn a_clock_that_was_ahead_once_does_not_keep_heads_fresh_for_years() {
     assert!(record.marked >= head(&lab, "a").created, "{} {}", record.marked, head(&lab, "a").created);
 }
 
-/// A host whose wall clock is three years behind.
-#[derive(Debug)]
-struct Behind;
-
-impl Host for Behind {
-    fn boot(&self) -> std::time::Duration {
-        ThisHost.boot()
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::from_unix(ThisHost.now().unix() - 3 * 365 * 86_400)
-    }
-
-    fn random(&self) -> u64 {
-        ThisHost.random()
-    }
-}
-
 #[test]
 fn a_clock_that_is_behind_does_not_shorten_the_grace_period() {
     let lab = versions(&["a"], 2);
-    let mirrors = Mirrors::parse(&fs::read_to_string(lab.path("mirrors.toml")).unwrap()).unwrap();
-    let keyring = Keyring { directory: Some(lab.path("home/.config/hfl/keys")), ..Keyring::default() };
-    let mut repository = Repository::new(mirrors, lab.path("."), Some(keyring));
-    repository.host = Arc::new(Behind);
-    let (images, retire) = (Vec::new(), Vec::new());
-    let options = GcOptions { images, keep: 1, keep_days: 0, retire, grace_days: 7, more_than_half: true };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let report = runtime.block_on(hfl::publish::gc(&repository, &options, &Watch::silent())).unwrap();
+    let mut repository = repository(&lab);
+    repository.host = Arc::new(OtherClock { ahead_seconds: -3 * 365 * 86_400 });
+    let report = keep_one(&repository).unwrap();
     assert_eq!(report.marked[0].retired, [1]);
     let before = contents(&lab, "a");
     let (code, said) = gc(&lab, &["--keep", "1"]);

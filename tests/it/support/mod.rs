@@ -11,6 +11,7 @@ pub mod format_fixtures;
 pub mod hanging;
 pub mod kinds;
 pub mod lab;
+pub mod library;
 pub mod machine;
 pub mod mounting;
 pub mod nbd;
