@@ -5,7 +5,7 @@
 # For each tool: bytes and files on the server after old.img; the bytes and files that new.img adds, which is also what a
 # client downloads that has old.img as a seed; processor seconds of the first publish. xz knows no previous version, so every
 # version is a whole file. desync writes casync's chunk format with the same chunker, so it has casync's numbers of bytes.
-# casync compresses with xz by default; its gzip is shown too, since hfl uses zlib. Needs casync and xz; 4 GB of space.
+# casync compresses with zstd by default; its gzip is shown too, since hfl uses zlib. Needs casync and xz; 4 GB of space.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: compare.sh LAB KIND..." >&2; exit 2; }
 lab=$(realpath "$1")
@@ -45,7 +45,7 @@ for kind; do
   row tool 'first' files update files processor
   row --- --- --- --- --- ---
   compare hfl "$scratch/public" with_hfl
-  compare 'casync' "$scratch/casync-xz" with_casync xz
+  compare 'casync, zstd' "$scratch/casync-zstd" with_casync zstd
   compare 'casync, gzip' "$scratch/casync-gzip" with_casync gzip
   compare '.img.xz' "$scratch/xz" with_xz
 done
