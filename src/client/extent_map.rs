@@ -33,6 +33,8 @@ pub struct ExtentMap {
     index: Arc<Index>,
     /// Offset of each extent in the image, in bytes.
     starts: Arc<[u64]>,
+    /// Bytes outside holes.
+    data_bytes: u64,
 }
 
 impl ExtentMap {
@@ -45,12 +47,18 @@ impl ExtentMap {
             start
         });
         let starts = starts.collect();
-        Self { index, starts }
+        let data_bytes = index.size() - index.hole_bytes();
+        Self { index, starts, data_bytes }
     }
 
     /// Size of the image in bytes.
     pub fn size(&self) -> u64 {
         self.index.size()
+    }
+
+    /// Bytes of the image outside holes.
+    pub fn data_bytes(&self) -> u64 {
+        self.data_bytes
     }
 
     /// Number of blocks.

@@ -63,15 +63,17 @@ impl ImageFs {
     fn attr(&self, ino: INodeNo) -> FileAttr {
         let time = UNIX_EPOCH + Duration::from_secs(self.created.unix());
         let time: SystemTime = time;
-        let (kind, perm, nlink, size) = match ino {
-            INodeNo::ROOT => (FileType::Directory, 0o555, 2, 0),
-            STATUS => (FileType::RegularFile, 0o444, 1, 0),
-            _ => (FileType::RegularFile, 0o444, 1, self.image.map().size()),
+        let map = self.image.map();
+        let (kind, perm, nlink, size, data_bytes) = match ino {
+            INodeNo::ROOT => (FileType::Directory, 0o555, 2, 0, 0),
+            STATUS => (FileType::RegularFile, 0o444, 1, 0, 0),
+            _ => (FileType::RegularFile, 0o444, 1, map.size(), map.data_bytes()),
         };
         FileAttr {
             ino,
             size,
-            blocks: size.div_ceil(512),
+            // Fewer than the size tells cp, tar and du that there are holes.
+            blocks: data_bytes.div_ceil(512),
             atime: time,
             mtime: time,
             ctime: time,
