@@ -27,11 +27,13 @@ impl BlockBuffer {
     /// Cuts a block from the first `len` bytes; the rest starts the next one. An all-zero block is not emitted.
     pub(super) fn cut(&mut self, len: usize, out: &mut dyn FnMut(Cut)) {
         let spans = self.cut_spans(len as u64);
-        if !is_zero(&self.bytes[..len]) {
-            out(Cut { bytes: self.bytes[..len].to_vec(), spans });
+        let mut rest = Vec::with_capacity(self.bytes.len());
+        rest.extend_from_slice(&self.bytes[len..]);
+        self.bytes.truncate(len);
+        let bytes = std::mem::replace(&mut self.bytes, rest);
+        if !is_zero(&bytes) {
+            out(Cut { bytes, spans });
         }
-        self.bytes.copy_within(len.., 0);
-        self.bytes.truncate(self.bytes.len() - len);
     }
 
     /// Cuts a block from all buffered bytes, if any.

@@ -79,10 +79,9 @@ impl Block {
         Ok(Self(bytes.into_boxed_slice()))
     }
 
-    /// Accepts uncompressed bytes (of a seed image, for example) if their length and SHA-256 are this block's.
-    pub fn from_raw(row: &BlockRow, bytes: &[u8]) -> Option<Self> {
-        let fits = bytes.len() == row.bytes as usize && Sha256::of(bytes) == row.sha256;
-        fits.then(|| Self(bytes.into()))
+    /// The block of these uncompressed bytes (of a seed image, for example), and the SHA-256 that tells which it is.
+    pub fn of(bytes: Vec<u8>) -> (Sha256, Self) {
+        (Sha256::of(&bytes), Self(bytes.into_boxed_slice()))
     }
 }
 

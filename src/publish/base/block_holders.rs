@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::block::BlockRow;
-use crate::format::digest::BlockId;
+use crate::format::digest::{BlockId, Sha256};
 use crate::format::index::Index;
 
 /// A set of mirrors, by index in mirrors.toml.
@@ -55,22 +55,31 @@ pub struct KnownBlock {
 
 /// All blocks that verified heads vouch for.
 #[derive(Debug, Default)]
-pub struct BlockHolders(HashMap<BlockId, KnownBlock>);
+pub struct BlockHolders {
+    blocks: HashMap<BlockId, KnownBlock>,
+    /// The same blocks by their contents: one hash tells whether a block is known.
+    names: HashMap<Sha256, BlockId>,
+}
 
 impl BlockHolders {
     /// The block with this ID, if a head vouches for it. A listing may have left it without holders.
     pub fn get(&self, id: &BlockId) -> Option<&KnownBlock> {
-        self.0.get(id)
+        self.blocks.get(id)
+    }
+
+    /// The block with these contents, if a head vouches for it.
+    pub fn of_contents(&self, sha256: &Sha256) -> Option<&KnownBlock> {
+        self.get(self.names.get(sha256)?)
     }
 
     /// Iterates over all blocks.
     pub fn iter(&self) -> impl Iterator<Item = &KnownBlock> {
-        self.0.values()
+        self.blocks.values()
     }
 
     /// Removes `mirror` as holder of all blocks for which `holds` returns false.
     pub fn keep(&mut self, mirror: usize, holds: impl Fn(&BlockRow) -> bool) {
-        for known in self.0.values_mut().filter(|known| !holds(&known.row)) {
+        for known in self.blocks.values_mut().filter(|known| !holds(&known.row)) {
             known.holders = known.holders.without(mirror);
         }
     }
@@ -81,11 +90,12 @@ impl BlockHolders {
     /// A SHA-1 collision between two indexes.
     pub fn add(&mut self, index: &Index, mirror: usize) -> Result<(), Error> {
         for row in index.blocks() {
-            let known = self.0.entry(row.id).or_insert(KnownBlock { row: *row, holders: MirrorSet::default() });
+            let known = self.blocks.entry(row.id).or_insert(KnownBlock { row: *row, holders: MirrorSet::default() });
             if known.row.sha256 != row.sha256 {
                 return Err(collision(&row.id));
             }
             known.holders = known.holders.with(mirror);
+            self.names.insert(row.sha256, row.id);
         }
         Ok(())
     }

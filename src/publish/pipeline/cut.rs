@@ -11,9 +11,9 @@ use super::spool::{Spool, Spooled};
 use super::workers;
 use crate::error::Error;
 use crate::format::block::BlockRow;
-use crate::format::block::{Compressor, digests};
+use crate::format::block::Compressor;
 use crate::format::delta::Tally;
-use crate::format::digest::BlockId;
+use crate::format::digest::{BlockId, Sha256};
 use crate::format::index::{Extent, ExtentSource, Index};
 use crate::progress::{Event, Fate, Progress};
 use crate::publish::base::block_holders::{BlockHolders, KnownBlock, MirrorSet, collision};
@@ -81,7 +81,8 @@ struct IndexBuilder<'a> {
 #[derive(Default)]
 struct State {
     blocks: Vec<BlockRow>,
-    places: HashMap<BlockId, u32>,
+    places: HashMap<Sha256, u32>,
+    names: HashSet<BlockId>,
     segments: Vec<Segment>,
     new: Tally,
     known: Tally,
@@ -107,13 +108,17 @@ pub fn cut(image: &Image, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sy
 
 impl IndexBuilder<'_> {
     fn take(&self, cut: Cut, sealer: &mut Compressor) -> Result<(), Error> {
-        let (id, sha256) = digests(&cut.bytes);
-        let bytes = cut.bytes.len() as u64;
-        let found = self.options.known.get(&id);
-        let row = found.map(|known| known.row).unwrap_or(BlockRow { id, sha256, bytes: bytes as u32, zlib_bytes: 0 });
-        if row.sha256 != sha256 {
-            return Err(collision(&id));
+        // One hash tells a block that is known or repeated; only new ones need their name.
+        let (sha256, bytes) = (Sha256::of(&cut.bytes), cut.bytes.len() as u64);
+        if self.enter_again(&sha256, &cut) {
+            self.options.progress.event(Event::Block { bytes, fate: Fate::Again });
+            return Ok(());
         }
+        let found = self.options.known.of_contents(&sha256);
+        let row = match found {
+            Some(known) => known.row,
+            None => self.name(&cut, sha256)?,
+        };
         let (place, first) = self.enter(row, &cut)?;
         let fate = match (first, found) {
             (false, _) => Fate::Again,
@@ -133,27 +138,41 @@ impl IndexBuilder<'_> {
         some || known.holders.contains_all(self.options.mirrors)
     }
 
+    /// The row of a new block, with the name of its file.
+    fn name(&self, cut: &Cut, sha256: Sha256) -> Result<BlockRow, Error> {
+        let id = BlockId::of(&cut.bytes);
+        match self.options.known.get(&id) {
+            Some(_) => Err(collision(&id)),
+            None => Ok(BlockRow { id, sha256, bytes: cut.bytes.len() as u32, zlib_bytes: 0 }),
+        }
+    }
+
+    /// Records where a block occurs that has occurred before; returns whether it has.
+    fn enter_again(&self, sha256: &Sha256, cut: &Cut) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(&place) = state.places.get(sha256) else { return false };
+        state.occurs_again(place, cut);
+        true
+    }
+
     /// Records where the block occurs; returns its number, and whether this is its first occurrence.
     fn enter(&self, row: BlockRow, cut: &Cut) -> Result<(u32, bool), Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let next = state.blocks.len() as u32;
-        let place = *state.places.entry(row.id).or_insert(next);
-        if place == next {
-            state.blocks.push(row);
-            if row.zlib_bytes > 0 {
-                state.known.add(&row);
-            }
-        } else if state.blocks[place as usize].sha256 != row.sha256 {
+        let place = *state.places.entry(row.sha256).or_insert(next);
+        if place != next {
+            state.occurs_again(place, cut);
+            return Ok((place, false));
+        }
+        if !state.names.insert(row.id) {
             return Err(collision(&row.id));
-        } else {
-            state.repeated_bytes += u64::from(row.bytes);
         }
-        let mut block_offset = 0;
-        for span in &cut.spans {
-            state.segments.push(Segment { offset: span.offset, bytes: span.len as u32, block: place, block_offset });
-            block_offset += span.len as u32;
+        state.blocks.push(row);
+        if row.zlib_bytes > 0 {
+            state.known.add(&row);
         }
-        Ok((place, place == next))
+        state.occurs(place, cut);
+        Ok((place, true))
     }
 
     fn seal(&self, place: u32, cut: &Cut, row: BlockRow, sealer: &mut Compressor) -> Result<(), Error> {
@@ -175,6 +194,21 @@ impl IndexBuilder<'_> {
         let spooled = self.options.spool.put(made, sealed.into_file(), &go_on);
         (self.deliver)(spooled.ok_or_else(Error::interrupted)?);
         Ok(())
+    }
+}
+
+impl State {
+    fn occurs_again(&mut self, place: u32, cut: &Cut) {
+        self.repeated_bytes += cut.bytes.len() as u64;
+        self.occurs(place, cut);
+    }
+
+    fn occurs(&mut self, place: u32, cut: &Cut) {
+        let mut block_offset = 0;
+        for span in &cut.spans {
+            self.segments.push(Segment { offset: span.offset, bytes: span.len as u32, block: place, block_offset });
+            block_offset += span.len as u32;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rebuilds blocks that a mirror lacks or holds damaged, from the image itself.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,8 @@ use super::spool::{Spool, Spooled};
 use super::workers;
 use crate::error::Error;
 use crate::format::block::BlockRow;
-use crate::format::block::{Compressor, digests};
-use crate::format::digest::BlockId;
+use crate::format::block::Compressor;
+use crate::format::digest::{BlockId, Sha256};
 use crate::split::Rule;
 
 /// Parameters for rebuilding blocks.
@@ -36,13 +36,11 @@ impl Remake {
     /// A failed read or compression; the user cancelled.
     pub fn run(&self, rows: &[BlockRow], cancel: &AtomicBool, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<(), Error> {
         let image = Image::open(&self.image)?;
-        let wanted: HashSet<BlockId> = rows.iter().map(|row| row.id).collect();
+        let wanted: HashMap<Sha256, BlockId> = rows.iter().map(|row| (row.sha256, row.id)).collect();
         let sealer = || Compressor::new(self.level);
         workers::work_on_blocks(&image, self.rule, self.jobs, cancel, &|_| {}, sealer, |sealer, cut| {
-            let (id, sha256) = digests(&cut.bytes);
-            if !wanted.contains(&id) {
-                return Ok(());
-            }
+            let sha256 = Sha256::of(&cut.bytes);
+            let Some(&id) = wanted.get(&sha256) else { return Ok(()) };
             let sealed = sealer.seal(&cut.bytes, id, sha256).map_err(|e| Error::local(e.to_string()))?;
             let row = *sealed.row();
             let goes_on = || !cancel.load(Ordering::Relaxed);

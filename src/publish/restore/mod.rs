@@ -17,7 +17,7 @@ use super::pipeline::image::Image;
 use super::pipeline::workers;
 use crate::error::Error;
 use crate::format::block::Block;
-use crate::format::digest::BlockId;
+use crate::format::digest::Sha256;
 use crate::format::index::{ExtentSource, Index};
 use crate::progress::{Event, Watch};
 use crate::repo::{BlockSource, Opened};
@@ -190,14 +190,14 @@ async fn take_seeds(work: &Arc<Work>, seeds: Vec<PathBuf>, jobs: usize) -> Resul
     work.done.lock().unwrap_or_else(PoisonError::into_inner).resize(work.index.blocks().len(), false);
     let work = Arc::clone(work);
     let pass = tokio::task::spawn_blocking(move || {
-        let wanted: HashMap<BlockId, usize> =
-            work.index.blocks().iter().enumerate().map(|(i, row)| (row.id, i)).collect();
+        let wanted: HashMap<Sha256, usize> =
+            work.index.blocks().iter().enumerate().map(|(i, row)| (row.sha256, i)).collect();
         seeds.iter().try_fold(0, |sum, seed| take_seed(&work, &wanted, seed, jobs).map(|bytes| sum + bytes))
     });
     pass.await.map_err(|e| Error::local(e.to_string()))?
 }
 
-fn take_seed(work: &Work, wanted: &HashMap<BlockId, usize>, seed: &Path, jobs: usize) -> Result<u64, Error> {
+fn take_seed(work: &Work, wanted: &HashMap<Sha256, usize>, seed: &Path, jobs: usize) -> Result<u64, Error> {
     let rule = Rule::try_from(&work.index.header().split).map_err(|e| unknown_rule(seed, &e))?;
     let image = Image::open(seed)?;
     let found = AtomicU64::new(0);
@@ -209,10 +209,9 @@ fn take_seed(work: &Work, wanted: &HashMap<BlockId, usize>, seed: &Path, jobs: u
         &|_| {},
         || (),
         |(), cut| {
-            let Some(&block) = wanted.get(&BlockId::of(&cut.bytes)) else { return Ok(()) };
-            if let Some(bytes) = Block::from_raw(&work.index.blocks()[block], &cut.bytes) {
-                found.fetch_add(work.write(block, &bytes)?, Ordering::Relaxed);
-            }
+            let (sha256, bytes) = Block::of(cut.bytes);
+            let Some(&block) = wanted.get(&sha256) else { return Ok(()) };
+            found.fetch_add(work.write(block, &bytes)?, Ordering::Relaxed);
             Ok(())
         },
     )?;

@@ -75,7 +75,7 @@ impl Model {
         }
         let (id, sha256) = digests(whole);
         let row = BlockRow { id, sha256, bytes: whole.len() as u32, zlib_bytes: 100 };
-        self.blocks.push((number, row, Arc::new(Block::from_raw(&row, whole).unwrap())));
+        self.blocks.push((number, row, Arc::new(Block::of(whole.to_vec()).1)));
         self.blocks.len() as u32 - 1
     }
 
@@ -85,7 +85,7 @@ impl Model {
             version: hfl::format::name::Version::FIRST,
             created: hfl::format::time::Timestamp::from_unix(0),
             size: self.bytes.len() as u64,
-            split: Rule::Pages.into(),
+            split: Rule::PAGES.into(),
             parent: None,
         };
         let rows = self.blocks.iter().map(|b| b.1).collect();

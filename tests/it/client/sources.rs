@@ -41,7 +41,8 @@ impl BlockSource for Counting {
         self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(20)).await;
         self.at_once.fetch_sub(1, Ordering::SeqCst);
-        let block = (0..32u8).find_map(|n| Block::from_raw(row, &[n; 100]));
+        let block =
+            (0..32u8).map(|n| Block::of(vec![n; 100])).find(|(sha256, _)| *sha256 == row.sha256).map(|found| found.1);
         let block = block.filter(|_| !self.fails.load(Ordering::SeqCst));
         block.map(|block| Arc::new(block).into()).ok_or_else(ReadError::no_source)
     }

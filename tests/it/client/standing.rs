@@ -89,13 +89,8 @@ fn mirrors_that_are_near_share_the_work_and_the_others_follow() {
     assert_eq!(ranking.order(Instant::now()), [0, 1, 2], "as they were named");
     let seats = [0, 1, 2].map(|at| ranking.depart(at));
     let block = || {
-        let row = hfl::format::block::BlockRow {
-            id: hfl::format::block::digests(b"x").0,
-            sha256: hfl::format::block::digests(b"x").1,
-            bytes: 1,
-            zlib_bytes: 1,
-        };
-        Ok(hfl::repo::Fetched { block: Arc::new(hfl::format::block::Block::from_raw(&row, b"x").unwrap()), file: None })
+        let (_, block) = hfl::format::block::Block::of(b"x".to_vec());
+        Ok(hfl::repo::Fetched { block: Arc::new(block), file: None })
     };
     for (seat, ms) in seats.into_iter().zip([200, 1, 200]) {
         std::thread::sleep(Duration::from_millis(ms));

@@ -140,10 +140,9 @@ fn a_preset_dictionary_is_refused() {
 }
 
 #[test]
-fn raw_bytes_count_only_when_they_are_the_blocks() {
+fn raw_bytes_tell_which_block_they_are() {
     let bytes = content();
-    let row = row(&bytes);
-    assert_eq!(Block::from_raw(&row, &bytes).as_deref(), Some(&*bytes));
-    assert_eq!(Block::from_raw(&row, &bytes[1..]), None);
-    assert_eq!(Block::from_raw(&row, &vec![0; 4096]), None);
+    let (sha256, block) = Block::of(bytes.clone());
+    assert_eq!((sha256, &*block), (row(&bytes).sha256, &*bytes));
+    assert_ne!(Block::of(bytes[1..].to_vec()).0, sha256);
 }
