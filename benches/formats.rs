@@ -73,7 +73,7 @@ fn index(blocks: u32, content: impl Fn(u32) -> u32) -> Index {
         version: Version::FIRST,
         created: Timestamp::from_unix(1_795_377_000),
         size: extents.iter().map(|e| e.bytes).sum(),
-        split: Rule::Pages.into(),
+        split: Rule::PAGES.into(),
         parent: None,
     };
     Index::new(header, rows, extents).expect("a valid index")

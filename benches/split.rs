@@ -7,7 +7,7 @@
 //! RULE is a value of --split. zlib means libdeflate level 6. Any other arguments measure nothing and
 //! succeed, so that a plain `cargo bench` passes.
 
-use hfl::split::{Choice, Cut, Rule, Splitter, choose, count_page_borders};
+use hfl::split::{Choice, Cut, Rule, Splitter, count_page_borders};
 use libdeflater::{CompressionLvl, Compressor};
 use rayon::prelude::*;
 use rustix::fs::{SeekFrom, seek};
@@ -16,7 +16,6 @@ use std::error::Error;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::time::Instant;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -56,7 +55,7 @@ fn speed(image: &str) -> Outcome {
     };
     row("copy, 1 MiB at a time", copy);
     row("pages, decisions alone", best(|| count_page_borders(&image)));
-    for rule in [Rule::Pages, Rule::Fixed(Rule::FIXED_DEFAULT_BYTES), Rule::Bytes] {
+    for rule in [Rule::Content, Rule::PAGES, Rule::Fixed(Rule::FIXED_DEFAULT_BYTES), Rule::Bytes] {
         row(&format!("{rule}, with its blocks"), best(|| split(rule, &image)));
     }
     Ok(())
@@ -90,7 +89,7 @@ fn split(rule: Rule, image: &[u8]) -> usize {
 }
 
 fn cost(rule: &str, old: &str, new: &str) -> Outcome {
-    let rule = rule_for(rule.parse()?, new)?;
+    let Choice(rule) = rule.parse()?;
     let mut known = HashSet::new();
     each_cut(rule, old, &mut |cut| {
         known.insert(xxh3_128(&cut.bytes));
@@ -105,16 +104,6 @@ fn cost(rule: &str, old: &str, new: &str) -> Outcome {
     })?;
     println!("blocks {blocks} mean {} new {} upload {}", bytes / blocks.max(1), fresh.len(), zlib_bytes(&fresh));
     Ok(())
-}
-
-fn rule_for(choice: Choice, image: &str) -> Outcome<Rule> {
-    let file = File::open(image)?;
-    Ok(match choice {
-        Choice::Rule(rule) => rule,
-        Choice::Content => {
-            choose(Some(file.metadata()?.len()), &mut |offset, bytes| file.read_exact_at(bytes, offset).is_ok())
-        }
-    })
 }
 
 /// Splits a file; its holes are not read.

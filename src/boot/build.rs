@@ -1,6 +1,8 @@
 //! `hfl boot build`: makes a kernel and a miniroot from an image.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
@@ -28,6 +30,8 @@ pub struct Options {
     pub modules: Vec<String>,
     /// Directory of the user's templates.
     pub templates: Option<PathBuf>,
+    /// Set when the user cancels.
+    pub cancel: Arc<AtomicBool>,
 }
 
 /// Everything needed for a miniroot, from the image and from this machine.
@@ -81,7 +85,7 @@ impl Ingredients {
     /// # Errors
     /// An image that cannot be read or has no kernel; programs that are missing or are for another machine.
     pub fn gather(options: &Options) -> Result<Self, Error> {
-        let root = Disk::open(&options.image)?.root()?;
+        let root = Disk::open(&options.image, &|| options.cancel.load(Ordering::Relaxed))?.root()?;
         let kernel = kernel::find(&root)?;
         let modules = modules::collect(&root, &kernel, &options.modules)?;
         let machine = machine(&options.image, &kernel, &modules)?;

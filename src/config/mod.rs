@@ -37,7 +37,7 @@ pub struct Mirrors {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Defaults {
-    /// How images are split into blocks.
+    /// How first versions of images are split into blocks.
     pub split: Option<String>,
     /// Compression level of blocks.
     pub level: Option<u8>,

@@ -4,6 +4,7 @@
 //! kernel and its modules need.
 
 pub mod fs;
+pub mod input;
 pub mod partitions;
 pub mod root;
 pub mod stated;
@@ -13,13 +14,15 @@ pub use partitions::{Partition, partitions};
 pub use stated::{Stated, stated};
 
 use std::fs::File;
-use std::io::{self, Seek as _, SeekFrom};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::system::directories;
 use fs::file_system::FileSystem;
 use fs::{erofs, ext, squash};
+use input::Input;
 use root::Root;
 
 /// Maximum bytes read from an image, which bounds what a damaged file system can cause.
@@ -82,22 +85,16 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens a file or a block device.
+    /// Opens a file or a block device. A compressed image is unpacked to a temporary file.
     ///
     /// # Errors
-    /// A path that cannot be read at offsets.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |e: io::Error| Error::io(path, &e);
+    /// No image; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
+    pub fn open(path: &Path, stop: &dyn Fn() -> bool) -> Result<Self, Error> {
         if path == Path::new("-") {
             return Err(Error::usage("a kernel cannot be looked for in standard input")
                 .hint("give the image as a file, or a directory that was made by hfl boot build"));
         }
-        let kind = std::fs::metadata(path).map_err(failed)?;
-        if !kind.is_file() && !std::os::unix::fs::FileTypeExt::is_block_device(&kind.file_type()) {
-            return Err(Error::local(format!("{}: no file and no block device, so no image", path.display())));
-        }
-        let mut file = File::open(path).map_err(failed)?;
-        let bytes = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let (file, bytes) = Input::open(path)?.into_raw(&directories::temporary(), stop)?;
         Ok(Self { file, path: path.to_owned(), bytes })
     }
 

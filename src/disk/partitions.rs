@@ -17,9 +17,31 @@ pub struct Partition {
     pub linux: bool,
 }
 
+/// What the start of a disk states about its partitions.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// The partitions, in table order, without logical ones.
+    pub partitions: Vec<Partition>,
+    /// Offsets in bytes of the extended partitions, where the chains of logical partitions begin.
+    pub extended: Vec<u64>,
+}
+
+/// A link of the chain in an extended partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The logical partition, if the link has one.
+    pub partition: Option<Partition>,
+    /// Offset of the next link in bytes.
+    pub next: Option<u64>,
+}
+
+/// Maximum number of logical partitions in an extended one.
+pub const LOGICAL_MAX: usize = 64;
+/// Size of a sector in an MBR, in bytes.
+pub const MBR_SECTOR_BYTES: usize = 512;
 const GPT_ENTRIES: u32 = 128;
-const LOGICAL: usize = 64;
 const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
+const SECTOR: u64 = MBR_SECTOR_BYTES as u64;
 const PROTECTIVE: u8 = 0xee;
 const MBR_LINUX: [u8; 4] = [0x83, 0x8e, 0xe8, 0xfd];
 
@@ -39,20 +61,38 @@ const GPT_LINUX: [u32; 12] = [
     0xca7d_7ccb, // LUKS
 ];
 
-/// All partitions in the image's table, in table order.
+/// All partitions in the image's table, logical ones last.
 pub fn partitions(read_at: ReadAt) -> Vec<Partition> {
-    let Some(entries) = mbr(0, read_at) else { return Vec::new() };
-    if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
-        return gpt(read_at).unwrap_or_default();
-    }
-    let mut found = Vec::new();
-    for entry in entries {
-        match EXTENDED.contains(&entry.kind) {
-            true => found.extend(logical(entry.first, read_at)),
-            false => found.extend(entry.partition(0)),
+    let Table { mut partitions, extended } = table(read_at);
+    for first in extended {
+        let mut at = Some(first);
+        for _ in 0..LOGICAL_MAX {
+            let Some(link) = at.and_then(|at| link(first, at, read_at)) else { break };
+            partitions.extend(link.partition);
+            at = link.next;
         }
     }
-    found
+    partitions
+}
+
+/// The table at the start of the image; empty if there is none.
+pub fn table(read_at: ReadAt) -> Table {
+    let Some(entries) = mbr(0, read_at) else { return Table::default() };
+    if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
+        return Table { partitions: gpt(read_at).unwrap_or_default(), extended: Vec::new() };
+    }
+    let (extended, own): (Vec<Entry>, Vec<Entry>) = entries.iter().partition(|e| EXTENDED.contains(&e.kind));
+    Table {
+        partitions: own.iter().filter_map(|entry| entry.partition(0)).collect(),
+        extended: extended.iter().map(|entry| entry.first * SECTOR).collect(),
+    }
+}
+
+/// The link at byte `at` of the chain in the extended partition at byte `extended`.
+pub fn link(extended: u64, at: u64, read_at: ReadAt) -> Option<Link> {
+    let [entry, next, ..] = mbr(at, read_at)?;
+    let next = EXTENDED.contains(&next.kind).then_some(extended + next.first * SECTOR);
+    Some(Link { partition: entry.partition(at), next })
 }
 
 /// An MBR entry, in sectors of 512 bytes.
@@ -64,20 +104,21 @@ struct Entry {
 }
 
 impl Entry {
+    /// The partition, whose first sector counts from byte `base`.
     fn partition(self, base: u64) -> Option<Partition> {
         let used = self.kind != 0 && self.count > 0;
         used.then_some(Partition {
-            start: (base + self.first) * 512,
-            len: self.count * 512,
+            start: base + self.first * SECTOR,
+            len: self.count * SECTOR,
             linux: MBR_LINUX.contains(&self.kind),
         })
     }
 }
 
-/// The four entries of this sector if it is an MBR: it has the signature, and no flag but "active" is set.
-fn mbr(sector: u64, read_at: ReadAt) -> Option<[Entry; 4]> {
-    let mut bytes = [0; 512];
-    let table = read_at(sector * 512, &mut bytes) && bytes[510..] == [0x55, 0xaa] && !is_boot_sector(&bytes);
+/// The four entries of the sector at byte `at` if it is an MBR: it has the signature, and no flag but "active" is set.
+fn mbr(at: u64, read_at: ReadAt) -> Option<[Entry; 4]> {
+    let mut bytes = [0; MBR_SECTOR_BYTES];
+    let table = read_at(at, &mut bytes) && bytes[510..] == [0x55, 0xaa] && !is_boot_sector(&bytes);
     let flags = (0..4).all(|index| bytes[446 + 16 * index] & 0x7f == 0);
     (table && flags).then(|| {
         std::array::from_fn(|index| {
@@ -88,24 +129,9 @@ fn mbr(sector: u64, read_at: ReadAt) -> Option<[Entry; 4]> {
 }
 
 /// Whether this is the boot sector of FAT, exFAT or NTFS: it ends like an MBR, but has code in place of the table.
-fn is_boot_sector(bytes: &[u8; 512]) -> bool {
+fn is_boot_sector(bytes: &[u8; MBR_SECTOR_BYTES]) -> bool {
     let names: [(usize, &[u8]); 4] = [(3, b"NTFS    "), (3, b"EXFAT   "), (54, b"FAT1"), (82, b"FAT32")];
     names.iter().any(|(at, name)| bytes[*at..].starts_with(name))
-}
-
-/// Follows the chain of an extended partition that begins at `first`.
-fn logical(first: u64, read_at: ReadAt) -> Vec<Partition> {
-    let mut found = Vec::new();
-    let mut at = first;
-    for _ in 0..LOGICAL {
-        let Some([entry, next, ..]) = mbr(at, read_at) else { break };
-        found.extend(entry.partition(at));
-        if !EXTENDED.contains(&next.kind) {
-            break;
-        }
-        at = first + next.first;
-    }
-    found
 }
 
 /// Minimum size in bytes of a disk with this table: to the end of its last partition, extended ones included; for a

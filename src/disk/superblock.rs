@@ -18,10 +18,14 @@ pub const SQUASHFS_MAGIC: [u8; 4] = *b"hsqs";
 /// Offset of the superblock of ext, EROFS, F2FS and NILFS2, in bytes.
 pub const SUPERBLOCK_AT: usize = 1024;
 
+/// Bytes from the start of a file system that include its superblock, whatever its type.
+pub const HEAD_BYTES: usize = 17 * PAGE_BYTES;
 /// Bytes from the start that include most superblocks.
-pub const HEAD: usize = 4096;
+const PAGE_BYTES: usize = 4096;
 /// Offset of the first Btrfs superblock.
 const BTRFS_AT: u64 = 65536;
+/// Incompatible features of Btrfs: files are compressed with LZO or zstd. There is none for zlib.
+const BTRFS_COMPRESSED: u64 = 0x8 | 0x10;
 /// Offset of the ISO 9660 volume descriptor.
 const ISO_AT: u64 = 32768;
 
@@ -30,7 +34,7 @@ const ISO_AT: u64 = 32768;
 pub struct Superblock {
     /// Name for messages.
     pub name: &'static str,
-    /// Data is placed at multiples of this many bytes; `None` if it is packed or compressed.
+    /// Data is placed uncompressed at multiples of this many bytes; `None` if it is packed or compressed.
     pub unit: Option<u64>,
     /// Size in bytes, where it is simple to read.
     pub bytes: Option<u64>,
@@ -38,7 +42,7 @@ pub struct Superblock {
 
 /// The superblock of what begins at byte `start`, if it is known and readable.
 pub fn superblock(start: u64, read_at: ReadAt) -> Option<Superblock> {
-    let mut head = [0; HEAD];
+    let mut head = [0; PAGE_BYTES];
     if !read_at(start, &mut head) {
         return None;
     }
@@ -49,7 +53,7 @@ pub fn superblock(start: u64, read_at: ReadAt) -> Option<Superblock> {
 }
 
 /// Those recognized in the first page.
-fn near(head: &[u8; HEAD]) -> Option<Superblock> {
+fn near(head: &[u8; PAGE_BYTES]) -> Option<Superblock> {
     let superblock = &head[SUPERBLOCK_AT..];
     let found = |name, unit, bytes| Some(Superblock { name, unit: Some(unit), bytes });
     if superblock[EXT_MAGIC_AT..].starts_with(&EXT_MAGIC) {
@@ -60,9 +64,10 @@ fn near(head: &[u8; HEAD]) -> Option<Superblock> {
         return found("XFS", unit, big_endian(&head[8..16]).checked_mul(unit));
     }
     if superblock.starts_with(&EROFS_MAGIC) {
-        // Compressed clusters are whole blocks, too.
-        let unit = shifted(1, superblock[12].into())?;
-        return found("EROFS", unit, erofs_blocks(superblock).and_then(|blocks| blocks.checked_mul(unit)));
+        // Compressed clusters are whole blocks, but of no file's pages; and files end within blocks.
+        let block = shifted(1, superblock[12].into())?;
+        let bytes = erofs_blocks(superblock).and_then(|blocks| blocks.checked_mul(block));
+        return Some(Superblock { name: "EROFS", unit: None, bytes });
     }
     if superblock[..8] == [2, 0, 0, 0, 0, 0, 0x34, 0x34] {
         return found("NILFS2", shifted(1024, number(&superblock[20..24]))?, Some(number(&superblock[32..40])));
@@ -81,7 +86,9 @@ fn near(head: &[u8; HEAD]) -> Option<Superblock> {
 fn btrfs(start: u64, read_at: ReadAt) -> Option<Superblock> {
     let mut bytes = [0; 217];
     let there = start.checked_add(BTRFS_AT).is_some_and(|at| read_at(at, &mut bytes)) && &bytes[64..72] == b"_BHRfS_M";
-    there.then(|| Superblock { name: "Btrfs", unit: Some(4096), bytes: Some(number(&bytes[209..217])) })
+    let is_compressed = number(&bytes[188..196]) & BTRFS_COMPRESSED != 0;
+    let unit = (!is_compressed).then_some(4096);
+    there.then(|| Superblock { name: "Btrfs", unit, bytes: Some(number(&bytes[209..217])) })
 }
 
 /// ReiserFS and JFS, whose superblocks are also further back.
@@ -94,7 +101,7 @@ fn far(start: u64, read_at: ReadAt) -> Option<Superblock> {
 }
 
 /// File systems that place data at any byte, or at sectors.
-fn packed(head: &[u8; HEAD], start: u64, read_at: ReadAt) -> Option<Superblock> {
+fn packed(head: &[u8; PAGE_BYTES], start: u64, read_at: ReadAt) -> Option<Superblock> {
     if head.starts_with(&SQUASHFS_MAGIC) {
         let is_4 = number(&head[28..30]) == 4;
         return Some(Superblock { name: "squashfs", unit: None, bytes: is_4.then(|| squashfs_bytes(head)) });
@@ -121,7 +128,7 @@ pub fn squashfs_bytes(head: &[u8]) -> u64 {
 }
 
 /// Distinguishes the versions by the features that only later ones have: extents, 64 bits, flexible groups; a journal.
-fn ext_name(superblock: &[u8]) -> &'static str {
+pub fn ext_name(superblock: &[u8]) -> &'static str {
     match (number(&superblock[96..100]) & 0x2c0, superblock[92] & 4) {
         (0, 0) => "ext2",
         (0, _) => "ext3",

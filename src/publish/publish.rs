@@ -1,15 +1,16 @@
 //! `publish`: the steps, in an order that keeps every mirror usable at every instant.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::artifact::boot_files::BootFiles;
 use super::artifact::profile::{Given, Profiles};
 use super::base::block_holders::{BlockHolders, MirrorSet};
+use super::base::split_rule;
 use super::pipeline::congestion::Congestion;
 use super::pipeline::cut::{self, CutImage};
 use super::pipeline::deliver::{self, Sending};
 use super::pipeline::image::Image;
-use super::pipeline::input_check;
 use super::pipeline::remake::Remake;
 use super::pipeline::spool::{Spool, Spooled};
 use super::pipeline::upload::{Job, Uploader, Uploads};
@@ -21,10 +22,12 @@ use super::version::plan::Extras;
 use super::version::planned::Previewed;
 use super::version::report::Report;
 use super::version::session::Session;
+use crate::disk::input;
 use crate::error::Error;
 use crate::format::block::LEVEL_DEFAULT;
+use crate::format::index::Index;
 use crate::progress::{Event, Watch};
-use crate::split::{Choice, Rule};
+use crate::split::Rule;
 use crate::system::bridge;
 
 /// Publishes an image.
@@ -33,9 +36,9 @@ use crate::system::bridge;
 /// See [`ErrorKind`](crate::ErrorKind). A failed mirror is only noted in the report, as long as one mirror is left.
 pub async fn publish(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Report, Error> {
     let image = Image::open(&options.image)?;
-    let image = if options.as_it_is { image } else { image.complete()? };
+    let image = if options.as_it_is { image } else { Image(image.0.complete()?) };
     let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
-    let boot = gather(repository, options).await?;
+    let boot = gather(repository, options, watch).await?;
     let keyring = repository.keyring.as_ref();
     let signer = Signer::for_version(keyring, &options.name)?;
     let (policy, look) = (signer.policy(keyring, &options.name), Selection::at(&options.name));
@@ -48,10 +51,12 @@ pub async fn publish(repository: &Repository, options: &PublishOptions, watch: &
 }
 
 /// Gathers the boot files, before anything is locked or sent.
-async fn gather(repository: &Repository, options: &PublishOptions) -> Result<Option<BootFiles>, Error> {
+async fn gather(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Option<BootFiles>, Error> {
     let Some(boot) = options.boot.clone() else { return Ok(None) };
     let (image, clients, templates) = (options.image.clone(), repository.clients(), repository.templates());
-    bridge::blocking(move || BootFiles::gather(&boot, &image, clients, templates)).await.map(Some)
+    let cancel = Arc::clone(&watch.cancel);
+    watch.progress.event(Event::Step("preparing the boot files"));
+    bridge::blocking(move || BootFiles::gather(&boot, &image, clients, templates, cancel)).await.map(Some)
 }
 
 async fn steps(
@@ -60,10 +65,8 @@ async fn steps(
     image: Image,
     (profiles, boot): (Profiles, Option<BootFiles>),
 ) -> Result<Report, Error> {
-    let rule = match options.split {
-        Choice::Content => image.choose_rule(),
-        Choice::Rule(rule) => rule,
-    };
+    let (rule, warning) = split_rule::of_next(&session.base, options.split, options.split_first);
+    warning.iter().for_each(|text| session.repository.watch.progress.event(Event::Warning(text)));
     let (boot, boot_changed) = match boot {
         Some(boot) => session.boot_files(boot).await?,
         None => (Vec::new(), false),
@@ -84,17 +87,19 @@ async fn pass(
 ) -> Result<(CutImage, Sending), Error> {
     let watch = session.repository.watch.clone();
     watch.progress.event(Event::Step("reading the image"));
-    watch.progress.event(Event::Start { image_bytes: image.size() });
+    watch.progress.event(Event::Start { image_bytes: image.0.size() });
     let uploads = Arc::new(session.start_uploads());
     let known = Arc::new(std::mem::take(&mut session.base.known));
     let spool = Spool::new(options.spool_directory.clone(), options.spool_max_bytes);
     let loads = uploads.iter().flatten().map(Uploader::load).collect();
     let config = &session.repository.config;
     let congestion = Congestion::new(loads, config.min_mirrors, config.patience);
-    let name = image.name().to_owned();
+    let before = session.base.newest().map(Index::size);
+    let name = image.0.name().to_owned();
+    let unclean = input::unclean(&name, &mut |at, out| image.0.read_at(at, out));
     let (level, jobs) = (options.level.unwrap_or(LEVEL_DEFAULT), options.jobs);
-    let again = |spool| Remake { image: options.image.clone(), rule, level, jobs, spool };
-    let remake = image.size().map(|_| again(Arc::clone(&spool)));
+    let again = |path: &Path| Remake { image: path.to_owned(), rule, level, jobs, spool: Arc::clone(&spool) };
+    let remake = image.0.path().map(again);
     let up = session.mirrors().iter().enumerate().filter(|(_, m)| m.is_up());
     let mirrors: MirrorSet = up.map(|(i, _)| i).collect();
     let shared = (Arc::clone(&known), Arc::clone(&uploads));
@@ -112,8 +117,8 @@ async fn pass(
     let uploads = Arc::try_unwrap(uploads).map_err(|_| Error::local("the uploads are still shared"))?;
     match cut {
         Ok(cut) => {
-            let warning = input_check::odd_end(&name, cut.size);
-            warning.iter().for_each(|text| session.repository.watch.progress.event(Event::Warning(text)));
+            let warnings = [unclean, input::odd_end(&name, cut.size), input::much_smaller(&name, cut.size, before)];
+            warnings.iter().flatten().for_each(|text| session.repository.watch.progress.event(Event::Warning(text)));
             Ok((cut, Sending { uploads, remake }))
         }
         Err(e) => {

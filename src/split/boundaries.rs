@@ -2,30 +2,14 @@
 //!
 //! Directory and inode pages are collected in metadata blocks; the *stream* below is what remains. Its blocks end, in
 //! order of preference: where a file seems to end, where a directory was, where a big file seems to begin, and at a
-//! page chosen by hash among the last 64 of the 256 that a block may have.
-//! Invariant: a step depends only on the pages so far, so the state is a few numbers and at most 7 page numbers.
+//! page chosen by hash among the last 64 of the 256 that a block may have (of 4096 bytes; of smaller pages
+//! proportionally more).
+//! Invariant: a step depends only on the pages so far, so the state is a few numbers and at most 31 page numbers.
 
 use super::page::Class;
 
-/// A tail page ends the block if the block then has at least this many pages.
-const TAIL_FROM: u32 = 72;
-/// A directory page ends the block before it if that has at least this many pages.
-const DIRECTORY_FROM: u32 = 20;
-/// This many pages in a row without a tail mean the inside of a big file, which starts a new block,
-const BIG_FILE: u32 = 24;
-/// unless the block before it would have fewer pages than this.
-const BIG_FILE_LEAVES: u32 = 4;
-/// Pages of a block after this many are candidates for its last page,
-const WINDOW_FROM: u32 = 192;
-/// chosen when the block reaches this many and nothing else has ended it.
-const MAX: u32 = 256;
-/// Minimum length of a hole, in zero pages.
-const HOLE: usize = 8;
-/// From this many pages on, a metadata block ends with a page whose hash is a multiple of `META_MASK + 1`,
-const META_FROM: u32 = 16;
-const META_MASK: u64 = 31;
-/// or at this many pages.
-const META_MAX: u32 = 128;
+/// Minimum length of a hole in pages of 1024 bytes, the smallest.
+const HOLE_MAX: usize = 32;
 
 /// The next action; "the page" is the one just passed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +28,7 @@ pub(super) enum Step {
 
 /// The state between two pages.
 #[derive(Default)]
-pub(super) struct Boundaries {
+pub(super) struct Boundaries<const SIZE: usize> {
     /// Number of the next page of the image.
     next_page: u64,
     /// Pages in the block so far.
@@ -53,15 +37,43 @@ pub(super) struct Boundaries {
     tail: u32,
     /// The smallest hash in the window, and the pages in the block up to and including that page.
     best: Option<(u64, u32)>,
-    /// Numbers of the zero pages at the end of the stream, if fewer than `HOLE`.
-    zeros: [u64; HOLE - 1],
+    /// Numbers of the zero pages at the end of the stream, if too few for a hole.
+    zeros: [u64; HOLE_MAX - 1],
     /// Number of zero pages at the end of the stream, capped at `HOLE`.
     zero_count: usize,
     /// Pages in the metadata block.
     meta_len: u32,
 }
 
-impl Boundaries {
+/// The constants of the rule, in pages of `SIZE` bytes: as many bytes for every size.
+impl<const SIZE: usize> Boundaries<SIZE> {
+    /// A page of 4096 bytes in pages of this size.
+    const PAGE: u32 = {
+        assert!(SIZE == 1024 || SIZE == 2048 || SIZE == 4096);
+        (4096 / SIZE) as u32
+    };
+    /// A tail page ends the block if the block then has at least this many pages.
+    const TAIL_FROM: u32 = 72 * Self::PAGE;
+    /// A directory page ends the block before it if that has at least this many pages.
+    const DIRECTORY_FROM: u32 = 20 * Self::PAGE;
+    /// This many pages in a row without a tail mean the inside of a big file, which starts a new block,
+    const BIG_FILE: u32 = 24 * Self::PAGE;
+    /// unless the block before it would have fewer pages than this.
+    const BIG_FILE_LEAVES: u32 = 4 * Self::PAGE;
+    /// Pages of a block after this many are candidates for its last page,
+    const WINDOW_FROM: u32 = 192 * Self::PAGE;
+    /// chosen when the block reaches this many and nothing else has ended it.
+    const MAX: u32 = 256 * Self::PAGE;
+    /// Minimum length of a hole, in zero pages.
+    const HOLE: usize = 8 * Self::PAGE as usize;
+    /// From this many pages on, a metadata block ends with a page whose hash is a multiple of `META_MASK + 1`,
+    const META_FROM: u32 = 16 * Self::PAGE;
+    const META_MASK: u64 = 32 * Self::PAGE as u64 - 1;
+    /// or at this many pages.
+    const META_MAX: u32 = 128 * Self::PAGE;
+}
+
+impl<const SIZE: usize> Boundaries<SIZE> {
     /// Handles the next page of the image. Its hash is computed only where it can matter.
     #[inline]
     pub(super) fn page(&mut self, class: Class, hash: impl FnOnce() -> u64, step: &mut impl FnMut(Step)) {
@@ -80,12 +92,12 @@ impl Boundaries {
 
     /// Handles the next `pages` pages of the image, all zero.
     pub(super) fn zeros(&mut self, pages: u64, step: &mut impl FnMut(Step)) {
-        for page in 0..pages.min((HOLE - self.zero_count) as u64) {
+        for page in 0..pages.min((Self::HOLE - self.zero_count) as u64) {
             if let Some(slot) = self.zeros.get_mut(self.zero_count) {
                 *slot = self.next_page + page;
             }
             self.zero_count += 1;
-            if self.zero_count == HOLE {
+            if self.zero_count == Self::HOLE {
                 self.end_all(step);
             }
         }
@@ -99,7 +111,7 @@ impl Boundaries {
     }
 
     fn directory(&mut self, step: &mut impl FnMut(Step)) {
-        if self.zero_count == 0 && self.len >= DIRECTORY_FROM {
+        if self.zero_count == 0 && self.len >= Self::DIRECTORY_FROM {
             self.end_all(step);
         }
     }
@@ -107,8 +119,8 @@ impl Boundaries {
     fn meta(&mut self, hash: impl FnOnce() -> u64, step: &mut impl FnMut(Step)) {
         step(Step::Meta);
         self.meta_len += 1;
-        let full = self.meta_len == META_MAX;
-        if full || self.meta_len >= META_FROM && hash() & META_MASK == 0 {
+        let full = self.meta_len == Self::META_MAX;
+        if full || self.meta_len >= Self::META_FROM && hash() & Self::META_MASK == 0 {
             self.end_meta(step);
         }
     }
@@ -117,7 +129,7 @@ impl Boundaries {
         self.keep_zeros(step);
         step(Step::Data);
         self.len += 1;
-        if is_tail && self.len >= TAIL_FROM {
+        if is_tail && self.len >= Self::TAIL_FROM {
             return self.end_all(step);
         }
         if is_tail {
@@ -125,7 +137,7 @@ impl Boundaries {
         } else {
             self.end_before_big_file(step);
         }
-        if self.len > WINDOW_FROM {
+        if self.len > Self::WINDOW_FROM {
             let hash = hash();
             if self.best.is_none_or(|(best, _)| hash < best) {
                 self.best = Some((hash, self.len));
@@ -137,7 +149,7 @@ impl Boundaries {
     /// Adds the pending zero pages as data: too few for a hole. They are neither tails nor hash candidates.
     fn keep_zeros(&mut self, step: &mut impl FnMut(Step)) {
         let count = std::mem::take(&mut self.zero_count);
-        if count == HOLE {
+        if count == Self::HOLE {
             return;
         }
         for index in 0..count {
@@ -149,14 +161,14 @@ impl Boundaries {
     }
 
     fn end_before_big_file(&mut self, step: &mut impl FnMut(Step)) {
-        if self.tail >= BIG_FILE_LEAVES && self.len - self.tail >= BIG_FILE {
+        if self.tail >= Self::BIG_FILE_LEAVES && self.len - self.tail >= Self::BIG_FILE {
             self.end(self.tail, step);
         }
     }
 
     fn end_if_full(&mut self, step: &mut impl FnMut(Step)) {
-        if self.len >= MAX {
-            // Fewer than 8 zero pages are consecutive here, so some page of the window has a hash.
+        if self.len >= Self::MAX {
+            // Too few zero pages for a hole are consecutive here, so some page of the window has a hash.
             let (_, pages) = self.best.unwrap_or((0, self.len));
             self.end(pages, step);
         }

@@ -13,7 +13,7 @@ const HOLE: u64 = 8;
 
 #[derive(Default)]
 pub(super) struct Bytes {
-    pager: Paginator,
+    pager: Paginator<PAGE>,
     stretch: Stretch,
 }
 
@@ -45,7 +45,7 @@ impl Bytes {
 }
 
 impl Stretch {
-    fn next(&mut self, piece: Piece, out: &mut dyn FnMut(Cut)) {
+    fn next(&mut self, piece: Piece<PAGE>, out: &mut dyn FnMut(Cut)) {
         match piece {
             Piece::Zeros(pages) => self.zeros(pages, out),
             Piece::Page { page, .. } if is_zero(page) => self.zeros(1, out),

@@ -9,8 +9,8 @@ mod block_buffer;
 mod boundaries;
 mod bytes;
 pub mod choice;
+mod content;
 mod cut;
-pub mod detect;
 mod fixed;
 mod gear;
 mod page;
@@ -18,12 +18,12 @@ mod pages;
 mod paginate;
 pub mod rule;
 mod splitter;
+mod suits;
 
 pub use cut::{Cut, Span};
 pub use splitter::Splitter;
 
-pub use rule::{Rule, RuleError};
+pub use rule::{PageSize, Rule, RuleError};
 
 pub use choice::{Choice, ChoiceError};
-pub use detect::choose;
 pub use pages::count_page_borders;

@@ -1,17 +1,18 @@
-//! Classifies 4096-byte pages, and hashes them for boundaries that no class decides.
+//! Classifies pages, and hashes them for boundaries that no class decides.
 //!
-//! Depends only on the page's bytes, not on its position in the image. The signatures are those that ext4's tools
-//! write: a directory's first record (`.`), the checksum record at the end of a directory page, and 256-byte inodes.
+//! A page has the size of the file system's blocks: 4096 bytes, or 1024 or 2048. Depends only on the page's bytes, not
+//! on its position in the image. The signatures are those that ext4's tools write: a directory's first record (`.`), the
+//! checksum record at the end of a directory page, and 256-byte inodes.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Page size in bytes.
+/// The usual page size in bytes.
 pub(super) const PAGE: usize = 4096;
-/// One page.
-pub(super) type Page = [u8; PAGE];
 
 const INODE: usize = 256;
 const ZERO_END: usize = 32;
+/// Of so many bytes of inodes, one may be neither used nor free.
+const BYTES_PER_OTHER: usize = 2048;
 
 /// The class of a page: the first that matches, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +31,14 @@ pub(super) enum Class {
 
 impl Class {
     #[inline]
-    pub(super) fn of(page: &Page) -> Class {
+    pub(super) fn of<const SIZE: usize>(page: &[u8; SIZE]) -> Class {
         if is_zero(page) {
             Class::Zero
         } else if is_directory(page) {
             Class::Directory
         } else if is_inodes(page) {
             Class::Inodes
-        } else if is_zero(&page[PAGE - ZERO_END..]) {
+        } else if is_zero(&page[SIZE - ZERO_END..]) {
             Class::Tail
         } else {
             Class::Plain
@@ -46,7 +47,7 @@ impl Class {
 }
 
 /// XXH3-64 of the page, seed 0, default secret.
-pub(super) fn hash(page: &Page) -> u64 {
+pub(super) fn hash(page: &[u8]) -> u64 {
     xxh3_64(page)
 }
 
@@ -63,23 +64,23 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
     rest.iter().all(|&byte| byte == 0)
 }
 
-fn is_directory(page: &Page) -> bool {
-    word(page, 4) == 0x0000_002e_0201_000c || word(page, 4084) == 0xde00_000c_0000_0000
+fn is_directory(page: &[u8]) -> bool {
+    word(page, 4) == 0x0000_002e_0201_000c || word(page, page.len() - 12) == 0xde00_000c_0000_0000
 }
 
-fn word(page: &Page, at: usize) -> u64 {
+fn word(page: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(*page[at..].first_chunk().expect("within the page"))
 }
 
-/// At least 14 of the 16 records look like used or free inodes, and at least one is used.
-fn is_inodes(page: &Page) -> bool {
+/// All records but 2 of 16 (1 of 8, none of 4) look like used or free inodes, and at least one is used.
+fn is_inodes(page: &[u8]) -> bool {
     let (mut used, mut other) = (0, 0);
     for record in page.chunks_exact(INODE) {
         if is_inode(record) {
             used += 1;
         } else if !is_zero(&record[..128]) {
             other += 1;
-            if other > 2 {
+            if other > page.len() / BYTES_PER_OTHER {
                 return false;
             }
         }

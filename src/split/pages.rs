@@ -1,4 +1,4 @@
-//! `pages 1`: the bytes. Follows the decisions of [`Boundaries`] and assembles data and metadata blocks.
+//! `pages 1`, with pages of any allowed size: the bytes. Follows the decisions of [`Boundaries`] and assembles data and metadata blocks.
 
 use super::block_buffer::BlockBuffer;
 use super::boundaries::{Boundaries, Step};
@@ -7,12 +7,12 @@ use super::page::{self, Class, PAGE};
 use super::paginate::{Paginator, Piece};
 
 #[derive(Default)]
-pub(super) struct Pages {
-    pager: Paginator,
-    assembly: Assembly,
+pub(super) struct Pages<const SIZE: usize> {
+    pager: Paginator<SIZE>,
+    assembly: Assembly<SIZE>,
 }
 
-impl Pages {
+impl<const SIZE: usize> Pages<SIZE> {
     pub(super) fn data(&mut self, bytes: &[u8], out: &mut dyn FnMut(Cut)) {
         let assembly = &mut self.assembly;
         self.pager.data(bytes, &mut |piece| assembly.next(piece, out));
@@ -32,8 +32,8 @@ impl Pages {
 
 /// The two blocks being filled, and the state that decides where they end.
 #[derive(Default)]
-struct Assembly {
-    borders: Boundaries,
+struct Assembly<const SIZE: usize> {
+    borders: Boundaries<SIZE>,
     blocks: Blocks,
 }
 
@@ -43,14 +43,14 @@ struct Blocks {
     meta: BlockBuffer,
 }
 
-impl Assembly {
+impl<const SIZE: usize> Assembly<SIZE> {
     #[inline]
-    fn next(&mut self, piece: Piece, out: &mut dyn FnMut(Cut)) {
+    fn next(&mut self, piece: Piece<SIZE>, out: &mut dyn FnMut(Cut)) {
         let blocks = &mut self.blocks;
         match piece {
-            Piece::Zeros(pages) => self.borders.zeros(pages, &mut |step| blocks.follow(step, 0, &[], out)),
+            Piece::Zeros(pages) => self.borders.zeros(pages, &mut |step| blocks.follow::<SIZE>(step, 0, &[], out)),
             Piece::Page { offset, page, len } => {
-                let step = &mut |step| blocks.follow(step, offset, &page[..len], out);
+                let step = &mut |step| blocks.follow::<SIZE>(step, offset, &page[..len], out);
                 self.borders.page(Class::of(page), || page::hash(page), step);
             }
         }
@@ -58,17 +58,17 @@ impl Assembly {
 
     fn finish(self, out: &mut dyn FnMut(Cut)) {
         let mut blocks = self.blocks;
-        self.borders.finish(&mut |step| blocks.follow(step, 0, &[], out));
+        self.borders.finish(&mut |step| blocks.follow::<SIZE>(step, 0, &[], out));
     }
 }
 
 impl Blocks {
     /// Performs one step; `bytes` is the current page, at `offset` of the image.
-    fn follow(&mut self, step: Step, offset: u64, bytes: &[u8], out: &mut dyn FnMut(Cut)) {
+    fn follow<const SIZE: usize>(&mut self, step: Step, offset: u64, bytes: &[u8], out: &mut dyn FnMut(Cut)) {
         match step {
             Step::Data => self.data.add(offset, bytes),
-            Step::Zero(page) => self.data.add(page * PAGE as u64, &[0; PAGE]),
-            Step::End(pages) => self.data.cut(self.data.len().min(pages as usize * PAGE), out),
+            Step::Zero(page) => self.data.add(page * SIZE as u64, &[0; SIZE]),
+            Step::End(pages) => self.data.cut(self.data.len().min(pages as usize * SIZE), out),
             Step::Meta => self.meta.add(offset, bytes),
             Step::EndMeta => self.meta.cut_all(out),
         }
@@ -77,11 +77,11 @@ impl Blocks {
 
 /// Number of boundaries `pages 1` finds in the whole pages of an image: the decisions alone, for benchmarks.
 pub fn count_page_borders(image: &[u8]) -> usize {
-    let mut borders = Boundaries::default();
+    let mut borders = Boundaries::<PAGE>::default();
     let mut count = 0;
     let step = &mut |step| count += usize::from(matches!(step, Step::End(_) | Step::EndMeta));
     let mut rest = image;
-    while let Some((page, behind)) = rest.split_first_chunk() {
+    while let Some((page, behind)) = rest.split_first_chunk::<PAGE>() {
         borders.page(Class::of(page), || page::hash(page), step);
         rest = behind;
     }

@@ -7,20 +7,49 @@ use std::str::FromStr;
 
 use crate::format::index::{Split, SplitError};
 
-/// A rule and its revision: `fixed 262144`, `pages 1`, `bytes 1`.
+/// A rule and its revision: `content 1`, `fixed 262144`, `pages 1`, `pages 1 1024`, `bytes 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
+    /// Each partition by the rule that suits the file system in it.
+    Content,
     /// Blocks of this many bytes at fixed offsets. [`Rule::fixed`] checks the size.
     Fixed(u32),
-    /// Boundaries chosen from the contents of 4 KiB pages.
-    Pages,
+    /// Boundaries chosen from the contents of pages.
+    Pages(PageSize),
     /// Boundaries chosen by a rolling hash, at any byte.
     Bytes,
 }
 
+/// Size of a page, which is that of the file system's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PageSize {
+    /// 1024 bytes.
+    OneKib,
+    /// 2048 bytes.
+    TwoKib,
+    /// 4096 bytes, also for larger blocks.
+    FourKib,
+}
+
+impl PageSize {
+    /// All sizes.
+    pub const ALL: [PageSize; 3] = [PageSize::OneKib, PageSize::TwoKib, PageSize::FourKib];
+
+    /// Size in bytes.
+    pub fn bytes(self) -> u64 {
+        match self {
+            PageSize::OneKib => 1024,
+            PageSize::TwoKib => 2048,
+            PageSize::FourKib => 4096,
+        }
+    }
+}
+
 impl Rule {
+    /// `pages` with pages of 4096 bytes.
+    pub const PAGES: Rule = Rule::Pages(PageSize::FourKib);
     /// All rules, for messages.
-    const KNOWN: &str = "`fixed BYTES`, `pages 1` and `bytes 1`";
+    const KNOWN: &str = "`content 1`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`";
     /// The smallest block of `fixed`, in bytes.
     pub const FIXED_MIN_BYTES: u32 = 4096;
     /// The largest block of `fixed`, in bytes; an index allows none larger.
@@ -61,8 +90,10 @@ pub enum RuleError {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Rule::Content => f.write_str("content 1"),
             Rule::Fixed(bytes) => write!(f, "fixed {bytes}"),
-            Rule::Pages => f.write_str("pages 1"),
+            Rule::Pages(PageSize::FourKib) => f.write_str("pages 1"),
+            Rule::Pages(size) => write!(f, "pages 1 {}", size.bytes()),
             Rule::Bytes => f.write_str("bytes 1"),
         }
     }
@@ -80,9 +111,12 @@ impl TryFrom<&Split> for Rule {
     fn try_from(split: &Split) -> Result<Rule, RuleError> {
         match split.words() {
             ("fixed", number, None) => fixed_from(number),
-            ("pages", "1", None) => Ok(Rule::Pages),
+            ("content", "1", None) => Ok(Rule::Content),
+            ("pages", "1", None) => Ok(Rule::PAGES),
+            ("pages", "1", Some("1024")) => Ok(Rule::Pages(PageSize::OneKib)),
+            ("pages", "1", Some("2048")) => Ok(Rule::Pages(PageSize::TwoKib)),
             ("bytes", "1", None) => Ok(Rule::Bytes),
-            ("fixed" | "pages" | "bytes", ..) => Err(RuleError::Revision(split.clone())),
+            ("content" | "fixed" | "pages" | "bytes", ..) => Err(RuleError::Revision(split.clone())),
             _ => Err(RuleError::Unknown(split.clone())),
         }
     }

@@ -19,7 +19,7 @@ use hfl::publish::{
     self, GcOptions, Keyring, Memory, PublishOptions, Report, Repository, RollbackOptions, SyncOptions, VerifyOptions,
 };
 use hfl::repo::survey::TrustPolicy;
-use hfl::split::Choice;
+use hfl::split::Rule;
 use hfl::system::host::Host;
 use tokio::time::Instant;
 
@@ -228,7 +228,8 @@ impl Simulation {
             image: path,
             name: image.clone(),
             profile: None,
-            split: "fixed:4096".parse::<Choice>().expect("a rule"),
+            split: Some(Rule::fixed(4096).expect("a rule")),
+            split_first: None,
             level: Some(1),
             label: None,
             boot: None,

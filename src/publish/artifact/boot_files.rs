@@ -5,6 +5,8 @@
 //! each head.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
@@ -37,7 +39,8 @@ enum Source {
 }
 
 impl BootFiles {
-    /// Reads the directory, or extracts everything from the image; `clients` and `templates` are those of mirrors.toml.
+    /// Reads the directory, or extracts everything from the image; `clients` and `templates` are those of mirrors.toml; `cancel` is
+    /// set when the user cancels.
     ///
     /// # Errors
     /// Missing files, an image without a kernel, text that is not allowed on a command line.
@@ -46,6 +49,7 @@ impl BootFiles {
         image: &Path,
         clients: Vec<PathBuf>,
         templates: Option<PathBuf>,
+        cancel: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
         check_append(&options.append)
             .map_err(|why| Error::usage(format!("--boot-append `{}`: {why}", options.append)))?;
@@ -56,8 +60,15 @@ impl BootFiles {
             },
             None => {
                 let (busybox, modules) = (options.busybox.clone(), options.modules.clone());
-                let wanted =
-                    boot::Options { image: image.to_owned(), clients, busybox, machine: None, modules, templates };
+                let wanted = boot::Options {
+                    image: image.to_owned(),
+                    clients,
+                    busybox,
+                    machine: None,
+                    modules,
+                    templates,
+                    cancel,
+                };
                 Source::Image(Box::new(Ingredients::gather(&wanted)?))
             }
         };

@@ -11,6 +11,7 @@ pub mod listing;
 pub mod numbering;
 pub mod presence;
 pub mod source_order;
+pub mod split_rule;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,9 +3,7 @@
 pub mod congestion;
 pub mod cut;
 pub mod deliver;
-pub mod foreign;
 pub mod image;
-pub mod input_check;
 pub mod remake;
 pub mod spool;
 pub mod upload;

@@ -10,7 +10,7 @@ use super::memory::Memory;
 use super::reader::Reader;
 use crate::config::Mirrors;
 use crate::format::name::{Label, Name};
-use crate::split::Choice;
+use crate::split::Rule;
 use crate::system::child;
 use crate::system::host::{Host, ThisHost};
 
@@ -101,8 +101,10 @@ pub struct PublishOptions {
     pub name: Name,
     /// The profile to ship; `None` carries over that of the previous version.
     pub profile: Option<PathBuf>,
-    /// How to cut the image into blocks.
-    pub split: Choice,
+    /// How to cut the image into blocks; `None` for the rule of the version before.
+    pub split: Option<Rule>,
+    /// The rule for a first version without [`split`](Self::split); `None` for `content`.
+    pub split_first: Option<Rule>,
     /// Compression level of the blocks.
     pub level: Option<u8>,
     /// Label of the version.

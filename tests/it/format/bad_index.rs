@@ -281,7 +281,7 @@ fn parts_that_could_not_be_read_again_are_refused_when_an_index_is_made() {
         refusal(Index::new(Header { size, split, ..golden.header().clone() }, vec![row], extents))
     };
     let whole = || vec![part(0, 0, 4)];
-    let pages = || Rule::Pages.into();
+    let pages = || Rule::PAGES.into();
     assert_eq!(make(0, pages(), row, whole()), "size is outside the limits, 1 to 1125899906842624");
     let long = BlockRow { bytes: (4 << 20) + 1, ..row };
     assert_eq!(make(4, pages(), long, whole()), "a block has 1 to 4194304 bytes");

@@ -28,7 +28,7 @@ fn the_index_reads_and_writes_the_same() {
     assert_eq!(header.image.as_str(), "debian-ps3");
     assert_eq!(header.version.number(), 42);
     assert_eq!(header.created.unix(), 1_795_377_000);
-    assert_eq!((header.split.to_string().as_str(), Rule::try_from(&header.split)), ("pages 1", Ok(Rule::Pages)));
+    assert_eq!((header.split.to_string().as_str(), Rule::try_from(&header.split)), ("pages 1", Ok(Rule::PAGES)));
     let parent = "e2c3b106bb5353da12251dd2d19ba66755162f9531598caa38dfaed9ae64002b";
     assert_eq!(header.parent.map(|p| p.to_string()).as_deref(), Some(parent));
     assert_eq!(index.size(), 1_073_791_493);

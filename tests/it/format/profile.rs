@@ -210,7 +210,7 @@ fn index_of(version: u64, blocks: &[(u8, u32)]) -> Index {
     let created = Timestamp::from_unix(0);
     let version = hfl::format::name::Version::new(version).unwrap();
     let header =
-        Header { image: "x".parse().unwrap(), version, created, size, split: Rule::Pages.into(), parent: None };
+        Header { image: "x".parse().unwrap(), version, created, size, split: Rule::PAGES.into(), parent: None };
     Index::new(header, index.0, index.1).unwrap()
 }
 

@@ -33,7 +33,7 @@ fn a_time() -> impl Strategy<Value = Timestamp> {
 
 fn a_split() -> impl Strategy<Value = Split> {
     let sizes = (8u64..=8192).prop_map(|sectors| Rule::fixed(512 * sectors).expect("a size"));
-    let known = prop_oneof![sizes, Just(Rule::Pages), Just(Rule::Bytes)].prop_map(Split::from);
+    let known = prop_oneof![sizes, Just(Rule::PAGES), Just(Rule::Bytes)].prop_map(Split::from);
     let unknown = "[a-z][a-z0-9-]{0,31} (0|[1-9][0-9]{0,18})( ([a-z][a-z0-9-]{0,15}|[1-9][0-9]{0,9})){0,5}";
     prop_oneof![known, unknown.prop_map(|text| text.parse().expect("words of a rule"))]
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,20 +32,116 @@ fn what_is_no_raw_image() {
     refused(&lab, 1, &["/dev/zero", "--name", "zero"], &["a character device"]);
     refused(&lab, 1, &["missing.img"], &["missing.img: no such file"]);
     refused(&lab, 1, &["-", "--name", "nothing"], &["standard input is empty"]);
-    let packed: [(&str, &[u8], &str); 6] = [
-        ("a.qcow2", b"QFI\xfb\0\0\0\x03", "qemu-img convert -O raw a.qcow2 a.img"),
-        ("a.vmdk", b"KDMV\x01", "qemu-img convert -O raw a.vmdk a.img"),
-        ("a.img.gz", b"\x1f\x8b\x08\0", "gzip -dc a.img.gz > a.img"),
-        ("a.img.xz", b"\xfd7zXZ\0\0", "xz -dc a.img.xz > a.img"),
-        ("a.img.zst", b"\x28\xb5\x2f\xfd\0", "zstd -dc a.img.zst > a.img"),
-        ("a.vdi", b"<<< Oracle VM", "qemu-img convert -O raw a.vdi a.img"),
+    let files: [(&str, usize, &[u8], &str); 10] = [
+        ("a.qcow2", 0, b"QFI\xfb\0\0\0\x03", "a qcow2 image: not a raw image"),
+        ("a.vmdk", 0, b"KDMV\x01", "qemu-img convert -O raw a.vmdk a.img"),
+        ("a.vdi", 64, b"\x7f\x10\xda\xbe", "qemu-img convert -O raw a.vdi a.img"),
+        ("a.qed", 0, b"QED\0", "qemu-img convert -O raw a.qed a.img"),
+        ("a.hdd", 0, b"WithouFreSpacExt", "qemu-img convert -O raw a.hdd a.img"),
+        ("a.zip", 0, b"PK\x03\x04", "unzip -p a.zip > a.img"),
+        ("a.7z", 0, b"7z\xbc\xaf\x27\x1c", "7z x -so a.7z > a.img"),
+        ("a.simg", 0, b"\x3a\xff\x26\xed", "simg2img a.simg a.img"),
+        ("a.tar", 257, b"ustar\0", "tar -xf a.tar -C TREE && mke2fs -t ext4 -d TREE a.img 2G"),
+        ("a.cpio", 0, b"070701", "cpio -id -D TREE < a.cpio && mke2fs"),
     ];
-    for (file, magic, command) in packed {
-        let mut bytes = magic.to_vec();
-        bytes.resize(4096, 1);
+    for (file, at, magic, words) in files {
+        let mut bytes = vec![1; 4096];
+        bytes[at..][..magic.len()].copy_from_slice(magic);
         lab.write(file, bytes);
-        refused(&lab, 1, &[file, "--name", "packed"], &["not a raw image", command]);
+        refused(&lab, 1, &[file, "--name", "packed"], &[file, words]);
     }
+}
+
+/// Compresses a lab file with a program that writes to standard output.
+fn compress(lab: &Lab, program: &str, arguments: &[&str], from: &str, to: &str) -> Option<()> {
+    let output = Command::new(program).args(arguments).arg(lab.path(from)).output();
+    let output = output.ok().or_else(|| or_skip(Err(format!("{program} is missing"))))?;
+    assert!(output.status.success(), "{program}: {}", stderr(&output));
+    lab.write(to, output.stdout);
+    Some(())
+}
+
+/// The same bytes give the same version, whether they come from a file, a pipe, or compressed.
+#[test]
+fn the_same_bytes_give_the_same_version_however_they_come() {
+    let lab = Lab::with_mirrors(&["public"]);
+    let small = Random(9).bytes(1_500_000);
+    lab.write("os.img", crate::split::disks::disk_of_everything(&small));
+    lab.publish(&["os.img", "--name", "pipe"]);
+    lab.publish(&["os.img"]);
+    let same = |report: serde_json::Value, what: &str| assert_eq!(report["outcome"], "no-change", "{what}: {report}");
+    let pipe = |file: &str| {
+        let output = publish_pipe(&lab, file, u64::MAX, &["--json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{file}: {}", stderr(&output)))
+    };
+    same(pipe("os.img"), "a pipe");
+    lab.ok(&["restore", "public/os", "back.img", "-q"]);
+    assert!(fs::read(lab.path("back.img")).unwrap() == fs::read(lab.path("os.img")).unwrap());
+    for (program, arguments, file) in [
+        ("gzip", &["-1", "-c"][..], "os.img.gz"),
+        ("xz", &["-0", "-c"], "os.img.xz"),
+        ("zstd", &["-1", "-c", "-q"], "os.img.zst"),
+        ("bzip2", &["-1", "-c"], "os.img.bz2"),
+        ("lz4", &["-1", "-c", "-q"], "os.img.lz4"),
+    ] {
+        let Some(()) = compress(&lab, program, arguments, "os.img", file) else { continue };
+        same(lab.publish(&[file]), file);
+        same(pipe(file), &format!("{file} from a pipe"));
+        let whole = fs::read(lab.path(file)).unwrap();
+        for end in [whole.len() / 2, whole.len() - 1] {
+            lab.write("cut", &whole[..end]);
+            let text = lab.fails(1, &["publish", "cut", "--name", "os", "--to", "mirrors.toml"]);
+            assert!(text.contains("cut: damaged or cut off"), "{file} until {end}: {text}");
+        }
+        // Two files in one, as these programs and their parallel versions write them.
+        lab.write("twice", [&whole[..], &whole].concat());
+        lab.publish(&["twice", "--name", "twice"]);
+        lab.ok(&["restore", "public/twice", "back.img", "-q", "--force"]);
+        let image = fs::read(lab.path("os.img")).unwrap();
+        assert!(fs::read(lab.path("back.img")).unwrap() == [&image[..], &image].concat(), "{file} twice");
+        compress(&lab, program, arguments, file, "packed-twice");
+        let text = lab.fails(1, &["publish", "packed-twice", "--name", "os", "--to", "mirrors.toml"]);
+        assert!(text.contains("unpack it once"), "{text}");
+    }
+    assert_eq!(lab.publish(&["os.img"])["outcome"], "no-change");
+}
+
+/// A rule is not changed by accident: without --split, that of the version before counts.
+#[test]
+fn the_rule_of_the_version_before_stays() {
+    let lab = Lab::with_mirrors(&["public"]);
+    lab.write("os.img", Random(2).bytes(400_000));
+    assert_eq!(lab.publish(&["os.img", "--split", "pages"])["split"], "pages 1");
+    lab.write("os.img", Random(3).bytes(400_000));
+    assert_eq!(lab.publish(&["os.img"])["split"], "pages 1");
+    let other = lab.run(&["publish", "os.img", "--to", "mirrors.toml", "--split", "bytes"]);
+    let words =
+        "cut by `bytes 1`, otherwise than version 2, which was cut by `pages 1`: almost nothing is shared with it";
+    assert!(code(&other) == 0 && stderr(&other).contains(words), "{}", stderr(&other));
+    let toml = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
+    lab.write("mirrors.toml", format!("[publish]\nsplit = \"fixed:64K\"\n{toml}"));
+    let kept = lab.run(&["publish", "os.img", "--to", "mirrors.toml"]);
+    let words =
+        "cut by `bytes 1`, like version 3; `split` of mirrors.toml says `fixed 65536`, which counts for first versions";
+    assert!(code(&kept) == 0 && stderr(&kept).contains(words), "{}", stderr(&kept));
+    assert_eq!(lab.publish(&["os.img", "--name", "another"])["split"], "fixed 65536");
+}
+
+#[test]
+fn what_may_be_a_mistake_is_told() {
+    let lab = Lab::with_mirrors(&["public"]);
+    crate::support::lab::make_tree(&lab.path("tree"), 20, 3);
+    crate::support::lab::make_ext4(&lab.path("tree"), &lab.path("os.img"), "16M");
+    assert!(!stderr(&lab.run(&["publish", "os.img", "--to", "mirrors.toml"])).contains("warning"));
+    let image = fs::File::options().read(true).write(true).open(lab.path("os.img")).unwrap();
+    let mut features = [0];
+    image.read_exact_at(&mut features, 1024 + 96).unwrap();
+    image.write_all_at(&[features[0] | 4], 1024 + 96).unwrap();
+    let unclean = stderr(&lab.run(&["publish", "os.img", "--to", "mirrors.toml"]));
+    assert!(unclean.contains("os.img: the ext4 file system at byte 0 was not unmounted"), "{unclean}");
+    lab.write("os.img", Random(3).bytes(4096));
+    let small = stderr(&lab.run(&["publish", "os.img", "--to", "mirrors.toml"]));
+    assert!(small.contains("os.img: 4096 bytes, the version before has 16777216: is it the right image?"), "{small}");
 }
 
 #[test]

@@ -24,21 +24,21 @@ fn pages_window_begins_with_the_193rd() {
     for (at, chosen) in [(191, false), (192, true), (255, true), (256, false)] {
         let mut image = many[..300].to_vec();
         image.insert(at, least.clone());
-        assert_eq!(lens(Rule::Pages, &image.concat())[0] == (at + 1) * PAGE, chosen, "page {at}");
+        assert_eq!(lens(Rule::PAGES, &image.concat())[0] == (at + 1) * PAGE, chosen, "page {at}");
     }
 }
 
 #[test]
 fn pages_big_file_may_begin_with_zeros() {
     let runs = |plain| [(Kind::Tail, 4), (Kind::Plain, plain), (Kind::Zero, 7), (Kind::Tail, 1), (Kind::Plain, 9)];
-    assert_eq!(lens(Rule::Pages, &pages(&runs(17), 0, 2)), [4 * PAGE, 34 * PAGE], "the 24th page is a zero one");
-    assert_eq!(lens(Rule::Pages, &pages(&runs(16), 0, 2)), [37 * PAGE], "the 24th page is a tail");
+    assert_eq!(lens(Rule::PAGES, &pages(&runs(17), 0, 2)), [4 * PAGE, 34 * PAGE], "the 24th page is a zero one");
+    assert_eq!(lens(Rule::PAGES, &pages(&runs(16), 0, 2)), [37 * PAGE], "the 24th page is a tail");
 }
 
 #[test]
 fn pages_zeros_fill_a_block_but_do_not_end_it() {
     let runs = [(Kind::Plain, 250), (Kind::Zero, 7), (Kind::Plain, 50)];
-    let lens = lens(Rule::Pages, &pages(&runs, 0, 3));
+    let lens = lens(Rule::PAGES, &pages(&runs, 0, 3));
     assert!(lens[0] > 192 * PAGE && lens[0] <= 250 * PAGE, "{lens:?}");
 }
 
@@ -46,8 +46,8 @@ fn pages_zeros_fill_a_block_but_do_not_end_it() {
 fn pages_hole_goes_on_behind_a_directory() {
     let runs =
         |zeros| [(Kind::Plain, 1), (Kind::Zero, 4), (Kind::DirectoryStart, 1), (Kind::Zero, zeros), (Kind::Plain, 1)];
-    assert_eq!(super::cuts(Rule::Pages, &pages(&runs(4), 0, 4)).len(), 3);
-    assert_eq!(super::cuts(Rule::Pages, &pages(&runs(3), 0, 4)).len(), 2);
+    assert_eq!(super::cuts(Rule::PAGES, &pages(&runs(4), 0, 4)).len(), 3);
+    assert_eq!(super::cuts(Rule::PAGES, &pages(&runs(3), 0, 4)).len(), 2);
 }
 
 /// 64 bytes whose hash is in a range.

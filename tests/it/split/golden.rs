@@ -5,7 +5,7 @@
 
 use super::cuts;
 use super::image::{Kind, pages};
-use hfl::split::{Cut, Rule};
+use hfl::split::{Cut, PageSize, Rule};
 use sha1::{Digest, Sha1};
 use std::path::Path;
 
@@ -16,12 +16,24 @@ fn fixed_is_frozen() {
 
 #[test]
 fn pages_1_is_frozen() {
-    compare("split-pages.txt", Rule::Pages);
+    compare("split-pages.txt", Rule::PAGES);
+}
+
+#[test]
+fn pages_1_of_smaller_pages_is_frozen() {
+    compare("split-pages-1024.txt", Rule::Pages(PageSize::OneKib));
+    compare("split-pages-2048.txt", Rule::Pages(PageSize::TwoKib));
 }
 
 #[test]
 fn bytes_1_is_frozen() {
     compare("split-bytes.txt", Rule::Bytes);
+}
+
+#[test]
+fn content_1_is_frozen() {
+    let disk = super::disks::disk_of_everything(&image());
+    compare_image("split-content.txt", Rule::Content, &disk);
 }
 
 /// 1,664 pages: the contents of a small ext4 image, then a big file, small files, and a short last page.
@@ -57,7 +69,11 @@ fn line(cut: &Cut) -> String {
 }
 
 fn compare(file: &str, rule: Rule) {
-    let found: Vec<String> = cuts(rule, &image()).iter().map(line).collect();
+    compare_image(file, rule, &image());
+}
+
+fn compare_image(file: &str, rule: Rule, image: &[u8]) {
+    let found: Vec<String> = cuts(rule, image).iter().map(line).collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let frozen: Vec<&str> = text.lines().collect();

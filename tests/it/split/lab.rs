@@ -32,7 +32,7 @@ fn pages_has_no_more_blocks_than_fixed() {
     for name in ["old.img", "new.img", "inplace.img"] {
         let Some(image) = or_skip(real_image("small", name)) else { return };
         let (fixed, fixed_bytes) = count(Rule::Fixed(Rule::FIXED_DEFAULT_BYTES), &image);
-        let (pages, pages_bytes) = count(Rule::Pages, &image);
+        let (pages, pages_bytes) = count(Rule::PAGES, &image);
         println!("{name}: pages {pages} blocks of {pages_bytes} bytes, fixed {fixed} of {fixed_bytes}");
         assert!(pages <= fixed && pages_bytes <= fixed_bytes && pages * 2 > fixed, "{name}");
     }

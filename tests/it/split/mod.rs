@@ -1,17 +1,25 @@
 //! The splitters against plain models of their rules, and the properties that any of them must have.
 
-mod choose;
+pub mod disks;
 mod edges;
 mod golden;
 mod image;
 mod lab;
 mod model;
 
-use hfl::split::{Choice, Cut, Rule, RuleError, Span, Splitter};
+use hfl::split::{Choice, Cut, PageSize, Rule, RuleError, Span, Splitter};
 use image::{Image, image};
 use proptest::prelude::*;
 
-const RULES: [Rule; 4] = [Rule::Fixed(4096), Rule::Fixed(196_608), Rule::Pages, Rule::Bytes];
+/// The rules that have a model; `content` is made of them.
+const RULES: [Rule; 6] = [
+    Rule::Fixed(4096),
+    Rule::Fixed(196_608),
+    Rule::Pages(PageSize::OneKib),
+    Rule::Pages(PageSize::TwoKib),
+    Rule::PAGES,
+    Rule::Bytes,
+];
 
 /// The cuts of an image that is passed in one call.
 pub fn cuts(rule: Rule, image: &[u8]) -> Vec<Cut> {
@@ -113,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn a_rule_has_one_text(text in "(fixed|pages|bytes|other)? ?[0-9]{0,8} ?") {
+    fn a_rule_has_one_text(text in "(content|fixed|pages|bytes|other)? ?[0-9]{0,8} ?(1024|2048|4096)?") {
         if let Ok(rule) = text.parse::<Rule>() {
             prop_assert_eq!(rule.to_string(), text);
         }
@@ -122,7 +130,7 @@ proptest! {
 
 #[test]
 fn a_hole_costs_nothing_however_long() {
-    for rule in RULES {
+    for rule in RULES.into_iter().chain([Rule::Content]) {
         let mut found = Vec::new();
         let mut splitter = Splitter::new(rule);
         splitter.data(b"first", &mut |cut| found.push(cut));
@@ -140,7 +148,7 @@ fn a_hole_costs_nothing_however_long() {
 
 #[test]
 fn nothing_and_zeros_have_no_blocks() {
-    for rule in RULES {
+    for rule in RULES.into_iter().chain([Rule::Content]) {
         assert!(cuts(rule, &[]).is_empty());
         assert!(cuts(rule, &[0; 1]).is_empty());
         assert!(cuts(rule, &vec![0; 300_001]).is_empty());
@@ -151,18 +159,21 @@ fn nothing_and_zeros_have_no_blocks() {
 #[test]
 fn rules_are_read_and_refused() {
     assert_eq!("fixed 262144".parse(), Ok(Rule::Fixed(262_144)));
-    assert_eq!("pages 1".parse(), Ok(Rule::Pages));
+    assert_eq!("content 1".parse(), Ok(Rule::Content));
+    assert_eq!("pages 1".parse(), Ok(Rule::PAGES));
+    assert_eq!("pages 1 1024".parse(), Ok(Rule::Pages(PageSize::OneKib)));
+    assert_eq!("pages 1 2048".parse(), Ok(Rule::Pages(PageSize::TwoKib)));
     assert_eq!("bytes 1".parse(), Ok(Rule::Bytes));
     for size in ["0", "1", "3", "2048", "4097", "4194816", "1099511627776", "18446744073709551615"] {
         let error = format!("fixed {size}").parse::<Rule>().unwrap_err();
         let said = format!("split rule `fixed {size}`: a block has 4096 to 4194304 bytes, a multiple of 512");
         assert_eq!(error.to_string(), said);
     }
-    let newer = "pages 2".parse::<Rule>().unwrap_err();
-    assert_eq!(
-        newer.to_string(),
-        "split rule `pages 2`: this hfl knows `fixed BYTES`, `pages 1` and `bytes 1`; update hfl"
-    );
+    for text in ["pages 2", "content 2", "pages 1 4096", "pages 1 512", "bytes 1 1024"] {
+        let newer = text.parse::<Rule>().unwrap_err().to_string();
+        let known = "`content 1`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`";
+        assert_eq!(newer, format!("split rule `{text}`: this hfl knows {known}; update hfl"));
+    }
     assert!(matches!("words 1".parse::<Rule>(), Err(RuleError::Unknown(_))));
     for text in ["", "pages", "pages ", "pages  1", "pages 01", " pages 1", "pages 1 ", "PAGES 1", "fixed 4096\n"] {
         assert!(matches!(text.parse::<Rule>(), Err(RuleError::Form(_))), "{text:?}");
@@ -171,19 +182,37 @@ fn rules_are_read_and_refused() {
 
 #[test]
 fn choices_are_read_and_refused() {
-    let fixed = |bytes| Ok(Choice::Rule(Rule::Fixed(bytes)));
-    assert_eq!("content".parse(), Ok(Choice::Content));
-    assert_eq!("pages".parse(), Ok(Choice::Rule(Rule::Pages)));
-    assert_eq!("bytes".parse(), Ok(Choice::Rule(Rule::Bytes)));
+    let fixed = |bytes| Ok(Choice(Rule::Fixed(bytes)));
+    assert_eq!("content".parse(), Ok(Choice(Rule::Content)));
+    assert_eq!("pages".parse(), Ok(Choice(Rule::PAGES)));
+    assert_eq!("pages:4k".parse(), Ok(Choice(Rule::PAGES)));
+    assert_eq!("pages:1024".parse(), Ok(Choice(Rule::Pages(PageSize::OneKib))));
+    assert_eq!("pages:2K".parse(), Ok(Choice(Rule::Pages(PageSize::TwoKib))));
+    assert_eq!("bytes".parse(), Ok(Choice(Rule::Bytes)));
     assert_eq!("fixed".parse(), fixed(262_144));
     assert_eq!("fixed:64K".parse(), fixed(65_536));
     assert_eq!("fixed:1m".parse(), fixed(1 << 20));
     assert_eq!("fixed:4608".parse(), fixed(4608));
-    let texts = ["", "Fixed", "pages:1", "fixed:", "fixed:K", "fixed:3k", "fixed:8M", "fixed:1e6", "fixed:-4096"];
+    let texts = [
+        "",
+        "Fixed",
+        "pages:1",
+        "pages:8K",
+        "bytes:1",
+        "fixed:",
+        "fixed:K",
+        "fixed:3k",
+        "fixed:8M",
+        "fixed:1e6",
+        "fixed:-4096",
+    ];
     for text in
         texts.into_iter().chain(["fixed:0", "fixed:4097", "fixed:99999999999999999999", "fixed:18014398509481984K"])
     {
         let error = text.parse::<Choice>().unwrap_err().to_string();
-        assert!(["content", "fixed:256K", "512"].iter().any(|allowed| error.contains(allowed)), "{text}: {error}");
+        assert!(
+            ["content", "fixed:256K", "512", "pages:1K"].iter().any(|allowed| error.contains(allowed)),
+            "{text}: {error}"
+        );
     }
 }

@@ -11,7 +11,8 @@ const PAGE: usize = 4096;
 pub fn spans(rule: Rule, image: &[u8]) -> Vec<Vec<Span>> {
     let mut blocks = match rule {
         Rule::Fixed(size) => fixed(size as usize, image),
-        Rule::Pages => pages(image),
+        Rule::Content => unreachable!("disks.rs has a model of the stretches"),
+        Rule::Pages(size) => pages(size.bytes() as usize, image),
         Rule::Bytes => bytes(image),
     };
     blocks.sort_by_key(|spans| spans[0].offset);
@@ -32,22 +33,22 @@ fn fixed(size: usize, image: &[u8]) -> Vec<Vec<Span>> {
 }
 
 /// The pages of an image, the last one padded with zeros.
-fn padded(image: &[u8]) -> Vec<Vec<u8>> {
+fn padded(size: usize, image: &[u8]) -> Vec<Vec<u8>> {
     let pad = |page: &[u8]| {
         let mut page = page.to_vec();
-        page.resize(PAGE, 0);
+        page.resize(size, 0);
         page
     };
-    image.chunks(PAGE).map(pad).collect()
+    image.chunks(size).map(pad).collect()
 }
 
-/// Marks the elements in a run of at least 8 zero elements, or in a run of zero elements at the end of the list.
-fn holes(zeros: &[bool]) -> Vec<bool> {
+/// Marks the elements in a run of at least `least` zero elements, or in a run of zero elements at the end of the list.
+fn holes(zeros: &[bool], least: usize) -> Vec<bool> {
     let mut holes = vec![false; zeros.len()];
     let mut start = 0;
     while start < zeros.len() {
         let end = (start..zeros.len()).find(|&index| !zeros[index]).unwrap_or(zeros.len());
-        if end - start >= 8 || end == zeros.len() {
+        if end - start >= least || end == zeros.len() {
             holes[start..end].fill(true);
         }
         start = end + 1;
@@ -71,40 +72,45 @@ fn stretches(holes: &[bool]) -> Vec<(usize, usize)> {
 }
 
 fn is_directory(page: &[u8]) -> bool {
-    page[4..12] == [0x0c, 0, 1, 2, 0x2e, 0, 0, 0] || page[4084..4092] == [0, 0, 0, 0, 0x0c, 0, 0, 0xde]
+    page[4..12] == [0x0c, 0, 1, 2, 0x2e, 0, 0, 0]
+        || page[page.len() - 12..page.len() - 4] == [0, 0, 0, 0, 0x0c, 0, 0, 0xde]
 }
 
 fn is_inodes(page: &[u8]) -> bool {
     let used = |record: &&[u8]| [1, 2, 4, 6, 8, 10, 12].contains(&(record[1] >> 4)) && record[128..130] == [32, 0];
     let (inodes, others): (Vec<&[u8]>, Vec<&[u8]>) = page.chunks(256).partition(used);
     let free = others.iter().filter(|record| zero(&record[..128])).count();
-    !inodes.is_empty() && inodes.len() + free >= 14
+    let (records, others) = (page.len() / 256, page.len() / 2048);
+    !inodes.is_empty() && inodes.len() + free >= records - others
 }
 
-fn pages(image: &[u8]) -> Vec<Vec<Span>> {
-    let pages = padded(image);
+/// `size` is that of a page; `n` of 4096 bytes are `n * scale` of these.
+fn pages(size: usize, image: &[u8]) -> Vec<Vec<Span>> {
+    let scale = 4096 / size;
+    let pages = padded(size, image);
     let is_meta = |&index: &usize| !zero(&pages[index]) && (is_directory(&pages[index]) || is_inodes(&pages[index]));
     let (meta, stream): (Vec<usize>, Vec<usize>) = (0..pages.len()).partition(is_meta);
     let zeros: Vec<bool> = stream.iter().map(|&index| zero(&pages[index])).collect();
-    let mut blocks = meta_blocks(&pages, &meta);
-    for (start, end) in stretches(&holes(&zeros)) {
-        let borders = data_borders(&pages, &stream, start, end);
+    let mut blocks = meta_blocks(&pages, &meta, scale);
+    for (start, end) in stretches(&holes(&zeros, 8 * scale)) {
+        let borders = data_borders(&pages, &stream, start, end, scale);
         blocks.extend(borders.windows(2).map(|two| stream[two[0]..two[1]].to_vec()));
     }
-    blocks.iter().map(|block| spans_of_pages(image, block)).collect()
+    blocks.iter().map(|block| spans_of_pages(size, image, block)).collect()
 }
 
-fn spans_of_pages(image: &[u8], pages: &[usize]) -> Vec<Span> {
+fn spans_of_pages(size: usize, image: &[u8], pages: &[usize]) -> Vec<Span> {
     let runs = pages.chunk_by(|one, next| one + 1 == *next);
-    runs.map(|run| span(run[0] * PAGE, image.len().min((run[run.len() - 1] + 1) * PAGE))).collect()
+    runs.map(|run| span(run[0] * size, image.len().min((run[run.len() - 1] + 1) * size))).collect()
 }
 
-fn meta_blocks(pages: &[Vec<u8>], meta: &[usize]) -> Vec<Vec<usize>> {
+fn meta_blocks(pages: &[Vec<u8>], meta: &[usize], scale: usize) -> Vec<Vec<usize>> {
     let mut blocks = vec![Vec::new()];
     for &page in meta {
         let block = blocks.last_mut().expect("one at least");
         block.push(page);
-        if block.len() == 128 || block.len() >= 16 && xxh3_64(&pages[page]).is_multiple_of(32) {
+        let ends = || xxh3_64(&pages[page]).is_multiple_of(32 * scale as u64);
+        if block.len() == 128 * scale || block.len() >= 16 * scale && ends() {
             blocks.push(Vec::new());
         }
     }
@@ -113,7 +119,7 @@ fn meta_blocks(pages: &[Vec<u8>], meta: &[usize]) -> Vec<Vec<usize>> {
 }
 
 /// All boundaries in a range of the stream, including its start and its end.
-fn data_borders(pages: &[Vec<u8>], stream: &[usize], start: usize, end: usize) -> Vec<usize> {
+fn data_borders(pages: &[Vec<u8>], stream: &[usize], start: usize, end: usize, scale: usize) -> Vec<usize> {
     let page = |position: usize| &pages[stream[position]];
     let directory_before = |position: usize| {
         position > start && (stream[position - 1]..stream[position]).any(|index| is_directory(&pages[index]))
@@ -121,26 +127,26 @@ fn data_borders(pages: &[Vec<u8>], stream: &[usize], start: usize, end: usize) -
     let mut borders = vec![start];
     let (mut s, mut lt, mut best) = (start, None, None::<(u64, usize)>);
     for i in start..end {
-        if directory_before(i) && !zero(page(i - 1)) && i - s >= 20 {
+        if directory_before(i) && !zero(page(i - 1)) && i - s >= 20 * scale {
             borders.push(i);
             (s, lt, best) = (i, None, None);
         }
-        if !zero(page(i)) && zero(&page(i)[PAGE - 32..]) {
-            if i + 1 - s >= 72 {
+        if !zero(page(i)) && zero(&page(i)[page(i).len() - 32..]) {
+            if i + 1 - s >= 72 * scale {
                 borders.push(i + 1);
                 (s, lt, best) = (i + 1, None, None);
                 continue;
             }
             lt = Some(i);
-        } else if let Some(tail) = lt.filter(|&tail| i - tail >= 24 && tail + 1 - s >= 4) {
+        } else if let Some(tail) = lt.filter(|&tail| i - tail >= 24 * scale && tail + 1 - s >= 4 * scale) {
             borders.push(tail + 1);
             (s, lt, best) = (tail + 1, None, None);
         }
         let hash = xxh3_64(page(i));
-        if i + 1 - s > 192 && !zero(page(i)) && best.is_none_or(|(least, _)| hash < least) {
+        if i + 1 - s > 192 * scale && !zero(page(i)) && best.is_none_or(|(least, _)| hash < least) {
             best = Some((hash, i));
         }
-        if i + 1 - s >= 256 {
+        if i + 1 - s >= 256 * scale {
             let (_, last) = best.expect("a page that is not zero");
             borders.push(last + 1);
             (s, lt, best) = (last + 1, None, None);
@@ -153,9 +159,9 @@ fn data_borders(pages: &[Vec<u8>], stream: &[usize], start: usize, end: usize) -
 }
 
 fn bytes(image: &[u8]) -> Vec<Vec<Span>> {
-    let zeros: Vec<bool> = padded(image).iter().map(|page| zero(page)).collect();
+    let zeros: Vec<bool> = padded(PAGE, image).iter().map(|page| zero(page)).collect();
     let mut blocks = Vec::new();
-    for (first, last) in stretches(&holes(&zeros)) {
+    for (first, last) in stretches(&holes(&zeros, 8)) {
         let end = image.len().min(last * PAGE);
         let mut start = first * PAGE;
         while start < end {

@@ -32,17 +32,19 @@ const SPOOL_MAX_BYTES: u64 = 8 << 30;
   hfl publish debian-ps3.img --to mirrors.toml --profile boot.profile
   hfl publish debian.img --to mirrors.toml --boot --boot-append 'console=ttyS0'
   hfl publish debian.img --to mirrors.toml --boot --profile auto
-  zstdcat image.zst | hfl publish - --name image --to mirrors.toml
+  hfl publish debian.img.xz --to mirrors.toml
+  curl -s https://example.org/image.zst | hfl publish - --name image --to mirrors.toml
 
 {CODES}
   6  some mirrors left behind (run the command again)", CODES = exit::CODES))]
 pub struct Args {
-    /// Raw image, block device, or `-` for standard input
+    /// Image, block device, or `-` for standard input; raw, or compressed with gzip, xz, zstd, bzip2 or lz4
     image: PathBuf,
     /// Name of the image [default: file name without extension]
     #[arg(long)]
     name: Option<Name>,
-    /// Split rule: content, fixed[:SIZE], pages or bytes [default: `split` of mirrors.toml, else content]
+    /// Split rule: content, fixed[:SIZE], pages[:SIZE] or bytes [default: that of the version before; for a first
+    /// version `split` of mirrors.toml, else content]
     #[arg(long, value_name = "RULE")]
     split: Option<Choice>,
     /// Compression level, 0 (stored) to 12 (smallest) [default: `level` of mirrors.toml, else 5]
@@ -213,13 +215,8 @@ fn options(args: Args) -> anyhow::Result<(Repository, PublishOptions)> {
         None => default_name(&args.image)?,
     };
     let defaults = mirrors.publish.clone();
-    let split = match (args.split, &defaults.split) {
-        (Some(split), _) => split,
-        (None, Some(text)) => {
-            text.parse().map_err(|e| super::usage(format!("{}: split: {e}", args.change.to.display())))?
-        }
-        (None, None) => Choice::Content,
-    };
+    let split_first = defaults.split.as_ref().map(|text| text.parse::<Choice>()).transpose();
+    let split_first = split_first.map_err(|e| super::usage(format!("{}: split: {e}", args.change.to.display())))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut repository = super::repository(&args.change, mirrors, args.key);
     repository.first = args.first.first;
@@ -234,7 +231,8 @@ fn options(args: Args) -> anyhow::Result<(Repository, PublishOptions)> {
         image: args.image,
         name,
         profile: args.profile,
-        split,
+        split: args.split.map(|choice| choice.0),
+        split_first: split_first.map(|choice| choice.0),
         level: args.level.or(defaults.level),
         label: args.label,
         jobs: args.jobs.map_or(cores, usize::from),
@@ -247,9 +245,14 @@ fn options(args: Args) -> anyhow::Result<(Repository, PublishOptions)> {
     Ok((repository, options))
 }
 
+/// Extensions of compressed images, which are no part of a name.
+const COMPRESSED: [&str; 5] = [".gz", ".xz", ".zst", ".bz2", ".lz4"];
+
 /// The image name if none is given.
 pub fn default_name(image: &Path) -> anyhow::Result<Name> {
-    let stem = image.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+    let file = image.file_name().and_then(|s| s.to_str()).unwrap_or_default();
+    let packed = COMPRESSED.iter().find_map(|extension| file.strip_suffix(extension)).unwrap_or(file);
+    let stem = Path::new(packed).file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     if stem == "-" {
         return Err(super::usage("an image from standard input needs a name: --name NAME".into()));
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use hfl::Error;
 use hfl::boot::{Built, Ingredients, Options, Settings, Summary};
@@ -28,7 +29,7 @@ Nothing is mounted, and root is not required. The image, or one of its partition
 or erofs, and contain a kernel and its modules. The output is reproducible. hfl publish --boot builds the same files \
 and publishes them.")]
 pub struct Args {
-    /// Raw image or block device
+    /// Image or block device; an image compressed with gzip, xz, zstd, bzip2 or lz4 is unpacked to a temporary file
     image: PathBuf,
     /// Static hfl-mount for the image's machine; can be repeated [default: `client` of mirrors.toml, else the one next
     /// to hfl]
@@ -123,6 +124,7 @@ fn make(args: &Args, mirrors: Option<&Mirrors>, name: &Name, key: Option<PublicK
         machine: args.arch.clone(),
         modules: args.modules.clone(),
         templates,
+        cancel: Arc::default(),
     };
     let settings = Settings {
         name: Some(name.clone()),

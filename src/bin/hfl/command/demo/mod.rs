@@ -20,7 +20,6 @@ use hfl::progress::Watch;
 use hfl::publish::{self, Keyring, PublishOptions, Report, Repository, RestoreOptions};
 use hfl::repo::source::Source;
 use hfl::repo::{self, OpenOptions};
-use hfl::split::Choice;
 
 use crate::exit;
 use crate::show::{bytes, count};
@@ -108,7 +107,8 @@ impl Demo {
             image: self.path(image),
             name: self.name.clone(),
             profile: None,
-            split: Choice::Content,
+            split: None,
+            split_first: None,
             level: None,
             label: Some(label.parse()?),
             jobs: std::thread::available_parallelism().map_or(1, usize::from),

@@ -1,4 +1,4 @@
-//! Detects unusable raw images: a device in use, or a truncated image.
+//! Detects unusable images: a device in use, a truncated image, a file system that was not unmounted.
 //!
 //! Refused without `--force`: clients would boot from damaged data, and no digest would reveal it.
 
@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
-use crate::disk::Stated;
+use crate::disk::superblock::{EXT_MAGIC, EXT_MAGIC_AT, ReadAt, SUPERBLOCK_AT, ext_name};
+use crate::disk::{Stated, partitions};
 use crate::error::Error;
 
 /// Sector size of disks and loop devices.
@@ -58,6 +59,33 @@ pub fn refuse_cut_off(name: &str, bytes: u64, stated: Option<Stated>) -> Result<
     let message = format!("{name}: {what}, only {bytes} came: was the input cut off?");
     Err(Error::local(message)
         .hint("nothing was published; check where it comes from, or publish it anyway with --force"))
+}
+
+/// Offset and bit of the feature that says that the journal of an ext file system is to be replayed.
+const EXT_RECOVER: (usize, u8) = (96, 4);
+
+/// A warning about an ext3 or ext4 file system that was not unmounted; of a stream, only its start is looked at.
+pub fn unclean(name: &str, read_at: ReadAt) -> Option<String> {
+    let places = std::iter::once(0).chain(partitions(read_at).into_iter().map(|partition| partition.start));
+    let mut superblock = [0; 1024];
+    for start in places.collect::<Vec<u64>>() {
+        let is_ext = start.checked_add(SUPERBLOCK_AT as u64).is_some_and(|at| read_at(at, &mut superblock))
+            && superblock[EXT_MAGIC_AT..].starts_with(&EXT_MAGIC);
+        if is_ext && superblock[EXT_RECOVER.0] & EXT_RECOVER.1 != 0 {
+            let kind = ext_name(&superblock);
+            return Some(format!(
+                "{name}: the {kind} file system at byte {start} was not unmounted, and its journal is not replayed: it \
+                 can be mounted read-only with -o noload alone; unmount it, or run e2fsck, before it is published"
+            ));
+        }
+    }
+    None
+}
+
+/// A warning about an image that has less than half of the size of the version before.
+pub fn much_smaller(name: &str, bytes: u64, before: Option<u64>) -> Option<String> {
+    let before = before.filter(|before| bytes < before / 2)?;
+    Some(format!("{name}: {bytes} bytes, the version before has {before}: is it the right image?"))
 }
 
 /// A warning about an image whose last sector is incomplete.

@@ -1,0 +1,182 @@
+//! The image as the user gives it: a raw file, a block device or standard input, plain or compressed. Read once from
+//! start to end.
+
+mod check;
+mod compression;
+mod file;
+mod foreign;
+mod stream;
+mod unpack;
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::{Stated, stated};
+use crate::error::Error;
+use crate::format::index::IMAGE_MAX_BYTES;
+use compression::Compression;
+use file::Stamp;
+use stream::Stream;
+
+pub use check::{much_smaller, odd_end, unclean};
+
+/// Bytes per read.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A run of data or a hole.
+pub enum Part<'a> {
+    /// These bytes.
+    Data(&'a [u8]),
+    /// A hole of this many bytes, which was not read.
+    Hole(u64),
+}
+
+impl Part<'_> {
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Part::Data(bytes) => bytes.len() as u64,
+            Part::Hole(bytes) => *bytes,
+        }
+    }
+}
+
+/// An opened image.
+pub struct Input {
+    name: String,
+    source: Source,
+    /// Minimum size that the image itself states, if that is to be checked.
+    stated: Option<Stated>,
+}
+
+enum Source {
+    File { file: File, path: PathBuf, size: u64, stamp: Option<Stamp> },
+    Stream(Stream),
+}
+
+impl Input {
+    /// Opens `path`, or standard input for `-`.
+    ///
+    /// # Errors
+    /// Not an image: a directory, pipe, terminal, empty file, archive, or a virtual disk.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let (name, source) = match path == Path::new("-") {
+            true => ("-".into(), Source::Stream(Stream::stdin()?)),
+            false => (path.display().to_string(), open_file(path)?),
+        };
+        let input = Self { name, source, stated: None };
+        if let Some(size) = input.size() {
+            input.check_size(size)?;
+        }
+        Ok(input)
+    }
+
+    /// Checks that the image is complete and not in use. Whether a stream is complete is known only at its end, so
+    /// [`Input::read`] fails then.
+    ///
+    /// # Errors
+    /// A device in use; fewer bytes than the image itself states.
+    pub fn complete(mut self) -> Result<Self, Error> {
+        self.stated = stated(&mut |at, out| self.read_at(at, out));
+        if let Some(size) = self.size() {
+            check::refuse_cut_off(&self.name, size, self.stated)?;
+        }
+        if let Source::File { file, path, size, stamp: None } = self.source {
+            let file = check::claim(file, &self.name)?;
+            self.source = Source::File { file, path, size, stamp: None };
+        }
+        Ok(self)
+    }
+
+    /// Name for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Size in bytes, if known before reading.
+    pub fn size(&self) -> Option<u64> {
+        match &self.source {
+            Source::File { size, .. } => Some(*size),
+            Source::Stream(_) => None,
+        }
+    }
+
+    /// Path of the file or device, from which the image can be read again; `None` for standard input.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.source {
+            Source::File { path, .. } => Some(path),
+            Source::Stream(stream) => stream.path(),
+        }
+    }
+
+    /// Fills `out` from `offset` before the image is read; of a stream only its start is available.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> bool {
+        match &self.source {
+            Source::File { file, .. } => file.read_exact_at(out, offset).is_ok(),
+            Source::Stream(stream) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let part = stream.prefix.get(start..).and_then(|p| p.get(..out.len()));
+                part.map(|p| out.copy_from_slice(p)).is_some()
+            }
+        }
+    }
+
+    /// Reads the image once and passes its parts to `part` in order. Returns its size in bytes.
+    ///
+    /// # Errors
+    /// A failed read, a file that changed meanwhile, a stream that ended early.
+    pub fn read(&self, part: &mut dyn FnMut(Part<'_>) -> Result<(), Error>) -> Result<u64, Error> {
+        match &self.source {
+            Source::File { file, path, size, stamp } => {
+                let read = file::read(file, path, *size, part);
+                // Said first: a file that shrinks cannot be read either.
+                stamp.as_ref().map_or(Ok(()), |before| before.check(file, path))?;
+                read.map(|()| *size)
+            }
+            Source::Stream(stream) => {
+                let size = stream.read(part)?;
+                self.check_size(size)?;
+                check::refuse_cut_off(&self.name, size, self.stated).map(|()| size)
+            }
+        }
+    }
+
+    fn check_size(&self, size: u64) -> Result<(), Error> {
+        match size {
+            0 => Err(Error::local(format!("{}: empty, there is no image in it", self.name))),
+            1..=IMAGE_MAX_BYTES => Ok(()),
+            _ => Err(Error::local(format!("{}: {size} bytes, at most {IMAGE_MAX_BYTES} are possible", self.name))),
+        }
+    }
+}
+
+fn open_file(path: &Path) -> Result<Source, Error> {
+    let name = path.display().to_string();
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let opened = File::options().read(true).custom_flags(nonblocking).open(path);
+    let mut file = opened.map_err(|e| Error::io(path, &e))?;
+    let kind = file.metadata().map_err(|e| Error::io(path, &e))?.file_type();
+    let refused = |what: &str| Err(Error::local(format!("{name}: {what}, not an image")));
+    if kind.is_dir() {
+        return refused("a directory")
+            .map_err(|e: Error| e.hint(format!("make an image of it: mke2fs -t ext4 -d {name} IMAGE.img 2G")));
+    }
+    if kind.is_fifo() || kind.is_socket() {
+        return refused("a pipe or socket")
+            .map_err(|e: Error| e.hint(format!("read it as standard input: hfl publish - --name NAME ... < {name}")));
+    }
+    if kind.is_char_device() {
+        return refused("a character device");
+    }
+    let size = file.seek(SeekFrom::End(0)).map_err(|e| Error::io(path, &e))?;
+    let mut prefix = vec![0; foreign::PREFIX_BYTES.min(size as usize)];
+    file.read_exact_at(&mut prefix, 0).map_err(|e| Error::io(path, &e))?;
+    foreign::refuse(&name, &prefix, None)?;
+    let stamp = if kind.is_file() { Some(Stamp::of(&file).map_err(|e| Error::io(path, &e))?) } else { None };
+    Ok(match Compression::of(&prefix) {
+        Some(compression) => Source::Stream(Stream::file(file, path, compression, stamp)?),
+        None => Source::File { file, path: path.to_owned(), size, stamp },
+    })
+}

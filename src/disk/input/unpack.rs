@@ -1,0 +1,49 @@
+//! An image for what reads it at any offset: unpacked to a temporary file where it is not a raw file already.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use super::{Input, Part, Source};
+use crate::error::Error;
+
+/// Pages that are zero are left out of the temporary file.
+const PAGE_BYTES: usize = 4096;
+
+impl Input {
+    /// A file with the raw contents of the image, and its size in bytes. A temporary file in `directory` has no name, so
+    /// nothing of it remains whatever happens.
+    ///
+    /// # Errors
+    /// A failed read or write; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
+    pub fn into_raw(self, directory: &Path, stop: &dyn Fn() -> bool) -> Result<(File, u64), Error> {
+        if let Source::File { file, size, .. } = self.source {
+            return Ok((file, size));
+        }
+        let failed = |e: io::Error| {
+            Error::local(format!("{}: cannot be unpacked to {}: {e}", self.name, directory.display()))
+                .hint("set TMPDIR to a directory with room for the unpacked image")
+        };
+        let file = tempfile::tempfile_in(directory).map_err(failed)?;
+        let mut at = 0;
+        let size = self.read(&mut |part| {
+            if stop() {
+                return Err(Error::interrupted());
+            }
+            if let Part::Data(bytes) = part {
+                write_data(&file, at, bytes).map_err(failed)?;
+            }
+            at += part.bytes();
+            Ok(())
+        })?;
+        file.set_len(size).map_err(failed)?;
+        Ok((file, size))
+    }
+}
+
+/// Writes the pages that are not zero.
+fn write_data(file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
+    let pages = bytes.chunks(PAGE_BYTES).zip((at..).step_by(PAGE_BYTES));
+    pages.filter(|(page, _)| page.iter().any(|&byte| byte != 0)).try_for_each(|(page, at)| file.write_all_at(page, at))
+}
