@@ -110,6 +110,14 @@ impl Mirrors {
         variables.flat_map(|key| self.mirrors.iter().filter_map(move |mirror| mirror.access.text(key)))
     }
 
+    /// The repository with this mirror alone: a directory or a URL, as `write` in the file.
+    ///
+    /// # Errors
+    /// No such place, or a protocol that needs more than its URL.
+    pub fn of_place(write: &str) -> Result<Self, FormatError> {
+        Self::parse(&format!("[[mirror]]\nname = \"mirror\"\nwrite = {}\n", toml::Value::from(write)))
+    }
+
     /// Parses the text of a mirrors.toml.
     ///
     /// # Errors

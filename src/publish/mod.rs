@@ -19,13 +19,13 @@ mod sync;
 mod verify;
 mod version;
 
-pub use publish::publish;
+pub use publish::{publish, publish_all};
 pub use restore::{RestoreOptions, RestoreReport, restore};
 pub use rollback::{RollbackOptions, rollback};
-pub use sync::{SyncOptions, SyncReport, sync};
+pub use sync::{SyncOptions, sync};
 pub use verify::{Checked, Place, Problem, VerifyOptions, VerifyReport, verify};
 pub use version::plan::Outcome;
-pub use version::report::{BootReport, Count, MirrorReport, Report};
+pub use version::report::{BootReport, Count, ImagesReport, MirrorReport, Report};
 
 pub use artifact::client::MARK as CLIENT_MARK;
 pub use gc::{GcOptions, GcReport, MirrorPlan, Pending, Plan as GcPlan, Retired, gc};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::artifact::boot_files::BootFiles;
-use super::artifact::profile::{Given, Profiles};
+use super::artifact::profile::Given;
 use super::base::block_holders::{BlockHolders, MirrorSet};
 use super::base::split_rule;
 use super::pipeline::congestion::Congestion;
@@ -16,17 +16,18 @@ use super::pipeline::spool::{Spool, Spooled};
 use super::pipeline::upload::{Job, Uploader, Uploads};
 use super::repository::options::{PublishOptions, Repository};
 use super::repository::signer::Signer;
-use super::repository::{OpenRepository, Selection};
+use super::repository::{Keyring, OpenRepository, Selection};
 use super::version::carry_out::carry_on;
 use super::version::plan::Extras;
 use super::version::planned::Previewed;
-use super::version::report::Report;
+use super::version::report::{ImagesReport, Report};
 use super::version::session::Session;
 use crate::disk::input;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::format::block::LEVEL_DEFAULT;
 use crate::format::index::Index;
 use crate::progress::{Event, Watch};
+use crate::repo::survey::TrustPolicy;
 use crate::split::Rule;
 use crate::system::bridge;
 
@@ -35,19 +36,74 @@ use crate::system::bridge;
 /// # Errors
 /// See [`ErrorKind`](crate::ErrorKind). A failed mirror is only noted in the report, as long as one mirror is left.
 pub async fn publish(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Report, Error> {
-    let image = Image::open(&options.image)?;
-    let image = if options.as_it_is { image } else { Image(image.0.complete()?) };
-    let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
-    let boot = gather(repository, options, watch).await?;
+    // Before anything is locked: an image that cannot be published must not keep others waiting.
+    let gathered = Gathered::new(repository, options, watch).await?;
     let keyring = repository.keyring.as_ref();
     let signer = Signer::for_version(keyring, &options.name)?;
     let (policy, look) = (signer.policy(keyring, &options.name), Selection::at(&options.name));
     OpenRepository::during(repository.clone(), policy, look, watch.clone(), async |open| {
-        let session = Session::begin(open, options.name.clone(), signer).await?;
-        let profiles = session.profiles(profile, &[]).await;
-        steps(session, options, image, (profiles, boot)).await
+        steps(open, signer, options, gathered, &mut Previewed::new()).await
     })
     .await
+}
+
+/// Publishes several images, one after the other, while the mirrors are locked and surveyed once. Images share blocks
+/// with those before them. One that fails does not stop the others.
+///
+/// # Errors
+/// Those of [`publish()`], if no image could be published; interrupted by the user.
+pub async fn publish_all(
+    repository: &Repository,
+    images: &[PublishOptions],
+    watch: &Watch,
+) -> Result<ImagesReport, Error> {
+    let keyring = repository.keyring.as_ref();
+    let mut policy = TrustPolicy::Known(keyring.map(Keyring::known_keys).unwrap_or_default());
+    let mut signers = Vec::new();
+    for options in images {
+        let signer = Signer::for_version(keyring, &options.name)?;
+        policy = policy.with(&options.name, &signer.trust);
+        signers.push((options, signer));
+    }
+    let look = Selection::at_each(images.iter().map(|options| options.name.clone()));
+    OpenRepository::during(repository.clone(), policy, look, watch.clone(), async |open| {
+        let (mut report, mut first) = (ImagesReport::default(), None);
+        let mut previewed = Previewed::new();
+        for (options, signer) in signers {
+            open.forgive();
+            let published = match Gathered::new(repository, options, watch).await {
+                Ok(gathered) => steps(open, signer, options, gathered, &mut previewed).await,
+                Err(e) => Err(e),
+            };
+            match published {
+                Ok(done) => report.images.push(done),
+                Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                Err(e) => {
+                    watch.progress.event(Event::Warning(&format!("{} is skipped: {e}", options.name)));
+                    report.skipped.insert(options.name.to_string(), e.to_string());
+                    first.get_or_insert(e);
+                }
+            }
+        }
+        first.filter(|_| report.images.is_empty()).map_or(Ok(report), Err)
+    })
+    .await
+}
+
+/// What is read of an image and beside it before the pass.
+struct Gathered {
+    image: Image,
+    profile: Option<Given>,
+    boot: Option<BootFiles>,
+}
+
+impl Gathered {
+    async fn new(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Self, Error> {
+        let image = Image::open(&options.image)?;
+        let image = if options.as_it_is { image } else { Image(image.0.complete()?) };
+        let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
+        Ok(Self { image, profile, boot: gather(repository, options, watch).await? })
+    }
 }
 
 /// Gathers the boot files, before anything is locked or sent.
@@ -60,11 +116,15 @@ async fn gather(repository: &Repository, options: &PublishOptions, watch: &Watch
 }
 
 async fn steps(
-    mut session: Session<'_>,
+    open: &mut OpenRepository,
+    signer: Signer,
     options: &PublishOptions,
-    image: Image,
-    (profiles, boot): (Profiles, Option<BootFiles>),
+    gathered: Gathered,
+    previewed: &mut Previewed,
 ) -> Result<Report, Error> {
+    let Gathered { image, profile, boot } = gathered;
+    let mut session = Session::begin(open, options.name.clone(), signer).await?;
+    let profiles = session.profiles(profile, &[]).await;
     let (rule, warning) = split_rule::of_next(&session.base, options.split, options.split_first);
     warning.iter().for_each(|text| session.repository.watch.progress.event(Event::Warning(text)));
     let (boot, boot_changed) = match boot {
@@ -75,7 +135,7 @@ async fn steps(
     let (cut, sending) = pass(&mut session, options, image, rule).await?;
     let planner = session.planner(options.label.as_ref(), options.force || boot_changed, &extras);
     let plan = planner.plan(cut, rule.into())?;
-    carry_on(session, plan, sending, &mut Previewed::new()).await
+    carry_on(session, plan, sending, previewed).await
 }
 
 /// Makes the single pass over the image; new blocks are sent to the mirrors meanwhile.

@@ -9,22 +9,13 @@ use super::repository::{OpenRepository, Selection};
 use super::version::carry_out::carry_out;
 use super::version::plan::{Extras, Plan};
 use super::version::planned::Previewed;
-use super::version::report::Report;
+use super::version::report::{ImagesReport, Report};
 use super::version::session::Session;
 use crate::error::{Error, ErrorKind};
 use crate::format::head::Trust;
 use crate::format::name::Name;
 use crate::progress::{Event, Watch};
 use crate::repo::survey::{HeadState, Listing, TrustPolicy};
-
-/// The result of a sync.
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct SyncReport {
-    /// The result for each image.
-    pub images: Vec<Report>,
-    /// Images that were skipped, and why.
-    pub skipped: BTreeMap<String, String>,
-}
 
 /// What to bring to every mirror.
 #[derive(Debug, Clone)]
@@ -40,14 +31,14 @@ pub struct SyncOptions {
 ///
 /// # Errors
 /// Those of [`publish`](super::publish()); no image, or none that is accepted.
-pub async fn sync(repository: &Repository, options: &SyncOptions, watch: &Watch) -> Result<SyncReport, Error> {
+pub async fn sync(repository: &Repository, options: &SyncOptions, watch: &Watch) -> Result<ImagesReport, Error> {
     let look = Selection::at_all(options.images.iter().cloned(), Listing::Nothing);
     let work = async |open: &mut OpenRepository| all(open, options.images.clone()).await;
     OpenRepository::during(repository.clone(), options.policy.clone(), look, watch.clone(), work).await
 }
 
-async fn all(repository: &mut OpenRepository, images: Vec<Name>) -> Result<SyncReport, Error> {
-    let mut report = SyncReport::default();
+async fn all(repository: &mut OpenRepository, images: Vec<Name>) -> Result<ImagesReport, Error> {
+    let mut report = ImagesReport::default();
     let verified = repository.verified_images();
     for name in &images {
         if !verified.contains(name) {

@@ -71,7 +71,12 @@ pub struct Selection {
 impl Selection {
     /// Selects one image; other images only as far as each mirror lists them.
     pub fn at(image: &Name) -> Self {
-        Self { images: BTreeSet::from([image.clone()]), all: false, listing: Listing::Indexes }
+        Self::at_each([image.clone()])
+    }
+
+    /// Selects these images; others only as far as each mirror lists them.
+    pub fn at_each(images: impl IntoIterator<Item = Name>) -> Self {
+        Self { images: images.into_iter().collect(), all: false, listing: Listing::Indexes }
     }
 
     /// Selects these images and all that some mirror lists.

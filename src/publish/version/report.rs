@@ -1,5 +1,6 @@
 //! The report of an operation, for humans and programs.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -51,6 +52,15 @@ pub struct Report {
     pub boot: Option<BootReport>,
     /// The result for each mirror.
     pub mirrors: Vec<MirrorReport>,
+}
+
+/// The outcome of work on several images.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ImagesReport {
+    /// The result for each image.
+    pub images: Vec<Report>,
+    /// Images that were skipped, and why.
+    pub skipped: BTreeMap<String, String>,
 }
 
 /// The boot files of a version.

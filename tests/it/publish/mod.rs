@@ -17,6 +17,7 @@ mod kill_kinds;
 mod leases;
 mod listings;
 mod locks;
+mod many;
 mod mirrors;
 mod profile;
 mod restore_outputs;

@@ -103,7 +103,7 @@ fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Re
     let usage = |why: String| Error::usage(why);
     let name: Name = name.parse().map_err(|e| usage(format!("`{name}`: {e}")))?;
     let version: Version = version.parse().map_err(|e| usage(format!("`{version}`: {e}")))?;
-    let mirrors = super::read_mirrors(to)?;
+    let mirrors = super::to::mirrors(to)?;
     let opening = args.trust.options(&name)?.version(Some(version));
     let opened = super::runtime()?.block_on(async {
         let stores = hfl::publish::readers(&super::reading(mirrors, to)).await?;

@@ -53,7 +53,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mirrors = super::read_mirrors(&args.change.to)?;
+    let mirrors = super::to::mirrors(&args.change.to)?;
     let keep = args.keep.or(mirrors.publish.keep).unwrap_or(KEEP);
     let repository = super::repository(&args.change, mirrors, args.key);
     let options = GcOptions {

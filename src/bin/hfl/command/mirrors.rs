@@ -43,7 +43,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mirrors = super::read_mirrors(&args.to)?;
+    let mirrors = super::to::mirrors(&args.to)?;
     let repository = super::reading(mirrors, &args.to);
     let policy = super::known_keys(&repository);
     let options = ProbeOptions { policy, count: args.count, trials: !args.no_probe };

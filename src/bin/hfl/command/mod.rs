@@ -12,10 +12,10 @@ mod restore;
 mod rollback;
 mod serve;
 mod sync;
+mod to;
 mod verify;
 
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Subcommand;
 use hfl::Error;
-use hfl::config::{FILE_MAX_BYTES, Mirrors};
+use hfl::config::Mirrors;
 use hfl::format::head::Trust;
 use hfl::format::name::Name;
 use hfl::format::signature::PublicKey;
@@ -90,29 +90,6 @@ impl Command {
     }
 }
 
-/// Reads mirrors.toml.
-fn read_mirrors(path: &Path) -> anyhow::Result<Mirrors> {
-    let meta = std::fs::metadata(path).map_err(|e| {
-        Error::io(path, &e)
-            .hint("a mirrors.toml of three lines is enough:\n  [[mirror]]\n  name = \"local\"\n  write = \"./public\"")
-    })?;
-    if !meta.is_file() || meta.len() > FILE_MAX_BYTES {
-        return Err(usage(format!("{}: not a mirrors.toml (not a file, or larger than 1 MiB)", path.display())));
-    }
-    let file = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
-    let text = String::from_utf8(file).map_err(|_| usage(format!("{}: not UTF-8", path.display())))?;
-    let mirrors = Mirrors::parse(&text).map_err(|e| usage(format!("{}: {e}", path.display())))?;
-    if mirrors.may_hold_secrets() && meta.permissions().mode() & 0o077 != 0 {
-        // A standard error stream that cannot be written to is ignored.
-        let _ = writeln!(
-            std::io::stderr(),
-            "hfl: warning: {0}: others can read its headers; chmod 600 {0}",
-            path.display()
-        );
-    }
-    Ok(mirrors)
-}
-
 fn usage(message: String) -> anyhow::Error {
     Error::usage(message).into()
 }
@@ -170,7 +147,7 @@ pub struct DeliveryArgs {
 /// Which mirrors are changed, and how.
 #[derive(clap::Args)]
 pub struct ChangeArgs {
-    /// File that describes the mirrors
+    /// File that describes the mirrors; or a directory or URL, which is the only mirror then
     #[arg(long, value_name = "mirrors.toml")]
     to: PathBuf,
     #[command(flatten)]
@@ -224,8 +201,8 @@ impl OutputArgs {
 
 /// The repository of a mirrors.toml, for an operation that changes it.
 fn repository(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Repository {
-    let (delivery, to) = (&change.delivery, &change.to);
-    let relative_to = to.parent().unwrap_or(Path::new("")).to_owned();
+    let delivery = &change.delivery;
+    let relative_to = to::base(&change.to);
     let file = key.key.or(mirrors.publish.key.as_ref().map(|key| relative_to.join(key)));
     let keyring = (!key.unsigned).then(|| keyring(file));
     let mut repository = Repository::new(mirrors, relative_to, keyring);
@@ -239,7 +216,7 @@ fn repository(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Repository
 
 /// The repository of a mirrors.toml, for reading only.
 fn reading(mirrors: Mirrors, to: &Path) -> Repository {
-    let relative_to = to.parent().unwrap_or(Path::new("")).to_owned();
+    let relative_to = to::base(to);
     let file = mirrors.publish.key.as_ref().map(|key| relative_to.join(key));
     Repository::new(mirrors, relative_to, Some(keyring(file)))
 }

@@ -4,15 +4,16 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hfl::Error;
 use hfl::format::head::Trust;
-use hfl::format::name::{Label, Name};
+use hfl::format::name::{Label, Name, NameError};
 use hfl::format::profile::Profile;
 use hfl::progress::Watch;
-use hfl::publish::{self, BootOptions, MirrorReport, Outcome, PublishOptions, Report, Repository};
+use hfl::publish::{self, BootOptions, ImagesReport, MirrorReport, Outcome, PublishOptions, Report, Repository};
 use hfl::qemu::{self, Bootable};
 use hfl::repo::{self, OpenOptions};
 use hfl::split::Choice;
@@ -32,17 +33,20 @@ const SPOOL_MAX_BYTES: u64 = 8 << 30;
   hfl publish debian-ps3.img --to mirrors.toml --profile boot.profile
   hfl publish debian.img --to mirrors.toml --boot --boot-append 'console=ttyS0'
   hfl publish debian.img --to mirrors.toml --boot --profile auto
+  hfl publish out/*.img.xz --to public/ --name 'board-{{stem}}'
   hfl publish debian.img.xz --to mirrors.toml
   curl -s https://example.org/image.zst | hfl publish - --name image --to mirrors.toml
 
 {CODES}
   6  some mirrors left behind (run the command again)", CODES = exit::CODES))]
 pub struct Args {
-    /// Image, block device, or `-` for standard input; raw, or compressed with gzip, xz, zstd, bzip2 or lz4
-    image: PathBuf,
-    /// Name of the image [default: file name without extension]
-    #[arg(long)]
-    name: Option<Name>,
+    /// Image, block device, or `-` for standard input; raw, or compressed with gzip, xz, zstd, bzip2 or lz4. Several
+    /// images are published one after the other
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    /// Name of the image; `{stem}` in it stands for the file name without extension [default: {stem}]
+    #[arg(long, value_name = "NAME")]
+    name: Option<NamePattern>,
     /// Split rule: content, fixed[:SIZE], pages[:SIZE] or bytes [default: that of the version before; for a first
     /// version `split` of mirrors.toml, else content]
     #[arg(long, value_name = "RULE")]
@@ -119,24 +123,59 @@ impl BootArgs {
 const AUTO: &str = "auto";
 
 pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
-    let (json, verbosity) = (args.change.output.json, args.change.output.verbosity());
-    let is_quiet = verbosity == Verbosity::Quiet;
+    let output = Output { json: args.change.output.json, verbosity: args.change.output.verbosity() };
     let records = args.profile.take_if(|profile| profile.as_os_str() == AUTO).is_some();
-    if records && (args.boot.boot.is_none() || args.image == Path::new("-")) {
+    if records && (args.boot.boot.is_none() || args.images.iter().any(|image| image == Path::new("-"))) {
         return Err(super::usage(
             "--profile auto boots what is published: it needs --boot, and an image in a file".into(),
         ));
     }
-    let (repository, options) = options(args)?;
-    let cancel = super::cancel_on_signal()?;
-    let runtime = super::runtime()?;
-    let report = runtime.block_on(bring(&repository, &options, verbosity, &cancel))?;
-    if !records || repository.dry_run {
+    let (repository, mut options) = options(args)?;
+    let (cancel, runtime) = (super::cancel_on_signal()?, super::runtime()?);
+    match &mut options[..] {
+        [options] if records => runtime.block_on(publish_and_record(&repository, options, &output, &cancel)),
+        [options] => {
+            let report = runtime.block_on(bring(&repository, options, output.verbosity, &cancel))?;
+            finish(&report, output.json, output.is_quiet())
+        }
+        _ if records => Err(super::usage("--profile auto boots one image at a time".into())),
+        images => {
+            let watch = Watch { progress: Arc::new(Show::new(output.verbosity)), cancel };
+            let report = runtime.block_on(publish::publish_all(&repository, images, &watch));
+            drop(watch);
+            finish_all(&report?, &output)
+        }
+    }
+}
+
+/// How the result is printed.
+struct Output {
+    json: bool,
+    verbosity: Verbosity,
+}
+
+impl Output {
+    fn is_quiet(&self) -> bool {
+        self.verbosity == Verbosity::Quiet
+    }
+}
+
+/// Publishes an image, boots it, and ships the profile of that boot.
+async fn publish_and_record(
+    repository: &Repository,
+    options: &PublishOptions,
+    output: &Output,
+    cancel: &Arc<AtomicBool>,
+) -> anyhow::Result<ExitCode> {
+    let (json, is_quiet) = (output.json, output.is_quiet());
+    let report = bring(repository, options, output.verbosity, cancel).await?;
+    if repository.dry_run {
         return finish(&report, json, is_quiet);
     }
     // Text output reports the publication at once: the boot takes time.
     let published = if json { ExitCode::SUCCESS } else { finish(&report, false, is_quiet)? };
-    let Some((trial, shipped)) = runtime.block_on(record(&repository, options, &report, verbosity, &cancel))? else {
+    let recorded = record(repository, options.clone(), &report, output.verbosity, cancel).await?;
+    let Some((trial, shipped)) = recorded else {
         return if json { finish(&report, true, is_quiet) } else { Ok(published) };
     };
     let behind = report.behind().count() + shipped.behind().count();
@@ -195,6 +234,20 @@ async fn record(
     Ok(Some((trial, shipped)))
 }
 
+/// Prints the reports of several images, and returns the exit code.
+fn finish_all(report: &ImagesReport, output: &Output) -> anyhow::Result<ExitCode> {
+    if output.json {
+        exit::print_json(report)?;
+    } else if !output.is_quiet() {
+        exit::print_with(|out| report.images.iter().try_for_each(|image| write_report(image, out)))?;
+    } else {
+        report.images.iter().for_each(|image| tell_behind(&image.mirrors));
+        report.skipped.iter().for_each(|(image, why)| exit::warn(&format!("{image} is skipped: {why}")));
+    }
+    let behind = !report.skipped.is_empty() || report.images.iter().any(|image| image.behind().count() > 0);
+    Ok(if behind { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
+}
+
 /// Prints the report, and returns the exit code.
 pub fn finish(report: &Report, json: bool, quiet: bool) -> anyhow::Result<ExitCode> {
     if json {
@@ -208,12 +261,14 @@ pub fn finish(report: &Report, json: bool, quiet: bool) -> anyhow::Result<ExitCo
     Ok(if behind > 0 { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
 }
 
-fn options(args: Args) -> anyhow::Result<(Repository, PublishOptions)> {
-    let mirrors = super::read_mirrors(&args.change.to)?;
-    let name = match args.name {
-        Some(name) => name,
-        None => default_name(&args.image)?,
-    };
+/// The repository, and what to publish in it: one image or more, with different names.
+fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
+    let mirrors = super::to::mirrors(&args.change.to)?;
+    let names = names(&args.images, args.name.as_ref())?;
+    let one = |option: &str| super::usage(format!("{option} is for one image, and {} are given", names.len()));
+    if names.len() > 1 && args.profile.is_some() {
+        return Err(one("--profile FILE"));
+    }
     let defaults = mirrors.publish.clone();
     let split_first = defaults.split.as_ref().map(|text| text.parse::<Choice>()).transpose();
     let split_first = split_first.map_err(|e| super::usage(format!("{}: split: {e}", args.change.to.display())))?;
@@ -222,27 +277,71 @@ fn options(args: Args) -> anyhow::Result<(Repository, PublishOptions)> {
     repository.first = args.first.first;
     repository.expires_days = args.expires.or(repository.expires_days);
     let boot = args.boot.options();
-    if args.image == Path::new("-") && boot.as_ref().is_some_and(|boot| boot.directory.is_none()) {
+    if names.len() > 1 && boot.as_ref().is_some_and(|boot| boot.directory.is_some()) {
+        return Err(one("--boot=DIRECTORY"));
+    }
+    if args.images.iter().any(|image| image == Path::new("-"))
+        && boot.as_ref().is_some_and(|boot| boot.directory.is_none())
+    {
         return Err(super::usage(
             "--boot cannot extract a kernel from standard input; run hfl boot build first".into(),
         ));
     }
-    let options = PublishOptions {
-        image: args.image,
+    let options = |(image, name)| PublishOptions {
+        image,
         name,
-        profile: args.profile,
+        profile: args.profile.clone(),
         split: args.split.map(|choice| choice.0),
         split_first: split_first.map(|choice| choice.0),
         level: args.level.or(defaults.level),
-        label: args.label,
+        label: args.label.clone(),
         jobs: args.jobs.map_or(cores, usize::from),
         force: args.force,
         as_it_is: args.force,
         spool_directory: directories::temporary(),
-        boot,
+        boot: boot.clone(),
         spool_max_bytes: SPOOL_MAX_BYTES,
     };
-    Ok((repository, options))
+    Ok((repository, args.images.iter().cloned().zip(names).map(options).collect()))
+}
+
+/// The value of `--name`, which may contain `{stem}`.
+#[derive(Clone)]
+struct NamePattern(String);
+
+impl NamePattern {
+    const STEM: &str = "{stem}";
+}
+
+impl FromStr for NamePattern {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        text.replace(Self::STEM, "x").parse::<Name>().map(|_| Self(text.to_owned()))
+    }
+}
+
+/// The name of each image.
+fn names(images: &[PathBuf], pattern: Option<&NamePattern>) -> anyhow::Result<Vec<Name>> {
+    let name = |image: &PathBuf| match pattern {
+        Some(NamePattern(pattern)) if !pattern.contains(NamePattern::STEM) => {
+            pattern.parse().map_err(|e: NameError| super::usage(e.to_string()))
+        }
+        Some(NamePattern(pattern)) => {
+            let name = pattern.replace(NamePattern::STEM, default_name(image)?.as_str());
+            name.parse().map_err(|e| super::usage(format!("`{name}` cannot be the image's name: {e}")))
+        }
+        None => default_name(image),
+    };
+    let names = images.iter().map(name).collect::<anyhow::Result<Vec<Name>>>()?;
+    for (i, name) in names.iter().enumerate() {
+        if let Some(other) = names[..i].iter().position(|other| other == name) {
+            let (one, two) = (images[other].display(), images[i].display());
+            let error = Error::usage(format!("{one} and {two} would both be published as {name}"));
+            return Err(error.hint("give each its own name: --name '{stem}', with different file names").into());
+        }
+    }
+    Ok(names)
 }
 
 /// Extensions of compressed images, which are no part of a name.

@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mirrors = super::read_mirrors(&args.change.to)?;
+    let mirrors = super::to::mirrors(&args.change.to)?;
     let mut repository = super::repository(&args.change, mirrors, args.key);
     repository.first = args.first.first;
     let options = RollbackOptions { name: args.name, version: args.version, label: args.label };

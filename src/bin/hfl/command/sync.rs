@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mirrors = super::read_mirrors(&args.change.to)?;
+    let mirrors = super::to::mirrors(&args.change.to)?;
     let key = super::KeyArgs { key: None, unsigned: args.trust.unsigned };
     let mut repository = super::repository(&args.change, mirrors, key);
     repository.first = args.first.first;

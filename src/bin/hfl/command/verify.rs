@@ -63,7 +63,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mirrors = super::read_mirrors(&args.to)?;
+    let mirrors = super::to::mirrors(&args.to)?;
     let mut repository = super::reading(mirrors, &args.to);
     repository.reader = args.trust.reader();
     let policy = args.trust.policy(&repository)?;

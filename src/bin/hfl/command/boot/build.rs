@@ -84,7 +84,7 @@ struct Report {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mirrors = args.to.as_deref().map(command::read_mirrors).transpose()?;
+    let mirrors = args.to.as_deref().map(command::to::mirrors).transpose()?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => command::publish::default_name(&args.image)?,
@@ -110,7 +110,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn make(args: &Args, mirrors: Option<&Mirrors>, name: &Name, key: Option<PublicKey>) -> Result<Built, Error> {
-    let beside = |file: &String| args.to.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).join(file);
+    let beside = |file: &String| args.to.as_deref().map(command::to::base).unwrap_or_default().join(file);
     let publish = mirrors.map(|mirrors| &mirrors.publish);
     let clients = match args.client.is_empty() {
         true => publish.into_iter().flat_map(|publish| &publish.client).map(beside).collect(),

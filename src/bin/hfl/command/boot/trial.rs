@@ -202,7 +202,7 @@ impl Args {
             None => (self.image.as_str(), self.version),
         };
         let name: Name = name.parse().map_err(|e| command::usage(format!("`{name}`: {e}")))?;
-        let mirrors = command::read_mirrors(to)?;
+        let mirrors = command::to::mirrors(to)?;
         let stores = hfl::publish::readers(&super::super::reading(mirrors, to)).await?;
         Ok((stores, name, version))
     }
