@@ -333,12 +333,18 @@ impl Simulation {
                 Kind::Index(of, version, _) if of == *image => Some(version),
                 _ => None,
             };
-            let named = self.world.checker.lock().unwrap().named(&self.world, image);
-            let retire = rotten.iter().filter_map(|path| of_image(path.kind()));
-            let retire: Vec<Version> = retire.filter(|version| named.contains(version)).collect();
-            if !retire.is_empty() {
+            let lost = || -> Vec<Version> {
+                let named = self.world.checker.lock().unwrap().named(&self.world, image);
+                let versions = rotten.iter().filter_map(|path| of_image(path.kind()));
+                versions.filter(|version| named.contains(version)).collect()
+            };
+            if !lost().is_empty() {
                 self.at_the_end(machine, self.publish(machine, image, 8, true)).await;
-                self.at_the_end(machine, self.gc(machine, vec![image.clone()], retire)).await;
+                // A mirror that was behind may have named versions that were retired before.
+                let retire = lost();
+                if !retire.is_empty() {
+                    self.at_the_end(machine, self.gc(machine, vec![image.clone()], retire)).await;
+                }
             }
         }
         let all = self.images.iter().flat_map(|image| (1..=4).map(move |contents| (image, contents)));
