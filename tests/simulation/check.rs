@@ -119,12 +119,12 @@ impl Checker {
         }
     }
 
-    /// The versions in the heads of all honest mirrors.
+    /// The versions in the newest head of any honest mirror: others may still name what was retired.
     pub fn named(&mut self, world: &World, image: &Name) -> BTreeSet<Version> {
         let honest = world.mirrors.iter().filter(|mirror| !mirror.is_hostile);
         let files = honest.filter_map(|mirror| mirror.get(&RepoPath::head(image)));
-        let heads: Vec<_> = files.filter_map(|file| self.head(&file.bytes)).collect();
-        heads.iter().flat_map(|head| head.versions.iter().map(|row| row.version)).collect()
+        let newest = files.filter_map(|file| self.head(&file.bytes)).max_by_key(|head| head.newest().version);
+        newest.iter().flat_map(|head| head.versions.iter().map(|row| row.version)).collect()
     }
 
     fn head(&mut self, file: &[u8]) -> Option<Arc<Head>> {

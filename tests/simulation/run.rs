@@ -340,7 +340,6 @@ impl Simulation {
             };
             if !lost().is_empty() {
                 self.at_the_end(machine, self.publish(machine, image, 8, true)).await;
-                // A mirror that was behind may have named versions that were retired before.
                 let retire = lost();
                 if !retire.is_empty() {
                     self.at_the_end(machine, self.gc(machine, vec![image.clone()], retire)).await;
