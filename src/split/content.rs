@@ -7,9 +7,8 @@
 use std::collections::VecDeque;
 
 use super::cut::Cut;
-use super::rule::Rule;
-use super::splitter::Splitter;
-use super::suits::rule_for;
+use super::plain::Plain;
+use super::suits::splitter_for;
 use crate::disk::partitions::{LOGICAL_MAX, MBR_SECTOR_BYTES, link, table};
 use crate::disk::superblock::HEAD_BYTES;
 
@@ -58,7 +57,7 @@ enum Stage {
     /// The first bytes of the stretch are collected.
     Head(What, Vec<u8>),
     /// The stretch is cut.
-    Cut(Splitter),
+    Cut(Plain),
 }
 
 impl Default for Content {
@@ -125,31 +124,31 @@ impl Content {
     fn decide(&mut self, out: &mut dyn FnMut(Cut)) {
         let Stage::Head(what, head) = &mut self.stage else { return };
         let (what, head) = (*what, std::mem::take(head));
-        let rule = match what {
-            What::Image => self.rule_of_image(&head),
-            What::Partition(_) => rule_for(&mut |at, out| read(&head, at, out)),
+        let splitter = match what {
+            What::Image => self.splitter_of_image(&head),
+            What::Partition(_) => splitter_for(&mut |at, out| read(&head, at, out)),
             What::Link(extended) => {
                 self.follow(extended, &head);
                 self.end = self.next_mark();
                 None
             }
         };
-        self.stage = Stage::Cut(Splitter::new(rule.unwrap_or(Rule::Bytes)));
+        self.stage = Stage::Cut(splitter.unwrap_or_else(Plain::bytes));
         self.at = self.start;
         self.data(&head, out);
     }
 
-    /// The rule for the whole image; `None` if there are partitions, or nothing is recognized.
-    fn rule_of_image(&mut self, head: &[u8]) -> Option<Rule> {
-        let rule = rule_for(&mut |at, out| read(head, at, out));
-        if rule.is_none() {
+    /// The splitter for the whole image; `None` if there are partitions, or nothing is recognized.
+    fn splitter_of_image(&mut self, head: &[u8]) -> Option<Plain> {
+        let splitter = splitter_for(&mut |at, out| read(head, at, out));
+        if splitter.is_none() {
             let table = table(&mut |at, out| read(head, at, out));
             let partitions = table.partitions.iter().map(|p| Mark { start: p.start, what: What::Partition(p.len) });
             let links = table.extended.iter().map(|&start| Mark { start, what: What::Link(start) });
             self.add_marks(partitions.chain(links));
             self.end = self.next_mark();
         }
-        rule
+        splitter
     }
 
     /// Adds the logical partition and the next link that the link at the start of the stretch names. Only what comes
@@ -197,7 +196,7 @@ impl Content {
                 };
             }
             None => {
-                self.stage = Stage::Cut(Splitter::new(Rule::Bytes));
+                self.stage = Stage::Cut(Plain::bytes());
                 self.end = self.next_mark();
             }
         }

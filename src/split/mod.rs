@@ -16,6 +16,7 @@ mod gear;
 mod page;
 mod pages;
 mod paginate;
+mod plain;
 pub mod rule;
 mod splitter;
 mod suits;

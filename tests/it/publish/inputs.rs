@@ -54,7 +54,8 @@ fn what_is_no_raw_image() {
 
 /// Compresses a lab file with a program that writes to standard output.
 fn compress(lab: &Lab, program: &str, arguments: &[&str], from: &str, to: &str) -> Option<()> {
-    let output = Command::new(program).args(arguments).arg(lab.path(from)).output();
+    let input = fs::File::open(lab.path(from)).unwrap();
+    let output = Command::new(program).args(arguments).stdin(input).output();
     let output = output.ok().or_else(|| or_skip(Err(format!("{program} is missing"))))?;
     assert!(output.status.success(), "{program}: {}", stderr(&output));
     lab.write(to, output.stdout);
