@@ -163,7 +163,7 @@ impl Content {
         self.add_marks(partition.into_iter().chain(next));
     }
 
-    /// Adds marks that lie behind the start of the stretch. Of two at one place the earlier counts.
+    /// Adds marks that lie behind the start of the stretch. Of two at one place the first that was added counts.
     fn add_marks(&mut self, marks: impl Iterator<Item = Mark>) {
         self.marks.extend(marks.filter(|mark| mark.start > self.start));
         self.marks.make_contiguous().sort_by_key(|mark| mark.start);
@@ -184,10 +184,10 @@ impl Content {
     /// have been passed lie within an earlier partition and are ignored.
     fn begin_stretch(&mut self) {
         self.start = self.at;
-        while self.marks.front().is_some_and(|mark| mark.start < self.at) {
-            self.marks.pop_front();
-        }
-        match self.marks.pop_front_if(|mark| mark.start == self.at) {
+        while self.marks.pop_front_if(|mark| mark.start < self.at).is_some() {}
+        let here = self.marks.pop_front_if(|mark| mark.start == self.at);
+        while self.marks.pop_front_if(|mark| mark.start == self.at).is_some() {}
+        match here {
             Some(mark) => {
                 self.stage = Stage::Head(mark.what, Vec::new());
                 self.end = match mark.what {

@@ -133,6 +133,7 @@ fn tables_that_lie() {
     for (other, what) in [
         (mbr_entry(0x83, 2048, 9), "two at one place"),
         (mbr_entry(0x83, 4096, 2048), "one within the other"),
+        (mbr_entry(0x0f, 2048, 2048), "an extended one at the same place"),
         (mbr_entry(0x83, 4096, u32::MAX), "overlapping"),
         (mbr_entry(0x83, u32::MAX, u32::MAX), "behind the end"),
         (mbr_entry(0x83, 0, 2048), "one that begins with the table"),
@@ -170,6 +171,9 @@ fn logical_partitions() {
         (two + MIB / 2, Rule::Bytes),
     ];
     check(&image(&parts), &stretches, "two logical partitions");
+    let twice = mbr(&[&mbr_entry(0x0f, 2048, 6144), &mbr_entry(0x05, 2048, 6144)]);
+    let both = [&[(0, &twice[..])], &parts[1..]].concat();
+    check(&image(&both), &stretches, "two extended partitions at one place");
     for (next, what) in [(0, "a circle"), (1 << 30, "a link behind the end")] {
         let link = mbr(&[&mbr_entry(0, 0, 0), &mbr_entry(0x05, next, 1)]);
         check(&image(&[(0, &table), (MIB, &link)]), &[(0, Rule::Bytes), (MIB, Rule::Bytes)], what);
