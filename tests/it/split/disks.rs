@@ -5,15 +5,18 @@ use super::{check_cuts, cuts, cuts_in_pieces, spans_of};
 use hfl::split::{Cut, PageSize, Rule};
 use proptest::prelude::*;
 
+/// Bytes at an offset.
+type Part<'a> = (usize, &'a [u8]);
+
 const MIB: usize = 1 << 20;
-const EXT4: (usize, &[u8]) = (1080, &[0x53, 0xef]);
-const EXT4_1K: (usize, &[u8]) = (1048, &[0, 0, 0, 0]);
-const EXT4_2K: (usize, &[u8]) = (1048, &[1, 0, 0, 0]);
-const EXT4_4K: (usize, &[u8]) = (1048, &[2, 0, 0, 0]);
-const SIGNATURE: (usize, &[u8]) = (510, &[0x55, 0xaa]);
+const EXT4: Part = (1080, &[0x53, 0xef]);
+const EXT4_1K: Part = (1048, &[0, 0, 0, 0]);
+const EXT4_2K: Part = (1048, &[1, 0, 0, 0]);
+const EXT4_4K: Part = (1048, &[2, 0, 0, 0]);
+const SIGNATURE: Part = (510, &[0x55, 0xaa]);
 
 /// 4 MiB that each rule cuts otherwise, with these bytes at these offsets.
-fn image(parts: &[(usize, &[u8])]) -> Vec<u8> {
+fn image(parts: &[Part]) -> Vec<u8> {
     let run = [(Kind::Plain, 31), (Kind::Tail, 2), (Kind::Plain, 290), (Kind::DirectoryEnd, 3), (Kind::Tail, 186)];
     let mut image = pages(&[run, run].concat(), 0, 7);
     for &(offset, bytes) in parts {
@@ -64,7 +67,7 @@ fn check(image: &[u8], stretches: &[(usize, Rule)], what: &str) {
 fn file_systems_at_the_start() {
     let (one, two) = (Rule::Pages(PageSize::OneKib), Rule::Pages(PageSize::TwoKib));
     let btrfs = (65600, &b"_BHRfS_M"[..]);
-    let kinds: [(&str, Rule, &[(usize, &[u8])]); 20] = [
+    let kinds: [(&str, Rule, &[Part]); 20] = [
         ("ext4", Rule::PAGES, &[EXT4, EXT4_4K]),
         ("ext4 with blocks of 64 KiB", Rule::PAGES, &[EXT4, (1048, &[6, 0, 0, 0])]),
         ("ext4 with blocks of 1 KiB", one, &[EXT4, EXT4_1K]),
@@ -181,7 +184,7 @@ fn logical_partitions() {
 }
 
 /// A protective MBR, a header, and one partition.
-fn gpt(sector: usize, kind: u32, first: u64, last: u64, more: &[(usize, &[u8])]) -> Vec<u8> {
+fn gpt(sector: usize, kind: u32, first: u64, last: u64, more: &[Part]) -> Vec<u8> {
     let protective = mbr(&[&mbr_entry(0xee, 1, u32::MAX)]);
     let numbers = [&2u64.to_le_bytes()[..], &u32::MAX.to_le_bytes(), &128u32.to_le_bytes()].concat();
     let entry = [&kind.to_le_bytes()[..], &[9; 28], &first.to_le_bytes(), &last.to_le_bytes()].concat();

@@ -199,6 +199,22 @@ impl OutputArgs {
     }
 }
 
+/// How a result is printed.
+pub struct Output {
+    json: bool,
+    verbosity: Verbosity,
+}
+
+impl Output {
+    fn of(args: &OutputArgs) -> Self {
+        Self { json: args.json, verbosity: args.verbosity() }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.verbosity == Verbosity::Quiet
+    }
+}
+
 /// The repository of a mirrors.toml, for an operation that changes it.
 fn repository(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Repository {
     let delivery = &change.delivery;

@@ -19,6 +19,7 @@ use hfl::repo::{self, OpenOptions};
 use hfl::split::Choice;
 use hfl::system::directories;
 
+use super::Output;
 use crate::exit;
 use crate::show::{Show, Verbosity, bytes, count};
 
@@ -123,7 +124,7 @@ impl BootArgs {
 const AUTO: &str = "auto";
 
 pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
-    let output = Output { json: args.change.output.json, verbosity: args.change.output.verbosity() };
+    let output = Output::of(&args.change.output);
     let records = args.profile.take_if(|profile| profile.as_os_str() == AUTO).is_some();
     if records && (args.boot.boot.is_none() || args.images.iter().any(|image| image == Path::new("-"))) {
         return Err(super::usage(
@@ -143,20 +144,8 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
             let watch = Watch { progress: Arc::new(Show::new(output.verbosity)), cancel };
             let report = runtime.block_on(publish::publish_all(&repository, images, &watch));
             drop(watch);
-            finish_all(&report?, &output)
+            finish_all(&report?, &output, write_report)
         }
-    }
-}
-
-/// How the result is printed.
-struct Output {
-    json: bool,
-    verbosity: Verbosity,
-}
-
-impl Output {
-    fn is_quiet(&self) -> bool {
-        self.verbosity == Verbosity::Quiet
     }
 }
 
@@ -234,12 +223,16 @@ async fn record(
     Ok(Some((trial, shipped)))
 }
 
-/// Prints the reports of several images, and returns the exit code.
-fn finish_all(report: &ImagesReport, output: &Output) -> anyhow::Result<ExitCode> {
+/// Prints the reports of several images, each with `write`, and returns the exit code.
+pub fn finish_all(
+    report: &ImagesReport,
+    output: &Output,
+    write: impl Fn(&Report, &mut String) -> std::fmt::Result,
+) -> anyhow::Result<ExitCode> {
     if output.json {
         exit::print_json(report)?;
     } else if !output.is_quiet() {
-        exit::print_with(|out| report.images.iter().try_for_each(|image| write_report(image, out)))?;
+        exit::print_with(|out| report.images.iter().try_for_each(|image| write(image, out)))?;
     } else {
         report.images.iter().for_each(|image| tell_behind(&image.mirrors));
         report.skipped.iter().for_each(|(image, why)| exit::warn(&format!("{image} is skipped: {why}")));

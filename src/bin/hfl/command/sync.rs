@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use hfl::format::name::Name;
 use hfl::publish::{self, Outcome, Report, SyncOptions};
 
-use super::publish::{tell_behind, write_mirror};
-use crate::exit;
-use crate::show::Verbosity;
+use super::publish::write_mirror;
 
 /// Bring every mirror up to date, copying from the mirrors that have the newest versions.
 #[derive(clap::Args)]
@@ -40,17 +38,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let watch = super::watch(args.change.output.verbosity())?;
     let report = super::runtime()?.block_on(publish::sync(&repository, &options, &watch));
     drop(watch);
-    let report = report?;
-    if args.change.output.json {
-        exit::print_json(&report)?;
-    } else if args.change.output.verbosity() != Verbosity::Quiet {
-        exit::print_with(|out| report.images.iter().try_for_each(|image| write_report(image, out)))?;
-    } else {
-        report.images.iter().for_each(|image| tell_behind(&image.mirrors));
-        report.skipped.iter().for_each(|(image, why)| exit::warn(&format!("{image} is skipped: {why}")));
-    }
-    let behind = !report.skipped.is_empty() || report.images.iter().any(|image| image.behind().count() > 0);
-    Ok(if behind { ExitCode::from(exit::BEHIND) } else { ExitCode::SUCCESS })
+    super::publish::finish_all(&report?, &super::Output::of(&args.change.output), write_report)
 }
 
 fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
