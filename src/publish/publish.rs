@@ -34,7 +34,7 @@ use crate::system::bridge;
 /// Publishes an image.
 ///
 /// # Errors
-/// See [`ErrorKind`](crate::ErrorKind). A failed mirror is only noted in the report, as long as one mirror is left.
+/// See [`ErrorKind`]. A failed mirror is only noted in the report, as long as one mirror is left.
 pub async fn publish(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Report, Error> {
     // Before anything is locked: an image that cannot be published must not keep others waiting.
     let gathered = Gathered::new(repository, options, watch).await?;
