@@ -331,7 +331,7 @@ fn names(images: &[PathBuf], pattern: Option<&NamePattern>) -> anyhow::Result<Ve
         if let Some(other) = names[..i].iter().position(|other| other == name) {
             let (one, two) = (images[other].display(), images[i].display());
             let error = Error::usage(format!("{one} and {two} would both be published as {name}"));
-            return Err(error.hint("give each its own name: --name '{stem}', with different file names").into());
+            return Err(error.hint("rename one of the files, or publish them one by one, each with its --name").into());
         }
     }
     Ok(names)
