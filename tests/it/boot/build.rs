@@ -174,6 +174,10 @@ fn the_same_input_gives_the_same_bytes() {
     let (second, out) = build(&lab, "copy.img", &["--name", "os"]);
     assert!(bytes == fs::read(out.join("initrd.img")).unwrap());
     assert_eq!(first["miniroot_sha256"], second["miniroot_sha256"]);
+    let packed = std::process::Command::new("gzip").args(["-1", "-k"]).arg(lab.path("os.img")).status();
+    assert!(packed.unwrap().success());
+    let (third, _) = build(&lab, "os.img.gz", &[]);
+    assert_eq!((&third["name"], &third["miniroot_sha256"]), (&first["name"], &first["miniroot_sha256"]), "compressed");
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn what_an_image_lacks_is_said() {
     assert!(refused(&lab, 1, "disk.img", &[]).contains("none of its 1 partitions is a root file system"));
     assert!(refused(&lab, 2, "-", &[]).contains("standard input"));
     make_image(&lab, "ext4", "os.img", "16M");
-    assert!(refused(&lab, 1, "tree", &[]).contains("no file and no block device"));
+    assert!(refused(&lab, 1, "tree", &[]).contains("a directory, not an image"));
 }
 
 #[test]
