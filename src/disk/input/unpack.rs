@@ -25,6 +25,7 @@ impl Input {
             Error::local(format!("{}: cannot be unpacked to {}: {e}", self.name, directory.display()))
                 .hint("set TMPDIR to a directory with room for the unpacked image")
         };
+        std::fs::create_dir_all(directory).map_err(failed)?;
         let file = tempfile::tempfile_in(directory).map_err(failed)?;
         let mut at = 0;
         let size = self.read(&mut |part| {
