@@ -7,6 +7,13 @@
 /// Reads bytes at an offset of the image; returns whether it succeeded.
 pub type ReadAt<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> bool;
 
+/// Fills `out` from offset `at` of `bytes`; returns whether they reach that far.
+pub fn read_from(bytes: &[u8], at: u64, out: &mut [u8]) -> bool {
+    let start = usize::try_from(at).unwrap_or(usize::MAX);
+    let part = bytes.get(start..).and_then(|rest| rest.get(..out.len()));
+    part.map(|part| out.copy_from_slice(part)).is_some()
+}
+
 /// The magic number of ext2, ext3 and ext4, at [`EXT_MAGIC_AT`] of the superblock.
 pub const EXT_MAGIC: [u8; 2] = [0x53, 0xef];
 /// Offset of the magic number in the superblock.

@@ -10,7 +10,6 @@ use super::base::split_rule;
 use super::pipeline::congestion::Congestion;
 use super::pipeline::cut::{self, CutImage};
 use super::pipeline::deliver::{self, Sending};
-use super::pipeline::image::Image;
 use super::pipeline::remake::Remake;
 use super::pipeline::spool::{Spool, Spooled};
 use super::pipeline::upload::{Job, Uploader, Uploads};
@@ -22,7 +21,7 @@ use super::version::plan::Extras;
 use super::version::planned::Previewed;
 use super::version::report::{ImagesReport, Report};
 use super::version::session::Session;
-use crate::disk::input;
+use crate::disk::input::{self, Input};
 use crate::error::{Error, ErrorKind};
 use crate::format::block::LEVEL_DEFAULT;
 use crate::format::index::Index;
@@ -92,15 +91,15 @@ pub async fn publish_all(
 
 /// What is read of an image and beside it before the pass.
 struct Gathered {
-    image: Image,
+    image: Input,
     profile: Option<Given>,
     boot: Option<BootFiles>,
 }
 
 impl Gathered {
     async fn new(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Self, Error> {
-        let image = Image::open(&options.image)?;
-        let image = if options.as_it_is { image } else { Image(image.0.complete()?) };
+        let image = Input::open(&options.image)?;
+        let image = if options.as_it_is { image } else { image.complete()? };
         let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
         Ok(Self { image, profile, boot: gather(repository, options, watch).await? })
     }
@@ -142,12 +141,12 @@ async fn steps(
 async fn pass(
     session: &mut Session<'_>,
     options: &PublishOptions,
-    image: Image,
+    image: Input,
     rule: Rule,
 ) -> Result<(CutImage, Sending), Error> {
     let watch = session.repository.watch.clone();
     watch.progress.event(Event::Step("reading the image"));
-    watch.progress.event(Event::Start { image_bytes: image.0.size() });
+    watch.progress.event(Event::Start { image_bytes: image.size() });
     let uploads = Arc::new(session.start_uploads());
     let known = Arc::new(std::mem::take(&mut session.base.known));
     let spool = Spool::new(options.spool_directory.clone(), options.spool_max_bytes);
@@ -155,11 +154,11 @@ async fn pass(
     let config = &session.repository.config;
     let congestion = Congestion::new(loads, config.min_mirrors, config.patience);
     let before = session.base.newest().map(Index::size);
-    let name = image.0.name().to_owned();
-    let unclean = input::unclean(&name, &mut |at, out| image.0.read_at(at, out));
+    let name = image.name().to_owned();
+    let unclean = input::unclean(&name, &mut |at, out| image.read_at(at, out));
     let (level, jobs) = (options.level.unwrap_or(LEVEL_DEFAULT), options.jobs);
     let again = |path: &Path| Remake { image: path.to_owned(), rule, level, jobs, spool: Arc::clone(&spool) };
-    let remake = image.0.path().map(again);
+    let remake = image.path().map(again);
     let up = session.mirrors().iter().enumerate().filter(|(_, m)| m.is_up());
     let mirrors: MirrorSet = up.map(|(i, _)| i).collect();
     let shared = (Arc::clone(&known), Arc::clone(&uploads));

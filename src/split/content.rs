@@ -10,7 +10,7 @@ use super::cut::Cut;
 use super::plain::Plain;
 use super::suits::splitter_for;
 use crate::disk::partitions::{LOGICAL_MAX, MBR_SECTOR_BYTES, link, table};
-use crate::disk::superblock::HEAD_BYTES;
+use crate::disk::superblock::{HEAD_BYTES, read_from};
 
 /// The state between two calls.
 pub(super) struct Content {
@@ -126,7 +126,7 @@ impl Content {
         let (what, head) = (*what, std::mem::take(head));
         let splitter = match what {
             What::Image => self.splitter_of_image(&head),
-            What::Partition(_) => splitter_for(&mut |at, out| read(&head, at, out)),
+            What::Partition(_) => splitter_for(&mut |at, out| read_from(&head, at, out)),
             What::Link(extended) => {
                 self.follow(extended, &head);
                 self.end = self.next_mark();
@@ -140,9 +140,9 @@ impl Content {
 
     /// The splitter for the whole image; `None` if there are partitions, or nothing is recognized.
     fn splitter_of_image(&mut self, head: &[u8]) -> Option<Plain> {
-        let splitter = splitter_for(&mut |at, out| read(head, at, out));
+        let splitter = splitter_for(&mut |at, out| read_from(head, at, out));
         if splitter.is_none() {
-            let table = table(&mut |at, out| read(head, at, out));
+            let table = table(&mut |at, out| read_from(head, at, out));
             let partitions = table.partitions.iter().map(|p| Mark { start: p.start, what: What::Partition(p.len) });
             let links = table.extended.iter().map(|&start| Mark { start, what: What::Link(start) });
             self.add_marks(partitions.chain(links));
@@ -155,7 +155,8 @@ impl Content {
     /// later in the image counts.
     fn follow(&mut self, extended: u64, head: &[u8]) {
         let start = self.start;
-        let found = link(extended, start, &mut |at, out| at.checked_sub(start).is_some_and(|at| read(head, at, out)));
+        let found =
+            link(extended, start, &mut |at, out| at.checked_sub(start).is_some_and(|at| read_from(head, at, out)));
         let Some(found) = found.filter(|_| self.links_left > 0) else { return };
         self.links_left -= 1;
         let partition = found.partition.map(|p| Mark { start: p.start, what: What::Partition(p.len) });
@@ -207,11 +208,4 @@ impl Content {
 fn shifted(mut cut: Cut, start: u64) -> Cut {
     cut.spans.iter_mut().for_each(|span| span.offset += start);
     cut
-}
-
-/// Fills `out` from `at` of the head, or returns `false`.
-fn read(head: &[u8], at: u64, out: &mut [u8]) -> bool {
-    let start = usize::try_from(at).unwrap_or(usize::MAX);
-    let bytes = head.get(start..).and_then(|rest| rest.get(..out.len()));
-    bytes.map(|bytes| out.copy_from_slice(bytes)).is_some()
 }

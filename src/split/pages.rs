@@ -1,4 +1,5 @@
-//! `pages 1`, with pages of any allowed size: the bytes. Follows the decisions of [`Boundaries`] and assembles data and metadata blocks.
+//! `pages 1`, with pages of any allowed size: the bytes. Follows the decisions of [`Boundaries`] and assembles data and
+//! metadata blocks.
 
 use super::block_buffer::BlockBuffer;
 use super::boundaries::{Boundaries, Step};

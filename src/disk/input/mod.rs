@@ -13,6 +13,7 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::superblock::read_from;
 use super::{Stated, stated};
 use crate::error::Error;
 use crate::format::index::IMAGE_MAX_BYTES;
@@ -115,11 +116,7 @@ impl Input {
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> bool {
         match &self.source {
             Source::File { file, .. } => file.read_exact_at(out, offset).is_ok(),
-            Source::Stream(stream) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                let part = stream.prefix.get(start..).and_then(|p| p.get(..out.len()));
-                part.map(|p| out.copy_from_slice(p)).is_some()
-            }
+            Source::Stream(stream) => read_from(&stream.prefix, offset, out),
         }
     }
 

@@ -1,8 +1,7 @@
 //! An image that can only be read from start to end: standard input, or what a compressed file unpacks to.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
-use std::os::unix::fs::FileExt as _;
+use std::io::{self, BufReader, Cursor, Read, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -47,7 +46,8 @@ impl Stream {
     /// # Errors
     /// It is damaged, or does not unpack to an image.
     pub(super) fn file(file: File, path: &Path, compression: Compression, stamp: Option<Stamp>) -> Result<Self, Error> {
-        let input = FromStart { file: file.try_clone().map_err(|e| Error::io(path, &e))?, at: 0 };
+        let rewound = file.try_clone().and_then(|mut input| input.rewind().map(|()| input));
+        let input = rewound.map_err(|e| Error::io(path, &e))?;
         Self::unpacked(path.display().to_string(), compression, input, Some((file, path.to_owned(), stamp)))
     }
 
@@ -58,7 +58,7 @@ impl Stream {
         file: Option<(File, PathBuf, Option<Stamp>)>,
     ) -> Result<Self, Error> {
         let what = compression.name();
-        let damaged = |e: io::Error| Error::local(format!("{name}: damaged or cut off {what} data: {e}"));
+        let damaged = |e: io::Error| damaged(&name, compression, &e);
         let mut rest = compression.reader(BufReader::with_capacity(CHUNK_BYTES, input)).map_err(damaged)?;
         let mut prefix = Vec::new();
         rest.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut prefix).map_err(damaged)?;
@@ -105,22 +105,12 @@ impl Stream {
 
     fn failed(&self, e: &io::Error) -> Error {
         match self.compression {
-            Some(what) => Error::local(format!("{}: damaged or cut off {} data: {e}", self.name, what.name())),
+            Some(compression) => damaged(&self.name, compression, e),
             None => Error::io(Path::new(&self.name), e),
         }
     }
 }
 
-/// Reads a file from its start, whatever the position that its descriptors share.
-struct FromStart {
-    file: File,
-    at: u64,
-}
-
-impl Read for FromStart {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.file.read_at(out, self.at)?;
-        self.at += bytes as u64;
-        Ok(bytes)
-    }
+fn damaged(name: &str, compression: Compression, e: &io::Error) -> Error {
+    Error::local(format!("{name}: damaged or cut off {} data: {e}", compression.name()))
 }

@@ -39,8 +39,8 @@ enum Source {
 }
 
 impl BootFiles {
-    /// Reads the directory, or extracts everything from the image; `clients` and `templates` are those of mirrors.toml; `cancel` is
-    /// set when the user cancels.
+    /// Reads the directory, or extracts everything from the image; `clients` and `templates` are those of mirrors.toml;
+    /// `cancel` is set when the user cancels.
     ///
     /// # Errors
     /// Missing files, an image without a kernel, text that is not allowed on a command line.

@@ -90,12 +90,14 @@ impl BlockHolders {
     /// A SHA-1 collision between two indexes.
     pub fn add(&mut self, index: &Index, mirror: usize) -> Result<(), Error> {
         for row in index.blocks() {
-            let known = self.blocks.entry(row.id).or_insert(KnownBlock { row: *row, holders: MirrorSet::default() });
+            let known = self.blocks.entry(row.id).or_insert_with(|| {
+                self.names.insert(row.sha256, row.id);
+                KnownBlock { row: *row, holders: MirrorSet::default() }
+            });
             if known.row.sha256 != row.sha256 {
                 return Err(collision(&row.id));
             }
             known.holders = known.holders.with(mirror);
-            self.names.insert(row.sha256, row.id);
         }
         Ok(())
     }

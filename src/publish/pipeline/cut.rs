@@ -6,9 +6,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::image::Image;
 use super::spool::{Spool, Spooled};
 use super::workers;
+use crate::disk::input::Input;
 use crate::error::Error;
 use crate::format::block::BlockRow;
 use crate::format::block::Compressor;
@@ -94,7 +94,7 @@ struct State {
 ///
 /// # Errors
 /// A failed read or compression; the user cancelled.
-pub fn cut(image: &Image, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<CutImage, Error> {
+pub fn cut(image: &Input, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<CutImage, Error> {
     let builder = IndexBuilder { options, state: Mutex::default(), deliver };
     let passed = |bytes| options.progress.event(Event::Read { bytes });
     let sealer = || Compressor::new(options.level);

@@ -1,49 +1,33 @@
 //! The input image, cut into blocks.
 
-use std::path::Path;
-
 use crate::disk::input::{Input, Part};
 use crate::error::Error;
 use crate::split::{Cut, Rule, Splitter};
 
-/// An opened image.
-pub struct Image(pub Input);
-
-impl Image {
-    /// Opens `path`, or standard input for `-`.
-    ///
-    /// # Errors
-    /// Those of [`Input::open`].
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        Input::open(path).map(Self)
-    }
-
-    /// Reads the image once and cuts it by `rule`; returns its size in bytes. `passed` receives the bytes of each
-    /// part read.
-    ///
-    /// # Errors
-    /// A failed read; a file that changed meanwhile;
-    /// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
-    pub fn split(
-        &self,
-        rule: Rule,
-        stop: &dyn Fn() -> bool,
-        passed: &dyn Fn(u64),
-        out: &mut dyn FnMut(Cut),
-    ) -> Result<u64, Error> {
-        let mut splitter = Splitter::new(rule);
-        let size = self.0.read(&mut |part| {
-            if stop() {
-                return Err(Error::interrupted());
-            }
-            match part {
-                Part::Data(bytes) => splitter.data(bytes, out),
-                Part::Hole(bytes) => splitter.hole(bytes, out),
-            }
-            passed(part.bytes());
-            Ok(())
-        })?;
-        splitter.finish(out);
-        Ok(size)
-    }
+/// Reads `image` once and cuts it by `rule`; returns its size in bytes. `passed` receives the bytes of each part read.
+///
+/// # Errors
+/// A failed read; a file that changed meanwhile;
+/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
+pub fn split(
+    image: &Input,
+    rule: Rule,
+    stop: &dyn Fn() -> bool,
+    passed: &dyn Fn(u64),
+    out: &mut dyn FnMut(Cut),
+) -> Result<u64, Error> {
+    let mut splitter = Splitter::new(rule);
+    let size = image.read(&mut |part| {
+        if stop() {
+            return Err(Error::interrupted());
+        }
+        match part {
+            Part::Data(bytes) => splitter.data(bytes, out),
+            Part::Hole(bytes) => splitter.hole(bytes, out),
+        }
+        passed(part.bytes());
+        Ok(())
+    })?;
+    splitter.finish(out);
+    Ok(size)
 }

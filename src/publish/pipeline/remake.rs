@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::image::Image;
 use super::spool::{Spool, Spooled};
 use super::workers;
+use crate::disk::input::Input;
 use crate::error::Error;
 use crate::format::block::BlockRow;
 use crate::format::block::Compressor;
@@ -35,7 +35,7 @@ impl Remake {
     /// # Errors
     /// A failed read or compression; the user cancelled.
     pub fn run(&self, rows: &[BlockRow], cancel: &AtomicBool, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<(), Error> {
-        let image = Image::open(&self.image)?;
+        let image = Input::open(&self.image)?;
         let wanted: HashMap<Sha256, BlockId> = rows.iter().map(|row| (row.sha256, row.id)).collect();
         let sealer = || Compressor::new(self.level);
         workers::work_on_blocks(&image, self.rule, self.jobs, cancel, &|_| {}, sealer, |sealer, cut| {

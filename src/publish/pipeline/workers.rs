@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
-use super::image::Image;
+use super::image;
+use crate::disk::input::Input;
 use crate::error::Error;
 use crate::split::{Cut, Rule};
 
@@ -20,7 +21,7 @@ const QUEUE_PER_JOB: usize = 2;
 /// The first failure of `work`, else of reading; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted)
 /// once `cancel` is set.
 pub fn work_on_blocks<T>(
-    image: &Image,
+    image: &Input,
     rule: Rule,
     jobs: usize,
     cancel: &AtomicBool,
@@ -46,7 +47,7 @@ pub fn work_on_blocks<T>(
     let (read, worked) = std::thread::scope(|scope| {
         // Moved in, so that the queue closes when the reading thread ends.
         let mut send = move |cut| drop(sender.send(cut));
-        let reader = scope.spawn(move || image.split(rule, &stop, passed, &mut send));
+        let reader = scope.spawn(move || image::split(image, rule, &stop, passed, &mut send));
         let worked: Vec<Result<(), Error>> = pool.broadcast(|_| take());
         drain(&receiver);
         (reader.join(), worked)

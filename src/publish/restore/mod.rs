@@ -13,8 +13,8 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::pipeline::image::Image;
 use super::pipeline::workers;
+use crate::disk::input::Input;
 use crate::error::Error;
 use crate::format::block::Block;
 use crate::format::digest::Sha256;
@@ -199,7 +199,7 @@ async fn take_seeds(work: &Arc<Work>, seeds: Vec<PathBuf>, jobs: usize) -> Resul
 
 fn take_seed(work: &Work, wanted: &HashMap<Sha256, usize>, seed: &Path, jobs: usize) -> Result<u64, Error> {
     let rule = Rule::try_from(&work.index.header().split).map_err(|e| unknown_rule(seed, &e))?;
-    let image = Image::open(seed)?;
+    let image = Input::open(seed)?;
     let found = AtomicU64::new(0);
     workers::work_on_blocks(
         &image,
