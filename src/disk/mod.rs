@@ -3,12 +3,14 @@
 //! It may be sparse and very large: only what is requested is read, and in total not more than a few times what a
 //! kernel and its modules need.
 
+pub mod free_space;
 pub mod fs;
 pub mod input;
 pub mod partitions;
 pub mod root;
 pub mod stated;
 pub mod superblock;
+pub mod tree;
 
 pub use partitions::{Partition, partitions};
 pub use stated::{Stated, stated};

@@ -19,6 +19,7 @@ mod sync;
 mod verify;
 mod version;
 
+pub use crate::disk::tree::TreeFs;
 pub use publish::{publish, publish_all};
 pub use restore::{RestoreOptions, RestoreReport, restore};
 pub use rollback::{RollbackOptions, rollback};

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::artifact::boot_files::BootFiles;
 use super::artifact::profile::Given;
@@ -10,6 +11,7 @@ use super::base::split_rule;
 use super::pipeline::congestion::Congestion;
 use super::pipeline::cut::{self, CutImage};
 use super::pipeline::deliver::{self, Sending};
+use super::pipeline::image::{self, Reading};
 use super::pipeline::remake::Remake;
 use super::pipeline::spool::{Spool, Spooled};
 use super::pipeline::upload::{Job, Uploader, Uploads};
@@ -22,6 +24,7 @@ use super::version::planned::Previewed;
 use super::version::report::{ImagesReport, Report};
 use super::version::session::Session;
 use crate::disk::input::{self, Input};
+use crate::disk::tree::TreeImage;
 use crate::error::{Error, ErrorKind};
 use crate::format::block::LEVEL_DEFAULT;
 use crate::format::index::Index;
@@ -94,21 +97,45 @@ struct Gathered {
     image: Input,
     profile: Option<Given>,
     boot: Option<BootFiles>,
+    /// The image that was made of a directory, which is read as long as this lives.
+    tree: Option<TreeImage>,
 }
 
 impl Gathered {
     async fn new(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Self, Error> {
-        let image = Input::open(&options.image)?;
+        let tree = make(options, watch).await?;
+        let path = tree.as_ref().map_or_else(|| options.image.clone(), TreeImage::path);
+        let (read, zero_free, cancel) = (path.clone(), options.zero_free, Arc::clone(&watch.cancel));
+        let opened =
+            bridge::blocking(move || image::open(&read, zero_free, &|| cancel.load(Ordering::Relaxed))).await?;
+        let image = opened.named(options.image.display().to_string());
         let image = if options.as_it_is { image } else { image.complete()? };
         let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
-        Ok(Self { image, profile, boot: gather(repository, options, watch).await? })
+        Ok(Self { image, profile, boot: gather(repository, options, &path, watch).await?, tree })
     }
 }
 
+/// Makes an image, if a directory is to be published.
+async fn make(options: &PublishOptions, watch: &Watch) -> Result<Option<TreeImage>, Error> {
+    let Some(kind) = options.tree else { return Ok(None) };
+    let (tree, name, cancel) = (options.image.clone(), options.name.clone(), Arc::clone(&watch.cancel));
+    if !tree.is_dir() {
+        return Err(Error::usage(format!("{}: not a directory; --fs makes an image of one", tree.display())));
+    }
+    watch.progress.event(Event::Step("making an image of the directory"));
+    let stop = move || cancel.load(Ordering::Relaxed);
+    bridge::blocking(move || TreeImage::make(&tree, kind, name.as_str(), &stop)).await.map(Some)
+}
+
 /// Gathers the boot files, before anything is locked or sent.
-async fn gather(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Option<BootFiles>, Error> {
+async fn gather(
+    repository: &Repository,
+    options: &PublishOptions,
+    image: &Path,
+    watch: &Watch,
+) -> Result<Option<BootFiles>, Error> {
     let Some(boot) = options.boot.clone() else { return Ok(None) };
-    let (image, clients, templates) = (options.image.clone(), repository.clients(), repository.templates());
+    let (image, clients, templates) = (image.to_owned(), repository.clients(), repository.templates());
     let cancel = Arc::clone(&watch.cancel);
     watch.progress.event(Event::Step("preparing the boot files"));
     bridge::blocking(move || BootFiles::gather(&boot, &image, clients, templates, cancel)).await.map(Some)
@@ -121,7 +148,7 @@ async fn steps(
     gathered: Gathered,
     previewed: &mut Previewed,
 ) -> Result<Report, Error> {
-    let Gathered { image, profile, boot } = gathered;
+    let Gathered { image, profile, boot, tree: _kept } = gathered;
     let mut session = Session::begin(open, options.name.clone(), signer).await?;
     let profiles = session.profiles(profile, &[]).await;
     let (rule, warning) = split_rule::of_next(&session.base, options.split, options.split_first);
@@ -157,7 +184,8 @@ async fn pass(
     let name = image.name().to_owned();
     let unclean = input::unclean(&name, &mut |at, out| image.read_at(at, out));
     let (level, jobs) = (options.level.unwrap_or(LEVEL_DEFAULT), options.jobs);
-    let again = |path: &Path| Remake { image: path.to_owned(), rule, level, jobs, spool: Arc::clone(&spool) };
+    let reading = Reading { rule, zero_free: options.zero_free };
+    let again = |path: &Path| Remake { image: path.to_owned(), reading, level, jobs, spool: Arc::clone(&spool) };
     let remake = image.path().map(again);
     let up = session.mirrors().iter().enumerate().filter(|(_, m)| m.is_up());
     let mirrors: MirrorSet = up.map(|(i, _)| i).collect();
@@ -168,7 +196,7 @@ async fn pass(
         let (cancel, progress) = (&*watch.cancel, &*watch.progress);
         let full = || congestion.notice();
         let options =
-            cut::Options { rule, level, jobs, known: &known, mirrors, spool: &spool, full: &full, cancel, progress };
+            cut::Options { reading, level, jobs, known: &known, mirrors, spool: &spool, full: &full, cancel, progress };
         cut::cut(&image, &options, &deliver)
     });
     let cut = pass.await;
@@ -176,7 +204,9 @@ async fn pass(
     let uploads = Arc::try_unwrap(uploads).map_err(|_| Error::local("the uploads are still shared"))?;
     match cut {
         Ok(cut) => {
-            let warnings = [unclean, input::odd_end(&name, cut.size), input::much_smaller(&name, cut.size, before)];
+            let old = input::free_space(&name, cut.free_bytes, cut.size - cut.hole_bytes);
+            let (odd, small) = (input::odd_end(&name, cut.size), input::much_smaller(&name, cut.size, before));
+            let warnings = [unclean, odd, small, old];
             warnings.iter().flatten().for_each(|text| session.repository.watch.progress.event(Event::Warning(text)));
             Ok((cut, Sending { uploads, remake }))
         }

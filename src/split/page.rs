@@ -56,7 +56,7 @@ pub(super) fn hash(page: &[u8]) -> u64 {
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     while let Some((chunk, behind)) = rest.split_first_chunk::<128>() {
-        if chunk.iter().fold(0, |sum, byte| sum | byte) != 0 {
+        if chunk.as_chunks::<8>().0.iter().fold(0, |sum, word| sum | u64::from_ne_bytes(*word)) != 0 {
             return false;
         }
         rest = behind;

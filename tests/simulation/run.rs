@@ -236,6 +236,8 @@ impl Simulation {
             jobs: 1,
             force: false,
             as_it_is: true,
+            zero_free: false,
+            tree: None,
             spool_directory: self.homes[machine.number].path().to_owned(),
             spool_max_bytes: 1 << 20,
         };

@@ -88,6 +88,17 @@ pub fn much_smaller(name: &str, bytes: u64, before: Option<u64>) -> Option<Strin
     Some(format!("{name}: {bytes} bytes, the version before has {before}: is it the right image?"))
 }
 
+/// A hint about free blocks with old data, if they are more than a tenth of the `data` bytes that were read.
+pub fn free_space(name: &str, free: u64, data: u64) -> Option<String> {
+    let percent = free.saturating_mul(100) / data.max(1);
+    let said = || {
+        format!(
+            "{name}: {percent} % of what was read is old data in blocks that ext4 calls free; --zero-free leaves it out"
+        )
+    };
+    (percent >= 10).then(said)
+}
+
 /// A warning about an image whose last sector is incomplete.
 pub fn odd_end(name: &str, bytes: u64) -> Option<String> {
     let rest = bytes % SECTOR_BYTES;

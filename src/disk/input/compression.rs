@@ -1,9 +1,11 @@
-//! Compressed images: the formats that are unpacked while they are read.
+//! Compressed images, and sparse images of Android: the formats that are unpacked while they are read.
 //!
 //! Memory is bounded before anything is allocated: a window of at most 128 MiB, which `xz -9` and `zstd --long` stay
 //! within.
 
 use std::io::{self, BufRead, Read};
+
+use super::android_sparse::AndroidSparse;
 
 /// Largest window of zstd, as a power of two: that of `zstd --long`.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -23,9 +25,11 @@ pub enum Compression {
     Bzip2,
     /// The LZ4 frame format 1.6, in any number of frames.
     Lz4,
+    /// The sparse images of Android, version 1.
+    AndroidSparse,
 }
 
-const MAGIC: [(&[u8], Compression); 7] = [
+const MAGIC: [(&[u8], Compression); 8] = [
     (b"\x1f\x8b\x08", Compression::Gzip),
     (b"\xfd7zXZ\0", Compression::Xz),
     (b"\x28\xb5\x2f\xfd", Compression::Zstd),
@@ -35,6 +39,7 @@ const MAGIC: [(&[u8], Compression); 7] = [
     (b"BZh", Compression::Bzip2),
     (b"\x04\x22\x4d\x18", Compression::Lz4),
     (b"\x02\x21\x4c\x18", Compression::Lz4),
+    (b"\x3a\xff\x26\xed", Compression::AndroidSparse),
 ];
 const BZIP2_BLOCK: &[u8] = &[0x31, 0x41, 0x59, 0x26, 0x53, 0x59];
 const BZIP2_EMPTY: &[u8] = &[0x17, 0x72, 0x45, 0x38, 0x50, 0x90];
@@ -56,6 +61,7 @@ impl Compression {
             Compression::Zstd => "zstd",
             Compression::Bzip2 => "bzip2",
             Compression::Lz4 => "lz4",
+            Compression::AndroidSparse => "Android sparse image",
         }
     }
 
@@ -73,6 +79,7 @@ impl Compression {
                 Box::new(decoder)
             }
             Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
+            Compression::AndroidSparse => Box::new(AndroidSparse::new(input)?),
             Compression::Lz4 => Box::new(Lz4 { decoder: lz4_flex::frame::FrameDecoder::new(input) }),
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! Sources: the formats' specifications, and for disk formats the headers that QEMU 10 writes.
 
+use super::virtual_disk::Format;
 use crate::error::Error;
 
 /// Length of the input prefix that suffices to recognise all of these.
@@ -29,17 +30,10 @@ const fn foreign(at: usize, magic: &'static [u8], what: &'static str, way: Way) 
     Foreign { at, magic, what, way }
 }
 
-const FOREIGN: [Foreign; 20] = [
-    foreign(0, b"QFI\xfb", "a qcow2 image", Way::Convert),
-    foreign(0, b"KDMV", "a VMDK image", Way::Convert),
-    foreign(0, b"# Disk DescriptorFile", "a VMDK descriptor", Way::Convert),
-    foreign(0, b"vhdxfile", "a VHDX image", Way::Convert),
-    foreign(0, b"conectix", "a VHD image", Way::Convert),
-    foreign(64, b"\x7f\x10\xda\xbe", "a VDI image", Way::Convert),
+const FOREIGN: [Foreign; 13] = [
     foreign(0, b"QED\0", "a QED image", Way::Convert),
     foreign(0, b"WithoutFreeSpace", "a Parallels image", Way::Convert),
     foreign(0, b"WithouFreSpacExt", "a Parallels image", Way::Convert),
-    foreign(0, b"\x3a\xff\x26\xed", "an Android sparse image", Way::Unpack("simg2img IN OUT.img")),
     foreign(0, b"PK\x03\x04", "a zip archive", Way::Unpack("unzip -p IN > OUT.img")),
     foreign(0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", Way::Unpack("7z x -so IN > OUT.img")),
     foreign(0, b"Rar!\x1a\x07", "a RAR archive", Way::Unpack("unrar p -inul IN > OUT.img")),
@@ -59,9 +53,13 @@ const FOREIGN: [Foreign; 20] = [
 /// Names the format, and the commands that make an image of it.
 pub fn refuse(name: &str, prefix: &[u8], packed: Option<&str>) -> Result<(), Error> {
     let is = |f: &&Foreign| prefix.get(f.at..).is_some_and(|rest| rest.starts_with(f.magic));
-    let Some(found) = FOREIGN.iter().find(is) else { return Ok(()) };
+    let (what, way) = match (Format::of(prefix), FOREIGN.iter().find(is)) {
+        (Some(format), _) => (format!("a {} image", format.name()), Way::Convert),
+        (None, Some(found)) => (found.what.to_owned(), found.way),
+        (None, None) => return Ok(()),
+    };
     let out = out_name(name);
-    let (command, next) = match found.way {
+    let (command, next) = match way {
         Way::Convert => ("qemu-img convert -O raw IN OUT.img".to_owned(), String::new()),
         Way::Unpack(command) => (command.to_owned(), String::new()),
         Way::Tree(command) => (format!("mkdir TREE && {command}"), format!(" && mke2fs -t ext4 -d TREE {out} 2G")),
@@ -69,11 +67,11 @@ pub fn refuse(name: &str, prefix: &[u8], packed: Option<&str>) -> Result<(), Err
     let input = if name == "-" || packed.is_some() { "FILE" } else { name };
     let command = command.replace("IN", input).replace("OUT.img", &out);
     let within = packed.map_or(String::new(), |packed| format!(" within {packed}"));
-    let (message, hint) = match found.way {
+    let (message, hint) = match way {
         Way::Tree(_) => ("it holds files, and nothing that could be mounted", "make an image of them"),
         Way::Convert | Way::Unpack(_) => ("not a raw image; its blocks would share nothing", "unpack it first"),
     };
-    Err(Error::local(format!("{name}: {}{within}: {message}", found.what)).hint(format!("{hint}: {command}{next}")))
+    Err(Error::local(format!("{name}: {what}{within}: {message}")).hint(format!("{hint}: {command}{next}")))
 }
 
 /// File name to suggest for the image.

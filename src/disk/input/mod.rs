@@ -1,12 +1,14 @@
-//! The image as the user gives it: a raw file, a block device or standard input, plain or compressed. Read once from
-//! start to end.
+//! The image as the user gives it: a raw file, a block device or standard input, plain or compressed, or a virtual disk.
+//! Read once from start to end.
 
+mod android_sparse;
 mod check;
 mod compression;
 mod file;
 mod foreign;
 mod stream;
 mod unpack;
+mod virtual_disk;
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -20,8 +22,9 @@ use crate::format::index::IMAGE_MAX_BYTES;
 use compression::Compression;
 use file::Stamp;
 use stream::Stream;
+use virtual_disk::{Opened, Qcow2};
 
-pub use check::{much_smaller, odd_end, unclean};
+pub use check::{free_space, much_smaller, odd_end, unclean};
 
 /// Bytes per read.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -54,6 +57,7 @@ pub struct Input {
 
 enum Source {
     File { file: File, path: PathBuf, size: u64, stamp: Option<Stamp> },
+    Qcow2(Box<Qcow2>, PathBuf),
     Stream(Stream),
 }
 
@@ -72,6 +76,11 @@ impl Input {
             input.check_size(size)?;
         }
         Ok(input)
+    }
+
+    /// The same with another name for messages.
+    pub fn named(self, name: String) -> Self {
+        Self { name, ..self }
     }
 
     /// Checks that the image is complete and not in use. Whether a stream is complete is known only at its end, so
@@ -100,6 +109,7 @@ impl Input {
     pub fn size(&self) -> Option<u64> {
         match &self.source {
             Source::File { size, .. } => Some(*size),
+            Source::Qcow2(disk, _) => Some(disk.bytes()),
             Source::Stream(_) => None,
         }
     }
@@ -107,15 +117,21 @@ impl Input {
     /// Path of the file or device, from which the image can be read again; `None` for standard input.
     pub fn path(&self) -> Option<&Path> {
         match &self.source {
-            Source::File { path, .. } => Some(path),
+            Source::File { path, .. } | Source::Qcow2(_, path) => Some(path),
             Source::Stream(stream) => stream.path(),
         }
+    }
+
+    /// Whether it can be read at any offset, at any time.
+    pub fn is_seekable(&self) -> bool {
+        !matches!(self.source, Source::Stream(_))
     }
 
     /// Fills `out` from `offset` before the image is read; of a stream only its start is available.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> bool {
         match &self.source {
             Source::File { file, .. } => file.read_exact_at(out, offset).is_ok(),
+            Source::Qcow2(disk, _) => disk.read_at(offset, out),
             Source::Stream(stream) => read_from(&stream.prefix, offset, out),
         }
     }
@@ -132,6 +148,7 @@ impl Input {
                 stamp.as_ref().map_or(Ok(()), |before| before.check(file, path))?;
                 read.map(|()| *size)
             }
+            Source::Qcow2(disk, path) => disk.read(path, part).map(|()| disk.bytes()),
             Source::Stream(stream) => {
                 let size = stream.read(part)?;
                 self.check_size(size)?;
@@ -158,7 +175,7 @@ fn open_file(path: &Path) -> Result<Source, Error> {
     let refused = |what: &str| Err(Error::local(format!("{name}: {what}, not an image")));
     if kind.is_dir() {
         return refused("a directory")
-            .map_err(|e: Error| e.hint(format!("make an image of it: mke2fs -t ext4 -d {name} IMAGE.img 2G")));
+            .map_err(|e: Error| e.hint("make an image of it: hfl publish --fs erofs, ext4 or squashfs"));
     }
     if kind.is_fifo() || kind.is_socket() {
         return refused("a pipe or socket")
@@ -170,8 +187,15 @@ fn open_file(path: &Path) -> Result<Source, Error> {
     let size = file.seek(SeekFrom::End(0)).map_err(|e| Error::io(path, &e))?;
     let mut prefix = vec![0; foreign::PREFIX_BYTES.min(size as usize)];
     file.read_exact_at(&mut prefix, 0).map_err(|e| Error::io(path, &e))?;
+    let stamp = |file: &File| Stamp::of(file).map_err(|e| Error::io(path, &e));
+    if let Some(format) = virtual_disk::Format::of(&prefix).filter(|_| kind.is_file()) {
+        return Ok(match virtual_disk::open(format, file, path)? {
+            Opened::Qcow2(disk) => Source::Qcow2(disk, path.to_owned()),
+            Opened::Raw(file, size) => Source::File { stamp: Some(stamp(&file)?), file, path: path.to_owned(), size },
+        });
+    }
     foreign::refuse(&name, &prefix, None)?;
-    let stamp = if kind.is_file() { Some(Stamp::of(&file).map_err(|e| Error::io(path, &e))?) } else { None };
+    let stamp = if kind.is_file() { Some(stamp(&file)?) } else { None };
     Ok(match Compression::of(&prefix) {
         Some(compression) => Source::Stream(Stream::file(file, path, compression, stamp)?),
         None => Source::File { file, path: path.to_owned(), size, stamp },

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use super::file::Stamp;
 use super::{Input, Part, Source};
 use crate::error::Error;
 
@@ -12,6 +13,21 @@ use crate::error::Error;
 const PAGE_BYTES: usize = 4096;
 
 impl Input {
+    /// The same image, to be read at any offset: a stream is unpacked to a temporary file in `directory`.
+    ///
+    /// # Errors
+    /// Those of [`Input::into_raw`].
+    pub fn seekable(self, directory: &Path, stop: &dyn Fn() -> bool) -> Result<Self, Error> {
+        if self.is_seekable() {
+            return Ok(self);
+        }
+        let name = self.name.clone();
+        let path = self.path().unwrap_or(Path::new(&name)).to_owned();
+        let (file, size) = self.into_raw(directory, stop)?;
+        let stamp = Some(Stamp::of(&file).map_err(|e| Error::io(&path, &e))?);
+        Ok(Self { name, source: Source::File { file, path, size, stamp }, stated: None })
+    }
+
     /// A file with the raw contents of the image, and its size in bytes. A temporary file in `directory` has no name, so
     /// nothing of it remains whatever happens.
     ///

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::image::Reading;
 use super::spool::{Spool, Spooled};
 use super::workers;
 use crate::disk::input::Input;
@@ -17,13 +18,13 @@ use crate::format::digest::{BlockId, Sha256};
 use crate::format::index::{Extent, ExtentSource, Index};
 use crate::progress::{Event, Fate, Progress};
 use crate::publish::base::block_holders::{BlockHolders, KnownBlock, MirrorSet, collision};
-use crate::split::{Cut, Rule};
+use crate::split::Cut;
 use crate::weaken::{self, Weakness};
 
 /// Parameters of the pass.
 pub struct Options<'a> {
-    /// Split rule.
-    pub rule: Rule,
+    /// How the image is read and cut.
+    pub reading: Reading,
     /// Compression level.
     pub level: u8,
     /// Number of worker threads.
@@ -61,6 +62,8 @@ pub struct CutImage {
     pub repeated_bytes: u64,
     /// Bytes in holes.
     pub hole_bytes: u64,
+    /// Bytes of old data in blocks that ext4 calls free.
+    pub free_bytes: u64,
 }
 
 /// A contiguous range of the image that is stored in one block.
@@ -98,12 +101,17 @@ pub fn cut(image: &Input, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sy
     let builder = IndexBuilder { options, state: Mutex::default(), deliver };
     let passed = |bytes| options.progress.event(Event::Read { bytes });
     let sealer = || Compressor::new(options.level);
-    let size =
-        workers::work_on_blocks(image, options.rule, options.jobs, options.cancel, &passed, sealer, |sealer, cut| {
-            builder.take(cut, sealer)
-        })?;
+    let passed = workers::work_on_blocks(
+        image,
+        options.reading,
+        options.jobs,
+        options.cancel,
+        &passed,
+        sealer,
+        |sealer, cut| builder.take(cut, sealer),
+    )?;
     let state = builder.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(lay_out(size, state))
+    Ok(CutImage { free_bytes: passed.free_bytes, ..lay_out(passed.size, state) })
 }
 
 impl IndexBuilder<'_> {

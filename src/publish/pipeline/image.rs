@@ -1,33 +1,132 @@
 //! The input image, cut into blocks.
 
+use std::path::Path;
+
+use crate::disk::free_space::FreeSpace;
 use crate::disk::input::{Input, Part};
 use crate::error::Error;
 use crate::split::{Cut, Rule, Splitter};
+use crate::system::directories;
 
-/// Reads `image` once and cuts it by `rule`; returns its size in bytes. `passed` receives the bytes of each part read.
+/// How an image is read and cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Split rule.
+    pub rule: Rule,
+    /// Whether blocks that ext4 calls free are read as zeros.
+    pub zero_free: bool,
+}
+
+impl Reading {
+    /// Every byte as it is.
+    pub fn exact(rule: Rule) -> Self {
+        Self { rule, zero_free: false }
+    }
+}
+
+/// What was read of an image.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Bytes of old data in blocks that ext4 calls free; 0 if they were read as zeros, and of a stream.
+    pub free_bytes: u64,
+}
+
+/// Unit in which old data in free blocks is counted.
+const PAGE_BYTES: usize = 4096;
+
+/// Opens an image for reading it once; with `zero_free`, one that cannot be read at any offset is unpacked to a temporary
+/// file first.
 ///
 /// # Errors
-/// A failed read; a file that changed meanwhile;
+/// No image; no room; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
+pub fn open(path: &Path, zero_free: bool, stop: &dyn Fn() -> bool) -> Result<Input, Error> {
+    let image = Input::open(path)?;
+    if zero_free { image.seekable(&directories::temporary(), stop) } else { Ok(image) }
+}
+
+/// Reads `image` once and cuts it. `passed` receives the bytes of each part read.
+///
+/// # Errors
+/// A failed read; a file that changed meanwhile; free blocks that cannot be told;
 /// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
 pub fn split(
     image: &Input,
-    rule: Rule,
+    reading: Reading,
     stop: &dyn Fn() -> bool,
     passed: &dyn Fn(u64),
     out: &mut dyn FnMut(Cut),
-) -> Result<u64, Error> {
-    let mut splitter = Splitter::new(rule);
+) -> Result<Passed, Error> {
+    let mut splitter = Splitter::new(reading.rule);
+    let mut free = Free::of(image, reading.zero_free)?;
+    let mut at = 0;
     let size = image.read(&mut |part| {
         if stop() {
             return Err(Error::interrupted());
         }
         match part {
-            Part::Data(bytes) => splitter.data(bytes, out),
+            Part::Data(bytes) => free.data(at, bytes, &mut splitter, out)?,
             Part::Hole(bytes) => splitter.hole(bytes, out),
         }
+        at += part.bytes();
         passed(part.bytes());
         Ok(())
     })?;
     splitter.finish(out);
-    Ok(size)
+    Ok(Passed { size, free_bytes: free.bytes })
+}
+
+/// What becomes of the bytes in free blocks.
+struct Free<'a> {
+    image: &'a Input,
+    space: Option<FreeSpace>,
+    zero: bool,
+    /// Bytes of old data that were passed on.
+    bytes: u64,
+}
+
+impl<'a> Free<'a> {
+    fn of(image: &'a Input, zero: bool) -> Result<Self, Error> {
+        let is_seekable = image.is_seekable();
+        let space = is_seekable.then(|| FreeSpace::of(&mut |at, out| image.read_at(at, out))).flatten();
+        if zero && space.is_none() {
+            let message = format!("{}: --zero-free: there is no ext4 file system that is clean", image.name());
+            return Err(Error::local(message).hint("unmount it, or run e2fsck -f; or publish it without --zero-free"));
+        }
+        Ok(Self { image, space, zero, bytes: 0 })
+    }
+
+    fn data(
+        &mut self,
+        mut at: u64,
+        mut bytes: &[u8],
+        splitter: &mut Splitter,
+        out: &mut dyn FnMut(Cut),
+    ) -> Result<(), Error> {
+        while let Some(space) = self.space.as_mut().filter(|_| !bytes.is_empty()) {
+            let run = match space.run(at, bytes.len() as u64, &mut |at, out| self.image.read_at(at, out)) {
+                Ok(run) => run,
+                Err(e) if self.zero => return Err(e),
+                // Only for a hint.
+                Err(_) => {
+                    (self.space, self.bytes) = (None, 0);
+                    break;
+                }
+            };
+            let (now, later) = bytes.split_at(run.bytes as usize);
+            if run.is_free && self.zero {
+                splitter.hole(run.bytes, out);
+            } else {
+                if run.is_free {
+                    let is_old = |page: &&[u8]| page.iter().any(|&byte| byte != 0);
+                    self.bytes += now.chunks(PAGE_BYTES).filter(is_old).map(|page| page.len() as u64).sum::<u64>();
+                }
+                splitter.data(now, out);
+            }
+            (at, bytes) = (at + run.bytes, later);
+        }
+        splitter.data(bytes, out);
+        Ok(())
+    }
 }

@@ -6,29 +6,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
-use super::image;
+use super::image::{self, Passed, Reading};
 use crate::disk::input::Input;
 use crate::error::Error;
-use crate::split::{Cut, Rule};
+use crate::split::Cut;
 
 /// Queue length per worker thread.
 const QUEUE_PER_JOB: usize = 2;
 
-/// Reads `image` once, cuts it by `rule`, and calls `work` for each block on `jobs` threads. Each thread has its own
-/// `tool`. `passed` receives the bytes of each part read. Returns the image size in bytes.
+/// Reads `image` once, cuts it, and calls `work` for each block on `jobs` threads. Each thread has its own
+/// `tool`. `passed` receives the bytes of each part read.
 ///
 /// # Errors
 /// The first failure of `work`, else of reading; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted)
 /// once `cancel` is set.
 pub fn work_on_blocks<T>(
     image: &Input,
-    rule: Rule,
+    reading: Reading,
     jobs: usize,
     cancel: &AtomicBool,
     passed: &(dyn Fn(u64) + Sync),
     tool: impl Fn() -> T + Sync,
     work: impl Fn(&mut T, Cut) -> Result<(), Error> + Sync,
-) -> Result<u64, Error> {
+) -> Result<Passed, Error> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build();
     let pool = pool.map_err(|e| Error::local(format!("cannot start {jobs} threads: {e}")))?;
     let (sender, receiver) = sync_channel(jobs * QUEUE_PER_JOB);
@@ -47,7 +47,7 @@ pub fn work_on_blocks<T>(
     let (read, worked) = std::thread::scope(|scope| {
         // Moved in, so that the queue closes when the reading thread ends.
         let mut send = move |cut| drop(sender.send(cut));
-        let reader = scope.spawn(move || image::split(image, rule, &stop, passed, &mut send));
+        let reader = scope.spawn(move || image::split(image, reading, &stop, passed, &mut send));
         let worked: Vec<Result<(), Error>> = pool.broadcast(|_| take());
         drain(&receiver);
         (reader.join(), worked)

@@ -9,6 +9,7 @@ use super::keyring::Keyring;
 use super::memory::Memory;
 use super::reader::Reader;
 use crate::config::Mirrors;
+use crate::disk::tree::TreeFs;
 use crate::format::name::{Label, Name};
 use crate::split::Rule;
 use crate::system::child;
@@ -117,6 +118,10 @@ pub struct PublishOptions {
     pub force: bool,
     /// Publishes the image even if it is in use or seems truncated.
     pub as_it_is: bool,
+    /// Reads blocks that ext4 calls free as zeros.
+    pub zero_free: bool,
+    /// The file system to make of the image, which is a directory.
+    pub tree: Option<TreeFs>,
     /// Directory of the spool, where new blocks wait for slow mirrors.
     pub spool_directory: PathBuf,
     /// Maximum size of the spool on disk in bytes.

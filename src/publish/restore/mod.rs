@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::pipeline::image::Reading;
 use super::pipeline::workers;
 use crate::disk::input::Input;
 use crate::error::Error;
@@ -203,7 +204,7 @@ fn take_seed(work: &Work, wanted: &HashMap<Sha256, usize>, seed: &Path, jobs: us
     let found = AtomicU64::new(0);
     workers::work_on_blocks(
         &image,
-        rule,
+        Reading::exact(rule),
         jobs,
         &work.watch.cancel,
         &|_| {},

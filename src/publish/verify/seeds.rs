@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::format::block::BlockRow;
 use crate::format::block::LEVEL_DEFAULT;
 use crate::format::digest::BlockId;
+use crate::publish::pipeline::image::Reading;
 use crate::publish::pipeline::remake::Remake;
 use crate::publish::pipeline::spool::{Spool, Spooled};
 use crate::split::Rule;
@@ -50,7 +51,7 @@ async fn make(run: &Run, rules: &[Rule], rows: Vec<BlockRow>) -> Result<HashMap<
     let (made, rows) = (Arc::new(Mutex::new(HashMap::new())), Arc::new(rows));
     for (seed, rule) in run.options.seeds.iter().flat_map(|seed| rules.iter().map(move |rule| (seed, *rule))) {
         let (image, spool) = (seed.clone(), Arc::clone(&spool));
-        let remake = Remake { image, rule, level: LEVEL_DEFAULT, jobs, spool };
+        let remake = Remake { image, reading: Reading::exact(rule), level: LEVEL_DEFAULT, jobs, spool };
         let (made, rows, cancel) = (Arc::clone(&made), Arc::clone(&rows), run.cancel());
         let pass = bridge::blocking(move || {
             remake.run(&rows, &cancel, &|block: Spooled| {

@@ -15,7 +15,7 @@ use hfl::system::host::{Host, ThisHost};
 use tokio::runtime::Runtime;
 
 use crate::support::kinds::{Kind, blocks, check_store, use_kinds};
-use crate::support::lab::{Lab, Random, Tmpfs, check_mirror, code, full, skipped, stderr, two_images};
+use crate::support::lab::{Lab, Mounted, Random, check_mirror, code, full, skipped, stderr, two_images};
 
 const SPLIT: &str = "fixed:32K";
 
@@ -281,7 +281,7 @@ fn a_directory_and_its_server_show_one_lock() {
 fn a_full_directory_can_be_emptied() {
     let lab = Lab::with_mirrors(&["full"]);
     let base = lab.path("full");
-    let Some(_tmpfs) = Tmpfs::mount(&base, "4M") else { return };
+    let Some(_tmpfs) = Mounted::tmpfs(&base, "4M") else { return };
     for seed in 1..=2 {
         lab.write("os.img", Random(seed).bytes(1 << 20));
         lab.publish(&["os.img"]);

@@ -27,3 +27,4 @@ mod sync;
 mod trust;
 mod verify;
 mod verify_kinds;
+mod virtual_disks;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::support::lab::{Lab, Random, Tmpfs, check_mirror, code, stderr};
+use crate::support::lab::{Lab, Mounted, Random, check_mirror, code, stderr};
 
 /// A mirror without a rate limit, and one limited to 2 MB/s.
 const FAST_AND_SLOW: &str = "[[mirror]]\nname = \"fast\"\nwrite = \"./fast\"\n\
@@ -21,7 +21,7 @@ fn a_full_spool_leaves_the_slow_mirror_behind() {
     lab.write("mirrors.toml", FAST_AND_SLOW);
     noise(&lab);
     let cache = lab.path("home/.cache");
-    let Some(_tmpfs) = Tmpfs::mount(&cache, "8M") else { return };
+    let Some(_tmpfs) = Mounted::tmpfs(&cache, "8M") else { return };
     let start = Instant::now();
     let output = lab.run(&["publish", "noise.img", "--to", "mirrors.toml", "--patience", "2s"]);
     let seconds = start.elapsed().as_secs_f64();
@@ -42,7 +42,7 @@ fn a_full_spool_leaves_two_slow_mirrors_behind() {
     lab.write("mirrors.toml", FAST_AND_SLOW.to_owned() + slower);
     noise(&lab);
     let cache = lab.path("home/.cache");
-    let Some(_tmpfs) = Tmpfs::mount(&cache, "8M") else { return };
+    let Some(_tmpfs) = Mounted::tmpfs(&cache, "8M") else { return };
     let start = Instant::now();
     let output = lab.run(&["publish", "noise.img", "--to", "mirrors.toml", "--patience", "2s"]);
     let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
@@ -58,7 +58,7 @@ fn a_single_mirror_is_waited_for_even_without_a_disk() {
     let lab = Lab::with_mirrors(&["public"]);
     noise(&lab);
     let cache = lab.path("home/.cache");
-    let Some(_tmpfs) = Tmpfs::mount(&cache, "64k") else { return };
+    let Some(_tmpfs) = Mounted::tmpfs(&cache, "64k") else { return };
     lab.write("home/.cache/full", vec![1; 60 << 10]);
     lab.publish(&["noise.img", "--patience", "1s"]);
     assert_eq!(check_mirror(&lab.path("public"), "noise", &lab.trust("noise")), [1]);
@@ -71,7 +71,7 @@ fn min_mirrors_are_waited_for() {
     lab.write("mirrors.toml", FAST_AND_SLOW.replace("2000000", "12000000"));
     noise(&lab);
     let cache = lab.path("home/.cache");
-    let Some(_tmpfs) = Tmpfs::mount(&cache, "1M") else { return };
+    let Some(_tmpfs) = Mounted::tmpfs(&cache, "1M") else { return };
     lab.publish(&["noise.img", "--patience", "1s", "--min-mirrors", "2"]);
     for mirror in ["fast", "slow"] {
         assert_eq!(check_mirror(&lab.path(mirror), "noise", &lab.trust("noise")), [1]);

@@ -2,6 +2,7 @@
 //! mirrors.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -106,22 +107,45 @@ impl Lab {
     }
 }
 
-/// A small tmpfs, unmounted on drop.
-pub struct Tmpfs<'a>(&'a Path);
+/// A mounted file system, unmounted on drop.
+pub struct Mounted<'a>(&'a Path);
 
-impl<'a> Tmpfs<'a> {
-    pub fn mount(point: &'a Path, size: &str) -> Option<Self> {
+impl<'a> Mounted<'a> {
+    /// A small tmpfs.
+    pub fn tmpfs(point: &'a Path, size: &str) -> Option<Self> {
+        Self::mount(point, &["-t", "tmpfs", "-o", &format!("size={size},mode=0755"), "tmpfs"])
+    }
+
+    /// An image, read-only.
+    pub fn image(point: &'a Path, image: &Path) -> Option<Self> {
+        Self::mount(point, &["-o", "loop,ro", &image.display().to_string()])
+    }
+
+    fn mount(point: &'a Path, arguments: &[&str]) -> Option<Self> {
         fs::create_dir_all(point).unwrap();
-        let options = format!("size={size},mode=0755");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(point).output().unwrap();
-        if mounted.status.success() { Some(Self(point)) } else { or_skip(Err("cannot mount a tmpfs".into())) }
+        let mounted = Command::new("mount").args(arguments).arg(point).output().unwrap();
+        if mounted.status.success() { Some(Self(point)) } else { or_skip(Err(format!("cannot mount {arguments:?}"))) }
     }
 }
 
-impl Drop for Tmpfs<'_> {
+impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(self.0).status();
     }
+}
+
+/// Runs a system program in the lab's directory. Returns `None`, with a skip message, if it is not installed.
+pub fn tool(lab: &Lab, name: &str, arguments: &[&str], input: &str) -> Option<()> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new(name);
+    command.args(arguments).current_dir(lab.path("")).env("PATH", path).stdin(Stdio::piped());
+    let Ok(mut child) = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn() else {
+        return or_skip(Err(format!("no {name}")));
+    };
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{name} {arguments:?}: {}", stderr(&output));
+    Some(())
 }
 
 pub fn code(output: &Output) -> i32 {

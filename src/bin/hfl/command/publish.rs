@@ -13,7 +13,9 @@ use hfl::format::head::Trust;
 use hfl::format::name::{Label, Name, NameError};
 use hfl::format::profile::Profile;
 use hfl::progress::Watch;
-use hfl::publish::{self, BootOptions, ImagesReport, MirrorReport, Outcome, PublishOptions, Report, Repository};
+use hfl::publish::{
+    self, BootOptions, ImagesReport, MirrorReport, Outcome, PublishOptions, Report, Repository, TreeFs,
+};
 use hfl::qemu::{self, Bootable};
 use hfl::repo::{self, OpenOptions};
 use hfl::split::Choice;
@@ -35,14 +37,15 @@ const SPOOL_MAX_BYTES: u64 = 8 << 30;
   hfl publish debian.img --to mirrors.toml --boot --boot-append 'console=ttyS0'
   hfl publish debian.img --to mirrors.toml --boot --profile auto
   hfl publish out/*.img.xz --to public/ --name 'board-{{stem}}'
-  hfl publish debian.img.xz --to mirrors.toml
+  hfl publish debian.qcow2 --to mirrors.toml
+  hfl publish rootfs/ --fs erofs --to mirrors.toml
   curl -s https://example.org/image.zst | hfl publish - --name image --to mirrors.toml
 
 {CODES}
   6  some mirrors left behind (run the command again)", CODES = exit::CODES))]
 pub struct Args {
-    /// Image, block device, or `-` for standard input; raw, or compressed with gzip, xz, zstd, bzip2 or lz4. Several
-    /// images are published one after the other
+    /// Image, block device, or `-` for standard input; raw, or compressed with gzip, xz, zstd, bzip2 or lz4; or a file
+    /// in qcow2, VMDK, VHD, VHDX, VDI or as a sparse image of Android. Several are published one after the other
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Name of the image; `{stem}` in it stands for the file name without extension [default: {stem}]
@@ -77,6 +80,12 @@ pub struct Args {
     /// Publish a new version even if nothing has changed, the device is in use, or the image seems truncated
     #[arg(long)]
     force: bool,
+    /// Publish a directory as an image with this file system: erofs, ext4 or squashfs, made by the system's tools
+    #[arg(long, value_name = "TYPE")]
+    fs: Option<TreeFs>,
+    /// Read blocks that a clean, unmounted ext4 calls free as zeros, so that deleted files are not published
+    #[arg(long)]
+    zero_free: bool,
     #[command(flatten)]
     first: super::FirstArgs,
     #[command(flatten)]
@@ -291,6 +300,8 @@ fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
         jobs: args.jobs.map_or(cores, usize::from),
         force: args.force,
         as_it_is: args.force,
+        zero_free: args.zero_free,
+        tree: args.fs,
         spool_directory: directories::temporary(),
         boot: boot.clone(),
         spool_max_bytes: SPOOL_MAX_BYTES,

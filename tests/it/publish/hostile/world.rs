@@ -234,6 +234,8 @@ impl World {
             jobs: 1,
             force: false,
             as_it_is: true,
+            zero_free: false,
+            tree: None,
             spool_directory: self.path("spool"),
             spool_max_bytes: 1 << 20,
         };

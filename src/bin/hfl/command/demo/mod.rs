@@ -114,6 +114,8 @@ impl Demo {
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
             force: false,
             as_it_is: false,
+            zero_free: false,
+            tree: None,
             spool_directory: self.directory.clone(),
             boot: None,
             spool_max_bytes: 1 << 30,

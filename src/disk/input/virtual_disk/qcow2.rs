@@ -1,0 +1,178 @@
+//! qcow2, versions 2 and 3, also with compressed clusters, backing files and an external data file.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use imago::file::File as Storage;
+use imago::format::builder::FormatDriverBuilder;
+use imago::format::gate::ImplicitOpenGate;
+use imago::storage::Storage as _;
+use imago::{FormatAccess, Mapping, StorageOpenOptions};
+
+use super::super::file::Stamp;
+use super::super::{CHUNK_BYTES, Part};
+use super::outside;
+use crate::error::Error;
+
+/// Files that one image may consist of.
+const FILES_MAX: usize = 64;
+/// Offset and size of the header's fields for the name of the backing file and for incompatible features.
+const BACKING: std::ops::Range<usize> = 8..16;
+const INCOMPATIBLE_LAST: usize = 79;
+const EXTERNAL_DATA: u8 = 4;
+const CLUSTER_BITS_AT: u64 = 20;
+
+/// An opened qcow2 image.
+pub struct Qcow2 {
+    access: FormatAccess<Storage>,
+    cluster_bytes: u64,
+    /// All files that it consists of.
+    files: Vec<Opened>,
+}
+
+/// A file of the image.
+struct Opened {
+    file: File,
+    path: PathBuf,
+    stamp: Stamp,
+}
+
+/// Why an image cannot be read here: a feature that is not known, or damage.
+pub type Failure = io::Error;
+
+impl Qcow2 {
+    /// Opens an image and what it refers to. The inner error is for an image that consists of one file, which another
+    /// program may be able to read.
+    ///
+    /// # Errors
+    /// A file outside its directory, or one that cannot be read.
+    pub fn open(file: &File, path: &Path) -> Result<Result<Self, Failure>, Error> {
+        let failed = |e: io::Error| Error::io(path, &e);
+        let absolute = std::fs::canonicalize(path).map_err(failed)?;
+        let directory = absolute.parent().unwrap_or(&absolute).to_owned();
+        let files = Arc::new(Mutex::new(Vec::new()));
+        let cluster_bytes = cluster_bytes(file).map_err(failed)?;
+        let gate = Gate { directory, files: files.clone() };
+        let storage = gate.opened(file.try_clone().map_err(failed)?, absolute).map_err(failed)?;
+        let image = imago::qcow2::Qcow2::<Storage>::builder(storage);
+        match image.open(gate) {
+            Ok(image) => {
+                let files = std::mem::take(&mut *files.lock().unwrap_or_else(PoisonError::into_inner));
+                Ok(Ok(Self { access: FormatAccess::new(image), cluster_bytes, files }))
+            }
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(outside(path, &e.to_string())),
+            Err(e) if refers_to_others(file).map_err(failed)? => Err(damaged(path, &e)),
+            Err(e) => Ok(Err(e)),
+        }
+    }
+
+    /// Size of the disk in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.access.size()
+    }
+
+    /// Fills `out` from `offset`; returns whether it succeeded.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> bool {
+        let end = offset.checked_add(out.len() as u64);
+        end.is_some_and(|end| end <= self.bytes()) && self.access.read(out, offset).is_ok()
+    }
+
+    /// Passes all parts in order; what no cluster was written for is a hole.
+    ///
+    /// # Errors
+    /// A failed read, a damaged image, a file that changed meanwhile.
+    pub fn read(&self, path: &Path, part: &mut dyn FnMut(Part<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        let damaged = |e: io::Error| damaged(path, &e);
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut at = 0;
+        while at < self.bytes() {
+            let (mapping, length) = self.access.get_mapping(at, self.bytes() - at).map_err(damaged)?;
+            match mapping {
+                _ if length == 0 => return Err(damaged(io::ErrorKind::UnexpectedEof.into())),
+                Mapping::Zero { .. } | Mapping::Eof { .. } => {
+                    part(Part::Hole(length))?;
+                    at += length;
+                }
+                mapping => {
+                    self.check_there(&mapping, length, path)?;
+                    let now = &mut buffer[..length.min(CHUNK_BYTES as u64) as usize];
+                    self.access.read(&mut *now, at).map_err(damaged)?;
+                    part(Part::Data(now))?;
+                    at += now.len() as u64;
+                }
+            }
+        }
+        self.files.iter().try_for_each(|opened| opened.stamp.check(&opened.file, &opened.path))
+    }
+}
+
+impl Qcow2 {
+    /// Checks that the file reaches to the last cluster of a run of data: what lies behind its end would read as zeros.
+    fn check_there(&self, mapping: &Mapping<'_, Storage>, length: u64, path: &Path) -> Result<(), Error> {
+        let Mapping::Raw { storage, offset, .. } = mapping else { return Ok(()) };
+        let size = storage.size().map_err(|e| damaged(path, &e))?;
+        let last = offset.saturating_add(length).saturating_sub(self.cluster_bytes.min(length));
+        if last < size {
+            return Ok(());
+        }
+        let message = format!("{}: qcow2: there is data at byte {last} of a file of {size} bytes", path.display());
+        Err(Error::local(message).hint("the file was cut off; check where it comes from"))
+    }
+}
+
+fn damaged(path: &Path, e: &io::Error) -> Error {
+    Error::local(format!("{}: qcow2: {e}", path.display()))
+        .hint("check it: qemu-img check FILE, and qemu-img info --backing-chain FILE for the files that it needs")
+}
+
+/// The unit in which space is allocated; at least that of the smallest.
+fn cluster_bytes(file: &File) -> io::Result<u64> {
+    let mut bits = [0; 4];
+    std::os::unix::fs::FileExt::read_exact_at(file, &mut bits, CLUSTER_BITS_AT)?;
+    Ok(1 << u32::from_be_bytes(bits).clamp(9, 21))
+}
+
+/// Whether the header names a backing file or an external data file.
+fn refers_to_others(file: &File) -> io::Result<bool> {
+    let mut header = [0; INCOMPATIBLE_LAST + 1];
+    std::os::unix::fs::FileExt::read_exact_at(file, &mut header, 0)?;
+    let is_version_2 = header[4..8] == [0, 0, 0, 2];
+    let has_data_file = !is_version_2 && header[INCOMPATIBLE_LAST] & EXTERNAL_DATA != 0;
+    Ok(has_data_file || header[BACKING].iter().any(|&byte| byte != 0))
+}
+
+/// Opens what an image refers to: regular files in its directory alone.
+#[derive(Clone)]
+struct Gate {
+    directory: PathBuf,
+    files: Arc<Mutex<Vec<Opened>>>,
+}
+
+impl Gate {
+    fn opened(&self, file: File, path: PathBuf) -> io::Result<Storage> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.len() == FILES_MAX {
+            return Err(io::Error::other(format!("more than {FILES_MAX} backing files")));
+        }
+        let storage = Storage::from_open_file(file.try_clone()?, StorageOpenOptions::new().filename(&path))?;
+        files.push(Opened { stamp: Stamp::of(&file)?, file, path });
+        Ok(storage)
+    }
+}
+
+impl ImplicitOpenGate<Storage> for Gate {
+    fn open_format<F: FormatDriverBuilder<Storage>>(&mut self, builder: F) -> io::Result<FormatAccess<Storage>> {
+        builder.open(self.clone()).map(FormatAccess::new)
+    }
+
+    fn open_storage(&mut self, options: StorageOpenOptions) -> io::Result<Storage> {
+        let named = options.get_filename().map(Path::to_owned).unwrap_or_default();
+        let path = std::fs::canonicalize(&named)?;
+        if path.parent() != Some(&*self.directory) || !path.is_file() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, named.display().to_string()));
+        }
+        self.opened(File::open(&path)?, path)
+    }
+}
