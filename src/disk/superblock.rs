@@ -33,6 +33,11 @@ const PAGE_BYTES: usize = 4096;
 const BTRFS_AT: u64 = 65536;
 /// Incompatible features of Btrfs: files are compressed with LZO or zstd. There is none for zlib.
 const BTRFS_COMPRESSED: u64 = 0x8 | 0x10;
+/// Incompatible features of EROFS: zeros at the front of compressed clusters; fragments (or deduplicated extents).
+const EROFS_COMPRESSED: u64 = 1;
+const EROFS_FRAGMENTS: u64 = 0x20;
+/// Name of ISO 9660.
+pub const ISO: &str = "ISO 9660";
 /// Offset of the ISO 9660 volume descriptor.
 const ISO_AT: u64 = 32768;
 
@@ -41,10 +46,30 @@ const ISO_AT: u64 = 32768;
 pub struct Superblock {
     /// Name for messages.
     pub name: &'static str,
-    /// Data is placed uncompressed at multiples of this many bytes; `None` if it is packed or compressed.
-    pub unit: Option<u64>,
+    /// How data is placed.
+    pub packing: Packing,
     /// Size in bytes, where it is simple to read.
     pub bytes: Option<u64>,
+}
+
+/// How a file system places the data of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// As it is, at multiples of this many bytes.
+    Aligned(u64),
+    /// At any byte or sector, or compressed in a way that is not known further.
+    Bytes,
+    /// Compressed, at any byte.
+    Compressed,
+    /// Compressed by EROFS, in clusters of whole pages of 4096 bytes.
+    Clusters,
+    /// Compressed by squashfs, with the compression of this ID, in blocks of this many bytes.
+    Squashfs {
+        /// As the superblock names it.
+        compression: u64,
+        /// Size of an uncompressed block.
+        block_bytes: u64,
+    },
 }
 
 /// The superblock of what begins at byte `start`, if it is known and readable.
@@ -62,7 +87,7 @@ pub fn superblock(start: u64, read_at: ReadAt) -> Option<Superblock> {
 /// Those recognized in the first page.
 fn near(head: &[u8; PAGE_BYTES]) -> Option<Superblock> {
     let superblock = &head[SUPERBLOCK_AT..];
-    let found = |name, unit, bytes| Some(Superblock { name, unit: Some(unit), bytes });
+    let found = |name, unit, bytes| Some(Superblock { name, packing: Packing::Aligned(unit), bytes });
     if superblock[EXT_MAGIC_AT..].starts_with(&EXT_MAGIC) {
         return found(ext_name(superblock), shifted(1024, number(&superblock[24..28]))?, ext_bytes(superblock));
     }
@@ -71,10 +96,9 @@ fn near(head: &[u8; PAGE_BYTES]) -> Option<Superblock> {
         return found("XFS", unit, big_endian(&head[8..16]).checked_mul(unit));
     }
     if superblock.starts_with(&EROFS_MAGIC) {
-        // Compressed clusters are whole blocks, but of no file's pages; and files end within blocks.
         let block = shifted(1, superblock[12].into())?;
         let bytes = erofs_blocks(superblock).and_then(|blocks| blocks.checked_mul(block));
-        return Some(Superblock { name: "EROFS", unit: None, bytes });
+        return Some(Superblock { name: "EROFS", packing: erofs_packing(superblock), bytes });
     }
     if superblock[..8] == [2, 0, 0, 0, 0, 0, 0x34, 0x34] {
         return found("NILFS2", shifted(1024, number(&superblock[20..24]))?, Some(number(&superblock[32..40])));
@@ -94,13 +118,13 @@ fn btrfs(start: u64, read_at: ReadAt) -> Option<Superblock> {
     let mut bytes = [0; 217];
     let there = start.checked_add(BTRFS_AT).is_some_and(|at| read_at(at, &mut bytes)) && &bytes[64..72] == b"_BHRfS_M";
     let is_compressed = number(&bytes[188..196]) & BTRFS_COMPRESSED != 0;
-    let unit = (!is_compressed).then_some(4096);
-    there.then(|| Superblock { name: "Btrfs", unit, bytes: Some(number(&bytes[209..217])) })
+    let packing = if is_compressed { Packing::Bytes } else { Packing::Aligned(4096) };
+    there.then(|| Superblock { name: "Btrfs", packing, bytes: Some(number(&bytes[209..217])) })
 }
 
 /// ReiserFS and JFS, whose superblocks are also further back.
 fn far(start: u64, read_at: ReadAt) -> Option<Superblock> {
-    let found = |name| Some(Superblock { name, unit: Some(4096), bytes: None });
+    let found = |name| Some(Superblock { name, packing: Packing::Aligned(4096), bytes: None });
     if has(start, 65588, b"ReIsEr", read_at) {
         return found("ReiserFS");
     }
@@ -110,16 +134,37 @@ fn far(start: u64, read_at: ReadAt) -> Option<Superblock> {
 /// File systems that place data at any byte, or at sectors.
 fn packed(head: &[u8; PAGE_BYTES], start: u64, read_at: ReadAt) -> Option<Superblock> {
     if head.starts_with(&SQUASHFS_MAGIC) {
-        let is_4 = number(&head[28..30]) == 4;
-        return Some(Superblock { name: "squashfs", unit: None, bytes: is_4.then(|| squashfs_bytes(head)) });
+        return Some(squashfs(head));
     }
     let mut volume = [0; 130];
     let there = start.checked_add(ISO_AT).is_some_and(|at| read_at(at, &mut volume)) && &volume[1..6] == b"CD001";
     there.then(|| Superblock {
-        name: "ISO 9660",
-        unit: None,
+        name: ISO,
+        packing: Packing::Bytes,
         bytes: Some(number(&volume[80..84]) * number(&volume[128..130])),
     })
+}
+
+/// Length of a squashfs superblock in bytes.
+pub const SQUASHFS_SUPERBLOCK_BYTES: usize = 96;
+
+/// The superblock of a squashfs that begins with these bytes, the first of which are its magic number.
+pub fn squashfs(head: &[u8]) -> Superblock {
+    let is_4 = number(&head[28..30]) == 4;
+    let (compression, block_bytes) = (number(&head[20..22]), number(&head[12..16]));
+    let packing = if is_4 { Packing::Squashfs { compression, block_bytes } } else { Packing::Bytes };
+    Superblock { name: "squashfs", packing, bytes: is_4.then(|| squashfs_bytes(head)) }
+}
+
+/// Files are compressed if compressed clusters are filled up with zeros at their front, which all are since Linux 5.3. Tails
+/// of files that are packed in fragments end no cluster.
+fn erofs_packing(superblock: &[u8]) -> Packing {
+    let incompatible = number(&superblock[80..84]);
+    match (incompatible & EROFS_COMPRESSED != 0, incompatible & EROFS_FRAGMENTS != 0) {
+        (false, _) => Packing::Bytes,
+        (true, false) if superblock[12] == 12 => Packing::Clusters,
+        (true, _) => Packing::Compressed,
+    }
 }
 
 /// Size in bytes of an ext2, ext3 or ext4 with this superblock; `None` on overflow.

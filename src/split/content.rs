@@ -3,14 +3,22 @@
 //! The image is divided into *stretches*: its partitions, and what lies between them. A stretch is cut as if it were an
 //! image by itself, so its blocks are those of the same file system published alone. What a stretch is, its first bytes
 //! tell, so no more of the image is kept than these, and a pipe is cut like a file.
+//!
+//! An ISO 9660 is divided further: a squashfs that begins at one of its sectors, as in live systems, is a stretch.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::cut::Cut;
 use super::plain::Plain;
-use super::suits::splitter_for;
+use super::suits::splitter_of;
 use crate::disk::partitions::{LOGICAL_MAX, MBR_SECTOR_BYTES, link, table};
-use crate::disk::superblock::{HEAD_BYTES, read_from};
+use crate::disk::superblock::{
+    HEAD_BYTES, ISO, Packing, SQUASHFS_MAGIC, SQUASHFS_SUPERBLOCK_BYTES, read_from, squashfs, superblock,
+};
+
+/// Sectors of ISO 9660, where its files begin, in bytes.
+const ISO_SECTOR_BYTES: u64 = 2048;
 
 /// The state between two calls.
 pub(super) struct Content {
@@ -24,6 +32,12 @@ pub(super) struct Content {
     marks: VecDeque<Mark>,
     /// Links of extended partitions that may still be followed.
     links_left: usize,
+    /// The ISO 9660 that is being cut, in the image.
+    iso: Option<Range<u64>>,
+    /// Whether the current stretch is a part of it in which a squashfs may begin.
+    is_iso: bool,
+    /// The last sector that was looked at.
+    looked_at: u64,
 }
 
 /// A place where a stretch begins.
@@ -58,21 +72,36 @@ enum Stage {
     Head(What, Vec<u8>),
     /// The stretch is cut.
     Cut(Plain),
+    /// The same; at a sector of an ISO 9660 that may be the superblock of a squashfs, whose bytes are collected.
+    Sector(Plain, Vec<u8>),
 }
 
 impl Default for Content {
     fn default() -> Content {
         let stage = Stage::Head(What::Image, Vec::new());
-        Content { at: 0, start: 0, end: u64::MAX, stage, marks: VecDeque::new(), links_left: LOGICAL_MAX }
+        let marks = VecDeque::new();
+        Content {
+            at: 0,
+            start: 0,
+            end: u64::MAX,
+            stage,
+            marks,
+            links_left: LOGICAL_MAX,
+            iso: None,
+            is_iso: false,
+            looked_at: u64::MAX,
+        }
     }
 }
 
 impl Content {
     pub(super) fn data(&mut self, mut bytes: &[u8], out: &mut dyn FnMut(Cut)) {
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(self.room().min(bytes.len() as u64) as usize);
+            let room = self.room().min(bytes.len() as u64) as usize;
+            let Some(room) = self.before_squashfs(&bytes[..room]) else { continue };
+            let (now, later) = bytes.split_at(room);
             match &mut self.stage {
-                Stage::Head(_, head) => head.extend_from_slice(now),
+                Stage::Head(_, head) | Stage::Sector(_, head) => head.extend_from_slice(now),
                 Stage::Cut(splitter) => splitter.data(now, &mut |cut| out(shifted(cut, self.start))),
             }
             self.pass(now.len() as u64, out);
@@ -84,7 +113,7 @@ impl Content {
         while len > 0 {
             let now = self.room().min(len);
             match &mut self.stage {
-                Stage::Head(_, head) => head.resize(head.len() + now as usize, 0),
+                Stage::Head(_, head) | Stage::Sector(_, head) => head.resize(head.len() + now as usize, 0),
                 Stage::Cut(splitter) => splitter.hole(now, &mut |cut| out(shifted(cut, self.start))),
             }
             self.pass(now, out);
@@ -93,7 +122,7 @@ impl Content {
     }
 
     pub(super) fn finish(mut self, out: &mut dyn FnMut(Cut)) {
-        while let Stage::Head(..) = self.stage {
+        while !matches!(self.stage, Stage::Cut(_)) {
             self.decide(out);
         }
         self.end_stretch(out);
@@ -104,6 +133,7 @@ impl Content {
         let left = self.end - self.at;
         match &self.stage {
             Stage::Head(what, head) => left.min((what.head_bytes() - head.len()) as u64),
+            Stage::Sector(_, head) => left.min((SQUASHFS_SUPERBLOCK_BYTES - head.len()) as u64),
             Stage::Cut(_) => left,
         }
     }
@@ -111,8 +141,12 @@ impl Content {
     /// Moves on by `len` bytes, which are in the stage already.
     fn pass(&mut self, len: u64, out: &mut dyn FnMut(Cut)) {
         self.at += len;
-        let is_full = matches!(&self.stage, Stage::Head(what, head) if head.len() == what.head_bytes());
-        if is_full || (self.at == self.end && matches!(self.stage, Stage::Head(..))) {
+        let is_full = match &self.stage {
+            Stage::Head(what, head) => head.len() == what.head_bytes() || self.at == self.end,
+            Stage::Sector(_, head) => head.len() == SQUASHFS_SUPERBLOCK_BYTES || self.at == self.end,
+            Stage::Cut(_) => false,
+        };
+        if is_full {
             self.decide(out);
         } else if self.at == self.end {
             self.end_stretch(out);
@@ -122,11 +156,14 @@ impl Content {
 
     /// Chooses the rule of the stretch from its head, and cuts that.
     fn decide(&mut self, out: &mut dyn FnMut(Cut)) {
-        let Stage::Head(what, head) = &mut self.stage else { return };
-        let (what, head) = (*what, std::mem::take(head));
+        let (what, head) = match &mut self.stage {
+            Stage::Head(what, head) => (*what, std::mem::take(head)),
+            Stage::Sector(..) => return self.decide_sector(out),
+            Stage::Cut(_) => return,
+        };
         let splitter = match what {
             What::Image => self.splitter_of_image(&head),
-            What::Partition(_) => splitter_for(&mut |at, out| read_from(&head, at, out)),
+            What::Partition(_) => self.splitter_of_file_system(&head),
             What::Link(extended) => {
                 self.follow(extended, &head);
                 self.end = self.next_mark();
@@ -140,7 +177,7 @@ impl Content {
 
     /// The splitter for the whole image; `None` if there are partitions, or nothing is recognized.
     fn splitter_of_image(&mut self, head: &[u8]) -> Option<Plain> {
-        let splitter = splitter_for(&mut |at, out| read_from(head, at, out));
+        let splitter = self.splitter_of_file_system(head);
         if splitter.is_none() {
             let table = table(&mut |at, out| read_from(head, at, out));
             let partitions = table.partitions.iter().map(|p| Mark { start: p.start, what: What::Partition(p.len) });
@@ -149,6 +186,56 @@ impl Content {
             self.end = self.next_mark();
         }
         splitter
+    }
+
+    fn splitter_of_file_system(&mut self, head: &[u8]) -> Option<Plain> {
+        let superblock = superblock(0, &mut |at, out| read_from(head, at, out))?;
+        self.is_iso = superblock.name == ISO;
+        if self.is_iso {
+            self.iso = Some(self.start..self.end);
+        }
+        Some(splitter_of(&superblock))
+    }
+
+    /// How many of these bytes, which are cut next, lie before a sector of an ISO 9660 that may begin a squashfs; `None` if
+    /// the first of them begins one, which is looked at then.
+    fn before_squashfs(&mut self, bytes: &[u8]) -> Option<usize> {
+        let (Some(iso), true, Stage::Cut(_)) = (&self.iso, self.is_iso, &self.stage) else { return Some(bytes.len()) };
+        let first = (self.at - iso.start).next_multiple_of(ISO_SECTOR_BYTES) - (self.at - iso.start);
+        let may_begin = |at: &usize| {
+            let there = &bytes[*at..];
+            there.iter().zip(SQUASHFS_MAGIC).all(|(&byte, magic)| byte == magic)
+        };
+        let found = (first as usize..bytes.len()).step_by(ISO_SECTOR_BYTES as usize).find(may_begin);
+        if found == Some(0) && self.at != self.looked_at {
+            self.looked_at = self.at;
+            if let Stage::Cut(splitter) = std::mem::replace(&mut self.stage, Stage::Head(What::Image, Vec::new())) {
+                self.stage = Stage::Sector(splitter, Vec::with_capacity(SQUASHFS_SUPERBLOCK_BYTES));
+            }
+            return None;
+        }
+        Some(found.filter(|&at| at > 0).unwrap_or(bytes.len()))
+    }
+
+    /// Begins a stretch if the collected bytes are the superblock of a squashfs; else they are cut like those before.
+    fn decide_sector(&mut self, out: &mut dyn FnMut(Cut)) {
+        let next = Stage::Head(What::Image, Vec::new());
+        let Stage::Sector(splitter, head) = std::mem::replace(&mut self.stage, next) else { return };
+        self.at -= head.len() as u64;
+        let is_one = head.len() == SQUASHFS_SUPERBLOCK_BYTES && head.starts_with(&SQUASHFS_MAGIC);
+        let squashfs = is_one.then(|| squashfs(&head));
+        let size =
+            squashfs.filter(|found| matches!(found.packing, Packing::Squashfs { .. })).and_then(|found| found.bytes);
+        match size.and_then(|bytes| bytes.checked_next_multiple_of(ISO_SECTOR_BYTES)).filter(|&bytes| bytes > 0) {
+            Some(bytes) => {
+                splitter.finish(&mut |cut| out(shifted(cut, self.start)));
+                (self.start, self.is_iso) = (self.at, false);
+                self.end = self.at.saturating_add(bytes).min(self.end);
+                self.stage = Stage::Head(What::Partition(bytes), Vec::new());
+            }
+            None => self.stage = Stage::Cut(splitter),
+        }
+        self.data(&head, out);
     }
 
     /// Adds the logical partition and the next link that the link at the start of the stretch names. Only what comes
@@ -179,12 +266,19 @@ impl Content {
         if let Stage::Cut(splitter) = std::mem::replace(&mut self.stage, next) {
             splitter.finish(&mut |cut| out(shifted(cut, self.start)));
         }
+        // Its end is that of the partition that it is in.
+        self.iso.take_if(|iso| iso.end == self.at);
     }
 
-    /// Begins the stretch at the current place: a partition, a link, or what lies before the next of these. Marks that
+    /// Begins the stretch at the current place: the rest of an ISO 9660, a partition, a link, or what lies before the next of these. Marks that
     /// have been passed lie within an earlier partition and are ignored.
     fn begin_stretch(&mut self) {
         self.start = self.at;
+        if let Some(iso) = &self.iso {
+            self.stage = Stage::Cut(Plain::bytes());
+            (self.end, self.is_iso) = (iso.end, true);
+            return;
+        }
         while self.marks.pop_front_if(|mark| mark.start < self.at).is_some() {}
         let here = self.marks.pop_front_if(|mark| mark.start == self.at);
         while self.marks.pop_front_if(|mark| mark.start == self.at).is_some() {}

@@ -15,6 +15,8 @@ use std::ops::Deref;
 use crate::format::digest::BlockId;
 use crate::format::digest::Sha256;
 
+#[cfg(feature = "publish")]
+pub(crate) use inflate::inflate as inflate_stream;
 use inflate::{InflateError, Inflated, inflate};
 
 #[cfg(feature = "publish")]

@@ -80,7 +80,7 @@ fn file_systems_at_the_start() {
         ("Btrfs with zstd", Rule::Bytes, &[btrfs, (65724, &[0x51, 3, 0, 0, 0, 0, 0, 0])]),
         ("F2FS", Rule::PAGES, &[(1024, &[0x10, 0x20, 0xf5, 0xf2])]),
         ("NILFS2", Rule::PAGES, &[(1024, &[2, 0, 0, 0, 0, 0, 0x34, 0x34]), (1044, &[2, 0, 0, 0])]),
-        ("EROFS", Rule::Bytes, &[(1024, &[0xe2, 0xe1, 0xf5, 0xe0]), (1036, &[12])]),
+        ("EROFS", Rule::Bytes, &[(1024, &[0xe2, 0xe1, 0xf5, 0xe0]), (1036, &[12]), (1104, &[4, 0, 0, 0])]),
         ("JFS", Rule::PAGES, &[(32768, b"JFS1")]),
         ("ReiserFS", Rule::PAGES, &[(65588, b"ReIsEr")]),
         ("LUKS", Rule::PAGES, &[(0, b"LUKS\xba\xbe\0\x02")]),

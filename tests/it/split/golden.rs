@@ -36,6 +36,12 @@ fn content_1_is_frozen() {
     compare_image("split-content.txt", Rule::Content, &disk);
 }
 
+#[test]
+fn content_1_of_compressed_file_systems_is_frozen() {
+    compare_image("split-packed.txt", Rule::Content, &super::packed::frozen());
+    compare_image("split-erofs.txt", Rule::Content, &super::packed::frozen_erofs());
+}
+
 /// 1,664 pages: the contents of a small ext4 image, then a big file, small files, and a short last page.
 fn image() -> Vec<u8> {
     let mut runs = vec![(Kind::Plain, 3), (Kind::Zero, 13), (Kind::Inodes, 150), (Kind::Zero, 40)];

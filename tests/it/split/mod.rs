@@ -6,6 +6,7 @@ mod golden;
 mod image;
 mod lab;
 mod model;
+mod packed;
 
 use hfl::split::{Choice, Cut, PageSize, Rule, RuleError, Span, Splitter};
 use image::{Image, image};

@@ -1,0 +1,107 @@
+//! `units`: a compressed squashfs. Blocks end where files end.
+//!
+//! A squashfs is a sequence of compressed units, one for each of its blocks. All blocks of a file but the last are full, so
+//! a unit that unpacks to less ends a file, or is a block of small files. A change spoils the units of the file that
+//! changed, and no others, so such an end is the best place for a boundary. No table is needed, which would lie behind the
+//! data: every unit states its length, or is unpacked for it.
+
+use super::block_buffer::BlockBuffer;
+use super::cut::Cut;
+use super::gear::{COARSE, Gear};
+use super::holes::Run;
+use super::unit::{Codec, UNIT_MAX_BYTES};
+
+/// A unit that is not full ends the block if that then has at least this many bytes.
+const END_FROM: usize = 32 << 10;
+/// Any unit ends the block if that then has at least this many bytes.
+const FULL_FROM: usize = 256 << 10;
+/// The largest block, in bytes.
+const MAX: usize = 1 << 20;
+/// Bytes that are collected before they are cut, beyond those that a unit may have.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// The data between two holes.
+pub(super) struct Units {
+    codec: Codec,
+    /// Room for what a full unit unpacks to.
+    unpacked: Vec<u8>,
+    /// Bytes that are not in the block yet, and the offset of the first of them in the image.
+    ahead: Vec<u8>,
+    ahead_at: u64,
+    block: BlockBuffer,
+    gear: Gear,
+}
+
+impl Units {
+    /// `full` is the block size of the squashfs, in bytes.
+    pub(super) fn new(codec: Codec, full: usize) -> Self {
+        let (ahead, block, gear) = (Vec::new(), BlockBuffer::default(), Gear::new(&COARSE));
+        Self { codec, unpacked: vec![0; full], ahead, ahead_at: 0, block, gear }
+    }
+
+    /// Cuts what was collected, until fewer than `keep` bytes are left.
+    fn work(&mut self, keep: usize, out: &mut dyn FnMut(Cut)) {
+        let ahead = std::mem::take(&mut self.ahead);
+        let mut at = 0;
+        while at < ahead.len() && ahead.len() - at >= keep {
+            let rest = &ahead[at..];
+            let offset = self.ahead_at + at as u64;
+            at += match self.codec.unit(rest, &mut self.unpacked) {
+                Some(unit) => {
+                    self.unit(offset, &rest[..unit.bytes], unit.unpacked < self.unpacked.len() as u64, out);
+                    unit.bytes
+                }
+                None => {
+                    // A place that is not far enough from the end is looked at again when more bytes have come.
+                    let last = rest.len() - keep.min(rest.len()) + 1;
+                    let between = self.codec.next_place(rest).min(last.min(rest.len()));
+                    self.between(offset, &rest[..between], out);
+                    between
+                }
+            };
+        }
+        self.ahead_at += at as u64;
+        self.ahead = ahead;
+        self.ahead.drain(..at);
+    }
+
+    fn unit(&mut self, offset: u64, bytes: &[u8], is_end: bool, out: &mut dyn FnMut(Cut)) {
+        if self.block.len() + bytes.len() > MAX {
+            self.block.cut_all(out);
+        }
+        self.block.add(offset, bytes);
+        if self.block.len() >= FULL_FROM || is_end && self.block.len() >= END_FROM {
+            self.block.cut_all(out);
+        }
+        self.gear.restart();
+    }
+
+    /// Bytes that are in no unit: blocks that were stored as they are, and tables.
+    fn between(&mut self, mut offset: u64, mut bytes: &[u8], out: &mut dyn FnMut(Cut)) {
+        while let Some(len) = self.gear.border(self.block.len(), bytes) {
+            self.block.add(offset, &bytes[..len]);
+            self.block.cut_all(out);
+            offset += len as u64;
+            bytes = &bytes[len..];
+        }
+        self.block.add(offset, bytes);
+    }
+}
+
+impl Run for Units {
+    fn add(&mut self, offset: u64, bytes: &[u8], out: &mut dyn FnMut(Cut)) {
+        if self.ahead.is_empty() {
+            self.ahead_at = offset;
+        }
+        self.ahead.extend_from_slice(bytes);
+        if self.ahead.len() >= UNIT_MAX_BYTES + BATCH_BYTES {
+            self.work(UNIT_MAX_BYTES, out);
+        }
+    }
+
+    fn end(&mut self, out: &mut dyn FnMut(Cut)) {
+        self.work(0, out);
+        self.block.cut_all(out);
+        self.gear.restart();
+    }
+}
