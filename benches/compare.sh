@@ -33,7 +33,7 @@ compare() {
     "$((${second% *} - ${first% *}))" "$seconds"
 }
 
-with_hfl() { (cd "$scratch" && HOME=$scratch/home-$kind "$hfl" publish "$1" --name os --to mirrors.toml --quiet); }
+with_hfl() { (cd "$scratch" && HOME=$scratch/$kind XDG_STATE_HOME=$scratch/$kind "$hfl" publish "$1" --name os --to mirrors.toml --quiet); }
 with_casync() { casync make --compression="$1" --store="$scratch/casync-$1" "$scratch/casync-$1/$(basename "$2").caibx" "$2"; }
 with_xz() { xz -T0 -c "$1" >"$scratch/xz/$(basename "$1").xz"; }
 

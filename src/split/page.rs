@@ -10,6 +10,8 @@ use xxhash_rust::xxh3::xxh3_64;
 pub(super) const PAGE: usize = 4096;
 
 const INODE: usize = 256;
+/// Size of the header of a block of extents, and of each of its entries.
+const EXTENT: usize = 12;
 const ZERO_END: usize = 32;
 /// Of so many bytes of inodes, one may be neither used nor free.
 const BYTES_PER_OTHER: usize = 2048;
@@ -21,7 +23,7 @@ pub(super) enum Class {
     Zero,
     /// A page of an ext4 directory.
     Directory,
-    /// A page of an ext4 inode table.
+    /// A page of an ext4 inode table; of smaller pages also one with the extents of a file.
     Inodes,
     /// Another page that ends in 32 zero bytes: often the last page of a file.
     Tail,
@@ -36,7 +38,7 @@ impl Class {
             Class::Zero
         } else if is_directory(page) {
             Class::Directory
-        } else if is_inodes(page) {
+        } else if is_inodes(page) || SIZE < PAGE && is_extents(page) {
             Class::Inodes
         } else if is_zero(&page[SIZE - ZERO_END..]) {
             Class::Tail
@@ -86,6 +88,13 @@ fn is_inodes(page: &[u8]) -> bool {
         }
     }
     used >= 1
+}
+
+/// The header of a block of extents, which has as many entries as fit. They name places in the image, so they change
+/// whenever anything before them grows. With smaller blocks ten times as many files need one.
+fn is_extents(page: &[u8]) -> bool {
+    let entries = (page.len() - EXTENT) / EXTENT;
+    page.starts_with(&[0x0a, 0xf3]) && page[4..6] == (entries as u16).to_le_bytes()
 }
 
 /// A valid file type, and 32 bytes of extra fields.

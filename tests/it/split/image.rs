@@ -25,6 +25,8 @@ pub enum Kind {
     DirectoryEnd,
     Inodes,
     NearlyInodes,
+    /// Extents of a file: of 1024 bytes at the start, of 2048 in the second half.
+    Extents,
     NearlyZero,
 }
 
@@ -44,6 +46,10 @@ pub fn page(kind: Kind, random: &mut Random) -> Vec<u8> {
         Kind::DirectoryEnd => page[4084..4092].copy_from_slice(b"\0\0\0\0\x0c\0\0\xde"),
         Kind::Inodes => inodes(&mut page, 14 + random.next() as usize % 3),
         Kind::NearlyInodes => inodes(&mut page, 13),
+        Kind::Extents => {
+            page[..6].copy_from_slice(&[0x0a, 0xf3, 6, 0, 84, 0]);
+            page[2048..2054].copy_from_slice(&[0x0a, 0xf3, 6, 0, 169, 0]);
+        }
         Kind::NearlyZero => {
             page.fill(0);
             page[random.next() as usize % 4096] = 1;
@@ -92,6 +98,7 @@ fn run() -> impl Strategy<Value = (Kind, usize)> {
         2 => (Just(Kind::Inodes), 1..40usize),
         1 => (Just(Kind::Inodes), 100..150usize),
         1 => (Just(Kind::NearlyInodes), 1..3usize),
+        2 => (Just(Kind::Extents), 1..3usize),
         2 => (Just(Kind::NearlyZero), 1..9usize),
     ]
 }

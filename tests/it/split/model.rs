@@ -84,11 +84,18 @@ fn is_inodes(page: &[u8]) -> bool {
     !inodes.is_empty() && inodes.len() + free >= records - others
 }
 
+fn is_extents(page: &[u8]) -> bool {
+    page[..2] == [0x0a, 0xf3] && usize::from(page[4]) + 256 * usize::from(page[5]) == (page.len() - 12) / 12
+}
+
 /// `size` is that of a page; `n` of 4096 bytes are `n * scale` of these.
 fn pages(size: usize, image: &[u8]) -> Vec<Vec<Span>> {
     let scale = 4096 / size;
     let pages = padded(size, image);
-    let is_meta = |&index: &usize| !zero(&pages[index]) && (is_directory(&pages[index]) || is_inodes(&pages[index]));
+    let is_meta = |&index: &usize| {
+        let page = &pages[index];
+        !zero(page) && (is_directory(page) || is_inodes(page) || size < 4096 && is_extents(page))
+    };
     let (meta, stream): (Vec<usize>, Vec<usize>) = (0..pages.len()).partition(is_meta);
     let zeros: Vec<bool> = stream.iter().map(|&index| zero(&pages[index])).collect();
     let mut blocks = meta_blocks(&pages, &meta, scale);
