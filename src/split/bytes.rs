@@ -7,8 +7,8 @@ use super::holes::Run;
 
 /// The data between two holes.
 pub(super) struct Bytes {
-    gear: Gear,
-    block: BlockBuffer,
+    pub(super) gear: Gear,
+    pub(super) block: BlockBuffer,
 }
 
 impl Bytes {

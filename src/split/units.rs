@@ -5,9 +5,9 @@
 //! changed, and no others, so such an end is the best place for a boundary. No table is needed, which would lie behind the
 //! data: every unit states its length, or is unpacked for it.
 
-use super::block_buffer::BlockBuffer;
+use super::bytes::Bytes;
 use super::cut::Cut;
-use super::gear::{COARSE, Gear};
+use super::gear::COARSE;
 use super::holes::Run;
 use super::unit::{Codec, UNIT_MAX_BYTES};
 
@@ -28,15 +28,15 @@ pub(super) struct Units {
     /// Bytes that are not in the block yet, and the offset of the first of them in the image.
     ahead: Vec<u8>,
     ahead_at: u64,
-    block: BlockBuffer,
-    gear: Gear,
+    /// The block, and what cuts the bytes between units: blocks that were stored as they are, and tables.
+    between: Bytes,
 }
 
 impl Units {
     /// `full` is the block size of the squashfs, in bytes.
     pub(super) fn new(codec: Codec, full: usize) -> Self {
-        let (ahead, block, gear) = (Vec::new(), BlockBuffer::default(), Gear::new(&COARSE));
-        Self { codec, unpacked: vec![0; full], ahead, ahead_at: 0, block, gear }
+        let between = Bytes::new(&COARSE);
+        Self { codec, unpacked: vec![0; full], ahead: Vec::new(), ahead_at: 0, between }
     }
 
     /// Cuts what was collected, until fewer than `keep` bytes are left.
@@ -55,7 +55,7 @@ impl Units {
                     // A place that is not far enough from the end is looked at again when more bytes have come.
                     let last = rest.len() - keep.min(rest.len()) + 1;
                     let between = self.codec.next_place(rest).min(last.min(rest.len()));
-                    self.between(offset, &rest[..between], out);
+                    self.between.add(offset, &rest[..between], out);
                     between
                 }
             };
@@ -66,25 +66,15 @@ impl Units {
     }
 
     fn unit(&mut self, offset: u64, bytes: &[u8], is_end: bool, out: &mut dyn FnMut(Cut)) {
-        if self.block.len() + bytes.len() > MAX {
-            self.block.cut_all(out);
+        let Bytes { gear, block } = &mut self.between;
+        if block.len() + bytes.len() > MAX {
+            block.cut_all(out);
         }
-        self.block.add(offset, bytes);
-        if self.block.len() >= FULL_FROM || is_end && self.block.len() >= END_FROM {
-            self.block.cut_all(out);
+        block.add(offset, bytes);
+        if block.len() >= FULL_FROM || is_end && block.len() >= END_FROM {
+            block.cut_all(out);
         }
-        self.gear.restart();
-    }
-
-    /// Bytes that are in no unit: blocks that were stored as they are, and tables.
-    fn between(&mut self, mut offset: u64, mut bytes: &[u8], out: &mut dyn FnMut(Cut)) {
-        while let Some(len) = self.gear.border(self.block.len(), bytes) {
-            self.block.add(offset, &bytes[..len]);
-            self.block.cut_all(out);
-            offset += len as u64;
-            bytes = &bytes[len..];
-        }
-        self.block.add(offset, bytes);
+        gear.restart();
     }
 }
 
@@ -101,7 +91,7 @@ impl Run for Units {
 
     fn end(&mut self, out: &mut dyn FnMut(Cut)) {
         self.work(0, out);
-        self.block.cut_all(out);
-        self.gear.restart();
+        self.between.end(out);
+        self.between.gear.restart();
     }
 }
