@@ -16,6 +16,7 @@ use sha1::{Digest as _, Sha1};
 use walkdir::WalkDir;
 
 use crate::error::Error;
+use crate::system::run::run;
 use crate::system::{child, directories};
 
 /// A file system that can be made of a tree.
@@ -74,7 +75,7 @@ impl TreeImage {
         }
         command.env("PATH", paths()).env("E2FSPROGS_FAKE_TIME", epoch(contents.newest));
         let program = command.get_program().to_string_lossy().into_owned();
-        match child::run(&mut command, stop) {
+        match run(&mut command, stop) {
             Ok(()) => Ok(image),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(Error::interrupted()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {

@@ -4,11 +4,9 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read as _, Seek as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 /// Variables whose names contain one of these are always removed.
 const TELLING: [&str; 6] = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY"];
@@ -30,44 +28,6 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
         command.env_remove(name);
     });
     command
-}
-
-/// Most bytes of messages that are read of a child.
-const TOLD_MAX_BYTES: u64 = 1 << 20;
-/// How often a running child is looked at.
-const POLL: Duration = Duration::from_millis(20);
-
-/// Runs a command to its end, without input; its output is dropped.
-///
-/// # Errors
-/// It cannot be started; it fails: the last line that it wrote to standard error; it was ended since `stop` returned
-/// true: [`io::ErrorKind::Interrupted`].
-pub fn run(command: &mut Command, stop: &dyn Fn() -> bool) -> io::Result<()> {
-    let mut told = tempfile::tempfile()?;
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(told.try_clone()?).spawn()?;
-    let status = loop {
-        match child.try_wait()? {
-            Some(status) => break status,
-            None if stop() => {
-                child.kill()?;
-                child.wait()?;
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            None => std::thread::sleep(POLL),
-        }
-    };
-    if status.success() {
-        return Ok(());
-    }
-    if stop() {
-        return Err(io::ErrorKind::Interrupted.into());
-    }
-    let mut text = Vec::new();
-    told.rewind()?;
-    told.take(TOLD_MAX_BYTES).read_to_end(&mut text)?;
-    let text = String::from_utf8_lossy(&text);
-    let last = text.trim().lines().last().unwrap_or("no message");
-    Err(io::Error::other(format!("{last} ({status})")))
 }
 
 fn is_secret(name: &OsStr) -> bool {

@@ -7,4 +7,6 @@ pub mod directories;
 pub mod file_lock;
 #[cfg(feature = "publish")]
 pub mod host;
+#[cfg(feature = "publish")]
+pub mod run;
 pub mod workers;
