@@ -77,7 +77,6 @@ make_squashfs-nofragments() { squash "$@" -comp zstd -no-fragments; }
 make_squashfs-plain() { squash "$@" -noI -noD -noF -noX; }
 make_gensquashfs() { gensquashfs -q -c zstd --pack-dir "$1" "$2"; }
 make_tar2sqfs() { tar --sort=name -C "$1" -cf - . | tar2sqfs -q -f -c zstd "$2"; }
-make_tar() { tar --sort=name --mtime=@$SOURCE_DATE_EPOCH -C "$1" -cf "$2" .; }
 make_iso() { xorriso -as mkisofs -quiet -r -o "$2" "$1" 2>/dev/null; }
 make_iso-udf() { genisoimage -quiet -r -udf -o "$2" "$1" 2>/dev/null; }
 make_iso-live() {
