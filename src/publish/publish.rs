@@ -106,6 +106,8 @@ impl Gathered {
         let tree = make(options, watch).await?;
         let path = tree.as_ref().map_or_else(|| options.image.clone(), TreeImage::path);
         let (read, zero_free, cancel) = (path.clone(), options.zero_free, Arc::clone(&watch.cancel));
+        // A virtual disk is converted, and a stream may be unpacked.
+        watch.progress.event(Event::Step("opening the image"));
         let opened =
             bridge::blocking(move || image::open(&read, zero_free, &|| cancel.load(Ordering::Relaxed))).await?;
         let image = opened.named(options.image.display().to_string());
