@@ -3,7 +3,7 @@
 //! The rules are part of the format (`src/doc/split.md`) and frozen by golden tests: an image cut differently shares no
 //! blocks with what mirrors already hold. Pure: bytes in and cuts out by calls; no files, no threads, no clock.
 //! Invariants: the cuts depend on the bytes alone, not on how they are divided among calls. The state has constant size
-//! (at most 4 MiB for `fixed`, about 2 MiB otherwise) whatever the size of the image.
+//! (at most 5 MiB) whatever the size of the image.
 
 mod block_buffer;
 mod boundaries;
