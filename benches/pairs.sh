@@ -3,11 +3,11 @@
 #
 # Makes two Debian roots of about 190 MB in LAB (bookworm as released, and with all updates: systemd, python3, openssh, git),
 # and of each an image in every format whose tools are installed; the rest is skipped with a reason. Prints, for each format,
-# the blocks of the first version and what the second adds, in MB, with the default rule; with `--split bytes` where that is
-# another rule; and with casync (gzip), its chunks tuned to the same number of files after both versions. Every version is
+# the blocks of the first version and what the second adds, in MB, with the default rule; with `--split bytes`; and with casync (gzip), its chunks tuned to the same number of files after both versions. Every version is
 # restored and compared. HFL (target/release/hfl) is the program; HFL_ERASE=1 makes the images anew. Root; Debian 12;
 # mmdebstrap, casync; half an hour for all formats.
 set -euo pipefail
+shopt -s inherit_errexit
 [ $# -ge 1 ] || { echo "usage: pairs.sh LAB [FORMAT...]" >&2; exit 2; }
 lab=$(realpath -m "$1")
 shift
@@ -97,7 +97,7 @@ done
 
 held() { find "$1" -type f ! -name '*.caibx' -printf '%s\n' | awk '{ bytes += $1 } END { print NR, bytes + 0 }'; } # FILES BYTES
 
-# with_hfl FORMAT [OPTION...] - prints FILES BYTES after the first version, then after the second, and the rule.
+# with_hfl FORMAT [OPTION...] - prints FILES BYTES after the first version, then after the second.
 with_hfl() {
   local format=$1 home=$work/home version
   rm -rf "$home" && mkdir -p "$home"
@@ -141,9 +141,12 @@ for format in "${formats[@]}"; do
       continue 2
     }
   done
-  read -r first before second after < <(with_hfl "$format" | paste -sd ' ')
-  read -r _ bytes_before _ bytes_after < <(with_hfl "$format" --split bytes | paste -sd ' ')
-  read -r _ chunks_before _ chunks_after < <(tuned "$format" "$second" | paste -sd ' ')
+  found=$(with_hfl "$format" | paste -sd ' ')
+  read -r first before second after <<<"$found"
+  found=$(with_hfl "$format" --split bytes | paste -sd ' ')
+  read -r _ bytes_before _ bytes_after <<<"$found"
+  found=$(tuned "$format" "$second" | paste -sd ' ')
+  read -r _ chunks_before _ chunks_after <<<"$found"
   row "$format" "$first" "$((second - first))" "$(mb "$before" "$after")" "$(mb "$bytes_before" "$bytes_after")" \
     "$(mb "$chunks_before" "$chunks_after")"
 done

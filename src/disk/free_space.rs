@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::partitions;
-use super::superblock::{EXT_MAGIC, EXT_MAGIC_AT, ReadAt, SUPERBLOCK_AT, number};
+use super::ext_superblocks::{EXT_SUPERBLOCK_BYTES, ext_superblocks};
+use super::superblock::{ReadAt, ext_bytes, number};
 use crate::error::Error;
 
 /// The ext4 file systems of an image.
@@ -68,9 +68,8 @@ const WIDE_CHECKSUM_BYTES: u64 = 58;
 impl FreeSpace {
     /// The ext4 file systems of an image that are clean; `None` if there are none.
     pub fn of(read_at: ReadAt) -> Option<Self> {
-        let mut places = vec![0];
-        places.extend(partitions(read_at).iter().map(|partition| partition.start));
-        let mut systems: Vec<Ext4> = places.into_iter().filter_map(|start| Ext4::at(start, read_at)).collect();
+        let found = ext_superblocks(read_at);
+        let mut systems: Vec<Ext4> = found.iter().filter_map(|(start, bytes)| Ext4::of(*start, bytes)).collect();
         systems.sort_by_key(|system| system.range.start);
         // A table that overlaps itself is not believed.
         let is_disjoint = systems.windows(2).all(|pair| pair[0].range.end <= pair[1].range.start);
@@ -114,27 +113,22 @@ impl Loaded {
 }
 
 impl Ext4 {
-    fn at(start: u64, read_at: ReadAt) -> Option<Self> {
-        let mut superblock = [0; 1024];
-        if !read_at(start.checked_add(SUPERBLOCK_AT as u64)?, &mut superblock) {
-            return None;
-        }
+    /// The file system at `start` with this superblock, if it is clean and understood.
+    fn of(start: u64, superblock: &[u8; EXT_SUPERBLOCK_BYTES]) -> Option<Self> {
         let field = |range: Range<usize>| number(&superblock[range]);
         let (incompatible, read_only) = (field(96..100), field(100..104));
         let is_clean = field(58..60) & (STATE_CLEAN | STATE_ERRORS) == STATE_CLEAN;
         let is_known = incompatible & INCOMPATIBLE == 0 && read_only & RO_INCOMPATIBLE == 0;
-        if !superblock[EXT_MAGIC_AT..].starts_with(&EXT_MAGIC) || !is_clean || !is_known || field(24..28) > 6 {
-            return None;
-        }
+        let bytes = ext_bytes(superblock).filter(|_| is_clean && is_known)?;
         let is_wide = incompatible & WIDE != 0;
-        let high = if is_wide { field(336..340) << 32 } else { 0 };
-        let (blocks, first_block, block_bytes) = (high | field(4..8), field(20..24), 1024 << field(24..28));
+        let (first_block, block_bytes) = (field(20..24), 1024 << field(24..28));
+        let blocks = bytes / block_bytes;
         let (blocks_per_group, descriptor_bytes) = (field(32..36), if is_wide { field(254..256) } else { 32 });
         let seed = || match incompatible & SEED_STORED {
             0 => raw_crc32c(u32::MAX, &superblock[104..120]),
             _ => field(624..628) as u32,
         };
-        let range = start..start.checked_add(blocks.checked_mul(block_bytes)?)?;
+        let range = start..start.checked_add(bytes)?;
         let fits = first_block < blocks
             && (8..=block_bytes * 8).contains(&blocks_per_group)
             && blocks_per_group.is_multiple_of(8)

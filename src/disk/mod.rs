@@ -3,6 +3,7 @@
 //! It may be sparse and very large: only what is requested is read, and in total not more than a few times what a
 //! kernel and its modules need.
 
+pub mod ext_superblocks;
 pub mod free_space;
 pub mod fs;
 pub mod input;

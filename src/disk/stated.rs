@@ -3,7 +3,7 @@
 //! A shorter image was cut off on its way: a broken download or pipe, a full disk. A longer one is common.
 
 use crate::disk::partitions::table_bytes;
-use crate::disk::superblock::{ReadAt, Superblock, superblock};
+use crate::disk::superblock::{ISO, ReadAt, Superblock, superblock};
 
 /// A stated size and its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Stated {
 pub fn stated(read_at: ReadAt) -> Option<Stated> {
     let volume = superblock(0, read_at);
     let own = volume.and_then(|Superblock { name, bytes, .. }| Some(Stated { file_system: Some(name), bytes: bytes? }));
-    let is_iso = volume.is_some_and(|volume| volume.name == "ISO 9660");
+    let is_iso = volume.is_some_and(|volume| volume.name == ISO);
     let table = if volume.is_none() || is_iso { table_bytes(read_at) } else { None };
     let table = table.map(|bytes| Stated { file_system: None, bytes });
     own.into_iter().chain(table).max_by_key(|stated| stated.bytes)

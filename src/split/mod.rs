@@ -30,5 +30,7 @@ pub use splitter::Splitter;
 
 pub use rule::{PageSize, Rule, RuleError};
 
+pub(crate) use page::is_zero;
+
 pub use choice::{Choice, ChoiceError};
 pub use pages::count_page_borders;

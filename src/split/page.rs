@@ -55,7 +55,7 @@ pub(super) fn hash(page: &[u8]) -> u64 {
 
 /// Whether every byte is zero. Returns at the first 128-byte chunk that is not.
 #[inline]
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     while let Some((chunk, behind)) = rest.split_first_chunk::<128>() {
         if chunk.as_chunks::<8>().0.iter().fold(0, |sum, word| sum | u64::from_ne_bytes(*word)) != 0 {

@@ -3,6 +3,7 @@
 //! Sources: RFC 8878 for zstd, the .xz file format 1.2.1, RFC 1950 for zlib, which squashfs calls gzip. An xz unit states
 //! its size in its block header, as one does that was compressed in one call.
 
+use crate::disk::superblock::number;
 use crate::format::block::inflate_stream;
 
 /// Longest unit in bytes: the largest block of a squashfs.
@@ -93,10 +94,10 @@ fn zstd(bytes: &[u8]) -> Option<Unit> {
     };
     let dictionary_bytes = [0, 1, 2, 4][usize::from(header & 3)];
     let size_at = 5 + usize::from(!is_single) + dictionary_bytes;
-    let size = little_endian(bytes.get(size_at..size_at + size_bytes)?);
+    let size = number(bytes.get(size_at..size_at + size_bytes)?);
     let mut at = size_at + size_bytes;
     loop {
-        let block = little_endian(bytes.get(at..at + 3)?);
+        let block = number(bytes.get(at..at + 3)?);
         let stored = match block >> 1 & 3 {
             1 => 1,
             3 => return None,
@@ -147,8 +148,4 @@ fn variable(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
         }
     }
     None
-}
-
-fn little_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }

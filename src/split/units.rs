@@ -53,8 +53,8 @@ impl Units {
                 }
                 None => {
                     // A place that is not far enough from the end is looked at again when more bytes have come.
-                    let last = rest.len() - keep.min(rest.len()) + 1;
-                    let between = self.codec.next_place(rest).min(last.min(rest.len()));
+                    let known = (rest.len() - keep + 1).min(rest.len());
+                    let between = self.codec.next_place(rest).min(known);
                     self.between.add(offset, &rest[..between], out);
                     between
                 }

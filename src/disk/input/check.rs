@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
-use crate::disk::superblock::{EXT_MAGIC, EXT_MAGIC_AT, ReadAt, SUPERBLOCK_AT, ext_name};
-use crate::disk::{Stated, partitions};
+use crate::disk::Stated;
+use crate::disk::ext_superblocks::ext_superblocks;
+use crate::disk::superblock::{ReadAt, ext_name};
 use crate::error::Error;
 
 /// Sector size of disks and loop devices.
@@ -66,20 +67,15 @@ const EXT_RECOVER: (usize, u8) = (96, 4);
 
 /// A warning about an ext3 or ext4 file system that was not unmounted; of a stream, only its start is looked at.
 pub fn unclean(name: &str, read_at: ReadAt) -> Option<String> {
-    let places = std::iter::once(0).chain(partitions(read_at).into_iter().map(|partition| partition.start));
-    let mut superblock = [0; 1024];
-    for start in places.collect::<Vec<u64>>() {
-        let is_ext = start.checked_add(SUPERBLOCK_AT as u64).is_some_and(|at| read_at(at, &mut superblock))
-            && superblock[EXT_MAGIC_AT..].starts_with(&EXT_MAGIC);
-        if is_ext && superblock[EXT_RECOVER.0] & EXT_RECOVER.1 != 0 {
-            let kind = ext_name(&superblock);
-            return Some(format!(
-                "{name}: the {kind} file system at byte {start} was not unmounted, and its journal is not replayed: it \
-                 can be mounted read-only with -o noload alone; unmount it, or run e2fsck, before it is published"
-            ));
-        }
-    }
-    None
+    let is_unclean = |superblock: &[u8]| superblock[EXT_RECOVER.0] & EXT_RECOVER.1 != 0;
+    let found = ext_superblocks(read_at).into_iter().find(|(_, superblock)| is_unclean(superblock));
+    found.map(|(start, superblock)| {
+        let kind = ext_name(&superblock);
+        format!(
+            "{name}: the {kind} file system at byte {start} was not unmounted, and its journal is not replayed: it can \
+             be mounted read-only with -o noload alone; unmount it, or run e2fsck, before it is published"
+        )
+    })
 }
 
 /// A warning about an image that has less than half of the size of the version before.

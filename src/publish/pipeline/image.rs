@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::disk::free_space::FreeSpace;
 use crate::disk::input::{Input, Part};
 use crate::error::Error;
-use crate::split::{Cut, Rule, Splitter};
+use crate::split::{Cut, Rule, Splitter, is_zero};
 use crate::system::directories;
 
 /// How an image is read and cut.
@@ -119,7 +119,7 @@ impl<'a> Free<'a> {
                 splitter.hole(run.bytes, out);
             } else {
                 if run.is_free {
-                    let is_old = |page: &&[u8]| page.iter().any(|&byte| byte != 0);
+                    let is_old = |page: &&[u8]| !is_zero(page);
                     self.bytes += now.chunks(PAGE_BYTES).filter(is_old).map(|page| page.len() as u64).sum::<u64>();
                 }
                 splitter.data(now, out);

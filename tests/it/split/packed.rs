@@ -226,7 +226,7 @@ fn model_of_clusters(image: &[u8]) -> Vec<usize> {
     ends
 }
 
-/// The image whose cuts are frozen: an ISO with a squashfs of each packing and an EROFS behind another.
+/// The image whose cuts are frozen: an ISO with two squashfs, one of each packing, between other files.
 pub fn frozen() -> Vec<u8> {
     let mut random = Random(2026);
     let mut items = |count: usize| -> Vec<Item> {

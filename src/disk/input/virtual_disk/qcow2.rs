@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,11 +20,13 @@ use crate::error::Error;
 
 /// Files that one image may consist of.
 const FILES_MAX: usize = 64;
-/// Offset and size of the header's fields for the name of the backing file and for incompatible features.
-const BACKING: std::ops::Range<usize> = 8..16;
+/// Fields of the header: version, offset of the backing file's name, cluster size, and the last byte of the incompatible
+/// features with the bit of an external data file.
+const VERSION: Range<usize> = 4..8;
+const BACKING: Range<usize> = 8..16;
+const CLUSTER_BITS: Range<usize> = 20..24;
 const INCOMPATIBLE_LAST: usize = 79;
 const EXTERNAL_DATA: u8 = 4;
-const CLUSTER_BITS_AT: u64 = 20;
 
 /// An opened qcow2 image.
 pub struct Qcow2 {
@@ -53,7 +57,7 @@ impl Qcow2 {
         let absolute = std::fs::canonicalize(path).map_err(failed)?;
         let directory = absolute.parent().unwrap_or(&absolute).to_owned();
         let files = Arc::new(Mutex::new(Vec::new()));
-        let cluster_bytes = cluster_bytes(file).map_err(failed)?;
+        let Header { cluster_bytes, refers_to_others } = Header::of(file).map_err(failed)?;
         let gate = Gate { directory, files: files.clone() };
         let storage = gate.opened(file.try_clone().map_err(failed)?, absolute).map_err(failed)?;
         let image = imago::qcow2::Qcow2::<Storage>::builder(storage);
@@ -63,7 +67,7 @@ impl Qcow2 {
                 Ok(Ok(Self { access: FormatAccess::new(image), cluster_bytes, files }))
             }
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(outside(path, &e.to_string())),
-            Err(e) if refers_to_others(file).map_err(failed)? => Err(damaged(path, &e)),
+            Err(e) if refers_to_others => Err(damaged(path, &e)),
             Err(e) => Ok(Err(e)),
         }
     }
@@ -106,9 +110,7 @@ impl Qcow2 {
         }
         self.files.iter().try_for_each(|opened| opened.stamp.check(&opened.file, &opened.path))
     }
-}
 
-impl Qcow2 {
     /// Checks that the file reaches to the last cluster of a run of data: what lies behind its end would read as zeros.
     fn check_there(&self, mapping: &Mapping<'_, Storage>, length: u64, path: &Path) -> Result<(), Error> {
         let Mapping::Raw { storage, offset, .. } = mapping else { return Ok(()) };
@@ -127,20 +129,25 @@ fn damaged(path: &Path, e: &io::Error) -> Error {
         .hint("check it: qemu-img check FILE, and qemu-img info --backing-chain FILE for the files that it needs")
 }
 
-/// The unit in which space is allocated; at least that of the smallest.
-fn cluster_bytes(file: &File) -> io::Result<u64> {
-    let mut bits = [0; 4];
-    std::os::unix::fs::FileExt::read_exact_at(file, &mut bits, CLUSTER_BITS_AT)?;
-    Ok(1 << u32::from_be_bytes(bits).clamp(9, 21))
+/// What is read of the header beside what the library reads.
+struct Header {
+    /// The unit in which space is allocated, in bytes; at least the smallest that is allowed.
+    cluster_bytes: u64,
+    /// Whether a backing file or an external data file is named.
+    refers_to_others: bool,
 }
 
-/// Whether the header names a backing file or an external data file.
-fn refers_to_others(file: &File) -> io::Result<bool> {
-    let mut header = [0; INCOMPATIBLE_LAST + 1];
-    std::os::unix::fs::FileExt::read_exact_at(file, &mut header, 0)?;
-    let is_version_2 = header[4..8] == [0, 0, 0, 2];
-    let has_data_file = !is_version_2 && header[INCOMPATIBLE_LAST] & EXTERNAL_DATA != 0;
-    Ok(has_data_file || header[BACKING].iter().any(|&byte| byte != 0))
+impl Header {
+    fn of(file: &File) -> io::Result<Self> {
+        let mut bytes = [0; INCOMPATIBLE_LAST + 1];
+        file.read_exact_at(&mut bytes, 0)?;
+        let has_data_file = bytes[VERSION] != [0, 0, 0, 2] && bytes[INCOMPATIBLE_LAST] & EXTERNAL_DATA != 0;
+        let cluster_bits = bytes[CLUSTER_BITS].iter().fold(0u32, |bits, &byte| bits << 8 | u32::from(byte));
+        Ok(Self {
+            cluster_bytes: 1 << cluster_bits.clamp(9, 21),
+            refers_to_others: has_data_file || bytes[BACKING].iter().any(|&byte| byte != 0),
+        })
+    }
 }
 
 /// Opens what an image refers to: regular files in its directory alone.
