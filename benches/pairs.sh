@@ -3,16 +3,20 @@
 #
 # Makes two Debian roots of about 190 MB in LAB (bookworm as released, and with all updates: systemd, python3, openssh, git),
 # and of each an image in every format whose tools are installed; the rest is skipped with a reason. Prints, for each format,
-# the blocks of the first version and what the second adds, in MB, with the default rule; with `--split bytes`; and with casync (gzip), its chunks tuned to the same number of files after both versions. Every version is
-# restored and compared. HFL (target/release/hfl) is the program; HFL_ERASE=1 makes the images anew. Root; Debian 12;
-# mmdebstrap, casync; half an hour for all formats.
+# the blocks of the first version and what the second adds, in MB, with the default rule; with `--split bytes`; and with
+# casync (gzip), its chunks tuned to the same number of files after both versions. Then what a client asks for, with the
+# default rule and with `bytes`: requests for reading all of the second version in order, and requests and MB for 200 reads
+# of 4 KiB at random places of it, on empty caches. Every version is restored and compared.
+#
+# HFL (target/release/hfl, beside hfl-mount) is the program; HFL_ERASE=1 makes the images anew; HFL_FAST=1 leaves out casync.
+# Root, /dev/fuse; Debian 12; mmdebstrap, casync, jq; half an hour for all formats.
 set -euo pipefail
 shopt -s inherit_errexit
 [ $# -ge 1 ] || { echo "usage: pairs.sh LAB [FORMAT...]" >&2; exit 2; }
 lab=$(realpath -m "$1")
 shift
 cd "$(dirname "$0")/.."
-[ -n "${HFL:-}" ] || cargo build --quiet --release --bin hfl
+[ -n "${HFL:-}" ] || cargo build --quiet --release --bins
 hfl=$(realpath "${HFL:-target/release/hfl}")
 export SOURCE_DATE_EPOCH=1750000000 E2FSPROGS_FAKE_TIME=1750000000 DEBIAN_FRONTEND=noninteractive
 uuid=5d67c791-a884-4f66-8d67-000000000001
@@ -97,7 +101,25 @@ done
 
 held() { find "$1" -type f ! -name '*.caibx' -printf '%s\n' | awk '{ bytes += $1 } END { print NR, bytes + 0 }'; } # FILES BYTES
 
-# with_hfl FORMAT [OPTION...] - prints FILES BYTES after the first version, then after the second.
+# reads IMAGE - prints what reading the published image asks for: BLOCKS BYTES in order, BLOCKS BYTES of scattered reads.
+reads() {
+  local pages at
+  pages=$(($(stat -c %s "$1") / 4096))
+  mkdir -p "$home/mnt"
+  for how in order scattered; do
+    HOME=$home XDG_STATE_HOME=$home/state "${hfl%/*}/hfl-mount" "$home/public/os" "$home/mnt" --unsigned --no-cache --no-readahead --quiet >&2
+    if [ $how = order ]; then
+      cat "$home/mnt/os" | cmp - "$1" >&2
+    else
+      for at in $(awk -v pages=$pages 'BEGIN { srand(1); for (i = 0; i < 200; i++) print int(rand() * pages) }'); do
+        dd if="$home/mnt/os" of=/dev/null bs=4096 skip="$at" count=1 iflag=direct status=none
+      done
+    fi
+    "${hfl%/*}/hfl-mount" status "$home/mnt" --json | jq -r '"\(.fetched_blocks) \(.fetched_bytes)"'
+    umount "$home/mnt"
+  done
+}
+# with_hfl FORMAT [OPTION...] - prints FILES BYTES after the first version, then after the second; then the reads.
 with_hfl() {
   local format=$1 home=$work/home version
   rm -rf "$home" && mkdir -p "$home"
@@ -105,6 +127,7 @@ with_hfl() {
     HOME=$home XDG_STATE_HOME=$home/state "$hfl" publish "$lab/$version.$format" --name os --unsigned --to "$home/public/" "${@:2}" --quiet >&2
     held "$home/public/blocks"
   done
+  reads "$lab/new.$format"
   HOME=$home XDG_STATE_HOME=$home/state "$hfl" restore "$home/public/os" "$home/back" --unsigned --quiet >&2
   cmp "$home/back" "$lab/new.$format" >&2
 }
@@ -128,10 +151,10 @@ tuned() {
   done
   echo "$found"
 }
-row() { printf '| %-20s | %7s | %9s | %8s | %8s | %8s |\n' "$@"; }
+row() { printf '| %-20s | %7s | %8s | %6s | %6s | %6s | %9s | %14s | %9s | %14s |\n' "$@"; }
 mb() { awk -v after="$2" -v before="$1" 'BEGIN { printf "%.1f", (after - before) / 1e6 }'; }
-row format blocks 'and then' update bytes casync
-row --- --: --: --: --: --:
+row format blocks 'and then' update bytes casync all '200 reads' 'bytes: all' '200 reads'
+row --- --: --: --: --: --: --: --: --: --:
 for format in "${formats[@]}"; do
   for version in old new; do
     [ -z "${HFL_ERASE:-}" ] || rm -f "$lab/$version.$format"
@@ -142,11 +165,15 @@ for format in "${formats[@]}"; do
     }
   done
   found=$(with_hfl "$format" | paste -sd ' ')
-  read -r first before second after <<<"$found"
+  read -r first before second after all _ some some_bytes <<<"$found"
   found=$(with_hfl "$format" --split bytes | paste -sd ' ')
-  read -r _ bytes_before _ bytes_after <<<"$found"
-  found=$(tuned "$format" "$second" | paste -sd ' ')
-  read -r _ chunks_before _ chunks_after <<<"$found"
+  read -r _ bytes_before _ bytes_after bytes_all _ bytes_some bytes_some_bytes <<<"$found"
+  chunks_before=0 chunks_after=0
+  if [ -z "${HFL_FAST:-}" ]; then
+    found=$(tuned "$format" "$second" | paste -sd ' ')
+    read -r _ chunks_before _ chunks_after <<<"$found"
+  fi
   row "$format" "$first" "$((second - first))" "$(mb "$before" "$after")" "$(mb "$bytes_before" "$bytes_after")" \
-    "$(mb "$chunks_before" "$chunks_after")"
+    "$(mb "$chunks_before" "$chunks_after")" "$all" "$some, $(mb 0 "$some_bytes") MB" "$bytes_all" \
+    "$bytes_some, $(mb 0 "$bytes_some_bytes") MB"
 done

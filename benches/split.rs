@@ -7,19 +7,20 @@
 //! RULE is a value of --split. zlib means libdeflate level 6. Any other arguments measure nothing and
 //! succeed, so that a plain `cargo bench` passes.
 
-use hfl::split::{Choice, Cut, Rule, Splitter, count_page_borders};
+use hfl::split::{Choice, Cut, Lookup, Rule, Splitter, count_page_borders};
 use libdeflater::{CompressionLvl, Compressor};
 use rayon::prelude::*;
 use rustix::fs::{SeekFrom, seek};
 use std::collections::HashSet;
-use std::error::Error;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::time::Instant;
 use xxhash_rust::xxh3::xxh3_128;
 
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// Bytes per read, as in the publisher.
 const PIECE: usize = 1 << 20;
@@ -82,9 +83,9 @@ fn copy(image: &[u8]) -> usize {
 fn split(rule: Rule, image: &[u8]) -> usize {
     let mut blocks = 0;
     let mut out = |cut: Cut| blocks += usize::from(!black_box(cut).bytes.is_empty());
-    let mut splitter = Splitter::new(rule);
+    let mut splitter = Splitter::new(rule, &image);
     image.chunks(PIECE).for_each(|piece| splitter.data(piece, &mut out));
-    splitter.finish(&mut out);
+    splitter.finish(&mut out).expect("an image in memory");
     blocks
 }
 
@@ -111,7 +112,8 @@ fn each_cut(rule: Rule, image: &str, out: &mut dyn FnMut(Cut)) -> Outcome {
     let mut file = File::open(image)?;
     let size = file.metadata()?.len();
     let mut buffer = vec![0; PIECE];
-    let mut splitter = Splitter::new(rule);
+    let anywhere = Anywhere(file.try_clone()?, size);
+    let mut splitter = Splitter::new(rule, &anywhere);
     let mut at = 0;
     while at < size {
         let data = seek(&file, SeekFrom::Data(at)).unwrap_or(size);
@@ -126,8 +128,20 @@ fn each_cut(rule: Rule, image: &str, out: &mut dyn FnMut(Cut)) -> Outcome {
             at += len as u64;
         }
     }
-    splitter.finish(out);
-    Ok(())
+    Ok(splitter.finish(out)?)
+}
+
+/// An image for what is read out of its order; its size in bytes.
+struct Anywhere(File, u64);
+
+impl Lookup for Anywhere {
+    fn size(&self) -> u64 {
+        self.1
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), hfl::Error> {
+        self.0.read_exact_at(out, offset).map_err(|e| hfl::Error::io(Path::new("the image"), &e))
+    }
 }
 
 fn zlib_bytes(blocks: &[Vec<u8>]) -> usize {

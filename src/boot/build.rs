@@ -1,8 +1,6 @@
 //! `hfl boot build`: makes a kernel and a miniroot from an image.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -18,8 +16,6 @@ use crate::format::digest::Sha256;
 /// Options of a build.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Image file.
-    pub image: PathBuf,
     /// Static clients; the one for the kernel's machine is used.
     pub clients: Vec<PathBuf>,
     /// A static busybox.
@@ -30,8 +26,6 @@ pub struct Options {
     pub modules: Vec<String>,
     /// Directory of the user's templates.
     pub templates: Option<PathBuf>,
-    /// Set when the user cancels.
-    pub cancel: Arc<AtomicBool>,
 }
 
 /// Everything needed for a miniroot, from the image and from this machine.
@@ -84,13 +78,13 @@ impl Ingredients {
     ///
     /// # Errors
     /// An image that cannot be read or has no kernel; programs that are missing or are for another machine.
-    pub fn gather(options: &Options) -> Result<Self, Error> {
-        let root = Disk::open(&options.image, &|| options.cancel.load(Ordering::Relaxed))?.root()?;
+    pub fn gather(image: &Disk, options: &Options) -> Result<Self, Error> {
+        let root = image.root()?;
         let kernel = kernel::find(&root)?;
         let modules = modules::collect(&root, &kernel, &options.modules)?;
-        let machine = machine(&options.image, &kernel, &modules)?;
+        let machine = machine(image.name(), &kernel, &modules)?;
         if let Some(wanted) = options.machine.as_deref().filter(|wanted| *wanted != machine) {
-            let image = options.image.display();
+            let image = image.name();
             return Err(Error::usage(format!("{image}: its kernel {} is for {machine}, not {wanted}", kernel.version)));
         }
         let client = binaries::client(&options.clients, machine)?;
@@ -135,8 +129,7 @@ impl Ingredients {
 }
 
 /// The machine of the kernel and of all its modules.
-fn machine(image: &Path, kernel: &Kernel, modules: &[Module]) -> Result<&'static str, Error> {
-    let image = image.display();
+fn machine(image: &str, kernel: &Kernel, modules: &[Module]) -> Result<&'static str, Error> {
     let mut known = kernel.machine();
     for module in modules {
         let found = elf::machine(&module.bytes).ok_or_else(|| {

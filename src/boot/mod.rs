@@ -22,6 +22,8 @@ pub use kernel::machine;
 pub use loaders::{Entry, Menu, render as render_loaders};
 pub use miniroot::Settings;
 
+pub use crate::disk::Disk;
+
 /// Maximum size of a published kernel or miniroot, in bytes.
 pub const FILE_MAX_BYTES: u64 = 256 << 20;
 /// Maximum size of a file with kernel command line arguments, in bytes.

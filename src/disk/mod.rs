@@ -1,4 +1,4 @@
-//! An image as a disk: a file or block device read at offsets, whole or one partition of it.
+//! An image as a disk: read at offsets, whole or one partition of it.
 //!
 //! It may be sparse and very large: only what is requested is read, and in total not more than a few times what a
 //! kernel and its modules need.
@@ -16,10 +16,9 @@ pub mod tree;
 pub use partitions::{Partition, partitions};
 pub use stated::{Stated, stated};
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::Error;
 use crate::system::directories;
@@ -40,9 +39,8 @@ const OPENERS: [Opener; 3] = [ext::open, squash::open, erofs::open];
 type Opener = fn(Window) -> Result<Option<Box<dyn FileSystem>>, Error>;
 
 /// A part of an image that is read at offsets.
-#[derive(Debug)]
 pub struct Window {
-    file: File,
+    image: Arc<Input>,
     start: u64,
     bytes: u64,
     left: u64,
@@ -64,7 +62,8 @@ impl Window {
             return Err(io::Error::other(format!("cut short: byte {offset} lies behind its end")));
         }
         self.left = self.left.checked_sub(length).ok_or_else(|| io::Error::other("damaged: reading it has no end"))?;
-        self.file.read_exact_at(out, self.start + offset)
+        let read = self.image.read_at(self.start + offset, out);
+        read.then_some(()).ok_or_else(|| io::Error::other(format!("byte {offset} cannot be read")))
     }
 }
 
@@ -80,25 +79,29 @@ pub fn check_room(room: u64, bytes: Option<u64>) -> Result<(), Error> {
     Err(Error::local(format!("cut short: its file system has {bytes} bytes, and there are only {room}")))
 }
 
-/// An opened image.
+/// An image that can be read at any offset.
 pub struct Disk {
-    file: File,
-    path: PathBuf,
+    image: Arc<Input>,
     bytes: u64,
 }
 
 impl Disk {
-    /// Opens a file or a block device. A compressed image is unpacked to a temporary file.
+    /// Opens an image. One that is a stream is unpacked to a temporary file.
     ///
     /// # Errors
     /// No image; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
     pub fn open(path: &Path, stop: &dyn Fn() -> bool) -> Result<Self, Error> {
-        if path == Path::new("-") {
-            return Err(Error::usage("a kernel cannot be looked for in standard input")
-                .hint("give the image as a file, or a directory that was made by hfl boot build"));
-        }
-        let (file, bytes) = Input::open(path)?.into_raw(&directories::temporary(), stop)?;
-        Ok(Self { file, path: path.to_owned(), bytes })
+        Ok(Self::of(Arc::new(Input::open(path)?.seekable(&directories::temporary(), stop)?)))
+    }
+
+    /// An opened image as a disk; of a stream only the start is seen.
+    pub fn of(image: Arc<Input>) -> Self {
+        Self { bytes: image.size().unwrap_or_default(), image }
+    }
+
+    /// Name of the image for messages.
+    pub fn name(&self) -> &str {
+        self.image.name()
     }
 
     /// The root file system: the image itself, or the first partition with the directories of a root.
@@ -106,11 +109,11 @@ impl Disk {
     /// # Errors
     /// No file system that can be read; none with `/etc` and `/lib` or `/usr/lib`.
     pub fn root(&self) -> Result<Root, Error> {
-        let name = self.path.display().to_string();
+        let name = self.name().to_owned();
         if let Some(tree) = self.tree(0, self.bytes)? {
             return Ok(Root::new(tree, name));
         }
-        let partitions = self.partitions()?;
+        let partitions = self.partitions();
         for partition in &partitions {
             let bytes = partition.len.min(self.bytes.saturating_sub(partition.start));
             let Some(tree) = self.tree(partition.start, bytes)? else { continue };
@@ -127,23 +130,22 @@ impl Disk {
     }
 
     /// The partitions, those of Linux types first.
-    fn partitions(&self) -> Result<Vec<Partition>, Error> {
-        let mut window = self.window(0, self.bytes)?;
+    fn partitions(&self) -> Vec<Partition> {
+        let mut window = self.window(0, self.bytes);
         let mut found = partitions(&mut |at, out| window.read_at(at, out).is_ok());
         found.truncate(PARTITIONS_MAX);
         found.sort_by_key(|partition| !partition.linux);
-        Ok(found)
+        found
     }
 
-    fn window(&self, start: u64, bytes: u64) -> Result<Window, Error> {
-        let file = self.file.try_clone().map_err(|e| Error::io(&self.path, &e))?;
-        Ok(Window { file, start, bytes, left: READ_MAX_BYTES })
+    fn window(&self, start: u64, bytes: u64) -> Window {
+        Window { image: Arc::clone(&self.image), start, bytes, left: READ_MAX_BYTES }
     }
 
     /// The file system at `start`, if there is a supported one.
     fn tree(&self, start: u64, bytes: u64) -> Result<Option<Box<dyn FileSystem>>, Error> {
         for open in OPENERS {
-            let found = open(self.window(start, bytes)?).map_err(|e| e.about(&self.path.display()))?;
+            let found = open(self.window(start, bytes)).map_err(|e| e.about(&self.name()))?;
             if found.is_some() {
                 return Ok(found);
             }

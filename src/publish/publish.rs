@@ -1,6 +1,5 @@
 //! `publish`: the steps, in an order that keeps every mirror usable at every instant.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,7 +30,7 @@ use crate::format::index::Index;
 use crate::progress::{Event, Watch};
 use crate::repo::survey::TrustPolicy;
 use crate::split::Rule;
-use crate::system::bridge;
+use crate::system::{bridge, directories};
 
 /// Publishes an image.
 ///
@@ -94,27 +93,40 @@ pub async fn publish_all(
 
 /// What is read of an image and beside it before the pass.
 struct Gathered {
-    image: Input,
+    image: Arc<Input>,
     profile: Option<Given>,
     boot: Option<BootFiles>,
-    /// The image that was made of a directory, which is read as long as this lives.
-    tree: Option<TreeImage>,
 }
 
 impl Gathered {
     async fn new(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Self, Error> {
-        let tree = make(options, watch).await?;
-        let path = tree.as_ref().map_or_else(|| options.image.clone(), TreeImage::path);
-        let (read, zero_free, cancel) = (path.clone(), options.zero_free, Arc::clone(&watch.cancel));
-        // A virtual disk is converted, and a stream may be unpacked.
-        watch.progress.event(Event::Step("opening the image"));
-        let opened =
-            bridge::blocking(move || image::open(&read, zero_free, &|| cancel.load(Ordering::Relaxed))).await?;
-        let image = opened.named(options.image.display().to_string());
-        let image = if options.as_it_is { image } else { image.complete()? };
+        let image = Arc::new(open_image(options, watch).await?);
         let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
-        Ok(Self { image, profile, boot: gather(repository, options, &path, watch).await?, tree })
+        let boot = gather(repository, options, &image, watch).await?;
+        Ok(Self { image, profile, boot })
     }
+}
+
+/// Opens the image, once for everything that reads it.
+async fn open_image(options: &PublishOptions, watch: &Watch) -> Result<Input, Error> {
+    let tree = make(options, watch).await?;
+    let path = tree.as_ref().map_or_else(|| options.image.clone(), TreeImage::path);
+    let kernel_is_wanted = options.boot.as_ref().is_some_and(|boot| boot.directory.is_none());
+    let (any_offset, name) = (options.zero_free || kernel_is_wanted, options.image.display().to_string());
+    let rule = options.split.unwrap_or(Rule::Content);
+    let (as_it_is, cancel) = (options.as_it_is, Arc::clone(&watch.cancel));
+    // A virtual disk is converted, and a stream may be unpacked.
+    watch.progress.event(Event::Step("opening the image"));
+    let opened = bridge::blocking(move || {
+        let image = Input::open(&path)?.named(name);
+        let stop = || cancel.load(Ordering::Relaxed);
+        let image = match any_offset {
+            true => image.seekable(&directories::temporary(), &stop)?,
+            false => image::for_rule(image, rule, &stop)?,
+        };
+        if as_it_is { Ok(image) } else { image.complete() }
+    });
+    opened.await
 }
 
 /// Makes an image, if a directory is to be published.
@@ -133,14 +145,13 @@ async fn make(options: &PublishOptions, watch: &Watch) -> Result<Option<TreeImag
 async fn gather(
     repository: &Repository,
     options: &PublishOptions,
-    image: &Path,
+    image: &Arc<Input>,
     watch: &Watch,
 ) -> Result<Option<BootFiles>, Error> {
     let Some(boot) = options.boot.clone() else { return Ok(None) };
-    let (image, clients, templates) = (image.to_owned(), repository.clients(), repository.templates());
-    let cancel = Arc::clone(&watch.cancel);
+    let (image, clients, templates) = (Arc::clone(image), repository.clients(), repository.templates());
     watch.progress.event(Event::Step("preparing the boot files"));
-    bridge::blocking(move || BootFiles::gather(&boot, &image, clients, templates, cancel)).await.map(Some)
+    bridge::blocking(move || BootFiles::gather(&boot, &image, clients, templates)).await.map(Some)
 }
 
 async fn steps(
@@ -150,7 +161,7 @@ async fn steps(
     gathered: Gathered,
     previewed: &mut Previewed,
 ) -> Result<Report, Error> {
-    let Gathered { image, profile, boot, tree: _kept } = gathered;
+    let Gathered { image, profile, boot } = gathered;
     let mut session = Session::begin(open, options.name.clone(), signer).await?;
     let profiles = session.profiles(profile, &[]).await;
     let (rule, warning) = split_rule::of_next(&session.base, options.split, options.split_first);
@@ -170,7 +181,7 @@ async fn steps(
 async fn pass(
     session: &mut Session<'_>,
     options: &PublishOptions,
-    image: Input,
+    image: Arc<Input>,
     rule: Rule,
 ) -> Result<(CutImage, Sending), Error> {
     let watch = session.repository.watch.clone();
@@ -187,8 +198,8 @@ async fn pass(
     let unclean = input::unclean(&name, &mut |at, out| image.read_at(at, out));
     let (level, jobs) = (options.level.unwrap_or(LEVEL_DEFAULT), options.jobs);
     let reading = Reading { rule, zero_free: options.zero_free };
-    let again = |path: &Path| Remake { image: path.to_owned(), reading, level, jobs, spool: Arc::clone(&spool) };
-    let remake = image.path().map(again);
+    let again = || Remake { image: Arc::clone(&image), reading, level, jobs, spool: Arc::clone(&spool) };
+    let remake = image.is_repeatable().then(again);
     let up = session.mirrors().iter().enumerate().filter(|(_, m)| m.is_up());
     let mirrors: MirrorSet = up.map(|(i, _)| i).collect();
     let shared = (Arc::clone(&known), Arc::clone(&uploads));

@@ -104,6 +104,11 @@ impl<const SIZE: usize> Boundaries<SIZE> {
         self.next_page += pages;
     }
 
+    /// Passes over pages that are not part of the stream.
+    pub(super) fn elsewhere(&mut self, pages: u64) {
+        self.next_page += pages;
+    }
+
     /// Ends the image: zero pages at its end are a hole, however few.
     pub(super) fn finish(mut self, step: &mut impl FnMut(Step)) {
         self.end_all(step);

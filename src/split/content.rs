@@ -1,8 +1,9 @@
-//! `content 1`: each partition by the rule that suits the file system in it.
+//! `content 1` and `content 2`: each partition by the rule that suits the file system in it.
 //!
 //! The image is divided into *stretches*: its partitions, and what lies between them. A stretch is cut as if it were an
 //! image by itself, so its blocks are those of the same file system published alone. What a stretch is, its first bytes
-//! tell, so no more of the image is kept than these, and a pipe is cut like a file.
+//! tell, so no more of the image is kept than these. `content 2` also reads the tables of an ext4 at the start of its stretch,
+//! and cuts its files.
 //!
 //! An ISO 9660 is divided further: a squashfs that begins at one of its sectors, as in live systems, is a stretch.
 
@@ -10,18 +11,24 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::cut::Cut;
+use super::lookup::{Lookup, Stretch};
 use super::plain::Plain;
 use super::suits::splitter_of;
 use crate::disk::partitions::{LOGICAL_MAX, MBR_SECTOR_BYTES, link, table};
 use crate::disk::superblock::{
     HEAD_BYTES, ISO, Packing, SQUASHFS_MAGIC, SQUASHFS_SUPERBLOCK_BYTES, read_from, squashfs, superblock,
 };
+use crate::error::Error;
 
 /// Sectors of ISO 9660, where its files begin, in bytes.
 const ISO_SECTOR_BYTES: u64 = 2048;
 
 /// The state between two calls.
-pub(super) struct Content {
+pub(super) struct Content<'a> {
+    /// The image, if files are cut: `content 2`.
+    image: Option<&'a dyn Lookup>,
+    /// Why the image could not be read.
+    failure: Option<Error>,
     /// Offset of the next byte in the image.
     at: u64,
     /// Where the current stretch begins and ends in the image.
@@ -76,11 +83,14 @@ enum Stage {
     Sector(Plain, Vec<u8>),
 }
 
-impl Default for Content {
-    fn default() -> Content {
+impl<'a> Content<'a> {
+    /// `content 2` with the image, `content 1` without.
+    pub(super) fn new(image: Option<&'a dyn Lookup>) -> Self {
         let stage = Stage::Head(What::Image, Vec::new());
         let marks = VecDeque::new();
-        Content {
+        Self {
+            image,
+            failure: None,
             at: 0,
             start: 0,
             end: u64::MAX,
@@ -94,7 +104,14 @@ impl Default for Content {
     }
 }
 
-impl Content {
+impl Content<'_> {
+    /// The next bytes, at or behind `at` of the image, that need not be passed, but as a hole: they are cut already.
+    pub(super) fn elsewhere(&self, at: u64) -> Option<Range<u64>> {
+        let Stage::Cut(splitter) = &self.stage else { return None };
+        let found = splitter.elsewhere(at.checked_sub(self.start)?)?;
+        Some(found.start + self.start..found.end + self.start)
+    }
+
     pub(super) fn data(&mut self, mut bytes: &[u8], out: &mut dyn FnMut(Cut)) {
         while !bytes.is_empty() {
             let room = self.room().min(bytes.len() as u64) as usize;
@@ -121,11 +138,14 @@ impl Content {
         }
     }
 
-    pub(super) fn finish(mut self, out: &mut dyn FnMut(Cut)) {
+    /// # Errors
+    /// The image could not be read.
+    pub(super) fn finish(mut self, out: &mut dyn FnMut(Cut)) -> Result<(), Error> {
         while !matches!(self.stage, Stage::Cut(_)) {
             self.decide(out);
         }
         self.end_stretch(out);
+        self.failure.map_or(Ok(()), Err)
     }
 
     /// Bytes until the stage or the stretch ends; at least 1.
@@ -162,8 +182,8 @@ impl Content {
             Stage::Cut(_) => return,
         };
         let splitter = match what {
-            What::Image => self.splitter_of_image(&head),
-            What::Partition(_) => self.splitter_of_file_system(&head),
+            What::Image => self.splitter_of_image(&head, out),
+            What::Partition(_) => self.splitter_of_file_system(&head, out),
             What::Link(extended) => {
                 self.follow(extended, &head);
                 self.end = self.next_mark();
@@ -176,8 +196,8 @@ impl Content {
     }
 
     /// The splitter for the whole image; `None` if there are partitions, or nothing is recognized.
-    fn splitter_of_image(&mut self, head: &[u8]) -> Option<Plain> {
-        let splitter = self.splitter_of_file_system(head);
+    fn splitter_of_image(&mut self, head: &[u8], out: &mut dyn FnMut(Cut)) -> Option<Plain> {
+        let splitter = self.splitter_of_file_system(head, out);
         if splitter.is_none() {
             let table = table(&mut |at, out| read_from(head, at, out));
             let partitions = table.partitions.iter().map(|p| Mark { start: p.start, what: What::Partition(p.len) });
@@ -188,13 +208,17 @@ impl Content {
         splitter
     }
 
-    fn splitter_of_file_system(&mut self, head: &[u8]) -> Option<Plain> {
+    fn splitter_of_file_system(&mut self, head: &[u8], out: &mut dyn FnMut(Cut)) -> Option<Plain> {
         let superblock = superblock(0, &mut |at, out| read_from(head, at, out))?;
         self.is_iso = superblock.name == ISO;
         if self.is_iso {
             self.iso = Some(self.start..self.end);
         }
-        Some(splitter_of(&superblock))
+        let splitter = splitter_of(&superblock);
+        let Some(image) = self.image else { return Some(splitter) };
+        let stretch = Stretch::new(image, self.start, self.end);
+        let without_files = splitter.with_files(stretch, head, &mut |cut| out(shifted(cut, self.start)));
+        without_files.map_err(|e| self.failure.get_or_insert(e)).ok()
     }
 
     /// How many of these bytes, which are cut next, lie before a sector of an ISO 9660 that may begin a squashfs; `None` if

@@ -3,25 +3,52 @@
 
 use super::block_buffer::BlockBuffer;
 use super::boundaries::{Boundaries, Step};
+use super::claims::Claims;
 use super::cut::Cut;
 use super::page::{self, Class, PAGE};
 use super::paginate::{Paginator, Piece};
+use std::ops::Range;
 
 #[derive(Default)]
 pub(super) struct Pages<const SIZE: usize> {
     pager: Paginator<SIZE>,
     assembly: Assembly<SIZE>,
+    /// Whole pages that are cut elsewhere.
+    elsewhere: Claims,
 }
 
 impl<const SIZE: usize> Pages<SIZE> {
-    pub(super) fn data(&mut self, bytes: &[u8], out: &mut dyn FnMut(Cut)) {
-        let assembly = &mut self.assembly;
-        self.pager.data(bytes, &mut |piece| assembly.next(piece, out));
+    /// A splitter for what is left of an image.
+    pub(super) fn without(elsewhere: Claims) -> Self {
+        Self { elsewhere, ..Self::default() }
     }
 
-    pub(super) fn hole(&mut self, len: u64, out: &mut dyn FnMut(Cut)) {
-        let assembly = &mut self.assembly;
-        self.pager.hole(len, &mut |piece| assembly.next(piece, out));
+    /// The next bytes, behind `at`, that need not be passed: they are cut elsewhere.
+    pub(super) fn elsewhere(&self, at: u64) -> Option<Range<u64>> {
+        self.elsewhere.next(at)
+    }
+
+    pub(super) fn data(&mut self, mut bytes: &[u8], out: &mut dyn FnMut(Cut)) {
+        while !bytes.is_empty() {
+            let (is_elsewhere, len) = self.elsewhere.run(self.pager.at(), bytes.len() as u64);
+            let (now, later) = bytes.split_at(len as usize);
+            match is_elsewhere {
+                true => self.assembly.borders.elsewhere(self.pager.elsewhere(len)),
+                false => self.pager.data(now, &mut |piece| self.assembly.next(piece, out)),
+            }
+            bytes = later;
+        }
+    }
+
+    pub(super) fn hole(&mut self, mut len: u64, out: &mut dyn FnMut(Cut)) {
+        while len > 0 {
+            let (is_elsewhere, now) = self.elsewhere.run(self.pager.at(), len);
+            match is_elsewhere {
+                true => self.assembly.borders.elsewhere(self.pager.elsewhere(now)),
+                false => self.pager.hole(now, &mut |piece| self.assembly.next(piece, out)),
+            }
+            len -= now;
+        }
     }
 
     pub(super) fn finish(self, out: &mut dyn FnMut(Cut)) {

@@ -26,6 +26,11 @@ impl<const SIZE: usize> Default for Paginator<SIZE> {
 }
 
 impl<const SIZE: usize> Paginator<SIZE> {
+    /// Offset of the next byte in the image.
+    pub(super) fn at(&self) -> u64 {
+        self.offset + self.filled as u64
+    }
+
     pub(super) fn data(&mut self, mut bytes: &[u8], next: &mut impl FnMut(Piece<SIZE>)) {
         if self.filled > 0 {
             bytes = &bytes[self.fill(bytes, next)..];
@@ -48,6 +53,13 @@ impl<const SIZE: usize> Paginator<SIZE> {
             self.offset += pages * SIZE as u64;
         }
         self.fill_zeros(len % SIZE as u64, next);
+    }
+
+    /// Passes over bytes of whole pages, in pieces of any length; returns how many pages end with them.
+    pub(super) fn elsewhere(&mut self, len: u64) -> u64 {
+        let before = self.offset / SIZE as u64;
+        self.offset += len;
+        self.offset / SIZE as u64 - before
     }
 
     /// Emits the short last page, if any.

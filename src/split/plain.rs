@@ -1,15 +1,21 @@
 //! The splitters of the rules that cut a whole stretch alike.
 
+use std::ops::Range;
+
 use super::bytes::Bytes;
 use super::clusters::Clusters;
 use super::cut::Cut;
+use super::ext::Ext;
+use super::files;
 use super::fixed::Fixed;
 use super::gear::{COARSE, FINE};
 use super::holes::Holes;
+use super::lookup::Stretch;
 use super::pages::Pages;
 use super::rule::PageSize;
 use super::unit::Codec;
 use super::units::Units;
+use crate::error::Error;
 
 /// A splitter of one rule.
 pub(super) enum Plain {
@@ -68,6 +74,34 @@ impl Plain {
         Plain::Clusters(Box::default())
     }
 
+    /// The same for a stretch that begins with `head`; the files of an ext4 in it are cut at once.
+    ///
+    /// # Errors
+    /// A failed read; the user cancelled.
+    pub(super) fn with_files(
+        self,
+        stretch: Stretch<'_>,
+        head: &[u8],
+        out: &mut dyn FnMut(Cut),
+    ) -> Result<Plain, Error> {
+        Ok(match self {
+            Plain::Pages1K(_) => Plain::Pages1K(without_files(stretch, head, out)?),
+            Plain::Pages2K(_) => Plain::Pages2K(without_files(stretch, head, out)?),
+            Plain::Pages4K(_) => Plain::Pages4K(without_files(stretch, head, out)?),
+            other => other,
+        })
+    }
+
+    /// The next bytes, behind `at`, that need not be passed: they are cut already.
+    pub(super) fn elsewhere(&self, at: u64) -> Option<Range<u64>> {
+        match self {
+            Plain::Pages1K(pages) => pages.elsewhere(at),
+            Plain::Pages2K(pages) => pages.elsewhere(at),
+            Plain::Pages4K(pages) => pages.elsewhere(at),
+            _ => None,
+        }
+    }
+
     pub(super) fn data(&mut self, bytes: &[u8], out: &mut dyn FnMut(Cut)) {
         each!(self, splitter => splitter.data(bytes, out));
     }
@@ -79,4 +113,15 @@ impl Plain {
     pub(super) fn finish(self, out: &mut dyn FnMut(Cut)) {
         each!(self, splitter => splitter.finish(out));
     }
+}
+
+/// A splitter for what the files of the file system leave of the stretch.
+fn without_files<const SIZE: usize>(
+    stretch: Stretch<'_>,
+    head: &[u8],
+    out: &mut dyn FnMut(Cut),
+) -> Result<Box<Pages<SIZE>>, Error> {
+    let ext = Ext::open(stretch, head, SIZE as u64);
+    let elsewhere = ext.map(|ext| files::cut::<SIZE>(ext, stretch, out)).transpose()?;
+    Ok(Box::new(Pages::without(elsewhere.unwrap_or_default())))
 }

@@ -7,11 +7,13 @@ use std::str::FromStr;
 
 use crate::format::index::{Split, SplitError};
 
-/// A rule and its revision: `content 1`, `fixed 262144`, `pages 1`, `pages 1 1024`, `bytes 1`.
+/// A rule and its revision: `content 2`, `fixed 262144`, `pages 1`, `pages 1 1024`, `bytes 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
-    /// Each partition by the rule that suits the file system in it.
+    /// Each partition by the rule that suits the file system in it; the files of an ext4 in the order of their paths.
     Content,
+    /// The same without regard to files.
+    Content1,
     /// Blocks of this many bytes at fixed offsets. [`Rule::fixed`] checks the size.
     Fixed(u32),
     /// Boundaries chosen from the contents of pages.
@@ -49,7 +51,8 @@ impl Rule {
     /// `pages` with pages of 4096 bytes.
     pub const PAGES: Rule = Rule::Pages(PageSize::FourKib);
     /// All rules, for messages.
-    const KNOWN: &str = "`content 1`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`";
+    const KNOWN: &str =
+        "`content 1`, `content 2`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`";
     /// The smallest block of `fixed`, in bytes.
     pub const FIXED_MIN_BYTES: u32 = 4096;
     /// The largest block of `fixed`, in bytes; an index allows none larger.
@@ -90,7 +93,8 @@ pub enum RuleError {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Rule::Content => f.write_str("content 1"),
+            Rule::Content => f.write_str("content 2"),
+            Rule::Content1 => f.write_str("content 1"),
             Rule::Fixed(bytes) => write!(f, "fixed {bytes}"),
             Rule::Pages(PageSize::FourKib) => f.write_str("pages 1"),
             Rule::Pages(size) => write!(f, "pages 1 {}", size.bytes()),
@@ -111,7 +115,8 @@ impl TryFrom<&Split> for Rule {
     fn try_from(split: &Split) -> Result<Rule, RuleError> {
         match split.words() {
             ("fixed", number, None) => fixed_from(number),
-            ("content", "1", None) => Ok(Rule::Content),
+            ("content", "1", None) => Ok(Rule::Content1),
+            ("content", "2", None) => Ok(Rule::Content),
             ("pages", "1", None) => Ok(Rule::PAGES),
             ("pages", "1", Some("1024")) => Ok(Rule::Pages(PageSize::OneKib)),
             ("pages", "1", Some("2048")) => Ok(Rule::Pages(PageSize::TwoKib)),

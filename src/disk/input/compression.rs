@@ -9,8 +9,8 @@ use super::android_sparse::AndroidSparse;
 
 /// Largest window of zstd, as a power of two: that of `zstd --long`.
 const ZSTD_WINDOW_LOG: u32 = 27;
-/// Limit of the memory for decoding xz, in KiB.
-const XZ_MEMORY_KIB: u32 = 128 << 10;
+/// Limit of the memory for decoding xz, of all threads together, in KiB.
+pub(super) const XZ_MEMORY_KIB: u32 = 128 << 10;
 
 /// A format of compressed files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

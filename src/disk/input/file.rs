@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -42,11 +43,12 @@ impl Stamp {
     }
 }
 
-/// Reads the first `size` bytes of a file, in order.
+/// Reads the first `size` bytes of a file, in order, except for what lies `elsewhere`.
 pub(super) fn read(
     file: &File,
     path: &Path,
     size: u64,
+    elsewhere: &dyn Fn(u64) -> Option<Range<u64>>,
     part: &mut dyn FnMut(Part<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut buffer = vec![0; CHUNK_BYTES];
@@ -59,7 +61,14 @@ pub(super) fn read(
         }
         at = data.start;
         while at < data.end {
-            let length = (data.end - at).min(CHUNK_BYTES as u64) as usize;
+            let length = match needed(elsewhere(at), at, data.end) {
+                Needed::Skip(bytes) => {
+                    part(Part::Skipped(bytes))?;
+                    at += bytes;
+                    continue;
+                }
+                Needed::Read(bytes) => bytes.min(CHUNK_BYTES as u64) as usize,
+            };
             file.read_exact_at(&mut buffer[..length], at).map_err(fail)?;
             part(Part::Data(&buffer[..length]))?;
             at += length as u64;
@@ -68,8 +77,25 @@ pub(super) fn read(
     Ok(())
 }
 
+/// What to do at an offset.
+pub(super) enum Needed {
+    /// So many bytes are not needed.
+    Skip(u64),
+    /// So many are.
+    Read(u64),
+}
+
+/// What to do with the bytes from `at` to `end`, if the next ones that are not needed are `elsewhere`.
+pub(super) fn needed(elsewhere: Option<Range<u64>>, at: u64, end: u64) -> Needed {
+    match elsewhere {
+        Some(next) if next.start <= at && at < next.end => Needed::Skip(next.end.min(end) - at),
+        Some(next) if next.start > at => Needed::Read(next.start.min(end) - at),
+        _ => Needed::Read(end - at),
+    }
+}
+
 /// The next data range at or after `at`, widened to whole pages; empty at `size` if only a hole is left.
-fn next_data(file: &File, at: u64, size: u64) -> io::Result<std::ops::Range<u64>> {
+fn next_data(file: &File, at: u64, size: u64) -> io::Result<Range<u64>> {
     use rustix::fs::SeekFrom::{Data, Hole};
     use rustix::io::Errno;
     let start = match rustix::fs::seek(file, Data(at)) {

@@ -9,9 +9,11 @@ mod foreign;
 mod stream;
 mod unpack;
 mod virtual_disk;
+mod xz_blocks;
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -35,6 +37,8 @@ pub enum Part<'a> {
     Data(&'a [u8]),
     /// A hole of this many bytes, which was not read.
     Hole(u64),
+    /// This many bytes that are not needed, and were not read.
+    Skipped(u64),
 }
 
 impl Part<'_> {
@@ -42,7 +46,7 @@ impl Part<'_> {
     pub fn bytes(&self) -> u64 {
         match self {
             Part::Data(bytes) => bytes.len() as u64,
-            Part::Hole(bytes) => *bytes,
+            Part::Hole(bytes) | Part::Skipped(bytes) => *bytes,
         }
     }
 }
@@ -114,12 +118,9 @@ impl Input {
         }
     }
 
-    /// Path of the file or device, from which the image can be read again; `None` for standard input.
-    pub fn path(&self) -> Option<&Path> {
-        match &self.source {
-            Source::File { path, .. } | Source::Qcow2(_, path) => Some(path),
-            Source::Stream(stream) => stream.path(),
-        }
+    /// Whether it can be read more than once.
+    pub fn is_repeatable(&self) -> bool {
+        !matches!(&self.source, Source::Stream(stream) if !stream.is_file())
     }
 
     /// Whether it can be read at any offset, at any time.
@@ -127,7 +128,7 @@ impl Input {
         !matches!(self.source, Source::Stream(_))
     }
 
-    /// Fills `out` from `offset` before the image is read; of a stream only its start is available.
+    /// Fills `out` from `offset`; of a stream only its start is available.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> bool {
         match &self.source {
             Source::File { file, .. } => file.read_exact_at(out, offset).is_ok(),
@@ -136,19 +137,37 @@ impl Input {
         }
     }
 
-    /// Reads the image once and passes its parts to `part` in order. Returns its size in bytes.
+    /// Fills `out` from `offset` of an image that can be read at any offset.
+    ///
+    /// # Errors
+    /// A failed read; a stream.
+    pub fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        match &self.source {
+            Source::File { file, path, .. } => file.read_exact_at(out, offset).map_err(|e| Error::io(path, &e)),
+            Source::Qcow2(disk, path) => disk.read_exact_at(path, offset, out),
+            Source::Stream(_) => Err(Error::local(format!("{}: cannot be read at any offset", self.name))),
+        }
+    }
+
+    /// Reads the image and passes its parts to `part` in order. `elsewhere` tells the next range, at or behind an offset,
+    /// that need not be read; it is asked again after each part, and not for a stream. Returns the size of the image in
+    /// bytes.
     ///
     /// # Errors
     /// A failed read, a file that changed meanwhile, a stream that ended early.
-    pub fn read(&self, part: &mut dyn FnMut(Part<'_>) -> Result<(), Error>) -> Result<u64, Error> {
+    pub fn read(
+        &self,
+        elsewhere: &dyn Fn(u64) -> Option<Range<u64>>,
+        part: &mut dyn FnMut(Part<'_>) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
         match &self.source {
             Source::File { file, path, size, stamp } => {
-                let read = file::read(file, path, *size, part);
+                let read = file::read(file, path, *size, elsewhere, part);
                 // Said first: a file that shrinks cannot be read either.
                 stamp.as_ref().map_or(Ok(()), |before| before.check(file, path))?;
                 read.map(|()| *size)
             }
-            Source::Qcow2(disk, path) => disk.read(path, part).map(|()| disk.bytes()),
+            Source::Qcow2(disk, path) => disk.read(path, elsewhere, part).map(|()| disk.bytes()),
             Source::Stream(stream) => {
                 let size = stream.read(part)?;
                 self.check_size(size)?;

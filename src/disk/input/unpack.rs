@@ -1,9 +1,9 @@
-//! An image for what reads it at any offset: unpacked to a temporary file where it is not a raw file already.
+//! An image for what reads it at any offset: a stream is unpacked to a temporary file.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::file::Stamp;
 use super::{Input, Part, Source};
@@ -13,38 +13,30 @@ use crate::error::Error;
 const PAGE_BYTES: usize = 4096;
 
 impl Input {
-    /// The same image, to be read at any offset: a stream is unpacked to a temporary file in `directory`.
+    /// The same image, to be read at any offset: a stream is unpacked to a temporary file in `directory`, which has no
+    /// name, so nothing of it remains whatever happens.
     ///
     /// # Errors
-    /// Those of [`Input::into_raw`].
+    /// A failed read or write; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
     pub fn seekable(self, directory: &Path, stop: &dyn Fn() -> bool) -> Result<Self, Error> {
         if self.is_seekable() {
             return Ok(self);
         }
-        let name = self.name.clone();
-        let path = self.path().unwrap_or(Path::new(&name)).to_owned();
-        let (file, size) = self.into_raw(directory, stop)?;
+        let path = PathBuf::from(&self.name);
+        let (file, size) = self.unpack(directory, stop)?;
         let stamp = Some(Stamp::of(&file).map_err(|e| Error::io(&path, &e))?);
-        Ok(Self { name, source: Source::File { file, path, size, stamp }, stated: None })
+        Ok(Self { name: self.name, source: Source::File { file, path, size, stamp }, stated: None })
     }
 
-    /// A file with the raw contents of the image, and its size in bytes. A temporary file in `directory` has no name, so
-    /// nothing of it remains whatever happens.
-    ///
-    /// # Errors
-    /// A failed read or write; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
-    pub fn into_raw(self, directory: &Path, stop: &dyn Fn() -> bool) -> Result<(File, u64), Error> {
-        if let Source::File { file, size, .. } = self.source {
-            return Ok((file, size));
-        }
+    fn unpack(&self, directory: &Path, stop: &dyn Fn() -> bool) -> Result<(File, u64), Error> {
         let failed = |e: io::Error| {
             Error::local(format!("{}: cannot be unpacked to {}: {e}", self.name, directory.display()))
-                .hint("set TMPDIR to a directory with room for the unpacked image")
+                .hint("set XDG_CACHE_HOME to a directory with room for the unpacked image")
         };
         std::fs::create_dir_all(directory).map_err(failed)?;
         let file = tempfile::tempfile_in(directory).map_err(failed)?;
         let mut at = 0;
-        let size = self.read(&mut |part| {
+        let size = self.read(&|_| None, &mut |part| {
             if stop() {
                 return Err(Error::interrupted());
             }

@@ -6,11 +6,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
 use crate::boot::{self, FILE_MAX_BYTES, Ingredients, Settings};
+use crate::disk::Disk;
+use crate::disk::input::Input;
 use crate::error::Error;
 use crate::format::comment;
 use crate::format::digest::Sha256;
@@ -39,17 +40,15 @@ enum Source {
 }
 
 impl BootFiles {
-    /// Reads the directory, or extracts everything from the image; `clients` and `templates` are those of mirrors.toml;
-    /// `cancel` is set when the user cancels.
+    /// Reads the directory, or extracts everything from the image; `clients` and `templates` are those of mirrors.toml.
     ///
     /// # Errors
     /// Missing files, an image without a kernel, text that is not allowed on a command line.
     pub fn gather(
         options: &BootOptions,
-        image: &Path,
+        image: &Arc<Input>,
         clients: Vec<PathBuf>,
         templates: Option<PathBuf>,
-        cancel: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
         check_append(&options.append)
             .map_err(|why| Error::usage(format!("--boot-append `{}`: {why}", options.append)))?;
@@ -60,16 +59,8 @@ impl BootFiles {
             },
             None => {
                 let (busybox, modules) = (options.busybox.clone(), options.modules.clone());
-                let wanted = boot::Options {
-                    image: image.to_owned(),
-                    clients,
-                    busybox,
-                    machine: None,
-                    modules,
-                    templates,
-                    cancel,
-                };
-                Source::Image(Box::new(Ingredients::gather(&wanted)?))
+                let wanted = boot::Options { clients, busybox, machine: None, modules, templates };
+                Source::Image(Box::new(Ingredients::gather(&Disk::of(Arc::clone(image)), &wanted)?))
             }
         };
         Ok(Self { source, append: options.append.clone() })

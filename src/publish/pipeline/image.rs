@@ -1,11 +1,11 @@
 //! The input image, cut into blocks.
 
-use std::path::Path;
+use std::cell::RefCell;
 
 use crate::disk::free_space::FreeSpace;
 use crate::disk::input::{Input, Part};
 use crate::error::Error;
-use crate::split::{Cut, Rule, Splitter, is_zero};
+use crate::split::{Cut, Lookup, Rule, Splitter, is_zero, looks_elsewhere};
 use crate::system::directories;
 
 /// How an image is read and cut.
@@ -36,14 +36,14 @@ pub struct Passed {
 /// Unit in which old data in free blocks is counted.
 const PAGE_BYTES: usize = 4096;
 
-/// Opens an image for reading it once; with `zero_free`, one that cannot be read at any offset is unpacked to a temporary
-/// file first.
+/// An image as cutting it by `rule` needs it: a stream is unpacked to a temporary file if it may have to be read at any
+/// offset.
 ///
 /// # Errors
-/// No image; no room; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
-pub fn open(path: &Path, zero_free: bool, stop: &dyn Fn() -> bool) -> Result<Input, Error> {
-    let image = Input::open(path)?;
-    if zero_free { image.seekable(&directories::temporary(), stop) } else { Ok(image) }
+/// A failed read; no room; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
+pub fn for_rule(image: Input, rule: Rule, stop: &dyn Fn() -> bool) -> Result<Input, Error> {
+    let is_needed = looks_elsewhere(rule, &mut |at, out| image.read_at(at, out));
+    if is_needed { image.seekable(&directories::temporary(), stop) } else { Ok(image) }
 }
 
 /// Reads `image` once and cuts it. `passed` receives the bytes of each part read.
@@ -58,23 +58,48 @@ pub fn split(
     passed: &dyn Fn(u64),
     out: &mut dyn FnMut(Cut),
 ) -> Result<Passed, Error> {
-    let mut splitter = Splitter::new(reading.rule);
+    let anywhere = Anywhere { image, stop, passed };
+    let splitter = RefCell::new(Splitter::new(reading.rule, &anywhere));
     let mut free = Free::of(image, reading.zero_free)?;
     let mut at = 0;
-    let size = image.read(&mut |part| {
+    let size = image.read(&|at| splitter.borrow().elsewhere(at), &mut |part| {
         if stop() {
             return Err(Error::interrupted());
         }
+        let splitter = &mut *splitter.borrow_mut();
         match part {
-            Part::Data(bytes) => free.data(at, bytes, &mut splitter, out)?,
-            Part::Hole(bytes) => splitter.hole(bytes, out),
+            Part::Data(bytes) => free.data(at, bytes, splitter, out)?,
+            Part::Hole(bytes) | Part::Skipped(bytes) => splitter.hole(bytes, out),
         }
         at += part.bytes();
-        passed(part.bytes());
+        if !matches!(part, Part::Skipped(_)) {
+            passed(part.bytes());
+        }
         Ok(())
     })?;
-    splitter.finish(out);
+    splitter.into_inner().finish(out)?;
     Ok(Passed { size, free_bytes: free.bytes })
+}
+
+/// The image for what is read out of its order.
+struct Anywhere<'a> {
+    image: &'a Input,
+    stop: &'a dyn Fn() -> bool,
+    passed: &'a dyn Fn(u64),
+}
+
+impl Lookup for Anywhere<'_> {
+    fn size(&self) -> u64 {
+        self.image.size().unwrap_or_default()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        if (self.stop)() { Err(Error::interrupted()) } else { self.image.read_exact_at(offset, out) }
+    }
+
+    fn passed(&self, bytes: u64) {
+        (self.passed)(bytes);
+    }
 }
 
 /// What becomes of the bytes in free blocks.
@@ -101,7 +126,7 @@ impl<'a> Free<'a> {
         &mut self,
         mut at: u64,
         mut bytes: &[u8],
-        splitter: &mut Splitter,
+        splitter: &mut Splitter<'_>,
         out: &mut dyn FnMut(Cut),
     ) -> Result<(), Error> {
         while let Some(space) = self.space.as_mut().filter(|_| !bytes.is_empty()) {

@@ -1,23 +1,23 @@
 //! Rebuilds blocks that a mirror lacks or holds damaged, from the image itself.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::image::{self, Reading};
+use super::image::Reading;
 use super::spool::{Spool, Spooled};
 use super::workers;
+use crate::disk::input::Input;
 use crate::error::Error;
 use crate::format::block::BlockRow;
 use crate::format::block::Compressor;
 use crate::format::digest::{BlockId, Sha256};
 
 /// Parameters for rebuilding blocks.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Remake {
-    /// Image path; it must be readable again.
-    pub image: PathBuf,
+    /// The image; it must be readable again.
+    pub image: Arc<Input>,
     /// How it is read and cut.
     pub reading: Reading,
     /// Compression level.
@@ -34,10 +34,9 @@ impl Remake {
     /// # Errors
     /// A failed read or compression; the user cancelled.
     pub fn run(&self, rows: &[BlockRow], cancel: &AtomicBool, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<(), Error> {
-        let image = image::open(&self.image, self.reading.zero_free, &|| cancel.load(Ordering::Relaxed))?;
         let wanted: HashMap<Sha256, BlockId> = rows.iter().map(|row| (row.sha256, row.id)).collect();
         let sealer = || Compressor::new(self.level);
-        workers::work_on_blocks(&image, self.reading, self.jobs, cancel, &|_| {}, sealer, |sealer, cut| {
+        workers::work_on_blocks(&self.image, self.reading, self.jobs, cancel, &|_| {}, sealer, |sealer, cut| {
             let sha256 = Sha256::of(&cut.bytes);
             let Some(&id) = wanted.get(&sha256) else { return Ok(()) };
             let sealed = sealer.seal(&cut.bytes, id, sha256).map_err(|e| Error::local(e.to_string()))?;

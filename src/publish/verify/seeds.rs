@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::expected::ExpectedBlocks;
 use super::findings::{Findings, Object};
 use super::run::Run;
+use crate::disk::input::Input;
 use crate::error::Error;
 use crate::format::block::BlockRow;
 use crate::format::block::LEVEL_DEFAULT;
 use crate::format::digest::BlockId;
-use crate::publish::pipeline::image::Reading;
+use crate::publish::pipeline::image::{self, Reading};
 use crate::publish::pipeline::remake::Remake;
 use crate::publish::pipeline::spool::{Spool, Spooled};
 use crate::split::Rule;
@@ -49,16 +51,24 @@ async fn make(run: &Run, rules: &[Rule], rows: Vec<BlockRow>) -> Result<HashMap<
     let spool = Spool::new(std::env::temp_dir(), SPOOL_MAX_BYTES);
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let (made, rows) = (Arc::new(Mutex::new(HashMap::new())), Arc::new(rows));
-    for (seed, rule) in run.options.seeds.iter().flat_map(|seed| rules.iter().map(move |rule| (seed, *rule))) {
-        let (image, spool) = (seed.clone(), Arc::clone(&spool));
-        let remake = Remake { image, reading: Reading::exact(rule), level: LEVEL_DEFAULT, jobs, spool };
-        let (made, rows, cancel) = (Arc::clone(&made), Arc::clone(&rows), run.cancel());
-        let pass = bridge::blocking(move || {
-            remake.run(&rows, &cancel, &|block: Spooled| {
-                made.lock().unwrap_or_else(PoisonError::into_inner).insert(block.row().id, block);
-            })
+    for seed in &run.options.seeds {
+        let (path, cuts, cancel) = (seed.clone(), rules.to_vec(), run.cancel());
+        let opened = bridge::blocking(move || {
+            let stop = || cancel.load(Ordering::Relaxed);
+            cuts.iter().try_fold(Input::open(&path)?, |image, &rule| image::for_rule(image, rule, &stop))
         });
-        pass.await?;
+        let image = Arc::new(opened.await?);
+        for &rule in rules {
+            let (image, spool) = (Arc::clone(&image), Arc::clone(&spool));
+            let remake = Remake { image, reading: Reading::exact(rule), level: LEVEL_DEFAULT, jobs, spool };
+            let (made, rows, cancel) = (Arc::clone(&made), Arc::clone(&rows), run.cancel());
+            let pass = bridge::blocking(move || {
+                remake.run(&rows, &cancel, &|block: Spooled| {
+                    made.lock().unwrap_or_else(PoisonError::into_inner).insert(block.row().id, block);
+                })
+            });
+            pass.await?;
+        }
     }
     let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(std::mem::take(&mut *made))

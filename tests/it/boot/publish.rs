@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use hfl::format::layout::RepoPath;
 use hfl::format::name::Version;
 
 use crate::support::boot_fixture::{KERNEL, booted_with, make_image, make_programs, make_system, read_miniroot};
-use crate::support::lab::{Lab, check_mirror};
+use crate::support::lab::{Lab, check_mirror, stderr};
 
 const TOML: &str = "[publish]\nclient = [\"client\"]\n\
     [[mirror]]\nname = \"a\"\nwrite = \"./a\"\nread = \"http://a.example/hfl/\"\nread-back = false\n\
@@ -226,6 +227,38 @@ fn a_prepared_directory_and_own_templates_are_taken() {
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [1]);
 }
 
+/// A pipe can be read only once: kernel and blocks come from one temporary file.
+#[test]
+fn a_compressed_image_is_unpacked_once_for_kernel_and_blocks() {
+    let lab = system();
+    let before = publish(&lab, &[]);
+    let packed = Command::new("gzip").args(["-1", "-k"]).arg(lab.path("os.img")).status();
+    assert!(packed.unwrap().success());
+    let lost = fs::read_dir(lab.path("a/blocks")).unwrap().next().expect("a block").unwrap().path();
+    for (input, version) in [("os.img.gz", 2), ("os.img", 3)] {
+        let files = |file| walkdir::WalkDir::new(&lost).into_iter().filter_map(Result::ok).find(file);
+        let block = files(|entry: &walkdir::DirEntry| entry.file_type().is_file()).expect("a block").into_path();
+        fs::remove_file(&block).unwrap();
+        let mut command = lab.command(&["publish", "-", "--name", "os", "--to", "mirrors.toml", "--boot", "--force"]);
+        command.args(["--busybox", "busybox", "--json"]).stdin(piped(&lab.path(input)));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{input}: {}", stderr(&output));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&report["version"], &report["split"]), (&version.into(), &before["split"]), "{input}");
+        let kernel = |version: u32| fs::read(booted_with(&lab.path(&format!("a/boot/os/{version}")), "vmlinuz"));
+        assert!(kernel(version).unwrap() == kernel(1).unwrap(), "{input}");
+        assert!(block.exists(), "{input}: made again");
+    }
+    let left: Vec<_> = walkdir::WalkDir::new(lab.path("home/.cache")).into_iter().filter_map(Result::ok).collect();
+    assert!(left.iter().all(|entry| entry.file_type().is_dir()), "nothing remains: {left:?}");
+}
+
+/// The read end of a pipe into which a file is written.
+fn piped(file: &Path) -> Stdio {
+    let cat = Command::new("cat").arg(file).stdout(Stdio::piped()).spawn();
+    cat.unwrap().stdout.take().unwrap().into()
+}
+
 #[test]
 fn what_has_no_place_on_a_command_line_is_refused() {
     let lab = system();
@@ -237,7 +270,5 @@ fn what_has_no_place_on_a_command_line_is_refused() {
     lab.fails(2, &["publish", "os.img", "--to", "mirrors.toml", "--boot", "--boot-append", &long]);
     lab.fails(2, &["publish", "os.img", "--to", "mirrors.toml", "--boot-append", "x"]);
     lab.fails(2, &["publish", "os.img", "--to", "mirrors.toml", "--busybox", "busybox", "--boot", "--unsigned"]);
-    let stdin = lab.fails(2, &["publish", "-", "--name", "os", "--to", "mirrors.toml", "--boot"]);
-    assert!(stdin.contains("standard input"), "{stdin}");
     assert!(lab.files("a").iter().all(|file| !file.ends_with(".head")), "nothing was switched");
 }

@@ -201,19 +201,19 @@ fn rules() {
     all_refused::<Rule>(&[
         (
             "pages 2",
-            "split rule `pages 2`: this hfl knows `content 1`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`; update hfl",
+            "split rule `pages 2`: this hfl knows `content 1`, `content 2`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`; update hfl",
         ),
         (
             "bytes 0",
-            "split rule `bytes 0`: this hfl knows `content 1`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`; update hfl",
+            "split rule `bytes 0`: this hfl knows `content 1`, `content 2`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`; update hfl",
         ),
         (
             "bytes 1 x",
-            "split rule `bytes 1 x`: this hfl knows `content 1`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`; update hfl",
+            "split rule `bytes 1 x`: this hfl knows `content 1`, `content 2`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`; update hfl",
         ),
         (
             "gear 1",
-            "split rule `gear 1`: this hfl knows `content 1`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`; a newer hfl may know more, update hfl",
+            "split rule `gear 1`: this hfl knows `content 1`, `content 2`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`; a newer hfl may know more, update hfl",
         ),
     ]);
     all_accepted::<Rule>(&["fixed 4096", "fixed 4608", "fixed 262144", "fixed 4194304", "pages 1", "bytes 1"]);

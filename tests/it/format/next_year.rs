@@ -80,7 +80,7 @@ fn it_is_read_restored_verified_and_carried_on() {
 
     lab.write("test.img", Random(5).bytes(IMAGE_BYTES));
     let published = lab.publish(&["test.img"]);
-    assert_eq!((&published["version"], &published["split"]), (&2.into(), &"content 1".into()), "{published}");
+    assert_eq!((&published["version"], &published["split"]), (&2.into(), &"content 2".into()), "{published}");
     assert_eq!((notes(&lab, "public"), split(&lab, 1).as_str()), (NOTES.map(str::to_owned).to_vec(), SPLIT));
     assert!(head(&lab, "public").files.iter().any(|file| file.path.as_str() == "delta/test/7.list"));
 

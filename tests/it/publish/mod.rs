@@ -28,3 +28,4 @@ mod trust;
 mod verify;
 mod verify_kinds;
 mod virtual_disks;
+mod xz_blocks;

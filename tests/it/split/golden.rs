@@ -33,13 +33,21 @@ fn bytes_1_is_frozen() {
 #[test]
 fn content_1_is_frozen() {
     let disk = super::disks::disk_of_everything(&image());
+    compare_image("split-content.txt", Rule::Content1, &disk);
     compare_image("split-content.txt", Rule::Content, &disk);
 }
 
 #[test]
 fn content_1_of_compressed_file_systems_is_frozen() {
-    compare_image("split-packed.txt", Rule::Content, &super::packed::frozen());
-    compare_image("split-erofs.txt", Rule::Content, &super::packed::frozen_erofs());
+    compare_image("split-packed.txt", Rule::Content1, &super::packed::frozen());
+    compare_image("split-erofs.txt", Rule::Content1, &super::packed::frozen_erofs());
+}
+
+#[test]
+fn content_2_of_files_is_frozen() {
+    for (file, page) in [("split-files-1024.txt", PageSize::OneKib), ("split-files.txt", PageSize::FourKib)] {
+        compare_image(file, Rule::Content, &super::files::frozen(page));
+    }
 }
 
 /// 1,664 pages: the contents of a small ext4 image, then a big file, small files, and a short last page.

@@ -2,6 +2,7 @@
 
 pub mod disks;
 mod edges;
+mod files;
 mod golden;
 mod image;
 mod lab;
@@ -25,9 +26,9 @@ const RULES: [Rule; 6] = [
 /// The cuts of an image that is passed in one call.
 pub fn cuts(rule: Rule, image: &[u8]) -> Vec<Cut> {
     let mut found = Vec::new();
-    let mut splitter = Splitter::new(rule);
+    let mut splitter = Splitter::new(rule, &image);
     splitter.data(image, &mut |cut| found.push(cut));
-    splitter.finish(&mut |cut| found.push(cut));
+    splitter.finish(&mut |cut| found.push(cut)).expect("an image in memory");
     found
 }
 
@@ -35,7 +36,7 @@ pub fn cuts(rule: Rule, image: &[u8]) -> Vec<Cut> {
 /// holes.
 fn cuts_in_pieces(rule: Rule, image: &[u8], lengths: &[usize], holes: bool) -> Vec<Cut> {
     let mut found = Vec::new();
-    let mut splitter = Splitter::new(rule);
+    let mut splitter = Splitter::new(rule, &image);
     let mut rest = image;
     for &len in lengths.iter().cycle() {
         let (now, later) = rest.split_at(len.min(rest.len()));
@@ -49,8 +50,14 @@ fn cuts_in_pieces(rule: Rule, image: &[u8], lengths: &[usize], holes: bool) -> V
             break;
         }
     }
-    splitter.finish(&mut |cut| found.push(cut));
+    splitter.finish(&mut |cut| found.push(cut)).expect("an image in memory");
     found
+}
+
+/// Bytes of `new` that are in no block of `old`.
+fn upload(rule: Rule, old: &[u8], new: &[u8]) -> usize {
+    let old: std::collections::HashSet<Vec<u8>> = cuts(rule, old).into_iter().map(|cut| cut.bytes).collect();
+    cuts(rule, new).iter().filter(|cut| !old.contains(&cut.bytes)).map(|cut| cut.bytes.len()).sum()
 }
 
 fn spans_of(cuts: &[Cut]) -> Vec<Vec<Span>> {
@@ -131,15 +138,16 @@ proptest! {
 
 #[test]
 fn a_hole_costs_nothing_however_long() {
-    for rule in RULES.into_iter().chain([Rule::Content]) {
+    for rule in RULES.into_iter().chain([Rule::Content, Rule::Content1]) {
         let mut found = Vec::new();
-        let mut splitter = Splitter::new(rule);
+        let nothing: &[u8] = &[];
+        let mut splitter = Splitter::new(rule, &nothing);
         splitter.data(b"first", &mut |cut| found.push(cut));
         splitter.hole((1 << 50) - 5, &mut |cut| found.push(cut));
         splitter.hole(123, &mut |cut| found.push(cut));
         splitter.data(b"last", &mut |cut| found.push(cut));
         splitter.hole(1 << 49, &mut |cut| found.push(cut));
-        splitter.finish(&mut |cut| found.push(cut));
+        splitter.finish(&mut |cut| found.push(cut)).expect("nothing is read");
         let blocks: Vec<_> = found.iter().map(|cut| cut.spans[0].offset).collect();
         assert_eq!(blocks.len(), 2, "{rule}");
         let last = found[1].bytes.windows(4).position(|bytes| bytes == b"last").expect("the last bytes");
@@ -149,7 +157,7 @@ fn a_hole_costs_nothing_however_long() {
 
 #[test]
 fn nothing_and_zeros_have_no_blocks() {
-    for rule in RULES.into_iter().chain([Rule::Content]) {
+    for rule in RULES.into_iter().chain([Rule::Content, Rule::Content1]) {
         assert!(cuts(rule, &[]).is_empty());
         assert!(cuts(rule, &[0; 1]).is_empty());
         assert!(cuts(rule, &vec![0; 300_001]).is_empty());
@@ -160,7 +168,8 @@ fn nothing_and_zeros_have_no_blocks() {
 #[test]
 fn rules_are_read_and_refused() {
     assert_eq!("fixed 262144".parse(), Ok(Rule::Fixed(262_144)));
-    assert_eq!("content 1".parse(), Ok(Rule::Content));
+    assert_eq!("content 1".parse(), Ok(Rule::Content1));
+    assert_eq!("content 2".parse(), Ok(Rule::Content));
     assert_eq!("pages 1".parse(), Ok(Rule::PAGES));
     assert_eq!("pages 1 1024".parse(), Ok(Rule::Pages(PageSize::OneKib)));
     assert_eq!("pages 1 2048".parse(), Ok(Rule::Pages(PageSize::TwoKib)));
@@ -170,9 +179,9 @@ fn rules_are_read_and_refused() {
         let said = format!("split rule `fixed {size}`: a block has 4096 to 4194304 bytes, a multiple of 512");
         assert_eq!(error.to_string(), said);
     }
-    for text in ["pages 2", "content 2", "pages 1 4096", "pages 1 512", "bytes 1 1024"] {
+    for text in ["pages 2", "content 3", "pages 1 4096", "pages 1 512", "bytes 1 1024"] {
         let newer = text.parse::<Rule>().unwrap_err().to_string();
-        let known = "`content 1`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`";
+        let known = "`content 1`, `content 2`, `fixed BYTES`, `pages 1`, `pages 1 1024`, `pages 1 2048` and `bytes 1`";
         assert_eq!(newer, format!("split rule `{text}`: this hfl knows {known}; update hfl"));
     }
     assert!(matches!("words 1".parse::<Rule>(), Err(RuleError::Unknown(_))));

@@ -11,7 +11,7 @@ const PAGE: usize = 4096;
 pub fn spans(rule: Rule, image: &[u8]) -> Vec<Vec<Span>> {
     let mut blocks = match rule {
         Rule::Fixed(size) => fixed(size as usize, image),
-        Rule::Content => unreachable!("disks.rs has a model of the stretches"),
+        Rule::Content | Rule::Content1 => unreachable!("disks.rs has a model of the stretches, files.rs of files"),
         Rule::Pages(size) => pages(size.bytes() as usize, image),
         Rule::Bytes => bytes(image),
     };
@@ -43,7 +43,7 @@ fn padded(size: usize, image: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Marks the elements in a run of at least `least` zero elements, or in a run of zero elements at the end of the list.
-fn holes(zeros: &[bool], least: usize) -> Vec<bool> {
+pub fn holes(zeros: &[bool], least: usize) -> Vec<bool> {
     let mut holes = vec![false; zeros.len()];
     let mut start = 0;
     while start < zeros.len() {
@@ -106,7 +106,7 @@ fn pages(size: usize, image: &[u8]) -> Vec<Vec<Span>> {
     blocks.iter().map(|block| spans_of_pages(size, image, block)).collect()
 }
 
-fn spans_of_pages(size: usize, image: &[u8], pages: &[usize]) -> Vec<Span> {
+pub fn spans_of_pages(size: usize, image: &[u8], pages: &[usize]) -> Vec<Span> {
     let runs = pages.chunk_by(|one, next| one + 1 == *next);
     runs.map(|run| span(run[0] * size, image.len().min((run[run.len() - 1] + 1) * size))).collect()
 }

@@ -6,7 +6,7 @@ use hfl::split::{Cut, Rule};
 use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{check_cuts, cuts, cuts_in_pieces};
+use super::{check_cuts, cuts, cuts_in_pieces, upload};
 use crate::support::lab::{Lab, Random, make_tree, tool};
 
 const KIB: usize = 1 << 10;
@@ -248,12 +248,6 @@ pub fn frozen_erofs() -> Vec<u8> {
     let clusters: Vec<(usize, usize)> =
         (0..150).map(|_| (1 + random.below(16) as usize, 1 + random.below(4000) as usize)).collect();
     erofs(&clusters, 15)
-}
-
-/// Bytes of `new` that are in no block of `old`.
-fn upload(rule: Rule, old: &[u8], new: &[u8]) -> usize {
-    let old: std::collections::HashSet<Vec<u8>> = cuts(rule, old).into_iter().map(|cut| cut.bytes).collect();
-    cuts(rule, new).iter().filter(|cut| !old.contains(&cut.bytes)).map(|cut| cut.bytes.len()).sum()
 }
 
 /// Real images of two versions of a tree: what is new costs at most three quarters of what `bytes` needs.

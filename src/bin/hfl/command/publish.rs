@@ -282,13 +282,6 @@ fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
     if names.len() > 1 && boot.as_ref().is_some_and(|boot| boot.directory.is_some()) {
         return Err(one("--boot=DIRECTORY"));
     }
-    if args.images.iter().any(|image| image == Path::new("-"))
-        && boot.as_ref().is_some_and(|boot| boot.directory.is_none())
-    {
-        return Err(super::usage(
-            "--boot cannot extract a kernel from standard input; run hfl boot build first".into(),
-        ));
-    }
     let options = |(image, name)| PublishOptions {
         image,
         name,

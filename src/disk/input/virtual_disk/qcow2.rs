@@ -13,7 +13,7 @@ use imago::format::gate::ImplicitOpenGate;
 use imago::storage::Storage as _;
 use imago::{FormatAccess, Mapping, StorageOpenOptions};
 
-use super::super::file::Stamp;
+use super::super::file::{Needed, Stamp, needed};
 use super::super::{CHUNK_BYTES, Part};
 use super::outside;
 use crate::error::Error;
@@ -83,16 +83,44 @@ impl Qcow2 {
         end.is_some_and(|end| end <= self.bytes()) && self.access.read(out, offset).is_ok()
     }
 
-    /// Passes all parts in order; what no cluster was written for is a hole.
+    /// Fills `out` from `offset`.
+    ///
+    /// # Errors
+    /// A failed read, a damaged image.
+    pub fn read_exact_at(&self, path: &Path, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        let damaged = |e: io::Error| damaged(path, &e);
+        let (mut at, end) = (offset, offset + out.len() as u64);
+        while at < end {
+            let (mapping, length) = self.access.get_mapping(at, end - at).map_err(damaged)?;
+            self.check_there(&mapping, length, path)?;
+            at += length.max(1);
+        }
+        self.access.read(out, offset).map_err(damaged)
+    }
+
+    /// Passes all parts in order, except for what lies `elsewhere`; what no cluster was written for is a hole.
     ///
     /// # Errors
     /// A failed read, a damaged image, a file that changed meanwhile.
-    pub fn read(&self, path: &Path, part: &mut dyn FnMut(Part<'_>) -> Result<(), Error>) -> Result<(), Error> {
+    pub fn read(
+        &self,
+        path: &Path,
+        elsewhere: &dyn Fn(u64) -> Option<Range<u64>>,
+        part: &mut dyn FnMut(Part<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let damaged = |e: io::Error| damaged(path, &e);
         let mut buffer = vec![0; CHUNK_BYTES];
         let mut at = 0;
         while at < self.bytes() {
-            let (mapping, length) = self.access.get_mapping(at, self.bytes() - at).map_err(damaged)?;
+            let needed = match needed(elsewhere(at), at, self.bytes()) {
+                Needed::Skip(bytes) => {
+                    part(Part::Skipped(bytes))?;
+                    at += bytes;
+                    continue;
+                }
+                Needed::Read(bytes) => bytes,
+            };
+            let (mapping, length) = self.access.get_mapping(at, needed).map_err(damaged)?;
             match mapping {
                 _ if length == 0 => return Err(damaged(io::ErrorKind::UnexpectedEof.into())),
                 Mapping::Zero { .. } | Mapping::Eof { .. } => {

@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use hfl::Error;
-use hfl::boot::{Built, Ingredients, Options, Settings, Summary};
+use hfl::boot::{Built, Disk, Ingredients, Options, Settings, Summary};
 use hfl::config::Mirrors;
 use hfl::format::layout::BootFile;
 use hfl::format::name::{Name, Version};
@@ -29,7 +28,8 @@ Nothing is mounted, and root is not required. The image, or one of its partition
 or erofs, and contain a kernel and its modules. The output is reproducible. hfl publish --boot builds the same files \
 and publishes them.")]
 pub struct Args {
-    /// Image or block device; an image compressed with gzip, xz, zstd, bzip2 or lz4 is unpacked to a temporary file
+    /// Image, block device, or `-` for standard input; an image compressed with gzip, xz, zstd, bzip2 or lz4, and that
+    /// from standard input, is unpacked to a temporary file
     image: PathBuf,
     /// Static hfl-mount for the image's machine; can be repeated [default: `client` of mirrors.toml, else the one next
     /// to hfl]
@@ -118,13 +118,11 @@ fn make(args: &Args, mirrors: Option<&Mirrors>, name: &Name, key: Option<PublicK
     };
     let templates = args.templates.clone().or_else(|| publish?.templates.as_ref().map(beside));
     let options = Options {
-        image: args.image.clone(),
         clients,
         busybox: args.busybox.clone(),
         machine: args.arch.clone(),
         modules: args.modules.clone(),
         templates,
-        cancel: Arc::default(),
     };
     let settings = Settings {
         name: Some(name.clone()),
@@ -132,7 +130,8 @@ fn make(args: &Args, mirrors: Option<&Mirrors>, name: &Name, key: Option<PublicK
         key,
         min_version: args.min_version,
     };
-    Ingredients::gather(&options)?.build(&settings)
+    let image = Disk::open(&args.image, &|| false)?;
+    Ingredients::gather(&image, &options)?.build(&settings)
 }
 
 /// Writes kernel and miniroot, and returns their paths.
