@@ -13,6 +13,7 @@ use std::ops::Range;
 use super::cut::Cut;
 use super::lookup::{Lookup, Stretch};
 use super::plain::Plain;
+use super::rule::PageSize;
 use super::suits::splitter_of;
 use crate::disk::partitions::{LOGICAL_MAX, MBR_SECTOR_BYTES, link, table};
 use crate::disk::superblock::{
@@ -214,11 +215,19 @@ impl Content<'_> {
         if self.is_iso {
             self.iso = Some(self.start..self.end);
         }
-        let splitter = splitter_of(&superblock);
-        let Some(image) = self.image else { return Some(splitter) };
+        let Some(image) = self.image else { return Some(splitter_of(&superblock)) };
+        let splitter = if self.is_iso { self.splitter_of_iso() } else { splitter_of(&superblock) };
         let stretch = Stretch::new(image, self.start, self.end);
         let without_files = splitter.with_files(stretch, head, &mut |cut| out(shifted(cut, self.start)));
         without_files.map_err(|e| self.failure.get_or_insert(e)).ok()
+    }
+
+    /// The splitter for an ISO 9660, but for the squashfs in it.
+    fn splitter_of_iso(&self) -> Plain {
+        match self.image {
+            Some(_) => Plain::pages(PageSize::TwoKib),
+            None => Plain::bytes(),
+        }
     }
 
     /// How many of these bytes, which are cut next, lie before a sector of an ISO 9660 that may begin a squashfs; `None` if
@@ -299,8 +308,8 @@ impl Content<'_> {
     fn begin_stretch(&mut self) {
         self.start = self.at;
         if let Some(iso) = &self.iso {
-            self.stage = Stage::Cut(Plain::bytes());
             (self.end, self.is_iso) = (iso.end, true);
+            self.stage = Stage::Cut(self.splitter_of_iso());
             return;
         }
         while self.marks.pop_front_if(|mark| mark.start < self.at).is_some() {}

@@ -25,7 +25,9 @@ impl Ext<'_> {
             .checked_mul(self.block_bytes)
             .and_then(|at| at.checked_add(index % self.inodes_per_group * self.inode_bytes));
         let mut bytes = [0; INODE_MIN_BYTES as usize];
-        if !self.look(at, &mut bytes)? || number(&bytes[32..36]) & HAS_EXTENTS == 0 {
+        let is_allowed = self.look();
+        let at = at.filter(|_| is_allowed);
+        if !at.map_or(Ok(false), |at| self.table(at, &mut bytes))? || number(&bytes[32..36]) & HAS_EXTENTS == 0 {
             return Ok(None);
         }
         let is_directory = match bytes[1] >> 4 {
@@ -39,12 +41,16 @@ impl Ext<'_> {
     }
 
     /// The first block of the inode table of a group.
-    fn inode_table(&self, group: u64) -> Result<Option<u64>, Error> {
+    fn inode_table(&mut self, group: u64) -> Result<Option<u64>, Error> {
+        if let Some((_, table)) = self.group.filter(|(known, _)| *known == group) {
+            return Ok(Some(table));
+        }
         let mut descriptor = [0; DESCRIPTOR_WIDE_BYTES as usize];
         let is_wide = self.descriptor_bytes >= DESCRIPTOR_WIDE_BYTES;
         let part = if is_wide { &mut descriptor[..] } else { &mut descriptor[..self.descriptor_bytes as usize] };
         let is_there = self.stretch.read(self.descriptors_at + group * self.descriptor_bytes, part)?;
         let block = number(&descriptor[8..12]) | number(&descriptor[40..44]) << 32;
+        self.group = is_there.then_some((group, block));
         Ok(is_there.then_some(block))
     }
 }

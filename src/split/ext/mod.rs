@@ -45,6 +45,10 @@ pub(super) struct Ext<'a> {
     inode_bytes: u64,
     looks_left: u32,
     extents_left: u32,
+    /// The group whose descriptor was read last, and the first block of its inode table.
+    group: Option<(u64, u64)>,
+    /// The page of a table that was read last, and where it is: most inodes that are read follow each other.
+    recent: (u64, Vec<u8>),
 }
 
 impl<'a> Ext<'a> {
@@ -76,19 +80,41 @@ impl<'a> Ext<'a> {
             inode_bytes,
             looks_left: LOOKS_MAX,
             extents_left: EXTENTS_MAX,
+            group: None,
+            recent: (0, Vec::new()),
         })
     }
 
-    /// Reads an inode or block, if no more than the allowed number of them has been looked at.
-    fn look(&mut self, at: Option<u64>, out: &mut [u8]) -> Result<bool, Error> {
-        let Some(left) = self.looks_left.checked_sub(1) else { return Ok(false) };
-        self.looks_left = left;
-        at.map_or(Ok(false), |at| self.stretch.read(at, out))
+    /// Counts an inode or block that is looked at; returns whether it may be.
+    fn look(&mut self) -> bool {
+        let left = self.looks_left.checked_sub(1);
+        self.looks_left = left.unwrap_or_default();
+        left.is_some()
+    }
+
+    /// Reads a part of a table, mostly without looking into the image again.
+    fn table(&mut self, at: u64, out: &mut [u8]) -> Result<bool, Error> {
+        let page = at / self.block_bytes * self.block_bytes;
+        let within = at - page + out.len() as u64 <= self.block_bytes;
+        if !within {
+            return self.stretch.read(at, out);
+        }
+        if self.recent.1.is_empty() || self.recent.0 != page {
+            self.recent.1.resize(self.block_bytes as usize, 0);
+            self.recent.0 = page;
+            if !self.stretch.read(page, &mut self.recent.1)? {
+                // The stretch ends within the page.
+                self.recent.1.clear();
+                return self.stretch.read(at, out);
+            }
+        }
+        out.copy_from_slice(&self.recent.1[(at - page) as usize..][..out.len()]);
+        Ok(true)
     }
 
     fn block(&mut self, block: u64) -> Result<Option<Vec<u8>>, Error> {
         let mut bytes = vec![0; self.block_bytes as usize];
-        let is_there = self.look(block.checked_mul(self.block_bytes), &mut bytes)?;
-        Ok(is_there.then_some(bytes))
+        let at = block.checked_mul(self.block_bytes).filter(|_| self.look());
+        Ok(at.map_or(Ok(false), |at| self.stretch.read(at, &mut bytes))?.then_some(bytes))
     }
 }

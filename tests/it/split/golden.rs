@@ -44,7 +44,9 @@ fn content_1_of_compressed_file_systems_is_frozen() {
 }
 
 #[test]
-fn content_2_of_files_is_frozen() {
+fn content_2_is_frozen() {
+    compare_image("split-iso.txt", Rule::Content, &super::packed::frozen());
+    compare_image("split-erofs.txt", Rule::Content, &super::packed::frozen_erofs());
     for (file, page) in [("split-files-1024.txt", PageSize::OneKib), ("split-files.txt", PageSize::FourKib)] {
         compare_image(file, Rule::Content, &super::files::frozen(page));
     }
