@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::lab::{Lab, Random, code, or_skip, stderr, tool};
+use crate::support::lab::{Lab, Random, code, make_ext4, or_skip, skipped, stderr, tool};
 
 /// Runs a publish that must fail with this exit code and these words in its message, and publish no head.
 fn refused(lab: &Lab, expected: i32, arguments: &[&str], words: &[&str]) {
@@ -113,6 +113,37 @@ fn the_same_bytes_give_the_same_version_however_they_come() {
         assert!(text.contains("unpack it once"), "{text}");
     }
     assert_eq!(lab.publish(&["os.img"])["outcome"], "no-change");
+}
+
+/// Files of an ext4 are cut in the order of their paths, so the image must be read at any offset, whatever holds it.
+#[test]
+fn a_real_ext4_is_cut_alike_however_it_comes() {
+    let lab = Lab::with_mirrors(&["public"]);
+    crate::support::lab::make_tree(&lab.path("tree"), 150, 5);
+    make_ext4(&lab.path("tree"), &lab.path("os.img"), "24M");
+    assert_eq!(lab.publish(&["os.img"])["split"], "content 2");
+    lab.publish(&["os.img", "--name", "pipe"]);
+    let Some(()) = compress(&lab, "gzip", &["-1", "-c"], "os.img", "os.img.gz") else { return };
+    assert_eq!(lab.publish(&["os.img.gz"])["outcome"], "no-change");
+    for file in ["os.img", "os.img.gz"] {
+        let output = publish_pipe(&lab, file, u64::MAX, &["--json"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
+        assert_eq!(report["outcome"], "no-change", "{file} from a pipe: {}", stderr(&output));
+    }
+    let convert = |arguments: &[&str]| {
+        Command::new("qemu-img").args(arguments).args(["os.img", "os.qcow2"]).current_dir(lab.path("")).status()
+    };
+    match convert(&["convert", "-c", "-O", "qcow2"]) {
+        Ok(status) if status.success() => assert_eq!(lab.publish(&["os.qcow2"])["outcome"], "no-change"),
+        _ => skipped("qemu-img cannot be run"),
+    }
+    // A seed is cut by the same rule, and so has every block.
+    let report = lab.ok(&["restore", "public/os", "back.img", "--seed", "os.img.gz", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&report).expect("a report");
+    assert_eq!(report["fetched_blocks"], 0, "{report}");
+    assert!(fs::read(lab.path("back.img")).unwrap() == fs::read(lab.path("os.img")).unwrap());
+    let cache = walkdir::WalkDir::new(lab.path("home/.cache")).into_iter().filter_map(Result::ok);
+    assert_eq!(cache.filter(|entry| entry.file_type().is_file()).count(), 0, "nothing remains");
 }
 
 /// A rule is not changed by accident: without --split, that of the version before counts.

@@ -121,7 +121,11 @@ fn each_partition_by_its_own_rule() {
         blocks.iter().all(|bytes| found.iter().any(|cut| cut.bytes == **bytes)),
         "shared with the file system alone"
     );
-    check(&image(&[parts[0], parts[1], parts[2], (32769, b"CD001")]), &[(0, Rule::Pages(PageSize::TwoKib))], "a hybrid ISO");
+    check(
+        &image(&[parts[0], parts[1], parts[2], (32769, b"CD001")]),
+        &[(0, Rule::Pages(PageSize::TwoKib))],
+        "a hybrid ISO",
+    );
     let table = mbr(&[&mbr_entry(0x83, 63, 4096)]);
     let at = 63 * 512;
     let old = image(&[(0, &table), (at + EXT4.0, EXT4.1), (at + EXT4_4K.0, EXT4_4K.1)]);
