@@ -108,6 +108,11 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Ignores all events; the cancel flag stays.
+    pub fn silenced(&self) -> Self {
+        Self { progress: Arc::new(Silent), cancel: Arc::clone(&self.cancel) }
+    }
+
     /// Ignores all events, with a cancel flag that is not set.
     pub fn silent() -> Self {
         Self { progress: Arc::new(Silent), cancel: Arc::default() }

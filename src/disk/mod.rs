@@ -89,9 +89,9 @@ impl Disk {
     /// Opens an image. One that is a stream is unpacked to a temporary file.
     ///
     /// # Errors
-    /// No image; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
-    pub fn open(path: &Path, stop: &dyn Fn() -> bool) -> Result<Self, Error> {
-        Ok(Self::of(Arc::new(Input::open(path)?.seekable(&directories::temporary(), stop)?)))
+    /// No image.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self::of(Arc::new(Input::open(path)?.seekable(&directories::temporary(), &|_| true)?)))
     }
 
     /// An opened image as a disk; of a stream only the start is seen.

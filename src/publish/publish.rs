@@ -30,7 +30,7 @@ use crate::format::index::Index;
 use crate::progress::{Event, Watch};
 use crate::repo::survey::TrustPolicy;
 use crate::split::Rule;
-use crate::system::{bridge, directories};
+use crate::system::bridge;
 
 /// Publishes an image.
 ///
@@ -114,15 +114,14 @@ async fn open_image(options: &PublishOptions, watch: &Watch) -> Result<Input, Er
     let kernel_is_wanted = options.boot.as_ref().is_some_and(|boot| boot.directory.is_none());
     let (any_offset, name) = (options.zero_free || kernel_is_wanted, options.image.display().to_string());
     let rule = options.split.unwrap_or(Rule::Content);
-    let (as_it_is, cancel) = (options.as_it_is, Arc::clone(&watch.cancel));
-    // A virtual disk is converted, and a stream may be unpacked.
+    let (as_it_is, watch) = (options.as_it_is, watch.clone());
+    // A virtual disk may be converted.
     watch.progress.event(Event::Step("opening the image"));
     let opened = bridge::blocking(move || {
         let image = Input::open(&path)?.named(name);
-        let stop = || cancel.load(Ordering::Relaxed);
         let image = match any_offset {
-            true => image.seekable(&directories::temporary(), &stop)?,
-            false => image::for_rule(image, rule, &stop)?,
+            true => image::unpacked(image, &watch)?,
+            false => image::for_rule(image, rule, &watch)?,
         };
         if as_it_is { Ok(image) } else { image.complete() }
     });

@@ -77,6 +77,8 @@ impl Show {
             None => "{spinner} {bytes} {bytes_per_sec} {msg}",
         };
         set_style(&self.bar, template);
+        self.bar.reset();
+        self.block_bytes.store(0, Relaxed);
         if let Some(bytes) = image_bytes {
             self.bar.set_length(bytes);
         }

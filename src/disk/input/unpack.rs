@@ -17,18 +17,19 @@ impl Input {
     /// name, so nothing of it remains whatever happens.
     ///
     /// # Errors
-    /// A failed read or write; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
-    pub fn seekable(self, directory: &Path, stop: &dyn Fn() -> bool) -> Result<Self, Error> {
+    /// A failed read or write; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `goes_on`, which is given the
+    /// bytes of each part, returns false.
+    pub fn seekable(self, directory: &Path, goes_on: &dyn Fn(u64) -> bool) -> Result<Self, Error> {
         if self.is_seekable() {
             return Ok(self);
         }
         let path = PathBuf::from(&self.name);
-        let (file, size) = self.unpack(directory, stop)?;
+        let (file, size) = self.unpack(directory, goes_on)?;
         let stamp = Some(Stamp::of(&file).map_err(|e| Error::io(&path, &e))?);
         Ok(Self { name: self.name, source: Source::File { file, path, size, stamp }, stated: None })
     }
 
-    fn unpack(&self, directory: &Path, stop: &dyn Fn() -> bool) -> Result<(File, u64), Error> {
+    fn unpack(&self, directory: &Path, goes_on: &dyn Fn(u64) -> bool) -> Result<(File, u64), Error> {
         let failed = |e: io::Error| {
             Error::local(format!("{}: cannot be unpacked to {}: {e}", self.name, directory.display()))
                 .hint("set XDG_CACHE_HOME to a directory with room for the unpacked image")
@@ -37,7 +38,7 @@ impl Input {
         let file = tempfile::tempfile_in(directory).map_err(failed)?;
         let mut at = 0;
         let size = self.read(&|_| None, &mut |part| {
-            if stop() {
+            if !goes_on(part.bytes()) {
                 return Err(Error::interrupted());
             }
             if let Part::Data(bytes) = part {

@@ -1,10 +1,12 @@
 //! The input image, cut into blocks.
 
 use std::cell::RefCell;
+use std::sync::atomic::Ordering;
 
 use crate::disk::free_space::FreeSpace;
 use crate::disk::input::{Input, Part};
 use crate::error::Error;
+use crate::progress::{Event, Watch};
 use crate::split::{Cut, Lookup, Rule, Splitter, is_zero, looks_elsewhere};
 use crate::system::directories;
 
@@ -40,10 +42,26 @@ const PAGE_BYTES: usize = 4096;
 /// offset.
 ///
 /// # Errors
-/// A failed read; no room; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) once `stop` returns true.
-pub fn for_rule(image: Input, rule: Rule, stop: &dyn Fn() -> bool) -> Result<Input, Error> {
+/// Those of [`unpacked`].
+pub fn for_rule(image: Input, rule: Rule, watch: &Watch) -> Result<Input, Error> {
     let is_needed = looks_elsewhere(rule, &mut |at, out| image.read_at(at, out));
-    if is_needed { image.seekable(&directories::temporary(), stop) } else { Ok(image) }
+    if is_needed { unpacked(image, watch) } else { Ok(image) }
+}
+
+/// An image that can be read at any offset: a stream is unpacked to a temporary file.
+///
+/// # Errors
+/// A failed read; no room; interrupted by the user.
+pub fn unpacked(image: Input, watch: &Watch) -> Result<Input, Error> {
+    if image.is_seekable() {
+        return Ok(image);
+    }
+    watch.progress.event(Event::Step("unpacking the image to a temporary file"));
+    watch.progress.event(Event::Start { image_bytes: None });
+    image.seekable(&directories::temporary(), &|bytes| {
+        watch.progress.event(Event::Read { bytes });
+        !watch.cancel.load(Ordering::Relaxed)
+    })
 }
 
 /// Reads `image` once and cuts it. `passed` receives the bytes of each part read.

@@ -200,7 +200,7 @@ async fn take_seeds(work: &Arc<Work>, seeds: Vec<PathBuf>, jobs: usize) -> Resul
 
 fn take_seed(work: &Work, wanted: &HashMap<Sha256, usize>, seed: &Path, jobs: usize) -> Result<u64, Error> {
     let rule = Rule::try_from(&work.index.header().split).map_err(|e| unknown_rule(seed, &e))?;
-    let image = image::for_rule(Input::open(seed)?, rule, &|| work.watch.cancel.load(Ordering::Relaxed))?;
+    let image = image::for_rule(Input::open(seed)?, rule, &work.watch.silenced())?;
     let found = AtomicU64::new(0);
     workers::work_on_blocks(
         &image,

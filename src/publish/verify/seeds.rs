@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::expected::ExpectedBlocks;
@@ -52,10 +51,10 @@ async fn make(run: &Run, rules: &[Rule], rows: Vec<BlockRow>) -> Result<HashMap<
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let (made, rows) = (Arc::new(Mutex::new(HashMap::new())), Arc::new(rows));
     for seed in &run.options.seeds {
-        let (path, cuts, cancel) = (seed.clone(), rules.to_vec(), run.cancel());
+        let (path, cuts) = (seed.clone(), rules.to_vec());
+        let watch = run.repository.watch.silenced();
         let opened = bridge::blocking(move || {
-            let stop = || cancel.load(Ordering::Relaxed);
-            cuts.iter().try_fold(Input::open(&path)?, |image, &rule| image::for_rule(image, rule, &stop))
+            cuts.iter().try_fold(Input::open(&path)?, |image, &rule| image::for_rule(image, rule, &watch))
         });
         let image = Arc::new(opened.await?);
         for &rule in rules {

@@ -264,5 +264,5 @@ fn damage(whole: &[u8], random: &mut Random) -> Vec<u8> {
 }
 
 fn gather(image: &Path, options: &Options) -> Result<Ingredients, Error> {
-    Ingredients::gather(&Disk::open(image, &|| false)?, options)
+    Ingredients::gather(&Disk::open(image)?, options)
 }

@@ -130,7 +130,7 @@ fn make(args: &Args, mirrors: Option<&Mirrors>, name: &Name, key: Option<PublicK
         key,
         min_version: args.min_version,
     };
-    let image = Disk::open(&args.image, &|| false)?;
+    let image = Disk::open(&args.image)?;
     Ingredients::gather(&image, &options)?.build(&settings)
 }
 
