@@ -36,7 +36,8 @@ impl Ext<'_> {
         for block in runs.into_iter().flatten() {
             let Some(bytes) = self.block(block)? else { continue };
             for entry in entries(&bytes) {
-                let Some(left) = room.checked_sub(entry.bytes()) else { return Ok(Vec::new()) };
+                let left = room.checked_sub(entry.bytes()).filter(|_| self.look());
+                let Some(left) = left else { return Ok(Vec::new()) };
                 room = left;
                 names.push(entry);
             }

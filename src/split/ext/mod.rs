@@ -28,7 +28,7 @@ const INODE_MIN_BYTES: u64 = 128;
 /// Bytes of a group descriptor, without and with the feature of 64 bits.
 const DESCRIPTOR_BYTES: u64 = 32;
 const DESCRIPTOR_WIDE_BYTES: u64 = 64;
-/// Inodes and blocks that are looked at in one file system.
+/// Inodes, blocks and names that are looked at in one file system.
 const LOOKS_MAX: u32 = 1 << 21;
 /// Extents of files that count in one file system.
 const EXTENTS_MAX: u32 = 1 << 20;
@@ -85,7 +85,7 @@ impl<'a> Ext<'a> {
         })
     }
 
-    /// Counts an inode or block that is looked at; returns whether it may be.
+    /// Counts an inode, block or name that is looked at; returns whether it may be.
     fn look(&mut self) -> bool {
         let left = self.looks_left.checked_sub(1);
         self.looks_left = left.unwrap_or_default();
