@@ -114,6 +114,10 @@ impl Content<'_> {
     }
 
     pub(super) fn data(&mut self, mut bytes: &[u8], out: &mut dyn FnMut(Cut)) {
+        // What follows a failure is not sent any more.
+        if self.failure.is_some() {
+            return;
+        }
         while !bytes.is_empty() {
             let room = self.room().min(bytes.len() as u64) as usize;
             let Some(room) = self.before_squashfs(&bytes[..room]) else { continue };
@@ -217,6 +221,10 @@ impl Content<'_> {
         }
         let Some(image) = self.image else { return Some(splitter_of(&superblock)) };
         let splitter = if self.is_iso { self.splitter_of_iso() } else { splitter_of(&superblock) };
+        // Its start does not tell that an ISO 9660 would have to be read at any offset.
+        if self.iso.is_some() {
+            return Some(splitter);
+        }
         let stretch = Stretch::new(image, self.start, self.end);
         let without_files = splitter.with_files(stretch, head, &mut |cut| out(shifted(cut, self.start)));
         without_files.map_err(|e| self.failure.get_or_insert(e)).ok()

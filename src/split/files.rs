@@ -75,7 +75,14 @@ impl<'a, const SIZE: usize> Files<'a, SIZE> {
         for run in runs {
             let mut at = run.start;
             while at < run.end {
-                let length = CHUNK_BYTES.min(run.end - at);
+                let left = run.end - at;
+                let zeros = if left < HOLE_BYTES as u64 { 0 } else { self.stretch.hole(at, left) / SIZE as u64 };
+                if zeros > 0 {
+                    self.hole(at, zeros);
+                    at += zeros * SIZE as u64;
+                    continue;
+                }
+                let length = CHUNK_BYTES.min(left);
                 self.read(at, length as usize, out)?;
                 at += length;
             }
@@ -86,6 +93,13 @@ impl<'a, const SIZE: usize> Files<'a, SIZE> {
             self.end(self.block.len(), out);
         }
         Ok(())
+    }
+
+    /// Takes in pages of zeros without reading them.
+    fn hole(&mut self, at: u64, pages: u64) {
+        let count = pages.min((Self::HOLE - self.zeros.len()) as u64);
+        self.zeros.extend((at..).step_by(SIZE).take(count as usize));
+        self.stretch.passed(pages * SIZE as u64);
     }
 
     fn read(&mut self, at: u64, length: usize, out: &mut dyn FnMut(Cut)) -> Result<(), Error> {

@@ -16,6 +16,11 @@ pub trait Lookup {
     /// A failed read; the user cancelled.
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error>;
 
+    /// How many of the `len` bytes from `offset` are zero and need not be read for knowing that.
+    fn hole(&self, _offset: u64, _len: u64) -> u64 {
+        0
+    }
+
     /// Called when this many bytes have been cut which are not needed in their order any more.
     fn passed(&self, _bytes: u64) {}
 }
@@ -74,6 +79,11 @@ impl<'a> Stretch<'a> {
             return Ok(false);
         }
         self.image.read(self.start + at, out).map(|()| true)
+    }
+
+    /// How many of the `len` bytes from `at`, all in the stretch, are zero and need not be read.
+    pub(super) fn hole(&self, at: u64, len: u64) -> u64 {
+        self.image.hole(self.start + at, len).min(len)
     }
 
     /// Says that this many bytes have been cut.

@@ -77,6 +77,11 @@ pub(super) fn read(
     Ok(())
 }
 
+/// Bytes of the hole that begins at `at`; 0 where none is known.
+pub(super) fn hole_at(file: &File, at: u64, size: u64) -> u64 {
+    next_data(file, at, size).map_or(0, |data| data.start - at)
+}
+
 /// What to do at an offset.
 pub(super) enum Needed {
     /// So many bytes are not needed.

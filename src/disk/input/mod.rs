@@ -149,6 +149,15 @@ impl Input {
         }
     }
 
+    /// How many of the `len` bytes from `offset` are in a hole.
+    pub fn hole_at(&self, offset: u64, len: u64) -> u64 {
+        match &self.source {
+            Source::File { file, size, .. } => file::hole_at(file, offset, *size).min(len),
+            Source::Qcow2(disk, _) => disk.hole_at(offset, len),
+            Source::Stream(_) => 0,
+        }
+    }
+
     /// Reads the image and passes its parts to `part` in order. `elsewhere` tells the next range, at or behind an offset,
     /// that need not be read; it is asked again after each part, and not for a stream. Returns the size of the image in
     /// bytes.

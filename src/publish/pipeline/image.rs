@@ -108,7 +108,12 @@ struct Anywhere<'a> {
 
 impl Lookup for Anywhere<'_> {
     fn size(&self) -> u64 {
-        self.image.size().unwrap_or_default()
+        // That of a stream is not known, and reading it fails.
+        self.image.size().unwrap_or(u64::MAX)
+    }
+
+    fn hole(&self, offset: u64, len: u64) -> u64 {
+        self.image.hole_at(offset, len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {

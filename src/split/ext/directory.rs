@@ -18,6 +18,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Whether it names another inode.
+    fn counts(&self) -> bool {
+        self.inode != 0 && self.name != b"." && self.name != b".."
+    }
+
     /// What it counts for, in bytes.
     pub(super) fn bytes(&self) -> usize {
         HEADER_BYTES + self.name.len()
@@ -34,10 +39,18 @@ impl Ext<'_> {
             return Ok(names);
         }
         for block in runs.into_iter().flatten() {
+            if !self.look() {
+                return Ok(Vec::new());
+            }
             let Some(bytes) = self.block(block)? else { continue };
             for entry in entries(&bytes) {
-                let left = room.checked_sub(entry.bytes()).filter(|_| self.look());
-                let Some(left) = left else { return Ok(Vec::new()) };
+                if !self.look() {
+                    return Ok(Vec::new());
+                }
+                if !entry.counts() {
+                    continue;
+                }
+                let Some(left) = room.checked_sub(entry.bytes()) else { return Ok(Vec::new()) };
                 room = left;
                 names.push(entry);
             }
@@ -50,12 +63,11 @@ impl Ext<'_> {
 /// The entries of one block, up to the first that is impossible.
 fn entries(block: &[u8]) -> impl Iterator<Item = Entry> {
     let mut rest = block;
-    let each = std::iter::from_fn(move || {
+    std::iter::from_fn(move || {
         let header = rest.first_chunk::<HEADER_BYTES>()?;
         let (inode, length) = (number(&header[..4]) as u32, number(&header[4..6]) as usize);
         let name = rest.get(HEADER_BYTES..length)?.get(..header[6].into())?.to_vec();
         rest = &rest[length.min(rest.len())..];
         Some(Entry { name, inode })
-    });
-    each.filter(|entry| entry.inode != 0 && entry.name != b"." && entry.name != b"..")
+    })
 }

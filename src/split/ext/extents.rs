@@ -32,6 +32,9 @@ impl Ext<'_> {
         }
         let entries = number(&node[2..4]) as usize;
         for entry in node[ENTRY_BYTES..].chunks_exact(ENTRY_BYTES).take(entries) {
+            if !self.look() {
+                return Ok(());
+            }
             if depth == 0 {
                 self.extent(entry, found);
                 continue;

@@ -19,14 +19,15 @@ pub(super) struct Inode {
 impl Ext<'_> {
     /// A regular file or directory with extents; `None` for all else, and what cannot be read.
     pub(super) fn inode(&mut self, inode: u32) -> Result<Option<Inode>, Error> {
+        if !self.look() {
+            return Ok(None);
+        }
         let Some(index) = u64::from(inode).checked_sub(1).filter(|&index| index < self.inodes) else { return Ok(None) };
         let Some(table) = self.inode_table(index / self.inodes_per_group)? else { return Ok(None) };
         let at = table
             .checked_mul(self.block_bytes)
             .and_then(|at| at.checked_add(index % self.inodes_per_group * self.inode_bytes));
         let mut bytes = [0; INODE_MIN_BYTES as usize];
-        let is_allowed = self.look();
-        let at = at.filter(|_| is_allowed);
         if !at.map_or(Ok(false), |at| self.table(at, &mut bytes))? || number(&bytes[32..36]) & HAS_EXTENTS == 0 {
             return Ok(None);
         }

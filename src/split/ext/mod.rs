@@ -28,7 +28,7 @@ const INODE_MIN_BYTES: u64 = 128;
 /// Bytes of a group descriptor, without and with the feature of 64 bits.
 const DESCRIPTOR_BYTES: u64 = 32;
 const DESCRIPTOR_WIDE_BYTES: u64 = 64;
-/// Inodes, blocks and names that are looked at in one file system.
+/// Inodes, entries of nodes, pages and entries of directories that are looked at in one file system.
 const LOOKS_MAX: u32 = 1 << 21;
 /// Extents of files that count in one file system.
 const EXTENTS_MAX: u32 = 1 << 20;
@@ -73,7 +73,7 @@ impl<'a> Ext<'a> {
         is_one.then(|| Self {
             stretch,
             block_bytes,
-            descriptors_at: (word(20) + 1) * block_bytes,
+            descriptors_at: (SUPERBLOCK_AT as u64 / block_bytes + 1) * block_bytes,
             descriptor_bytes,
             inodes: word(0),
             inodes_per_group: word(40),
@@ -85,7 +85,7 @@ impl<'a> Ext<'a> {
         })
     }
 
-    /// Counts an inode, block or name that is looked at; returns whether it may be.
+    /// Counts what is looked at; returns whether it may be.
     fn look(&mut self) -> bool {
         let left = self.looks_left.checked_sub(1);
         self.looks_left = left.unwrap_or_default();
@@ -114,7 +114,7 @@ impl<'a> Ext<'a> {
 
     fn block(&mut self, block: u64) -> Result<Option<Vec<u8>>, Error> {
         let mut bytes = vec![0; self.block_bytes as usize];
-        let at = block.checked_mul(self.block_bytes).filter(|_| self.look());
+        let at = block.checked_mul(self.block_bytes);
         Ok(at.map_or(Ok(false), |at| self.stretch.read(at, &mut bytes))?.then_some(bytes))
     }
 }

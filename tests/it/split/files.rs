@@ -1,8 +1,11 @@
 //! The files of an ext4, which `content 2` cuts in the order of their paths.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use hfl::split::{Cut, PageSize, Rule, Span};
+use hfl::Error;
+use hfl::split::{Cut, Lookup, PageSize, Rule, Span, Splitter, looks_elsewhere};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::image::Random;
@@ -326,6 +329,82 @@ fn damaged_tables_cost_no_byte_and_no_panic() {
             assert!(cuts_in_pieces(Rule::Content, &image, &[4095, 300_000], true) == found, "{page:?}");
         }
     }
+}
+
+/// An image that knows its holes, and counts what is read of it.
+struct Sparse<'a>(&'a [u8], Cell<u64>);
+
+impl Lookup for Sparse<'_> {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        self.1.set(self.1.get() + out.len() as u64);
+        self.0.read(offset, out)
+    }
+
+    fn hole(&self, offset: u64, _len: u64) -> u64 {
+        let data = self.0[offset as usize..].iter().position(|&byte| byte != 0);
+        data.map_or(self.size() - offset, |data| data as u64)
+    }
+}
+
+#[test]
+fn holes_in_files_are_not_read() {
+    for page in PageSize::ALL {
+        let zeros = vec![0; 3 << 20 >> page.bytes().trailing_zeros()];
+        let ext4 = ext4(page, &[("zeros", zeros), ("some", vec![7; 40])], 1);
+        let image = Sparse(&ext4.image, Cell::new(0));
+        let mut splitter = Splitter::new(Rule::Content, &image);
+        let mut found = Vec::new();
+        splitter.data(&ext4.image, &mut |cut| found.push(cut));
+        splitter.finish(&mut |cut| found.push(cut)).expect("an image in memory");
+        assert!(found == cuts(Rule::Content, &ext4.image), "{page:?}");
+        assert!(image.1.get() < 1 << 20, "{page:?}: {} bytes were read", image.1.get());
+    }
+}
+
+/// An image that cannot be read at any offset.
+struct Stream;
+
+impl Lookup for Stream {
+    fn size(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn read(&self, _offset: u64, _out: &mut [u8]) -> Result<(), Error> {
+        Err(Error::io(Path::new("a pipe"), &std::io::ErrorKind::Unsupported.into()))
+    }
+}
+
+/// What is not told to be read elsewhere is not: an ISO 9660 in which an ext4 looks like a squashfs.
+#[test]
+fn an_image_is_read_elsewhere_only_where_its_start_tells() {
+    let size = 4096;
+    let mut ext4 = ext4(PageSize::FourKib, &tree(PageSize::FourKib, 7), 1).image;
+    let told = |image: &[u8]| {
+        looks_elsewhere(Rule::Content, &mut |at, out: &mut [u8]| {
+            let part = image.get(at as usize..).and_then(|rest| rest.get(..out.len()));
+            part.map(|part| out.copy_from_slice(part)).is_some()
+        })
+    };
+    let cut = |image: &[u8]| {
+        let mut splitter = Splitter::new(Rule::Content, &Stream);
+        splitter.data(image, &mut |_| {});
+        splitter.finish(&mut |_| {}).is_ok()
+    };
+    assert!(told(&ext4) && !cut(&ext4), "an ext4");
+    ext4[..4].copy_from_slice(b"hsqs");
+    ext4[28..30].copy_from_slice(&[4, 0]);
+    let bytes = ext4.len() as u64;
+    ext4[40..48].copy_from_slice(&bytes.to_le_bytes());
+    let mut iso = Random(5).bytes(20 * size);
+    iso[..2048].fill(1);
+    iso[32769..32774].copy_from_slice(b"CD001");
+    iso.extend(ext4);
+    assert!(!told(&iso) && cut(&iso), "an ISO 9660");
+    check(&iso, &cuts(Rule::Content, &iso));
 }
 
 /// An image whose cuts are frozen.

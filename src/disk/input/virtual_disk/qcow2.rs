@@ -1,5 +1,6 @@
 //! qcow2, versions 2 and 3, also with compressed clusters, backing files and an external data file.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -20,6 +21,8 @@ use crate::error::Error;
 
 /// Files that one image may consist of.
 const FILES_MAX: usize = 64;
+/// Memory for clusters that were read last.
+const RECENT_MAX_BYTES: u64 = 8 << 20;
 /// Fields of the header: version, offset of the backing file's name, cluster size, and the last byte of the incompatible
 /// features with the bit of an external data file.
 const VERSION: Range<usize> = 4..8;
@@ -34,6 +37,8 @@ pub struct Qcow2 {
     cluster_bytes: u64,
     /// All files that it consists of.
     files: Vec<Opened>,
+    /// Clusters that were read last, by their offsets: small reads lie near each other, and each would unpack its cluster.
+    recent: Mutex<VecDeque<(u64, Vec<u8>)>>,
 }
 
 /// A file of the image.
@@ -64,7 +69,7 @@ impl Qcow2 {
         match image.open(gate) {
             Ok(image) => {
                 let files = std::mem::take(&mut *files.lock().unwrap_or_else(PoisonError::into_inner));
-                Ok(Ok(Self { access: FormatAccess::new(image), cluster_bytes, files }))
+                Ok(Ok(Self { access: FormatAccess::new(image), cluster_bytes, files, recent: Mutex::default() }))
             }
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(outside(path, &e.to_string())),
             Err(e) if refers_to_others => Err(damaged(path, &e)),
@@ -88,6 +93,42 @@ impl Qcow2 {
     /// # Errors
     /// A failed read, a damaged image.
     pub fn read_exact_at(&self, path: &Path, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        if out.len() as u64 >= self.cluster_bytes {
+            return self.read_checked(path, offset, out);
+        }
+        let (mut at, mut rest) = (offset, out);
+        while !rest.is_empty() {
+            let cluster = at / self.cluster_bytes * self.cluster_bytes;
+            let within = (at - cluster) as usize;
+            let length = rest.len().min(self.cluster_bytes as usize - within);
+            let (now, later) = rest.split_at_mut(length);
+            self.with_cluster(path, cluster, &mut |bytes| now.copy_from_slice(&bytes[within..][..length]))?;
+            (at, rest) = (at + length as u64, later);
+        }
+        Ok(())
+    }
+
+    /// Passes the bytes of a cluster to `take`, read at most once for a while.
+    fn with_cluster(&self, path: &Path, cluster: u64, take: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = recent.iter().position(|(at, _)| *at == cluster).and_then(|place| recent.remove(place));
+        let (_, bytes) = match found {
+            Some(found) => found,
+            None => {
+                let mut bytes = vec![0; self.cluster_bytes.min(self.bytes() - cluster) as usize];
+                self.read_checked(path, cluster, &mut bytes)?;
+                (cluster, bytes)
+            }
+        };
+        take(&bytes);
+        recent.push_back((cluster, bytes));
+        if recent.len() as u64 * self.cluster_bytes > RECENT_MAX_BYTES {
+            recent.pop_front();
+        }
+        Ok(())
+    }
+
+    fn read_checked(&self, path: &Path, offset: u64, out: &mut [u8]) -> Result<(), Error> {
         let damaged = |e: io::Error| damaged(path, &e);
         let (mut at, end) = (offset, offset + out.len() as u64);
         while at < end {
@@ -96,6 +137,14 @@ impl Qcow2 {
             at += length.max(1);
         }
         self.access.read(out, offset).map_err(damaged)
+    }
+
+    /// How many of the `len` bytes from `offset` no cluster was written for.
+    pub fn hole_at(&self, offset: u64, len: u64) -> u64 {
+        match self.access.get_mapping(offset, len) {
+            Ok((Mapping::Zero { .. } | Mapping::Eof { .. }, length)) => length,
+            _ => 0,
+        }
     }
 
     /// Passes all parts in order, except for what lies `elsewhere`; what no cluster was written for is a hole.
