@@ -103,7 +103,7 @@ held() { find "$1" -type f ! -name '*.caibx' -printf '%s\n' | awk '{ bytes += $1
 
 # reads IMAGE - prints what reading the published image asks for: BLOCKS BYTES in order, BLOCKS BYTES of scattered reads.
 reads() {
-  local pages at
+  local pages at how
   pages=$(($(stat -c %s "$1") / 4096))
   mkdir -p "$home/mnt"
   for how in order scattered; do

@@ -62,8 +62,7 @@ impl Window {
             return Err(io::Error::other(format!("cut short: byte {offset} lies behind its end")));
         }
         self.left = self.left.checked_sub(length).ok_or_else(|| io::Error::other("damaged: reading it has no end"))?;
-        let read = self.image.read_at(self.start + offset, out);
-        read.then_some(()).ok_or_else(|| io::Error::other(format!("byte {offset} cannot be read")))
+        self.image.read_exact_at(self.start + offset, out).map_err(|e| io::Error::other(e.to_string()))
     }
 }
 

@@ -219,12 +219,9 @@ impl Content<'_> {
         if self.is_iso {
             self.iso = Some(self.start..self.end);
         }
-        let Some(image) = self.image else { return Some(splitter_of(&superblock)) };
         let splitter = if self.is_iso { self.splitter_of_iso() } else { splitter_of(&superblock) };
         // Its start does not tell that an ISO 9660 would have to be read at any offset.
-        if self.iso.is_some() {
-            return Some(splitter);
-        }
+        let Some(image) = self.image.filter(|_| self.iso.is_none()) else { return Some(splitter) };
         let stretch = Stretch::new(image, self.start, self.end);
         let without_files = splitter.with_files(stretch, head, &mut |cut| out(shifted(cut, self.start)));
         without_files.map_err(|e| self.failure.get_or_insert(e)).ok()

@@ -1,13 +1,14 @@
 //! `pages 1`, with pages of any allowed size: the bytes. Follows the decisions of [`Boundaries`] and assembles data and
 //! metadata blocks.
 
+use std::ops::Range;
+
 use super::block_buffer::BlockBuffer;
 use super::boundaries::{Boundaries, Step};
 use super::claims::Claims;
 use super::cut::Cut;
 use super::page::{self, Class, PAGE};
 use super::paginate::{Paginator, Piece};
-use std::ops::Range;
 
 #[derive(Default)]
 pub(super) struct Pages<const SIZE: usize> {

@@ -131,16 +131,15 @@ impl Input {
     /// Fills `out` from `offset`; of a stream only its start is available.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> bool {
         match &self.source {
-            Source::File { file, .. } => file.read_exact_at(out, offset).is_ok(),
-            Source::Qcow2(disk, _) => disk.read_at(offset, out),
             Source::Stream(stream) => read_from(&stream.prefix, offset, out),
+            _ => self.read_exact_at(offset, out).is_ok(),
         }
     }
 
     /// Fills `out` from `offset` of an image that can be read at any offset.
     ///
     /// # Errors
-    /// A failed read; a stream.
+    /// A failed read, or one behind the end; a stream.
     pub fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
         match &self.source {
             Source::File { file, path, .. } => file.read_exact_at(out, offset).map_err(|e| Error::io(path, &e)),

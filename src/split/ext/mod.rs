@@ -10,13 +10,12 @@ mod inode;
 mod walk;
 
 use super::lookup::Stretch;
+use crate::disk::ext_superblocks::EXT_SUPERBLOCK_BYTES;
 use crate::disk::superblock::{EXT_MAGIC, EXT_MAGIC_AT, SUPERBLOCK_AT, number};
 use crate::error::Error;
 
 pub(super) use walk::files;
 
-/// Bytes of the superblock.
-const SUPERBLOCK_BYTES: usize = 1024;
 /// Incompatible features that do not change what is read here: file types in directories, a journal to be replayed,
 /// extents, 64 bits, multiple mount protection, flexible groups, large extended attributes, a seed of checksums, large
 /// directories, inline data, encryption, case-insensitive names.
@@ -55,7 +54,7 @@ impl<'a> Ext<'a> {
     /// The file system whose first bytes are `head`; `None` if it has blocks of another size than `block_bytes`, or its
     /// tables are of another kind.
     pub(super) fn open(stretch: Stretch<'a>, head: &[u8], block_bytes: u64) -> Option<Self> {
-        let superblock = head.get(SUPERBLOCK_AT..SUPERBLOCK_AT + SUPERBLOCK_BYTES)?;
+        let superblock = head.get(SUPERBLOCK_AT..SUPERBLOCK_AT + EXT_SUPERBLOCK_BYTES)?;
         let word = |at: usize| number(&superblock[at..at + 4]);
         let half = |at: usize| number(&superblock[at..at + 2]);
         let (features, inode_bytes) = (word(96), half(88));

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Ext;
 use super::directory::Entry;
-use super::inode::ROOT;
+use super::inode::{Inode, ROOT};
 use crate::error::Error;
 
 /// Directories within each other.
@@ -19,18 +19,25 @@ struct Level {
     bytes: usize,
 }
 
+impl Level {
+    /// The names in a directory, which take some of the room.
+    fn of(directory: &Inode, ext: &mut Ext<'_>, room: &mut usize) -> Result<Self, Error> {
+        let mut names = ext.names(directory, *room)?;
+        names.reverse();
+        let bytes = names.iter().map(Entry::bytes).sum();
+        *room -= bytes;
+        Ok(Self { names, bytes })
+    }
+}
+
 /// Passes the blocks of each regular file. A file with several names is passed at the first of them.
 ///
 /// # Errors
 /// A failed read; those of `file`.
 pub fn files(ext: &mut Ext<'_>, file: &mut dyn FnMut(Vec<Range<u64>>) -> Result<(), Error>) -> Result<(), Error> {
     let Some(root) = ext.inode(ROOT)?.filter(|inode| inode.is_directory) else { return Ok(()) };
-    let mut seen = HashSet::from([ROOT]);
-    let mut room = NAMES_MAX_BYTES;
-    let level = |names: Vec<Entry>| Level { bytes: names.iter().map(Entry::bytes).sum(), names };
-    let mut way = vec![level(ext.names(&root, room)?)];
-    room -= way[0].bytes;
-    way[0].names.reverse();
+    let (mut seen, mut room) = (HashSet::from([ROOT]), NAMES_MAX_BYTES);
+    let mut way = vec![Level::of(&root, ext, &mut room)?];
     while let Some(here) = way.last_mut() {
         let Some(entry) = here.names.pop() else {
             room += here.bytes;
@@ -41,10 +48,7 @@ pub fn files(ext: &mut Ext<'_>, file: &mut dyn FnMut(Vec<Range<u64>>) -> Result<
         if !inode.is_directory {
             file(ext.blocks_of(&inode)?)?;
         } else if way.len() < DEPTH_MAX {
-            let mut below = level(ext.names(&inode, room)?);
-            room -= below.bytes;
-            below.names.reverse();
-            way.push(below);
+            way.push(Level::of(&inode, ext, &mut room)?);
         }
     }
     Ok(())

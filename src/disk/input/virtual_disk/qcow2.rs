@@ -82,17 +82,14 @@ impl Qcow2 {
         self.access.size()
     }
 
-    /// Fills `out` from `offset`; returns whether it succeeded.
-    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> bool {
-        let end = offset.checked_add(out.len() as u64);
-        end.is_some_and(|end| end <= self.bytes()) && self.access.read(out, offset).is_ok()
-    }
-
     /// Fills `out` from `offset`.
     ///
     /// # Errors
-    /// A failed read, a damaged image.
+    /// A failed read, or one behind the end; a damaged image.
     pub fn read_exact_at(&self, path: &Path, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        if offset.checked_add(out.len() as u64).is_none_or(|end| end > self.bytes()) {
+            return Err(damaged(path, &io::ErrorKind::UnexpectedEof.into()));
+        }
         if out.len() as u64 >= self.cluster_bytes {
             return self.read_checked(path, offset, out);
         }
