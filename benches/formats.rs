@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use hfl::format::block::BlockRow;
-use hfl::format::delta::Delta;
+use hfl::format::difference::Difference;
 use hfl::format::digest::{BlockId, Sha256};
 use hfl::format::index::{Extent, ExtentSource, Header, Index};
 use hfl::format::name::Version;
@@ -33,7 +33,7 @@ fn compare(what: &str, blocks: u32) {
     let file = new.to_bytes();
     let write = seconds(|| old.to_bytes().len());
     let parse = seconds(|| Index::parse(&file).map(|i| i.blocks().len()));
-    let delta = seconds(|| Delta::between(&old, &new).map(&new, 512).len());
+    let delta = seconds(|| Difference::between(&old, &new).map(&new, 512).len());
     let all = 2.0 * parse + delta;
     println!("{what:<44} {:>9} {write:>8.3} {parse:>8.3} {delta:>8.3} {all:>13.3}", file.len());
 }

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use hfl::format::block::{Compressor, LEVEL_DEFAULT, digests};
+use hfl::format::block::{Codec, Compressor, digests};
 
 const CHUNK: usize = 256 << 10;
 const ROUNDS: usize = 3;
@@ -107,7 +107,7 @@ impl Bench {
         std::thread::scope(|scope| {
             for _ in 0..cores {
                 scope.spawn(|| {
-                    let (mut sealer, mut buffer) = (Compressor::new(LEVEL_DEFAULT), vec![0; CHUNK]);
+                    let (mut sealer, mut buffer) = (Compressor::new(Codec::default()), vec![0; CHUNK]);
                     while let Some(&(at, length)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
                         file.read_exact_at(&mut buffer[..length], at).expect("a read");
                         let bytes = &buffer[..length];

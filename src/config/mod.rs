@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::format::block::LEVEL_MAX;
+use crate::format::block::Codec;
 use crate::format::name::Name;
 use crate::format::text::FormatError;
 use crate::format::url::BaseUrl;
@@ -39,7 +39,10 @@ pub struct Mirrors {
 pub struct Defaults {
     /// How first versions of images are split into blocks.
     pub split: Option<String>,
-    /// Compression level of blocks.
+    /// Codec of new blocks.
+    #[serde(default, deserialize_with = "codec")]
+    pub codec: Option<Codec>,
+    /// Compression level of new blocks in zlib.
     pub level: Option<u8>,
     /// File of the secret key.
     pub key: Option<String>,
@@ -125,8 +128,11 @@ impl Mirrors {
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         keys::check(text)?;
         let file: File = toml::from_str(text).map_err(|e| keys::toml_error(text, &e))?;
-        if file.publish.level.is_some_and(|level| level > LEVEL_MAX) {
-            return Err(FormatError::whole(format!("level is at most {LEVEL_MAX}")));
+        if file.publish.level.is_some_and(|level| level > Codec::ZLIB_MAX) {
+            return Err(FormatError::whole(format!("level is at most {}", Codec::ZLIB_MAX)));
+        }
+        if let (Some(codec), Some(_)) = (file.publish.codec, file.publish.level) {
+            return Err(FormatError::whole(format!("`level` and `codec` exclude each other: codec = \"{codec}\"")));
         }
         if file.mirror.is_empty() {
             return Err(FormatError::whole("no mirror: add a [[mirror]] table with a name and `write`"));
@@ -149,6 +155,10 @@ impl Mirrors {
         }
         Ok(Self { publish: file.publish, mirrors })
     }
+}
+
+fn codec<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Codec>, D::Error> {
+    String::deserialize(value)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn mirror(table: Table) -> Result<Mirror, FormatError> {

@@ -4,7 +4,7 @@
 
 pub mod block;
 pub mod comment;
-pub mod delta;
+pub mod difference;
 pub mod digest;
 pub mod head;
 pub mod image_list;

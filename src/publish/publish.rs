@@ -25,7 +25,6 @@ use super::version::session::Session;
 use crate::disk::input::{self, Input};
 use crate::disk::tree::TreeImage;
 use crate::error::{Error, ErrorKind};
-use crate::format::block::LEVEL_DEFAULT;
 use crate::format::index::Index;
 use crate::progress::{Event, Watch};
 use crate::repo::survey::TrustPolicy;
@@ -195,9 +194,9 @@ async fn pass(
     let before = session.base.newest().map(Index::size);
     let name = image.name().to_owned();
     let unclean = input::unclean(&name, &mut |at, out| image.read_at(at, out));
-    let (level, jobs) = (options.level.unwrap_or(LEVEL_DEFAULT), options.jobs);
+    let (codec, jobs) = (options.codec, options.jobs);
     let reading = Reading { rule, zero_free: options.zero_free };
-    let again = || Remake { image: Arc::clone(&image), reading, level, jobs, spool: Arc::clone(&spool) };
+    let again = || Remake { image: Arc::clone(&image), reading, codec, jobs, spool: Arc::clone(&spool) };
     let remake = image.is_repeatable().then(again);
     let up = session.mirrors().iter().enumerate().filter(|(_, m)| m.is_up());
     let mirrors: MirrorSet = up.map(|(i, _)| i).collect();
@@ -208,7 +207,7 @@ async fn pass(
         let (cancel, progress) = (&*watch.cancel, &*watch.progress);
         let full = || congestion.notice();
         let options =
-            cut::Options { reading, level, jobs, known: &known, mirrors, spool: &spool, full: &full, cancel, progress };
+            cut::Options { reading, codec, jobs, known: &known, mirrors, spool: &spool, full: &full, cancel, progress };
         cut::cut(&image, &options, &deliver)
     });
     let cut = pass.await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hfl::Error;
 use hfl::config::Mirrors;
-use hfl::format::block::digests;
+use hfl::format::block::{Codec, digests};
 use hfl::format::head::Trust;
 use hfl::format::layout::{Kind, RepoPath};
 use hfl::format::name::{Name, Version};
@@ -230,7 +230,7 @@ impl Simulation {
             profile: None,
             split: Some(Rule::fixed(4096).expect("a rule")),
             split_first: None,
-            level: Some(1),
+            codec: Codec::Zlib(1),
             label: None,
             boot: None,
             jobs: 1,

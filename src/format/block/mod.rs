@@ -1,13 +1,17 @@
-//! Blocks and their files: one zlib stream (RFC 1950) of the block's bytes, and nothing after it.
+//! Blocks and their files: one zlib stream (RFC 1950) or one zstd frame (RFC 8878) of the block's bytes, and nothing
+//! after it.
 //!
 //! A [`Block`] comes from a file only by [`Block::open`], which verifies everything. A [`NewBlock`] is made only by
-//! `Compressor::seal`, which first inflates the result with a second, independent implementation. The hot paths use
-//! libdeflate; the check uses zlib-rs.
+//! `Compressor::seal`, which first decodes the result with a second, independent implementation. The hot paths use
+//! libdeflate and libzstd; the checks use zlib-rs and ruzstd.
 
+#[cfg(feature = "publish")]
+mod codec;
 #[cfg(feature = "publish")]
 mod compress;
 mod inflate;
 mod row;
+mod zstd;
 
 use std::ops::Deref;
 
@@ -20,14 +24,16 @@ pub(crate) use inflate::inflate as inflate_stream;
 use inflate::{InflateError, Inflated, inflate};
 
 #[cfg(feature = "publish")]
-pub use compress::{CompressError, Compressor, LEVEL_DEFAULT, LEVEL_MAX};
+pub use codec::{Codec, CodecError};
+#[cfg(feature = "publish")]
+pub use compress::{CompressError, Compressor};
 pub use row::BlockRow;
 
 /// Maximum size of a block, in bytes.
 pub const BLOCK_MAX_BYTES: u32 = 4 << 20;
 
-/// Maximum compressed size of a block of `bytes`: no sane encoder exceeds stored blocks (5 bytes per 16 KiB) by more
-/// than this.
+/// Maximum compressed size of a block of `bytes`: no sane encoder exceeds stored blocks (5 bytes per 16 KiB in zlib, 3
+/// per 128 KiB in zstd) by more than this.
 pub fn zlib_max_bytes(bytes: u32) -> u64 {
     u64::from(bytes) + u64::from(bytes) / 1024 + 64
 }
@@ -52,7 +58,7 @@ pub fn unwrapped(file: &[u8], max_bytes: u64) -> Option<Vec<u8>> {
 pub struct Block(Box<[u8]>);
 
 impl Block {
-    /// Inflates and verifies a block's file: the only way from a file of a mirror, disk or network to a block.
+    /// Decodes and verifies a block's file: the only way from a file of a mirror, disk or network to a block.
     ///
     /// Any valid encoding of the right bytes is accepted, up to [`zlib_max_bytes`].
     ///
@@ -66,14 +72,15 @@ impl Block {
             return Err(BadBlock::Long { limit: zlib_max_bytes(row.bytes) });
         }
         let mut bytes = vec![0; row.bytes as usize];
-        match inflate(file, &mut bytes) {
+        let decode = if zstd::is_frame(file) { zstd::decode } else { inflate };
+        match decode(file, &mut bytes) {
             Ok(Inflated { written, .. }) if written < bytes.len() => {
                 return Err(BadBlock::Length { expected: row.bytes, found: Some(written) });
             }
             Ok(Inflated { read, .. }) if read < file.len() => return Err(BadBlock::Trailing(file.len() - read)),
             Ok(_) => {}
             Err(InflateError::Overflow) => return Err(BadBlock::Length { expected: row.bytes, found: None }),
-            Err(InflateError::Broken) => return Err(BadBlock::not_zlib(file)),
+            Err(InflateError::Broken) => return Err(BadBlock::undecodable(file)),
         }
         if Sha256::of(&bytes) != row.sha256 {
             return Err(BadBlock::Content);
@@ -106,14 +113,14 @@ pub enum BadBlock {
         /// Maximum compressed size of the block, in bytes.
         limit: u64,
     },
-    /// Not a zlib stream, or a damaged one.
-    #[error("not a zlib stream, or a damaged one")]
+    /// Neither a zlib stream nor a zstd frame, or a damaged one.
+    #[error("neither a zlib stream nor a zstd frame, or a damaged one")]
     Broken,
     /// Another kind of file, such as HTML; with its first characters.
     #[error("not an hfl object (starts with `{0}`)")]
     Foreign(String),
     /// A stream of the wrong uncompressed length.
-    #[error("expected {expected} bytes inflated, found {}", found.map_or_else(|| "more, or a damaged end".to_owned(), |n| n.to_string()))]
+    #[error("expected {expected} bytes decoded, found {}", found.map_or_else(|| "more, or a damaged end".to_owned(), |n| n.to_string()))]
     Length {
         /// Size of the block, in bytes.
         expected: u32,
@@ -122,7 +129,7 @@ pub enum BadBlock {
         found: Option<usize>,
     },
     /// A valid stream with this many bytes after it.
-    #[error("{0} bytes follow the zlib stream")]
+    #[error("{0} bytes follow the compressed block")]
     Trailing(usize),
     /// A valid stream of other bytes.
     #[error("SHA-256 mismatch")]
@@ -130,7 +137,7 @@ pub enum BadBlock {
 }
 
 impl BadBlock {
-    fn not_zlib(file: &[u8]) -> Self {
+    fn undecodable(file: &[u8]) -> Self {
         if file[0] != b'<' {
             return Self::Broken;
         }

@@ -11,9 +11,8 @@ use super::spool::{Spool, Spooled};
 use super::workers;
 use crate::disk::input::Input;
 use crate::error::Error;
-use crate::format::block::BlockRow;
-use crate::format::block::Compressor;
-use crate::format::delta::Tally;
+use crate::format::block::{BlockRow, Codec, Compressor};
+use crate::format::difference::Tally;
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::index::{Extent, ExtentSource, Index};
 use crate::progress::{Event, Fate, Progress};
@@ -25,8 +24,8 @@ use crate::weaken::{self, Weakness};
 pub struct Options<'a> {
     /// How the image is read and cut.
     pub reading: Reading,
-    /// Compression level.
-    pub level: u8,
+    /// Codec of new blocks.
+    pub codec: Codec,
     /// Number of worker threads.
     pub jobs: usize,
     /// Blocks already on the mirrors, which need no compression.
@@ -100,7 +99,7 @@ struct State {
 pub fn cut(image: &Input, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<CutImage, Error> {
     let builder = IndexBuilder { options, state: Mutex::default(), deliver };
     let passed = |bytes| options.progress.event(Event::Read { bytes });
-    let sealer = || Compressor::new(options.level);
+    let sealer = || Compressor::new(options.codec);
     let passed = workers::work_on_blocks(
         image,
         options.reading,

@@ -9,8 +9,7 @@ use super::spool::{Spool, Spooled};
 use super::workers;
 use crate::disk::input::Input;
 use crate::error::Error;
-use crate::format::block::BlockRow;
-use crate::format::block::Compressor;
+use crate::format::block::{BlockRow, Codec, Compressor};
 use crate::format::digest::{BlockId, Sha256};
 
 /// Parameters for rebuilding blocks.
@@ -20,8 +19,8 @@ pub struct Remake {
     pub image: Arc<Input>,
     /// How it is read and cut.
     pub reading: Reading,
-    /// Compression level.
-    pub level: u8,
+    /// Codec of the blocks.
+    pub codec: Codec,
     /// Number of worker threads.
     pub jobs: usize,
     /// Where the blocks wait for upload.
@@ -35,7 +34,7 @@ impl Remake {
     /// A failed read or compression; the user cancelled.
     pub fn run(&self, rows: &[BlockRow], cancel: &AtomicBool, deliver: &(dyn Fn(Spooled) + Sync)) -> Result<(), Error> {
         let wanted: HashMap<Sha256, BlockId> = rows.iter().map(|row| (row.sha256, row.id)).collect();
-        let sealer = || Compressor::new(self.level);
+        let sealer = || Compressor::new(self.codec);
         workers::work_on_blocks(&self.image, self.reading, self.jobs, cancel, &|_| {}, sealer, |sealer, cut| {
             let sha256 = Sha256::of(&cut.bytes);
             let Some(&id) = wanted.get(&sha256) else { return Ok(()) };

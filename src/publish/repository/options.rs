@@ -10,6 +10,7 @@ use super::memory::Memory;
 use super::reader::Reader;
 use crate::config::Mirrors;
 use crate::disk::tree::TreeFs;
+use crate::format::block::Codec;
 use crate::format::name::{Label, Name};
 use crate::split::Rule;
 use crate::system::child;
@@ -106,8 +107,8 @@ pub struct PublishOptions {
     pub split: Option<Rule>,
     /// The rule for a first version without [`split`](Self::split); `None` for `content`.
     pub split_first: Option<Rule>,
-    /// Compression level of the blocks.
-    pub level: Option<u8>,
+    /// Codec of new blocks.
+    pub codec: Codec,
     /// Label of the version.
     pub label: Option<Label>,
     /// Boot options, if the image is to be bootable.

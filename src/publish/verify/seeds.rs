@@ -9,8 +9,7 @@ use super::findings::{Findings, Object};
 use super::run::Run;
 use crate::disk::input::Input;
 use crate::error::Error;
-use crate::format::block::BlockRow;
-use crate::format::block::LEVEL_DEFAULT;
+use crate::format::block::{BlockRow, Codec};
 use crate::format::digest::BlockId;
 use crate::publish::pipeline::image::{self, Reading};
 use crate::publish::pipeline::remake::Remake;
@@ -59,7 +58,7 @@ async fn make(run: &Run, rules: &[Rule], rows: Vec<BlockRow>) -> Result<HashMap<
         let image = Arc::new(opened.await?);
         for &rule in rules {
             let (image, spool) = (Arc::clone(&image), Arc::clone(&spool));
-            let remake = Remake { image, reading: Reading::exact(rule), level: LEVEL_DEFAULT, jobs, spool };
+            let remake = Remake { image, reading: Reading::exact(rule), codec: Codec::default(), jobs, spool };
             let (made, rows, cancel) = (Arc::clone(&made), Arc::clone(&rows), run.cancel());
             let pass = bridge::blocking(move || {
                 remake.run(&rows, &cancel, &|block: Spooled| {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::plan::{Outcome, Plan};
-use crate::format::delta::Tally;
+use crate::format::difference::Tally;
 use crate::format::head::Head;
 use crate::publish::artifact::boot_menu;
 use crate::publish::object::Files;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use hfl::format::block::BlockRow;
-use hfl::format::block::{Block, Compressor, digests, zlib_max_bytes};
+use hfl::format::block::{Block, Codec, Compressor, digests, zlib_max_bytes};
 use hfl::format::digest::Sha256;
 
 use crate::format::alloc::peak_bytes;
@@ -43,15 +43,15 @@ fn every_damage_has_its_message() {
     };
     let cases: [(&[u8], &str); 12] = [
         (b"", "the file is empty"),
-        (b"\x78", "not a zlib stream, or a damaged one"),
-        (&bytes, "not a zlib stream, or a damaged one"),
+        (b"\x78", "neither a zlib stream nor a zstd frame, or a damaged one"),
+        (&bytes, "neither a zlib stream nor a zstd frame, or a damaged one"),
         (b"<html><body>", "not an hfl object (starts with `<html><body>`)"),
         (b"<\x1b[2J\n\xff x", "not an hfl object (starts with `< [2J   x`)"),
-        (&file[..file.len() - 1], "expected 4096 bytes inflated, found more, or a damaged end"),
-        (&file[..file.len() - 4], "expected 4096 bytes inflated, found more, or a damaged end"),
-        (&flipped, "not a zlib stream, or a damaged one"),
-        (&with(b"\0"), "1 bytes follow the zlib stream"),
-        (&with(&file), &format!("{} bytes follow the zlib stream", file.len())),
+        (&file[..file.len() - 1], "expected 4096 bytes decoded, found more, or a damaged end"),
+        (&file[..file.len() - 4], "expected 4096 bytes decoded, found more, or a damaged end"),
+        (&flipped, "neither a zlib stream nor a zstd frame, or a damaged one"),
+        (&with(b"\0"), "1 bytes follow the compressed block"),
+        (&with(&file), &format!("{} bytes follow the compressed block", file.len())),
         (&other, "SHA-256 mismatch"),
         (
             &vec![0; zlib_max_bytes(4096) as usize + 1],
@@ -67,13 +67,13 @@ fn other_lengths_are_refused() {
     let bytes = content();
     let row = row(&bytes);
     let open = |bytes: &[u8]| refusal(Block::open(&row, &zlib(bytes, 6)));
-    assert_eq!(open(&bytes[..4095]), "expected 4096 bytes inflated, found 4095");
-    assert_eq!(open(b""), "expected 4096 bytes inflated, found 0");
-    assert_eq!(open(&[&bytes[..], b"x"].concat()), "expected 4096 bytes inflated, found more, or a damaged end");
+    assert_eq!(open(&bytes[..4095]), "expected 4096 bytes decoded, found 4095");
+    assert_eq!(open(b""), "expected 4096 bytes decoded, found 0");
+    assert_eq!(open(&[&bytes[..], b"x"].concat()), "expected 4096 bytes decoded, found more, or a damaged end");
     let (short, long) = (BlockRow { bytes: 4095, ..row }, BlockRow { bytes: 4097, ..row });
     let file = zlib(&bytes, 6);
-    assert_eq!(refusal(Block::open(&short, &file)), "expected 4095 bytes inflated, found more, or a damaged end");
-    assert_eq!(refusal(Block::open(&long, &file)), "expected 4097 bytes inflated, found 4096");
+    assert_eq!(refusal(Block::open(&short, &file)), "expected 4095 bytes decoded, found more, or a damaged end");
+    assert_eq!(refusal(Block::open(&long, &file)), "expected 4097 bytes decoded, found 4096");
 }
 
 /// Flips every bit of a small file, and truncates it to every length.
@@ -111,9 +111,11 @@ fn any_valid_encoding_is_accepted() {
                 assert!(refusal(Block::open(&row, &file)).starts_with("the file is longer than"));
             }
         }
-        for level in 0..=12 {
-            let sealed = Compressor::new(level).seal(&bytes, row.id, row.sha256).expect("sealed");
-            assert_eq!(*Block::open(&row, &sealed.into_file()).expect("own file"), *bytes, "level {level}");
+        for codec in (0..=12).map(Codec::Zlib).chain((1..=22).map(Codec::Zstd)) {
+            let sealed = Compressor::new(codec).seal(&bytes, row.id, row.sha256).expect("sealed");
+            let file = sealed.into_file();
+            assert_eq!(file.starts_with(b"\x28\xb5\x2f\xfd"), matches!(codec, Codec::Zstd(_)));
+            assert_eq!(*Block::open(&row, &file).expect("own file"), *bytes, "{codec}");
         }
     }
 }
@@ -125,8 +127,58 @@ fn a_bomb_is_cut_off() {
     assert!((bomb.len() as u64) < zlib_max_bytes(row.bytes));
     let (result, peak) = peak_bytes(|| refusal(Block::open(&row, &bomb)));
     println!("a bomb of {} bytes that inflates to 256 MiB: {peak} bytes held", bomb.len());
-    assert_eq!(result, "expected 1048576 bytes inflated, found more, or a damaged end");
+    assert_eq!(result, "expected 1048576 bytes decoded, found more, or a damaged end");
     assert!(peak < (1 << 20) + 4096, "{peak}");
+}
+
+/// Damage, truncation and additions to a zstd frame, one at a time.
+#[test]
+fn a_damaged_zstd_frame_is_refused() {
+    let bytes = [noise(500), content()].concat();
+    let row = row(&bytes);
+    let file = Compressor::new(Codec::Zstd(3)).seal(&bytes, row.id, row.sha256).expect("sealed").into_file();
+    for length in 0..file.len() {
+        assert!(Block::open(&row, &file[..length]).is_err(), "the first {length} bytes");
+    }
+    for bit in 0..file.len() * 8 {
+        let mut flipped = file.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        // Some bits mean nothing, such as the size of a window that is larger than needed.
+        assert!(Block::open(&row, &flipped).is_ok_and(|block| *block == *bytes) || Block::open(&row, &flipped).is_err());
+    }
+    let said = |file: &[u8]| refusal(Block::open(&row, file));
+    assert_eq!(said(&[&file[..], b"x"].concat()), "1 bytes follow the compressed block");
+    assert_eq!(said(&[&file[..], &file[..]].concat()), format!("{} bytes follow the compressed block", file.len()));
+    let skippable = [b"\x50\x2a\x4d\x18\0\0\0\0", &file[..]].concat();
+    assert_eq!(said(&skippable), "neither a zlib stream nor a zstd frame, or a damaged one");
+    let (short, long) = (BlockRow { bytes: row.bytes - 1, ..row }, BlockRow { bytes: row.bytes + 1, ..row });
+    assert_eq!(refusal(Block::open(&short, &file)), "expected 4595 bytes decoded, found more, or a damaged end");
+    assert_eq!(refusal(Block::open(&long, &file)), "expected 4597 bytes decoded, found 4596");
+}
+
+#[test]
+fn a_zstd_frame_allocates_only_the_block() {
+    let bytes = vec![0; 256 << 20];
+    let bomb = zstd::bulk::compress(&bytes, 19).expect("a frame");
+    drop(bytes);
+    let row = BlockRow { bytes: 1 << 20, ..row(&content()) };
+    assert!((bomb.len() as u64) < zlib_max_bytes(row.bytes));
+    let (result, peak) = peak_bytes(|| refusal(Block::open(&row, &bomb)));
+    assert_eq!(result, "expected 1048576 bytes decoded, found more, or a damaged end");
+    assert!(peak < (1 << 20) + (1 << 18), "{peak}");
+}
+
+#[test]
+fn codecs_have_one_spelling() {
+    let read = |text: &str| text.parse::<Codec>().ok();
+    assert_eq!(read("zlib"), Some(Codec::Zlib(5)));
+    assert_eq!(read("zstd:19"), Some(Codec::Zstd(19)));
+    for codec in (0..=12).map(Codec::Zlib).chain((1..=22).map(Codec::Zstd)) {
+        assert_eq!(read(&codec.to_string()), Some(codec));
+    }
+    for text in ["", "zstd:", "zstd:0", "zstd:23", "zlib:13", "zlib:-1", "gzip", "zstd:3:4", "ZSTD"] {
+        assert_eq!(read(text), None, "{text}");
+    }
 }
 
 #[test]
@@ -136,7 +188,7 @@ fn a_preset_dictionary_is_refused() {
     file[1] |= 0x20;
     file[1] = file[1] / 32 * 32;
     file[1] += (31 - (u16::from(file[0]) * 256 + u16::from(file[1])) % 31) as u8;
-    assert_eq!(refusal(Block::open(&row(&bytes), &file)), "not a zlib stream, or a damaged one");
+    assert_eq!(refusal(Block::open(&row(&bytes), &file)), "neither a zlib stream nor a zstd frame, or a damaged one");
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod bad_index;
 mod bad_mirrors;
 mod bad_signature;
 mod bad_words;
-mod delta;
+mod difference;
 mod document;
 mod golden;
 mod layout;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use hfl::format::block::BlockRow;
-use hfl::format::block::{Compressor, digests};
+use hfl::format::block::{Codec, Compressor, digests};
 use hfl::format::digest::Sha256;
 use hfl::format::head::{Head, HeadSignature, SignedHead, VersionRow};
 use hfl::format::index::{Extent, ExtentSource, Header, Index};
@@ -35,7 +35,7 @@ struct Made {
 /// Version `number` of `os`: one block that all versions share, and one of its own.
 fn version(number: u64, key: &SecretKey) -> Made {
     let (image, version, created) = ("os".parse().unwrap(), Version::new(number).unwrap(), created(number));
-    let (mut sealer, mut files) = (Compressor::new(1), Vec::new());
+    let (mut sealer, mut files) = (Compressor::new(Codec::Zlib(1)), Vec::new());
     let blocks: Vec<BlockRow> = [0, number].map(|seed| block(seed, &mut sealer, &mut files)).into();
     let extent = |block| Extent { bytes: BLOCK_BYTES as u64, from: ExtentSource::Block { block, offset: 0 } };
     let (size, split) = (2 * BLOCK_BYTES as u64, "fixed 4096".parse().unwrap());

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hfl::format::block::BlockRow;
-use hfl::format::block::{Compressor, digests};
+use hfl::format::block::{Codec, Compressor, digests};
 use hfl::format::digest::Sha256;
 use hfl::format::head::{FileRow, Head, HeadSignature, SignedHead, Trust, VersionRow};
 use hfl::format::index::{Extent, ExtentSource, Header, Index};
@@ -126,7 +126,7 @@ struct Cutter {
 impl Cutter {
     fn new(base: &Path) -> Self {
         let (places, blocks, extents) = Default::default();
-        Self { base: base.to_owned(), sealer: Compressor::new(6), places, blocks, extents, size: 0 }
+        Self { base: base.to_owned(), sealer: Compressor::new(Codec::Zlib(6)), places, blocks, extents, size: 0 }
     }
 
     fn push(&mut self, chunk: &[u8]) {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::format::delta::{Cell, Delta, Tally};
+use hfl::format::difference::{Cell, Difference, Tally};
 use hfl::format::index::{FILE_MAX_BYTES, Index};
 use hfl::format::name::{Name, Version};
 use hfl::store::http::HttpClient;
@@ -63,11 +63,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         exit::print(&unified(&args, &old.index, &new.index))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let delta = Delta::between(&old.index, &new.index);
+    let difference = Difference::between(&old.index, &new.index);
     if args.json {
-        exit::print_json(&json(&old, &new, &delta))?;
+        exit::print_json(&json(&old, &new, &difference))?;
     } else {
-        exit::print_with(|out| write_answer(&old, &new, &delta, out))?;
+        exit::print_with(|out| write_answer(&old, &new, &difference, out))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -114,11 +114,11 @@ fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Re
 }
 
 /// Bytes that a client with the old version downloads: new blocks and the new index.
-fn download_bytes(new: &Loaded, delta: &Delta) -> u64 {
-    delta.added.zlib_bytes + new.file_bytes
+fn download_bytes(new: &Loaded, difference: &Difference) -> u64 {
+    difference.added.zlib_bytes + new.file_bytes
 }
 
-fn json(old: &Loaded, new: &Loaded, delta: &Delta) -> serde_json::Value {
+fn json(old: &Loaded, new: &Loaded, difference: &Difference) -> serde_json::Value {
     let tally = |t: &Tally| serde_json::json!({ "blocks": t.blocks, "bytes": t.bytes, "zlib_bytes": t.zlib_bytes });
     let side = |l: &Loaded| {
         let h = l.index.header();
@@ -128,13 +128,13 @@ fn json(old: &Loaded, new: &Loaded, delta: &Delta) -> serde_json::Value {
         })
     };
     serde_json::json!({
-        "old": side(old), "new": side(new), "kept": tally(&delta.kept), "added": tally(&delta.added),
-        "removed": tally(&delta.removed), "upload_bytes": download_bytes(new, delta),
-        "download_bytes": download_bytes(new, delta),
+        "old": side(old), "new": side(new), "kept": tally(&difference.kept), "added": tally(&difference.added),
+        "removed": tally(&difference.removed), "upload_bytes": download_bytes(new, difference),
+        "download_bytes": download_bytes(new, difference),
     })
 }
 
-fn write_answer(old: &Loaded, new: &Loaded, delta: &Delta, out: &mut String) -> std::fmt::Result {
+fn write_answer(old: &Loaded, new: &Loaded, difference: &Difference, out: &mut String) -> std::fmt::Result {
     let (a, b) = (old.index.header(), new.index.header());
     writeln!(out, "{} version {} -> {} version {}", a.image, a.version, b.image, b.version)?;
     if a.size == b.size {
@@ -146,21 +146,21 @@ fn write_answer(old: &Loaded, new: &Loaded, delta: &Delta, out: &mut String) -> 
         writeln!(out, "  split    {} -> {}: differently cut images share few blocks", a.split, b.split)?;
     }
     let tally = |t: &Tally| format!("{:>9} blocks  {:>12}", count(t.blocks), bytes(t.bytes));
-    writeln!(out, "  kept    {}", tally(&delta.kept))?;
-    writeln!(out, "  added   {}  {} compressed", tally(&delta.added), bytes(delta.added.zlib_bytes))?;
-    writeln!(out, "  removed {}", tally(&delta.removed))?;
-    let cost = download_bytes(new, delta);
+    writeln!(out, "  kept    {}", tally(&difference.kept))?;
+    writeln!(out, "  added   {}  {} compressed", tally(&difference.added), bytes(difference.added.zlib_bytes))?;
+    writeln!(out, "  removed {}", tally(&difference.removed))?;
+    let cost = download_bytes(new, difference);
     writeln!(out, "  upload   {} (new blocks and the index)", bytes(cost))?;
     writeln!(out, "  download {} for a client with the old version that reads everything", bytes(cost))?;
     if std::io::stdout().is_terminal() {
-        writeln!(out, "  changes  [{}]", map(new, delta))?;
+        writeln!(out, "  changes  [{}]", map(new, difference))?;
     }
     Ok(())
 }
 
 /// The new image in one line: how much of each part changed; a space is a hole, a dot is unchanged.
-fn map(new: &Loaded, delta: &Delta) -> String {
-    delta.map(&new.index, MAP_CELLS).iter().map(shade).collect()
+fn map(new: &Loaded, difference: &Difference) -> String {
+    difference.map(&new.index, MAP_CELLS).iter().map(shade).collect()
 }
 
 fn shade(cell: &Cell) -> char {

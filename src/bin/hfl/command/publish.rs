@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hfl::Error;
+use hfl::format::block::Codec;
 use hfl::format::head::Trust;
 use hfl::format::name::{Label, Name, NameError};
 use hfl::format::profile::Profile;
@@ -55,8 +56,12 @@ pub struct Args {
     /// version `split` of mirrors.toml, else content]
     #[arg(long, value_name = "RULE")]
     split: Option<Choice>,
-    /// Compression level, 0 (stored) to 12 (smallest) [default: `level` of mirrors.toml, else 5]
-    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=12))]
+    /// Codec of new blocks: zlib[:LEVEL], 0 (stored) to 12 (smallest), or zstd[:LEVEL], 1 to 22, which is smaller, and
+    /// which every client must know [default: `codec` or `level` of mirrors.toml, else zlib:5]
+    #[arg(long, value_name = "CODEC")]
+    codec: Option<Codec>,
+    /// Short for --codec zlib:LEVEL
+    #[arg(long, conflicts_with = "codec", value_parser = clap::value_parser!(u8).range(0..=12))]
     level: Option<u8>,
     /// Boot profile to ship with the version, as recorded by hfl-mount --record. With `auto`, test-boot the published
     /// version in QEMU, like hfl boot try --record, and ship the profile of that boot [default: profile of the previous
@@ -274,6 +279,8 @@ fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
     let defaults = mirrors.publish.clone();
     let split_first = defaults.split.as_ref().map(|text| text.parse::<Choice>()).transpose();
     let split_first = split_first.map_err(|e| super::usage(format!("{}: split: {e}", args.change.to.display())))?;
+    let given = args.codec.or(args.level.map(Codec::Zlib));
+    let codec = given.or(defaults.codec).or(defaults.level.map(Codec::Zlib)).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut repository = super::repository(&args.change, mirrors, args.key);
     repository.first = args.first.first;
@@ -288,7 +295,7 @@ fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
         profile: args.profile.clone(),
         split: args.split.map(|choice| choice.0),
         split_first: split_first.map(|choice| choice.0),
-        level: args.level.or(defaults.level),
+        codec,
         label: args.label.clone(),
         jobs: args.jobs.map_or(cores, usize::from),
         force: args.force,

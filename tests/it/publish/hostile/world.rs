@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hfl::Error;
 use hfl::config::Mirrors;
-use hfl::format::block::{self, unwrapped};
+use hfl::format::block::{self, Codec, unwrapped};
 use hfl::format::head::{SignedHead, Trust};
 use hfl::format::layout::{Kind, RepoPath};
 use hfl::format::name::Version;
@@ -228,7 +228,7 @@ impl World {
             profile,
             split: Some("fixed 4096".parse().unwrap()),
             split_first: None,
-            level: Some(1),
+            codec: Codec::Zlib(1),
             label: None,
             boot,
             jobs: 1,

@@ -13,7 +13,8 @@ use std::time::Instant;
 use hfl::Error;
 use hfl::client::{self, ClientOptions};
 use hfl::config::Mirrors;
-use hfl::format::delta::Delta;
+use hfl::format::block::Codec;
+use hfl::format::difference::Difference;
 use hfl::format::head::Trust;
 use hfl::format::name::{Name, Version};
 use hfl::progress::Watch;
@@ -109,7 +110,7 @@ impl Demo {
             profile: None,
             split: None,
             split_first: None,
-            level: None,
+            codec: Codec::default(),
             label: Some(label.parse()?),
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
             force: false,
@@ -148,12 +149,12 @@ impl Demo {
             runtime.block_on(async { repo::open(&stores, &opening).await })
         };
         let (old, new) = (open(u64::from(first.version))?, open(u64::from(second.version))?);
-        let delta = Delta::between(&old.index, &new.index);
-        let (added, all) = (delta.added.zlib_bytes, first.new.zlib_bytes.max(1));
+        let difference = Difference::between(&old.index, &new.index);
+        let (added, all) = (difference.added.zlib_bytes, first.new.zlib_bytes.max(1));
         say(&format!(
             "diff: {} blocks kept, {} added; the update costs {}, {:.1} % of the image",
-            count(delta.kept.blocks),
-            count(delta.added.blocks),
+            count(difference.kept.blocks),
+            count(difference.added.blocks),
             bytes(added),
             added as f64 * 100.0 / all as f64,
         ))

@@ -1,9 +1,9 @@
-//! The delta of two versions, compared with a simple model.
+//! The difference of two versions, compared with a simple model.
 
 use std::collections::BTreeMap;
 
 use hfl::format::block::BlockRow;
-use hfl::format::delta::{Cell, Delta, Tally};
+use hfl::format::difference::{Cell, Difference, Tally};
 use hfl::format::digest::{BlockId, Sha256};
 use hfl::format::index::{ExtentSource, Header, Index};
 use hfl::format::name::Version;
@@ -56,7 +56,7 @@ fn has(index: &Index, row: &BlockRow) -> bool {
     index.blocks().iter().any(|b| (b.id, b.sha256) == (row.id, row.sha256))
 }
 
-/// Computes byte by byte what `Delta::map` computes extent by extent.
+/// Computes byte by byte what `Difference::map` computes extent by extent.
 fn plain_map(old: &Index, new: &Index, cells: usize) -> Vec<Cell> {
     let mut map = vec![Cell::default(); cells.max(1)];
     let cell_bytes = new.size().div_ceil(map.len() as u64).max(1);
@@ -83,13 +83,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_delta_is_the_plain_one(old in contents(), new in contents(), cells in 0..70usize) {
+    fn the_difference_is_the_plain_one(old in contents(), new in contents(), cells in 0..70usize) {
         let (old, new) = (index(&old), index(&new));
-        let delta = Delta::between(&old, &new);
-        prop_assert_eq!(delta.kept, tally(new.blocks().iter().filter(|row| has(&old, row))));
-        prop_assert_eq!(delta.added, tally(new.blocks().iter().filter(|row| !has(&old, row))));
-        prop_assert_eq!(delta.removed, tally(old.blocks().iter().filter(|row| !has(&new, row))));
-        let map = delta.map(&new, cells);
+        let difference = Difference::between(&old, &new);
+        prop_assert_eq!(difference.kept, tally(new.blocks().iter().filter(|row| has(&old, row))));
+        prop_assert_eq!(difference.added, tally(new.blocks().iter().filter(|row| !has(&old, row))));
+        prop_assert_eq!(difference.removed, tally(old.blocks().iter().filter(|row| !has(&new, row))));
+        let map = difference.map(&new, cells);
         let sum: u64 = map.iter().map(|c| c.changed_bytes + c.kept_bytes + c.hole_bytes).sum();
         prop_assert_eq!(sum, new.size());
         prop_assert_eq!(map, plain_map(&old, &new, cells));
@@ -101,10 +101,10 @@ proptest! {
         let mut new = old.clone();
         edits.iter().for_each(|(at, content)| new[at.index(old.len())] = Some(*content));
         let (old, new) = (index(&old), index(&new));
-        let delta = Delta::between(&old, &new);
-        prop_assert_eq!(delta.added, tally(new.blocks().iter().filter(|row| !has(&old, row))));
-        prop_assert_eq!(delta.is_empty(), delta.added.blocks + delta.removed.blocks == 0);
-        prop_assert!(Delta::between(&new, &new).is_empty());
+        let difference = Difference::between(&old, &new);
+        prop_assert_eq!(difference.added, tally(new.blocks().iter().filter(|row| !has(&old, row))));
+        prop_assert_eq!(difference.is_empty(), difference.added.blocks + difference.removed.blocks == 0);
+        prop_assert!(Difference::between(&new, &new).is_empty());
     }
 }
 
@@ -115,6 +115,6 @@ fn a_collision_does_not_count_as_kept() {
     let mut rows = old.blocks().to_vec();
     rows[1].sha256 = Sha256::of(b"other");
     let new = Index::new(old.header().clone(), rows, old.extents().to_vec()).expect("an index");
-    let delta = Delta::between(&old, &new);
-    assert_eq!((delta.kept.blocks, delta.added.blocks, delta.removed.blocks), (1, 1, 1));
+    let difference = Difference::between(&old, &new);
+    assert_eq!((difference.kept.blocks, difference.added.blocks, difference.removed.blocks), (1, 1, 1));
 }

@@ -39,7 +39,7 @@ pub struct Cell {
 
 /// The difference between an old and a new version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delta {
+pub struct Difference {
     /// Blocks that both versions have.
     pub kept: Tally,
     /// Blocks that only the new version has: to be uploaded, and to be downloaded by a client with the old version.
@@ -49,7 +49,7 @@ pub struct Delta {
     is_added: Vec<bool>,
 }
 
-impl Delta {
+impl Difference {
     /// The difference from `old` to `new`.
     pub fn between(old: &Index, new: &Index) -> Self {
         let (mut kept, mut added, mut kept_of_old) = (Tally::default(), Tally::default(), Tally::default());
