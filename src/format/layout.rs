@@ -36,6 +36,8 @@ pub enum Kind {
     IndexSignature(Name, Version, String),
     /// A block.
     Block(BlockId),
+    /// A delta.
+    Delta(Sha256),
     /// The record of a retired version, with the first 12 digits of the SHA-256 of its index.
     Retirement(Name, Version, String),
     /// The lock object of a store, used in addition to a native lock if there is one.
@@ -99,6 +101,29 @@ impl RepoPath {
     pub fn block(id: &BlockId) -> Self {
         let name = id.to_string();
         Self(format!("blocks/{}/{name}", &name[..2]))
+    }
+
+    /// A delta; `digest` is the SHA-256 of its file.
+    pub fn delta(digest: &Sha256) -> Self {
+        let name = digest.to_string();
+        Self(format!("deltas/{}/{name}", &name[..2]))
+    }
+
+    /// The update from one version to a later one; `digest` is the SHA-256 of the file.
+    pub fn update(image: &Name, (from, version): (Version, Version), digest: &Sha256) -> Self {
+        Self(format!("update/{image}/{version}-{from}-{}.update", digits(digest)))
+    }
+
+    /// Whether this is the path of an update.
+    #[cfg(feature = "publish")]
+    pub fn is_update(&self) -> bool {
+        self.0.starts_with("update/") && self.0.ends_with(".update")
+    }
+
+    /// The versions from which and to which this is the path of an update of `image`, if it is one.
+    pub fn update_of(&self, image: &Name) -> Option<(Version, Version)> {
+        let rest = self.0.strip_prefix("update/")?.strip_prefix(image.as_str())?.strip_prefix('/')?;
+        update_versions(rest)
     }
 
     /// The record of a retired version; `digest` is the SHA-256 of its index file.
@@ -168,18 +193,22 @@ impl RepoPath {
         self.is_client() && rest.and_then(|rest| rest.strip_suffix(".minisig")).is_some_and(is_digest_start)
     }
 
-    /// Whether this file belongs to this version: `boot/NAME/VERSION/...`, `profile/NAME/VERSION-...`.
+    /// Whether this file belongs to this version: `boot/NAME/VERSION/...`, `profile/NAME/VERSION-...`, and an update
+    /// from or to it.
     pub fn belongs_to(&self, image: &Name, version: Version) -> bool {
-        self.owner().is_some_and(|owner| owner == (image.clone(), version))
+        match self.update_of(image) {
+            Some((from, to)) => from == version || to == version,
+            None => self.owner().is_some_and(|owner| owner == (image.clone(), version)),
+        }
     }
 
-    /// The only version this file was published for, if there is one.
+    /// The version this file was published with, if there is one.
     pub fn owner(&self) -> Option<(Name, Version)> {
         let (directory, rest) = self.0.split_once('/')?;
         let (image, rest) = rest.split_once('/')?;
         let end = match directory {
             "boot" => '/',
-            "profile" => '-',
+            "profile" | "update" => '-',
             _ => return None,
         };
         Some((image.parse().ok()?, rest.split_once(end)?.0.parse().ok()?))
@@ -200,6 +229,9 @@ impl RepoPath {
             ["blocks", prefix, name] => {
                 name.parse().ok().filter(|_| name.starts_with(prefix) && prefix.len() == 2).map(Kind::Block)
             }
+            ["deltas", prefix, name] => {
+                name.parse().ok().filter(|_| name.starts_with(prefix) && prefix.len() == 2).map(Kind::Delta)
+            }
             ["index", image, file] => index_kind(image, file),
             [RETIRED, image, file] => retirement_kind(image, file),
             _ => None,
@@ -209,12 +241,12 @@ impl RepoPath {
 
     /// Whether the object here is never replaced, so that caches may keep it forever.
     ///
-    /// True for files with digits of their digest in the name and for the signatures beside them: blocks, indexes,
-    /// clients, profiles and boot files of a version. Anything else may change: heads, `images`, web pages, the files
+    /// True for files with digits of their digest in the name and for the signatures beside them: blocks, deltas,
+    /// indexes, clients, profiles, updates and boot files of a version. Anything else may change: heads, `images`, web pages, the files
     /// boot loaders read at `boot/NAME/`, and unknown files.
     pub fn is_immutable(&self) -> bool {
         match self.kind() {
-            Kind::Block(_) | Kind::Index(..) | Kind::IndexSignature(..) => true,
+            Kind::Block(_) | Kind::Delta(_) | Kind::Index(..) | Kind::IndexSignature(..) => true,
             Kind::Images | Kind::Head(_) | Kind::Retirement(..) | Kind::Lock => false,
             Kind::File => self.is_immutable_file(),
         }
@@ -227,6 +259,7 @@ impl RepoPath {
         match signed.split('/').collect::<Vec<_>>()[..] {
             ["client", name] => ends(name, '-') || ends(name, '.'),
             ["boot", image, version, name] => is_of(image, version) && ends(name, '-'),
+            ["update", image, name] => image.parse::<Name>().is_ok() && update_versions(name).is_some(),
             ["profile", image, name] => {
                 let parts = name.strip_suffix(".profile").and_then(|name| name.split_once('-'));
                 parts.is_some_and(|(version, digits)| is_of(image, version) && is_digest_start(digits))
@@ -241,6 +274,13 @@ fn digits(digest: &Sha256) -> String {
     let mut digits = digest.to_string();
     digits.truncate(DIGITS);
     digits
+}
+
+/// `42-41-1f3a9c2b7d10.update`: the versions 41 and 42.
+fn update_versions(name: &str) -> Option<(Version, Version)> {
+    let (version, rest) = name.strip_suffix(".update")?.split_once('-')?;
+    let (from, digits) = rest.split_once('-')?;
+    is_digest_start(digits).then_some((from.parse().ok()?, version.parse().ok()?))
 }
 
 /// `42-1f3a9c2b7d10.idx`, with or without `.minisig`.

@@ -10,6 +10,7 @@ mod codec;
 #[cfg(feature = "publish")]
 mod compress;
 mod inflate;
+mod pack;
 mod row;
 mod zstd;
 
@@ -27,6 +28,7 @@ use inflate::{InflateError, Inflated, inflate};
 pub use codec::{Codec, CodecError};
 #[cfg(feature = "publish")]
 pub use compress::{CompressError, Compressor};
+pub use pack::packed;
 pub use row::BlockRow;
 
 /// Maximum size of a block, in bytes.
@@ -65,6 +67,23 @@ impl Block {
     /// # Errors
     /// Why the file is not this block.
     pub fn open(row: &BlockRow, file: &[u8]) -> Result<Self, BadBlock> {
+        Self::decoded(row, file, if zstd::is_frame(file) { zstd::decode } else { inflate })
+    }
+
+    /// Decodes and verifies a delta of a block: a zstd frame whose encoder saw `prefix`, the bytes of one or two other
+    /// blocks, before the block.
+    ///
+    /// # Errors
+    /// Why the file with this prefix is not this block.
+    pub fn open_delta(row: &BlockRow, prefix: &[u8], file: &[u8]) -> Result<Self, BadBlock> {
+        Self::decoded(row, file, |file: &[u8], out: &mut [u8]| zstd::decode_after(prefix, file, out))
+    }
+
+    fn decoded(
+        row: &BlockRow,
+        file: &[u8],
+        decode: impl FnOnce(&[u8], &mut [u8]) -> Result<Inflated, InflateError>,
+    ) -> Result<Self, BadBlock> {
         if file.is_empty() {
             return Err(BadBlock::Empty);
         }
@@ -72,7 +91,6 @@ impl Block {
             return Err(BadBlock::Long { limit: zlib_max_bytes(row.bytes) });
         }
         let mut bytes = vec![0; row.bytes as usize];
-        let decode = if zstd::is_frame(file) { zstd::decode } else { inflate };
         match decode(file, &mut bytes) {
             Ok(Inflated { written, .. }) if written < bytes.len() => {
                 return Err(BadBlock::Length { expected: row.bytes, found: Some(written) });

@@ -16,7 +16,10 @@ use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;
 
 pub use check::IndexError;
+pub(crate) use parse::{block_row, rows};
 pub use split::{Split, SplitError};
+#[cfg(feature = "publish")]
+pub(crate) use write::push_block_row;
 
 /// Maximum size of an index file, in bytes.
 pub const FILE_MAX_BYTES: u64 = 512 << 20;

@@ -34,7 +34,7 @@ impl Index {
         let blocks = lines.count("blocks", BLOCKS_MAX, BLOCK_ROW_MIN_BYTES)?;
         let extents = lines.count("extents", EXTENTS_MAX, EXTENT_ROW_MIN_BYTES)?;
         lines.separator("the header")?;
-        let blocks = rows(&mut lines, blocks, "blocks", block)?;
+        let blocks = rows(&mut lines, blocks, "blocks", block_row)?;
         lines.separator("the blocks")?;
         let extents = rows(&mut lines, extents, "extents", extent)?;
         lines.end(file)?;
@@ -64,7 +64,8 @@ fn header(lines: &mut Lines<'_>) -> Result<Header, FormatError> {
     Ok(Header { image, version, created, size, split, parent })
 }
 
-fn rows<T>(
+/// Reads `count` rows, and says how many there are if it is another number.
+pub(crate) fn rows<T>(
     lines: &mut Lines<'_>,
     count: usize,
     what: &str,
@@ -93,7 +94,8 @@ fn rows<T>(
     Ok(rows)
 }
 
-fn block(line: &mut Line<'_>) -> Result<BlockRow, FormatError> {
+/// Reads the row of a block.
+pub(crate) fn block_row(line: &mut Line<'_>) -> Result<BlockRow, FormatError> {
     let id = BlockId(line.hex("a SHA-1")?);
     line.space()?;
     let sha256 = Sha256(line.hex("a SHA-256")?);

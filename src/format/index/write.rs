@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use super::{ExtentSource, Index};
+use crate::format::block::BlockRow;
 use crate::format::digest::{Sha256, push_hex};
 use crate::format::text::push_number;
 
@@ -12,16 +13,7 @@ impl Index {
         let mut out = Vec::with_capacity(512 + self.blocks.len() * 122 + self.extents.len() * 20);
         self.write_header(&mut out);
         out.extend_from_slice(b"--\n");
-        for row in &self.blocks {
-            push_hex(&mut out, &row.id.0);
-            out.push(b' ');
-            push_hex(&mut out, &row.sha256.0);
-            out.push(b' ');
-            push_number(&mut out, row.bytes.into());
-            out.push(b' ');
-            push_number(&mut out, row.zlib_bytes.into());
-            out.push(b'\n');
-        }
+        self.blocks.iter().for_each(|row| push_block_row(&mut out, row));
         out.extend_from_slice(b"--\n");
         for extent in &self.extents {
             push_number(&mut out, extent.bytes);
@@ -49,6 +41,18 @@ impl Index {
         push_text(out, format_args!("{} {}\nparent {parent}\n", super::split::KEY, h.split));
         push_text(out, format_args!("blocks {}\nextents {}\n", self.blocks.len(), self.extents.len()));
     }
+}
+
+/// Appends the row of a block.
+pub(crate) fn push_block_row(out: &mut Vec<u8>, row: &BlockRow) {
+    push_hex(out, &row.id.0);
+    out.push(b' ');
+    push_hex(out, &row.sha256.0);
+    out.push(b' ');
+    push_number(out, row.bytes.into());
+    out.push(b' ');
+    push_number(out, row.zlib_bytes.into());
+    out.push(b'\n');
 }
 
 /// Formats into a vector, which cannot fail.

@@ -26,7 +26,7 @@ impl Headers {
 
     /// Only blocks may use a storage class with more expensive reads.
     pub(super) fn storage_class(&self, path: &RepoPath) -> Option<&str> {
-        self.storage_class.as_deref().filter(|_| matches!(path.kind(), Kind::Block(_)))
+        self.storage_class.as_deref().filter(|_| matches!(path.kind(), Kind::Block(_) | Kind::Delta(_)))
     }
 }
 

@@ -144,7 +144,9 @@ fn a_damaged_zstd_frame_is_refused() {
         let mut flipped = file.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         // Some bits mean nothing, such as the size of a window that is larger than needed.
-        assert!(Block::open(&row, &flipped).is_ok_and(|block| *block == *bytes) || Block::open(&row, &flipped).is_err());
+        assert!(
+            Block::open(&row, &flipped).is_ok_and(|block| *block == *bytes) || Block::open(&row, &flipped).is_err()
+        );
     }
     let said = |file: &[u8]| refusal(Block::open(&row, file));
     assert_eq!(said(&[&file[..], b"x"].concat()), "1 bytes follow the compressed block");

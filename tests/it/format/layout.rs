@@ -21,6 +21,7 @@ proptest! {
             (RepoPath::index(&image, version, &digest), Kind::Index(image.clone(), version, digits.clone())),
             (RepoPath::index_signature(&image, version, &digest), Kind::IndexSignature(image, version, digits)),
             (RepoPath::block(&id), Kind::Block(id)),
+            (RepoPath::delta(&digest), Kind::Delta(digest)),
         ];
         for (path, kind) in paths {
             prop_assert_eq!(path.kind(), kind);

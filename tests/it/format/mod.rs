@@ -16,3 +16,4 @@ mod mutate;
 mod next_year;
 mod profile;
 mod roundtrip;
+mod update;

@@ -1,13 +1,14 @@
 //! A web server with every kind of fault, selected by the first component of the path. Only requests for
-//! blocks get faulty answers, so that a client reaches the point where it requests blocks. With the
-//! prefix `all-` heads and indexes are faulty too, with `index-` only indexes.
+//! blocks and deltas get faulty answers, so that a client reaches the point where it requests them. With
+//! the prefix `all-` heads and indexes are faulty too, with `index-` only indexes, with `deltas-` only
+//! deltas.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -120,10 +121,13 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A small file that decompresses to 64 MiB of zeros.
-fn bomb() -> Vec<u8> {
-    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(&vec![0; 64 << 20]).unwrap();
-    encoder.finish().unwrap()
+fn bomb() -> &'static [u8] {
+    static BOMB: OnceLock<Vec<u8>> = OnceLock::new();
+    BOMB.get_or_init(|| {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&vec![0; 64 << 20]).unwrap();
+        encoder.finish().unwrap()
+    })
 }
 
 /// The answer for a behaviour, if it is a complete answer on a connection that stays usable.
@@ -167,7 +171,7 @@ fn whole(behaviour: &str, path: &str, file: &[u8]) -> Option<Vec<u8>> {
         "ftp" => location("ftp://127.0.0.1/blocks"),
         "redirect" => location(&format!("../../../good/{path}")),
         "empty" => answer("200 OK", "", b""),
-        "bomb" => answer("200 OK", "", &bomb()),
+        "bomb" => answer("200 OK", "", bomb()),
         "chunked" => {
             let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
             for chunk in file.chunks(1000) {
@@ -198,10 +202,11 @@ impl Server {
                 client.write_all(&answer("404 Not Found", "", b"")).await.ok()?;
                 continue;
             };
-            let (behaviour, bad) = match (behaviour.strip_prefix("all-"), behaviour.strip_prefix("index-")) {
-                (Some(behaviour), _) => (behaviour, true),
-                (_, Some(behaviour)) => (behaviour, path.starts_with("index/")),
-                _ => (behaviour, path.starts_with("blocks/")),
+            let (behaviour, bad) = match behaviour.split_once('-') {
+                Some(("all", behaviour)) => (behaviour, true),
+                Some(("index", behaviour)) => (behaviour, path.starts_with("index/")),
+                Some(("deltas", behaviour)) => (behaviour, path.starts_with("deltas/")),
+                _ => (behaviour, path.starts_with("blocks/") || path.starts_with("deltas/")),
             };
             let behaviour = match (behaviour, bad) {
                 (SOMETIMES, true) if random.below(20) == 0 => FAULTS[random.below(FAULTS.len() as u64) as usize],

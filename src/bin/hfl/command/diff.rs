@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hfl::format::difference::{Cell, Difference, Tally};
+use hfl::format::head::Head;
 use hfl::format::index::{FILE_MAX_BYTES, Index};
 use hfl::format::name::{Name, Version};
+use hfl::format::update::{self, Update};
+use hfl::store::Fetch;
 use hfl::store::http::HttpClient;
 use hfl::{Error, ErrorKind, repo};
 
@@ -49,6 +52,15 @@ pub struct Args {
 struct Loaded {
     index: Arc<Index>,
     file_bytes: u64,
+    /// The head that names it, and where that was read.
+    head: Option<(Head, Vec<Arc<dyn Fetch>>)>,
+}
+
+/// What a client with the old version downloads where it uses deltas.
+struct WithDeltas {
+    deltas: u64,
+    delta_bytes: u64,
+    download_bytes: u64,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -64,10 +76,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let difference = Difference::between(&old.index, &new.index);
+    let with = with_deltas(&old, &new, &difference)?;
     if args.json {
-        exit::print_json(&json(&old, &new, &difference))?;
+        exit::print_json(&json(&old, &new, &difference, with.as_ref()))?;
     } else {
-        exit::print_with(|out| write_answer(&old, &new, &difference, out))?;
+        exit::print_with(|out| write_answer(&old, &new, &difference, with.as_ref(), out))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -96,7 +109,7 @@ fn load(what: &str, args: &Args) -> anyhow::Result<Loaded> {
 
 fn parse(what: &str, file: &[u8]) -> anyhow::Result<Loaded> {
     let index = Index::parse(file).map_err(|e| Error::new(ErrorKind::Unverified, format!("{what}: {e}")))?;
-    Ok(Loaded { index: Arc::new(index), file_bytes: file.len() as u64 })
+    Ok(Loaded { index: Arc::new(index), file_bytes: file.len() as u64, head: None })
 }
 
 fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Result<Loaded> {
@@ -105,12 +118,26 @@ fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Re
     let version: Version = version.parse().map_err(|e| usage(format!("`{version}`: {e}")))?;
     let mirrors = super::to::mirrors(to)?;
     let opening = args.trust.options(&name)?.version(Some(version));
-    let opened = super::runtime()?.block_on(async {
+    let (opened, stores) = super::runtime()?.block_on(async {
         let stores = hfl::publish::readers(&super::reading(mirrors, to)).await?;
-        anyhow::Ok(repo::open(&stores, &opening).await?)
+        anyhow::Ok((repo::open(&stores, &opening).await?, stores))
     })?;
     super::warn_of(&name, &opened.warnings);
-    Ok(Loaded { file_bytes: opened.row.index_bytes, index: opened.index })
+    Ok(Loaded { file_bytes: opened.row.index_bytes, index: opened.index, head: Some((opened.head, stores)) })
+}
+
+/// What the deltas from the old version to the new one change, if the head of the new one names them.
+fn with_deltas(old: &Loaded, new: &Loaded, difference: &Difference) -> anyhow::Result<Option<WithDeltas>> {
+    let Some((head, stores)) = &new.head else { return Ok(None) };
+    let is_same_image = old.index.header().image == head.image;
+    let from = old.index.header().version;
+    let mut rows =
+        Update::rows_in(head, new.index.header().version).filter(|(older, _)| is_same_image && *older == from);
+    let Some((_, row)) = rows.next() else { return Ok(None) };
+    let file = super::runtime()?.block_on(repo::file_from(stores, row, update::FILE_MAX_BYTES))?;
+    let update = Update::parse(&file).map_err(|e| Error::new(ErrorKind::Unverified, format!("{}: {e}", row.path)))?;
+    let download_bytes = (download_bytes(new, difference) + row.bytes).saturating_sub(update.saved_bytes(&new.index));
+    Ok(Some(WithDeltas { deltas: update.deltas().len() as u64, delta_bytes: update.delta_bytes(), download_bytes }))
 }
 
 /// Bytes that a client with the old version downloads: new blocks and the new index.
@@ -118,7 +145,7 @@ fn download_bytes(new: &Loaded, difference: &Difference) -> u64 {
     difference.added.zlib_bytes + new.file_bytes
 }
 
-fn json(old: &Loaded, new: &Loaded, difference: &Difference) -> serde_json::Value {
+fn json(old: &Loaded, new: &Loaded, difference: &Difference, with: Option<&WithDeltas>) -> serde_json::Value {
     let tally = |t: &Tally| serde_json::json!({ "blocks": t.blocks, "bytes": t.bytes, "zlib_bytes": t.zlib_bytes });
     let side = |l: &Loaded| {
         let h = l.index.header();
@@ -131,10 +158,19 @@ fn json(old: &Loaded, new: &Loaded, difference: &Difference) -> serde_json::Valu
         "old": side(old), "new": side(new), "kept": tally(&difference.kept), "added": tally(&difference.added),
         "removed": tally(&difference.removed), "upload_bytes": download_bytes(new, difference),
         "download_bytes": download_bytes(new, difference),
+        "with_deltas": with.map(|with| serde_json::json!({
+            "deltas": with.deltas, "delta_bytes": with.delta_bytes, "download_bytes": with.download_bytes,
+        })),
     })
 }
 
-fn write_answer(old: &Loaded, new: &Loaded, difference: &Difference, out: &mut String) -> std::fmt::Result {
+fn write_answer(
+    old: &Loaded,
+    new: &Loaded,
+    difference: &Difference,
+    with: Option<&WithDeltas>,
+    out: &mut String,
+) -> std::fmt::Result {
     let (a, b) = (old.index.header(), new.index.header());
     writeln!(out, "{} version {} -> {} version {}", a.image, a.version, b.image, b.version)?;
     if a.size == b.size {
@@ -152,6 +188,9 @@ fn write_answer(old: &Loaded, new: &Loaded, difference: &Difference, out: &mut S
     let cost = download_bytes(new, difference);
     writeln!(out, "  upload   {} (new blocks and the index)", bytes(cost))?;
     writeln!(out, "  download {} for a client with the old version that reads everything", bytes(cost))?;
+    if let Some(with) = with {
+        writeln!(out, "           {} with {} deltas", bytes(with.download_bytes), count(with.deltas))?;
+    }
     if std::io::stdout().is_terminal() {
         writeln!(out, "  changes  [{}]", map(new, difference))?;
     }
