@@ -7,7 +7,7 @@ use crate::format::text::FormatError;
 use crate::store::protocols;
 
 const TOP: [&str; 2] = ["publish", "mirror"];
-const PUBLISH: [&str; 8] = ["split", "codec", "level", "key", "expires-days", "client", "templates", "keep"];
+const PUBLISH: [&str; 9] = ["split", "codec", "level", "deltas", "key", "expires-days", "client", "templates", "keep"];
 /// The keys of all mirrors; further ones are protocol-specific.
 const MIRROR: [&str; 7] = ["name", "write", "read", "read-back", "enabled", "jobs", "rate"];
 

@@ -44,6 +44,8 @@ pub struct Defaults {
     pub codec: Option<Codec>,
     /// Compression level of new blocks in zlib.
     pub level: Option<u8>,
+    /// From how many of the newest versions deltas are made.
+    pub deltas: Option<u8>,
     /// File of the secret key.
     pub key: Option<String>,
     /// Days until a head expires.

@@ -5,6 +5,7 @@
 
 mod artifact;
 mod base;
+mod deltas;
 mod gc;
 mod object;
 mod pipeline;
@@ -20,6 +21,7 @@ mod verify;
 mod version;
 
 pub use crate::disk::tree::TreeFs;
+pub use deltas::{DeltaOptions, UpdateReport};
 pub use publish::{publish, publish_all};
 pub use restore::{RestoreOptions, RestoreReport, restore};
 pub use rollback::{RollbackOptions, rollback};

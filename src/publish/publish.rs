@@ -7,6 +7,7 @@ use super::artifact::boot_files::BootFiles;
 use super::artifact::profile::Given;
 use super::base::block_holders::{BlockHolders, MirrorSet};
 use super::base::split_rule;
+use super::deltas::{self, Deltas, Ingredients};
 use super::pipeline::congestion::Congestion;
 use super::pipeline::cut::{self, CutImage};
 use super::pipeline::deliver::{self, Sending};
@@ -111,7 +112,8 @@ async fn open_image(options: &PublishOptions, watch: &Watch) -> Result<Input, Er
     let tree = make(options, watch).await?;
     let path = tree.as_ref().map_or_else(|| options.image.clone(), TreeImage::path);
     let kernel_is_wanted = options.boot.as_ref().is_some_and(|boot| boot.directory.is_none());
-    let (any_offset, name) = (options.zero_free || kernel_is_wanted, options.image.display().to_string());
+    let any_offset = options.zero_free || kernel_is_wanted || options.deltas.versions > 0;
+    let name = options.image.display().to_string();
     let rule = options.split.unwrap_or(Rule::Content);
     let (as_it_is, watch) = (options.as_it_is, watch.clone());
     // A virtual disk may be converted.
@@ -168,11 +170,56 @@ async fn steps(
         Some(boot) => session.boot_files(boot).await?,
         None => (Vec::new(), false),
     };
-    let extras = Extras { profiles, boot };
-    let (cut, sending) = pass(&mut session, options, image, rule).await?;
+    let (cut, sending) = pass(&mut session, options, Arc::clone(&image), rule).await?;
+    let (cut, sending) = match deltas(&session, options, &image, cut).await {
+        Ok((cut, deltas)) => (cut, Sending { deltas, ..sending }),
+        Err(e) => {
+            deliver::stop_all(sending.uploads).await;
+            return Err(e);
+        }
+    };
+    let extras = Extras { profiles, boot, deltas: sending.deltas.clone() };
     let planner = session.planner(options.label.as_ref(), options.force || boot_changed, &extras);
     let plan = planner.plan(cut, rule.into())?;
     carry_on(session, plan, sending, previewed).await
+}
+
+/// Makes the deltas of the new blocks, if they are wanted and possible.
+///
+/// # Errors
+/// Interrupted by the user.
+async fn deltas(
+    session: &Session<'_>,
+    options: &PublishOptions,
+    image: &Arc<Input>,
+    cut: CutImage,
+) -> Result<(CutImage, Option<Arc<Deltas>>), Error> {
+    let old: Vec<Arc<Index>> = session.base.indexes.iter().map(|(_, index)| Arc::clone(index)).collect();
+    if options.deltas.versions == 0 || old.is_empty() {
+        return Ok((cut, None));
+    }
+    let cut = Arc::new(cut);
+    let ingredients = Ingredients {
+        name: &options.name,
+        version: session.base.next_version()?,
+        image,
+        cut: &cut,
+        old,
+        stores: session.mirrors().iter().filter(|m| m.is_up()).map(|m| Arc::clone(&m.store)).collect(),
+        directory: &options.spool_directory,
+        jobs: options.jobs,
+    };
+    let watch = &session.repository.watch;
+    let made = match deltas::make(&ingredients, &options.deltas, watch).await {
+        Ok(made) => Some(Arc::new(made)),
+        Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+        Err(e) => {
+            watch.progress.event(Event::Warning(&format!("{}: no deltas are made: {e}", options.name)));
+            None
+        }
+    };
+    let cut = Arc::try_unwrap(cut).map_err(|_| Error::local("the image is still shared"))?;
+    Ok((cut, made))
 }
 
 /// Makes the single pass over the image; new blocks are sent to the mirrors meanwhile.
@@ -219,7 +266,7 @@ async fn pass(
             let (odd, small) = (input::odd_end(&name, cut.size), input::much_smaller(&name, cut.size, before));
             let warnings = [unclean, odd, small, old];
             warnings.iter().flatten().for_each(|text| session.repository.watch.progress.event(Event::Warning(text)));
-            Ok((cut, Sending { uploads, remake }))
+            Ok((cut, Sending { uploads, remake, deltas: None }))
         }
         Err(e) => {
             deliver::stop_all(uploads).await;

@@ -53,7 +53,7 @@ async fn steps(mut session: Session<'_>, version: Version, label: Option<Label>)
     holders.iter().try_for_each(|mirror| session.base.known.add(&index, mirror))?;
     let (cut, rule) = (CutImage::of(&index), index.header().split.clone());
     let profiles = session.profiles(None, &[version]).await;
-    let extras = Extras { profiles, boot: session.boot_files_of(version).await? };
+    let extras = Extras { profiles, boot: session.boot_files_of(version).await?, deltas: None };
     let label = label.or_else(|| format!("version {version} again").parse().ok());
     let plan = session.planner(label.as_ref(), false, &extras).plan(cut, rule)?;
     carry_out(session, plan, &mut Previewed::new()).await

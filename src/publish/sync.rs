@@ -146,7 +146,7 @@ async fn again(session: &Session<'_>) -> Result<Plan, Error> {
         Some(newest) => session.boot_files_of(newest).await?,
         None => Vec::new(),
     };
-    let extras = Extras { profiles: session.profiles(None, &[]).await, boot };
+    let extras = Extras { profiles: session.profiles(None, &[]).await, boot, deltas: None };
     session.planner(None, true, &extras).plan_again()
 }
 

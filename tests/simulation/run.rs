@@ -16,7 +16,8 @@ use hfl::format::name::{Name, Version};
 use hfl::format::signing::SecretKey;
 use hfl::progress::Watch;
 use hfl::publish::{
-    self, GcOptions, Keyring, Memory, PublishOptions, Report, Repository, RollbackOptions, SyncOptions, VerifyOptions,
+    self, DeltaOptions, GcOptions, Keyring, Memory, PublishOptions, Report, Repository, RollbackOptions, SyncOptions,
+    VerifyOptions,
 };
 use hfl::repo::survey::TrustPolicy;
 use hfl::split::Rule;
@@ -231,6 +232,7 @@ impl Simulation {
             split: Some(Rule::fixed(4096).expect("a rule")),
             split_first: None,
             codec: Codec::Zlib(1),
+            deltas: DeltaOptions::default(),
             label: None,
             boot: None,
             jobs: 1,

@@ -19,7 +19,9 @@ use crate::repo::survey::MirrorView;
 /// # Errors
 /// Interrupted by the user.
 pub(super) async fn apply(plan: &mut Plan, repository: &OpenRepository) -> Result<(), Error> {
-    let (blocks, watch) = (plan.dead.iter().map(RepoPath::block).collect::<Vec<_>>(), &repository.watch);
+    let deltas = plan.dead_deltas.iter().map(RepoPath::delta);
+    let blocks: Vec<RepoPath> = plan.dead.iter().map(RepoPath::block).chain(deltas).collect();
+    let watch = &repository.watch;
     let mirrors = plan.mirrors.iter_mut().zip(repository.mirrors.iter().zip(&repository.views));
     let removals = mirrors.filter(|(plan, _)| plan.is_clear).map(|(plan, (mirror, view))| async {
         match remove(plan, mirror, view, &blocks, watch).await {

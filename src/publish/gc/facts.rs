@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 
 use super::GcOptions;
 use super::choice::Choice;
+use super::deltas::{self, DeadDeltas};
 use crate::error::{Error, ErrorKind};
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::{Head, VersionRow};
@@ -43,6 +44,8 @@ pub(super) struct Facts {
     /// Those of these blocks that are live: named by a verified head that no other mirror has superseded, or by a
     /// version still in its grace period.
     pub living_blocks: HashSet<BlockId>,
+    /// Deltas that nothing names any more.
+    pub deltas: DeadDeltas,
     /// Indexes and files that such a head or version names.
     pub living_paths: HashSet<RepoPath>,
     /// Versions that such a head names, by index digest.
@@ -81,6 +84,7 @@ pub(super) async fn gather(
         unreadable: Vec::new(),
         blocks: HashMap::new(),
         living_blocks: HashSet::new(),
+        deltas: DeadDeltas::default(),
         living_paths: HashSet::new(),
         living_versions: HashSet::new(),
         mirrors: mirrors.map(|((mirror, view), found)| mirror_facts(mirror, view, found, repository)).collect(),
@@ -92,6 +96,10 @@ pub(super) async fn gather(
     if !facts.blocks.is_empty() {
         facts.find_living(repository).await;
     }
+    let is_due = |path: &RepoPath| facts.due.contains_key(path);
+    let due = facts.retirements.iter().filter(|(path, _)| is_due(path)).map(|(_, retirement)| retirement);
+    let pending = facts.retirements.iter().filter(|(path, _)| !is_due(path)).map(|(_, retirement)| retirement);
+    facts.deltas = deltas::find(repository, due, pending).await;
     Ok(facts)
 }
 

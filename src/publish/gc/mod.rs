@@ -8,6 +8,7 @@
 
 mod apply;
 mod choice;
+mod deltas;
 mod facts;
 mod plan;
 mod retire;

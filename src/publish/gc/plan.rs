@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::facts::{Facts, MirrorFacts};
 use crate::error::Error;
-use crate::format::digest::BlockId;
+use crate::format::digest::{BlockId, Sha256};
 use crate::format::layout::RepoPath;
 use crate::format::retirement::Retirement;
 
@@ -21,6 +21,10 @@ pub struct Plan {
     pub blocks: u64,
     /// Compressed size of these blocks in bytes, as published.
     pub zlib_bytes: u64,
+    /// Number of deltas that nothing names any more.
+    pub deltas: u64,
+    /// Size of these deltas in bytes.
+    pub delta_bytes: u64,
     /// Number of other objects: indexes, signatures, files, records.
     pub files: u64,
     /// The plan for each mirror; if nothing is due, only mirrors in doubt.
@@ -31,6 +35,9 @@ pub struct Plan {
     /// The blocks to remove.
     #[serde(skip)]
     pub(super) dead: BTreeSet<BlockId>,
+    /// The deltas to remove.
+    #[serde(skip)]
+    pub(super) dead_deltas: BTreeSet<Sha256>,
 }
 
 /// A retired version that has not been removed yet.
@@ -94,6 +101,9 @@ impl Plan {
             self.zlib_bytes += u64::from(*zlib_bytes);
         }
         self.blocks = self.dead.len() as u64;
+        let deltas = &facts.deltas.files;
+        (self.deltas, self.delta_bytes) = (deltas.len() as u64, deltas.values().map(|&bytes| u64::from(bytes)).sum());
+        self.dead_deltas = deltas.keys().copied().collect();
     }
 
     /// Whether there is nothing to remove.
@@ -131,6 +141,7 @@ fn warnings(facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> Vec<String
     let gone = due.iter().filter(|(path, _)| facts.due.get(**path) == Some(&false));
     let gone = gone.map(|(_, retirement)| format!("no mirror has the index of {}; its blocks stay", name(retirement)));
     let unreadable = facts.unreadable.iter().map(|why| format!("{why}; its blocks are kept for now"));
+    let deltas = facts.deltas.warnings.iter().cloned();
     let is_ahead = facts.clock_is_ahead() && facts.grace_days > 0 && !facts.retirements.is_empty();
     let clock = is_ahead.then(|| {
         format!(
@@ -138,7 +149,7 @@ fn warnings(facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> Vec<String
             facts.now, facts.newest_signed
         )
     });
-    refused.chain(gone).chain(unreadable).chain(clock).collect()
+    refused.chain(gone).chain(unreadable).chain(deltas).chain(clock).collect()
 }
 
 fn mirror_plan(mirror: &MirrorFacts, facts: &Facts, due: &BTreeMap<&RepoPath, &Retirement>) -> MirrorPlan {

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::block::BlockRow;
 use crate::format::layout::RepoPath;
 use crate::progress::{Event, cancelled};
+use crate::publish::deltas::Deltas;
 use crate::publish::object::Files;
 use crate::publish::repository::mirror::{self, OpenMirror, Presence};
 use crate::publish::version::planned::Planned;
@@ -35,6 +36,8 @@ pub struct Sending {
     pub uploads: Uploads,
     /// How to rebuild blocks, if the image is available.
     pub remake: Option<Remake>,
+    /// The deltas of the new version, if any.
+    pub deltas: Option<Arc<Deltas>>,
 }
 
 /// A plan whose objects are all on the mirrors that are still up. Their heads may be switched.
@@ -63,7 +66,7 @@ pub async fn deliver(mut planned: Planned<'_>, sending: Sending) -> Result<Deliv
 impl Planned<'_> {
     /// Waits until every mirror is ready or has failed; mirrors that lag too far behind the others fail too.
     async fn deliver_all(&mut self, sending: Sending) -> Result<Vec<Sums>, Error> {
-        let Sending { uploads, remake } = sending;
+        let Sending { uploads, remake, deltas } = sending;
         let config = &self.session.repository.config;
         let (patience, needed) = (config.patience, config.min_mirrors.max(1));
         let mut outcomes: Vec<Option<Result<Sums, Error>>> = self.session.mirrors().iter().map(|_| None).collect();
@@ -74,8 +77,8 @@ impl Planned<'_> {
             for (i, upload) in uploads.into_iter().enumerate() {
                 if let Some(upload) = upload {
                     lagging.insert(i);
-                    let (this, remake) = (&*self, remake.as_ref());
-                    running.push(async move { (i, this.deliver(upload, remake, i).await) });
+                    let (this, remake, deltas) = (&*self, remake.as_ref(), deltas.as_ref());
+                    running.push(async move { (i, this.deliver(upload, remake, deltas, i).await) });
                 }
             }
             let (mut ready, mut deadline) = (0, None);
@@ -120,13 +123,20 @@ impl Planned<'_> {
     }
 
     /// Uploads everything one mirror must hold before its head may be switched.
-    async fn deliver(&self, upload: Uploader, remake: Option<&Remake>, mirror: usize) -> Result<Sums, Error> {
+    async fn deliver(
+        &self,
+        upload: Uploader,
+        remake: Option<&Remake>,
+        deltas: Option<&Arc<Deltas>>,
+        mirror: usize,
+    ) -> Result<Sums, Error> {
         self.missing(mirror).await?.into_iter().for_each(|job| upload.send(job));
         let mut sent = upload.finish().await?;
         let mut files = Files::default();
         if self.is_behind(mirror) || self.session.base.damaged.contains(mirror) {
             self.session.mirrors()[mirror].confirm().await?;
             files = self.copy_files(mirror).await?;
+            files.merge(self.put_deltas(deltas, mirror).await?);
             sent.add(self.make_right(remake, mirror).await?);
             let records = self.records_of_dropped(mirror).await?;
             files.merge(self.plan.release.put_objects(&self.session.mirrors()[mirror], &records).await?);

@@ -12,6 +12,7 @@ use crate::config::Mirrors;
 use crate::disk::tree::TreeFs;
 use crate::format::block::Codec;
 use crate::format::name::{Label, Name};
+use crate::publish::deltas::DeltaOptions;
 use crate::split::Rule;
 use crate::system::child;
 use crate::system::host::{Host, ThisHost};
@@ -109,6 +110,8 @@ pub struct PublishOptions {
     pub split_first: Option<Rule>,
     /// Codec of new blocks.
     pub codec: Codec,
+    /// Which deltas are made.
+    pub deltas: DeltaOptions,
     /// Label of the version.
     pub label: Option<Label>,
     /// Boot options, if the image is to be bootable.

@@ -1,35 +1,32 @@
-//! Checks the blocks of a mirror: compares them with a listing, probes for unlisted ones, and reads a sample or all.
+//! Checks the blocks and deltas of a mirror: compares them with a listing, probes for unlisted ones, and reads a sample or all.
 
 use futures_util::{StreamExt as _, stream};
 
 use super::expected::ExpectedBlocks;
-use super::findings::{Finding, Findings, Object};
-use super::objects;
+use super::findings::Findings;
 use super::run::Run;
+use super::stored::Stored;
 use crate::error::Error;
-use crate::format::block::BlockRow;
-use crate::format::block::zlib_max_bytes;
-use crate::format::layout::RepoPath;
 use crate::progress::Event;
-use crate::repo::survey::{BlockListing, Flaw, MirrorView, ProblemKind};
+use crate::repo::survey::{Flaw, Inventory, MirrorView, ProblemKind};
 
-/// Expected blocks, classified by a listing.
+/// Expected blocks and deltas, classified by a listing.
 #[derive(Debug, Default)]
 pub struct Sorted {
     /// Listed with the published size.
-    pub likely: Vec<BlockRow>,
+    pub likely: Vec<Stored>,
     /// Listed with another size: damaged, or the same bytes compressed by another library.
-    pub odd: Vec<BlockRow>,
+    pub odd: Vec<Stored>,
     /// Not listed.
-    pub unlisted: Vec<BlockRow>,
+    pub unlisted: Vec<Stored>,
 }
 
 impl Sorted {
     /// Compares the expected blocks with a listing.
-    pub fn by(rows: Vec<BlockRow>, listing: &BlockListing) -> Self {
+    pub fn by(rows: Vec<Stored>, listing: &Inventory) -> Self {
         let mut sorted = Self::default();
         for row in rows {
-            match listing.bytes(&row.id) {
+            match row.listed(listing) {
                 Some(bytes) => sorted.put(row, bytes),
                 None => sorted.unlisted.push(row),
             }
@@ -37,12 +34,12 @@ impl Sorted {
         sorted
     }
 
-    fn put(&mut self, row: BlockRow, bytes: u64) {
-        if bytes == u64::from(row.zlib_bytes) { self.likely.push(row) } else { self.odd.push(row) }
+    fn put(&mut self, row: Stored, bytes: u64) {
+        if bytes == row.bytes() { self.likely.push(row) } else { self.odd.push(row) }
     }
 }
 
-/// Checks the blocks that `mirror` must hold; returns up to `sample` blocks that were read and are intact.
+/// Checks the blocks and deltas that `mirror` must hold; returns up to `sample` that were read and are intact.
 ///
 /// # Errors
 /// The mirror became unreachable.
@@ -51,8 +48,8 @@ pub async fn check(
     mirror: usize,
     (look, expected): (&MirrorView, &ExpectedBlocks),
     findings: &mut Findings,
-) -> Result<Vec<BlockRow>, Error> {
-    let mut sorted = Sorted::by(expected.blocks(mirror), &look.inventory.blocks);
+) -> Result<Vec<Stored>, Error> {
+    let mut sorted = Sorted::by(expected.of_mirror(mirror), &look.inventory);
     let rows = sorted.likely.len() + sorted.odd.len() + sorted.unlisted.len();
     findings.checked.objects += rows as u64;
     ask(run, mirror, &mut sorted, findings).await?;
@@ -66,11 +63,11 @@ pub async fn check(
     Ok(right)
 }
 
-/// Probes for the unlisted blocks: a listing may be truncated or stale.
+/// Probes for what is not listed: a listing may be truncated or stale.
 async fn ask(run: &Run, mirror: usize, sorted: &mut Sorted, findings: &mut Findings) -> Result<(), Error> {
     let store = &*run.mirrors()[mirror].store;
     let sizes = stream::iter(std::mem::take(&mut sorted.unlisted));
-    let sizes = sizes.map(|row| async move { (row, store.size(&RepoPath::block(&row.id)).await) });
+    let sizes = sizes.map(|row| async move { (row, store.size(&row.path()).await) });
     let mut sizes = sizes.buffer_unordered(run.jobs(mirror));
     while let Some((row, size)) = sizes.next().await {
         let flaw = match size {
@@ -82,19 +79,18 @@ async fn ask(run: &Run, mirror: usize, sorted: &mut Sorted, findings: &mut Findi
             Ok(None) => Flaw::new(ProblemKind::Missing, "not there"),
             Err(e) => Flaw::of(e).map_err(Error::from)?,
         };
-        findings.add([finding(&row, flaw)]);
+        findings.add([row.finding(flaw)]);
     }
     Ok(())
 }
 
-/// Reads blocks in full; returns the intact ones.
-async fn read(run: &Run, mirror: usize, rows: &[BlockRow], findings: &mut Findings) -> Result<Vec<BlockRow>, Error> {
+/// Reads blocks and deltas in full; returns the intact ones.
+async fn read(run: &Run, mirror: usize, rows: &[Stored], findings: &mut Findings) -> Result<Vec<Stored>, Error> {
     let (store, name) = (&*run.mirrors()[mirror].store, run.mirrors()[mirror].name());
-    let bytes = |row: &BlockRow| u64::from(row.zlib_bytes);
-    run.tell(Event::ToCheck { mirror: name, bytes: rows.iter().map(bytes).sum() });
+    run.tell(Event::ToCheck { mirror: name, bytes: rows.iter().map(Stored::bytes).sum() });
     let reads = stream::iter(rows.to_vec()).map(|row| async move {
-        let _room = run.budget.room(zlib_max_bytes(row.bytes)).await;
-        let examined = objects::block(store, &row).await;
+        let _room = run.budget.room(row.max_bytes()).await;
+        let examined = row.read(store).await;
         (row, examined.map(|done| done.map(|file| file.len() as u64)))
     });
     let mut reads = reads.buffer_unordered(run.jobs(mirror));
@@ -105,13 +101,9 @@ async fn read(run: &Run, mirror: usize, rows: &[BlockRow], findings: &mut Findin
                 findings.read(read);
                 right.push(row);
             }
-            Err(flaw) => findings.add([finding(&row, flaw)]),
+            Err(flaw) => findings.add([row.finding(flaw)]),
         }
-        run.tell(Event::Checked { mirror: name, bytes: bytes(&row) });
+        run.tell(Event::Checked { mirror: name, bytes: row.bytes() });
     }
     Ok(right)
-}
-
-fn finding(row: &BlockRow, flaw: Flaw) -> Finding {
-    Finding::stored(RepoPath::block(&row.id), flaw, Some(Object::Block(*row)))
 }

@@ -1,14 +1,16 @@
-//! The blocks that mirrors must hold, collected from the indexes while these are checked.
+//! The blocks and deltas that mirrors must hold, collected from the indexes while these are checked.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
+use super::stored::Stored;
 use crate::error::Error;
 use crate::format::block::BlockRow;
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::VersionRow;
 use crate::format::index::Index;
 use crate::format::name::Name;
+use crate::format::update::Update;
 use crate::publish::base::block_holders::{BlockHolders, MirrorSet};
 use crate::repo::survey::{Flaw, ProblemKind};
 use crate::split::Rule;
@@ -25,6 +27,8 @@ pub struct ExpectedBlocks {
 struct Taken {
     known: BlockHolders,
     indexes: HashSet<Sha256>,
+    /// Deltas, their sizes in bytes, and the mirrors that must hold them: none for those of retired versions.
+    deltas: HashMap<Sha256, (u32, MirrorSet)>,
     /// Blocks of retired versions.
     waiting: HashSet<BlockId>,
     /// Split rules of the images.
@@ -79,8 +83,39 @@ impl ExpectedBlocks {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).indexes.contains(&row.index_sha256)
     }
 
+    /// Adds an update whose digest is verified, and which the head of `mirror` names; returns what else is wrong with
+    /// it.
+    pub fn take_update(&self, mirror: Option<usize>, file: &[u8]) -> Option<Flaw> {
+        let update = match Update::parse(file) {
+            Ok(update) => update,
+            Err(e) => return Some(Flaw::new(ProblemKind::Wrong, e.to_string())),
+        };
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        for delta in update.deltas() {
+            let (_, holders) = taken.deltas.entry(delta.sha256).or_insert((delta.bytes, MirrorSet::default()));
+            *holders = mirror.map_or(*holders, |mirror| holders.with(mirror));
+        }
+        None
+    }
+
+    /// Whether any update lists this delta.
+    pub fn lists(&self, sha256: &Sha256) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).deltas.contains_key(sha256)
+    }
+
+    /// The blocks and deltas that `mirror` must hold, each kind sorted by name.
+    pub fn of_mirror(&self, mirror: usize) -> Vec<Stored> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = taken.deltas.iter().filter(|(_, (_, holders))| holders.contains(mirror));
+        let mut deltas: Vec<(Sha256, u32)> = held.map(|(sha256, (bytes, _))| (*sha256, *bytes)).collect();
+        drop(taken);
+        deltas.sort_unstable();
+        let blocks = self.blocks(mirror).into_iter().map(Stored::from);
+        blocks.chain(deltas.into_iter().map(|(sha256, bytes)| Stored::Delta { sha256, bytes })).collect()
+    }
+
     /// The blocks that `mirror` must hold, sorted by ID.
-    pub fn blocks(&self, mirror: usize) -> Vec<BlockRow> {
+    fn blocks(&self, mirror: usize) -> Vec<BlockRow> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let held = taken.known.iter().filter(|known| known.holders.contains(mirror));
         let mut rows: Vec<BlockRow> = held.map(|known| known.row).collect();

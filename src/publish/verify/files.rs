@@ -97,6 +97,9 @@ async fn check_piece(run: &Run, mirror: usize, piece: &Piece, expected: &Expecte
     if let (Some((image, row)), Some(file)) = (&piece.index, &good) {
         flaw = expected.take(image, row, file)?.or(flaw);
     }
+    if let (true, Some(file)) = (piece.path.is_update(), &good) {
+        flaw = expected.take_update(Some(mirror), file).or(flaw);
+    }
     let object = Object::File { bytes: piece.bytes, sha256: piece.sha256 };
     let mut both = vec![(read, flaw.map(|flaw| Finding::stored(piece.path.clone(), flaw, Some(object))))];
     if piece.signed {
@@ -168,7 +171,7 @@ pub fn check_signature(file: &[u8], expected: &str, keys: &[PublicKey], signed: 
     why.map_or(Ok(()), |e| Err(wrong(e.to_string())))
 }
 
-/// Reads the remaining indexes, promised only by mirrors not under check, so that strays can be identified. Returns
+/// Reads the remaining indexes and updates, promised only by mirrors not under check, so that strays can be identified. Returns
 /// whether all could be read.
 ///
 /// # Errors
@@ -177,12 +180,15 @@ pub async fn complete(run: &Run, expected: &ExpectedBlocks) -> Result<bool, Erro
     let mut complete = true;
     for (mirror, duties) in run.duties.iter().enumerate() {
         for piece in pieces(duties) {
-            let Some((image, row)) = piece.index.as_ref().filter(|(_, row)| !expected.has(row)) else { continue };
+            let is_read = |(_, row): &(Name, VersionRow)| expected.has(row);
+            if piece.index.as_ref().map_or(!piece.path.is_update(), is_read) {
+                continue;
+            }
             let _room = run.budget.room(piece.bytes).await;
-            let file = anywhere(run, mirror, &piece).await;
-            complete &= match file {
-                Some(file) => expected.take(image, row, &file)?.is_none(),
-                None => false,
+            complete &= match (anywhere(run, mirror, &piece).await, &piece.index) {
+                (Some(file), Some((image, row))) => expected.take(image, row, &file)?.is_none(),
+                (Some(file), None) => expected.take_update(None, &file).is_none(),
+                (None, _) => false,
             };
         }
     }

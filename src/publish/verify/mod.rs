@@ -16,6 +16,7 @@ mod retired;
 mod run;
 mod seeds;
 mod steps;
+mod stored;
 mod strays;
 
 use std::path::PathBuf;

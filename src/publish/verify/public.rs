@@ -1,13 +1,12 @@
-//! Checks what clients read through the mirror's public URL: heads, the newest indexes and a sample of the blocks.
+//! Checks what clients read through the mirror's public URL: heads, the newest indexes and a sample of the blocks and deltas.
 
 use futures_util::{StreamExt as _, stream};
 
 use super::findings::{Finding, Findings};
 use super::objects::{self, Twice};
 use super::run::Run;
+use super::stored::Stored;
 use crate::error::Error;
-use crate::format::block::BlockRow;
-use crate::format::block::zlib_max_bytes;
 use crate::format::layout::RepoPath;
 use crate::repo::survey::{Flaw, HeadState, ProblemKind, VerifiedHead, head};
 use crate::store::Fetch;
@@ -16,7 +15,7 @@ use crate::store::Fetch;
 const BLOCKS_AT_ONCE: usize = 8;
 
 /// Compares the public URL of `mirror` with its store. Objects damaged in the store are skipped.
-pub async fn check(run: &Run, mirror: usize, sample: Vec<BlockRow>, findings: &mut Findings) {
+pub async fn check(run: &Run, mirror: usize, sample: Vec<Stored>, findings: &mut Findings) {
     let Some(public) = &run.mirrors()[mirror].public else { return };
     let reader = Twice(&**public);
     if let Err(e) = check_all(run, mirror, &reader, sample, findings).await {
@@ -29,7 +28,7 @@ async fn check_all(
     run: &Run,
     mirror: usize,
     reader: &dyn Fetch,
-    sample: Vec<BlockRow>,
+    sample: Vec<Stored>,
     findings: &mut Findings,
 ) -> Result<(), Error> {
     let damaged = findings.damaged();
@@ -45,9 +44,9 @@ async fn check_all(
             note(findings, path.clone(), objects::file(reader, &path, row.index_bytes, &row.index_sha256).await?);
         }
     }
-    let reads = stream::iter(sample).map(|row| async move {
-        let _room = run.budget.room(zlib_max_bytes(row.bytes)).await;
-        (RepoPath::block(&row.id), objects::block(reader, &row).await)
+    let reads = stream::iter(sample).map(|stored| async move {
+        let _room = run.budget.room(stored.max_bytes()).await;
+        (stored.path(), stored.read(reader).await)
     });
     let mut reads = reads.buffer_unordered(BLOCKS_AT_ONCE);
     while let Some((path, examined)) = reads.next().await {

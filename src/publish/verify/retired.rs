@@ -11,7 +11,7 @@ use crate::repo::survey::MirrorView;
 use crate::repo::survey::records::{self, RecordState};
 use crate::system::bridge;
 
-/// Reads the retirement records of all mirrors and adds the blocks of those versions to `expected`; returns the paths
+/// Reads the retirement records of all mirrors and adds the blocks and deltas of those versions to `expected`; returns the paths
 /// of their indexes. Ignored are records that do not verify, blocks of unreadable indexes, and mirrors that take much
 /// longer than the others.
 pub async fn find(run: &Run, views: &[Option<&MirrorView>], expected: &ExpectedBlocks) -> BTreeSet<RepoPath> {
@@ -32,6 +32,13 @@ async fn of_mirror(run: &Run, mirror: usize, view: &MirrorView, expected: &Expec
             expected.set_aside(&file);
         }
         paths.extend([path.signature(), path]);
+        for file in found.retirement.files.iter().filter(|file| file.path.is_update()) {
+            let _room = run.budget.room(file.bytes).await;
+            if let Ok(Ok(update)) = objects::file(store, &file.path, file.bytes, &file.sha256).await {
+                // One that cannot be read only leaves its deltas to be called strays.
+                let _ = expected.take_update(None, &update);
+            }
+        }
     }
     paths
 }

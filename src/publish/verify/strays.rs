@@ -13,6 +13,8 @@ use crate::repo::survey::{Flaw, MirrorView, ProblemKind};
 pub fn find(look: &MirrorView, expected: &ExpectedBlocks, named: &BTreeSet<RepoPath>, findings: &mut Findings) {
     let blocks = look.inventory.blocks.blocks().filter(|(id, _)| !expected.names(id));
     let blocks = blocks.map(|(id, bytes)| (RepoPath::block(id), bytes));
+    let deltas = look.inventory.deltas.iter().filter(|(sha256, _)| !expected.lists(sha256));
+    let blocks = blocks.chain(deltas.map(|(sha256, bytes)| (RepoPath::delta(sha256), *bytes)));
     let others = look.inventory.files.iter().filter(|e| may_be_stray(e.path.as_str()) && !named.contains(&e.path));
     let strays: Vec<(RepoPath, u64)> = blocks.chain(others.map(|entry| (entry.path.clone(), entry.bytes))).collect();
     findings.checked.strays = Some(strays.len() as u64);
@@ -23,14 +25,15 @@ pub fn find(look: &MirrorView, expected: &ExpectedBlocks, named: &BTreeSet<RepoP
     }));
 }
 
-/// Whether a path is in the space of indexes, blocks or probes; other paths belong to the mirror's operator.
+/// Whether a path is in the space of indexes, blocks, deltas or probes; other paths belong to the mirror's operator.
 fn may_be_stray(path: &str) -> bool {
-    ["blocks/", "index/", crate::publish::probe::PREFIX].iter().any(|prefix| path.starts_with(prefix))
+    ["blocks/", "deltas/", "index/", crate::publish::probe::PREFIX].iter().any(|prefix| path.starts_with(prefix))
 }
 
 fn why(path: &RepoPath) -> &'static str {
     match path.kind() {
         Kind::Block(_) => "no index names it",
+        Kind::Delta(_) => "no update lists it",
         Kind::Index(..) | Kind::IndexSignature(..) => "no head names it",
         _ => "nothing names it",
     }

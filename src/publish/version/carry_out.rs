@@ -13,7 +13,7 @@ use crate::publish::pipeline::deliver::{Sending, deliver};
 /// # Errors
 /// Too few mirrors got that far; interrupted by the user. A single failed mirror is only noted in the report.
 pub async fn carry_out(mut session: Session<'_>, plan: Plan, previewed: &mut Previewed) -> Result<Report, Error> {
-    let sending = Sending { uploads: session.start_uploads(), remake: None };
+    let sending = Sending { uploads: session.start_uploads(), remake: None, deltas: None };
     carry_on(session, plan, sending, previewed).await
 }
 
@@ -30,7 +30,8 @@ pub async fn carry_on(
     let is_dry_run = session.repository.config.dry_run;
     let planned = Planned::new(session, plan).await?;
     if is_dry_run {
-        return planned.preview(previewed).await;
+        let deltas = sending.deltas.as_ref().map(|deltas| deltas.count()).unwrap_or_default();
+        return planned.preview(previewed, deltas).await;
     }
     switch(deliver(planned, sending).await?).await
 }

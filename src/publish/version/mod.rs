@@ -4,6 +4,7 @@
 
 pub mod carry_out;
 pub mod catch_up;
+pub mod deltas;
 pub mod plan;
 pub mod planned;
 pub mod release;

@@ -22,6 +22,7 @@ use crate::publish::artifact::boot_files;
 use crate::publish::artifact::client::Client;
 use crate::publish::artifact::profile::{Profiles, Shipped};
 use crate::publish::base::{Base, no_good_index};
+use crate::publish::deltas::{Deltas, UpdateReport};
 use crate::publish::object::Object;
 use crate::publish::pipeline::cut::CutImage;
 use crate::publish::repository::mirror::OpenMirror;
@@ -50,6 +51,8 @@ pub struct Plan {
     pub release: Release,
     /// Number of blocks in the profile of the newest version, if this run ships one.
     pub profile_blocks: Option<u64>,
+    /// What the deltas of a new version save.
+    pub updates: Vec<UpdateReport>,
     /// Whether the heads must be replaced.
     pub switch: bool,
     /// Warnings for the user.
@@ -63,6 +66,8 @@ pub struct Extras {
     pub profiles: Profiles,
     /// The boot files.
     pub boot: Vec<Object>,
+    /// The deltas.
+    pub deltas: Option<Arc<Deltas>>,
 }
 
 /// A head being built, and the versions that no longer fit into it.
@@ -139,11 +144,16 @@ impl Planner<'_> {
         let mut objects = self.index_objects(&row, &path, &file)?;
         let draft = self.draft(Some(row), profile.as_ref());
         let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
+        if let Some(deltas) = &self.extras.deltas {
+            objects.splice(0..0, deltas.lists(self.signer.secret())?);
+        }
         objects.splice(0..0, self.profile_objects(profile)?);
         objects.splice(0..0, boot_files::signed(&self.extras.boot, self.signer.secret())?);
         objects.splice(0..0, self.client_objects());
         objects.splice(0..0, self.records(draft.head.created, &draft.dropped)?);
         let index_bytes = file.len() as u64;
+        let updates = self.extras.deltas.iter().flat_map(|deltas| &deltas.updates);
+        let updates = updates.map(|(_, report)| report.clone()).collect();
         self.finish_plan(Plan {
             outcome: Outcome::Published,
             cut,
@@ -152,6 +162,7 @@ impl Planner<'_> {
             release: Release { image: self.name.clone(), newest: Arc::new(index), objects, head: Bytes::new() },
             head: draft.head,
             profile_blocks,
+            updates,
             switch: true,
             warnings: draft.warnings,
         })
@@ -199,6 +210,7 @@ impl Planner<'_> {
             release: Release { image: self.name.clone(), newest, objects, head: Bytes::new() },
             head: if switch { draft.head } else { old.clone() },
             profile_blocks,
+            updates: Vec::new(),
             switch,
             warnings: draft.warnings,
         })
@@ -234,6 +246,7 @@ impl Planner<'_> {
             },
             head: draft.head,
             profile_blocks: None,
+            updates: Vec::new(),
             switch: true,
             warnings: draft.warnings,
         })
@@ -320,6 +333,8 @@ impl Planner<'_> {
         }
         if is_new {
             boot_files::put_rows(&mut head, &self.extras.boot);
+            head.files.extend(self.extras.deltas.iter().flat_map(|deltas| deltas.rows()));
+            head.files.sort_by(|a, b| a.path.cmp(&b.path));
         }
         let dropped = head.drop_oldest_beyond_limit();
         let warnings = self.warnings(&head, &dropped);

@@ -40,11 +40,11 @@ impl<'a> Planned<'a> {
         Ok(Self { session, plan, pages })
     }
 
-    /// Reports what the plan would do, except for blocks in `previewed`.
+    /// Reports what the plan would do, except for blocks in `previewed`; `deltas` were made for it.
     ///
     /// # Errors
     /// A mirror cannot be queried; no mirror is left.
-    pub async fn preview(self, previewed: &mut Previewed) -> Result<Report, Error> {
+    pub async fn preview(self, previewed: &mut Previewed, deltas: Files) -> Result<Report, Error> {
         let (plan, mut report) = (&self.plan, self.session.report(&self.plan));
         for (i, mirror) in self.session.mirrors().iter().enumerate() {
             let mut sent = Sent { objects: plan.cut.new.blocks, bytes: plan.cut.new.zlib_bytes, ..Sent::default() };
@@ -55,6 +55,7 @@ impl<'a> Planned<'a> {
                 missing.iter().filter(|job| previewed.insert((i, job.row().id))).for_each(|job| sent.expect(job.row()));
                 if self.is_behind(i) {
                     files = self.expected_files(i).await?;
+                    files.merge(deltas);
                 }
             }
             report.mirrors.push(MirrorReport::of(mirror, sent, files));

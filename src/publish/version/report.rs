@@ -9,6 +9,7 @@ use super::plan::{Outcome, Plan};
 use crate::format::difference::Tally;
 use crate::format::head::Head;
 use crate::publish::artifact::boot_menu;
+use crate::publish::deltas::UpdateReport;
 use crate::publish::object::Files;
 use crate::publish::pipeline::upload::Sent;
 use crate::publish::repository::mirror::OpenMirror;
@@ -38,6 +39,8 @@ pub struct Report {
     pub repeated_bytes: u64,
     /// Size of the index file in bytes.
     pub index_bytes: u64,
+    /// What the deltas that this run made save.
+    pub updates: Vec<UpdateReport>,
     /// Number of blocks in the profile that this run shipped with the newest version, if any.
     pub profile_blocks: Option<u64>,
     /// Duration in seconds.
@@ -140,6 +143,7 @@ impl Report {
             hole_bytes: cut.hole_bytes,
             repeated_bytes: cut.repeated_bytes,
             index_bytes: plan.index_bytes,
+            updates: plan.updates.clone(),
             profile_blocks: plan.profile_blocks,
             seconds,
             bytes_per_second: cut.size as f64 / seconds,

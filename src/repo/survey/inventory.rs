@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::format::block::BlockRow;
-use crate::format::digest::BlockId;
+use crate::format::digest::{BlockId, Sha256};
 use crate::format::layout::{Kind, RepoPath};
 use crate::format::name::{Name, Version};
 use crate::store::{Entry, Store, StoreError, StoreErrorKind};
@@ -13,7 +13,7 @@ use crate::store::{Entry, Store, StoreError, StoreErrorKind};
 const BLOCKS: &str = "blocks";
 const INDEX: &str = "index";
 /// All directories that contain repository objects.
-const DIRECTORIES: [&str; 6] = [BLOCKS, INDEX, "retired", "boot", "profile", "client"];
+const DIRECTORIES: [&str; 8] = [BLOCKS, INDEX, "retired", "boot", "profile", "client", "update", "deltas"];
 
 /// Listed blocks of a mirror and their compressed sizes.
 #[derive(Debug, Default, Clone)]
@@ -28,6 +28,8 @@ pub struct Inventory {
     pub indexes: BTreeMap<Name, BTreeMap<RepoPath, Version>>,
     /// Listed blocks.
     pub blocks: BlockListing,
+    /// Listed deltas and their sizes in bytes.
+    pub deltas: HashMap<Sha256, u64>,
     /// Records of retired versions.
     pub retirements: Vec<RepoPath>,
     /// Indexes, index signatures, and everything that is none of the above.
@@ -103,6 +105,7 @@ impl Inventory {
         for entry in entries {
             match entry.path.kind() {
                 Kind::Block(id) => drop(inventory.blocks.0.insert(id, entry.bytes)),
+                Kind::Delta(sha256) => drop(inventory.deltas.insert(sha256, entry.bytes)),
                 Kind::Head(name) => drop(inventory.heads.insert(name)),
                 Kind::Retirement(..) => inventory.retirements.push(entry.path),
                 Kind::Index(image, version, _) => {

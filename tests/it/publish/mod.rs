@@ -5,6 +5,7 @@ mod basics;
 mod client;
 mod costs;
 mod damage;
+mod deltas;
 mod everywhere;
 mod faults;
 mod full_head;

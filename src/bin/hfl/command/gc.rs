@@ -99,9 +99,13 @@ fn write_report(report: &GcReport, dry_run: bool, out: &mut String) -> std::fmt:
         (false, true) => "removed",
         (false, false) => "removed, except on skipped mirrors,",
     };
+    let deltas = match swept.deltas {
+        0 => String::new(),
+        deltas => format!(", {} deltas, {}", count(deltas), bytes(swept.delta_bytes)),
+    };
     writeln!(
         out,
-        "{verb} {} blocks, {}, and {} files of {}",
+        "{verb} {} blocks, {}{deltas}, and {} files of {}",
         count(swept.blocks),
         bytes(swept.zlib_bytes),
         count(swept.files),

@@ -15,7 +15,7 @@ use hfl::format::name::{Label, Name, NameError};
 use hfl::format::profile::Profile;
 use hfl::progress::Watch;
 use hfl::publish::{
-    self, BootOptions, ImagesReport, MirrorReport, Outcome, PublishOptions, Report, Repository, TreeFs,
+    self, BootOptions, DeltaOptions, ImagesReport, MirrorReport, Outcome, PublishOptions, Report, Repository, TreeFs,
 };
 use hfl::qemu::{self, Bootable};
 use hfl::repo::{self, OpenOptions};
@@ -63,6 +63,14 @@ pub struct Args {
     /// Short for --codec zlib:LEVEL
     #[arg(long, conflicts_with = "codec", value_parser = clap::value_parser!(u8).range(0..=12))]
     level: Option<u8>,
+    /// Make deltas from the newest version, or from the newest N, for clients that have it: they download about a third
+    /// [default: `deltas` of mirrors.toml, else 0]
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "1", value_parser = clap::value_parser!(u8).range(0..=16))]
+    deltas: Option<u8>,
+    /// A copy of the newest version's image, to make deltas without reading its blocks from the mirrors; repeat it for
+    /// the versions before
+    #[arg(long, value_name = "OLD.img")]
+    base: Vec<PathBuf>,
     /// Boot profile to ship with the version, as recorded by hfl-mount --record. With `auto`, test-boot the published
     /// version in QEMU, like hfl boot try --record, and ship the profile of that boot [default: profile of the previous
     /// version]
@@ -279,6 +287,10 @@ fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
     let defaults = mirrors.publish.clone();
     let split_first = defaults.split.as_ref().map(|text| text.parse::<Choice>()).transpose();
     let split_first = split_first.map_err(|e| super::usage(format!("{}: split: {e}", args.change.to.display())))?;
+    let deltas = args.deltas.or(defaults.deltas).unwrap_or(0);
+    if names.len() > 1 && !args.base.is_empty() {
+        return Err(one("--base"));
+    }
     let given = args.codec.or(args.level.map(Codec::Zlib));
     let codec = given.or(defaults.codec).or(defaults.level.map(Codec::Zlib)).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -296,6 +308,7 @@ fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
         split: args.split.map(|choice| choice.0),
         split_first: split_first.map(|choice| choice.0),
         codec,
+        deltas: DeltaOptions { versions: deltas.into(), bases: args.base.clone() },
         label: args.label.clone(),
         jobs: args.jobs.map_or(cores, usize::from),
         force: args.force,
@@ -381,6 +394,11 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(out, "  zero    {}", bytes(r.hole_bytes))?;
     if r.repeated_bytes > 0 {
         writeln!(out, "  repeats {} of the image occur more than once", bytes(r.repeated_bytes))?;
+    }
+    for update in &r.updates {
+        let (deltas, from) = (count(update.deltas), update.from);
+        let (with, without) = (bytes(update.download_bytes), bytes(update.block_bytes));
+        writeln!(out, "  deltas  {deltas} from version {from}: its clients download {with} instead of {without}")?;
     }
     if let Some(blocks) = r.profile_blocks {
         writeln!(out, "  profile {} blocks, which clients fetch ahead", count(blocks))?;

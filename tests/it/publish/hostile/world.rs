@@ -20,8 +20,8 @@ use hfl::format::retirement::Retirement;
 use hfl::format::time::Timestamp;
 use hfl::progress::Watch;
 use hfl::publish::{
-    self, BootOptions, GcOptions, Keyring, Memory, PublishOptions, Repository, RollbackOptions, SyncOptions,
-    VerifyOptions,
+    self, BootOptions, DeltaOptions, GcOptions, Keyring, Memory, PublishOptions, Repository, RollbackOptions,
+    SyncOptions, VerifyOptions,
 };
 use hfl::repo::survey::TrustPolicy;
 use hfl::system::host::{Host, ThisHost};
@@ -229,6 +229,7 @@ impl World {
             split: Some("fixed 4096".parse().unwrap()),
             split_first: None,
             codec: Codec::Zlib(1),
+            deltas: DeltaOptions::default(),
             label: None,
             boot,
             jobs: 1,

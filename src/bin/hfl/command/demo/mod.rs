@@ -18,7 +18,7 @@ use hfl::format::difference::Difference;
 use hfl::format::head::Trust;
 use hfl::format::name::{Name, Version};
 use hfl::progress::Watch;
-use hfl::publish::{self, Keyring, PublishOptions, Report, Repository, RestoreOptions};
+use hfl::publish::{self, DeltaOptions, Keyring, PublishOptions, Report, Repository, RestoreOptions};
 use hfl::repo::source::Source;
 use hfl::repo::{self, OpenOptions};
 
@@ -111,6 +111,7 @@ impl Demo {
             split: None,
             split_first: None,
             codec: Codec::default(),
+            deltas: DeltaOptions::default(),
             label: Some(label.parse()?),
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
             force: false,
