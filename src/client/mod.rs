@@ -2,8 +2,8 @@
 //!
 //! Block sources wrap each other, one concern each, all behind [`BlockSource`](crate::repo::BlockSource). From the
 //! mirrors to the reader: mirror, deadline, [`observed`](source::observed) failures, hedging by the
-//! [ranking](source::mirrors), [demand](prefetch::scheduler) tracking, [disk cache](source::disk_cache), [memory
-//! cache](source::memory_cache), [`coalesce`](source::coalesce), retry. [`image`] reads from the outermost, and
+//! [ranking](source::mirrors), [demand](prefetch::scheduler) tracking, [deltas](source::deltas), [disk
+//! cache](source::disk_cache), [memory cache](source::memory_cache), [`coalesce`](source::coalesce), retry. [`image`] reads from the outermost, and
 //! [`prefetch`] decides what is fetched in advance. `serve` has the thin adapters for FUSE and NBD; everything else
 //! works without FUSE.
 //!
@@ -24,6 +24,7 @@ pub mod extent_map;
 pub mod head;
 pub mod image;
 pub mod mirrors;
+pub mod newer;
 pub mod notice;
 mod open;
 pub mod prefetch;
@@ -32,5 +33,6 @@ pub mod serve;
 pub mod source;
 pub mod state;
 pub mod status;
+mod updates;
 
 pub use open::{Client, ClientOptions, open};

@@ -43,6 +43,13 @@ pub enum Notice {
         /// What failed, and why.
         what: String,
     },
+    /// An update is missing or cannot be used, or its deltas cannot.
+    DeltasUnusable {
+        /// What failed, and why.
+        what: String,
+    },
+    /// There is a newer version than the one that is read.
+    NewerVersion(NewerVersion),
     /// The record of reads cannot be written; retrying.
     NotRecorded {
         /// Error message.
@@ -96,6 +103,17 @@ pub enum Notice {
     },
 }
 
+/// A newer version, and what a reader that has all blocks of the one it reads would download.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewerVersion {
+    /// Its number.
+    pub version: Version,
+    /// Size of the new blocks and the index, in bytes.
+    pub download_bytes: u64,
+    /// The same where deltas are used, if there are any.
+    pub download_bytes_with_deltas: Option<u64>,
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -107,7 +125,15 @@ impl fmt::Display for Notice {
             Notice::NotCached { directory, why } => {
                 write!(f, "cache {}: {why}; nothing is cached on disk", directory.display())
             }
-            Notice::ProfileUnusable { what } => f.write_str(what),
+            Notice::ProfileUnusable { what } | Notice::DeltasUnusable { what } => f.write_str(what),
+            Notice::NewerVersion(newer) => {
+                let mb = |bytes: u64| bytes as f64 / 1e6;
+                write!(f, "version {} is there: {:.1} MB to download", newer.version, mb(newer.download_bytes))?;
+                match newer.download_bytes_with_deltas {
+                    Some(bytes) => write!(f, ", {:.1} MB with deltas", mb(bytes)),
+                    None => Ok(()),
+                }
+            }
             Notice::NotRecorded { why } => write!(f, "the record of what is read cannot be written: {why}"),
             Notice::RecordIncomplete { why } => write!(f, "the record of what was read is not complete: {why}"),
             Notice::Dropped { files } => write!(f, "{files} bad files of the cache were dropped"),

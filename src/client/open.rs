@@ -13,12 +13,15 @@ use super::mirrors::Mirrors;
 use super::notice::{Notice, Observer};
 use super::prefetch::UNDER_WAY_PART;
 use super::prefetch::record::{FirstReads, Recording};
+use super::source::deltas::BaseBlocks;
 use super::source::disk_cache::DiskStore;
 use super::source::mirrors::{Mode, Pace};
 use super::source::{ReadOptions, ReadStack};
 use super::status::Status;
+use super::updates;
 use crate::error::Error;
 use crate::format::profile::Profile;
+use crate::format::update;
 use crate::repo::source::Base;
 use crate::repo::{BlockSource, OpenOptions, Opened};
 use crate::store::http::HttpOptions;
@@ -47,6 +50,8 @@ pub struct ClientOptions {
     pub mode: Mode,
     /// The disk cache, if any.
     pub cache: Option<CacheOptions>,
+    /// Further places with blocks of older versions.
+    pub base_blocks: Vec<Arc<dyn BaseBlocks>>,
     /// Memory for blocks, including those in flight, in bytes; 0 if no block is read twice.
     pub memory_bytes: u64,
     /// Whether to read ahead of sequential streams.
@@ -55,6 +60,8 @@ pub struct ClientOptions {
     pub one_at_a_time: bool,
     /// The image holds the root file system: no path is opened later, since the path may lead through the image itself.
     pub holds_root: bool,
+    /// Time between two looks for a newer version; `None` for no looks.
+    pub look_for_newer: Option<Duration>,
     /// Recording and prefetching of the blocks a boot reads.
     pub profile: ProfileOptions,
 }
@@ -69,10 +76,12 @@ impl ClientOptions {
             http: HttpOptions::default(),
             mode: Mode::Once,
             cache: None,
+            base_blocks: Vec::new(),
             memory_bytes: 0,
             readahead: false,
             one_at_a_time: false,
             holds_root: false,
+            look_for_newer: None,
             profile: ProfileOptions::none(),
         }
     }
@@ -89,6 +98,7 @@ impl ClientOptions {
             // At least one byte: a block larger than the whole memory is not cached.
             memory_bytes: usize::try_from(held.max(1)).unwrap_or(usize::MAX),
             disk,
+            base_blocks: self.base_blocks.clone(),
             parallel: !self.one_at_a_time,
             mode: self.mode,
             pace: Pace::default(),
@@ -156,7 +166,9 @@ impl Opening {
         if !self.options.one_at_a_time {
             tokio::spawn(ReadStack::probe(Arc::clone(&stack.network), Arc::clone(&opened.index)));
         }
+        self.use_deltas(&stack, &opened).await;
         let status = Arc::new(Status::new(&opened, &stack, disk, self.options.mode));
+        self.look_for_newer(&opened, &status);
         let (readahead_bytes, source) = (self.options.readahead_bytes(), Arc::clone(&stack.source));
         let (image, recording) = self.follow_profile(stack, &opened, &status).await?;
         let Self { mirrors, cache, observer, .. } = self;
@@ -190,6 +202,29 @@ impl Opening {
         }
         tokio::spawn(keep);
         Ok(())
+    }
+
+    fn look_for_newer(&self, opened: &Opened, status: &Status) {
+        let Some(pause) = self.options.look_for_newer else { return };
+        let (stores, accept) = (self.mirrors.stores().to_vec(), self.options.accept.clone());
+        let newer = status.newer.clone();
+        tokio::spawn(newer.keep_looking(opened.clone(), stores, accept, pause, Arc::clone(&self.observer)));
+    }
+
+    /// Gets the updates from versions in the cache: waits for them if the cache is to be filled, otherwise in the
+    /// background.
+    async fn use_deltas(&self, stack: &ReadStack, opened: &Opened) {
+        let (Some(table), Some(cache)) = (stack.deltas.clone(), self.cache.clone()) else { return };
+        let fills_cache = cache.options.need == Need::Required;
+        let max_bytes = if fills_cache { update::FILE_MAX_BYTES } else { updates::MOUNT_MAX_BYTES };
+        let (opened, stores, observer) = (opened.clone(), self.mirrors.stores().to_vec(), Arc::clone(&self.observer));
+        let may_open_cache = !self.options.holds_root;
+        let held = updates::held(&opened, &cache.kept).await;
+        let set = async move {
+            let kept = may_open_cache.then_some(&cache.kept);
+            table.set(updates::updates(&opened, &stores, kept, &held, max_bytes, &*observer).await);
+        };
+        if fills_cache { set.await } else { drop(tokio::spawn(set)) }
     }
 
     /// Returns the image, with its reads recorded and its profile prefetched as the options specify.

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::newer::Newer;
 use super::prefetch::profile::ProfileCounts;
+use super::source::deltas::DeltaCounts;
 use super::source::disk_cache::DiskStore;
 use super::source::memory_cache::MemoryCache;
 use super::source::mirrors::{MirrorHealth, Mode, State};
@@ -77,6 +79,10 @@ pub struct Status {
     pub disk: Option<Arc<DiskStore>>,
     /// The mirrors and their ranking.
     pub network: Arc<Network>,
+    /// Whether there is a newer version.
+    pub newer: Newer,
+    /// Counters of deltas.
+    pub deltas: Arc<DeltaCounts>,
     /// Progress of the profile prefetch.
     pub ahead: Arc<ProfileCounts>,
 }
@@ -113,13 +119,16 @@ impl Status {
             cache: Arc::clone(&stack.cache),
             disk,
             network: Arc::clone(&stack.network),
+            newer: Newer::default(),
+            deltas: Arc::clone(&stack.delta_counts),
             ahead: Arc::default(),
         }
     }
 
-    /// Compressed size of the blocks fetched over the network, in bytes.
+    /// Size of the blocks and deltas fetched over the network, in bytes.
     pub fn fetched_bytes(&self) -> u64 {
-        self.network.ranking().health().iter().map(|standing| standing.bytes).sum()
+        let blocks: u64 = self.network.ranking().health().iter().map(|standing| standing.bytes).sum();
+        blocks + self.deltas.bytes.load(Relaxed)
     }
 
     /// The mirrors, best first.
@@ -141,10 +150,14 @@ impl Status {
         let age_s = Timestamp::from_system(SystemTime::now()).unix().saturating_sub(self.created.unix());
         let (disk_blocks, disk_bytes, healed) = self.disk.as_ref().map_or((0, 0, 0), |disk| disk.counts());
         let (ram_blocks, ram_bytes_held) = self.cache.counts();
+        let newer = self.newer.get();
         json!({
             "image": self.image.to_string(),
             "version": self.version.number(),
             "index": self.index.to_string(),
+            "newer_version": newer.map(|newer| newer.version.number()),
+            "newer_download_bytes": newer.map(|newer| newer.download_bytes),
+            "newer_download_bytes_with_deltas": newer.and_then(|newer| newer.download_bytes_with_deltas),
             "created": self.created.to_string(),
             "age_s": age_s,
             "size": self.size,
@@ -154,8 +167,11 @@ impl Status {
             "read_bytes": self.reads.bytes.load(Relaxed),
             "reads_waiting": self.reads.waiting.load(Relaxed),
             "reads_failed": self.reads.failed.load(Relaxed),
-            "fetched_blocks": sum(|m| m.blocks),
-            "fetched_bytes": sum(|m| m.bytes),
+            "fetched_blocks": sum(|m| m.blocks) + self.deltas.blocks.load(Relaxed),
+            "fetched_bytes": self.fetched_bytes(),
+            "delta_blocks": self.deltas.blocks.load(Relaxed),
+            "delta_bytes": self.deltas.bytes.load(Relaxed),
+            "delta_saved_bytes": self.deltas.saved_bytes.load(Relaxed),
             "disk_blocks": disk_blocks,
             "disk_bytes": disk_bytes,
             "disk_healed": healed,
@@ -219,6 +235,7 @@ impl Line {
 /// The metrics of a mount: name, kind and meaning.
 const METRICS: &[(&str, &str, &str)] = &[
     ("version", "gauge", "Version of the image that is mounted."),
+    ("newer_version", "gauge", "The newest version, if it is newer than that; else 0."),
     ("age_s", "gauge", "Seconds since that version was published."),
     ("size", "gauge", "Bytes of the image."),
     ("mounted_s", "counter", "Seconds since the image was mounted."),
@@ -227,7 +244,10 @@ const METRICS: &[(&str, &str, &str)] = &[
     ("reads_waiting", "gauge", "Reads that wait for a block."),
     ("reads_failed", "counter", "Reads that failed."),
     ("fetched_blocks", "counter", "Blocks fetched from mirrors."),
-    ("fetched_bytes", "counter", "Bytes of their files."),
+    ("fetched_bytes", "counter", "Bytes of their files or deltas."),
+    ("delta_blocks", "counter", "Blocks made from deltas."),
+    ("delta_bytes", "counter", "Bytes of these deltas."),
+    ("delta_saved_bytes", "counter", "Bytes by which the whole blocks are larger."),
     ("disk_blocks", "counter", "Blocks taken from the disk cache."),
     ("disk_bytes", "counter", "Bytes of these, inflated."),
     ("disk_healed", "counter", "Bad files of the disk cache that were dropped."),

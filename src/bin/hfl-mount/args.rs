@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use hfl::Error;
@@ -53,6 +54,9 @@ pub struct Args {
     /// SIGTERM and SIGHUP ignored; ends when it is unmounted
     #[arg(long, conflicts_with = "mode")]
     pub root: bool,
+    /// Look so often whether there is a newer version, for the status and the log; `off` for never
+    #[arg(long, value_name = "TIME|off", default_value = "1h", value_parser = pause)]
+    pub look_for_newer: Pause,
     /// Serve metrics for Prometheus at this address
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
@@ -73,6 +77,21 @@ pub struct Args {
     pub one_at_a_time: bool,
 }
 
+/// The time between two looks, if there are any.
+#[derive(Debug, Clone, Copy)]
+pub struct Pause(Option<Duration>);
+
+fn pause(text: &str) -> Result<Pause, String> {
+    match text {
+        "off" => Ok(Pause(None)),
+        _ => match humantime::parse_duration(text) {
+            Ok(time) if time >= Duration::from_secs(1) => Ok(Pause(Some(time))),
+            Ok(_) => Err("at least one second, or off".into()),
+            Err(e) => Err(format!("{e}; expected a time such as 1h, or off")),
+        },
+    }
+}
+
 impl Args {
     /// The image to mount and the settings of the client.
     ///
@@ -86,6 +105,7 @@ impl Args {
             readahead: !self.no_readahead,
             one_at_a_time: self.one_at_a_time,
             holds_root: self.root,
+            look_for_newer: self.look_for_newer.0,
             profile: self.profile.options()?,
             ..self.origin.client_options()?
         })

@@ -99,6 +99,9 @@ async fn fetch(args: &FetchArgs, log: &Arc<Log>) -> Result<(), Error> {
         "blocks": blocks.len(),
         "bytes": total,
         "fetched_bytes": client.status.fetched_bytes(),
+        "delta_blocks": client.status.deltas.blocks.load(Relaxed),
+        "delta_bytes": client.status.deltas.bytes.load(Relaxed),
+        "delta_saved_bytes": client.status.deltas.saved_bytes.load(Relaxed),
         "seconds": started.elapsed().as_secs_f64(),
         "cache": cache.options.directory.display().to_string(),
     });
@@ -151,6 +154,10 @@ fn report(args: &FetchArgs, log: &Log, object: &serde_json::Value) -> Result<(),
         object["fetched_bytes"],
         object["seconds"].as_f64().unwrap_or_default(),
     ));
+    if object["delta_blocks"] != 0 {
+        let (blocks, bytes, saved) = (&object["delta_blocks"], &object["delta_bytes"], &object["delta_saved_bytes"]);
+        log.say(format_args!("{blocks} blocks were made from deltas of {bytes} bytes, which saved {saved} bytes"));
+    }
     Ok(())
 }
 

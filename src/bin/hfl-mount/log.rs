@@ -80,6 +80,8 @@ fn topic(notice: &Notice) -> Option<String> {
         | Notice::OpenedFromCache { .. }
         | Notice::NotCached { .. }
         | Notice::ProfileUnusable { .. }
+        | Notice::DeltasUnusable { .. }
+        | Notice::NewerVersion(_)
         | Notice::NotRecorded { .. }
         | Notice::RecordIncomplete { .. }
         | Notice::Dropped { .. } => return None,
@@ -89,7 +91,11 @@ fn topic(notice: &Notice) -> Option<String> {
 impl Observer for Log {
     fn notice(&self, notice: Notice) {
         let Some(topic) = topic(&notice) else {
-            return if matches!(notice, Notice::Dropped { .. }) { self.say(notice) } else { self.warn(notice) };
+            return if matches!(notice, Notice::Dropped { .. } | Notice::NewerVersion(_)) {
+                self.say(notice)
+            } else {
+                self.warn(notice)
+            };
         };
         match self.turn(topic) {
             None => {}

@@ -104,6 +104,12 @@ fn render(status: &Value) -> String {
         time(&status["mounted_s"]),
         status["mode"].as_str().unwrap_or_default(),
     );
+    if of("newer_version") > 0 {
+        let (version, cost) = (of("newer_version"), bytes(&status["newer_download_bytes"]));
+        let with = &status["newer_download_bytes_with_deltas"];
+        let with = if with.is_null() { String::new() } else { format!(", {} with deltas", bytes(with)) };
+        let _ = writeln!(text, "newer     version {version}: {cost} to download{with}");
+    }
     let (reads, read) = (of("reads"), bytes(&status["read_bytes"]));
     let _ =
         writeln!(text, "reads     {reads} ({read}), {} waiting, {} failed", of("reads_waiting"), of("reads_failed"));
@@ -111,6 +117,10 @@ fn render(status: &Value) -> String {
     let (flight, hedged) = (of("in_flight"), of("hedged"));
     let _ =
         writeln!(text, "network   {blocks} blocks ({fetched}), {flight} in flight, {hedged} asked of a second mirror");
+    if of("delta_blocks") > 0 {
+        let (size, saved) = (bytes(&status["delta_bytes"]), bytes(&status["delta_saved_bytes"]));
+        let _ = writeln!(text, "deltas    {} of these blocks ({size}), {saved} saved", of("delta_blocks"));
+    }
     let (disk, healed) = (bytes(&status["disk_bytes"]), of("disk_healed"));
     let _ = writeln!(text, "disk      {} blocks ({disk}), {healed} bad files dropped", of("disk_blocks"));
     if of("profile_blocks") > 0 {

@@ -1,6 +1,7 @@
 //! Builds the stack of block sources of one image, from the mirrors to the reader.
 
 pub mod coalesce;
+pub mod deltas;
 pub mod disk_cache;
 pub mod lru;
 pub mod memory_cache;
@@ -21,6 +22,7 @@ use crate::format::index::Index;
 use crate::repo::{BlockSource, Mirror, Opened};
 use crate::store::Fetch;
 use coalesce::Coalesce;
+use deltas::{BaseBlocks, DeltaCounts, DeltaMirror, DeltaTable, Deltas};
 use disk_cache::{DiskCache, DiskStore};
 use memory_cache::{MemoryCache, MemoryCached};
 use mirrors::{Deadline, Hedged, Mode, Pace, Persistent, Ranking};
@@ -37,6 +39,8 @@ pub const JOBS: u32 = 16;
 
 /// The network as a source: the ranked mirrors.
 pub type Network = Hedged<Observed<Deadline<Mirror>>>;
+/// The same mirrors as a source of deltas. They are ranked apart: a mirror may have all blocks and no deltas.
+type DeltaNetwork = Hedged<Deadline<DeltaMirror>>;
 
 /// How an image is read.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ pub struct ReadOptions {
     pub memory_bytes: usize,
     /// The disk cache, if any.
     pub disk: Option<Arc<DiskStore>>,
+    /// Further places with blocks that deltas may be based on.
+    pub base_blocks: Vec<Arc<dyn BaseBlocks>>,
     /// If false, one block is fetched and decoded at a time.
     pub parallel: bool,
     /// What happens to a read that no mirror answers.
@@ -66,6 +72,10 @@ pub struct ReadStack {
     pub network: Arc<Network>,
     /// Grants slots to prefetches.
     pub scheduler: Arc<Scheduler>,
+    /// The updates whose deltas are used; `None` if there is no place with old blocks.
+    pub deltas: Option<Arc<DeltaTable>>,
+    /// Counters of deltas.
+    pub delta_counts: Arc<DeltaCounts>,
 }
 
 impl ReadStack {
@@ -75,6 +85,13 @@ impl ReadStack {
         let scheduler = Scheduler::new(JOBS);
         let mut source: Arc<dyn BlockSource> =
             Arc::new(DemandSource::new(Arc::clone(&network), Arc::clone(&scheduler)));
+        let (table, delta_counts) = (delta_table(&reading), Arc::default());
+        if let Some(table) = &table {
+            let deltas = Arc::new(delta_network(mirrors.stores(), table, &reading));
+            let deltas = DemandSource::new(deltas, Arc::clone(&scheduler));
+            let counts = Arc::clone(&delta_counts);
+            source = Arc::new(Deltas::new((deltas, source), Arc::clone(table), counts, Arc::clone(observer)));
+        }
         if let Some(disk) = reading.disk {
             source = Arc::new(DiskCache::new(disk, source));
         }
@@ -89,7 +106,7 @@ impl ReadStack {
             Arc::new(Persistent::new(Arc::clone(&shared), reading.mode, Arc::clone(observer)));
         let map = ExtentMap::new(Arc::clone(&opened.index));
         let image = Image::new(map, Arc::clone(&cache), Arc::clone(&source)).fetching_ahead(shared);
-        Self { image, source, cache, network, scheduler }
+        Self { image, source, cache, network, scheduler, deltas: table, delta_counts }
     }
 
     /// Measures the mirrors, if there are several.
@@ -113,4 +130,21 @@ fn network(stores: &[Arc<dyn Fetch>], reading: &ReadOptions, observer: &Arc<dyn 
     };
     let mirrors = stores.iter().zip(&names).map(mirror).collect();
     Arc::new(Hedged::new(mirrors, Ranking::new(names, reading.pace.clone())))
+}
+
+/// The table of deltas, if there is a place with old blocks.
+fn delta_table(reading: &ReadOptions) -> Option<Arc<DeltaTable>> {
+    let disk = reading.disk.iter().map(|disk| Arc::clone(disk) as Arc<dyn BaseBlocks>);
+    let places: Vec<Arc<dyn BaseBlocks>> = disk.chain(reading.base_blocks.iter().cloned()).collect();
+    (!places.is_empty()).then(|| DeltaTable::new(places))
+}
+
+fn delta_network(stores: &[Arc<dyn Fetch>], table: &Arc<DeltaTable>, reading: &ReadOptions) -> DeltaNetwork {
+    let names: Vec<Arc<str>> = stores.iter().map(|store| store.location().into()).collect();
+    let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
+        let mirror = DeltaMirror::new(Arc::clone(store), Arc::clone(table));
+        Deadline::new(mirror, Arc::clone(name), reading.pace.attempt_max)
+    };
+    let mirrors = stores.iter().zip(&names).map(mirror).collect();
+    Hedged::new(mirrors, Ranking::new(names, reading.pace.clone()))
 }

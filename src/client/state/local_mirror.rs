@@ -15,7 +15,7 @@ use sha2::Digest as _;
 
 use crate::format::comment;
 use crate::format::digest::Sha256;
-use crate::format::head::Trust;
+use crate::format::head::{Trust, VersionRow};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
 use crate::format::signature::{SIGNATURE_MAX_BYTES, Signature};
@@ -57,6 +57,11 @@ impl LocalMirror {
     pub fn keep_file(&self, path: &RepoPath, bytes: &[u8]) -> io::Result<()> {
         let place = self.path(path);
         if is_there(&place, bytes.len() as u64, &Sha256::of(bytes)) { Ok(()) } else { replace(&place, bytes) }
+    }
+
+    /// Whether the index of this version is stored. Blocks the thread.
+    pub fn has_index(&self, image: &Name, row: &VersionRow) -> bool {
+        std::fs::symlink_metadata(self.path(&row.index_path(image))).is_ok_and(|m| m.len() == row.index_bytes)
     }
 
     /// Stores the index and the head of an open image. Blocks the thread.

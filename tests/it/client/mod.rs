@@ -3,6 +3,7 @@
 mod build;
 mod cache;
 mod cross;
+mod deltas;
 mod device;
 mod disk;
 mod ends;

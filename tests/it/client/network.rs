@@ -46,7 +46,7 @@ impl Client {
         let sources = sources(bases);
         let opened = hfl::repo::open(sources.stores(), &newest(Trust::Anyone)).await.unwrap();
         let Self { mode, pace, memory_bytes, disk } = self;
-        let reading = ReadOptions { memory_bytes, disk, parallel: true, mode, pace };
+        let reading = ReadOptions { memory_bytes, disk, base_blocks: Vec::new(), parallel: true, mode, pace };
         ReadStack::build(&sources, &opened, reading, &(Arc::new(Silent) as Arc<dyn Observer>))
     }
 }

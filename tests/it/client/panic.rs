@@ -96,7 +96,14 @@ impl Lab {
     fn mount(&mut self, sources: &Mirrors) {
         let observer: Arc<dyn Observer> = Arc::new(Silent);
         let soft = Mode::Soft(Duration::from_secs(5));
-        let reading = ReadOptions { memory_bytes: 1, disk: None, parallel: true, mode: soft, pace: Pace::default() };
+        let reading = ReadOptions {
+            memory_bytes: 1,
+            disk: None,
+            base_blocks: Vec::new(),
+            parallel: true,
+            mode: soft,
+            pace: Pace::default(),
+        };
         let readable = ReadStack::build(sources, &self.opened, reading, &observer);
         let status = Status::new(&self.opened, &readable, None, soft);
         let status = Status { cache: Arc::clone(&self.cache), ..status };

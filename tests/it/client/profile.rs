@@ -44,7 +44,8 @@ impl Client {
         let sources = Mirrors::new(HttpClient::with(&options).unwrap(), [source.base]);
         let opened = hfl::repo::open(sources.stores(), &newest(Trust::Anyone)).await.unwrap();
         let mode = Mode::Soft(Duration::from_secs(60));
-        let reading = ReadOptions { memory_bytes, disk: None, parallel, mode, pace: Pace::default() };
+        let reading =
+            ReadOptions { memory_bytes, disk: None, base_blocks: Vec::new(), parallel, mode, pace: Pace::default() };
         let ReadStack { image, scheduler, .. } =
             ReadStack::build(&sources, &opened, reading, &(Arc::new(Silent) as Arc<dyn Observer>));
         let reads = FirstReads::new(opened.index.blocks().len());

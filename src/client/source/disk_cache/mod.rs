@@ -74,17 +74,21 @@ impl DiskStore {
         self.files.bytes(&row.id).is_some_and(|bytes| (1..=zlib_max_bytes(row.bytes)).contains(&bytes))
     }
 
-    /// Reads and verifies the block. Blocks the thread.
+    /// Reads and verifies the block, and counts it. Blocks the thread.
     fn load(&self, row: &BlockRow) -> Option<Block> {
+        let block = self.read(row)?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        self.hit_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
+        Some(block)
+    }
+
+    /// Reads and verifies a block; a bad file is dropped. Blocks the thread.
+    pub fn read(&self, row: &BlockRow) -> Option<Block> {
         let why = match self.files.read(&row.id, zlib_max_bytes(row.bytes)) {
             Found::Nothing => return None,
             Found::Bad(why) => why,
             Found::File(file) => match Block::open(row, &file) {
-                Ok(block) => {
-                    self.hits.fetch_add(1, Ordering::Relaxed);
-                    self.hit_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
-                    return Some(block);
-                }
+                Ok(block) => return Some(block),
                 Err(e) => e.to_string(),
             },
         };

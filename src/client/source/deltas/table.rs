@@ -1,0 +1,116 @@
+//! Which blocks have a delta, and the bases of those in flight.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use super::base_blocks::BaseBlocks;
+use crate::format::block::BlockRow;
+use crate::format::digest::{BlockId, Sha256};
+use crate::format::update::{DeltaRow, Update};
+use crate::system::bridge;
+
+/// The updates to the version that is read, and where their bases may be.
+#[derive(Debug)]
+pub struct DeltaTable {
+    /// The updates, from the newest older version first. They arrive while the image is read.
+    updates: OnceLock<Vec<Update>>,
+    places: Vec<Arc<dyn BaseBlocks>>,
+    /// Deltas that are being fetched, with their bases. Several mirrors may be asked for one.
+    prepared: Mutex<HashMap<BlockId, Weak<PatchFile>>>,
+}
+
+/// A delta and its bases.
+#[derive(Debug)]
+struct PatchFile {
+    delta: DeltaRow,
+    prefix: Vec<u8>,
+}
+
+/// A delta whose bases are in memory, until dropped.
+#[derive(Debug, Clone)]
+pub struct Patch(Arc<PatchFile>);
+
+impl Patch {
+    /// Size of the delta's file in bytes.
+    pub fn bytes(&self) -> u32 {
+        self.0.delta.bytes
+    }
+
+    /// SHA-256 of the delta's file.
+    pub fn sha256(&self) -> Sha256 {
+        self.0.delta.sha256
+    }
+
+    /// The bytes that the encoder saw before the block.
+    pub fn prefix(&self) -> &[u8] {
+        &self.0.prefix
+    }
+}
+
+impl DeltaTable {
+    /// A table without updates yet; bases are looked for in `places`, in this order.
+    pub fn new(places: Vec<Arc<dyn BaseBlocks>>) -> Arc<Self> {
+        Arc::new(Self { updates: OnceLock::new(), places, prepared: Mutex::default() })
+    }
+
+    /// Sets the updates, once.
+    pub fn set(&self, updates: Vec<Update>) {
+        let _ = self.updates.set(updates);
+    }
+
+    fn updates(&self) -> &[Update] {
+        self.updates.get().map_or(&[], |updates| updates)
+    }
+
+    fn prepared_map(&self) -> MutexGuard<'_, HashMap<BlockId, Weak<PatchFile>>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether any update has a delta of this block.
+    pub fn lists(&self, id: &BlockId) -> bool {
+        self.updates().iter().any(|update| update.delta(id).is_some())
+    }
+
+    /// Whether the block can be made: a delta of it is listed, and its bases are probably at hand.
+    pub fn makes(&self, id: &BlockId) -> Option<&DeltaRow> {
+        self.usable(id).map(|(_, delta)| delta)
+    }
+
+    /// Size of the bases of the block's delta together, in bytes.
+    pub fn prefix_bytes(&self, id: &BlockId) -> Option<u64> {
+        let listed = self.updates().iter().filter_map(|update| Some((update, update.delta(id)?)));
+        let bytes = |(update, delta): (&Update, &DeltaRow)| update.bases_of(delta).map(|b| u64::from(b.bytes)).sum();
+        listed.map(bytes).max()
+    }
+
+    fn usable(&self, id: &BlockId) -> Option<(&Update, &DeltaRow)> {
+        let listed = self.updates().iter().filter_map(|update| Some((update, update.delta(id)?)));
+        let is_held = |row: &BlockRow| self.places.iter().any(|place| place.holds(row));
+        let mut usable = listed.filter(|(update, delta)| update.bases_of(delta).all(is_held));
+        usable.next()
+    }
+
+    /// Reads the bases of the block's delta; `None` if it has none that can be used.
+    pub async fn prepare(self: &Arc<Self>, row: &BlockRow) -> Option<Patch> {
+        let (table, id) = (Arc::clone(self), row.id);
+        let file = bridge::blocking(move || {
+            let (update, delta) = table.usable(&id)?;
+            let mut prefix = Vec::new();
+            for base in update.bases_of(delta) {
+                let block = table.places.iter().find_map(|place| place.load(base))?;
+                prefix.extend_from_slice(&block);
+            }
+            Some(Arc::new(PatchFile { delta: *delta, prefix }))
+        });
+        let file = file.await?;
+        let mut prepared = self.prepared_map();
+        prepared.retain(|_, file| file.strong_count() > 0);
+        prepared.insert(row.id, Arc::downgrade(&file));
+        Some(Patch(file))
+    }
+
+    /// The delta of this block that was prepared, while it is in flight.
+    pub fn prepared(&self, id: &BlockId) -> Option<Patch> {
+        self.prepared_map().get(id)?.upgrade().map(Patch)
+    }
+}
