@@ -14,15 +14,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Certificate, NoProxy, Proxy};
+use reqwest::{Certificate, NoProxy, Proxy, Url};
+use tower::timeout::TimeoutLayer;
 
+use super::addresses::CONNECT_TIMEOUT;
 use super::names::Names;
 use super::{Http, sentence};
 use crate::format::url::BaseUrl;
 use crate::store::{Fetch as _, StoreError, StoreErrorKind};
 
-/// Connect timeout, including DNS lookup and TLS handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval and timeout of HTTP/2 keep-alive pings on a connection in use.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 const REDIRECTS_MAX: usize = 3;
@@ -78,6 +78,7 @@ impl HttpClient {
     /// As for [`HttpClient::new`]; also an invalid proxy URL, or a file without certificates.
     pub fn with(options: &HttpOptions) -> Result<Self, StoreError> {
         let names = Names::default();
+        let of_redirects = names.clone();
         let further = options.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
         let mut builder = builder(further)
             .dns_resolver(Arc::new(names.clone()))
@@ -86,9 +87,10 @@ impl HttpClient {
             .http2_keep_alive_interval(SIGN_OF_LIFE)
             .http2_keep_alive_timeout(SIGN_OF_LIFE)
             .http2_max_header_list_size(HEADERS_MAX_BYTES)
-            .redirect(Policy::custom(redirect));
+            .redirect(Policy::custom(move |attempt| redirect(attempt, &of_redirects)));
         if let Some(url) = &options.proxy {
             builder = builder.proxy(proxy(url)?);
+            Url::parse(url).iter().for_each(|url| connects_to(&names, url));
         }
         builder
             .build()
@@ -96,13 +98,24 @@ impl HttpClient {
             .map_err(|e| StoreError::whole("https", StoreErrorKind::Other, sentence(&e)))
     }
 
+    /// States that connections go to this mirror.
+    pub(super) fn connects_to(&self, mirror: &BaseUrl) {
+        Url::parse(mirror.as_str()).iter().for_each(|url| connects_to(&self.1, url));
+    }
+
+    /// Records that no connection to the host of this URL could be made.
+    pub(super) fn doubt(&self, url: &Url) {
+        url.domain().iter().for_each(|host| self.1.doubt(host));
+    }
+
     /// Resolves the hosts of these mirrors concurrently. A failed lookup may succeed later.
     pub async fn look_up(&self, mirrors: impl Iterator<Item = &BaseUrl>) {
         let mut asked = tokio::task::JoinSet::new();
-        let url = |mirror: &BaseUrl| reqwest::Url::parse(mirror.as_str()).ok();
+        let url = |mirror: &BaseUrl| Url::parse(mirror.as_str()).ok();
         for url in mirrors.filter_map(url) {
             if let Some(host) = url.domain() {
-                asked.spawn(self.1.clone().resolve(host.to_owned()));
+                let (names, host) = (self.1.clone(), host.to_owned());
+                asked.spawn(async move { names.find(&host).await });
             }
         }
         while asked.join_next().await.is_some() {}
@@ -130,7 +143,8 @@ pub(in crate::store) fn builder(further: Vec<Certificate>) -> reqwest::ClientBui
         .tls_certs_only(roots.chain(further))
         .user_agent(USER_AGENT)
         .dns_resolver(Arc::new(Names::default()))
-        .connect_timeout(CONNECT_TIMEOUT)
+        // The library's own option would divide the time by the number of addresses.
+        .connector_layer(TimeoutLayer::new(CONNECT_TIMEOUT))
         .referer(false)
         .tcp_nodelay(true)
 }
@@ -155,7 +169,13 @@ fn proxy(url: &str) -> Result<Proxy, StoreError> {
     Ok(Proxy::all(url).map_err(|_| wrong())?.no_proxy(NoProxy::from_env()))
 }
 
-fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+fn connects_to(names: &Names, url: &Url) {
+    if let (Some(host), Some(port)) = (url.domain(), url.port_or_known_default()) {
+        names.connects_to(host, port);
+    }
+}
+
+fn redirect(attempt: Attempt<'_>, names: &Names) -> reqwest::redirect::Action {
     let downgrade =
         attempt.previous().last().is_some_and(|u| u.scheme() == "https") && attempt.url().scheme() != "https";
     if attempt.previous().len() > REDIRECTS_MAX {
@@ -164,5 +184,6 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     if downgrade || !matches!(attempt.url().scheme(), "http" | "https") {
         return attempt.error("redirected away from https or http");
     }
+    connects_to(names, attempt.url());
     attempt.follow()
 }
