@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Certificate, NoProxy, Proxy, Url};
@@ -20,8 +19,9 @@ use tower::timeout::TimeoutLayer;
 use super::addresses::CONNECT_TIMEOUT;
 use super::names::Names;
 use super::{Http, sentence};
+use crate::format::layout::RepoPath;
 use crate::format::url::BaseUrl;
-use crate::store::{Fetch as _, StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind};
 
 /// Interval and timeout of HTTP/2 keep-alive pings on a connection in use.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
@@ -121,16 +121,16 @@ impl HttpClient {
         while asked.join_next().await.is_some() {}
     }
 
-    /// Fetches an object of at most `max_bytes` from a URL that need not be a mirror's.
+    /// The place of an object whose URL need not be a mirror's.
     ///
     /// # Errors
-    /// An invalid URL, and any error of [`Fetch::get`](crate::store::Fetch::get).
-    pub async fn get_url(&self, url: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
+    /// An invalid URL.
+    pub fn object(&self, url: &str) -> Result<(Http, RepoPath), StoreError> {
         let wrong = |why: String| StoreError::whole(url, StoreErrorKind::Other, why);
         let (base, name) = url.rsplit_once('/').ok_or_else(|| wrong("not a URL".into()))?;
         let base = format!("{base}/").parse().map_err(|e: crate::format::url::UrlError| wrong(e.to_string()))?;
         let path = name.parse().map_err(|e: crate::format::layout::PathError| wrong(e.to_string()))?;
-        Http::new(self.clone(), base).get(&path, max_bytes).await
+        Ok((Http::new(self.clone(), base), path))
     }
 }
 

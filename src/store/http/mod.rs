@@ -21,10 +21,10 @@ use crate::format::layout::RepoPath;
 use crate::format::url::BaseUrl;
 
 pub use client::{HttpClient, HttpOptions};
-use connections::Connections;
-use unprocessed::is_unprocessed;
 #[cfg(feature = "webdav")]
 pub(super) use client::{builder, certificates};
+use connections::Connections;
+use unprocessed::is_unprocessed;
 
 /// Deadline of a response, unless data arrives at least at [`SLOWEST_BYTES_PER_S`]: then the connection is merely slow.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
