@@ -30,6 +30,8 @@ const REDIRECTS_MAX: usize = 3;
 const CA_FILE_MAX_BYTES: u64 = 1 << 20;
 /// Header size limit of an HTTP/2 response; the library's own limit for HTTP/1.1 is about 400 KB.
 const HEADERS_MAX_BYTES: u32 = 64 << 10;
+/// Where the HTTP library looks for proxies.
+const PROXY_VARIABLES: [&str; 6] = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 const USER_AGENT: &str = concat!("hfl/", env!("CARGO_PKG_VERSION"));
 
 /// Connection options.
@@ -80,8 +82,7 @@ impl HttpClient {
         let names = Names::default();
         let of_redirects = names.clone();
         let further = options.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
-        let mut builder = builder(further)
-            .dns_resolver(Arc::new(names.clone()))
+        let mut builder = builder(further, &names)
             .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
             .read_timeout(options.silence_max)
             .http2_keep_alive_interval(SIGN_OF_LIFE)
@@ -90,7 +91,7 @@ impl HttpClient {
             .redirect(Policy::custom(move |attempt| redirect(attempt, &of_redirects)));
         if let Some(url) = &options.proxy {
             builder = builder.proxy(proxy(url)?);
-            Url::parse(url).iter().for_each(|url| connects_to(&names, url));
+            connects_to(&names, url);
         }
         builder
             .build()
@@ -100,7 +101,7 @@ impl HttpClient {
 
     /// States that connections go to this mirror.
     pub(super) fn connects_to(&self, mirror: &BaseUrl) {
-        Url::parse(mirror.as_str()).iter().for_each(|url| connects_to(&self.1, url));
+        connects_to(&self.1, mirror.as_str());
     }
 
     /// Records that no connection to the host of this URL could be made.
@@ -134,15 +135,19 @@ impl HttpClient {
     }
 }
 
-/// The settings shared by all HTTP clients of this program; also trusts the authorities in `further`.
-pub(in crate::store) fn builder(further: Vec<Certificate>) -> reqwest::ClientBuilder {
+/// The settings shared by all HTTP clients of this program; also trusts the authorities in `further`. `names` must be
+/// told where connections go.
+pub(in crate::store) fn builder(further: Vec<Certificate>, names: &Names) -> reqwest::ClientBuilder {
+    for proxy in PROXY_VARIABLES.iter().filter_map(|name| std::env::var(name).ok()) {
+        connects_to(names, &if proxy.contains("://") { proxy } else { format!("http://{proxy}") });
+    }
     // An error means that the same provider is already installed, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
     reqwest::Client::builder()
         .tls_certs_only(roots.chain(further))
         .user_agent(USER_AGENT)
-        .dns_resolver(Arc::new(Names::default()))
+        .dns_resolver(Arc::new(names.clone()))
         // The library's own option would divide the time by the number of addresses.
         .connector_layer(TimeoutLayer::new(CONNECT_TIMEOUT))
         .referer(false)
@@ -169,7 +174,9 @@ fn proxy(url: &str) -> Result<Proxy, StoreError> {
     Ok(Proxy::all(url).map_err(|_| wrong())?.no_proxy(NoProxy::from_env()))
 }
 
-fn connects_to(names: &Names, url: &Url) {
+/// Tells `names` that connections go to this URL.
+pub(in crate::store) fn connects_to(names: &Names, url: &str) {
+    let Ok(url) = Url::parse(url) else { return };
     if let (Some(host), Some(port)) = (url.domain(), url.port_or_known_default()) {
         names.connects_to(host, port);
     }
@@ -184,6 +191,6 @@ fn redirect(attempt: Attempt<'_>, names: &Names) -> reqwest::redirect::Action {
     if downgrade || !matches!(attempt.url().scheme(), "http" | "https") {
         return attempt.error("redirected away from https or http");
     }
-    connects_to(names, attempt.url());
+    connects_to(names, attempt.url().as_str());
     attempt.follow()
 }

@@ -1,4 +1,4 @@
-//! Bounds the connections to a server that closes each of them after one answer.
+//! Bounds the new connections to a server that closes each of them after one answer.
 //!
 //! Such a server is often small: `python3 -m http.server` queues five new connections, and the kernel drops the packets
 //! of the others, which are repeated a second later. So a request for each of many blocks would take seconds. A server
@@ -11,7 +11,8 @@ use reqwest::header::CONNECTION;
 use reqwest::{Response, Version};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Connections at once: fewer than the shortest queue in use holds, enough to hide the way to the server.
+/// Connections at once that have no answer yet: fewer than the shortest queue in use holds, enough to hide the way to the
+/// server.
 const FEW: usize = 4;
 
 /// The requests to one server.
@@ -29,7 +30,7 @@ impl Default for Connections {
 }
 
 impl Connections {
-    /// Waits until there may be one more request; it ends when the permit is dropped.
+    /// Waits until there may be one more connection; the server has accepted it when the permit is dropped.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         if self.are_closed.load(Relaxed) { self.few.acquire().await.ok() } else { None }
     }

@@ -22,8 +22,10 @@ use crate::format::url::BaseUrl;
 
 pub use client::{HttpClient, HttpOptions};
 #[cfg(feature = "webdav")]
-pub(super) use client::{builder, certificates};
+pub(super) use client::{builder, certificates, connects_to};
 use connections::Connections;
+#[cfg(feature = "webdav")]
+pub(super) use names::Names;
 use unprocessed::is_unprocessed;
 
 /// Deadline of a response, unless data arrives at least at [`SLOWEST_BYTES_PER_S`]: then the connection is merely slow.
@@ -146,9 +148,11 @@ impl Http {
     }
 
     async fn answer(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
-        let _turn = self.connections.turn().await;
+        let turn = self.connections.turn().await;
         let answer = self.ask(path, freshness).await.map_err(|e| self.transport_error(path, &e))?;
         self.connections.learn(&answer);
+        // The server has taken the connection out of its queue; how long the body takes is a matter of the way to it.
+        drop(turn);
         self.check_status(path, &answer)?;
         self.check_encoding(path, &answer)?;
         self.body(path, answer, max_bytes).await

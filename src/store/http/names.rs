@@ -27,7 +27,7 @@ const HOSTS_MAX: usize = 256;
 /// Ports remembered of a host.
 const PORTS_MAX: usize = 4;
 /// How long an address that worked is used without another trial. Later ones do not delay a connection.
-const PROVEN_FOR: Duration = Duration::from_secs(30);
+const PROVEN_FOR: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Host {
@@ -68,7 +68,7 @@ impl Host {
 
 /// A caching resolver.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Names(Arc<Inner>);
+pub(in crate::store) struct Names(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::DiskStore;
 use super::locks::{self, Lock};
@@ -19,12 +19,14 @@ use crate::repo::{Fetched, ReadError};
 
 /// The longest wait for another process: as long as a slow mirror may take for a block.
 const WAIT_MAX: Duration = Duration::from_secs(3);
+/// The longest wait for the disk to say who fetches a block: other readers of it are not worth more.
+const CLAIM_MAX: Duration = Duration::from_millis(500);
 /// How often a process that fetches says so, and after how long it is taken for stuck.
 const BEAT: Duration = Duration::from_millis(100);
 const STUCK_AFTER: Duration = Duration::from_millis(500);
 /// The first pause between two looks at the directory, which doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(2);
-const PAUSE_MAX: Duration = Duration::from_millis(32);
+const PAUSE_MAX: Duration = Duration::from_millis(128);
 /// Hexadecimal digits of a block's name that name its lock: few files, and two blocks in flight seldom share one.
 const DIGITS: usize = 3;
 /// Waits in vain, one after the other, after which this many misses do not wait.
@@ -81,14 +83,14 @@ impl Worth {
 impl DiskStore {
     /// Waits while another process fetches a block that is not in the directory.
     pub(super) async fn miss(self: &Arc<Self>, row: &BlockRow) -> Miss {
-        if !self.writer.works() || !self.worth.is_there() {
+        if self.reader.is_slow() || !self.writer.works() || !self.worth.is_there() {
             return Miss::Own(None);
         }
         let (until, mut pause) = (Instant::now() + WAIT_MAX, PAUSE);
         loop {
             let (store, wanted) = (Arc::clone(self), *row);
-            let claim = self.reader.run(move || Some(store.claim(&wanted))).await;
-            match claim {
+            let claim = self.reader.run(move || Some(store.claim(&wanted)));
+            match timeout(CLAIM_MAX, claim).await.ok().flatten() {
                 Some(Claim::Found(block)) => {
                     self.worth.came();
                     return Miss::Shared(block);
