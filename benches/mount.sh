@@ -2,8 +2,8 @@
 # benches/mount.sh IMAGE - measures hfl-mount on a real image, over HTTP from a local web server.
 #
 # Every target is a ratio of two figures of the same run, a size, or a rate far below what the components
-# allow. Needs root, /dev/fuse and nginx. On a loaded machine HFL_BENCH_RUN="chrt -r 1" (or nice) gives
-# steadier figures. HFL_BENCH_RUNS (3) is the number of runs for each figure; the best one counts.
+# allow. Needs root, /dev/fuse, nginx, curl, python3 and busybox. On a loaded machine HFL_BENCH_RUN="chrt -r 1"
+# (or nice) gives steadier figures. HFL_BENCH_RUNS (3) is the number of runs for each figure; the best one counts.
 set -euo pipefail
 image=$(realpath "${1:?usage: benches/mount.sh IMAGE}")
 cd "$(dirname "$0")/.."
@@ -94,6 +94,31 @@ check "cold GB/s" "$(rate "$cold")" at-least 0.8
 check "warm disk cache GB/s" "$(rate "$warm")" at-least 1.2
 check "cold against one at a time" "$(awk -v a="$one" -v b="$cold" 'BEGIN {printf "%.2f", a / b}')" at-least 2.5
 check "warm against cold" "$(awk -v a="$cold" -v b="$warm" 'BEGIN {printf "%.2f", a / b}')" at-least 1.0
+
+# Servers that close each connection, against curl with the same blocks, one after the other.
+(cd "$lab/repository" && find blocks -type f) > "$lab/blocks"
+nginx_port=$port
+for kind in python3 busybox; do
+  port=$((port + 1))
+  case $kind in
+    python3) python3 -m http.server "$port" --bind 127.0.0.1 --directory "$lab/repository" >/dev/null 2>&1 & ;;
+    busybox) busybox httpd -f -p "127.0.0.1:$port" -h "$lab/repository" & ;;
+  esac
+  closing=$!
+  until curl -sf "http://127.0.0.1:$port/bench.head" >/dev/null; do sleep 0.05; done
+  sed "s|.*|url = http://127.0.0.1:$port/&\noutput = /dev/null|" "$lab/blocks" > "$lab/urls"
+  curl_took=''
+  for ((i = 0; i < runs; i++)); do
+    # shellcheck disable=SC2086
+    seconds=$({ TIMEFORMAT=%R; time $prefix curl -sfK "$lab/urls"; } 2>&1)
+    curl_took=$(awk -v a="${curl_took:-$seconds}" -v b="$seconds" 'BEGIN {print (a < b) ? a : b}')
+  done
+  sequential --no-cache
+  kill "$closing"
+  echo "$kind: a mount $took s, curl $curl_took s"
+  check "$kind, a mount against curl" "$(awk -v a="$took" -v b="$curl_took" 'BEGIN {printf "%.2f", a / b}')" at-most 1.5
+done
+port=$nginx_port
 
 # Peak memory with a small --memory: the client itself, the kernel's requests, and data in flight.
 peak=0

@@ -57,7 +57,7 @@ pub struct ImageArgs {
     /// File (PEM) of certificate authorities to trust in addition to the public ones
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// Handling of a read that no mirror answers: `soft` fails after --timeout, `hard` waits
+    /// Handling of a read that no mirror answers, and of opening the image: `soft` fails after --timeout, `hard` waits
     #[arg(long = "mode", value_name = "soft|hard", default_value = "soft", hide_possible_values = true)]
     mode: ModeName,
     /// Seconds until such a read fails in soft mode

@@ -2,8 +2,11 @@
 //!
 //! Bodies are taken as sent, never decompressed. Size and time are bounded: whatever a server does, every request ends.
 
+mod addresses;
 mod client;
+mod connections;
 mod names;
+mod unprocessed;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +22,11 @@ use crate::format::url::BaseUrl;
 
 pub use client::{HttpClient, HttpOptions};
 #[cfg(feature = "webdav")]
-pub(super) use client::{builder, certificates};
+pub(super) use client::{builder, certificates, connects_to};
+use connections::Connections;
+#[cfg(feature = "webdav")]
+pub(super) use names::Names;
+use unprocessed::is_unprocessed;
 
 /// Deadline of a response, unless data arrives at least at [`SLOWEST_BYTES_PER_S`]: then the connection is merely slow.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
@@ -27,18 +34,23 @@ const ANSWER_TIME: Duration = Duration::from_secs(20);
 pub const SLOWEST_BYTES_PER_S: u64 = 4 << 10;
 /// Upper limit on a server's `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+/// How often a request is sent again that the server did not look at. On a connection that takes five requests, many at
+/// once are turned away several times.
+const UNPROCESSED_MAX: u32 = 32;
 
 /// One mirror, by its public URL.
 #[derive(Debug, Clone)]
 pub struct Http {
     client: HttpClient,
     base: Arc<BaseUrl>,
+    connections: Arc<Connections>,
 }
 
 impl Http {
     /// The mirror at `base`.
     pub fn new(client: HttpClient, base: BaseUrl) -> Self {
-        Self { client, base: Arc::new(base) }
+        client.connects_to(&base);
+        Self { client, base: Arc::new(base), connections: Arc::default() }
     }
 
     fn error(&self, path: &RepoPath, kind: StoreErrorKind, why: impl Into<String>) -> StoreError {
@@ -114,12 +126,33 @@ impl Http {
         Ok(body.freeze())
     }
 
-    async fn answer(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
-        let mut request = self.client.0.get(self.base.join(path));
-        if freshness == Freshness::Confirmed {
-            request = request.header(CACHE_CONTROL, "no-cache");
+    /// Sends a request, and again as long as the server says that it did not look at it.
+    async fn ask(&self, path: &RepoPath, freshness: Freshness) -> Result<Response, reqwest::Error> {
+        let mut unprocessed = 0;
+        loop {
+            let mut request = self.client.0.get(self.base.join(path));
+            if freshness == Freshness::Confirmed {
+                request = request.header(CACHE_CONTROL, "no-cache");
+            }
+            match request.send().await {
+                Err(e) if unprocessed < UNPROCESSED_MAX && is_unprocessed(&e) => unprocessed += 1,
+                Err(e) => {
+                    if e.is_connect() {
+                        e.url().iter().for_each(|url| self.client.doubt(url));
+                    }
+                    return Err(e);
+                }
+                answer => return answer,
+            }
         }
-        let answer = request.send().await.map_err(|e| self.transport_error(path, &e))?;
+    }
+
+    async fn answer(&self, path: &RepoPath, max_bytes: u64, freshness: Freshness) -> Result<Bytes, StoreError> {
+        let turn = self.connections.turn().await;
+        let answer = self.ask(path, freshness).await.map_err(|e| self.transport_error(path, &e))?;
+        self.connections.learn(&answer);
+        // The server has taken the connection out of its queue; how long the body takes is a matter of the way to it.
+        drop(turn);
         self.check_status(path, &answer)?;
         self.check_encoding(path, &answer)?;
         self.body(path, answer, max_bytes).await

@@ -1,4 +1,5 @@
-//! Host name lookup on dedicated threads, with results cached for when no name server answers.
+//! Host name lookup on dedicated threads, with results cached for when no name server answers; of several addresses, the
+//! one that works comes first.
 //!
 //! The system resolver blocks its thread, for up to half a minute if no name server answers: no shared thread may run
 //! it. A machine whose root file system is mounted from here must find its mirrors without /etc.
@@ -6,11 +7,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Notify;
+
+use super::addresses::{first_to_answer, in_order};
 
 /// How long addresses are used without another lookup.
 const FRESH: Duration = Duration::from_secs(60);
@@ -20,6 +24,10 @@ const REFRESH_WAIT: Duration = Duration::from_secs(1);
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 /// Limit on cached names: more than mirrors and their redirects have.
 const HOSTS_MAX: usize = 256;
+/// Ports remembered of a host.
+const PORTS_MAX: usize = 4;
+/// How long an address that worked is used without another trial. Later ones do not delay a connection.
+const PROVEN_FOR: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Host {
@@ -27,6 +35,11 @@ struct Host {
     found: Option<Instant>,
     why_not: String,
     looking: bool,
+    /// The ports that are connected to.
+    ports: Vec<u16>,
+    /// The address that answered first, and when.
+    works: Option<(SocketAddr, Instant)>,
+    trying: bool,
 }
 
 impl Host {
@@ -39,13 +52,23 @@ impl Host {
             let why = if self.why_not.is_empty() { "no name server answers in time" } else { &self.why_not };
             return Err(format!("cannot find the host {host}: {why}").into());
         }
-        Ok(Box::new(self.addresses.clone().into_iter()))
+        Ok(Box::new(in_order(&self.addresses, self.works.map(|(address, _)| address)).into_iter()))
+    }
+
+    /// The trial of its addresses that is due now, if any.
+    fn trial(&mut self) -> Option<(Vec<SocketAddr>, Vec<u16>)> {
+        let is_proven = self.works.is_some_and(|(_, at)| at.elapsed() < PROVEN_FOR);
+        if self.trying || is_proven || self.addresses.len() < 2 || self.ports.is_empty() {
+            return None;
+        }
+        self.trying = true;
+        Some((in_order(&self.addresses, self.works.map(|(address, _)| address)), self.ports.clone()))
     }
 }
 
 /// A caching resolver.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Names(Arc<Inner>);
+pub(in crate::store) struct Names(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -72,7 +95,48 @@ impl Inner {
     }
 }
 
+/// A running trial of the addresses of a host. It ends when this is dropped.
+struct Trial {
+    inner: Arc<Inner>,
+    name: String,
+    worked: Option<SocketAddr>,
+}
+
+impl Trial {
+    async fn run(mut self, addresses: Vec<SocketAddr>, ports: Vec<u16>) {
+        self.worked = first_to_answer(addresses, ports).await;
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if let Some(host) = self.inner.lock().get_mut(&self.name) {
+            host.trying = false;
+            host.works = self.worked.map(|address| (address, Instant::now()));
+        }
+        self.inner.answered.notify_waiters();
+    }
+}
+
 impl Names {
+    /// States that connections go to this port of the host.
+    pub(super) fn connects_to(&self, name: &str, port: u16) {
+        let mut hosts = self.0.lock();
+        if hosts.len() < HOSTS_MAX || hosts.contains_key(name) {
+            let ports = &mut hosts.entry(name.to_owned()).or_default().ports;
+            if ports.len() < PORTS_MAX && !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
+    }
+
+    /// A connection to the host failed: its addresses are tried again before the next one.
+    pub(super) fn doubt(&self, name: &str) {
+        if let Some(host) = self.0.lock().get_mut(name) {
+            host.works = None;
+        }
+    }
+
     /// Starts a lookup unless one is running; returns how long to wait for its result.
     fn look(&self, name: &str) -> Duration {
         let mut hosts = self.0.lock();
@@ -95,20 +159,40 @@ impl Names {
         if host.addresses.is_empty() { FIRST_WAIT } else { REFRESH_WAIT }
     }
 
-    /// Resolves a host name to its addresses.
-    pub(super) async fn resolve(self, name: String) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
-        let wait = self.look(&name);
-        let answered = async {
-            loop {
-                let answered = self.0.answered.notified();
-                if self.0.lock().get(&name).is_none_or(|host| !host.looking) {
-                    return;
-                }
-                answered.await;
-            }
-        };
+    /// Finds the addresses of a host name.
+    pub(super) async fn find(&self, name: &str) {
+        let wait = self.look(name);
         // After a timeout the cached addresses are used.
-        let _ = tokio::time::timeout(wait, answered).await;
+        let _ = tokio::time::timeout(wait, self.until(name, |host| !host.looking)).await;
+    }
+
+    /// Waits until this is true of the host.
+    async fn until(&self, name: &str, is_true: impl Fn(&Host) -> bool) {
+        loop {
+            let mut answered = pin!(self.0.answered.notified());
+            answered.as_mut().enable();
+            if self.0.lock().get(name).is_none_or(&is_true) {
+                return;
+            }
+            answered.await;
+        }
+    }
+
+    /// Tries the addresses of a host if that is due, and waits for the outcome if none is known to work. The trial goes
+    /// on if its caller is dropped: each address gets its full time.
+    async fn prove(&self, name: &str) {
+        let trial = self.0.lock().get_mut(name).and_then(Host::trial);
+        if let Some((addresses, ports)) = trial {
+            let trial = Trial { inner: Arc::clone(&self.0), name: name.to_owned(), worked: None };
+            tokio::spawn(trial.run(addresses, ports));
+        }
+        self.until(name, |host| !host.trying || host.works.is_some()).await;
+    }
+
+    /// Resolves a host name to its addresses, in the order in which they are to be connected to.
+    async fn resolve(self, name: String) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
+        self.find(&name).await;
+        self.prove(&name).await;
         self.0.lock().entry(name.clone()).or_default().answer(&name)
     }
 }

@@ -10,7 +10,7 @@ use reqwest::redirect::Policy;
 
 use super::server::Server;
 use crate::store::Secret;
-use crate::store::http::{builder, certificates, sentence};
+use crate::store::http::{Names, builder, certificates, connects_to, sentence};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Below the idle timeout of servers, which is at least 5 seconds, so that no connection is closed during reuse.
@@ -46,7 +46,9 @@ impl WebDavConfig {
             return Err(wrong("a user name has no colon".into()));
         }
         let further = self.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
-        let client = builder(further)
+        let names = Names::default();
+        connects_to(&names, base.as_str());
+        let client = builder(further, &names)
             .default_headers(headers(&self.headers).map_err(wrong)?)
             .redirect(Policy::none())
             .pool_idle_timeout(IDLE_MAX)

@@ -6,7 +6,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use hfl::format::signing::SecretKey;
+
+use crate::support::fixture::{Publish, image};
 use crate::support::lab::{Lab, skipped, stderr};
+use crate::support::mounting::{WebServer, cannot_mount, nobody};
 use crate::support::servers::program;
 
 /// End of the functions and start of the main part.
@@ -148,4 +152,32 @@ fn a_menu_cannot_go_below_the_miniroots_least_version() {
         assert!(init.words(config, words).contains("is no version"), "`{words}`");
     }
     assert!(init.words("", "hfl.version=1").contains(NO_IMAGE), "without a least version any will do");
+}
+
+#[test]
+fn the_clients_own_words_say_why_there_is_no_image() {
+    let Some(init) = Init::new() else { return };
+    if cannot_mount() {
+        return;
+    }
+    let ([signer, other], image) = ([0; 2].map(|_| SecretKey::generate().unwrap().0), image(1 << 20));
+    let base = init.lab.path("mirror");
+    Publish { key: Some(&signer), ..Publish::default() }.write(&base, &image);
+    let state = init.lab.path("state").display().to_string();
+    let mount = |url: &str, timeout: u32| {
+        let words = format!(
+            "url={url} name=test key={} timeout={timeout} cache_options=--no-cache; mount_image",
+            other.public()
+        );
+        let output = init.run(&words, &[("XDG_STATE_HOME", &state)]);
+        String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output)
+    };
+    let server = WebServer::new(&base);
+    let text = mount(&server.url(), 60);
+    println!("{text}");
+    assert!(text.contains("FAILED: what the mirrors say does not verify: ") && text.contains("another key"), "{text}");
+    let text = mount(&nobody(), 3);
+    println!("{text}");
+    assert!(text.contains("FAILED: no mirror of test answers: ") && text.contains("connection refused"), "{text}");
+    assert!(text.find("connection refused") < text.find("FAILED"), "it is shown while it waits: {text}");
 }

@@ -76,12 +76,13 @@ fn sources_that_give_nothing() {
     let (home, _) = signed();
     let home = home.path();
     let nobody = format!("{}/test", nobody());
-    expect(home, &["--key", "HOME/key.pub", &nobody, "HOME/point"], 4, &["connection refused", "hint:"]);
+    let soon = ["--key", "HOME/key.pub", "--timeout", "1", &nobody, "HOME/point"];
+    expect(home, &soon, 4, &["connection refused; trying again", "connection refused\nhint:"]);
     expect(home, &["--key", "HOME/key.pub", "HOME/a/none", "HOME/point"], 1, &["no image none"]);
     expect(home, &["--key", "HOME/key.pub", "--version", "7", "HOME/a/test", "HOME/point"], 1, &["no version 7"]);
     expect(home, &["--unsigned", "HOME/a/test", "HOME/b/other", "HOME/point"], 2, &["different images"]);
     expect(home, &["--unsigned", "gopher://x/test", "HOME/point"], 2, &["gopher"]);
-    expect(home, &["--json", "--key", "HOME/key.pub", &nobody, "HOME/point"], 4, &["\"exit\":4"]);
+    expect(home, &[&["--json"], &soon[..]].concat(), 4, &["\"exit\":4"]);
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn an_unsigned_image_opens_from_the_cache_only_where_it_was_seen() {
     let point = home.path().join("point");
     fs::create_dir(&point).unwrap();
     let other = format!("{}/test", nobody());
-    let output = run(home.path(), &["--unsigned", &other, point.to_str().unwrap()]);
+    let output = run(home.path(), &["--unsigned", "--timeout", "1", &other, point.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(4), "another place may have another image of this name");
 }
 

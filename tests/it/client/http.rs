@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::fixture::{Publish, image};
 use crate::support::lab::{skipped, stderr};
-use crate::support::mounting::{Mounted, cannot_mount, run};
+use crate::support::mounting::{Mounted, cannot_mount, run, status};
 use crate::support::servers::authority::Authority;
 use crate::support::servers::{Daemon, free_port, local, program};
 
@@ -117,6 +117,28 @@ fn http_2_is_used_where_it_is_offered_and_a_private_authority_is_believed_if_tol
     refused("no such file");
     fs::write(&none, "nothing").unwrap();
     refused("no certificate");
+}
+
+#[test]
+fn a_connection_that_ends_after_some_requests_is_no_failure() {
+    if cannot_mount() {
+        return;
+    }
+    let (home, bytes, blocks) = repository();
+    let listen = "ssl http2; keepalive_requests 5";
+    let Some(nginx) = Nginx::start(&home.path().join("a"), local(free_port()), listen) else { return };
+    let ca_file = nginx.ca_file.clone().unwrap();
+    let arguments = ["--unsigned", "--no-cache", "--verbose", "--ca-file", ca_file.to_str().unwrap()];
+    let mounted = Mounted::named(home.path(), &arguments, &[format!("https://{}/test", nginx.address)], "test");
+    assert!(fs::read(mounted.file()).unwrap() == bytes);
+    let status = status(home.path(), &mounted);
+    let said = mounted.end();
+    let (protocols, connections, answers) = nginx.seen();
+    println!("{answers} answers by {protocols:?} over {connections} connections; {said}");
+    assert_eq!(protocols, HashSet::from(["HTTP/2.0".to_owned()]));
+    assert!(answers >= blocks && connections >= answers / 5, "connections end");
+    assert_eq!(status["mirrors"][0]["failures"], 0, "{status}");
+    assert!(!said.contains("failed"), "{said}");
 }
 
 #[test]

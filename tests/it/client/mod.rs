@@ -2,6 +2,7 @@
 
 mod build;
 mod cache;
+mod connecting;
 mod cross;
 mod deltas;
 mod device;
@@ -17,11 +18,13 @@ mod kill;
 mod map;
 mod nbd;
 mod network;
+mod opening;
 mod options;
 mod panic;
 mod profile;
 mod root;
 mod rules;
+mod shared;
 mod source_hang;
 mod sources;
 mod speed;

@@ -66,9 +66,20 @@ impl Mounted {
         sources: &[String],
         image: &str,
     ) -> Self {
-        let point = tempfile::tempdir().unwrap();
         let mut command = client(home);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
+        Self::started(command, arguments, sources, image)
+    }
+
+    /// Like [`Mounted::named`], as the last arguments of another program, which becomes `hfl-mount`.
+    pub fn wrapped(mut by: Command, home: &Path, arguments: &[&str], sources: &[String], image: &str) -> Self {
+        let client = client(home);
+        by.arg(client.get_program()).envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::started(by, arguments, sources, image)
+    }
+
+    fn started(mut command: Command, arguments: &[&str], sources: &[String], image: &str) -> Self {
+        let point = tempfile::tempdir().unwrap();
         command.arg("--foreground").args(arguments).args(sources).arg(point.path());
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -174,6 +185,13 @@ impl WebServer {
         let stalled = stalled.to_owned();
         let for_ever = Duration::from_secs(86_400);
         Self::delayed(directory, move |path| if path.ends_with(&stalled) { for_ever } else { Duration::ZERO })
+    }
+
+    /// A server that never answers requests for paths that begin with `stalled`.
+    pub fn stalling_below(directory: &Path, stalled: &str) -> Self {
+        let stalled = stalled.to_owned();
+        let for_ever = Duration::from_secs(86_400);
+        Self::delayed(directory, move |path| if path.starts_with(&stalled) { for_ever } else { Duration::ZERO })
     }
 
     /// A server that delays every answer.

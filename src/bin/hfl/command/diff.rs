@@ -14,6 +14,8 @@ use hfl::format::name::{Name, Version};
 use hfl::format::update::{self, Update};
 use hfl::store::Fetch;
 use hfl::store::http::HttpClient;
+use hfl::store::retry::Retry;
+use hfl::system::host::ThisHost;
 use hfl::{Error, ErrorKind, repo};
 
 use crate::exit;
@@ -87,7 +89,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn load(what: &str, args: &Args) -> anyhow::Result<Loaded> {
     if what.starts_with("http://") || what.starts_with("https://") {
-        let file = super::runtime()?.block_on(async { HttpClient::new()?.get_url(what, FILE_MAX_BYTES).await })?;
+        let (mirror, path) = HttpClient::new()?.object(what)?;
+        let mirror = Retry::new(Arc::new(mirror), Arc::new(ThisHost));
+        let file = super::runtime()?.block_on(mirror.get(&path, FILE_MAX_BYTES))?;
         return parse(what, &file);
     }
     // With `--to`, this names a version even if a file of that name exists; the path of the file is `./NAME@VERSION`.

@@ -2,11 +2,15 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use hfl::format::head::{FileRow, Head, Trust};
 use hfl::format::profile::Profile;
 use hfl::repo;
 use hfl::repo::source::Source;
+use hfl::store::Fetch;
+use hfl::store::retry::Retry;
+use hfl::system::host::ThisHost;
 
 use crate::exit;
 use crate::show::{bytes, count};
@@ -28,7 +32,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let opening = args.trust.options(&args.source.image)?;
-    let stores = [args.source.fetch()?];
+    let stores: [Arc<dyn Fetch>; 1] = [Arc::new(Retry::new(args.source.fetch()?, Arc::new(ThisHost)))];
     let accepted = super::runtime()?.block_on(repo::open_head(&stores, &opening))?;
     super::warn_of(&args.source.image, &accepted.warnings);
     let head = accepted.head;

@@ -2,7 +2,8 @@
 //!
 //! The age of a file is the time of its last use, stored as its modification time. Other processes may share the
 //! directory, so the evictor relies on scans: one at the start, and one after enough writes. A scan needs memory for
-//! each distinct minute of last use, not for each file.
+//! each distinct minute of last use, not for each file. One process scans and evicts at a time: several at once would
+//! each free what is too much.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,14 +11,22 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
 use super::files::{self, Files, disk_bytes};
+use super::locks::{self, Held, Lock};
 use crate::format::layout::TEMPORARY;
 
 /// A temporary file older than this is abandoned, even if its process number is in use again.
 const STALE_SECONDS: i64 = 3600;
+/// The lock of the process that evicts.
+const LOCK: &str = "evict";
+/// How long to wait for that process, and after what silence it is taken for stuck.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Wakes the evictor thread, which ends when this is dropped.
 #[derive(Debug)]
@@ -57,25 +66,52 @@ impl Evictor {
 
 fn run(files: &Files, budget: &Budget, woken: &Receiver<()>) {
     while woken.recv().is_ok() {
-        let held = evict(files, budget.limit).unwrap_or(0);
+        let lock = lock(files);
+        let held = match &lock {
+            Turn::Taken => budget.limit,
+            Turn::Own(held) => evict(files, budget.limit, held.as_ref()).unwrap_or(0),
+        };
         // Other processes may write too: scan again after an eighth of the limit at the latest.
         let free = budget.limit.saturating_sub(held);
         budget.left.store(free.min(budget.limit / 8).max(1), Ordering::Relaxed);
     }
 }
 
+/// Whose turn it is to evict.
+enum Turn {
+    /// This process's, with a lock if there are any.
+    Own(Option<Held>),
+    /// That of another process, which is still at work.
+    Taken,
+}
+
+/// Waits for the process that evicts; one that is stuck loses its turn.
+fn lock(files: &Files) -> Turn {
+    let started = Instant::now();
+    loop {
+        match locks::take(files, LOCK) {
+            Lock::Mine(held) => return Turn::Own(Some(held)),
+            Lock::None => return Turn::Own(None),
+            Lock::Theirs(silent) if silent > STUCK_AFTER => locks::abandon(files, LOCK),
+            Lock::Theirs(_) if started.elapsed() > WAIT_MAX => return Turn::Taken,
+            Lock::Theirs(_) => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
 /// Shrinks the cache somewhat below `limit` if it is above; returns the bytes left.
-fn evict(files: &Files, limit: u64) -> io::Result<u64> {
+fn evict(files: &Files, limit: u64, lock: Option<&Held>) -> io::Result<u64> {
+    let beat = || lock.into_iter().for_each(Held::beat);
     sweep(files);
     let mut ages = Ages::default();
-    each_file(files, |_, _, stat| ages.add(stat));
+    each_file(files, beat, |_, _, stat| ages.add(stat));
     let held = ages.total();
     if held <= limit {
         return Ok(held);
     }
     let (cutoff, mut of_cutoff) = ages.up_to(held - (limit - limit / 16));
     let mut left = held;
-    each_file(files, |directory, name, stat| {
+    each_file(files, beat, |directory, name, stat| {
         let goes = minute(stat) < cutoff || (minute(stat) == cutoff && of_cutoff > 0);
         if goes && fs::unlinkat(directory, name, AtFlags::empty()).is_ok() {
             let bytes = disk_bytes(stat.st_size as u64);
@@ -119,8 +155,9 @@ fn minute(stat: &Stat) -> i64 {
 }
 
 /// Calls `show` for each regular file below `blocks/`, with the handle of its directory.
-fn each_file(files: &Files, mut show: impl FnMut(&OwnedFd, &std::ffi::CStr, &Stat)) {
+fn each_file(files: &Files, beat: impl Fn(), mut show: impl FnMut(&OwnedFd, &std::ffi::CStr, &Stat)) {
     for prefix in 0..=u8::MAX {
+        beat();
         let Ok(directory) = open_directory(files, &format!("blocks/{prefix:02x}")) else { continue };
         each_in(&directory, |name, stat| show(&directory, name, stat));
     }

@@ -119,7 +119,10 @@ impl Files {
     }
 
     /// Runs `work`; if directories above `path` are missing, creates them and runs it again.
-    fn with_parent<T>(&self, path: &str, work: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    ///
+    /// # Errors
+    /// Those of `work`, and of creating directories.
+    pub fn with_parent<T>(&self, path: &str, work: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         match work() {
             Err(Errno::NOENT) => {}
             done => return done,

@@ -2,11 +2,14 @@
 //!
 //! It trusts nothing it reads: a file becomes a block only through [`Block::open`]. A bad file is dropped and fetched
 //! again. Disk problems only mean less caching. Separate threads write and evict files. A disk that hangs or cannot
-//! keep up is bypassed; reads from a slow disk are hedged with the network.
+//! keep up is bypassed; reads from a slow disk are hedged with the network. Of several processes that miss a block, one
+//! fetches it.
 
 mod evict;
 mod files;
+mod locks;
 mod reader;
+mod share;
 mod writer;
 
 use std::path::Path;
@@ -27,6 +30,7 @@ pub use crate::store::cache_mark::CacheError;
 use evict::Evictor;
 use files::{Files, Found};
 use reader::Reader;
+use share::{Miss, Worth};
 use writer::Writer;
 
 /// A directory of block files with a size limit, shared with other processes.
@@ -35,6 +39,7 @@ pub struct DiskStore {
     files: Files,
     reader: Reader,
     writer: Writer,
+    worth: Worth,
     observer: Arc<dyn Observer>,
     repairs: AtomicU64,
     hits: AtomicU64,
@@ -50,8 +55,8 @@ impl DiskStore {
         cache_mark::claim(directory)?;
         let files = Files::open(directory)?;
         let writer = Writer::start(files.clone(), Evictor::start(files.clone(), limit), Arc::clone(&observer));
-        let (repairs, hits, hit_bytes) = Default::default();
-        Ok(Arc::new(Self { files, reader: Reader::new(), writer, observer, repairs, hits, hit_bytes }))
+        let (worth, repairs, hits, hit_bytes) = Default::default();
+        Ok(Arc::new(Self { files, reader: Reader::new(), writer, worth, observer, repairs, hits, hit_bytes }))
     }
 
     /// Number of bad files dropped.
@@ -133,9 +138,13 @@ impl<S: BlockSource> BlockSource for DiskCache<S> {
         if let Some(block) = loaded {
             return Ok(Arc::new(block).into());
         }
-        let Fetched { block, file } = fetching.await?;
+        let turn = match self.store.miss(row).await {
+            Miss::Shared(block) => return Ok(Arc::new(block).into()),
+            Miss::Own(turn) => turn,
+        };
+        let Fetched { block, file } = self.store.during(turn.as_ref(), fetching).await?;
         if let Some(file) = file {
-            self.store.writer.keep(row.id, file).await;
+            self.store.writer.keep(row.id, file, turn).await;
         }
         Ok(block.into())
     }

@@ -31,6 +31,11 @@ impl Reader {
         Self { workers: Workers::new(cores + BESIDE_CORES), is_slow: AtomicBool::new(false) }
     }
 
+    /// Whether the disk was slower than the network lately.
+    pub fn is_slow(&self) -> bool {
+        self.is_slow.load(Relaxed)
+    }
+
     /// Runs blocking `work`; returns its result, unless it takes too long.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Option<T> + Send + 'static) -> Option<T> {
         self.workers.run(PATIENCE, work).await.ok().flatten()

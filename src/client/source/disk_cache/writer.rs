@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::evict::Evictor;
 use super::files::Files;
+use super::locks::Held;
 use crate::client::notice::{Notice, Observer};
 use crate::format::digest::BlockId;
 
@@ -20,8 +21,34 @@ const WAITING_MAX_BYTES: u32 = 1 << 20;
 /// has written one.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// A queued file, and its share of the room.
-type Job = (BlockId, Bytes, OwnedSemaphorePermit);
+/// What the thread does.
+#[derive(Debug)]
+enum Job {
+    /// Writes a file, which has its share of the room; who waits for the lock of its block finds it then.
+    Write(BlockId, Bytes, OwnedSemaphorePermit, Option<Turn>),
+    /// Releases the lock of a block.
+    Release(Arc<Held>),
+}
+
+/// The lock of a block that is being fetched. Whoever drops it does not wait for the disk.
+#[derive(Debug)]
+pub struct Turn {
+    held: Arc<Held>,
+    jobs: Sender<Job>,
+}
+
+impl Turn {
+    /// The lock.
+    pub fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.held)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = self.jobs.send(Job::Release(self.held()));
+    }
+}
 
 /// The write queue; its thread ends when this is dropped.
 #[derive(Debug)]
@@ -29,6 +56,7 @@ pub struct Writer {
     jobs: Sender<Job>,
     room: Arc<Semaphore>,
     stalled: Arc<AtomicBool>,
+    failed: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -36,19 +64,29 @@ impl Writer {
     pub fn start(files: Files, evictor: Evictor, observer: Arc<dyn Observer>) -> Self {
         let (jobs, taken) = channel();
         let room = Arc::new(Semaphore::new(WAITING_MAX_BYTES as usize));
-        let stalled = Arc::new(AtomicBool::new(false));
-        let its = Arc::clone(&stalled);
+        let (stalled, failed) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let its = [Arc::clone(&stalled), Arc::clone(&failed)];
         let thread = std::thread::Builder::new().name("hfl-keep".into());
         let _ = thread.spawn(move || run(&files, &evictor, &*observer, &taken, &its));
-        Self { jobs, room, stalled }
+        Self { jobs, room, stalled, failed }
     }
 
-    /// Queues a block's file, unless there is no room for it soon.
-    pub async fn keep(&self, id: BlockId, file: Bytes) {
+    /// Queues a block's file, unless there is no room for it soon. Its lock is released when it is there.
+    pub async fn keep(&self, id: BlockId, file: Bytes, turn: Option<Turn>) {
         let bytes = u32::try_from(file.len()).unwrap_or(u32::MAX).min(WAITING_MAX_BYTES);
         if let Some(room) = self.room_for(bytes).await {
-            let _ = self.jobs.send((id, file, room));
+            let _ = self.jobs.send(Job::Write(id, file, room, turn));
         }
+    }
+
+    /// Whether files are written, as far as is known: others may wait for them.
+    pub fn works(&self) -> bool {
+        !self.stalled.load(Relaxed) && !self.failed.load(Relaxed)
+    }
+
+    /// Makes a lock one of a block that is being fetched.
+    pub fn turn(&self, held: Held) -> Turn {
+        Turn { held: Arc::new(held), jobs: self.jobs.clone() }
     }
 
     async fn room_for(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
@@ -67,9 +105,27 @@ impl Writer {
     }
 }
 
-fn run(files: &Files, evictor: &Evictor, observer: &dyn Observer, taken: &Receiver<Job>, stalled: &AtomicBool) {
-    while let Ok((id, file, _room)) = taken.recv() {
-        match files.write(&id, &file) {
+fn run(
+    files: &Files,
+    evictor: &Evictor,
+    observer: &dyn Observer,
+    taken: &Receiver<Job>,
+    [stalled, failed]: &[Arc<AtomicBool>; 2],
+) {
+    while let Ok(job) = taken.recv() {
+        let (id, file, _room, turn) = match job {
+            Job::Write(id, file, room, turn) => (id, file, room, turn),
+            Job::Release(held) => {
+                held.release();
+                continue;
+            }
+        };
+        let written = files.write(&id, &file);
+        if let Some(turn) = turn {
+            turn.held.release();
+        }
+        failed.store(written.is_err(), Relaxed);
+        match written {
             Ok(written) => evictor.wrote(written),
             Err(e) => observer.notice(Notice::CacheUnusable { why: e.to_string() }),
         }
