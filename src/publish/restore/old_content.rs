@@ -1,0 +1,114 @@
+//! Finds blocks of the image in the old content of the output, wherever they lie: it is cut as the image was.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+use super::each::each;
+use super::look::{Lies, look};
+use super::work::{State, Work};
+use crate::disk::input::Input;
+use crate::disk::stated;
+use crate::error::{Error, ErrorKind};
+use crate::format::digest::Sha256;
+use crate::progress::Event;
+use crate::publish::pipeline::image::Reading;
+use crate::publish::pipeline::workers;
+use crate::split::{Cut, Rule};
+
+/// Where blocks that are not where they belong lie in the old content, in the order of their bytes.
+pub type Found = HashMap<u32, Vec<Range<u64>>>;
+
+/// Keeps the blocks that lie where they belong. In place, also returns where others lie.
+///
+/// # Errors
+/// The user cancelled.
+pub fn look_through(work: &Work, jobs: usize) -> Result<Found, Error> {
+    let mut found = Found::new();
+    if work.out.is_in_place() {
+        found = cut(work, jobs)?;
+    }
+    // Where an earlier run was interrupted, the old content may be cut otherwise than the image.
+    let left: Vec<u32> = work.blocks(State::Missing).into_iter().filter(|block| !found.contains_key(block)).collect();
+    let repeated = Mutex::new(Vec::new());
+    each(work, jobs, &left, |block, bytes| {
+        match look(&work.out, &work.places, block, &work.index.blocks()[block as usize], bytes) {
+            Lies::Right => work.keep(block),
+            Lies::Partly => repeated.lock().unwrap_or_else(PoisonError::into_inner).push(block),
+            Lies::Not => {}
+        }
+        Ok(())
+    })?;
+    let repeated = repeated.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let read = |block| work.places.cover(block).map(|part| part.at..part.at + u64::from(part.bytes)).collect();
+    found.extend(repeated.into_iter().map(|block| (block, read(block))));
+    Ok(found)
+}
+
+/// Cuts the old content by the rule of the image.
+fn cut(work: &Work, jobs: usize) -> Result<Found, Error> {
+    let warn = |text: String| work.watch.progress.event(Event::Warning(&text));
+    let rule = match Rule::try_from(&work.index.header().split) {
+        Ok(rule) => rule,
+        Err(e) => {
+            warn(format!("blocks that lie elsewhere in the old content are not found: {e}"));
+            return Ok(Found::new());
+        }
+    };
+    let path = work.out.path();
+    let file = work.out.file().try_clone().map_err(|e| Error::io(path, &e))?;
+    let image = Input::raw(file, path, work.out.old_bytes());
+    // A device may be much larger than what is on it.
+    let used = stated(&mut |at, out| image.read_at(at, out)).map_or(0, |stated| stated.bytes);
+    let bytes = work.out.old_bytes().min(used.max(work.index.size()));
+    if bytes == 0 {
+        return Ok(Found::new());
+    }
+    let file = work.out.file().try_clone().map_err(|e| Error::io(path, &e))?;
+    let image = Input::raw(file, path, bytes);
+    let wanted: HashMap<Sha256, u32> = work.index.blocks().iter().map(|row| row.sha256).zip(0..).collect();
+    let places = Mutex::new(OldPlaces { found: Found::new(), right: vec![0; work.index.blocks().len()] });
+    let take = |(): &mut (), cut: Cut| {
+        if let Some(&block) = wanted.get(&Sha256::of(&cut.bytes)) {
+            places.lock().unwrap_or_else(PoisonError::into_inner).take(work, block, &cut);
+        }
+        Ok(())
+    };
+    let reading = Reading::exact(rule);
+    let done = workers::work_on_blocks(&image, reading, jobs, &work.watch.cancel, &|_| {}, || (), take);
+    match done {
+        Err(e) if e.kind() == ErrorKind::Interrupted || work.watch.cancel.load(Ordering::Relaxed) => {
+            return Err(work.interrupted());
+        }
+        // What cannot be read is replaced.
+        Err(e) => warn(format!("not all of the old content can be read: {e}")),
+        Ok(_) => {}
+    }
+    Ok(places.into_inner().unwrap_or_else(PoisonError::into_inner).found)
+}
+
+/// What the pass has found.
+struct OldPlaces {
+    found: Found,
+    /// For each block, how many bytes of its places are right.
+    right: Vec<u64>,
+}
+
+impl OldPlaces {
+    fn take(&mut self, work: &Work, block: u32, cut: &Cut) {
+        let mut offset = 0;
+        for span in &cut.spans {
+            let range = span.offset..span.offset + span.len;
+            self.right[block as usize] += work.places.right_bytes(block, offset, range);
+            offset += span.len;
+        }
+        if self.right[block as usize] == work.places.bytes_of(block) {
+            self.found.remove(&block);
+            work.keep(block);
+        } else {
+            let ranges = || cut.spans.iter().map(|span| span.offset..span.offset + span.len).collect();
+            self.found.entry(block).or_insert_with(ranges);
+        }
+    }
+}
