@@ -30,7 +30,8 @@ pub enum Form {
 /// Where a restore stands.
 #[derive(Debug)]
 struct Standing {
-    phase: Phase,
+    /// `None` while the image is being opened.
+    phase: Option<Phase>,
     total: u64,
     hole: u64,
     kept: u64,
@@ -48,7 +49,7 @@ impl Standing {
     fn line(&self, form: Form) -> String {
         match form {
             Form::Json => serde_json::json!({
-                "phase": self.phase.name(),
+                "phase": self.phase.map_or("open", Phase::name),
                 "done": self.done(),
                 "total": self.total,
                 "hole": self.hole,
@@ -59,7 +60,7 @@ impl Standing {
                 "read_back": self.read_back,
             })
             .to_string(),
-            _ if self.phase == Phase::Verify => format!("hfl: read back {}", bytes(self.read_back)),
+            _ if self.phase == Some(Phase::Verify) => format!("hfl: read back {}", bytes(self.read_back)),
             _ => format!("hfl: {} of {}", bytes(self.done()), bytes(self.total)),
         }
     }
@@ -90,7 +91,7 @@ impl RestoreProgress {
     /// Progress output of this form.
     pub fn new(form: Form, verbosity: Verbosity) -> Self {
         let standing =
-            Standing { phase: Phase::Check, total: 0, hole: 0, kept: 0, moved: 0, seed: 0, fetched: 0, read_back: 0 };
+            Standing { phase: None, total: 0, hole: 0, kept: 0, moved: 0, seed: 0, fetched: 0, read_back: 0 };
         let standing = Arc::new(Mutex::new(standing));
         let every = match form {
             Form::Json => Some(JSON_EVERY),
@@ -118,7 +119,7 @@ impl RestoreProgress {
         match event {
             Event::Start { image_bytes } => standing.total = image_bytes.unwrap_or_default(),
             Event::Phase(phase) => {
-                standing.phase = *phase;
+                standing.phase = Some(*phase);
                 return Some(standing.line(self.form));
             }
             Event::Restored { bytes, from } => {
@@ -144,7 +145,10 @@ fn tick(form: Form, every: Duration, standing: Arc<Mutex<Standing>>) -> Sender<(
     std::thread::spawn(move || {
         let mut next = Instant::now() + every;
         while stopped.recv_timeout(next.saturating_duration_since(Instant::now())) == Err(RecvTimeoutError::Timeout) {
-            print(&standing.lock().unwrap_or_else(PoisonError::into_inner).line(form));
+            let standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
+            if form == Form::Json || standing.phase.is_some() {
+                print(&standing.line(form));
+            }
             next += every;
         }
     });

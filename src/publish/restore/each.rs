@@ -1,32 +1,32 @@
-//! Works on a list of blocks with several threads.
+//! Works on a list with several threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::work::Work;
 use crate::error::Error;
 
-/// Calls `each` for all `blocks` on `jobs` threads, roughly in their order. Each thread has its own buffer.
+/// Calls `each` for all `items` on `jobs` threads, roughly in their order. Each thread has its own buffer.
 ///
 /// # Errors
 /// The first failure; the user cancelled.
-pub fn each(
+pub fn each<T: Sync>(
     work: &Work,
     jobs: usize,
-    blocks: &[u32],
-    each: impl Fn(u32, &mut Vec<u8>) -> Result<(), Error> + Sync,
+    items: &[T],
+    each: impl Fn(&T, &mut Vec<u8>) -> Result<(), Error> + Sync,
 ) -> Result<(), Error> {
     let next = AtomicUsize::new(0);
     let run = || {
         let mut buffer = Vec::new();
-        while let Some(&block) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
             // After a failure, the others end too.
-            let done = work.check_cancelled().and_then(|()| each(block, &mut buffer));
-            done.inspect_err(|_| next.store(blocks.len(), Ordering::Relaxed))?;
+            let done = work.check_cancelled().and_then(|()| each(item, &mut buffer));
+            done.inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?;
         }
         Ok(())
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(run)).collect();
+        let threads: Vec<_> = (0..jobs.clamp(1, items.len().max(1))).map(|_| scope.spawn(run)).collect();
         let ended = threads.into_iter().map(|thread| thread.join());
         ended.map(|end| end.unwrap_or_else(|_| Err(Error::local("a thread failed")))).collect()
     })

@@ -18,6 +18,8 @@ use crate::repo::BlockSource;
 const IN_FLIGHT_PART: u64 = 64;
 /// but these bytes may be, so that a long distance does not slow down a small image.
 const IN_FLIGHT_MIN_BYTES: u64 = 256 << 10;
+/// So many blocks are in transfer however large they are: one that no mirror has does not stop the others.
+const AT_ONCE_MIN: u64 = 4;
 /// Unit in which transfers are counted, in bytes.
 const UNIT_BYTES: u64 = 1 << 10;
 /// Pause before a block is asked for again.
@@ -44,12 +46,12 @@ pub async fn fetch_missing(
     let missing = work.blocks(State::Missing);
     let zlib_bytes = |block: u32| u64::from(work.index.blocks()[block as usize].zlib_bytes);
     let total: u64 = missing.iter().map(|&block| zlib_bytes(block)).sum();
-    let room_units = (total / IN_FLIGHT_PART).max(IN_FLIGHT_MIN_BYTES) / UNIT_BYTES;
+    let room_units = (work.index.zlib_bytes() / IN_FLIGHT_PART).max(IN_FLIGHT_MIN_BYTES) / UNIT_BYTES;
     let (slots, room) =
         (Arc::new(Semaphore::new(fetching.at_once.max(1))), Arc::new(Semaphore::new(room_units as usize)));
     let mut running: JoinSet<Result<(), Error>> = JoinSet::new();
     for &block in &missing {
-        let units = (zlib_bytes(block) / UNIT_BYTES + 1).min(room_units) as u32;
+        let units = (zlib_bytes(block) / UNIT_BYTES + 1).min(room_units / AT_ONCE_MIN) as u32;
         let slot = Arc::clone(&slots).acquire_owned().await;
         let place = Arc::clone(&room).acquire_many_owned(units).await;
         while let Some(finished) = running.try_join_next() {

@@ -202,7 +202,7 @@ fn use_old_content(work: &Work, jobs: usize, force: bool) -> Result<Vec<Range<u6
         if work.out.is_in_place() && !is_known && !force {
             refuse_foreign(work)?;
         }
-        moving::move_found(work, found)?;
+        moving::move_found(work, found, jobs)?;
     }
     let mut zeroed = Vec::new();
     for hole in work.places.holes() {

@@ -29,6 +29,16 @@ pub enum Step {
     GiveUp(u32),
 }
 
+impl Step {
+    /// The move whose block it needs: one to be read, unless it was saved.
+    pub fn reads(self) -> Option<u32> {
+        match self {
+            Self::Save(number) | Self::Place(number) => Some(number),
+            Self::GiveUp(_) => None,
+        }
+    }
+}
+
 /// The steps that move all blocks, with at most `memory_bytes` of saved blocks at any time. Places that are written
 /// must not overlap each other.
 pub fn plan(moves: &[Move], memory_bytes: u64) -> Vec<Step> {

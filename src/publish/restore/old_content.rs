@@ -17,6 +17,9 @@ use crate::publish::pipeline::image::Reading;
 use crate::publish::pipeline::workers;
 use crate::split::{Cut, Rule};
 
+/// If a device does not tell how much of it is used, this many times the size of the new image is looked through.
+const UNKNOWN_TIMES: u64 = 4;
+
 /// Where blocks that are not where they belong lie in the old content, in the order of their bytes.
 pub type Found = HashMap<u32, Vec<Range<u64>>>;
 
@@ -32,7 +35,7 @@ pub fn look_through(work: &Work, jobs: usize) -> Result<Found, Error> {
     // Where an earlier run was interrupted, the old content may be cut otherwise than the image.
     let left: Vec<u32> = work.blocks(State::Missing).into_iter().filter(|block| !found.contains_key(block)).collect();
     let repeated = Mutex::new(Vec::new());
-    each(work, jobs, &left, |block, bytes| {
+    each(work, jobs, &left, |&block, bytes| {
         match look(&work.out, &work.places, block, &work.index.blocks()[block as usize], bytes) {
             Lies::Right => work.keep(block),
             Lies::Partly => repeated.lock().unwrap_or_else(PoisonError::into_inner).push(block),
@@ -59,9 +62,7 @@ fn cut(work: &Work, jobs: usize) -> Result<Found, Error> {
     let path = work.out.path();
     let file = work.out.file().try_clone().map_err(|e| Error::io(path, &e))?;
     let image = Input::raw(file, path, work.out.old_bytes());
-    // A device may be much larger than what is on it.
-    let used = stated(&mut |at, out| image.read_at(at, out)).map_or(0, |stated| stated.bytes);
-    let bytes = work.out.old_bytes().min(used.max(work.index.size()));
+    let bytes = used_bytes(work, &image);
     if bytes == 0 {
         return Ok(Found::new());
     }
@@ -86,6 +87,16 @@ fn cut(work: &Work, jobs: usize) -> Result<Found, Error> {
         Ok(_) => {}
     }
     Ok(places.into_inner().unwrap_or_else(PoisonError::into_inner).found)
+}
+
+/// How much of the old content may hold blocks: all of a file, but a device may be much larger than what is on it.
+fn used_bytes(work: &Work, image: &Input) -> u64 {
+    let (all, new) = (work.out.old_bytes(), work.index.size());
+    if !work.out.is_device() {
+        return all;
+    }
+    let stated = stated(&mut |at, out| image.read_at(at, out)).map(|stated| stated.bytes.max(new));
+    all.min(stated.unwrap_or(new * UNKNOWN_TIMES))
 }
 
 /// What the pass has found.

@@ -18,7 +18,7 @@ use super::RestoreOptions;
 use super::output::{Kind, Output, exists};
 use crate::error::{Error, ErrorKind};
 use crate::split::is_zero;
-use crate::system::atomic_file::check_output;
+use crate::system::atomic_file::{check_output, temporary_name};
 use crate::system::file_lock;
 
 /// File systems, partition tables, RAID and LVM keep their signatures within this distance of the start or the end.
@@ -43,7 +43,7 @@ pub fn open(options: &RestoreOptions, size: u64) -> Result<Output, Error> {
     }
     check_output(path).map_err(|e| Error::local(format!("{}: {e}", path.display())))?;
     match existing {
-        Some(_) if options.in_place => old_file(path),
+        Some(_) if options.in_place => old_file(path, options.force),
         None if options.in_place => {
             let error = Error::local(format!("{}: there is no such file to update", path.display()));
             Err(error.hint("make it without --in-place"))
@@ -105,11 +105,22 @@ fn open_partial(partial: &Path, path: &Path) -> Result<File, Error> {
 fn check_ours(partial: &Path, meta: &Metadata) -> Result<(), Error> {
     let why = match meta {
         meta if !meta.is_file() => "not a regular file",
-        meta if meta.uid() != rustix::process::geteuid().as_raw() => "a file of another user",
+        meta if meta.uid() != rustix::process::geteuid().as_raw() && meta.uid() != owner_of_new(partial)? => {
+            "a file of another user"
+        }
         meta if meta.nlink() != 1 => "a file that has other names too",
         _ => return Ok(()),
     };
     Err(not_ours(partial, why))
+}
+
+/// The owner of what is created beside `partial`: some file systems know one for all files.
+fn owner_of_new(partial: &Path) -> Result<u32, Error> {
+    let probe = partial.with_file_name(temporary_name(OsStr::new("hfl")));
+    let io = |e: std::io::Error| Error::io(&probe, &e);
+    let file = File::options().write(true).create_new(true).open(&probe).map_err(io)?;
+    std::fs::remove_file(&probe).map_err(io)?;
+    file.metadata().map(|meta| meta.uid()).map_err(io)
 }
 
 fn not_ours(partial: &Path, what: &str) -> Error {
@@ -131,15 +142,32 @@ fn in_use_by_another(path: &Path) -> Error {
     error.hint("wait for it to end, or stop it: it can be continued")
 }
 
-fn old_file(path: &Path) -> Result<Output, Error> {
+fn old_file(path: &Path, force: bool) -> Result<Output, Error> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::io(path, &e.into()))?);
     let meta = file.metadata().map_err(|e| Error::io(path, &e))?;
     if !meta.is_file() {
         return Err(Error::local(format!("{}: no file any more", path.display())));
     }
+    if let Some(device) = loop_device_over(path).filter(|_| !force) {
+        let error = Error::local(format!("{}: the file is in use, as {device}", path.display()));
+        return Err(
+            error.hint(format!("unmount it, and detach it with losetup -d {device}; or update {device} instead"))
+        );
+    }
     lock(&file, path)?;
     Ok(output(file, path.to_owned(), Kind::OldFile, meta.len()))
+}
+
+/// The loop device that a file is attached to, if there is one.
+fn loop_device_over(path: &Path) -> Option<String> {
+    let path = std::fs::canonicalize(path).ok()?;
+    let devices = std::fs::read_dir("/sys/block").ok()?.flatten().map(|entry| entry.path());
+    let is_over = |device: &PathBuf| {
+        let file = std::fs::read(device.join("loop/backing_file")).unwrap_or_default();
+        file.strip_suffix(b"\n").is_some_and(|file| file == path.as_os_str().as_bytes())
+    };
+    devices.filter(is_over).find_map(|device| Some(format!("/dev/{}", device.file_name()?.to_str()?)))
 }
 
 fn device(path: &Path, size: u64, options: &RestoreOptions) -> Result<Output, Error> {

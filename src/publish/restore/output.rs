@@ -66,7 +66,8 @@ impl Output {
         matches!(self.kind, Kind::OldFile | Kind::OldDevice)
     }
 
-    fn is_device(&self) -> bool {
+    /// Whether it is a device.
+    pub fn is_device(&self) -> bool {
         matches!(self.kind, Kind::Device | Kind::OldDevice)
     }
 

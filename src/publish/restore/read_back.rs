@@ -24,7 +24,7 @@ pub fn read_back(work: &Work, zeroed: &[Range<u64>], jobs: usize) -> Result<u64,
         work.watch.progress.event(Event::ReadBack { bytes: read });
     };
     let is_bad = |at: u64| bad.lock().unwrap_or_else(PoisonError::into_inner).push(at);
-    each(work, jobs, &work.blocks(State::Written), |block, buffer| {
+    each(work, jobs, &work.blocks(State::Written), |&block, buffer| {
         if look(&work.out, &work.places, block, &work.index.blocks()[block as usize], buffer) != Lies::Right {
             is_bad(work.places.of_block(block).next().map_or(0, |run| run.at));
         }

@@ -37,7 +37,7 @@ fn restore_refuses_every_flipped_bit() {
         let good = fs::read(&file).unwrap();
         for _ in 0..40 {
             flip(&file, random.next() as usize % good.len());
-            let output = lab.run(&["restore", "public/os", "back.img", "--force", "-q", "--timeout", "100ms"]);
+            let output = lab.run(&["restore", "public/os", "back.img", "--force", "-q", "--timeout", "500ms"]);
             // A flip in an untrusted comment, or in the padding after a stream's last bit, changes nothing.
             if output.status.success() {
                 assert_ne!(kind, "index");

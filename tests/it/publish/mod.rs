@@ -24,6 +24,7 @@ mod restore_continued;
 mod restore_faults;
 mod restore_in_place;
 mod restore_outputs;
+mod restore_slots;
 mod spool;
 mod stale;
 mod sync;

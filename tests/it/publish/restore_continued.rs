@@ -179,15 +179,20 @@ fn a_medium_that_loses_a_write_is_noticed() {
     assert!(code(&lost) == 1 && said.contains("are not what was written"), "{said}");
     assert!(!lab.path("out.img").exists());
     let trace = fs::read_to_string(lab.path("trace")).unwrap();
-    let place = |call: &str| trace.find(call).unwrap_or_else(|| panic!("no {call}"));
-    assert!(place("fsync(") < place("fadvise64(") && place("fadvise64(") < place("pread64("), "{trace}");
+    let (before, after) = trace.split_once("fadvise64(").expect("the page cache is dropped");
+    let reads =
+        |trace: &str| trace.lines().filter(|line| line.contains("pread64") && line.contains(" 262144, ")).count();
+    assert!(before.contains("fsync(") && reads(before) == 0 && reads(after) > 10, "{trace}");
     // Nobody looks.
     fs::remove_file(lab.path("out.img.hfl-partial")).unwrap();
     assert_eq!(code(&run(&["--no-verify"])), 0);
     assert!(fs::read(lab.path("out.img")).unwrap() != bytes);
     fs::rename(lab.path("out.img"), lab.path("out.img.hfl-partial")).unwrap();
-    // The one block is fetched again.
+    // What was lost is fetched again, or was there twice.
     let report = lab.ok(&["restore", "a/test", "out.img", "--unsigned", "--json"]);
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    assert!(report["fetched_blocks"] == 1 && fs::read(lab.path("out.img")).unwrap() == bytes, "{report}");
+    assert!(
+        report["fetched_blocks"].as_u64().unwrap() < 5 && fs::read(lab.path("out.img")).unwrap() == bytes,
+        "{report}"
+    );
 }

@@ -51,7 +51,13 @@ fn blocks_change_places_without_a_download() {
         for out in [Some("out.img".to_owned()), device.as_ref().map(|device| device.0.clone())].into_iter().flatten() {
             let path = lab.path(&out);
             if out == "out.img" {
-                fs::write(&path, blocks(old)).unwrap();
+                // Its zeros are holes.
+                let file = fs::File::create(&path).unwrap();
+                file.set_len((old.len() * BLOCK_BYTES) as u64).unwrap();
+                for (place, number) in old.iter().enumerate().filter(|(_, number)| **number != 0) {
+                    let at = (place * BLOCK_BYTES) as u64;
+                    std::os::unix::fs::FileExt::write_all_at(&file, &blocks(&[*number]), at).unwrap();
+                }
             } else {
                 Command::new("dd").arg("if=/dev/zero").arg(format!("of={out}")).arg("bs=1M").output().unwrap();
                 let file = fs::File::options().write(true).open(&path).unwrap();
@@ -159,13 +165,13 @@ fn a_disk_with_a_mounted_partition_is_refused() {
     std::os::unix::fs::FileExt::write_all_at(&file, &part, 1 << 20).unwrap();
     Publish::default().write(&lab.path("a"), &fs::read(lab.path("disk")).unwrap());
     let Some(device) = LoopDevice::over(&lab.path("disk")) else { return };
-    let partition = format!("{}p1", device.0);
+    let partition = device.partition(1).display().to_string();
     if !Path::new(&partition).exists() {
         return skipped("loop devices have no partitions here");
     }
     let point = lab.path("point");
     fs::create_dir(&point).unwrap();
-    if !Command::new("mount").args([&partition, point.to_str().unwrap()]).status().unwrap().success() {
+    if !Command::new("mount").args(["-o", "ro", &partition, point.to_str().unwrap()]).status().unwrap().success() {
         return skipped("ext4 cannot be mounted here");
     }
     for out in [&device.0, &partition] {
@@ -191,6 +197,10 @@ fn another_disk_than_was_meant_is_refused() {
     assert!(fs::read(lab.path("out.img")).unwrap() == mine);
     lab.ok(&[&words[..], &["--force"]].concat());
     assert!(fs::read(lab.path("out.img")).unwrap() == bytes);
+    if let Some(device) = LoopDevice::over(&lab.path("out.img")) {
+        let said = lab.fails(1, &words);
+        assert!(said.contains(&format!("in use, as {}", device.0)), "{said}");
+    }
     // An empty one is no mistake.
     fs::write(lab.path("out.img"), vec![0; 4 << 20]).unwrap();
     lab.ok(&words);

@@ -116,7 +116,8 @@ fn left(lab: &Lab) -> Vec<String> {
 #[test]
 fn a_partial_file_is_left_of_what_fails_or_is_stopped_and_says_how_to_continue() {
     let (lab, bytes) = lab();
-    let slow = WebServer::delaying(&lab.path("a"), Duration::from_secs(2));
+    let wait = |path: &str| if path.starts_with("/blocks/") { Duration::from_secs(60) } else { Duration::ZERO };
+    let slow = WebServer::delayed(&lab.path("a"), wait);
     let source = format!("{}/test", slow.url());
     let words = ["restore", &source, "out.img", "--unsigned"];
     let child = lab.command(&words).stderr(Stdio::piped()).spawn().unwrap();
@@ -139,7 +140,7 @@ fn a_partial_file_is_left_of_what_fails_or_is_stopped_and_says_how_to_continue()
     let block = walkdir::WalkDir::new(blocks).into_iter().flatten().find(|entry| entry.file_type().is_file());
     let (block, good) = block.map(|block| (block.path().to_owned(), fs::read(block.path()).unwrap())).unwrap();
     fs::write(&block, "damaged").unwrap();
-    let said = lab.fails(3, &["restore", "a/test", "out.img", "--unsigned", "--timeout", "300ms"]);
+    let said = lab.fails(3, &["restore", "a/test", "out.img", "--unsigned", "--timeout", "1"]);
     assert!(said.contains("out.img.hfl-partial") && said.contains("run the command again"), "{said}");
     assert_eq!(left(&lab), ["out.img.hfl-partial"]);
     fs::write(&block, good).unwrap();

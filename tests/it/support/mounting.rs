@@ -209,7 +209,8 @@ impl WebServer {
         Self::serving(directory, |files| files.layer(fail))
     }
 
-    fn delayed(directory: &Path, delay: impl Fn(&str) -> Duration + Clone + Send + Sync + 'static) -> Self {
+    /// A server that delays the answer for a path by this time.
+    pub fn delayed(directory: &Path, delay: impl Fn(&str) -> Duration + Clone + Send + Sync + 'static) -> Self {
         let wait = axum::middleware::from_fn(move |request: Request, next: Next| {
             let delay = delay(request.uri().path());
             async move {
