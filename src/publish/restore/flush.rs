@@ -9,7 +9,7 @@ use super::work::Work;
 use crate::error::Error;
 
 /// Interval.
-const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(2);
 
 /// A thread that flushes, until it is stopped.
 pub struct Flusher {

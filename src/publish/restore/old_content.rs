@@ -20,6 +20,9 @@ use crate::split::{Cut, Rule};
 /// If a device does not tell how much of it is used, this many times the size of the new image is looked through.
 const UNKNOWN_TIMES: u64 = 4;
 
+/// Number of blocks that are looked at first.
+const SAMPLE_MAX: usize = 32;
+
 /// Where blocks that are not where they belong lie in the old content, in the order of their bytes.
 pub type Found = HashMap<u32, Vec<Range<u64>>>;
 
@@ -28,25 +31,59 @@ pub type Found = HashMap<u32, Vec<Range<u64>>>;
 /// # Errors
 /// The user cancelled.
 pub fn look_through(work: &Work, jobs: usize) -> Result<Found, Error> {
-    let mut found = Found::new();
-    if work.out.is_in_place() {
-        found = cut(work, jobs)?;
+    let all = work.blocks(State::Missing);
+    if !work.out.is_in_place() {
+        return look_at(work, jobs, &all);
     }
-    // Where an earlier run was interrupted, the old content may be cut otherwise than the image.
-    let left: Vec<u32> = work.blocks(State::Missing).into_iter().filter(|block| !found.contains_key(block)).collect();
-    let repeated = Mutex::new(Vec::new());
-    each(work, jobs, &left, |&block, bytes| {
+    // Looking at all places is much faster than cutting, and enough if the output is up to date.
+    let is_looked_at = is_mostly_right(work, &all);
+    let repeated = if is_looked_at { look_at(work, jobs, &all)? } else { Found::new() };
+    if work.blocks(State::Missing).is_empty() {
+        return Ok(repeated);
+    }
+    let mut found = cut(work, jobs)?;
+    if is_looked_at {
+        for (block, places) in repeated {
+            found.entry(block).or_insert(places);
+        }
+    } else {
+        // Where an earlier run was interrupted, the old content may be cut otherwise than the image.
+        let left = work.blocks(State::Missing).into_iter().filter(|block| !found.contains_key(block));
+        found.extend(look_at(work, jobs, &left.collect::<Vec<u32>>())?);
+    }
+    Ok(found)
+}
+
+/// Whether most of a sample of these blocks lie where they belong.
+fn is_mostly_right(work: &Work, blocks: &[u32]) -> bool {
+    let mut buffer = Vec::new();
+    let sample = blocks.iter().step_by(blocks.len().div_ceil(SAMPLE_MAX).max(1));
+    let is_right = |block: u32, buffer: &mut Vec<u8>| {
+        look(&work.out, &work.places, block, &work.index.blocks()[block as usize], buffer) == Lies::Right
+    };
+    let (mut right, mut all) = (0, 0);
+    for &block in sample {
+        right += usize::from(is_right(block, &mut buffer));
+        all += 1;
+    }
+    right * 4 >= all * 3
+}
+
+/// Keeps those of the blocks that lie where they belong; returns where those lie that are only at some of their places.
+fn look_at(work: &Work, jobs: usize, blocks: &[u32]) -> Result<Found, Error> {
+    let repeated = Mutex::new(Found::new());
+    each(work, jobs, blocks, |&block, bytes| {
         match look(&work.out, &work.places, block, &work.index.blocks()[block as usize], bytes) {
             Lies::Right => work.keep(block),
-            Lies::Partly => repeated.lock().unwrap_or_else(PoisonError::into_inner).push(block),
+            Lies::Partly => {
+                let read = work.places.cover(block).map(|part| part.at..part.at + u64::from(part.bytes));
+                repeated.lock().unwrap_or_else(PoisonError::into_inner).insert(block, read.collect());
+            }
             Lies::Not => {}
         }
         Ok(())
     })?;
-    let repeated = repeated.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let read = |block| work.places.cover(block).map(|part| part.at..part.at + u64::from(part.bytes)).collect();
-    found.extend(repeated.into_iter().map(|block| (block, read(block))));
-    Ok(found)
+    Ok(repeated.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Cuts the old content by the rule of the image.
@@ -108,6 +145,9 @@ struct OldPlaces {
 
 impl OldPlaces {
     fn take(&mut self, work: &Work, block: u32, cut: &Cut) {
+        if !work.is_missing(block) {
+            return;
+        }
         let mut offset = 0;
         for span in &cut.spans {
             let range = span.offset..span.offset + span.len;

@@ -165,8 +165,12 @@ impl Output {
                 Err(_) => at,
             };
             let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).map_or(range.end, |end| end.min(range.end));
+            // What is zero anyway only gives its space back.
+            let is_zero = self.kind == Kind::OldFile && self.is_zero(start..end).unwrap_or(false);
             self.zero_all(start..end)?;
-            emptied.push(start..end);
+            if !is_zero {
+                emptied.push(start..end);
+            }
             at = end;
         }
         Ok(emptied)

@@ -92,6 +92,11 @@ impl Work {
         (0..states.len() as u32).filter(|&block| states[block as usize] == wanted).collect()
     }
 
+    /// Whether a block is not there yet.
+    pub fn is_missing(&self, block: u32) -> bool {
+        self.states()[block as usize] == State::Missing
+    }
+
     /// Notes that a block lies where it belongs.
     pub fn keep(&self, block: u32) {
         if std::mem::replace(&mut self.states()[block as usize], State::Kept) == State::Missing {
