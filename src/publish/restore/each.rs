@@ -27,7 +27,7 @@ pub fn each<T: Sync>(
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..jobs.clamp(1, items.len().max(1))).map(|_| scope.spawn(run)).collect();
-        let ended = threads.into_iter().map(|thread| thread.join());
-        ended.map(|end| end.unwrap_or_else(|_| Err(Error::local("a thread failed")))).collect()
+        let mut ended = threads.into_iter().map(|thread| thread.join());
+        ended.try_for_each(|end| end.unwrap_or_else(|_| Err(Error::local("a thread failed"))))
     })
 }

@@ -204,12 +204,16 @@ fn overlapping<'a>(ranges: &'a [(Range<u64>, u32)], range: &Range<u64>) -> impl 
 mod tests {
     use super::*;
 
+    fn one_range(range: Range<u64>) -> Vec<Range<u64>> {
+        std::iter::once(range).collect()
+    }
+
     /// A disk of numbered units: `to[i]` is where unit `i` goes, in pieces of `size`.
     fn moves(size: u64, to: &[u64]) -> Vec<Move> {
         let one = |(from, to): (usize, &u64)| Move {
             bytes: size as u32,
-            reads: vec![from as u64 * size..(from as u64 + 1) * size],
-            writes: vec![*to..to + size],
+            reads: one_range(from as u64 * size..(from as u64 + 1) * size),
+            writes: one_range(*to..to + size),
         };
         to.iter().enumerate().map(one).collect()
     }
@@ -297,7 +301,7 @@ mod tests {
     #[test]
     fn old_places_that_overlap_are_given_up() {
         let mut two = moves(10, &[20, 30]);
-        two[1].reads = vec![5..15];
+        two[1].reads = one_range(5..15);
         assert_eq!(plan(&two, 100), [Step::GiveUp(1), Step::Place(0)]);
     }
 }

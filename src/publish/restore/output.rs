@@ -229,7 +229,7 @@ impl Output {
     pub fn is_zero(&self, range: Range<u64>) -> io::Result<bool> {
         let mut piece = vec![0; PIECE_BYTES.min(range.end - range.start) as usize];
         let mut at = range.start;
-        while at < range.end && !(!self.is_device() && self.is_hole(at, range.end - at)) {
+        while at < range.end && (self.is_device() || !self.is_hole(at, range.end - at)) {
             let length = (range.end - at).min(piece.len() as u64) as usize;
             self.read(&mut piece[..length], at)?;
             if !is_zero(&piece[..length]) {

@@ -19,7 +19,8 @@ const IMAGE_BYTES: usize = 16 << 20;
 fn every_third(directory: &Path, status: u16) -> (WebServer, Arc<AtomicU64>) {
     let requests = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&requests);
-    let server = WebServer::failing(directory, move |_| (count.fetch_add(1, Relaxed) % 3 == 0).then_some(status));
+    let server =
+        WebServer::failing(directory, move |_| count.fetch_add(1, Relaxed).is_multiple_of(3).then_some(status));
     (server, requests)
 }
 
