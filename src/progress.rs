@@ -60,11 +60,63 @@ pub enum Event<'a> {
         /// Number of bytes.
         bytes: u64,
     },
-    /// A block of an image being restored was read.
+    /// A restore enters a phase.
+    Phase(Phase),
+    /// More of an image being restored lies where it belongs.
     Restored {
         /// Number of image bytes.
         bytes: u64,
+        /// Where they come from.
+        from: Origin,
     },
+    /// More of what a restore has written was read back.
+    ReadBack {
+        /// Number of bytes.
+        bytes: u64,
+    },
+}
+
+/// A phase of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// What lies in the output already is looked through.
+    Check,
+    /// Blocks of the old content are moved.
+    Move,
+    /// Seeds are looked through.
+    Seed,
+    /// The rest is downloaded.
+    Fetch,
+    /// What was written is flushed to the medium, read back and compared.
+    Verify,
+}
+
+impl Phase {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Move => "move",
+            Self::Seed => "seed",
+            Self::Fetch => "fetch",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// Where the bytes of a restored image come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Nowhere: a hole.
+    Hole,
+    /// They lay in the output already.
+    Kept,
+    /// They lay elsewhere in the old content of the output.
+    Moved,
+    /// A seed.
+    Seed,
+    /// A mirror.
+    Fetched,
 }
 
 /// Whether a block of the image is new.

@@ -23,6 +23,7 @@ declare -A package=(
   [xz]=xz-utils [zstd]=zstd [minisign]=minisign [fusermount3]=fuse3 [mksquashfs]=squashfs-tools [mkfs.erofs]=erofs-utils [openssl]=openssl
   [nginx]=nginx-light [/usr/lib/nginx/modules/ngx_http_dav_ext_module.so]=libnginx-mod-http-dav-ext
   [apache2]=apache2-bin [proftpd]=proftpd-core [/usr/lib/proftpd/mod_tls.so]=proftpd-mod-crypto
+  [sfdisk]=fdisk [grub-editenv]=grub-common [rauc]=rauc [dbus-daemon]=dbus-daemon
   [sshd]=openssh-server [ssh]=openssh-client [rsync]=rsync [python3]=python3-venv [curl]=curl
 )
 # Emulators are installed separately: if they conflict with installed packages, all others are still

@@ -8,5 +8,7 @@ pub mod file_lock;
 #[cfg(feature = "publish")]
 pub mod host;
 #[cfg(feature = "publish")]
+pub mod priority;
+#[cfg(feature = "publish")]
 pub mod run;
 pub mod workers;

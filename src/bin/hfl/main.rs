@@ -2,6 +2,7 @@
 
 mod command;
 mod exit;
+mod restore_progress;
 mod show;
 
 use std::process::ExitCode;

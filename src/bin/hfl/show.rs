@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hfl::progress::{Event, Fate, Progress};
+use hfl::progress::{Event, Fate, Phase, Progress};
 use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// `1.50 MiB`.
@@ -125,7 +125,9 @@ impl Progress for Show {
             Event::Warning(text) if self.verbosity != Verbosity::Quiet => self.line(&format!("hfl: warning: {text}")),
             Event::Warning(_) => {}
             Event::Start { image_bytes } => self.start(image_bytes),
-            Event::Read { bytes } | Event::Restored { bytes } => self.bar.inc(bytes),
+            Event::Read { bytes } | Event::Restored { bytes, .. } => self.bar.inc(bytes),
+            Event::Phase(phase) => self.bar.set_message(phase_text(phase)),
+            Event::ReadBack { .. } => {}
             Event::Block { bytes, fate } => self.block(bytes, fate),
             Event::ToSend { mirror, bytes } => self.mirror("to", mirror, |bar| bar.inc_length(bytes)),
             Event::Sent { mirror, bytes } => self.mirror("to", mirror, |bar| bar.inc(bytes)),
@@ -140,6 +142,17 @@ impl Drop for Show {
         self.bar.finish_and_clear();
         // A bar that cannot be cleared is gone with the terminal.
         let _ = self.bars.clear();
+    }
+}
+
+/// What a restore does in a phase.
+fn phase_text(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Check => "looking at what is there",
+        Phase::Move => "moving blocks",
+        Phase::Seed => "reading seeds",
+        Phase::Fetch => "downloading",
+        Phase::Verify => "reading back",
     }
 }
 

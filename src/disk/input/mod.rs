@@ -82,6 +82,12 @@ impl Input {
         Ok(input)
     }
 
+    /// The first `bytes` of a file or device as they are, whatever they look like. It may be changed later.
+    pub fn raw(file: File, path: &Path, bytes: u64) -> Self {
+        let source = Source::File { file, path: path.to_owned(), size: bytes, stamp: None };
+        Self { name: path.display().to_string(), source, stated: None }
+    }
+
     /// The same with another name for messages.
     pub fn named(self, name: String) -> Self {
         Self { name, ..self }

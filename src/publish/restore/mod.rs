@@ -1,34 +1,40 @@
-//! `restore`: writes an image from a repository to a sparse file or device, verified; seed blocks are not downloaded.
+//! `restore`: writes an image to a sparse file or device, verified.
+//!
+//! What lies in the output already is used: blocks of a partial file that an earlier run left, and in place those of the
+//! old content, wherever they lie. Only contents count, no record of them, so a run may be killed at any moment, and any
+//! later run ends right. The order of the steps: look at what is there; move blocks; zero holes; take from seeds;
+//! download; flush and read back; rename. Old content is overwritten only after all that is needed of it has moved.
 
+mod each;
+mod fetch;
+mod flush;
+mod look;
+mod moves;
+mod moving;
+mod old_content;
+mod open;
 mod output;
+mod places;
+mod read_back;
+mod seeds;
+mod work;
 
-use std::collections::HashMap;
-
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
-use super::pipeline::image::{self, Reading};
-use super::pipeline::workers;
-use crate::disk::input::Input;
 use crate::error::Error;
-use crate::format::block::Block;
-use crate::format::digest::Sha256;
-use crate::format::index::{ExtentSource, Index};
-use crate::progress::{Event, Watch};
+use crate::progress::{Event, Origin, Phase, Watch};
 use crate::repo::{BlockSource, Opened};
-use crate::split::{Rule, RuleError};
-use output::Output;
+use fetch::Fetching;
+use flush::Flusher;
+use work::Work;
 
-/// Concurrent block downloads.
-const FETCHES: usize = 16;
-/// Interval of the checks whether the user cancelled.
-const CANCEL_PAUSE: Duration = Duration::from_millis(50);
+/// Concurrent downloads by default.
+pub const FETCHES: usize = 16;
 
 /// Options of a restore.
 #[derive(Debug, Clone)]
@@ -39,8 +45,35 @@ pub struct RestoreOptions {
     pub seeds: Vec<PathBuf>,
     /// Whether to replace an existing file, or the contents of the device.
     pub force: bool,
+    /// Whether to change an existing file or device, and use its old content.
+    pub in_place: bool,
+    /// Whether to ignore what an earlier run left.
+    pub restart: bool,
+    /// Whether to read back what was written.
+    pub verify: bool,
+    /// How long nothing may arrive before a failure ends it.
+    pub timeout: Duration,
+    /// Number of concurrent downloads.
+    pub fetches: usize,
     /// Number of worker threads.
     pub jobs: usize,
+}
+
+impl RestoreOptions {
+    /// A new file, or a blank device.
+    pub fn new(out: PathBuf) -> Self {
+        Self {
+            out,
+            seeds: Vec::new(),
+            force: false,
+            in_place: false,
+            restart: false,
+            verify: true,
+            timeout: Duration::from_secs(60),
+            fetches: FETCHES,
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
 }
 
 /// Result of a restore.
@@ -52,14 +85,24 @@ pub struct RestoreReport {
     pub version: u32,
     /// Image size in bytes.
     pub size: u64,
+    /// Image bytes that lay in the output already.
+    pub kept_bytes: u64,
+    /// Image bytes moved within the old content of the output.
+    pub moved_bytes: u64,
     /// Image bytes taken from seeds.
     pub seed_bytes: u64,
+    /// Image bytes downloaded.
+    pub fetched_bytes: u64,
     /// Number of blocks downloaded.
     pub fetched_blocks: u64,
     /// Compressed size of the downloaded blocks according to the index, in bytes.
     pub fetched_zlib_bytes: u64,
     /// Bytes in holes.
     pub hole_bytes: u64,
+    /// Bytes written to the output, zeros included.
+    pub written_bytes: u64,
+    /// Bytes read back and compared.
+    pub read_back_bytes: u64,
     /// Total duration in seconds.
     pub seconds: f64,
 }
@@ -69,7 +112,7 @@ pub struct RestoreReport {
 /// A file appears under its name only once it is complete.
 ///
 /// # Errors
-/// An output that cannot be written; a block that no source has.
+/// An output that cannot be written, or does not keep what is written; a block that no source has.
 pub async fn restore(
     opened: &Opened,
     source: Arc<dyn BlockSource>,
@@ -78,176 +121,108 @@ pub async fn restore(
 ) -> Result<RestoreReport, Error> {
     let started = Instant::now();
     let index = Arc::clone(&opened.index);
-    let out = Arc::new(Output::create(options, index.size())?);
-    let places = Places::of(&index);
-    let work = Arc::new(Work { places, index, out, done: Mutex::default(), watch: watch.clone() });
+    let out = open::open(options, index.size())?;
+    let work = Arc::new(Work::new(index, out, watch.clone()));
     let filled = tokio::select! {
-        filled = fill(&work, source, options.clone()) => filled,
+        filled = fill(&work, source, options) => filled,
         // Needed because a source may be slow to respond.
-        () = work.wait_for_cancel() => Err(Error::interrupted()),
+        () = work.wait_for_cancel() => Err(work.interrupted()),
     };
-    if filled.is_err() {
-        work.out.discard();
-    }
-    let (seed_bytes, fetched_blocks, fetched_zlib_bytes) = filled?;
+    let filled = filled.map_err(|error| failed(&work, error))?;
+    let bytes = |origin| work.counts.bytes(origin);
     Ok(RestoreReport {
         image: opened.head.image.to_string(),
         version: opened.row.version.number(),
         size: work.index.size(),
-        seed_bytes,
-        fetched_blocks,
-        fetched_zlib_bytes,
+        kept_bytes: bytes(Origin::Kept),
+        moved_bytes: bytes(Origin::Moved),
+        seed_bytes: bytes(Origin::Seed),
+        fetched_bytes: bytes(Origin::Fetched),
+        fetched_blocks: filled.fetched_blocks,
+        fetched_zlib_bytes: filled.fetched_zlib_bytes,
         hole_bytes: work.index.hole_bytes(),
+        written_bytes: work.counts.written(),
+        read_back_bytes: filled.read_back_bytes,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
 
-/// Writes everything; returns the bytes from seeds, the number of downloaded blocks and their compressed size.
-async fn fill(
-    work: &Arc<Work>,
-    source: Arc<dyn BlockSource>,
-    options: RestoreOptions,
-) -> Result<(u64, u64, u64), Error> {
-    work.out.zero_holes(&work.index)?;
+/// Tells how to continue after an error, unless it has better advice.
+fn failed(work: &Work, error: Error) -> Error {
+    work.out.discard_empty();
+    let advice = error.advice().map(str::to_owned).or_else(|| work.out.how_to_continue());
+    error.hint_if(advice)
+}
+
+struct Filled {
+    fetched_blocks: u64,
+    fetched_zlib_bytes: u64,
+    read_back_bytes: u64,
+}
+
+/// Makes the output the image.
+async fn fill(work: &Arc<Work>, source: Arc<dyn BlockSource>, options: &RestoreOptions) -> Result<Filled, Error> {
     work.watch.progress.event(Event::Start { image_bytes: Some(work.index.size()) });
-    work.watch.progress.event(Event::Restored { bytes: work.index.hole_bytes() });
-    let seed_bytes = take_seeds(work, options.seeds, options.jobs).await?;
-    let (fetched_blocks, fetched_zlib_bytes) = fetch_rest(work, source).await?;
-    work.out.finish()?;
-    Ok((seed_bytes, fetched_blocks, fetched_zlib_bytes))
-}
-
-struct Work {
-    index: Arc<Index>,
-    places: Places,
-    out: Arc<Output>,
-    done: Mutex<Vec<bool>>,
-    watch: Watch,
-}
-
-/// Where each block is written: runs of (offset in the image, offset in the block, bytes), grouped by block.
-struct Places {
-    first: Vec<u32>,
-    runs: Vec<(u64, u32, u32)>,
-}
-
-impl Places {
-    fn of(index: &Index) -> Self {
-        let mut at = 0;
-        let mut by_block = Vec::with_capacity(index.extents().len());
-        for extent in index.extents() {
-            if let ExtentSource::Block { block, offset } = extent.from {
-                by_block.push((block, at, offset, extent.bytes as u32));
-            }
-            at += extent.bytes;
-        }
-        by_block.sort_unstable();
-        let mut first = vec![0; index.blocks().len() + 1];
-        for (block, ..) in &by_block {
-            first[*block as usize + 1] += 1;
-        }
-        for i in 1..first.len() {
-            first[i] += first[i - 1];
-        }
-        Self { first, runs: by_block.into_iter().map(|(_, at, offset, bytes)| (at, offset, bytes)).collect() }
+    let flusher = Flusher::start(work);
+    let (jobs, force) = (options.jobs, options.force);
+    let zeroed = blocking(work, move |work| use_old_content(work, jobs, force)).await?;
+    if !options.seeds.is_empty() {
+        work.enter(Phase::Seed);
+        let seeds = options.seeds.clone();
+        let take = move |work: &Work| seeds.iter().try_for_each(|seed| seeds::take_seed(work, seed, jobs));
+        blocking(work, take).await?;
     }
-
-    fn of_block(&self, block: usize) -> &[(u64, u32, u32)] {
-        &self.runs[self.first[block] as usize..self.first[block + 1] as usize]
-    }
-}
-
-impl Work {
-    /// Writes a block to all its places unless already done; returns the image bytes written.
-    fn write(&self, block: usize, bytes: &Block) -> Result<u64, Error> {
-        if std::mem::replace(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner)[block], true) {
-            return Ok(0);
-        }
-        let mut written = 0;
-        for &(at, offset, length) in self.places.of_block(block) {
-            self.out.write(&bytes[offset as usize..(offset + length) as usize], at)?;
-            written += u64::from(length);
-        }
-        self.watch.progress.event(Event::Restored { bytes: written });
-        Ok(written)
-    }
-
-    async fn wait_for_cancel(&self) {
-        while !self.watch.cancel.load(Ordering::Relaxed) {
-            tokio::time::sleep(CANCEL_PAUSE).await;
-        }
-    }
-
-    fn cancelled(&self) -> Result<(), Error> {
-        if self.watch.cancel.load(Ordering::Relaxed) {
-            return Err(Error::interrupted());
-        }
-        Ok(())
-    }
-}
-
-/// Cuts each seed by the image's split rule, and writes the blocks that the image contains too.
-async fn take_seeds(work: &Arc<Work>, seeds: Vec<PathBuf>, jobs: usize) -> Result<u64, Error> {
-    work.done.lock().unwrap_or_else(PoisonError::into_inner).resize(work.index.blocks().len(), false);
-    let work = Arc::clone(work);
-    let pass = tokio::task::spawn_blocking(move || {
-        let wanted: HashMap<Sha256, usize> =
-            work.index.blocks().iter().enumerate().map(|(i, row)| (row.sha256, i)).collect();
-        seeds.iter().try_fold(0, |sum, seed| take_seed(&work, &wanted, seed, jobs).map(|bytes| sum + bytes))
+    work.enter(Phase::Fetch);
+    let fetching = Fetching { at_once: options.fetches, timeout: options.timeout };
+    let (fetched_blocks, fetched_zlib_bytes) = fetch::fetch_missing(work, source, fetching).await?;
+    let verify = options.verify;
+    let read_back_bytes = blocking(work, move |work| {
+        flusher.stop()?;
+        work.out.sync(work.index.size())?;
+        let bytes = if verify { read_back::read_back(work, &zeroed, jobs)? } else { 0 };
+        work.out.finish().map(|()| bytes)
     });
-    pass.await.map_err(|e| Error::local(e.to_string()))?
+    Ok(Filled { fetched_blocks, fetched_zlib_bytes, read_back_bytes: read_back_bytes.await? })
 }
 
-fn take_seed(work: &Work, wanted: &HashMap<Sha256, usize>, seed: &Path, jobs: usize) -> Result<u64, Error> {
-    let rule = Rule::try_from(&work.index.header().split).map_err(|e| unknown_rule(seed, &e))?;
-    let image = image::for_rule(Input::open(seed)?, rule, &work.watch.silenced())?;
-    let found = AtomicU64::new(0);
-    workers::work_on_blocks(
-        &image,
-        Reading::exact(rule),
-        jobs,
-        &work.watch.cancel,
-        &|_| {},
-        || (),
-        |(), cut| {
-            let (sha256, bytes) = Block::of(cut.bytes);
-            let Some(&block) = wanted.get(&sha256) else { return Ok(()) };
-            found.fetch_add(work.write(block, &bytes)?, Ordering::Relaxed);
-            Ok(())
-        },
-    )?;
-    Ok(found.into_inner())
+async fn blocking<T: Send + 'static>(
+    work: &Arc<Work>,
+    run: impl FnOnce(&Work) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let work = Arc::clone(work);
+    tokio::task::spawn_blocking(move || run(&work)).await.map_err(|e| Error::local(e.to_string()))?
 }
 
-fn unknown_rule(seed: &Path, why: &RuleError) -> Error {
-    Error::local(format!("{}: a seed must be cut as the image was: {why}", seed.display()))
-        .hint("without --seed, all blocks are downloaded")
-}
-
-/// Downloads every block not written yet; returns their number and compressed size.
-async fn fetch_rest(work: &Arc<Work>, source: Arc<dyn BlockSource>) -> Result<(u64, u64), Error> {
-    let done = work.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let room = Arc::new(Semaphore::new(FETCHES));
-    let mut running: JoinSet<Result<(), Error>> = JoinSet::new();
-    let (mut blocks, mut zlib_bytes) = (0, 0);
-    for block in (0..done.len()).filter(|&block| !done[block]) {
-        while let Some(finished) = running.try_join_next() {
-            finished.map_err(|e| Error::local(e.to_string()))??;
+/// Keeps and moves what lies in the output, and zeroes the holes of the image; returns what was zeroed.
+fn use_old_content(work: &Work, jobs: usize, force: bool) -> Result<Vec<Range<u64>>, Error> {
+    if work.out.old_bytes() > 0 {
+        work.enter(Phase::Check);
+        let found = old_content::look_through(work, jobs)?;
+        let is_known = !found.is_empty() || work.counts.bytes(Origin::Kept) > 0;
+        if work.out.is_in_place() && !is_known && !force {
+            refuse_foreign(work)?;
         }
-        work.cancelled()?;
-        blocks += 1;
-        zlib_bytes += u64::from(work.index.blocks()[block].zlib_bytes);
-        let permit = Arc::clone(&room).acquire_owned().await;
-        let (work, source) = (Arc::clone(work), Arc::clone(&source));
-        running.spawn(async move {
-            let _permit = permit;
-            let bytes = source.block(&work.index.blocks()[block]).await?;
-            let written = tokio::task::spawn_blocking(move || work.write(block, &bytes)).await;
-            written.map_err(|e| Error::local(e.to_string()))?.map(drop)
-        });
+        moving::move_found(work, found, jobs)?;
     }
-    while let Some(finished) = running.join_next().await {
-        finished.map_err(|e| Error::local(e.to_string()))??;
+    let mut zeroed = Vec::new();
+    for hole in work.places.holes() {
+        work.check_cancelled()?;
+        let bytes = hole.end - hole.start;
+        let done = work.out.zero(hole)?;
+        work.wrote(done.iter().map(|range| range.end - range.start).sum());
+        zeroed.extend(done);
+        work.came(bytes, Origin::Hole);
     }
-    Ok((blocks, zlib_bytes))
+    Ok(zeroed)
+}
+
+/// Refuses to change something in place in which there is nothing of the image: probably another disk was meant.
+fn refuse_foreign(work: &Work) -> Result<(), Error> {
+    let (path, bytes) = (work.out.path(), work.out.old_bytes());
+    if open::is_blank(work.out.file(), bytes).map_err(|e| Error::io(path, &e))? {
+        return Ok(());
+    }
+    let image = &work.index.header().image;
+    let error = Error::local(format!("{}: nothing of {image} is on it, but something else is", path.display()));
+    Err(error.hint("is it the right one? With --force, it is overwritten"))
 }

@@ -3,13 +3,14 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hfl::system::atomic_file;
 
 use crate::support::fixture::{Publish, image};
 use crate::support::lab::{Lab, code, skipped, stderr};
+use crate::support::loop_device::LoopDevice;
 use crate::support::mounting::{WebServer, run};
 
 const IMAGE_BYTES: usize = 8 << 20;
@@ -18,31 +19,6 @@ fn lab() -> (Lab, Vec<u8>) {
     let (lab, bytes) = (Lab::new(), image(IMAGE_BYTES));
     Publish::default().write(&lab.path("a"), &bytes);
     (lab, bytes)
-}
-
-/// A loop device over a file of zeros, detached on drop.
-struct Device(String);
-
-impl Device {
-    fn new(file: &Path, bytes: u64) -> Option<Self> {
-        fs::File::create(file).unwrap().set_len(bytes).unwrap();
-        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output();
-        match made {
-            Ok(made) if made.status.success() => {
-                Some(Self(String::from_utf8(made.stdout).unwrap().trim_end().to_owned()))
-            }
-            _ => {
-                skipped("no loop devices can be had here");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
-    }
 }
 
 /// A mount point, unmounted on drop.
@@ -57,7 +33,7 @@ impl Drop for MountedAt<'_> {
 #[test]
 fn a_device_is_taken_where_it_is_blank_or_by_force_and_never_in_use() {
     let (lab, bytes) = lab();
-    let Some(device) = Device::new(&lab.path("disk"), 64 << 20) else { return };
+    let Some(device) = LoopDevice::new(&lab.path("disk"), 64 << 20) else { return };
     let words = ["restore", "a/test", &device.0, "--unsigned"];
     lab.ok(&words);
     assert!(fs::read(&device.0).unwrap()[..IMAGE_BYTES] == bytes, "a blank one needs no force");
@@ -138,28 +114,66 @@ fn left(lab: &Lab) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_left_of_what_fails_or_is_stopped() {
-    let (lab, _) = lab();
-    let slow = WebServer::delaying(&lab.path("a"), Duration::from_secs(2));
+fn a_partial_file_is_left_of_what_fails_or_is_stopped_and_says_how_to_continue() {
+    let (lab, bytes) = lab();
+    let wait = |path: &str| if path.starts_with("/blocks/") { Duration::from_secs(60) } else { Duration::ZERO };
+    let slow = WebServer::delayed(&lab.path("a"), wait);
     let source = format!("{}/test", slow.url());
-    let child = lab.command(&["restore", &source, "out.img", "--unsigned"]).spawn().unwrap();
+    let words = ["restore", &source, "out.img", "--unsigned"];
+    let child = lab.command(&words).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while left(&lab).is_empty() {
         assert!(started.elapsed() < Duration::from_secs(20), "nothing is begun");
         std::thread::sleep(Duration::from_millis(20));
     }
+    let said = lab.fails(5, &words);
+    assert!(said.contains("another restore writes to it"), "{said}");
     let stopped = Instant::now();
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     println!("ended {:.2?} after Ctrl-C", stopped.elapsed());
     assert!(code(&output) == 130 && stopped.elapsed() < Duration::from_millis(1500), "{output:?}");
-    assert_eq!(left(&lab), [""; 0]);
+    assert_eq!(left(&lab), [""; 0], "a partial file in which there is nothing is removed");
 
+    // All blocks but one arrive.
     let blocks = lab.path("a/blocks");
     let block = walkdir::WalkDir::new(blocks).into_iter().flatten().find(|entry| entry.file_type().is_file());
-    fs::write(block.unwrap().path(), "damaged").unwrap();
-    lab.fails(3, &["restore", "a/test", "out.img", "--unsigned"]);
-    assert_eq!(left(&lab), [""; 0]);
+    let (block, good) = block.map(|block| (block.path().to_owned(), fs::read(block.path()).unwrap())).unwrap();
+    fs::write(&block, "damaged").unwrap();
+    let said = lab.fails(3, &["restore", "a/test", "out.img", "--unsigned", "--timeout", "1"]);
+    assert!(said.contains("out.img.hfl-partial") && said.contains("run the command again"), "{said}");
+    assert_eq!(left(&lab), ["out.img.hfl-partial"]);
+    fs::write(&block, good).unwrap();
+    let report = lab.ok(&["restore", "a/test", "out.img", "--unsigned", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["fetched_blocks"], 1, "{report}");
+    assert_eq!(left(&lab), ["out.img"]);
+    assert!(fs::read(lab.path("out.img")).unwrap() == bytes);
+}
+
+#[test]
+fn what_others_have_put_in_the_place_of_a_partial_file_is_not_written() {
+    let (lab, bytes) = lab();
+    let partial = lab.path("out.img.hfl-partial");
+    let words = ["restore", "a/test", "out.img", "--unsigned"];
+    lab.write("victim", "mine");
+    symlink(lab.path("victim"), &partial).unwrap();
+    assert!(lab.fails(1, &words).contains("a symbolic link lies where the partial file"));
+    fs::remove_file(&partial).unwrap();
+    fs::hard_link(lab.path("victim"), &partial).unwrap();
+    assert!(lab.fails(1, &words).contains("a file that has other names too"));
+    fs::remove_file(&partial).unwrap();
+    if rustix::process::geteuid().is_root() {
+        fs::write(&partial, "theirs").unwrap();
+        std::os::unix::fs::chown(&partial, Some(1234), None).unwrap();
+        assert!(lab.fails(1, &words).contains("a file of another user"));
+        fs::remove_file(&partial).unwrap();
+    }
+    assert_eq!(fs::read_to_string(lab.path("victim")).unwrap(), "mine");
+    // Contents alone are not believed.
+    fs::write(&partial, vec![b'x'; IMAGE_BYTES + 4096]).unwrap();
+    lab.ok(&words);
+    assert!(fs::read(lab.path("out.img")).unwrap() == bytes && !partial.exists());
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod hanging;
 pub mod kinds;
 pub mod lab;
 pub mod library;
+pub mod loop_device;
 pub mod machine;
 pub mod mounting;
 pub mod nbd;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::middleware::Next;
+use axum::response::IntoResponse as _;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -212,7 +213,22 @@ impl WebServer {
         (Self::delayed(directory, note), asked)
     }
 
-    fn delayed(directory: &Path, delay: impl Fn(&str) -> Duration + Clone + Send + Sync + 'static) -> Self {
+    /// A server that answers with the status that `fails` gives for a path, if it gives one.
+    pub fn failing(directory: &Path, fails: impl Fn(&str) -> Option<u16> + Clone + Send + Sync + 'static) -> Self {
+        let fail = axum::middleware::from_fn(move |request: Request, next: Next| {
+            let status = fails(request.uri().path());
+            async move {
+                match status {
+                    Some(status) => axum::http::StatusCode::from_u16(status).unwrap().into_response(),
+                    None => next.run(request).await,
+                }
+            }
+        });
+        Self::serving(directory, |files| files.layer(fail))
+    }
+
+    /// A server that delays the answer for a path by this time.
+    pub fn delayed(directory: &Path, delay: impl Fn(&str) -> Duration + Clone + Send + Sync + 'static) -> Self {
         let wait = axum::middleware::from_fn(move |request: Request, next: Next| {
             let delay = delay(request.uri().path());
             async move {
@@ -220,10 +236,14 @@ impl WebServer {
                 next.run(request).await
             }
         });
+        Self::serving(directory, |files| files.layer(wait))
+    }
+
+    fn serving(directory: &Path, layer: impl FnOnce(axum::Router) -> axum::Router) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = listener(&runtime);
         let address = listener.local_addr().unwrap();
-        let files = axum::Router::new().fallback_service(tower_http::services::ServeDir::new(directory)).layer(wait);
+        let files = layer(axum::Router::new().fallback_service(tower_http::services::ServeDir::new(directory)));
         runtime.spawn(async move { axum::serve(listener, files).await });
         Self { address, runtime: Some(runtime) }
     }

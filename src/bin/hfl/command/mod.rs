@@ -81,7 +81,7 @@ impl Command {
             Self::Rollback(args) => args.change.output.json,
             Self::Gc(args) => args.change.output.json,
             Self::Diff(args) => args.json,
-            Self::Restore(args) => args.json,
+            Self::Restore(args) => args.wants_json(),
             Self::Log(args) => args.json,
             Self::Verify(args) => args.output.json,
             Self::Mirrors(args) => args.json,

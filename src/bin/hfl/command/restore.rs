@@ -3,30 +3,49 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use hfl::client::{self, ClientOptions};
+use hfl::Error;
+use hfl::client::mirrors::SILENCE_MAX;
+use hfl::client::source::mirrors::Mode;
+use hfl::client::{self, Client, ClientOptions};
 use hfl::format::name::Version;
-use hfl::publish::{self, RestoreOptions};
+use hfl::progress::{Event, Progress as _, Watch};
+use hfl::publish::{self, RestoreOptions, RestoreReport};
 use hfl::repo::source::Source;
+use hfl::repo::{OpenOptions, ReadError, ReadErrorKind};
+use hfl::store::http::HttpOptions;
+use hfl::system::priority;
 
 use crate::exit;
+use crate::restore_progress::{Form, RestoreProgress};
 use crate::show::{Verbosity, bytes, count};
+
+/// Concurrent downloads in the background.
+const BACKGROUND_FETCHES: usize = 2;
+/// Pause between two attempts to open the image.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Restore an image to a sparse file or a block device, verifying every block.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   hfl restore https://mirror.example/hfl/debian-ps3 debian.img --key RWQ...
+  hfl restore https://mirror.example/hfl/debian-ps3 /dev/sdb2 --key RWQ... --in-place
   hfl restore public/debian-ps3 new.img --seed old.img
 
-Blocks found in a seed are not downloaded.")]
+Run an interrupted restore again to continue it: FILE.hfl-partial keeps what was downloaded. A device is continued with
+--in-place. Blocks found in a seed, or with --in-place in the old content, are not downloaded.")]
 pub struct Args {
     /// Image to restore: http(s)://HOST/PATH/NAME or DIRECTORY/NAME
     source: Source,
-    /// New file, or block device that is not in use
+    /// New file, or block device that is not in use; with --in-place, an existing one
     out: PathBuf,
     /// Image that may contain some of the blocks; can be repeated
     #[arg(long, value_name = "OLD.img")]
     seed: Vec<PathBuf>,
+    /// Update an existing file or device: blocks that it holds are kept or moved, and only what differs is written
+    #[arg(long)]
+    in_place: bool,
     /// Use this version instead of the newest
     #[arg(long, value_name = "N")]
     version: Option<Version>,
@@ -35,6 +54,30 @@ pub struct Args {
     /// Overwrite an existing file, or the contents of the device
     #[arg(long)]
     force: bool,
+    /// Ignore what an interrupted restore of this file left, and start over
+    #[arg(long, conflicts_with = "in_place")]
+    restart: bool,
+    /// Do not read back and compare what was written
+    #[arg(long)]
+    no_verify: bool,
+    /// Give up when no block has arrived for this time: seconds, or with a unit, such as 10m
+    #[arg(long, value_name = "TIME", default_value = "60", value_parser = seconds)]
+    timeout: Duration,
+    /// Use only the given mirror, not those that the head names
+    #[arg(long)]
+    only: bool,
+    /// Proxy: `http(s)://[USER:PASSWORD@]HOST:PORT` [default: http_proxy, https_proxy and no_proxy]
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// File (PEM) of certificate authorities to trust in addition to the public ones
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Leave processor, disk and network to others: idle I/O priority, nice 19, one thread, two downloads at a time
+    #[arg(long)]
+    background: bool,
+    /// `json`: print progress on standard error as JSON, one object per line
+    #[arg(long, value_name = "json", value_parser = ["json"], hide_possible_values = true)]
+    progress: Option<String>,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -43,33 +86,129 @@ pub struct Args {
     quiet: bool,
 }
 
+impl Args {
+    /// Whether errors are printed as JSON.
+    pub fn wants_json(&self) -> bool {
+        self.json || self.progress.is_some()
+    }
+
+    fn form(&self) -> Form {
+        match (&self.progress, self.quiet || self.json) {
+            (Some(_), _) => Form::Json,
+            (None, true) => Form::Quiet,
+            (None, false) => Form::Text,
+        }
+    }
+
+    fn restore_options(&self) -> RestoreOptions {
+        let mut options = RestoreOptions::new(self.out.clone());
+        if self.background {
+            (options.fetches, options.jobs) = (BACKGROUND_FETCHES, 1);
+        }
+        RestoreOptions {
+            seeds: self.seed.clone(),
+            force: self.force,
+            in_place: self.in_place,
+            restart: self.restart,
+            verify: !self.no_verify,
+            timeout: self.timeout,
+            ..options
+        }
+    }
+
+    fn client_options(&self) -> anyhow::Result<ClientOptions> {
+        let accept = self.trust.options(&self.source.image)?.version(self.version);
+        let accept = OpenOptions { follow_mirrors: !self.only, ..accept };
+        Ok(ClientOptions {
+            alone: self.only,
+            http: HttpOptions { proxy: self.proxy.clone(), ca_file: self.ca_file.clone(), silence_max: SILENCE_MAX },
+            mode: Mode::Soft(self.timeout),
+            ..ClientOptions::once(vec![self.source.base.clone()], accept)
+        })
+    }
+}
+
+/// A time: a number of seconds, or a number with a unit.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let time = match text.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => humantime::parse_duration(text).map_err(|e| e.to_string())?,
+    };
+    if time.is_zero() { Err("at least a moment is needed, such as 1".into()) } else { Ok(time) }
+}
+
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let opening = args.trust.options(&args.source.image)?.version(args.version);
-    let watch = super::watch(Verbosity::of(args.quiet || args.json, false))?;
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let options = RestoreOptions { out: args.out.clone(), seeds: args.seed, force: args.force, jobs };
+    let (reading, options) = (args.client_options()?, args.restore_options());
+    if args.background {
+        // Before threads are started, which inherit it.
+        priority::background().map_err(|e| Error::local(format!("cannot lower the priority: {e}")))?;
+    }
+    let progress = Arc::new(RestoreProgress::new(args.form(), Verbosity::of(args.quiet || args.json, false)));
+    let watch = Watch { progress: Arc::clone(&progress) as _, cancel: super::cancel_on_signal()? };
     let report = super::runtime()?.block_on(async {
-        let client =
-            client::open(ClientOptions::once(vec![args.source.base], opening), Arc::new(exit::Warnings)).await?;
+        let client = tokio::select! {
+            client = open(reading, args.timeout, &progress) => client?,
+            () = hfl::progress::cancelled(&watch.cancel) => return Err(Error::interrupted().into()),
+        };
         anyhow::Ok(publish::restore(&client.opened, client.source, &options, &watch).await?)
     });
-    drop(watch);
+    progress.end();
     let report = report?;
     if args.json {
         exit::print_json(&report)?;
-    } else if !args.quiet {
-        exit::print(&format!(
-            "{}: {} version {}, {} in {:.1} s\n  downloaded {} blocks, {}\n  from seeds {}\n  zero       {}\n",
-            args.out.display(),
-            report.image,
-            report.version,
-            bytes(report.size),
-            report.seconds,
-            count(report.fetched_blocks),
-            bytes(report.fetched_zlib_bytes),
-            bytes(report.seed_bytes),
-            bytes(report.hole_bytes),
-        ))?;
+    } else if !args.quiet && args.progress.is_none() {
+        exit::print(&said(&args, &report))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the image; a mirror that does not work at the moment is asked again until `timeout`.
+async fn open(options: ClientOptions, timeout: Duration, progress: &Arc<RestoreProgress>) -> anyhow::Result<Client> {
+    let (started, mut is_told) = (Instant::now(), false);
+    loop {
+        let error = match client::open(options.clone(), Arc::clone(progress) as _).await {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        if !may_pass(&error) || started.elapsed() + PAUSE >= timeout {
+            return Err(error.into());
+        }
+        if !is_told {
+            progress.event(Event::Warning(&format!("{error}; trying again")));
+            is_told = true;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether the mirrors may answer otherwise soon. One that says that there is no such image is believed.
+fn may_pass(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<ReadError>());
+    cause.is_some_and(|cause| cause.may_pass() && matches!(cause.kind(), ReadErrorKind::Store(_)))
+}
+
+/// The result, for people.
+fn said(args: &Args, report: &RestoreReport) -> String {
+    let mut text = format!(
+        "{}: {} version {}, {} in {:.1} s\n  downloaded {} blocks, {}\n",
+        args.out.display(),
+        report.image,
+        report.version,
+        bytes(report.size),
+        report.seconds,
+        count(report.fetched_blocks),
+        bytes(report.fetched_zlib_bytes),
+    );
+    let parts = [
+        ("kept", report.kept_bytes),
+        ("moved", report.moved_bytes),
+        ("from seeds", report.seed_bytes),
+        ("zero", report.hole_bytes),
+        ("written", report.written_bytes),
+        ("read back", report.read_back_bytes),
+    ];
+    for (name, part) in parts.into_iter().filter(|(_, part)| *part > 0) {
+        text += &format!("  {name:<10} {}\n", bytes(part));
+    }
+    text
 }

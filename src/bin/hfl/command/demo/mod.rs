@@ -179,12 +179,8 @@ impl Demo {
         let source: Source = url.parse()?;
         let accept = OpenOptions::new(self.name.clone(), self.trust()?);
         let client = client::open(ClientOptions::once(vec![source.base], accept), Arc::new(exit::Warnings)).await?;
-        let options = RestoreOptions {
-            out: self.path("restored.img"),
-            seeds: vec![self.path("one.img")],
-            force: true,
-            jobs: std::thread::available_parallelism().map_or(1, usize::from),
-        };
+        let seeds = vec![self.path("one.img")];
+        let options = RestoreOptions { seeds, force: true, ..RestoreOptions::new(self.path("restored.img")) };
         let restored = options.out.clone();
         let report = publish::restore(&client.opened, client.source, &options, &self.watch()).await?;
         if !mounted::same(&restored, image)? {
