@@ -28,6 +28,8 @@ use crate::store::http::HttpOptions;
 
 /// How long blocks just fetched may take to reach the disk cache at the end.
 const SETTLE: Duration = Duration::from_secs(5);
+/// How long to wait for an update before the image can be read.
+const UPDATE_WAIT: Duration = Duration::from_millis(500);
 /// The largest readahead of a stream, in bytes, and its share of the block memory, in eighths.
 const READAHEAD_MAX_BYTES: u64 = 16 << 20;
 const READAHEAD_EIGHTHS: u64 = 3;
@@ -211,8 +213,8 @@ impl Opening {
         tokio::spawn(newer.keep_looking(opened.clone(), stores, accept, pause, Arc::clone(&self.observer)));
     }
 
-    /// Gets the updates from versions in the cache: waits for them if the cache is to be filled, otherwise in the
-    /// background.
+    /// Gets the updates from versions in the cache: waits for them if the cache is to be filled, otherwise for a moment, so
+    /// that what is read first can be made from deltas.
     async fn use_deltas(&self, stack: &ReadStack, opened: &Opened) {
         let (Some(table), Some(cache)) = (stack.deltas.clone(), self.cache.clone()) else { return };
         let fills_cache = cache.options.need == Need::Required;
@@ -224,7 +226,11 @@ impl Opening {
             let kept = may_open_cache.then_some(&cache.kept);
             table.set(updates::updates(&opened, &stores, kept, &held, max_bytes, &*observer).await);
         };
-        if fills_cache { set.await } else { drop(tokio::spawn(set)) }
+        if fills_cache {
+            return set.await;
+        }
+        let setting = tokio::spawn(set);
+        let _ = tokio::time::timeout(UPDATE_WAIT, setting).await;
     }
 
     /// Returns the image, with its reads recorded and its profile prefetched as the options specify.

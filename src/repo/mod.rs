@@ -31,6 +31,7 @@ use crate::format::index::Index;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
 use crate::format::text::FormatError;
+use crate::format::update::DeltaRow;
 use crate::store::{Fetch, Freshness, StoreErrorKind};
 use crate::system::bridge;
 
@@ -47,8 +48,9 @@ pub use state::{StateDirectory, StateError};
 const MISSING_MAX: usize = 4096;
 /// Time until a hedged request for a block goes to another store.
 const BLOCK_WAIT: Duration = Duration::from_secs(1);
-/// Wrapping added by a server makes a block longer by at most this part (1/16).
+/// Wrapping added by a server makes a file longer by at most this part (1/16) and so many bytes.
 const WRAPPER_PART: u64 = 16;
+const WRAPPER_BYTES: u64 = 64;
 
 /// A verified head and the bytes it was read from.
 #[derive(Debug, Clone)]
@@ -274,14 +276,43 @@ pub async fn block(store: &dyn Fetch, row: &BlockRow) -> Result<(Block, Bytes), 
     checked_block(store, row, Confirm::Wrong).await
 }
 
+/// The maximum size of a file of at most `max_bytes` as a server may send it.
+fn wrapped_max_bytes(max_bytes: u64) -> u64 {
+    max_bytes + max_bytes / WRAPPER_PART + WRAPPER_BYTES
+}
+
 async fn checked_block(store: &dyn Fetch, row: &BlockRow, confirm: Confirm) -> Result<(Block, Bytes), ReadError> {
     let path = RepoPath::block(&row.id);
-    let max_bytes = zlib_max_bytes(row.bytes);
+    let max_bytes = wrapped_max_bytes(zlib_max_bytes(row.bytes));
     let row = *row;
-    let max_bytes = max_bytes + max_bytes / WRAPPER_PART;
     let checked = get_checked(store, &path, max_bytes, confirm, |file| async move {
         bridge::blocking(move || open_block(&row, file)).await.map_err(|e| e.to_string())
     });
+    checked.await
+}
+
+/// The block that `row` lists, made from a delta; `prefix` has the bytes of the delta's bases.
+///
+/// # Errors
+/// A store that fails; a file that does not make this block.
+pub async fn delta_block(
+    store: &dyn Fetch,
+    row: &BlockRow,
+    delta: &DeltaRow,
+    prefix: Arc<[u8]>,
+) -> Result<Block, ReadError> {
+    let (row, max_bytes) = (*row, u64::from(delta.bytes));
+    let checked =
+        get_checked(store, &RepoPath::delta(&delta.sha256), wrapped_max_bytes(max_bytes), Confirm::Wrong, |file| {
+            let prefix = Arc::clone(&prefix);
+            async move {
+                let open = move || match (Block::open_delta(&row, &prefix, &file), unwrapped(&file, max_bytes)) {
+                    (Err(_), Some(plain)) => Block::open_delta(&row, &prefix, &plain),
+                    (opened, _) => opened,
+                };
+                bridge::blocking(open).await.map_err(|e| e.to_string())
+            }
+        });
     checked.await
 }
 

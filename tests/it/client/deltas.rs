@@ -177,3 +177,17 @@ fn a_mount_tells_that_there_is_a_newer_version_and_what_it_costs() {
     let said = mounted.end();
     assert_eq!(said.matches("version 3 is there").count(), 1, "{said}");
 }
+
+#[test]
+fn one_good_mirror_among_all_bad_ones_is_enough() {
+    let (lab, _) = published();
+    let evil = Evil::start(&lab.path("m"));
+    fetch(&lab, "c", "1", &[evil.url("good")]);
+    let mirrors: Vec<String> = FAULTS.iter().chain(&["good"]).map(|fault| evil.url(fault)).collect();
+    let report = fetch(&lab, "c", "2", &mirrors);
+    println!("{report}, {} faults", evil.faults());
+    assert!(evil.faults() > 0, "the bad ones were asked");
+    assert_eq!(check_mirror(&lab.path("c/cache/hfl"), "os", &lab.trust("os"))[0], 2);
+    let again = fetch(&lab, "c", "2", &[evil.url("404")]);
+    assert_eq!(number(&again, "fetched_bytes"), 0, "{again}");
+}

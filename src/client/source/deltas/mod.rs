@@ -16,9 +16,8 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use crate::client::notice::{Notice, Observer};
-use crate::format::block::{BadBlock, Block, BlockRow, packed};
-use crate::format::layout::RepoPath;
-use crate::repo::{BlockSource, Fetched, ReadError};
+use crate::format::block::{BlockRow, packed};
+use crate::repo::{self, BlockSource, Fetched, ReadError};
 use crate::store::Fetch;
 use crate::system::bridge;
 
@@ -103,7 +102,7 @@ impl<D: BlockSource, S: BlockSource> Deltas<D, S> {
         let permits = bytes.div_ceil(PERMIT_BYTES).min(BASES_BYTES / PERMIT_BYTES);
         let _room = self.room.acquire_many(permits as u32).await.ok()?;
         let patch = self.table.prepare(row).await?;
-        let delta_bytes = patch.bytes();
+        let delta_bytes = patch.delta().bytes;
         // The network is measured by what it carries.
         let carried = BlockRow { zlib_bytes: delta_bytes, ..*row };
         let fetched = self.deltas.fetch(&carried).await;
@@ -164,15 +163,10 @@ impl DeltaMirror {
 impl BlockSource for DeltaMirror {
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let patch = self.table.prepared(&row.id).ok_or_else(ReadError::no_source)?;
-        let path = RepoPath::delta(&patch.sha256());
-        let file = self.store.get(&path, patch.bytes().into()).await?;
-        let row = *row;
-        let made = bridge::blocking(move || {
-            let block = Block::open_delta(&row, patch.prefix(), &file)?;
-            // The disk cache holds files as mirrors have them.
-            let file = packed(&block);
-            Ok::<_, BadBlock>(Fetched { block: Arc::new(block), file: Some(file.into()) })
-        });
-        made.await.map_err(|why| ReadError::unverified(&*self.store, &path, why.to_string()))
+        let block = Arc::new(repo::delta_block(&*self.store, row, patch.delta(), patch.prefix()).await?);
+        // The disk cache holds files as mirrors have them.
+        let bytes = Arc::clone(&block);
+        let file = bridge::blocking(move || packed(&bytes)).await;
+        Ok(Fetched { block, file: Some(file.into()) })
     }
 }

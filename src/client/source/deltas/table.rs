@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::base_blocks::BaseBlocks;
 use crate::format::block::BlockRow;
-use crate::format::digest::{BlockId, Sha256};
+use crate::format::digest::BlockId;
 use crate::format::update::{DeltaRow, Update};
 use crate::system::bridge;
 
@@ -23,7 +23,7 @@ pub struct DeltaTable {
 #[derive(Debug)]
 struct PatchFile {
     delta: DeltaRow,
-    prefix: Vec<u8>,
+    prefix: Arc<[u8]>,
 }
 
 /// A delta whose bases are in memory, until dropped.
@@ -31,19 +31,14 @@ struct PatchFile {
 pub struct Patch(Arc<PatchFile>);
 
 impl Patch {
-    /// Size of the delta's file in bytes.
-    pub fn bytes(&self) -> u32 {
-        self.0.delta.bytes
-    }
-
-    /// SHA-256 of the delta's file.
-    pub fn sha256(&self) -> Sha256 {
-        self.0.delta.sha256
+    /// The delta's row in its update.
+    pub fn delta(&self) -> &DeltaRow {
+        &self.0.delta
     }
 
     /// The bytes that the encoder saw before the block.
-    pub fn prefix(&self) -> &[u8] {
-        &self.0.prefix
+    pub fn prefix(&self) -> Arc<[u8]> {
+        Arc::clone(&self.0.prefix)
     }
 }
 
@@ -71,11 +66,6 @@ impl DeltaTable {
         self.updates().iter().any(|update| update.delta(id).is_some())
     }
 
-    /// Whether the block can be made: a delta of it is listed, and its bases are probably at hand.
-    pub fn makes(&self, id: &BlockId) -> Option<&DeltaRow> {
-        self.usable(id).map(|(_, delta)| delta)
-    }
-
     /// Size of the bases of the block's delta together, in bytes.
     pub fn prefix_bytes(&self, id: &BlockId) -> Option<u64> {
         let listed = self.updates().iter().filter_map(|update| Some((update, update.delta(id)?)));
@@ -100,7 +90,7 @@ impl DeltaTable {
                 let block = table.places.iter().find_map(|place| place.load(base))?;
                 prefix.extend_from_slice(&block);
             }
-            Some(Arc::new(PatchFile { delta: *delta, prefix }))
+            Some(Arc::new(PatchFile { delta: *delta, prefix: prefix.into() }))
         });
         let file = file.await?;
         let mut prepared = self.prepared_map();
