@@ -301,18 +301,15 @@ pub async fn delta_block(
     delta: &DeltaRow,
     prefix: Arc<[u8]>,
 ) -> Result<Block, ReadError> {
-    let (row, max_bytes) = (*row, u64::from(delta.bytes));
-    let checked =
-        get_checked(store, &RepoPath::delta(&delta.sha256), wrapped_max_bytes(max_bytes), Confirm::Wrong, |file| {
-            let prefix = Arc::clone(&prefix);
-            async move {
-                let open = move || match (Block::open_delta(&row, &prefix, &file), unwrapped(&file, max_bytes)) {
-                    (Err(_), Some(plain)) => Block::open_delta(&row, &prefix, &plain),
-                    (opened, _) => opened,
-                };
-                bridge::blocking(open).await.map_err(|e| e.to_string())
-            }
-        });
+    let (row, path, max_bytes) = (*row, RepoPath::delta(&delta.sha256), u64::from(delta.bytes));
+    let checked = get_checked(store, &path, wrapped_max_bytes(max_bytes), Confirm::Wrong, |file| {
+        let prefix = Arc::clone(&prefix);
+        let open = move || match (Block::open_delta(&row, &prefix, &file), unwrapped(&file, max_bytes)) {
+            (Err(_), Some(plain)) => Block::open_delta(&row, &prefix, &plain),
+            (opened, _) => opened,
+        };
+        async move { bridge::blocking(open).await.map_err(|e| e.to_string()) }
+    });
     checked.await
 }
 
