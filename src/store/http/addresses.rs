@@ -1,16 +1,13 @@
 //! Finds out which address of a host works: all are tried at once, a little apart, each with the full connect timeout
 //! (RFC 8305, "Happy Eyeballs").
 //!
-//! The HTTP library tries the addresses of a family one after the other, so one that drops packets would cost every
-//! connection its timeout. It is given the address that works first instead.
+//! The HTTP library tries the addresses of a family one after the other, each for its part of the time, so one that drops
+//! packets would delay every connection. It is given the address that works instead.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 /// Connect timeout of one address; of a whole connection, it includes DNS lookup and TLS handshake.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,6 +15,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const APART: Duration = Duration::from_millis(250);
 /// Addresses tried, at most: a name server may name many more.
 const TRIED_MAX: usize = 32;
+/// Stack of a thread that looks up a name or connects.
+pub(super) const STACK_BYTES: usize = 256 << 10;
 
 /// The addresses with alternating families, otherwise as the resolver prefers them; `first` leads, if it is one of them.
 pub(super) fn in_order(addresses: &[SocketAddr], first: Option<SocketAddr>) -> Vec<SocketAddr> {
@@ -32,36 +31,33 @@ pub(super) fn in_order(addresses: &[SocketAddr], first: Option<SocketAddr>) -> V
     order
 }
 
-/// The address that answers first on one of `ports`; `None` if none does.
-pub(super) async fn first_to_answer(addresses: Vec<SocketAddr>, ports: Vec<u16>) -> Option<SocketAddr> {
-    let mut waiting: VecDeque<SocketAddr> = addresses.into_iter().take(TRIED_MAX).collect();
-    let (mut attempts, mut next_at) = (JoinSet::new(), Instant::now());
-    loop {
-        tokio::select! {
-            Some(ended) = attempts.join_next() => match ended {
-                Ok(Some(address)) => return Some(address),
-                _ => next_at = Instant::now(),
-            },
-            () = sleep_until(next_at), if !waiting.is_empty() => {
-                let address = waiting.pop_front()?;
-                attempts.spawn(attempt(address, ports.clone()));
-                next_at = Instant::now() + APART;
-            }
-            else => return None,
+/// The address that answers first on one of `ports`; `None` if none does. Blocks the thread; each attempt has its own,
+/// which ends by itself.
+pub(super) fn first_to_answer(addresses: &[SocketAddr], ports: &[u16]) -> Option<SocketAddr> {
+    let (tell, told) = channel();
+    for &address in addresses.iter().take(TRIED_MAX) {
+        let (tell, ports) = (tell.clone(), ports.to_vec());
+        let thread = std::thread::Builder::new().name("hfl-connect".into()).stack_size(STACK_BYTES);
+        let attempt = move || {
+            let _ = tell.send(accepts(address, &ports).then_some(address));
+        };
+        let next_at = Instant::now() + if thread.spawn(attempt).is_ok() { APART } else { Duration::ZERO };
+        match told.recv_timeout(next_at.saturating_duration_since(Instant::now())) {
+            Ok(Some(first)) => return Some(first),
+            // One has failed, or it is time: the next one is tried.
+            Ok(None) | Err(_) => {}
         }
     }
+    drop(tell);
+    told.iter().flatten().next()
 }
 
-/// `address`, if it accepts a connection on one of `ports`.
-async fn attempt(address: SocketAddr, ports: Vec<u16>) -> Option<SocketAddr> {
-    for port in ports {
-        let mut place = address;
-        place.set_port(port);
-        if let Ok(Ok(_)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(place)).await {
-            return Some(address);
-        }
-    }
-    None
+/// Whether the address accepts a connection on one of `ports`.
+fn accepts(mut address: SocketAddr, ports: &[u16]) -> bool {
+    ports.iter().any(|&port| {
+        address.set_port(port);
+        TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok()
+    })
 }
 
 #[cfg(test)]

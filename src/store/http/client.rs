@@ -14,7 +14,6 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Certificate, NoProxy, Proxy, Url};
-use tower::timeout::TimeoutLayer;
 
 use super::addresses::CONNECT_TIMEOUT;
 use super::names::Names;
@@ -148,8 +147,7 @@ pub(in crate::store) fn builder(further: Vec<Certificate>, names: &Names) -> req
         .tls_certs_only(roots.chain(further))
         .user_agent(USER_AGENT)
         .dns_resolver(Arc::new(names.clone()))
-        // The library's own option would divide the time by the number of addresses.
-        .connector_layer(TimeoutLayer::new(CONNECT_TIMEOUT))
+        .connect_timeout(CONNECT_TIMEOUT)
         .referer(false)
         .tcp_nodelay(true)
 }

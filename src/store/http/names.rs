@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Notify;
 
-use super::addresses::{first_to_answer, in_order};
+use super::addresses::{STACK_BYTES, first_to_answer, in_order};
 
 /// How long addresses are used without another lookup.
 const FRESH: Duration = Duration::from_secs(60);
@@ -52,7 +52,12 @@ impl Host {
             let why = if self.why_not.is_empty() { "no name server answers in time" } else { &self.why_not };
             return Err(format!("cannot find the host {host}: {why}").into());
         }
-        Ok(Box::new(in_order(&self.addresses, self.works.map(|(address, _)| address)).into_iter()))
+        let mut order = in_order(&self.addresses, self.works.map(|(address, _)| address));
+        // The HTTP library divides the time for connecting by the number of addresses: what works gets all of it.
+        if self.works.is_some_and(|(address, _)| order.first() == Some(&address)) && self.ports.len() == 1 {
+            order.truncate(1);
+        }
+        Ok(Box::new(order.into_iter()))
     }
 
     /// The trial of its addresses that is due now, if any.
@@ -93,29 +98,19 @@ impl Inner {
         drop(hosts);
         self.answered.notify_waiters();
     }
-}
 
-/// A running trial of the addresses of a host. It ends when this is dropped.
-struct Trial {
-    inner: Arc<Inner>,
-    name: String,
-    worked: Option<SocketAddr>,
-}
-
-impl Trial {
-    async fn run(mut self, addresses: Vec<SocketAddr>, ports: Vec<u16>) {
-        self.worked = first_to_answer(addresses, ports).await;
-    }
-}
-
-impl Drop for Trial {
-    fn drop(&mut self) {
-        if let Some(host) = self.inner.lock().get_mut(&self.name) {
+    fn tried(&self, name: &str, worked: Option<SocketAddr>) {
+        if let Some(host) = self.lock().get_mut(name) {
             host.trying = false;
-            host.works = self.worked.map(|address| (address, Instant::now()));
+            host.works = worked.map(|address| (address, Instant::now()));
         }
-        self.inner.answered.notify_waiters();
+        self.answered.notify_waiters();
     }
+}
+
+/// A thread for one host, which may block.
+fn thread() -> std::thread::Builder {
+    std::thread::Builder::new().name("hfl-names".into()).stack_size(STACK_BYTES)
 }
 
 impl Names {
@@ -149,12 +144,11 @@ impl Names {
         }
         if !std::mem::replace(&mut host.looking, true) {
             let (inner, asked) = (Arc::clone(&self.0), name.to_owned());
-            let thread = std::thread::Builder::new().name("hfl-names".into()).stack_size(256 << 10);
             let look = move || {
                 let found = (asked.as_str(), 0).to_socket_addrs();
                 inner.found(&asked, found.map(Iterator::collect));
             };
-            host.looking = thread.spawn(look).is_ok();
+            host.looking = thread().spawn(look).is_ok();
         }
         if host.addresses.is_empty() { FIRST_WAIT } else { REFRESH_WAIT }
     }
@@ -183,8 +177,11 @@ impl Names {
     async fn prove(&self, name: &str) {
         let trial = self.0.lock().get_mut(name).and_then(Host::trial);
         if let Some((addresses, ports)) = trial {
-            let trial = Trial { inner: Arc::clone(&self.0), name: name.to_owned(), worked: None };
-            tokio::spawn(trial.run(addresses, ports));
+            let (inner, tried) = (Arc::clone(&self.0), name.to_owned());
+            let work = move || inner.tried(&tried, first_to_answer(&addresses, &ports));
+            if thread().spawn(work).is_err() {
+                self.0.tried(name, None);
+            }
         }
         self.until(name, |host| !host.trying || host.works.is_some()).await;
     }

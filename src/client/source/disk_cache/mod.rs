@@ -30,7 +30,7 @@ pub use crate::store::cache_mark::CacheError;
 use evict::Evictor;
 use files::{Files, Found};
 use reader::Reader;
-use share::{Miss, Worth};
+use share::{Miss, Worth, during};
 use writer::Writer;
 
 /// A directory of block files with a size limit, shared with other processes.
@@ -142,7 +142,7 @@ impl<S: BlockSource> BlockSource for DiskCache<S> {
             Miss::Shared(block) => return Ok(Arc::new(block).into()),
             Miss::Own(turn) => turn,
         };
-        let Fetched { block, file } = self.store.during(turn.as_ref(), fetching).await?;
+        let Fetched { block, file } = during(turn.as_ref(), fetching).await?;
         if let Some(file) = file {
             self.store.writer.keep(row.id, file, turn).await;
         }

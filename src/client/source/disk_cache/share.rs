@@ -4,6 +4,7 @@
 //! A process waits only as long as the one that fetches is certainly at work, and never longer than a few seconds; then
 //! it fetches for itself.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -122,24 +123,18 @@ impl DiskStore {
             Lock::Theirs(_) | Lock::None => Claim::Nobody,
         }
     }
+}
 
-    /// Waits for a fetch, and tells the processes that wait for it that it goes on.
-    pub(super) async fn during(
-        self: &Arc<Self>,
-        turn: Option<&Turn>,
-        fetch: impl Future<Output = Result<Fetched, ReadError>>,
-    ) -> Result<Fetched, ReadError> {
-        let Some(turn) = turn else { return fetch.await };
-        let mut fetch = std::pin::pin!(fetch);
-        loop {
-            tokio::select! {
-                fetched = &mut fetch => return fetched,
-                () = sleep(BEAT) => {
-                    let (store, held) = (Arc::clone(self), turn.held());
-                    // A disk that hangs must not hold up the fetch.
-                    tokio::spawn(async move { store.reader.run(move || { held.beat(); Some(()) }).await });
-                }
-            }
+/// Waits for a fetch, and tells the processes that wait for it that it goes on. A disk that hangs does not hold it up.
+pub async fn during(
+    turn: Option<&Turn>,
+    mut fetch: Pin<&mut (impl Future<Output = Result<Fetched, ReadError>> + ?Sized)>,
+) -> Result<Fetched, ReadError> {
+    let Some(turn) = turn else { return fetch.await };
+    loop {
+        match timeout(BEAT, fetch.as_mut()).await {
+            Ok(fetched) => return fetched,
+            Err(_) => turn.beat(),
         }
     }
 }

@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 enum Job {
     /// Writes a file, which has its share of the room; who waits for the lock of its block finds it then.
     Write(BlockId, Bytes, OwnedSemaphorePermit, Option<Turn>),
+    /// Marks the holder of a lock as alive.
+    Beat(Arc<Held>),
     /// Releases the lock of a block.
     Release(Arc<Held>),
 }
@@ -38,15 +40,15 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The lock.
-    pub fn held(&self) -> Arc<Held> {
-        Arc::clone(&self.held)
+    /// Marks the fetch as going on.
+    pub fn beat(&self) {
+        let _ = self.jobs.send(Job::Beat(Arc::clone(&self.held)));
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let _ = self.jobs.send(Job::Release(self.held()));
+        let _ = self.jobs.send(Job::Release(Arc::clone(&self.held)));
     }
 }
 
@@ -115,6 +117,10 @@ fn run(
     while let Ok(job) = taken.recv() {
         let (id, file, _room, turn) = match job {
             Job::Write(id, file, room, turn) => (id, file, room, turn),
+            Job::Beat(held) => {
+                held.beat();
+                continue;
+            }
             Job::Release(held) => {
                 held.release();
                 continue;
