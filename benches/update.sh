@@ -4,7 +4,8 @@
 # LAB is a directory of benches/images.sh with the pairs small and dev, each as .img and .squashfs. For each pair both
 # versions are published; a client with the old version in its cache (hfl), or the old image as a seed (casync, gzip
 # chunks of default size), gets the new one over HTTP from nginx, whose log counts the bytes. All results are compared
-# with the image. Also: processor time and peak memory of publishing without deltas and with them.
+# with the image. Also: processor time and peak memory of publishing without deltas and with them, and peak memory of the
+# client.
 #
 # HFL (target/release/hfl, beside hfl-mount) is the program. Needs nginx, casync, jq, root.
 set -euo pipefail
@@ -46,12 +47,12 @@ timed() {
   awk '{ printf "%.1f %.0f", $1 + $2, $3 / 1024 }' "$work/time"
 }
 fetch() {
-  "$client" fetch --quiet --unsigned --only --cache "$work/cache" --cache-size 100G --version "$1" --allow-rollback \
+  /usr/bin/time -o "$work/time" -f '%M' "$client" fetch --quiet --unsigned --only --cache "$work/cache" --cache-size 100G --version "$1" --allow-rollback \
     "http://127.0.0.1:$port/$2/image" 2>> "$work/messages"
 }
 
-echo "| pair | new blocks | hfl | hfl, deltas | of the new blocks | casync | deltas of casync | publish | with deltas |"
-echo "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+echo "| pair | new blocks | hfl | hfl, deltas | of the new blocks | casync | deltas of casync | publish | with deltas | client |"
+echo "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 for pair in $pairs; do
   name=${pair%.*} kind=${pair##*.}
   old=$lab/$name/old.$kind new=$lab/$name/new.$kind
@@ -64,13 +65,14 @@ for pair in $pairs; do
   blocks=$(jq .new.zlib_bytes "$work/out")
   rm -rf "$work/state"
   deltas=$(timed "$hfl" publish --unsigned "$new" --name image --to "$work/www/deltas/" --json --deltas)
-  figures=
+  figures= memory=
   for repository in plain deltas; do
     rm -rf "$work/cache" "$work/state"
     fetch 1 $repository
     sent > /dev/null
     fetch 2 $repository
     figures+="$(sent) "
+    memory+="$(($(cat "$work/time") / 1024)) MiB "
     # Nothing more is downloaded, and it is the image.
     "$hfl" restore --quiet --unsigned "$work/cache/image" "$work/restored.img"
     cmp "$new" "$work/restored.img"
@@ -93,5 +95,5 @@ for pair in $pairs; do
   part() { awk -v a="$1" -v b="$2" 'BEGIN { if (b + 0 > 0) printf "%.3f", a / b; else printf "-" }'; }
   echo "| $pair | $(mb "$blocks") | $(mb "$without") | $(mb "$with") | $(part "$with" "$blocks") |" \
     "$([ "$casync" = - ] && echo - || mb "$casync") | $(part "$with" "$casync") |" \
-    "${plain/ / s, } MiB | ${deltas/ / s, } MiB |"
+    "${plain/ / s, } MiB | ${deltas/ / s, } MiB | $memory|"
 done
