@@ -42,10 +42,9 @@ pub(super) fn first_to_answer(addresses: &[SocketAddr], ports: &[u16]) -> Option
             let _ = tell.send(accepts(address, &ports).then_some(address));
         };
         let next_at = Instant::now() + if thread.spawn(attempt).is_ok() { APART } else { Duration::ZERO };
-        match told.recv_timeout(next_at.saturating_duration_since(Instant::now())) {
-            Ok(Some(first)) => return Some(first),
-            // One has failed, or it is time: the next one is tried.
-            Ok(None) | Err(_) => {}
+        // Until one has failed, or it is time for the next one.
+        if let Ok(Some(first)) = told.recv_timeout(next_at.saturating_duration_since(Instant::now())) {
+            return Some(first);
         }
     }
     drop(tell);
