@@ -173,6 +173,7 @@ impl Observer for RestoreProgress {
         match &notice {
             Notice::Accepted { .. } if self.form != Form::Json => exit::warn_once(&notice.to_string()),
             Notice::Accepted { .. } => self.event(Event::Warning(&notice.to_string())),
+            Notice::NotOpened { .. } => self.event(Event::Warning(&notice.to_string())),
             // Said once for all reads that wait.
             Notice::Waiting { .. } if !self.waits.swap(true, Relaxed) => {
                 self.event(Event::Warning(&notice.to_string()));

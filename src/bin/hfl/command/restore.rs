@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hfl::Error;
 use hfl::client::mirrors::SILENCE_MAX;
 use hfl::client::source::mirrors::Mode;
-use hfl::client::{self, Client, ClientOptions};
+use hfl::client::{self, ClientOptions};
 use hfl::format::name::Version;
-use hfl::progress::{Event, Progress as _, Watch};
+use hfl::progress::Watch;
 use hfl::publish::{self, RestoreOptions, RestoreReport};
+use hfl::repo::OpenOptions;
 use hfl::repo::source::Source;
-use hfl::repo::{OpenOptions, ReadError, ReadErrorKind};
 use hfl::store::http::HttpOptions;
 use hfl::system::priority;
 
@@ -23,8 +23,6 @@ use crate::show::{Verbosity, bytes, count};
 
 /// Concurrent downloads in the background.
 const BACKGROUND_FETCHES: usize = 2;
-/// Pause between two attempts to open the image.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// Restore an image to a sparse file or a block device, verifying every block.
 #[derive(clap::Args)]
@@ -147,7 +145,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let watch = Watch { progress: Arc::clone(&progress) as _, cancel: super::cancel_on_signal()? };
     let report = super::runtime()?.block_on(async {
         let client = tokio::select! {
-            client = open(reading, args.timeout, &progress) => client?,
+            client = client::open(reading, Arc::clone(&progress) as _) => client?,
             () = hfl::progress::cancelled(&watch.cancel) => return Err(Error::interrupted().into()),
         };
         anyhow::Ok(publish::restore(&client.opened, client.source, &options, &watch).await?)
@@ -160,31 +158,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         exit::print(&said(&args, &report))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Opens the image; a mirror that does not work at the moment is asked again until `timeout`.
-async fn open(options: ClientOptions, timeout: Duration, progress: &Arc<RestoreProgress>) -> anyhow::Result<Client> {
-    let (started, mut is_told) = (Instant::now(), false);
-    loop {
-        let error = match client::open(options.clone(), Arc::clone(progress) as _).await {
-            Ok(client) => return Ok(client),
-            Err(error) => error,
-        };
-        if !may_pass(&error) || started.elapsed() + PAUSE >= timeout {
-            return Err(error.into());
-        }
-        if !is_told {
-            progress.event(Event::Warning(&format!("{error}; trying again")));
-            is_told = true;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Whether the mirrors may answer otherwise soon. One that says that there is no such image is believed.
-fn may_pass(error: &Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<ReadError>());
-    cause.is_some_and(|cause| cause.may_pass() && matches!(cause.kind(), ReadErrorKind::Store(_)))
 }
 
 /// The result, for people.
