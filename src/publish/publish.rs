@@ -94,6 +94,7 @@ pub async fn publish_all(
 /// What is read of an image and beside it before the pass.
 struct Gathered {
     image: Arc<Input>,
+    bases: Vec<Arc<Input>>,
     profile: Option<Given>,
     boot: Option<BootFiles>,
 }
@@ -101,9 +102,10 @@ struct Gathered {
 impl Gathered {
     async fn new(repository: &Repository, options: &PublishOptions, watch: &Watch) -> Result<Self, Error> {
         let image = Arc::new(open_image(options, watch).await?);
+        let bases = open_bases(options, watch).await?;
         let profile = options.profile.as_deref().map(|path| Given::read(path, &options.name)).transpose()?;
         let boot = gather(repository, options, &image, watch).await?;
-        Ok(Self { image, profile, boot })
+        Ok(Self { image, bases, profile, boot })
     }
 }
 
@@ -127,6 +129,13 @@ async fn open_image(options: &PublishOptions, watch: &Watch) -> Result<Input, Er
         if as_it_is { Ok(image) } else { image.complete() }
     });
     opened.await
+}
+
+/// Opens the copies of old images.
+async fn open_bases(options: &PublishOptions, watch: &Watch) -> Result<Vec<Arc<Input>>, Error> {
+    let (paths, watch) = (options.deltas.bases.clone(), watch.clone());
+    let open = move || paths.iter().map(|path| image::unpacked(Input::open(path)?, &watch).map(Arc::new)).collect();
+    bridge::blocking(open).await
 }
 
 /// Makes an image, if a directory is to be published.
@@ -161,7 +170,7 @@ async fn steps(
     gathered: Gathered,
     previewed: &mut Previewed,
 ) -> Result<Report, Error> {
-    let Gathered { image, profile, boot } = gathered;
+    let Gathered { image, bases, profile, boot } = gathered;
     let mut session = Session::begin(open, options.name.clone(), signer).await?;
     let profiles = session.profiles(profile, &[]).await;
     let (rule, warning) = split_rule::of_next(&session.base, options.split, options.split_first);
@@ -171,8 +180,8 @@ async fn steps(
         None => (Vec::new(), false),
     };
     let (cut, sending) = pass(&mut session, options, Arc::clone(&image), rule).await?;
-    let (cut, sending) = match deltas(&session, options, &image, cut).await {
-        Ok((cut, deltas)) => (cut, Sending { deltas, ..sending }),
+    let sending = match deltas(&session, options, (&image, bases), &cut).await {
+        Ok(deltas) => Sending { deltas, ..sending },
         Err(e) => {
             deliver::stop_all(sending.uploads).await;
             return Err(e);
@@ -191,35 +200,33 @@ async fn steps(
 async fn deltas(
     session: &Session<'_>,
     options: &PublishOptions,
-    image: &Arc<Input>,
-    cut: CutImage,
-) -> Result<(CutImage, Option<Arc<Deltas>>), Error> {
+    (image, bases): (&Arc<Input>, Vec<Arc<Input>>),
+    cut: &CutImage,
+) -> Result<Option<Arc<Deltas>>, Error> {
     let old: Vec<Arc<Index>> = session.base.indexes.iter().map(|(_, index)| Arc::clone(index)).collect();
     if options.deltas.versions == 0 || old.is_empty() {
-        return Ok((cut, None));
+        return Ok(None);
     }
-    let cut = Arc::new(cut);
     let ingredients = Ingredients {
         name: &options.name,
         version: session.base.next_version()?,
         image,
-        cut: &cut,
+        bases,
+        cut,
         old,
         stores: session.mirrors().iter().filter(|m| m.is_up()).map(|m| Arc::clone(&m.store)).collect(),
         directory: &options.spool_directory,
         jobs: options.jobs,
     };
     let watch = &session.repository.watch;
-    let made = match deltas::make(&ingredients, &options.deltas, watch).await {
-        Ok(made) => Some(Arc::new(made)),
-        Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+    match deltas::make(&ingredients, options.deltas.versions, watch).await {
+        Ok(made) => Ok(Some(Arc::new(made))),
+        Err(e) if e.kind() == ErrorKind::Interrupted => Err(e),
         Err(e) => {
             watch.progress.event(Event::Warning(&format!("{}: no deltas are made: {e}", options.name)));
-            None
+            Ok(None)
         }
-    };
-    let cut = Arc::try_unwrap(cut).map_err(|_| Error::local("the image is still shared"))?;
-    Ok((cut, made))
+    }
 }
 
 /// Makes the single pass over the image; new blocks are sent to the mirrors meanwhile.

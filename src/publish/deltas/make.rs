@@ -13,7 +13,7 @@ use super::encoder::Encoder;
 use super::image_blocks::ImageBlocks;
 use super::old_blocks::{OldBlocks, OldSources};
 use super::pad::{Pad, Placed};
-use super::{DeltaOptions, Deltas, UpdateReport};
+use super::{Deltas, UpdateReport};
 use crate::disk::input::Input;
 use crate::error::Error;
 use crate::format::block::BlockRow;
@@ -23,6 +23,7 @@ use crate::format::name::{Name, Version};
 use crate::format::update::{Bases, DELTAS_MAX, DeltaRow, PREFIX_MAX_BYTES, Update};
 use crate::progress::{Event, Watch};
 use crate::publish::pipeline::cut::CutImage;
+use crate::store::Store;
 use crate::system::bridge;
 
 /// What deltas are made of.
@@ -33,12 +34,14 @@ pub struct Ingredients<'a> {
     pub version: Version,
     /// The new image, which can be read at any offset.
     pub image: &'a Arc<Input>,
+    /// The user's copies of the older images, in the order of `old`.
+    pub bases: Vec<Arc<Input>>,
     /// How it was cut.
-    pub cut: &'a Arc<CutImage>,
+    pub cut: &'a CutImage,
     /// The older versions, newest first.
     pub old: Vec<Arc<Index>>,
     /// The mirrors, which have the blocks of these.
-    pub stores: Arc<[Arc<dyn crate::store::Store>]>,
+    pub stores: Arc<[Arc<dyn Store>]>,
     /// Where temporary files are created.
     pub directory: &'a Path,
     /// Number of threads.
@@ -54,17 +57,16 @@ struct Made {
     placed: Placed,
 }
 
-/// Makes the deltas from the older versions to the new one.
+/// Makes the deltas from the newest so many `versions` to the new one.
 ///
 /// # Errors
-/// A temporary file that cannot be written; a base that cannot be opened; interrupted by the user.
-pub async fn make(from: &Ingredients<'_>, options: &DeltaOptions, watch: &Watch) -> Result<Deltas, Error> {
+/// A temporary file that cannot be written; interrupted by the user.
+pub async fn make(from: &Ingredients<'_>, versions: usize, watch: &Watch) -> Result<Deltas, Error> {
     let pad = Arc::new(Pad::new(from.directory).map_err(|e| Error::io(from.directory, &e))?);
     let (mut updates, mut files) = (Vec::new(), BTreeMap::new());
     let now: Arc<HashSet<Sha256>> = Arc::new(from.cut.blocks.iter().map(|row| row.sha256).collect());
-    for (i, old) in from.old.iter().take(options.versions).enumerate() {
-        let image = options.bases.get(i).map(|path| Input::open(path).map(Arc::new)).transpose()?;
-        let sources = OldSources { image, stores: Arc::clone(&from.stores) };
+    for (i, old) in from.old.iter().take(versions).enumerate() {
+        let sources = OldSources { image: from.bases.get(i).cloned(), stores: Arc::clone(&from.stores) };
         let held: HashSet<Sha256> = old.blocks().iter().map(|row| row.sha256).collect();
         let is_new = |row: &BlockRow| !held.contains(&row.sha256);
         let new = ImageBlocks::new(Arc::clone(from.image), &from.cut.blocks, &from.cut.extents, is_new);

@@ -153,6 +153,11 @@ fn a_copy_of_the_old_image_saves_reading_it_from_the_mirrors() {
     // A copy of something else is of no use, and does no harm.
     let other = publish(&lab, "two.img", &["--deltas", "--base", "three.img", "--dry-run"]);
     assert_eq!(other["updates"].as_array().unwrap().len(), 0, "{other}");
+    let arguments = ["publish", "two.img", "--name", "os", "--to", "mirrors.toml", "--base", "one.img"];
+    let said = lab.fails(2, &arguments);
+    assert!(said.contains("--base names 1 old images, and deltas are made from 0 versions: say --deltas=1"), "{said}");
+    let said = lab.fails(1, &[&arguments[..7], &["none.img", "--deltas"]].concat());
+    assert!(said.contains("none.img"), "{said}");
     fs::rename(lab.path("away"), &path).unwrap();
     let mut piped = lab.command(&[
         "publish",

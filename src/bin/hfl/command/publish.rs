@@ -291,6 +291,11 @@ fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
     if names.len() > 1 && !args.base.is_empty() {
         return Err(one("--base"));
     }
+    if args.base.len() > usize::from(deltas) {
+        let bases = args.base.len();
+        let why = format!("--base names {bases} old images, and deltas are made from {deltas} versions");
+        return Err(super::usage(format!("{why}: say --deltas={bases}")));
+    }
     let given = args.codec.or(args.level.map(Codec::Zlib));
     let codec = given.or(defaults.codec).or(defaults.level.map(Codec::Zlib)).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
