@@ -11,6 +11,8 @@ use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::error::{Error, ErrorKind};
 
 /// A device operation that failed.
@@ -34,7 +36,10 @@ impl DeviceError {
 
     /// Whether the kernel lacks the feature, or denies access to it.
     pub fn is_missing(&self) -> bool {
-        matches!(self.why.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+        // A device node may be there without its driver.
+        let is_bare =
+            self.why.raw_os_error().is_some_and(|e| [Errno::NODEV, Errno::NXIO].contains(&Errno::from_raw_os_error(e)));
+        is_bare || matches!(self.why.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
     }
 }
 

@@ -38,9 +38,7 @@ const PROBES_MAX: usize = 8;
 pub const JOBS: u32 = 16;
 
 /// The network as a source: the ranked mirrors.
-pub type Network = Hedged<Observed<Deadline<Mirror>>>;
-/// The same mirrors as a source of deltas. They are ranked apart: a mirror may have all blocks and no deltas.
-type DeltaNetwork = Hedged<Deadline<DeltaMirror>>;
+pub type Network = Hedged<Arc<dyn BlockSource>>;
 
 /// How an image is read.
 #[derive(Debug)]
@@ -125,11 +123,16 @@ fn network(stores: &[Arc<dyn Fetch>], reading: &ReadOptions, observer: &Arc<dyn 
     let is_only = reading.mode == Mode::Once && stores.len() == 1;
     let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
         let mirror = if is_only { Mirror::only(Arc::clone(store)) } else { Mirror::new(Arc::clone(store)) };
-        let limited = Deadline::new(mirror, Arc::clone(name), reading.pace.attempt_max);
-        Observed::new(limited, name, Arc::clone(observer))
+        let limited = limited(Arc::new(mirror), name, reading);
+        Arc::new(Observed::new(limited, name, Arc::clone(observer))) as Arc<dyn BlockSource>
     };
     let mirrors = stores.iter().zip(&names).map(mirror).collect();
     Arc::new(Hedged::new(mirrors, Ranking::new(names, reading.pace.clone())))
+}
+
+/// A mirror with a time limit for each request. Behind a pointer, so that both networks are the same code.
+fn limited(mirror: Arc<dyn BlockSource>, name: &Arc<str>, reading: &ReadOptions) -> Deadline<Arc<dyn BlockSource>> {
+    Deadline::new(mirror, Arc::clone(name), reading.pace.attempt_max)
 }
 
 /// The table of deltas, if there is a place with old blocks.
@@ -139,11 +142,12 @@ fn delta_table(reading: &ReadOptions) -> Option<Arc<DeltaTable>> {
     (!places.is_empty()).then(|| DeltaTable::new(places))
 }
 
-fn delta_network(stores: &[Arc<dyn Fetch>], table: &Arc<DeltaTable>, reading: &ReadOptions) -> DeltaNetwork {
+/// The same mirrors as a source of deltas. They are ranked apart: a mirror may have all blocks and no deltas.
+fn delta_network(stores: &[Arc<dyn Fetch>], table: &Arc<DeltaTable>, reading: &ReadOptions) -> Network {
     let names: Vec<Arc<str>> = stores.iter().map(|store| store.location().into()).collect();
     let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
         let mirror = DeltaMirror::new(Arc::clone(store), Arc::clone(table));
-        Deadline::new(mirror, Arc::clone(name), reading.pace.attempt_max)
+        Arc::new(limited(Arc::new(mirror), name, reading)) as Arc<dyn BlockSource>
     };
     let mirrors = stores.iter().zip(&names).map(mirror).collect();
     Hedged::new(mirrors, Ranking::new(names, reading.pace.clone()))
