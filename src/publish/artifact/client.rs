@@ -18,8 +18,8 @@ use crate::publish::object::Object;
 
 /// The marker before the version string inside every hfl-mount.
 pub const MARK: &[u8] = b"hfl-mount version mark:";
-/// Limit of the size of a client, in bytes.
-const CLIENT_MAX_BYTES: u64 = 64 << 20;
+/// Limit of the size of a client, in bytes: far above that of one with debug information.
+const CLIENT_MAX_BYTES: u64 = 128 << 20;
 
 /// A client ready to be published.
 #[derive(Debug, Clone)]
