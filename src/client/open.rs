@@ -13,7 +13,7 @@ use super::mirrors::Mirrors;
 use super::notice::{Notice, Observer};
 use super::prefetch::UNDER_WAY_PART;
 use super::prefetch::record::{FirstReads, Recording};
-use super::source::deltas::BaseBlocks;
+use super::source::deltas::DeltaTable;
 use super::source::disk_cache::DiskStore;
 use super::source::mirrors::{Mode, Pace};
 use super::source::{ReadOptions, ReadStack};
@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::format::profile::Profile;
 use crate::format::update;
 use crate::repo::source::Base;
-use crate::repo::{BlockSource, OpenOptions, Opened};
+use crate::repo::{BaseBlocks, BlockSource, OpenOptions, Opened};
 use crate::store::http::HttpOptions;
 
 /// How long blocks just fetched may take to reach the disk cache at the end.
@@ -119,6 +119,8 @@ pub struct Client {
     pub source: Arc<dyn BlockSource>,
     /// Counters and state, for the status file and Prometheus.
     pub status: Arc<Status>,
+    /// The updates whose deltas are used, if there are places with old blocks.
+    pub deltas: Option<Arc<DeltaTable>>,
     /// The mirrors of the image.
     pub mirrors: Mirrors,
     /// The disk cache, if any.
@@ -171,10 +173,11 @@ impl Opening {
         self.use_deltas(&stack, &opened).await;
         let status = Arc::new(Status::new(&opened, &stack, disk, self.options.mode));
         self.look_for_newer(&opened, &status);
+        let deltas = stack.deltas.clone();
         let (readahead_bytes, source) = (self.options.readahead_bytes(), Arc::clone(&stack.source));
         let (image, recording) = self.follow_profile(stack, &opened, &status).await?;
         let Self { mirrors, cache, observer, .. } = self;
-        Ok(Client { opened, image, source, status, mirrors, cache, readahead_bytes, recording, observer })
+        Ok(Client { opened, image, source, status, deltas, mirrors, cache, readahead_bytes, recording, observer })
     }
 
     async fn open_cache(&mut self) -> Result<(), Error> {
@@ -213,18 +216,21 @@ impl Opening {
         tokio::spawn(newer.keep_looking(opened.clone(), stores, accept, pause, Arc::clone(&self.observer)));
     }
 
-    /// Gets the updates from versions in the cache: waits for them if the cache is to be filled, otherwise for a moment, so
-    /// that what is read first can be made from deltas.
+    /// Gets the updates from versions in the cache, or without one from the newest: waits for them if everything is to be
+    /// read, otherwise for a moment, so that what is read first can be made from deltas.
     async fn use_deltas(&self, stack: &ReadStack, opened: &Opened) {
-        let (Some(table), Some(cache)) = (stack.deltas.clone(), self.cache.clone()) else { return };
-        let fills_cache = cache.options.need == Need::Required;
+        let Some(table) = stack.deltas.clone() else { return };
+        let fills_cache = self.cache.as_ref().is_none_or(|cache| cache.options.need == Need::Required);
         let max_bytes = if fills_cache { update::FILE_MAX_BYTES } else { updates::MOUNT_MAX_BYTES };
         let (opened, stores, observer) = (opened.clone(), self.mirrors.stores().to_vec(), Arc::clone(&self.observer));
-        let may_open_cache = !self.options.holds_root;
-        let held = updates::held(&opened, &cache.kept).await;
+        let kept = self.cache.as_ref().map(|cache| cache.kept.clone());
+        let held = match &kept {
+            Some(kept) => updates::held(&opened, kept).await,
+            None => updates::newest(&opened),
+        };
+        let kept = kept.filter(|_| !self.options.holds_root);
         let set = async move {
-            let kept = may_open_cache.then_some(&cache.kept);
-            table.set(updates::updates(&opened, &stores, kept, &held, max_bytes, &*observer).await);
+            table.set(updates::updates(&opened, &stores, kept.as_ref(), &held, max_bytes, &*observer).await);
         };
         if fills_cache {
             return set.await;

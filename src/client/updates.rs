@@ -13,6 +13,17 @@ use crate::store::Fetch;
 /// The largest update that a mount fetches without being asked, in bytes: 16,000 deltas.
 pub const MOUNT_MAX_BYTES: u64 = 4 << 20;
 
+/// How many updates are used where nothing tells which version the old blocks are of.
+const NEWEST: usize = 4;
+
+/// The newest older versions that there are updates from.
+pub fn newest(opened: &Opened) -> Vec<Version> {
+    let mut older: Vec<Version> = Update::rows_in(&opened.head, opened.row.version).map(|(from, _)| from).collect();
+    older.sort_unstable_by(|a, b| b.cmp(a));
+    older.truncate(NEWEST);
+    older
+}
+
 /// The older versions whose index is in the local mirror: their blocks may be in the cache.
 pub async fn held(opened: &Opened, kept: &LocalMirror) -> Vec<Version> {
     let (head, version, kept) = (opened.head.clone(), opened.row.version, kept.clone());

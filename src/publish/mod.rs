@@ -8,6 +8,7 @@ mod base;
 mod deltas;
 mod gc;
 mod object;
+mod pad;
 mod pipeline;
 mod probe;
 // Each operation is in the file of its name.
@@ -23,7 +24,7 @@ mod version;
 pub use crate::disk::tree::TreeFs;
 pub use deltas::{DeltaOptions, UpdateReport};
 pub use publish::{publish, publish_all};
-pub use restore::{RestoreOptions, RestoreReport, restore};
+pub use restore::{RestoreOptions, RestoreReport, SavedBases, restore};
 pub use rollback::{RollbackOptions, rollback};
 pub use sync::{SyncOptions, sync};
 pub use verify::{Checked, Place, Problem, VerifyOptions, VerifyReport, verify};

@@ -3,6 +3,7 @@
 //! Nothing leaves this module unverified: the head is checked against the key, the index against the head, the block
 //! against the index.
 
+mod base_blocks;
 mod error;
 mod file;
 mod key;
@@ -35,6 +36,7 @@ use crate::format::update::DeltaRow;
 use crate::store::{Fetch, Freshness, StoreErrorKind};
 use crate::system::bridge;
 
+pub use base_blocks::BaseBlocks;
 pub use error::{ReadError, ReadErrorKind};
 pub use file::{file, file_from};
 pub use key::{GivenKeyError, given_key};

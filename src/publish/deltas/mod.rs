@@ -8,7 +8,6 @@ mod features;
 mod image_blocks;
 mod make;
 mod old_blocks;
-mod pad;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,7 +23,7 @@ use crate::format::layout::RepoPath;
 use crate::format::signing::SecretKey;
 use crate::format::update::Update;
 use crate::publish::object::{Files, Object};
-use pad::{Pad, Placed};
+use crate::publish::pad::{Pad, Placed};
 
 pub use make::{Ingredients, make};
 

@@ -16,6 +16,7 @@ mod open;
 mod output;
 mod places;
 mod read_back;
+mod saved_bases;
 mod seeds;
 mod work;
 
@@ -32,6 +33,8 @@ use crate::repo::{BlockSource, Opened};
 use fetch::Fetching;
 use flush::Flusher;
 use work::Work;
+
+pub use saved_bases::SavedBases;
 
 /// Concurrent downloads by default.
 pub const FETCHES: usize = 16;
@@ -53,6 +56,8 @@ pub struct RestoreOptions {
     pub verify: bool,
     /// How long nothing may arrive before a failure ends it.
     pub timeout: Duration,
+    /// Where to save blocks of old versions that deltas need.
+    pub bases: Option<Arc<SavedBases>>,
     /// Number of concurrent downloads.
     pub fetches: usize,
     /// Number of worker threads.
@@ -70,6 +75,7 @@ impl RestoreOptions {
             restart: false,
             verify: true,
             timeout: Duration::from_secs(60),
+            bases: None,
             fetches: FETCHES,
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
         }
@@ -97,6 +103,12 @@ pub struct RestoreReport {
     pub fetched_blocks: u64,
     /// Compressed size of the downloaded blocks according to the index, in bytes.
     pub fetched_zlib_bytes: u64,
+    /// Number of these that were made from deltas.
+    pub delta_blocks: u64,
+    /// Size of these deltas, in bytes.
+    pub delta_bytes: u64,
+    /// By how much the whole blocks are larger, in bytes.
+    pub delta_saved_bytes: u64,
     /// Bytes in holes.
     pub hole_bytes: u64,
     /// Bytes written to the output, zeros included.
@@ -122,7 +134,7 @@ pub async fn restore(
     let started = Instant::now();
     let index = Arc::clone(&opened.index);
     let out = open::open(options, index.size())?;
-    let work = Arc::new(Work::new(index, out, watch.clone()));
+    let work = Arc::new(Work::new(index, out, options.bases.clone(), watch.clone()));
     let filled = tokio::select! {
         filled = fill(&work, source, options) => filled,
         // Needed because a source may be slow to respond.
@@ -140,6 +152,9 @@ pub async fn restore(
         fetched_bytes: bytes(Origin::Fetched),
         fetched_blocks: filled.fetched_blocks,
         fetched_zlib_bytes: filled.fetched_zlib_bytes,
+        delta_blocks: 0,
+        delta_bytes: 0,
+        delta_saved_bytes: 0,
         hole_bytes: work.index.hole_bytes(),
         written_bytes: work.counts.written(),
         read_back_bytes: filled.read_back_bytes,
@@ -198,7 +213,8 @@ fn use_old_content(work: &Work, jobs: usize, force: bool) -> Result<Vec<Range<u6
     if work.out.old_bytes() > 0 {
         work.enter(Phase::Check);
         let found = old_content::look_through(work, jobs)?;
-        let is_known = !found.is_empty() || work.counts.bytes(Origin::Kept) > 0;
+        let has_bases = work.bases.as_ref().is_some_and(|bases| !bases.is_empty());
+        let is_known = has_bases || !found.is_empty() || work.counts.bytes(Origin::Kept) > 0;
         if work.out.is_in_place() && !is_known && !force {
             refuse_foreign(work)?;
         }

@@ -108,8 +108,10 @@ fn cut(work: &Work, jobs: usize) -> Result<Found, Error> {
     let wanted: HashMap<Sha256, u32> = work.index.blocks().iter().map(|row| row.sha256).zip(0..).collect();
     let places = Mutex::new(OldPlaces { found: Found::new(), right: vec![0; work.index.blocks().len()] });
     let take = |(): &mut (), cut: Cut| {
-        if let Some(&block) = wanted.get(&Sha256::of(&cut.bytes)) {
-            places.lock().unwrap_or_else(PoisonError::into_inner).take(work, block, &cut);
+        let sha256 = Sha256::of(&cut.bytes);
+        match wanted.get(&sha256) {
+            Some(&block) => places.lock().unwrap_or_else(PoisonError::into_inner).take(work, block, &cut),
+            None => work.save_base(&sha256, &cut.bytes),
         }
         Ok(())
     };

@@ -25,7 +25,10 @@ pub fn take_seed(work: &Work, seed: &Path, jobs: usize) -> Result<(), Error> {
         let (sha256, bytes) = Block::of(cut.bytes);
         match wanted.get(&sha256) {
             Some(&block) => work.write(block, &bytes, Origin::Seed).map(drop),
-            None => Ok(()),
+            None => {
+                work.save_base(&sha256, &bytes);
+                Ok(())
+            }
         }
     };
     workers::work_on_blocks(&image, Reading::exact(rule), jobs, &work.watch.cancel, &|_| {}, || (), take).map(drop)

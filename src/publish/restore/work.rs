@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::output::Output;
 use super::places::Places;
+use super::saved_bases::SavedBases;
 use crate::error::{Error, ErrorKind};
+use crate::format::digest::Sha256;
 use crate::format::index::Index;
 use crate::progress::{Event, Origin, Phase, Watch};
 
@@ -67,6 +69,8 @@ pub struct Work {
     pub out: Output,
     /// What has been done.
     pub counts: Counts,
+    /// Where blocks of old versions are saved.
+    pub bases: Option<Arc<SavedBases>>,
     /// Progress and cancel flag.
     pub watch: Watch,
     states: Mutex<Vec<State>>,
@@ -76,10 +80,10 @@ pub struct Work {
 
 impl Work {
     /// A restore of which nothing is done yet.
-    pub fn new(index: Arc<Index>, out: Output, watch: Watch) -> Self {
+    pub fn new(index: Arc<Index>, out: Output, bases: Option<Arc<SavedBases>>, watch: Watch) -> Self {
         let states = Mutex::new(vec![State::Missing; index.blocks().len()]);
         let (counts, progressed) = (Counts::default(), Mutex::new(Instant::now()));
-        Self { places: Places::of(&index), index, out, counts, watch, states, progressed }
+        Self { places: Places::of(&index), index, out, bases, counts, watch, states, progressed }
     }
 
     fn states(&self) -> MutexGuard<'_, Vec<State>> {
@@ -90,6 +94,13 @@ impl Work {
     pub fn blocks(&self, wanted: State) -> Vec<u32> {
         let states = self.states();
         (0..states.len() as u32).filter(|&block| states[block as usize] == wanted).collect()
+    }
+
+    /// Saves a block of an old version, if a delta may need it.
+    pub fn save_base(&self, sha256: &Sha256, bytes: &[u8]) {
+        if let Some(bases) = &self.bases {
+            bases.take(sha256, bytes);
+        }
     }
 
     /// Whether a block is not there yet.

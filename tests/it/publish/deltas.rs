@@ -225,6 +225,36 @@ fn mirrors_get_deltas_by_sync_and_repair_and_lose_them_with_either_version() {
     lab.ok(&["verify", "--to", "mirrors.toml", "--deep"]);
 }
 
+#[test]
+fn restores_make_blocks_from_the_old_image() {
+    let lab = Lab::with_mirrors(&["m"]);
+    three_images(&lab);
+    publish(&lab, "one.img", &[]);
+    publish(&lab, "two.img", &["--deltas"]);
+    let new = fs::read(lab.path("two.img")).unwrap();
+    let restore = |out: &str, more: &[&str]| -> Value {
+        let report = lab.ok(&[&["restore", "m/os", out, "--json"], more].concat());
+        assert!(fs::read(lab.path(out)).unwrap() == new, "{out}: {report}");
+        serde_json::from_str(&report).unwrap()
+    };
+    let made = |report: &Value| (report["fetched_blocks"].as_u64().unwrap(), report["delta_blocks"].as_u64().unwrap());
+    assert_eq!(made(&restore("a.img", &["--seed", "one.img"])), (24, 24));
+    // In place, the old blocks are overwritten, and all of them were moved by the rotation.
+    fs::copy(lab.path("one.img"), lab.path("b.img")).unwrap();
+    assert_eq!(made(&restore("b.img", &["--in-place"])), (24, 24));
+    assert_eq!(made(&restore("b.img", &["--in-place"])), (0, 0), "nothing is left to do");
+    // Of another version that has no update, nothing can be made.
+    fs::copy(lab.path("three.img"), lab.path("c.img")).unwrap();
+    assert_eq!(made(&restore("c.img", &["--in-place", "--force"])), (24, 0));
+    // Deltas that are missing, and a seed that is damaged in one block.
+    let mut damaged = fs::read(lab.path("one.img")).unwrap();
+    damaged[3 * BLOCK_BYTES + 7] ^= 1;
+    lab.write("damaged.img", &damaged);
+    assert_eq!(made(&restore("d.img", &["--seed", "damaged.img"])), (24, 23));
+    fs::remove_dir_all(lab.path("m/deltas")).unwrap();
+    assert_eq!(made(&restore("e.img", &["--seed", "one.img"])), (24, 0));
+}
+
 /// What the whole is for: an update of a rebuilt Debian costs a third.
 #[test]
 fn a_rebuilt_debian_costs_a_third() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use hfl::Error;
@@ -11,11 +12,11 @@ use hfl::client::source::mirrors::Mode;
 use hfl::client::{self, ClientOptions};
 use hfl::format::name::Version;
 use hfl::progress::Watch;
-use hfl::publish::{self, RestoreOptions, RestoreReport};
+use hfl::publish::{self, RestoreOptions, RestoreReport, SavedBases};
 use hfl::repo::OpenOptions;
 use hfl::repo::source::Source;
 use hfl::store::http::HttpOptions;
-use hfl::system::priority;
+use hfl::system::{directories, priority};
 
 use crate::exit;
 use crate::restore_progress::{Form, RestoreProgress};
@@ -136,7 +137,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (reading, options) = (args.client_options()?, args.restore_options());
+    let (mut reading, mut options) = (args.client_options()?, args.restore_options());
+    if args.in_place || !args.seed.is_empty() {
+        // Without room for old blocks, whole blocks are downloaded.
+        options.bases = SavedBases::new(&directories::temporary()).ok().map(Arc::new);
+        reading.base_blocks = options.bases.iter().map(|bases| Arc::clone(bases) as _).collect();
+    }
     if args.background {
         // Before threads are started, which inherit it.
         priority::background().map_err(|e| Error::local(format!("cannot lower the priority: {e}")))?;
@@ -148,7 +154,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             client = client::open(reading, Arc::clone(&progress) as _) => client?,
             () = hfl::progress::cancelled(&watch.cancel) => return Err(Error::interrupted().into()),
         };
-        anyhow::Ok(publish::restore(&client.opened, client.source, &options, &watch).await?)
+        if let (Some(bases), Some(deltas)) = (&options.bases, &client.deltas) {
+            bases.want(deltas.bases());
+        }
+        let report = publish::restore(&client.opened, client.source, &options, &watch).await?;
+        let counts = &client.status.deltas;
+        anyhow::Ok(RestoreReport {
+            delta_blocks: counts.blocks.load(Relaxed),
+            delta_bytes: counts.bytes.load(Relaxed),
+            delta_saved_bytes: counts.saved_bytes.load(Relaxed),
+            ..report
+        })
     });
     progress.end();
     let report = report?;
@@ -172,6 +188,10 @@ fn said(args: &Args, report: &RestoreReport) -> String {
         count(report.fetched_blocks),
         bytes(report.fetched_zlib_bytes),
     );
+    if report.delta_blocks > 0 {
+        let (blocks, saved) = (count(report.delta_blocks), bytes(report.delta_saved_bytes));
+        text += &format!("  {blocks} of these were made from deltas, which saved {saved}\n");
+    }
     let parts = [
         ("kept", report.kept_bytes),
         ("moved", report.moved_bytes),

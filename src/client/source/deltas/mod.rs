@@ -3,7 +3,6 @@
 //! Nothing depends on them. The whole block is fetched where a base is not at hand, at once when a delta is missing or
 //! wrong, and beside it when it is slow. A block that was made is verified like any other.
 
-mod base_blocks;
 mod table;
 
 use std::fmt::Display;
@@ -21,7 +20,6 @@ use crate::repo::{self, BlockSource, Fetched, ReadError};
 use crate::store::Fetch;
 use crate::system::bridge;
 
-pub use base_blocks::BaseBlocks;
 pub use table::{DeltaTable, Patch};
 
 /// How long a delta may take before the whole block is fetched as well.

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use super::base_blocks::BaseBlocks;
 use crate::format::block::BlockRow;
 use crate::format::digest::BlockId;
 use crate::format::update::{DeltaRow, Update};
+use crate::repo::BaseBlocks;
 use crate::system::bridge;
 
 /// The updates to the version that is read, and where their bases may be.
@@ -59,6 +59,11 @@ impl DeltaTable {
 
     fn prepared_map(&self) -> MutexGuard<'_, HashMap<BlockId, Weak<PatchFile>>> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The blocks that deltas of these updates need.
+    pub fn bases(&self) -> impl Iterator<Item = &BlockRow> {
+        self.updates().iter().flat_map(Update::bases)
     }
 
     /// Whether any update has a delta of this block.

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use crate::client::notice::{Notice, Observer};
 use crate::format::block::BlockRow;
 use crate::format::block::{Block, zlib_max_bytes};
-use crate::repo::{BlockSource, Fetched, ReadError};
+use crate::repo::{BaseBlocks, BlockSource, Fetched, ReadError};
 use crate::store::cache_mark;
 pub use crate::store::cache_mark::CacheError;
 
@@ -101,6 +101,16 @@ impl DiskStore {
         self.repairs.fetch_add(1, Ordering::Relaxed);
         self.observer.notice(Notice::Healed { block: row.id, why });
         None
+    }
+}
+
+impl BaseBlocks for DiskStore {
+    fn holds(&self, row: &BlockRow) -> bool {
+        Self::holds(self, row)
+    }
+
+    fn load(&self, row: &BlockRow) -> Option<Block> {
+        self.read(row)
     }
 }
 
