@@ -14,6 +14,7 @@ mod write;
 use crate::format::block::BlockRow;
 use crate::format::digest::{BlockId, Sha256};
 use crate::format::head::{FileRow, Head};
+#[cfg(feature = "publish")]
 use crate::format::layout::RepoPath;
 use crate::format::name::{Name, Version};
 
