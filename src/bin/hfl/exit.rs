@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use hfl::Error;
-use hfl::client::notice::{Notice, Observer};
 use hfl::repo::ReadError;
 
 /// The exit codes of a command that changes mirrors, for its help; what [`BEHIND`] means follows.
@@ -66,18 +65,6 @@ pub fn warn_once(text: &str) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned()) {
         warn(text);
-    }
-}
-
-/// Prints the warnings about an image that is read. Other notices are omitted: the final result reports them.
-#[derive(Debug)]
-pub struct Warnings;
-
-impl Observer for Warnings {
-    fn notice(&self, notice: Notice) {
-        if let Notice::Accepted { .. } = notice {
-            warn_once(&notice.to_string());
-        }
     }
 }
 

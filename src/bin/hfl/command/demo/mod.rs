@@ -178,7 +178,9 @@ impl Demo {
     async fn restore(&self, url: &str, image: &Path) -> anyhow::Result<()> {
         let source: Source = url.parse()?;
         let accept = OpenOptions::new(self.name.clone(), self.trust()?);
-        let client = client::open(ClientOptions::once(vec![source.base], accept), Arc::new(exit::Warnings)).await?;
+        // A demo records nothing, and need not be warned of it.
+        let observer = Arc::new(client::notice::Silent);
+        let client = client::open(ClientOptions::once(vec![source.base], accept), observer).await?;
         let seeds = vec![self.path("one.img")];
         let options = RestoreOptions { seeds, force: true, ..RestoreOptions::new(self.path("restored.img")) };
         let restored = options.out.clone();
