@@ -3,9 +3,9 @@
 //! Block sources wrap each other, one concern each, all behind [`BlockSource`](crate::repo::BlockSource). From the
 //! mirrors to the reader: mirror, deadline, [`observed`](source::observed) failures, hedging by the
 //! [ranking](source::mirrors), [demand](prefetch::scheduler) tracking, [deltas](source::deltas), [disk
-//! cache](source::disk_cache), [memory cache](source::memory_cache), [`coalesce`](source::coalesce), retry. [`image`] reads from the outermost, and
-//! [`prefetch`] decides what is fetched in advance. `serve` has the thin adapters for FUSE and NBD; everything else
-//! works without FUSE.
+//! cache](source::disk_cache), [memory cache](source::memory_cache), [`coalesce`](source::coalesce), retry. [`image`]
+//! reads from the outermost, and [`prefetch`] decides what is fetched in advance. `serve` has the thin adapters for FUSE
+//! and NBD; everything else works without FUSE.
 //!
 //! [`record`](prefetch::record) notes what a boot reads, [`profile`](prefetch::profile) prefetches what an earlier boot
 //! read, and the [scheduler](prefetch::scheduler) keeps demand reads ahead of that. [`download`] fetches everything.

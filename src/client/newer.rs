@@ -50,14 +50,13 @@ impl Newer {
 async fn cost(opened: &Opened, newest: &Opened, stores: &[Arc<dyn Fetch>]) -> NewerVersion {
     let added = Difference::between(&opened.index, &newest.index).added;
     let download_bytes = added.zlib_bytes + newest.row.index_bytes;
-    let mut rows = Update::rows_in(&newest.head, newest.row.version);
-    let row = rows.find(|(from, _)| *from == opened.row.version).map(|(_, row)| row);
+    let row = Update::row_between(&newest.head, opened.row.version, newest.row.version);
     let update = match row {
         Some(row) => repo::file_from(stores, row, MOUNT_MAX_BYTES).await.ok().and_then(|f| Update::parse(&f).ok()),
         None => None,
     };
     let with = update
         .zip(row)
-        .map(|(update, row)| (download_bytes + row.bytes).saturating_sub(update.saved_bytes(&newest.index)));
+        .map(|(update, row)| (download_bytes + row.bytes).saturating_sub(update.saved_bytes(newest.index.blocks())));
     NewerVersion { version: newest.row.version, download_bytes, download_bytes_with_deltas: with }
 }

@@ -242,8 +242,8 @@ impl RepoPath {
     /// Whether the object here is never replaced, so that caches may keep it forever.
     ///
     /// True for files with digits of their digest in the name and for the signatures beside them: blocks, deltas,
-    /// indexes, clients, profiles, updates and boot files of a version. Anything else may change: heads, `images`, web pages, the files
-    /// boot loaders read at `boot/NAME/`, and unknown files.
+    /// indexes, clients, profiles, updates and boot files of a version. Anything else may change: heads, `images`, web
+    /// pages, the files boot loaders read at `boot/NAME/`, and unknown files.
     pub fn is_immutable(&self) -> bool {
         match self.kind() {
             Kind::Block(_) | Kind::Delta(_) | Kind::Index(..) | Kind::IndexSignature(..) => true,

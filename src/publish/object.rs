@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind};
+use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::FileRow;
 use crate::format::layout::RepoPath;
@@ -36,6 +37,15 @@ impl Object {
         let signature = key.sign(&self.bytes, comment).map_err(|e| Error::local(e.to_string()))?;
         let signs = Some((key.public().clone(), self.bytes.clone()));
         Ok(Self { signs, ..Self::new(self.path.signature(), signature.text().to_owned()) })
+    }
+
+    /// A further file that a head names, preceded by its signature if there is a key.
+    ///
+    /// # Errors
+    /// The key cannot sign.
+    pub fn with_signature(self, key: Option<&SecretKey>) -> Result<impl Iterator<Item = Self>, Error> {
+        let signature = key.map(|key| self.signature(key, &comment::file(&self.path))).transpose()?;
+        Ok(signature.into_iter().chain([self]))
     }
 
     /// The row by which a head names it.

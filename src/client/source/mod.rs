@@ -85,10 +85,11 @@ impl ReadStack {
             Arc::new(DemandSource::new(Arc::clone(&network), Arc::clone(&scheduler)));
         let (table, delta_counts) = (delta_table(&reading), Arc::default());
         if let Some(table) = &table {
-            let deltas = Arc::new(delta_network(mirrors.stores(), table, &reading));
+            let deltas = delta_network(mirrors.stores(), table, &reading);
             let deltas = DemandSource::new(deltas, Arc::clone(&scheduler));
-            let counts = Arc::clone(&delta_counts);
-            source = Arc::new(Deltas::new((deltas, source), Arc::clone(table), counts, Arc::clone(observer)));
+            let (counts, is_cached) = (Arc::clone(&delta_counts), reading.disk.is_some());
+            let observer = Arc::clone(observer);
+            source = Arc::new(Deltas::new((deltas, source), Arc::clone(table), is_cached, counts, observer));
         }
         if let Some(disk) = reading.disk {
             source = Arc::new(DiskCache::new(disk, source));
@@ -118,21 +119,37 @@ impl ReadStack {
 
 /// Puts the mirrors behind their ranking.
 fn network(stores: &[Arc<dyn Fetch>], reading: &ReadOptions, observer: &Arc<dyn Observer>) -> Arc<Network> {
-    let names: Vec<Arc<str>> = stores.iter().map(|store| store.location().into()).collect();
     // With a single mirror and no retry, a missing block is requested again at once.
     let is_only = reading.mode == Mode::Once && stores.len() == 1;
-    let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
-        let mirror = if is_only { Mirror::only(Arc::clone(store)) } else { Mirror::new(Arc::clone(store)) };
-        let limited = limited(Arc::new(mirror), name, reading);
-        Arc::new(Observed::new(limited, name, Arc::clone(observer))) as Arc<dyn BlockSource>
-    };
-    let mirrors = stores.iter().zip(&names).map(mirror).collect();
-    Arc::new(Hedged::new(mirrors, Ranking::new(names, reading.pace.clone())))
+    ranked(stores, reading, |store, name| {
+        let mirror = if is_only { Mirror::only(store) } else { Mirror::new(store) };
+        Arc::new(Observed::new(limited(mirror, name, reading), name, Arc::clone(observer)))
+    })
+}
+
+/// The same mirrors as a source of deltas. They are ranked apart: a mirror may have all blocks and no deltas.
+fn delta_network(stores: &[Arc<dyn Fetch>], table: &Arc<DeltaTable>, reading: &ReadOptions) -> Arc<Network> {
+    ranked(stores, reading, |store, name| Arc::new(limited(DeltaMirror::new(store, Arc::clone(table)), name, reading)))
+}
+
+/// A source for each mirror, behind a ranking of them.
+fn ranked(
+    stores: &[Arc<dyn Fetch>],
+    reading: &ReadOptions,
+    source: impl Fn(Arc<dyn Fetch>, &Arc<str>) -> Arc<dyn BlockSource>,
+) -> Arc<Network> {
+    let names: Vec<Arc<str>> = stores.iter().map(|store| store.location().into()).collect();
+    let sources = stores.iter().zip(&names).map(|(store, name)| source(Arc::clone(store), name)).collect();
+    Arc::new(Hedged::new(sources, Ranking::new(names, reading.pace.clone())))
 }
 
 /// A mirror with a time limit for each request. Behind a pointer, so that both networks are the same code.
-fn limited(mirror: Arc<dyn BlockSource>, name: &Arc<str>, reading: &ReadOptions) -> Deadline<Arc<dyn BlockSource>> {
-    Deadline::new(mirror, Arc::clone(name), reading.pace.attempt_max)
+fn limited(
+    mirror: impl BlockSource + 'static,
+    name: &Arc<str>,
+    reading: &ReadOptions,
+) -> Deadline<Arc<dyn BlockSource>> {
+    Deadline::new(Arc::new(mirror), Arc::clone(name), reading.pace.attempt_max)
 }
 
 /// The table of deltas, if there is a place with old blocks.
@@ -140,15 +157,4 @@ fn delta_table(reading: &ReadOptions) -> Option<Arc<DeltaTable>> {
     let disk = reading.disk.iter().map(|disk| Arc::clone(disk) as Arc<dyn BaseBlocks>);
     let places: Vec<Arc<dyn BaseBlocks>> = disk.chain(reading.base_blocks.iter().cloned()).collect();
     (!places.is_empty()).then(|| DeltaTable::new(places))
-}
-
-/// The same mirrors as a source of deltas. They are ranked apart: a mirror may have all blocks and no deltas.
-fn delta_network(stores: &[Arc<dyn Fetch>], table: &Arc<DeltaTable>, reading: &ReadOptions) -> Network {
-    let names: Vec<Arc<str>> = stores.iter().map(|store| store.location().into()).collect();
-    let mirror = |(store, name): (&Arc<dyn Fetch>, &Arc<str>)| {
-        let mirror = DeltaMirror::new(Arc::clone(store), Arc::clone(table));
-        Arc::new(limited(Arc::new(mirror), name, reading)) as Arc<dyn BlockSource>
-    };
-    let mirrors = stores.iter().zip(&names).map(mirror).collect();
-    Hedged::new(mirrors, Ranking::new(names, reading.pace.clone()))
 }

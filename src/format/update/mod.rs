@@ -54,6 +54,15 @@ pub enum Bases {
 }
 
 impl Bases {
+    /// The same blocks by their positions elsewhere.
+    #[cfg(feature = "publish")]
+    pub fn map(self, mut place: impl FnMut(u32) -> u32) -> Self {
+        match self {
+            Self::One(first) => Self::One(place(first)),
+            Self::Two(first, second) => Self::Two(place(first), place(second)),
+        }
+    }
+
     /// The positions.
     pub fn iter(self) -> impl Iterator<Item = u32> {
         let (first, second) = match self {
@@ -130,6 +139,11 @@ impl Update {
             let (from, to) = row.path.update_of(&head.image)?;
             (to == version).then_some((from, row))
         })
+    }
+
+    /// The row of `head` for the update from one version to another.
+    pub fn row_between(head: &Head, from: Version, to: Version) -> Option<&FileRow> {
+        Self::rows_in(head, to).find(|(older, _)| *older == from).map(|(_, row)| row)
     }
 
     /// The file as stored on a mirror: its row in a head, and its contents.

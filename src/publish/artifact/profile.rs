@@ -8,7 +8,6 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::format::comment;
 use crate::format::head::FileRow;
 use crate::format::index::Index;
 use crate::format::name::{Name, Version};
@@ -110,8 +109,7 @@ impl Shipped {
     /// # Errors
     /// A key that cannot sign.
     pub fn objects(self, key: Option<&SecretKey>) -> Result<Vec<Object>, Error> {
-        let signature = key.map(|key| self.file.signature(key, &comment::file(&self.file.path))).transpose()?;
-        Ok(signature.into_iter().chain([self.file]).collect())
+        Ok(self.file.with_signature(key)?.collect())
     }
 }
 

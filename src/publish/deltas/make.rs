@@ -21,6 +21,7 @@ use crate::format::index::Index;
 use crate::format::name::{Name, Version};
 use crate::format::update::{Bases, DELTAS_MAX, DeltaRow, PREFIX_MAX_BYTES, Update};
 use crate::progress::{Event, Watch};
+use crate::publish::object::Object;
 use crate::publish::pad::{Pad, Placed};
 use crate::publish::pipeline::cut::CutImage;
 use crate::store::Store;
@@ -51,8 +52,8 @@ pub struct Ingredients<'a> {
 /// A delta that was made.
 struct Made {
     row: BlockRow,
-    /// Positions among the old blocks, in the order of the prefix.
-    bases: (u32, Option<u32>),
+    /// Positions among the old blocks.
+    bases: Bases,
     sha256: Sha256,
     placed: Placed,
 }
@@ -64,7 +65,7 @@ struct Made {
 pub async fn make(from: &Ingredients<'_>, versions: usize, watch: &Watch) -> Result<Deltas, Error> {
     let pad = Arc::new(Pad::new(from.directory).map_err(|e| Error::io(from.directory, &e))?);
     let (mut updates, mut files) = (Vec::new(), BTreeMap::new());
-    let now: Arc<HashSet<Sha256>> = Arc::new(from.cut.blocks.iter().map(|row| row.sha256).collect());
+    let now: HashSet<Sha256> = from.cut.blocks.iter().map(|row| row.sha256).collect();
     for (i, old) in from.old.iter().take(versions).enumerate() {
         let sources = OldSources { image: from.bases.get(i).cloned(), stores: Arc::clone(&from.stores) };
         let held: HashSet<Sha256> = old.blocks().iter().map(|row| row.sha256).collect();
@@ -77,16 +78,14 @@ pub async fn make(from: &Ingredients<'_>, versions: usize, watch: &Watch) -> Res
         watch.progress.event(Event::Start { image_bytes: Some(all) });
         let old_blocks = OldBlocks::gather(old, is_gone, &sources, from.directory, watch).await?;
         let (jobs, spool, stop) = (from.jobs, Arc::clone(&pad), watch.clone());
-        let new = Arc::new(new);
-        let rows: Vec<BlockRow> = new.rows().to_vec();
         let work = bridge::blocking(move || {
-            encode_all(&new, &old_blocks, &spool, jobs, &stop).map(|made| (made, old_blocks.rows))
+            encode_all(&new, &old_blocks, &spool, jobs, &stop).map(|made| (made, new, old_blocks.rows))
         });
-        let (made, old_rows) = work.await?;
+        let (made, new, old_rows) = work.await?;
         files.extend(made.iter().map(|made| (made.sha256, made.placed)));
         let Some(update) = update(from.name, (old.header().version, from.version), made, &old_rows)? else { continue };
-        let report = report(&update, &rows);
-        updates.push((update, report));
+        let (row, file) = update.to_file();
+        updates.push((Object::new(row.path, file), report(&update, new.rows(), row.bytes)));
     }
     let pad = Arc::try_unwrap(pad).map_err(|_| Error::local("the deltas are still shared"))?;
     Ok(Deltas { updates, files, pad })
@@ -125,9 +124,9 @@ fn encode_one(
     let size = |block: u32| old.rows[block as usize].bytes;
     let second = second.filter(|&second| size(best) + size(second) <= PREFIX_MAX_BYTES);
     // The nearer bytes have the shorter offsets, so the best block stands last.
-    let bases = second.map_or((best, None), |second| (second, Some(best)));
+    let bases = second.map_or(Bases::One(best), |second| Bases::Two(second, best));
     prefix.clear();
-    for base in [Some(bases.0), bases.1].into_iter().flatten() {
+    for base in bases.iter() {
         old.read(base, prefix)?;
     }
     let max_bytes = row.zlib_bytes / 4 * 3;
@@ -157,25 +156,24 @@ fn update(
             bases.len() as u32 - 1
         })
     };
-    let rows = made.iter().map(|made| {
-        let first = place(made.bases.0);
-        let bases = made.bases.1.map_or(Bases::One(first), |second| Bases::Two(first, place(second)));
-        DeltaRow { id: made.row.id, bytes: made.placed.bytes(), sha256: made.sha256, bases }
+    let rows = made.iter().map(|made| DeltaRow {
+        id: made.row.id,
+        bytes: made.placed.bytes(),
+        sha256: made.sha256,
+        bases: made.bases.map(&mut place),
     });
     let rows = rows.collect();
     Update::new(name.clone(), versions, bases, rows).map(Some).map_err(|e| Error::local(e.to_string()))
 }
 
-fn report(update: &Update, new: &[BlockRow]) -> UpdateReport {
+fn report(update: &Update, new: &[BlockRow], list_bytes: u64) -> UpdateReport {
     let block_bytes = new.iter().map(|row| u64::from(row.zlib_bytes)).sum::<u64>();
-    let saved = new.iter().filter_map(|row| Some(u64::from(row.zlib_bytes) - u64::from(update.delta(&row.id)?.bytes)));
-    let list_bytes = update.to_file().0.bytes;
     UpdateReport {
         from: update.from().number(),
         blocks: new.len() as u64,
         block_bytes,
         deltas: update.deltas().len() as u64,
         delta_bytes: update.delta_bytes(),
-        download_bytes: block_bytes - saved.sum::<u64>() + list_bytes,
+        download_bytes: block_bytes - update.saved_bytes(new) + list_bytes,
     }
 }

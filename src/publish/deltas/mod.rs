@@ -16,12 +16,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::FileRow;
 use crate::format::layout::RepoPath;
 use crate::format::signing::SecretKey;
-use crate::format::update::Update;
 use crate::publish::object::{Files, Object};
 use crate::publish::pad::{Pad, Placed};
 
@@ -40,8 +38,8 @@ pub struct DeltaOptions {
 /// The deltas of one run, in a temporary file.
 #[derive(Debug)]
 pub struct Deltas {
-    /// The updates, and what they save.
-    pub updates: Vec<(Update, UpdateReport)>,
+    /// The updates, as files, and what they save.
+    updates: Vec<(Object, UpdateReport)>,
     files: BTreeMap<Sha256, Placed>,
     pad: Pad,
 }
@@ -89,7 +87,12 @@ impl Deltas {
 
     /// The rows of the updates in a head.
     pub fn rows(&self) -> impl Iterator<Item = FileRow> {
-        self.updates.iter().map(|(update, _)| update.to_file().0)
+        self.updates.iter().map(|(list, _)| list.row())
+    }
+
+    /// What the updates save.
+    pub fn reports(&self) -> impl Iterator<Item = &UpdateReport> {
+        self.updates.iter().map(|(_, report)| report)
     }
 
     /// The files of the updates, each preceded by its signature if the repository is signed.
@@ -98,13 +101,8 @@ impl Deltas {
     /// A key that cannot sign.
     pub fn lists(&self, key: Option<&SecretKey>) -> Result<Vec<Object>, Error> {
         let mut objects = Vec::new();
-        for (update, _) in &self.updates {
-            let (row, file) = update.to_file();
-            let list = Object::new(row.path, file);
-            if let Some(key) = key {
-                objects.push(list.signature(key, &comment::file(&list.path))?);
-            }
-            objects.push(list);
+        for (list, _) in &self.updates {
+            objects.extend(list.clone().with_signature(key)?);
         }
         Ok(objects)
     }

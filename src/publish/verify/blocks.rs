@@ -1,4 +1,5 @@
-//! Checks the blocks and deltas of a mirror: compares them with a listing, probes for unlisted ones, and reads a sample or all.
+//! Checks the blocks and deltas of a mirror: compares them with a listing, probes for unlisted ones, and reads a sample
+//! or all.
 
 use futures_util::{StreamExt as _, stream};
 

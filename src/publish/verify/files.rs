@@ -171,8 +171,8 @@ pub fn check_signature(file: &[u8], expected: &str, keys: &[PublicKey], signed: 
     why.map_or(Ok(()), |e| Err(wrong(e.to_string())))
 }
 
-/// Reads the remaining indexes and updates, promised only by mirrors not under check, so that strays can be identified. Returns
-/// whether all could be read.
+/// Reads the remaining indexes and updates, promised only by mirrors not under check, so that strays can be identified.
+/// Returns whether all could be read.
 ///
 /// # Errors
 /// A SHA-1 collision between two blocks.

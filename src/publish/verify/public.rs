@@ -1,4 +1,5 @@
-//! Checks what clients read through the mirror's public URL: heads, the newest indexes and a sample of the blocks and deltas.
+//! Checks what clients read through the mirror's public URL: heads, the newest indexes and a sample of the blocks and
+//! deltas.
 
 use futures_util::{StreamExt as _, stream};
 

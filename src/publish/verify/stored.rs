@@ -7,7 +7,6 @@ use super::objects::{self, Examined};
 use crate::format::block::{BlockRow, zlib_max_bytes};
 use crate::format::digest::Sha256;
 use crate::format::layout::RepoPath;
-use crate::format::update::DeltaRow;
 use crate::repo::survey::{Flaw, Inventory};
 use crate::store::Fetch;
 
@@ -28,12 +27,6 @@ pub enum Stored {
 impl From<BlockRow> for Stored {
     fn from(row: BlockRow) -> Self {
         Self::Block(row)
-    }
-}
-
-impl From<&DeltaRow> for Stored {
-    fn from(row: &DeltaRow) -> Self {
-        Self::Delta { sha256: row.sha256, bytes: row.bytes }
     }
 }
 

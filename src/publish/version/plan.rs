@@ -152,8 +152,7 @@ impl Planner<'_> {
         objects.splice(0..0, self.client_objects());
         objects.splice(0..0, self.records(draft.head.created, &draft.dropped)?);
         let index_bytes = file.len() as u64;
-        let updates = self.extras.deltas.iter().flat_map(|deltas| &deltas.updates);
-        let updates = updates.map(|(_, report)| report.clone()).collect();
+        let updates = self.extras.deltas.iter().flat_map(|deltas| deltas.reports()).cloned().collect();
         self.finish_plan(Plan {
             outcome: Outcome::Published,
             cut,

@@ -133,14 +133,13 @@ fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Re
 /// What the deltas from the old version to the new one change, if the head of the new one names them.
 fn with_deltas(old: &Loaded, new: &Loaded, difference: &Difference) -> anyhow::Result<Option<WithDeltas>> {
     let Some((head, stores)) = &new.head else { return Ok(None) };
-    let is_same_image = old.index.header().image == head.image;
-    let from = old.index.header().version;
-    let mut rows =
-        Update::rows_in(head, new.index.header().version).filter(|(older, _)| is_same_image && *older == from);
-    let Some((_, row)) = rows.next() else { return Ok(None) };
+    let from = old.index.header();
+    let row = Update::row_between(head, from.version, new.index.header().version).filter(|_| from.image == head.image);
+    let Some(row) = row else { return Ok(None) };
     let file = super::runtime()?.block_on(repo::file_from(stores, row, update::FILE_MAX_BYTES))?;
     let update = Update::parse(&file).map_err(|e| Error::new(ErrorKind::Unverified, format!("{}: {e}", row.path)))?;
-    let download_bytes = (download_bytes(new, difference) + row.bytes).saturating_sub(update.saved_bytes(&new.index));
+    let download_bytes =
+        (download_bytes(new, difference) + row.bytes).saturating_sub(update.saved_bytes(new.index.blocks()));
     Ok(Some(WithDeltas { deltas: update.deltas().len() as u64, delta_bytes: update.delta_bytes(), download_bytes }))
 }
 

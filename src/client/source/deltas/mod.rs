@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::client::notice::{Notice, Observer};
-use crate::format::block::{BlockRow, packed};
+use crate::format::block::{Block, BlockRow, packed};
 use crate::repo::{self, BlockSource, Fetched, ReadError};
 use crate::store::Fetch;
 use crate::system::bridge;
@@ -48,6 +49,8 @@ pub struct Deltas<D, S> {
     deltas: D,
     inner: S,
     table: Arc<DeltaTable>,
+    /// Whether a disk cache keeps what is fetched.
+    is_cached: bool,
     room: Semaphore,
     failures: Mutex<Failures>,
     counts: Arc<DeltaCounts>,
@@ -66,11 +69,12 @@ impl<D, S> Deltas<D, S> {
     pub fn new(
         (deltas, inner): (D, S),
         table: Arc<DeltaTable>,
+        is_cached: bool,
         counts: Arc<DeltaCounts>,
         observer: Arc<dyn Observer>,
     ) -> Self {
         let room = Semaphore::new((BASES_BYTES / PERMIT_BYTES) as usize);
-        Self { deltas, inner, table, room, failures: Mutex::default(), counts, observer }
+        Self { deltas, inner, table, is_cached, room, failures: Mutex::default(), counts, observer }
     }
 
     fn is_resting(&self) -> bool {
@@ -100,17 +104,26 @@ impl<D: BlockSource, S: BlockSource> Deltas<D, S> {
         let permits = bytes.div_ceil(PERMIT_BYTES).min(BASES_BYTES / PERMIT_BYTES);
         let _room = self.room.acquire_many(permits as u32).await.ok()?;
         let patch = self.table.prepare(row).await?;
-        let delta_bytes = patch.delta().bytes;
+        let delta_bytes = patch.delta.bytes;
         // The network is measured by what it carries.
         let carried = BlockRow { zlib_bytes: delta_bytes, ..*row };
         let fetched = self.deltas.fetch(&carried).await;
         drop(patch);
-        let fetched = fetched.inspect_err(|why| self.failed(why)).ok()?;
+        let Fetched { block, .. } = fetched.inspect_err(|why| self.failed(why)).ok()?;
         self.came();
         self.counts.blocks.fetch_add(1, Relaxed);
         self.counts.bytes.fetch_add(delta_bytes.into(), Relaxed);
         self.counts.saved_bytes.fetch_add(row.zlib_bytes.saturating_sub(delta_bytes).into(), Relaxed);
-        Some(fetched)
+        Some(Fetched { file: self.file_of(&block).await, block })
+    }
+
+    /// The block as a file, if there is a disk cache: it holds files as mirrors have them.
+    async fn file_of(&self, block: &Arc<Block>) -> Option<Bytes> {
+        if !self.is_cached {
+            return None;
+        }
+        let block = Arc::clone(block);
+        Some(bridge::blocking(move || packed(&block)).await.into())
     }
 }
 
@@ -161,10 +174,7 @@ impl DeltaMirror {
 impl BlockSource for DeltaMirror {
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let patch = self.table.prepared(&row.id).ok_or_else(ReadError::no_source)?;
-        let block = Arc::new(repo::delta_block(&*self.store, row, patch.delta(), patch.prefix()).await?);
-        // The disk cache holds files as mirrors have them.
-        let bytes = Arc::clone(&block);
-        let file = bridge::blocking(move || packed(&bytes)).await;
-        Ok(Fetched { block, file: Some(file.into()) })
+        let block = repo::delta_block(&*self.store, row, &patch.delta, Arc::clone(&patch.prefix)).await?;
+        Ok(Arc::new(block).into())
     }
 }

@@ -16,30 +16,16 @@ pub struct DeltaTable {
     updates: OnceLock<Vec<Update>>,
     places: Vec<Arc<dyn BaseBlocks>>,
     /// Deltas that are being fetched, with their bases. Several mirrors may be asked for one.
-    prepared: Mutex<HashMap<BlockId, Weak<PatchFile>>>,
+    prepared: Mutex<HashMap<BlockId, Weak<Patch>>>,
 }
 
-/// A delta and its bases.
+/// A delta whose bases are in memory.
 #[derive(Debug)]
-struct PatchFile {
-    delta: DeltaRow,
-    prefix: Arc<[u8]>,
-}
-
-/// A delta whose bases are in memory, until dropped.
-#[derive(Debug, Clone)]
-pub struct Patch(Arc<PatchFile>);
-
-impl Patch {
+pub struct Patch {
     /// The delta's row in its update.
-    pub fn delta(&self) -> &DeltaRow {
-        &self.0.delta
-    }
-
+    pub delta: DeltaRow,
     /// The bytes that the encoder saw before the block.
-    pub fn prefix(&self) -> Arc<[u8]> {
-        Arc::clone(&self.0.prefix)
-    }
+    pub prefix: Arc<[u8]>,
 }
 
 impl DeltaTable {
@@ -57,7 +43,12 @@ impl DeltaTable {
         self.updates.get().map_or(&[], |updates| updates)
     }
 
-    fn prepared_map(&self) -> MutexGuard<'_, HashMap<BlockId, Weak<PatchFile>>> {
+    /// The deltas of a block, each with its update.
+    fn deltas(&self, id: &BlockId) -> impl Iterator<Item = (&Update, &DeltaRow)> {
+        self.updates().iter().filter_map(|update| Some((update, update.delta(id)?)))
+    }
+
+    fn prepared_map(&self) -> MutexGuard<'_, HashMap<BlockId, Weak<Patch>>> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,44 +59,41 @@ impl DeltaTable {
 
     /// Whether any update has a delta of this block.
     pub fn lists(&self, id: &BlockId) -> bool {
-        self.updates().iter().any(|update| update.delta(id).is_some())
+        self.deltas(id).next().is_some()
     }
 
     /// Size of the bases of the block's delta together, in bytes.
     pub fn prefix_bytes(&self, id: &BlockId) -> Option<u64> {
-        let listed = self.updates().iter().filter_map(|update| Some((update, update.delta(id)?)));
         let bytes = |(update, delta): (&Update, &DeltaRow)| update.bases_of(delta).map(|b| u64::from(b.bytes)).sum();
-        listed.map(bytes).max()
+        self.deltas(id).map(bytes).max()
     }
 
     fn usable(&self, id: &BlockId) -> Option<(&Update, &DeltaRow)> {
-        let listed = self.updates().iter().filter_map(|update| Some((update, update.delta(id)?)));
         let is_held = |row: &BlockRow| self.places.iter().any(|place| place.holds(row));
-        let mut usable = listed.filter(|(update, delta)| update.bases_of(delta).all(is_held));
-        usable.next()
+        self.deltas(id).find(|(update, delta)| update.bases_of(delta).all(is_held))
     }
 
     /// Reads the bases of the block's delta; `None` if it has none that can be used.
-    pub async fn prepare(self: &Arc<Self>, row: &BlockRow) -> Option<Patch> {
+    pub async fn prepare(self: &Arc<Self>, row: &BlockRow) -> Option<Arc<Patch>> {
         let (table, id) = (Arc::clone(self), row.id);
-        let file = bridge::blocking(move || {
+        let patch = bridge::blocking(move || {
             let (update, delta) = table.usable(&id)?;
             let mut prefix = Vec::new();
             for base in update.bases_of(delta) {
                 let block = table.places.iter().find_map(|place| place.load(base))?;
                 prefix.extend_from_slice(&block);
             }
-            Some(Arc::new(PatchFile { delta: *delta, prefix: prefix.into() }))
+            Some(Arc::new(Patch { delta: *delta, prefix: prefix.into() }))
         });
-        let file = file.await?;
+        let patch = patch.await?;
         let mut prepared = self.prepared_map();
-        prepared.retain(|_, file| file.strong_count() > 0);
-        prepared.insert(row.id, Arc::downgrade(&file));
-        Some(Patch(file))
+        prepared.retain(|_, patch| patch.strong_count() > 0);
+        prepared.insert(row.id, Arc::downgrade(&patch));
+        Some(patch)
     }
 
     /// The delta of this block that was prepared, while it is in flight.
-    pub fn prepared(&self, id: &BlockId) -> Option<Patch> {
-        self.prepared_map().get(id)?.upgrade().map(Patch)
+    pub fn prepared(&self, id: &BlockId) -> Option<Arc<Patch>> {
+        self.prepared_map().get(id)?.upgrade()
     }
 }
