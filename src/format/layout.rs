@@ -120,6 +120,12 @@ impl RepoPath {
         self.0.starts_with("update/") && self.0.ends_with(".update")
     }
 
+    /// Whether this is the path of a file that only saves clients time: an update or a profile.
+    #[cfg(feature = "publish")]
+    pub fn is_optional(&self) -> bool {
+        self.0.starts_with("profile/") || self.is_update()
+    }
+
     /// The versions from which and to which this is the path of an update of `image`, if it is one.
     pub fn update_of(&self, image: &Name) -> Option<(Version, Version)> {
         let rest = self.0.strip_prefix("update/")?.strip_prefix(image.as_str())?.strip_prefix('/')?;

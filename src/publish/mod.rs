@@ -10,6 +10,7 @@ mod gc;
 mod object;
 mod pad;
 mod pipeline;
+mod places;
 mod probe;
 // Each operation is in the file of its name.
 #[allow(clippy::module_inception)]

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use hfl::format::block::Block;
 use hfl::format::digest::Sha256;
-use hfl::format::head::{Head, SignedHead, Trust};
+use hfl::format::head::{FileRow, Head, SignedHead, Trust};
 use hfl::format::index::Index;
 use hfl::format::layout::{Kind, RepoPath};
 use hfl::format::name::{Name, Version};
 use hfl::format::retirement::Retirement;
+use hfl::format::update::{DeltaRow, Update};
 use tokio::time::Instant;
 
 use crate::world::{Machine, Mirror, Object, World};
@@ -19,9 +20,10 @@ use crate::world::{Machine, Mirror, Object, World};
 #[derive(Debug)]
 pub struct Checker {
     trust: Trust,
-    /// Parsed indexes, heads with their verification results, and correct objects by their unique
+    /// Parsed indexes and updates, heads with their verification results, and correct objects by their unique
     /// numbers. They save checking the same bytes again.
     indexes: HashMap<Sha256, Arc<Index>>,
+    updates: HashMap<Sha256, Arc<Update>>,
     right: HashSet<(RepoPath, u64)>,
     heads: HashMap<Sha256, Option<Arc<Head>>>,
     /// Objects damaged or lost without hfl's doing, by mirror.
@@ -49,6 +51,7 @@ impl Checker {
         Self {
             trust,
             indexes: HashMap::new(),
+            updates: HashMap::new(),
             right: HashSet::new(),
             heads: HashMap::new(),
             excused: BTreeSet::new(),
@@ -78,7 +81,8 @@ impl Checker {
             return;
         }
         self.excused.remove(&(mirror.place, path.clone()));
-        if matches!(path.kind(), Kind::Block(_) | Kind::Index(..) | Kind::Head(_)) {
+        if matches!(path.kind(), Kind::Block(_) | Kind::Index(..) | Kind::Head(_) | Kind::Delta(_)) || path.is_update()
+        {
             self.promises(world, mirror);
         }
     }
@@ -183,7 +187,28 @@ impl Checker {
                 }
             }
         }
-        None
+        head.files.iter().find_map(|row| self.broken_file(place, row, objects))
+    }
+
+    /// What is missing or wrong of a file: itself, or a delta of an update.
+    fn broken_file(&mut self, place: usize, row: &FileRow, objects: &BTreeMap<RepoPath, Object>) -> Option<String> {
+        if !self.is_right(place, objects, &row.path, |bytes| Sha256::of(bytes) == row.sha256) {
+            return Some(format!("{} is missing or wrong", row.path));
+        }
+        if !self.updates.contains_key(&row.sha256) && row.path.is_update() {
+            // A file that is excused is not read.
+            let file = objects.get(&row.path).filter(|object| Sha256::of(&object.bytes) == row.sha256)?;
+            self.updates.insert(row.sha256, Arc::new(Update::parse(&file.bytes).expect("an update")));
+        }
+        let update = self.updates.get(&row.sha256).cloned()?;
+        let is_wrong = |delta: &&DeltaRow| {
+            let path = RepoPath::delta(&delta.sha256);
+            // A damaged delta is not copied; readers then fetch the block.
+            let is_excused = self.excused.iter().any(|(_, rotten)| *rotten == path);
+            !is_excused && !self.is_right(place, objects, &path, |bytes| Sha256::of(bytes) == delta.sha256)
+        };
+        let wrong = update.deltas().iter().find(is_wrong)?;
+        Some(format!("{} of {} is missing or wrong", RepoPath::delta(&wrong.sha256), row.path))
     }
 
     fn is_right(

@@ -168,7 +168,10 @@ impl Simulation {
         for mirror in world.mirrors.iter().filter(|mirror| !mirror.is_hostile) {
             mirror.is_away.store(chance.once_in(weather.away), Relaxed);
             if chance.once_in(weather.rot) {
-                damage(world, mirror, |kind| matches!(kind, Kind::Block(_) | Kind::Index(..)));
+                let may_rot = |path: &RepoPath| {
+                    path.is_update() || matches!(path.kind(), Kind::Block(_) | Kind::Index(..) | Kind::Delta(_))
+                };
+                damage(world, mirror, may_rot);
             }
             if chance.once_in(weather.lost_head) {
                 lose_head(world, mirror);
@@ -232,7 +235,7 @@ impl Simulation {
             split: Some(Rule::fixed(4096).expect("a rule")),
             split_first: None,
             codec: Codec::Zlib(1),
-            deltas: DeltaOptions::default(),
+            deltas: DeltaOptions { versions: self.world.chance.below(3) as usize, bases: Vec::new() },
             label: None,
             boot: None,
             jobs: 1,
@@ -399,17 +402,18 @@ fn summary(report: &Report) -> String {
     format!("{} {} {:?}, behind {behind:?}", report.image, report.version, report.outcome)
 }
 
-/// Three blocks, some of them shared between contents and images.
+/// Three blocks, some of them shared between contents and images. The last one has most of its bytes in common with
+/// that of other contents, so that it is worth a delta.
 fn blocks(image: &Name, contents: u64) -> [Vec<u8>; 3] {
-    let own = contents * 1000 + image.as_str().len() as u64;
-    [1, contents % 3, own].map(|seed| {
-        let chance = Chance::new(seed);
-        (0..512).flat_map(|_| chance.next().to_le_bytes()).collect()
+    let of_image = image.as_str().len() as u64;
+    [[1; 2], [contents % 3; 2], [of_image, contents * 1000 + of_image]].map(|[most, rest]| {
+        let (most, rest) = (Chance::new(most), Chance::new(rest));
+        (0..512).flat_map(|i| if i < 384 { &most } else { &rest }.next().to_le_bytes()).collect()
     })
 }
 
-fn damage(world: &World, mirror: &Mirror, wanted: impl Fn(Kind) -> bool) {
-    let paths: Vec<RepoPath> = mirror.paths().into_iter().filter(|path| wanted(path.kind())).collect();
+fn damage(world: &World, mirror: &Mirror, wanted: impl Fn(&RepoPath) -> bool) {
+    let paths: Vec<RepoPath> = mirror.paths().into_iter().filter(wanted).collect();
     if paths.is_empty() {
         return;
     }

@@ -13,7 +13,6 @@ use crate::boot::{self, FILE_MAX_BYTES, Ingredients, Settings};
 use crate::disk::Disk;
 use crate::disk::input::Input;
 use crate::error::Error;
-use crate::format::comment;
 use crate::format::digest::Sha256;
 use crate::format::head::{FileRow, Head};
 use crate::format::layout::{BootFile, RepoPath};
@@ -110,17 +109,14 @@ pub fn put_rows(head: &mut Head, files: &[Object]) {
     head.files.sort_by(|a, b| a.path.cmp(&b.path));
 }
 
-/// The files, each followed by its signature if the image is signed.
+/// The files, each preceded by its signature if the image is signed.
 ///
 /// # Errors
 /// A key that cannot sign.
 pub fn signed(files: &[Object], key: Option<&SecretKey>) -> Result<Vec<Object>, Error> {
     let mut objects = Vec::new();
     for file in files {
-        objects.push(file.clone());
-        if let Some(key) = key {
-            objects.push(file.signature(key, &comment::file(&file.path))?);
-        }
+        objects.extend(file.clone().with_signature(key)?);
     }
     Ok(objects)
 }

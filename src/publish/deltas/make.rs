@@ -24,6 +24,7 @@ use crate::progress::{Event, Watch};
 use crate::publish::object::Object;
 use crate::publish::pad::{Pad, Placed};
 use crate::publish::pipeline::cut::CutImage;
+use crate::publish::places::Places;
 use crate::store::Store;
 use crate::system::bridge;
 
@@ -65,12 +66,13 @@ struct Made {
 pub async fn make(from: &Ingredients<'_>, versions: usize, watch: &Watch) -> Result<Deltas, Error> {
     let pad = Arc::new(Pad::new(from.directory).map_err(|e| Error::io(from.directory, &e))?);
     let (mut updates, mut files) = (Vec::new(), BTreeMap::new());
+    let places = Arc::new(Places::new(from.cut.blocks.len(), &from.cut.extents));
     let now: HashSet<Sha256> = from.cut.blocks.iter().map(|row| row.sha256).collect();
     for (i, old) in from.old.iter().take(versions).enumerate() {
         let sources = OldSources { image: from.bases.get(i).cloned(), stores: Arc::clone(&from.stores) };
         let held: HashSet<Sha256> = old.blocks().iter().map(|row| row.sha256).collect();
         let is_new = |row: &BlockRow| !held.contains(&row.sha256);
-        let new = ImageBlocks::new(Arc::clone(from.image), &from.cut.blocks, &from.cut.extents, is_new);
+        let new = ImageBlocks::new(Arc::clone(from.image), &from.cut.blocks, Arc::clone(&places), is_new);
         let is_gone = |row: &BlockRow| !now.contains(&row.sha256);
         let bytes = |rows: &mut dyn Iterator<Item = &BlockRow>| rows.map(|row| u64::from(row.bytes)).sum::<u64>();
         let all = bytes(&mut new.rows().iter()) + bytes(&mut old.blocks().iter().filter(|row| is_gone(row)));

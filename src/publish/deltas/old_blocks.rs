@@ -19,6 +19,7 @@ use crate::format::index::Index;
 use crate::progress::{Event, Watch};
 use crate::publish::base::source_order::SourceOrder;
 use crate::publish::pad::{Pad, Placed};
+use crate::publish::places::Places;
 use crate::repo;
 use crate::store::Store;
 use crate::system::bridge;
@@ -64,8 +65,10 @@ impl OldBlocks {
         let bytes = rows.iter().map(|row| u64::from(row.bytes)).sum();
         let sampling = Sampling::for_bytes(bytes);
         let pad = Arc::new(Pad::new(directory).map_err(|e| Error::io(directory, &e))?);
-        let image = sources.image.clone();
-        let local = image.map(|image| Arc::new(ImageBlocks::new(image, old.blocks(), old.extents(), &is_candidate)));
+        let local = sources.image.clone().map(|image| {
+            let places = Arc::new(Places::new(old.blocks().len(), old.extents()));
+            Arc::new(ImageBlocks::new(image, old.blocks(), places, &is_candidate))
+        });
         let unreliable = Arc::new(SourceOrder::default());
         let reads = rows.iter().copied().enumerate().map(|(number, row)| {
             let (local, stores, pad) = (local.clone(), Arc::clone(&sources.stores), Arc::clone(&pad));

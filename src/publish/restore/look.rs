@@ -1,9 +1,9 @@
 //! Looks whether a block lies where it belongs, by reading all its places: the contents count, no record of them.
 
 use super::output::Output;
-use super::places::Places;
 use crate::format::block::BlockRow;
 use crate::format::digest::Sha256;
+use crate::publish::places::Places;
 
 /// How a block lies in the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

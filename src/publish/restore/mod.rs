@@ -14,7 +14,6 @@ mod moving;
 mod old_content;
 mod open;
 mod output;
-mod places;
 mod read_back;
 mod saved_bases;
 mod seeds;

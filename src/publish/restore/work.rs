@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::output::Output;
-use super::places::Places;
 use super::saved_bases::SavedBases;
 use crate::error::{Error, ErrorKind};
 use crate::format::digest::Sha256;
 use crate::format::index::Index;
 use crate::progress::{Event, Origin, Phase, Watch};
+use crate::publish::places::Places;
 
 /// Interval of the checks whether the user cancelled.
 const CANCEL_PAUSE: Duration = Duration::from_millis(50);
@@ -83,7 +83,16 @@ impl Work {
     pub fn new(index: Arc<Index>, out: Output, bases: Option<Arc<SavedBases>>, watch: Watch) -> Self {
         let states = Mutex::new(vec![State::Missing; index.blocks().len()]);
         let (counts, progressed) = (Counts::default(), Mutex::new(Instant::now()));
-        Self { places: Places::of(&index), index, out, bases, counts, watch, states, progressed }
+        Self {
+            places: Places::new(index.blocks().len(), index.extents()),
+            index,
+            out,
+            bases,
+            counts,
+            watch,
+            states,
+            progressed,
+        }
     }
 
     fn states(&self) -> MutexGuard<'_, Vec<State>> {

@@ -12,7 +12,7 @@ use crate::repo::survey::records::{self, RecordState};
 use crate::system::bridge;
 
 /// Reads the retirement records of all mirrors and adds the blocks and deltas of those versions to `expected`; returns
-/// the paths of their indexes. Ignored are records that do not verify, blocks of unreadable indexes, and mirrors that
+/// the paths of their indexes and updates. Ignored are records that do not verify, blocks of unreadable indexes, and mirrors that
 /// take much longer than the others.
 pub async fn find(run: &Run, views: &[Option<&MirrorView>], expected: &ExpectedBlocks) -> BTreeSet<RepoPath> {
     let shown = views.iter().enumerate().filter_map(|(i, view)| Some((i, (*view)?)));
@@ -33,6 +33,7 @@ async fn of_mirror(run: &Run, mirror: usize, view: &MirrorView, expected: &Expec
         }
         paths.extend([path.signature(), path]);
         for file in found.retirement.files.iter().filter(|file| file.path.is_update()) {
+            paths.extend([file.path.signature(), file.path.clone()]);
             let _room = run.budget.room(file.bytes).await;
             if let Ok(Ok(update)) = objects::file(store, &file.path, file.bytes, &file.sha256).await {
                 // One that cannot be read only leaves its deltas to be called strays.

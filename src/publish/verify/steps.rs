@@ -142,10 +142,13 @@ impl Run {
         self.settle(done)
     }
 
-    /// The paths of all indexes named by any head, and of their signatures.
+    /// The paths of all indexes and updates named by any head, and of their signatures.
     fn named(&self) -> BTreeSet<RepoPath> {
         let all = self.duties.iter().flatten().chain(self.required.newest.values());
-        let paths = all.flat_map(|b| b.head.versions.iter().map(|row| row.index_path(&b.head.image)));
+        let paths = all.flat_map(|b| {
+            let updates = b.head.files.iter().map(|row| row.path.clone()).filter(RepoPath::is_update);
+            b.head.versions.iter().map(|row| row.index_path(&b.head.image)).chain(updates)
+        });
         paths.flat_map(|path| [path.signature(), path]).collect()
     }
 

@@ -9,7 +9,7 @@ use super::findings::{Finding, Findings};
 use crate::format::layout::{Kind, RepoPath};
 use crate::repo::survey::{Flaw, MirrorView, ProblemKind};
 
-/// Reports the strays among the listed objects; `named` are the indexes and signatures that any head names.
+/// Reports the strays among the listed objects; `named` are the indexes, updates and signatures that any head names.
 pub fn find(look: &MirrorView, expected: &ExpectedBlocks, named: &BTreeSet<RepoPath>, findings: &mut Findings) {
     let blocks = look.inventory.blocks.blocks().filter(|(id, _)| !expected.names(id));
     let blocks = blocks.map(|(id, bytes)| (RepoPath::block(id), bytes));
@@ -25,9 +25,11 @@ pub fn find(look: &MirrorView, expected: &ExpectedBlocks, named: &BTreeSet<RepoP
     }));
 }
 
-/// Whether a path is in the space of indexes, blocks, deltas or probes; other paths belong to the mirror's operator.
+/// Whether a path is in the space of indexes, updates, blocks, deltas or probes; other paths belong to the mirror's operator.
 fn may_be_stray(path: &str) -> bool {
-    ["blocks/", "deltas/", "index/", crate::publish::probe::PREFIX].iter().any(|prefix| path.starts_with(prefix))
+    ["blocks/", "deltas/", "index/", "update/", crate::publish::probe::PREFIX]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
 }
 
 fn why(path: &RepoPath) -> &'static str {

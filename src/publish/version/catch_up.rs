@@ -179,8 +179,11 @@ impl Planned<'_> {
             self.session.repository.watch.progress.event(Event::Warning(&format!("{}: {why}", target.location())));
             return Ok(Files::default());
         }
-        Err(Error::new(ErrorKind::Unverified, why)
-            .hint("restore it from a copy of the repository, or retire its version with hfl gc --retire"))
+        let hint = match file.path.is_optional() {
+            true => "with the secret key (--key FILE or HFL_KEY), hfl sync stops offering it",
+            false => "restore it from a copy of the repository, or retire its version with hfl gc --retire",
+        };
+        Err(Error::new(ErrorKind::Unverified, why).hint(hint))
     }
 
     async fn has_right(&self, store: &dyn Store, file: &OlderFile) -> bool {

@@ -5,6 +5,7 @@
 pub mod carry_out;
 pub mod catch_up;
 pub mod deltas;
+mod lost;
 pub mod plan;
 pub mod planned;
 pub mod release;

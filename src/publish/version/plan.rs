@@ -93,6 +93,8 @@ pub struct Planner<'a> {
     pub signer: &'a Signer,
     /// The clients that the previous head does not name in these versions.
     pub clients: &'a [Client],
+    /// Files of the previous head that no mirror has, and without which nothing is lost.
+    pub lost: &'a [FileRow],
     /// What comes with a new version.
     pub extras: &'a Extras,
     /// The mirrors with their current heads.
@@ -346,7 +348,9 @@ impl Planner<'_> {
     }
 
     fn warnings(&self, head: &Head, dropped: &[(VersionRow, Vec<FileRow>)]) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let lost = self.lost.iter().filter(|row| !head.files.contains(row));
+        let mut warnings: Vec<String> =
+            lost.map(|row| format!("no mirror has a good copy of {}: it is not offered any more", row.path)).collect();
         if let Some((oldest, _)) = dropped.last() {
             warnings.push(format!(
                 "the head of {} is full: {} versions up to {} are retired; hfl gc --keep N retires more at once",
@@ -368,9 +372,10 @@ impl Planner<'_> {
         warnings
     }
 
-    /// The files of the previous head, and the clients of this run.
+    /// The files of the previous head, unless they are lost, and the clients of this run.
     fn files(&self) -> Vec<FileRow> {
-        let mut files: Vec<FileRow> = self.base.head.iter().flat_map(|head| head.files.clone()).collect();
+        let held = self.base.head.iter().flat_map(|head| &head.files);
+        let mut files: Vec<FileRow> = held.filter(|row| !self.lost.contains(row)).cloned().collect();
         files.extend(self.clients.iter().flat_map(Client::rows));
         files.sort_by(|a, b| a.path.cmp(&b.path));
         files

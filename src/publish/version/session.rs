@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::lost::lost;
 use super::plan::{Extras, Plan, Planner};
 use super::report::Report;
 use crate::error::Error;
-use crate::format::head::Head;
+use crate::format::head::{FileRow, Head};
 use crate::format::name::{Label, Name, Version};
 use crate::format::time::Timestamp;
 use crate::publish::artifact::boot_files::{self, BootFiles};
@@ -31,6 +32,7 @@ pub struct Session<'a> {
     pub base: Base,
     pub now: Timestamp,
     clients: Vec<Client>,
+    lost: Vec<FileRow>,
     new_key_file: Option<PathBuf>,
     started: Instant,
     /// For each mirror, whether work on an earlier image was left unfinished.
@@ -70,9 +72,13 @@ impl<'a> Session<'a> {
             true => client::new(repository.programs()?, base.head.as_ref(), signer.secret())?,
             false => Vec::new(),
         };
+        let lost = match &base.head {
+            Some(head) => lost(head, &repository.mirrors).await,
+            None => Vec::new(),
+        };
         let new_key_file = save_key(repository, &signer, &name)?;
         repository.all_failed().map_or(Ok(()), Err)?;
-        Ok(Self { repository, name, signer, base, now, clients, new_key_file, started, undone_before })
+        Ok(Self { repository, name, signer, base, now, clients, lost, new_key_file, started, undone_before })
     }
 
     pub fn mirrors(&self) -> &[OpenMirror] {
@@ -153,6 +159,7 @@ impl<'a> Session<'a> {
             base: &self.base,
             signer: &self.signer,
             clients: &self.clients,
+            lost: &self.lost,
             extras,
             mirrors: self.mirrors(),
             now: self.now,

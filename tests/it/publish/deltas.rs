@@ -195,16 +195,19 @@ fn mirrors_get_deltas_by_sync_and_repair_and_lose_them_with_either_version() {
     wrong[9] ^= 1;
     fs::write(at(2), wrong).unwrap();
     lab.write("n/deltas/00/0000000000000000000000000000000000000000000000000000000000000000", b"a stray");
+    lab.write("n/update/os/9-8-0123456789ab.update", b"of a publisher that was killed");
     let found = lab.run(&["verify", "--to", "mirrors.toml", "--deep", "--json"]);
     assert_eq!(code(&found), 3, "{}", stderr(&found));
     let found: Value = serde_json::from_slice(&found.stdout).unwrap();
     let kinds: Vec<&str> = found["problems"].as_array().unwrap().iter().map(|p| p["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds.len(), 4, "{found}");
+    assert_eq!(kinds.iter().filter(|kind| **kind == "stray").count(), 2, "{found}");
+    assert_eq!(kinds.len(), 5, "{found}");
     for kind in ["missing", "truncated", "wrong", "stray"] {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }
     lab.ok(&["verify", "--to", "mirrors.toml", "--deep", "--repair"]);
     fs::remove_file(lab.path("n/deltas/00/0000000000000000000000000000000000000000000000000000000000000000")).unwrap();
+    fs::remove_file(lab.path("n/update/os/9-8-0123456789ab.update")).unwrap();
     lab.ok(&["verify", "--to", "mirrors.toml", "--deep"]);
     assert_eq!(deltas(&lab, "n"), deltas(&lab, "m"));
 
@@ -223,6 +226,27 @@ fn mirrors_get_deltas_by_sync_and_repair_and_lose_them_with_either_version() {
     lab.ok(&["gc", "--to", "mirrors.toml", "--keep", "1", "--grace-days", "0", "--more-than-half"]);
     assert!(deltas(&lab, "m").is_empty() && deltas(&lab, "n").is_empty());
     lab.ok(&["verify", "--to", "mirrors.toml", "--deep"]);
+}
+
+#[test]
+fn an_update_that_is_lost_keeps_no_mirror_behind() {
+    let lab = Lab::with_mirrors(&["m"]);
+    three_images(&lab);
+    publish(&lab, "one.img", &[]);
+    publish(&lab, "two.img", &["--deltas"]);
+    let list = lab.files("m/update").into_iter().find(|name| name.ends_with(".update")).unwrap();
+    lab.write(&format!("m/update/{list}"), b"rotten");
+    let table = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
+    lab.write("mirrors.toml", format!("{table}[[mirror]]\nname = \"n\"\nwrite = \"./n\"\n"));
+    let out = lab.run(&["sync", "--to", "mirrors.toml"]);
+    assert_eq!(code(&out), 0, "{}", stderr(&out));
+    assert!(stderr(&out).contains("is not offered any more"), "{}", stderr(&out));
+    // The mirrors agree, and what is left of the update is stray.
+    let found: Value = serde_json::from_str(&lab.ok(&["verify", "--to", "mirrors.toml", "--deep", "--json"])).unwrap();
+    let kinds = found["problems"].as_array().unwrap().iter().map(|p| p["kind"].as_str().unwrap());
+    assert!(kinds.clone().count() > 0 && kinds.clone().all(|kind| kind == "stray"), "{found}");
+    assert_eq!(check_mirror(&lab.path("n"), "os", &lab.trust("os")), [2, 1]);
+    lab.ok(&["diff", "os@1", "os@2", "--to", "mirrors.toml"]);
 }
 
 #[test]

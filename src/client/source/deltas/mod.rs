@@ -100,7 +100,7 @@ impl<D, S> Deltas<D, S> {
 impl<D: BlockSource, S: BlockSource> Deltas<D, S> {
     /// The block, made from a delta.
     async fn made(&self, row: &BlockRow) -> Option<Fetched> {
-        let bytes = self.table.prefix_bytes(&row.id)?;
+        let bytes = self.table.prefix_bytes(row.id).await?;
         let permits = bytes.div_ceil(PERMIT_BYTES).min(BASES_BYTES / PERMIT_BYTES);
         let _room = self.room.acquire_many(permits as u32).await.ok()?;
         let patch = self.table.prepare(row).await?;

@@ -62,12 +62,17 @@ impl DeltaTable {
         self.deltas(id).next().is_some()
     }
 
-    /// Size of the bases of the block's delta together, in bytes.
-    pub fn prefix_bytes(&self, id: &BlockId) -> Option<u64> {
-        let bytes = |(update, delta): (&Update, &DeltaRow)| update.bases_of(delta).map(|b| u64::from(b.bytes)).sum();
-        self.deltas(id).map(bytes).max()
+    /// Size together of the bases of the delta that [`DeltaTable::prepare`] would use now, in bytes.
+    pub async fn prefix_bytes(self: &Arc<Self>, id: BlockId) -> Option<u64> {
+        let table = Arc::clone(self);
+        let bytes = move || {
+            let (update, delta) = table.usable(&id)?;
+            Some(update.bases_of(delta).map(|base| u64::from(base.bytes)).sum())
+        };
+        bridge::blocking(bytes).await
     }
 
+    /// The first delta of a block whose bases are all at hand. Blocks the thread.
     fn usable(&self, id: &BlockId) -> Option<(&Update, &DeltaRow)> {
         let is_held = |row: &BlockRow| self.places.iter().any(|place| place.holds(row));
         self.deltas(id).find(|(update, delta)| update.bases_of(delta).all(is_held))

@@ -12,6 +12,7 @@ use hfl::format::layout::RepoPath;
 use hfl::format::name::{Name, Version};
 use hfl::format::retirement::Retirement;
 use hfl::format::time::Timestamp;
+use hfl::format::update::Update;
 
 use super::KEYS;
 use super::world::{Tree, Trees};
@@ -113,7 +114,7 @@ impl<'a> Owner<'a> {
 
     /// Makes one random forgery.
     fn forge(&mut self) -> Option<()> {
-        match self.random.below(24) {
+        match self.random.below(27) {
             0 | 1 => self.old_head(),
             2 | 3 => self.forged_head(),
             4 | 5 => self.list(),
@@ -130,7 +131,9 @@ impl<'a> Owner<'a> {
             20 => self.left_over(),
             21 => self.lose(),
             22 => self.break_file(),
-            _ => self.other_comment(),
+            23 => self.other_comment(),
+            24 | 25 => self.wrong_delta(),
+            _ => self.forged_update(),
         }
     }
 
@@ -296,6 +299,38 @@ impl<'a> Owner<'a> {
         Some(())
     }
 
+    /// A delta whose contents do not match its name.
+    fn wrong_delta(&mut self) -> Option<()> {
+        let (path, bytes) = self.real("deltas/", "")?;
+        let wrong = match self.random.below(4) {
+            0 => self.real("deltas/", "")?.1,
+            1 => self.real("blocks/", "")?.1,
+            2 => bytes[..bytes.len() / 2].to_vec(),
+            _ => Random(self.random.next()).bytes(bytes.len()),
+        };
+        self.put(path, wrong);
+        Some(())
+    }
+
+    /// An update whose deltas are not those of its blocks, at the path of its own digest or of the real one.
+    fn forged_update(&mut self) -> Option<()> {
+        let (path, bytes) = self.real("update/", ".update")?;
+        let update = Update::parse(&bytes).ok()?;
+        let (from, version) = (update.from(), update.version());
+        let mut deltas = update.deltas().to_vec();
+        for delta in &mut deltas {
+            let kind = self.pick(&["deltas/", "blocks/"])?;
+            let file = self.real(kind, "")?.1;
+            (delta.sha256, delta.bytes) = (Sha256::of(&file), file.len() as u32);
+        }
+        let pair = self.pick(&[(from, version), (version, Version::new(u64::from(version.number()) + 1)?)])?;
+        let forged = Update::new(update.image().clone(), pair, update.bases().to_vec(), deltas).ok()?.to_bytes();
+        let own = RepoPath::update(update.image(), pair, &Sha256::of(&forged));
+        let place = self.pick(&[own.as_str(), &path])?.to_owned();
+        self.put(place, forged);
+        Some(())
+    }
+
     /// A held lock, or an invalid one, costs 35 s of waiting, in which it might change. Both are left out.
     fn lock(&mut self) -> Option<()> {
         let state = self.pick(&["owned", "unfinished"])?;
@@ -379,6 +414,8 @@ impl<'a> Owner<'a> {
             ("", ".minisig"),
             ("retired/", ""),
             ("blocks/0", ""),
+            ("deltas/", ""),
+            ("update/", ""),
             ("os", ""),
         ])?;
         self.files.retain(|path, _| !(path.starts_with(begins) && path.ends_with(ends)));

@@ -78,6 +78,13 @@ pub enum Damage {
     Head,
     File,
     List,
+    Delta,
+    Update,
+}
+
+impl Damage {
+    const ALL: [Self; 8] =
+        [Self::Block, Self::Index, Self::Signature, Self::Head, Self::File, Self::List, Self::Delta, Self::Update];
 }
 
 /// A sequence of steps, and how the images are published.
@@ -86,6 +93,8 @@ pub struct Scenario {
     own_keys: bool,
     /// Whether `os` is published with boot files and a profile.
     boots: bool,
+    /// From how many older versions deltas are made.
+    deltas: usize,
     pub steps: Vec<Step>,
 }
 
@@ -94,6 +103,7 @@ impl Scenario {
         let mut random = Random(number as u64);
         let own_keys = random.below(2) == 0;
         let boots = random.below(3) == 0;
+        let deltas = random.below(3) as usize;
         let mut one_in = |of: u64| random.below(of) == 0;
         let publish = |image, contents, without| Step::Publish { image, contents, without };
         let mut steps = vec![publish("os", 1, None)];
@@ -109,16 +119,12 @@ impl Scenario {
         if one_in(3) && !steps.iter().any(|step| matches!(step, Step::Gc { .. })) {
             steps.push(Step::Rollback { version: 1 });
         }
-        for damage in [Damage::Block, Damage::Index, Damage::Signature, Damage::Head, Damage::File, Damage::List] {
-            if one_in(4) {
-                steps.push(Step::Damage(damage));
-            }
-        }
+        steps.extend(Damage::ALL.into_iter().filter(|_| one_in(4)).map(Step::Damage));
         steps.extend([Step::Verify, Step::Sync, Step::Gc { keep: 1 }]);
         if one_in(2) {
             steps.extend([publish("os", 3, None), Step::Verify, Step::Gc { keep: 1 }]);
         }
-        Self { own_keys, boots, steps }
+        Self { own_keys, boots, deltas, steps }
     }
 }
 
@@ -229,7 +235,7 @@ impl World {
             split: Some("fixed 4096".parse().unwrap()),
             split_first: None,
             codec: Codec::Zlib(1),
-            deltas: DeltaOptions::default(),
+            deltas: DeltaOptions { versions: self.scenario.deltas, bases: Vec::new() },
             label: None,
             boot,
             jobs: 1,
@@ -290,6 +296,8 @@ impl World {
             Damage::Head => ("b", "os", ".head"),
             Damage::File => ("a", "profile/", ""),
             Damage::List => ("b", "images", ""),
+            Damage::Delta => ("a", "deltas/", ""),
+            Damage::Update => ("b", "update/", ".update"),
         };
         let files = tree(&self.path(mirror));
         let found = files.iter().find(|(path, _)| path.starts_with(begins) && path.ends_with(ends));
@@ -348,10 +356,12 @@ fn tree(base: &Path) -> Tree {
     entries.map(file).collect()
 }
 
-/// Six blocks and a hole. One block is in all images, two are in all versions of this image.
+/// Six blocks and a hole. One block is in all images, two are in all versions of this image, and one has most of its
+/// bytes in common with that of other versions.
 fn image_of(image: &str, contents: u64) -> Vec<u8> {
     let own = u64::from(image.as_bytes()[0]) << 8;
-    let seeds = [1, own, own + 1, own + 10 * contents, own + 10 * contents + 1, own + 10 * (contents % 2) + 5];
+    let seeds = [1, own, own + 1, own + 10 * contents, own + 10 * (contents % 2) + 5];
     let blocks = seeds.iter().flat_map(|seed| Random(*seed).bytes(4096));
-    blocks.chain([0; 4096]).collect()
+    let changed = [Random(own + 2).bytes(3072), Random(own + 10 * contents + 1).bytes(1024)].concat();
+    blocks.chain(changed).chain([0; 4096]).collect()
 }

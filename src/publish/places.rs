@@ -1,9 +1,8 @@
-//! Where each block lies in an image: the extents of an index, by block and by offset.
+//! Where each block lies in an image, by block and by offset.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use crate::format::index::{ExtentSource, Index};
+use crate::format::index::{Extent, ExtentSource};
 
 /// A run of the image that comes from one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,48 +22,63 @@ impl Run {
     }
 }
 
-/// The extents of an index, by block and by offset.
+/// The extents of an image, by block and by offset.
+#[derive(Debug)]
 pub struct Places {
-    index: Arc<Index>,
-    /// Offset of each extent in the image, in bytes.
-    starts: Vec<u64>,
+    /// Where each extent begins, and the end of the last one.
+    extents: Vec<Begin>,
     /// Where the extents of each block begin in `by_block`; one more entry for their end.
     first: Vec<u32>,
     /// The extents that are no holes, grouped by block; those of a block in the order of their offsets in it.
     by_block: Vec<u32>,
 }
 
+/// Where an extent begins in the image and in its block.
+#[derive(Debug, Clone, Copy)]
+struct Begin {
+    at: u64,
+    /// [`HOLE`] if it is none of a block.
+    block: u32,
+    offset: u32,
+}
+
+/// In place of a block's number: more than any.
+const HOLE: u32 = u32::MAX;
+
 impl Places {
-    /// The places of all blocks of an index.
-    pub fn of(index: &Arc<Index>) -> Self {
-        let (mut at, mut starts, mut by_block) = (0, Vec::new(), Vec::new());
-        let mut first = vec![0; index.blocks().len() + 1];
-        for (number, extent) in index.extents().iter().enumerate() {
-            if let ExtentSource::Block { block, .. } = extent.from {
+    /// The places of `blocks` blocks in an image with these extents.
+    pub fn new(blocks: usize, extents: &[Extent]) -> Self {
+        let (mut at, mut begins, mut by_block) = (0, Vec::with_capacity(extents.len() + 1), Vec::new());
+        let mut first = vec![0; blocks + 1];
+        for (number, extent) in extents.iter().enumerate() {
+            let (block, offset) = match extent.from {
+                ExtentSource::Block { block, offset } => (block, offset),
+                ExtentSource::Hole => (HOLE, 0),
+            };
+            if block != HOLE {
                 by_block.push(number as u32);
                 first[block as usize + 1] += 1;
             }
-            starts.push(at);
+            begins.push(Begin { at, block, offset });
             at += extent.bytes;
         }
-        let key = |&number: &u32| match index.extents()[number as usize].from {
-            ExtentSource::Block { block, offset } => (block, offset, number),
-            ExtentSource::Hole => (u32::MAX, 0, number),
-        };
-        by_block.sort_unstable_by_key(key);
+        begins.push(Begin { at, block: HOLE, offset: 0 });
+        by_block.sort_unstable_by_key(|&number| {
+            let Begin { block, offset, .. } = begins[number as usize];
+            (block, offset, number)
+        });
         for i in 1..first.len() {
             first[i] += first[i - 1];
         }
-        Self { index: Arc::clone(index), starts, first, by_block }
+        Self { extents: begins, first, by_block }
     }
 
     /// The runs of a block, in the order of their offsets in it. Together they cover the block; some may repeat parts.
     pub fn of_block(&self, block: u32) -> impl Iterator<Item = Run> + '_ {
         let numbers = self.first[block as usize]..self.first[block as usize + 1];
-        self.by_block[numbers.start as usize..numbers.end as usize].iter().filter_map(|&number| {
-            let extent = self.index.extents()[number as usize];
-            let ExtentSource::Block { offset, .. } = extent.from else { return None };
-            Some(Run { at: self.starts[number as usize], offset, bytes: extent.bytes as u32 })
+        self.by_block[numbers.start as usize..numbers.end as usize].iter().map(|&number| {
+            let Begin { at, offset, .. } = self.extents[number as usize];
+            Run { at, offset, bytes: (self.extents[number as usize + 1].at - at) as u32 }
         })
     }
 
@@ -87,14 +101,14 @@ impl Places {
     /// How many bytes of `range` belong to `block`, if `range` holds the bytes of the block from `offset` on: those that
     /// lie where the image has them.
     pub fn right_bytes(&self, block: u32, offset: u64, range: Range<u64>) -> u64 {
-        let first = self.starts.partition_point(|&start| start <= range.start).saturating_sub(1);
-        let extents = self.starts[first..].iter().zip(&self.index.extents()[first..]);
+        let first = self.extents.partition_point(|extent| extent.at <= range.start).saturating_sub(1);
         let mut right = 0;
-        for (&start, extent) in extents.take_while(|(start, _)| **start < range.end) {
-            let ExtentSource::Block { block: its, offset: its_offset } = extent.from else { continue };
-            let (from, to) = (range.start.max(start), range.end.min(start + extent.bytes));
-            let is_same =
-                from < to && its == block && u64::from(its_offset) + (from - start) == offset + (from - range.start);
+        for pair in self.extents[first..].windows(2).take_while(|pair| pair[0].at < range.end) {
+            let [its, next] = [pair[0], pair[1]];
+            let (from, to) = (range.start.max(its.at), range.end.min(next.at));
+            let is_same = from < to
+                && its.block == block
+                && u64::from(its.offset) + (from - its.at) == offset + (from - range.start);
             right += if is_same { to - from } else { 0 };
         }
         right
@@ -102,7 +116,7 @@ impl Places {
 
     /// The holes of the image.
     pub fn holes(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        let extents = self.starts.iter().zip(self.index.extents());
-        extents.filter(|(_, extent)| extent.from == ExtentSource::Hole).map(|(&at, extent)| at..at + extent.bytes)
+        let holes = self.extents.windows(2).filter(|pair| pair[0].block == HOLE);
+        holes.map(|pair| pair[0].at..pair[1].at)
     }
 }
