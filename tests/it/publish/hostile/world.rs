@@ -295,7 +295,8 @@ impl World {
             Damage::Signature => ("b", "index/os/", ".minisig"),
             Damage::Head => ("b", "os", ".head"),
             Damage::File => ("a", "profile/", ""),
-            Damage::List => ("b", "images", ""),
+            // Not where the head is lost: a mirror without both is empty to sync, but not to gc, which lists it.
+            Damage::List => ("a", "images", ""),
             Damage::Delta => ("a", "deltas/", ""),
             Damage::Update => ("b", "update/", ".update"),
         };
