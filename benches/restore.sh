@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
 # restore.sh OLD.img NEW.img [DIR] - times a restore of an image, and an update of the disk in place, beside curl and zstd.
 #
-# Both images are published to DIR (default: a temporary directory) and served by nginx on loopback. Each way writes to a
-# new file of DIR, and the times include a sync of it. Prints one line per way: seconds, bytes that nginx sent, bytes
-# written. Needs nginx, curl, zstd, and a release build: cargo build --release.
+# Both images are published to DIR (default: a temporary directory), with deltas, and served by nginx on loopback. Each way
+# writes to a new file of DIR, and the times include a sync of it. Prints one line per way: seconds, bytes that nginx sent,
+# bytes written. As root, an ext4 is also updated to a version in which every hundredth file was replaced, as an upgrade of
+# a few packages does. RATE=100mbit slows loopback down to that rate (tc, in a network namespace of its own). Needs nginx,
+# curl, zstd, and a release build: cargo build --release.
 set -euo pipefail
+if [ -n "${RATE:-}" ] && [ -z "${SLOWED:-}" ]; then
+  slow='ip link set lo up mtu 1500; tc qdisc add dev lo root tbf rate "$0" burst 64kb latency 100ms; exec bash "$@"'
+  SLOWED=1 exec unshare -n bash -c "$slow" "$RATE" "$0" "$@"
+fi
 [ $# -ge 2 ] || { echo "usage: restore.sh OLD.img NEW.img [DIR]" >&2; exit 2; }
 here=$(realpath "$(dirname "$0")/..")
 hfl=${HFL:-$here/target/release/hfl}
@@ -22,9 +28,28 @@ EOF
 mkdir "$lab/public"
 nginx -c "$lab/nginx.conf" -e "$lab/error.log" &
 nginx=$!
-trap 'kill $nginx; wait $nginx 2>/dev/null || true; rm -rf "$lab"' EXIT
-"$hfl" publish "$old" --name os --to "$lab/public/" --unsigned --quiet
-"$hfl" publish "$new" --name os --to "$lab/public/" --unsigned --quiet
+trap 'kill $nginx; wait $nginx 2>/dev/null || true; umount "$lab/mounted" 2>/dev/null || true; rm -rf "$lab"' EXIT
+publish() { "$hfl" publish "$1" --name "$2" --to "$lab/public/" --unsigned --quiet --deltas; }
+publish "$old" os
+publish "$new" os
+# What is mounted is written to: a version of its own comes first.
+cp --sparse=always "$new" "$lab/before"
+mkdir "$lab/mounted"
+few=false
+if mount -o loop "$lab/before" "$lab/mounted" 2>/dev/null; then
+  few=true
+  umount "$lab/mounted"
+  cp --sparse=always "$lab/before" "$lab/after"
+  mount -o loop "$lab/after" "$lab/mounted"
+  (cd "$lab/mounted" && find usr -xdev -type f | sort | awk 'NR % 100 == 0' | while IFS= read -r file; do
+    cp -p "$file" "$file.new" && echo >>"$file.new" && mv "$file.new" "$file"
+  done)
+  umount "$lab/mounted"
+  publish "$lab/before" few
+  publish "$lab/after" few
+else
+  echo "no update of few files: the image cannot be mounted here"
+fi
 zstd -q -3 "$new" -o "$lab/public/new.img.zst"
 url=http://127.0.0.1:$port
 
@@ -49,10 +74,11 @@ run() {
     "$(echo "${written:-0} / 1000000" | bc -l)"
 }
 restore() { "$hfl" restore "$url/os" "$@" --unsigned --json; }
+restore_few() { "$hfl" restore "$url/few" "$@" --unsigned --json; }
 unpack() { curl -sS "$url/new.img.zst" | zstd -q -d --sparse -o "$lab/curl.img" -f; }
 
 for _ in 1 2 3; do
-  rm -f "$lab"/*.img
+  rm -f "$lab/curl.img" "$lab/new.img" "$lab/disk.img"
   run "curl | zstd -d --sparse" "$lab/curl.img" unpack
   run "hfl restore" "$lab/new.img" restore "$lab/new.img"
   rm "$lab/new.img"
@@ -60,4 +86,9 @@ for _ in 1 2 3; do
   cp --sparse=always "$old" "$lab/disk.img"
   run "hfl restore --in-place, of the old version" "$lab/disk.img" restore "$lab/disk.img" --in-place
   run "hfl restore --in-place, nothing to do" "$lab/disk.img" restore "$lab/disk.img" --in-place
+  $few || continue
+  rm "$lab/new.img"
+  wanted=$lab/after run "hfl restore, of few files changed" "$lab/new.img" restore_few "$lab/new.img"
+  cp --sparse=always "$lab/before" "$lab/disk.img"
+  wanted=$lab/after run "hfl restore --in-place, of few files changed" "$lab/disk.img" restore_few "$lab/disk.img" --in-place
 done

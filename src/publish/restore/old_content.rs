@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::each::each;
@@ -20,9 +20,6 @@ use crate::split::{Cut, Rule};
 /// If a device does not tell how much of it is used, this many times the size of the new image is looked through.
 const UNKNOWN_TIMES: u64 = 4;
 
-/// Number of blocks that are looked at first.
-const SAMPLE_MAX: usize = 32;
-
 /// Where blocks that are not where they belong lie in the old content, in the order of their bytes.
 pub type Found = HashMap<u32, Vec<Range<u64>>>;
 
@@ -35,45 +32,41 @@ pub fn look_through(work: &Work, jobs: usize) -> Result<Found, Error> {
     if !work.out.is_in_place() {
         return look_at(work, jobs, &all);
     }
-    // Looking at all places is much faster than cutting, and enough if the output is up to date.
-    let is_looked_at = is_mostly_right(work, &all);
-    let repeated = if is_looked_at { look_at(work, jobs, &all)? } else { Found::new() };
+    // Looking at all places is faster than cutting, and enough if the output is up to date.
+    let mut repeated = look_until_wrong(work, jobs, &all)?;
     if work.blocks(State::Missing).is_empty() {
         return Ok(repeated);
     }
     let mut found = cut(work, jobs)?;
-    if is_looked_at {
-        for (block, places) in repeated {
-            found.entry(block).or_insert(places);
-        }
-    } else {
-        // Where an earlier run was interrupted, the old content may be cut otherwise than the image.
-        let left = work.blocks(State::Missing).into_iter().filter(|block| !found.contains_key(block));
-        found.extend(look_at(work, jobs, &left.collect::<Vec<u32>>())?);
+    // Where an earlier run was interrupted, the old content may be cut otherwise than the image.
+    let left = work.blocks(State::Missing).into_iter().filter(|block| !found.contains_key(block));
+    repeated.extend(look_at(work, jobs, &left.collect::<Vec<u32>>())?);
+    for (block, places) in repeated {
+        found.entry(block).or_insert(places);
     }
     Ok(found)
 }
 
-/// Whether most of a sample of these blocks lie where they belong.
-fn is_mostly_right(work: &Work, blocks: &[u32]) -> bool {
-    let mut buffer = Vec::new();
-    let sample = blocks.iter().step_by(blocks.len().div_ceil(SAMPLE_MAX).max(1));
-    let is_right = |block: u32, buffer: &mut Vec<u8>| {
-        look(&work.out, &work.places, block, &work.index.blocks()[block as usize], buffer) == Lies::Right
-    };
-    let (mut right, mut all) = (0, 0);
-    for &block in sample {
-        right += usize::from(is_right(block, &mut buffer));
-        all += 1;
-    }
-    right * 4 >= all * 3
+/// Like [`look_at`], until a block lies elsewhere; the others after it may not be looked at.
+fn look_until_wrong(work: &Work, jobs: usize, blocks: &[u32]) -> Result<Found, Error> {
+    look_while(work, jobs, blocks, |lies| lies != Lies::Not)
 }
 
 /// Keeps those of the blocks that lie where they belong; returns where those lie that are only at some of their places.
 fn look_at(work: &Work, jobs: usize, blocks: &[u32]) -> Result<Found, Error> {
-    let repeated = Mutex::new(Found::new());
+    look_while(work, jobs, blocks, |_| true)
+}
+
+/// Looks at the blocks as long as `goes_on` says so of all before.
+fn look_while(work: &Work, jobs: usize, blocks: &[u32], goes_on: impl Fn(Lies) -> bool + Sync) -> Result<Found, Error> {
+    let (repeated, is_over) = (Mutex::new(Found::new()), AtomicBool::new(false));
     each(work, jobs, blocks, |&block, bytes| {
-        match look(&work.out, &work.places, block, &work.index.blocks()[block as usize], bytes) {
+        if is_over.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let lies = look(&work.out, &work.places, block, &work.index.blocks()[block as usize], bytes);
+        is_over.fetch_or(!goes_on(lies), Ordering::Relaxed);
+        match lies {
             Lies::Right => work.keep(block),
             Lies::Partly => {
                 let read = work.places.cover(block).map(|part| part.at..part.at + u64::from(part.bytes));
