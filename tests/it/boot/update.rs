@@ -89,3 +89,22 @@ fn an_update_in_place_costs_what_changed() {
 fn an_image_that_was_built_again_costs_what_changed() {
     update("new.img");
 }
+
+/// With the old version on the disk, a boot of one that was built again makes most of its new blocks from deltas.
+#[test]
+fn a_boot_makes_new_blocks_from_deltas() {
+    let Some(published) = Published::new() else { return };
+    let Some(next) = or_skip(real_image("small", "new.img")) else { return };
+    let drive = keeping_disk(&published.lab);
+    let (machine, first) = boot(&published, "", &drive, &BTreeSet::new());
+    end(machine, "poweroff");
+    let known = published.blocks();
+    published.publish(&next, &["--boot", "--deltas"]);
+    let (mut machine, whole) = boot(&published, "", &drive, &known);
+    assert!(machine.run("cat /run/hfl/status.json").contains("\"version\": 2"));
+    end(machine, "poweroff");
+    let deltas = published.hosts.iter().map(|host| host.deltas());
+    let (made, bytes) = deltas.fold((0, 0), |sum, host| (sum.0 + host.0, sum.1 + host.1));
+    println!("{} blocks at first; then {} whole ones and {made} deltas of {bytes} bytes", first.len(), whole.len());
+    assert!(made > 20 && made as usize > 2 * whole.len(), "{made} {}", whole.len());
+}

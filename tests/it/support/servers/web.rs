@@ -68,9 +68,18 @@ http {{
 
     /// The number of requests for blocks so far, and the bytes sent for them.
     pub fn blocks(&self) -> (u64, u64) {
+        self.sent(" /blocks/")
+    }
+
+    /// The number of requests for deltas so far, and the bytes sent for them.
+    pub fn deltas(&self) -> (u64, u64) {
+        self.sent(" /deltas/")
+    }
+
+    fn sent(&self, below: &str) -> (u64, u64) {
         let log = fs::read_to_string(self.file("access.log")).unwrap_or_default();
-        let blocks = log.lines().filter(|line| line.contains(" /blocks/"));
+        let objects = log.lines().filter(|line| line.contains(below));
         let bytes = |line: &str| line.split(' ').nth(1).and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or_default();
-        blocks.fold((0, 0), |(count, sum), line| (count + 1, sum + bytes(line)))
+        objects.fold((0, 0), |(count, sum), line| (count + 1, sum + bytes(line)))
     }
 }
