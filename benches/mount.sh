@@ -33,6 +33,9 @@ trap cleanup EXIT
 
 printf '[[mirror]]\nname = "bench"\nwrite = "./repository"\n' > "$lab/mirrors.toml"
 "$target/release/hfl" publish "$image" --to "$lab/mirrors.toml" --name bench --unsigned --quiet
+# What does not compress: where connections are compared, decompression does not count.
+head -c 48M /dev/urandom > "$lab/random.img"
+"$target/release/hfl" publish "$lab/random.img" --to "$lab/mirrors.toml" --name random --split fixed:128K --unsigned --quiet
 
 cat > "$lab/nginx.conf" <<EOF
 user root; worker_processes 2; pid $lab/nginx.pid; error_log $lab/nginx.log;
@@ -47,10 +50,11 @@ $prefix nginx -c "$lab/nginx.conf" -e "$lab/nginx.log"
 bytes=$(stat -c %s "$image")
 peak=0
 
-# Mounts with the given options and leaves it mounted; sets pid.
+name=bench
+# Mounts the image called $name with the given options and leaves it mounted; sets pid.
 start() {
   # shellcheck disable=SC2086
-  $prefix "$client" --unsigned --quiet "$@" "http://127.0.0.1:$port/bench" "$lab/mnt"
+  $prefix "$client" --unsigned --quiet "$@" "http://127.0.0.1:$port/$name" "$lab/mnt"
   pid=$(pgrep -nx hfl-mount)
 }
 
@@ -68,7 +72,7 @@ sequential() {
   for ((i = 0; i < runs; i++)); do
     start "$@"
     # shellcheck disable=SC2086
-    seconds=$($prefix dd if="$lab/mnt/bench" of=/dev/null bs=1M 2>&1 | awk '/copied/ {for (i = 1; i <= NF; i++) if ($i == "s,") print $(i-1)}')
+    seconds=$($prefix dd if="$lab/mnt/$name" of=/dev/null bs=1M 2>&1 | awk '/copied/ {for (i = 1; i <= NF; i++) if ($i == "s,") print $(i-1)}')
     stop
     best=$(awk -v a="${best:-$seconds}" -v b="$seconds" 'BEGIN {print (a < b) ? a : b}')
   done
@@ -96,8 +100,8 @@ check "cold against one at a time" "$(awk -v a="$one" -v b="$cold" 'BEGIN {print
 check "warm against cold" "$(awk -v a="$cold" -v b="$warm" 'BEGIN {printf "%.2f", a / b}')" at-least 1.0
 
 # Servers that close each connection, against curl with the same blocks, one after the other.
-(cd "$lab/repository" && find blocks -type f) > "$lab/blocks"
-nginx_port=$port
+awk 'NF == 4 && length($1) == 40 {print "blocks/" substr($1, 1, 2) "/" $1}' "$lab"/repository/index/random/*.idx > "$lab/blocks"
+nginx_port=$port name=random
 for kind in python3 busybox; do
   port=$((port + 1))
   case $kind in
@@ -105,7 +109,7 @@ for kind in python3 busybox; do
     busybox) busybox httpd -f -p "127.0.0.1:$port" -h "$lab/repository" & ;;
   esac
   closing=$!
-  until curl -sf "http://127.0.0.1:$port/bench.head" >/dev/null; do sleep 0.05; done
+  until curl -sf "http://127.0.0.1:$port/random.head" >/dev/null; do sleep 0.05; done
   sed "s|.*|url = http://127.0.0.1:$port/&\noutput = /dev/null|" "$lab/blocks" > "$lab/urls"
   curl_took=''
   for ((i = 0; i < runs; i++)); do
@@ -118,7 +122,7 @@ for kind in python3 busybox; do
   echo "$kind: a mount $took s, curl $curl_took s"
   check "$kind, a mount against curl" "$(awk -v a="$took" -v b="$curl_took" 'BEGIN {printf "%.2f", a / b}')" at-most 1.5
 done
-port=$nginx_port
+port=$nginx_port name=bench
 
 # Peak memory with a small --memory: the client itself, the kernel's requests, and data in flight.
 peak=0
