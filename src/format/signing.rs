@@ -4,6 +4,8 @@
 
 use std::io::Cursor;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use minisign::{KeyPair, SecretKeyBox};
 
 use crate::format::signature::{PublicKey, SIGNATURE_COMMENT, Signature};
@@ -31,21 +33,19 @@ impl SecretKey {
     /// # Errors
     /// For anything else, and for an encrypted key without its password.
     pub fn parse(text: &str, password: Option<String>) -> Result<Self, SignError> {
-        let text = text.trim();
-        let text =
-            if text.lines().count() == 1 { format!("untrusted comment: hfl\n{text}\n") } else { format!("{text}\n") };
-        let unreadable = |_| SignError::Form;
-        let plain = SecretKeyBox::from_string(&text).map_err(unreadable)?.into_unencrypted_secret_key();
-        let secret = match (plain, password) {
-            (Ok(secret), _) => secret,
-            (Err(_), _) if !is_encrypted(&text) => return Err(SignError::Form),
-            (Err(_), Some(password)) => {
-                let boxed = SecretKeyBox::from_string(&text).map_err(unreadable)?;
-                boxed.into_secret_key(Some(password)).map_err(|_| SignError::Password)?
-            }
-            (Err(_), None) => return Err(SignError::Encrypted),
-        };
-        Self::new(secret)
+        let (line, key) = key_line(text.trim())?;
+        if key[KDF] == *b"Sc" {
+            let password = password.ok_or(SignError::Encrypted)?;
+            return Self::new(boxed(&line)?.into_secret_key(Some(password)).map_err(|_| SignError::Password)?);
+        }
+        // minisign 0.11 writes no checksum into a key without a password.
+        if key[CHECKSUM_AT..].iter().any(|byte| *byte != 0) {
+            return Self::new(boxed(&line)?.into_unencrypted_secret_key().map_err(|_| SignError::Damaged)?);
+        }
+        let key = Self::new(minisign::SecretKey::from_bytes(&key).map_err(|_| SignError::Damaged)?)?;
+        // In place of the checksum: the halves of a damaged key do not belong together.
+        key.sign(b"", "").map_err(|_| SignError::Damaged)?;
+        Ok(key)
     }
 
     fn new(secret: minisign::SecretKey) -> Result<Self, SignError> {
@@ -78,10 +78,31 @@ impl SecretKey {
     }
 }
 
-/// Whether the second line has the length of a key and the start of an encrypted one: `Ed`, `Sc` (scrypt), `B2`
-/// (BLAKE2b).
-fn is_encrypted(text: &str) -> bool {
-    text.lines().nth(1).is_some_and(|line| line.starts_with("RWRTY0Iy") && line.len() == 212)
+/// Where a secret key, decoded, says how it is encrypted: `Sc` by scrypt, zeros for not.
+const KDF: std::ops::Range<usize> = 2..4;
+/// Where its checksum begins, and its size in bytes.
+const CHECKSUM_AT: usize = 126;
+const KEY_BYTES: usize = 158;
+/// Size of a decoded public key, in bytes.
+const PUBLIC_BYTES: usize = 42;
+
+/// The line of a secret key, and the same decoded; else what the text is.
+fn key_line(text: &str) -> Result<(String, Vec<u8>), SignError> {
+    let decode = |line: &str| STANDARD.decode(line.trim()).ok();
+    let is_one = text.lines().count() == 1;
+    let line = if is_one { text } else { text.lines().nth(1).unwrap_or_default() }.trim();
+    match decode(line) {
+        Some(key) if key.len() == KEY_BYTES && key.starts_with(b"Ed") => Ok((line.to_owned(), key)),
+        Some(key) if key.len() == PUBLIC_BYTES && key.starts_with(b"Ed") => Err(SignError::Public),
+        Some(file) if is_one && file.starts_with(b"untrusted comment:") => Err(SignError::Encoded),
+        _ if text.starts_with("ssh-") || text.starts_with("-----BEGIN") => Err(SignError::Foreign),
+        _ => Err(SignError::Form),
+    }
+}
+
+/// The key as the library reads it.
+fn boxed(line: &str) -> Result<SecretKeyBox, SignError> {
+    SecretKeyBox::from_string(&format!("untrusted comment: hfl\n{line}\n")).map_err(|_| SignError::Form)
 }
 
 /// Why a key cannot be made, read or used to sign.
@@ -93,6 +114,18 @@ pub enum SignError {
     /// The text is not a secret key.
     #[error("not a minisign secret key (two lines, the second of base64 that begins with RW)")]
     Form,
+    /// The text is a public key.
+    #[error("a public key, which cannot sign")]
+    Public,
+    /// The text is a key file, encoded in base64 as a whole.
+    #[error("a key file encoded in base64 once more")]
+    Encoded,
+    /// The text is a key of another kind.
+    #[error("a key for ssh or TLS, which hfl does not use")]
+    Foreign,
+    /// The text has the form of a secret key, but its contents are wrong.
+    #[error("a damaged minisign secret key: its checksum is wrong")]
+    Damaged,
     /// The key is encrypted and no password was given.
     #[error("the key is encrypted and no password was given")]
     Encrypted,

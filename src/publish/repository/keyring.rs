@@ -25,6 +25,8 @@ pub struct Keyring {
     pub password: Option<String>,
     /// The directory of `NAME.key` and `NAME.pub`.
     pub directory: Option<PathBuf>,
+    /// Whether no key is generated: where the next run would not find it.
+    pub refuses_new: bool,
 }
 
 /// A secret key and its origin.
@@ -40,30 +42,88 @@ pub struct FoundKey {
 }
 
 impl Keyring {
+    /// The key given by the user, if there is one.
+    fn given_key(&self) -> Option<Result<FoundKey, Error>> {
+        if let Some(file) = &self.file {
+            return Some(self.read(file));
+        }
+        let text = self.text.as_ref()?;
+        let key = self.parse(text).map_err(|e| not_a_key("HFL_KEY", text, &e));
+        Some(key.map(|key| FoundKey { key, unsaved: None, is_kept: false, warning: None }))
+    }
+
     /// The key of `image`. If there is none, generates one, to be saved by [`Keyring::save`].
     ///
-    /// The key cannot be read.
-    ///
     /// # Errors
-    /// The key cannot be read.
+    /// The key cannot be read; there is none, and none is to be generated.
     pub fn find(&self, image: &Name) -> Result<FoundKey, Error> {
-        if let Some(file) = &self.file {
-            return self.read(file);
-        }
-        if let Some(text) = &self.text {
-            let key = self.parse(text).map_err(|e| not_a_key("HFL_KEY", text, &e))?;
-            return Ok(FoundKey { key, unsaved: None, is_kept: false, warning: None });
+        if let Some(given) = self.given_key() {
+            return given;
         }
         let file = self.key_file(image)?;
         // A dangling symlink counts as an unreadable key, not as no key.
         match fs::symlink_metadata(&file) {
             Ok(_) => Ok(FoundKey { is_kept: true, ..self.read(&file)? }),
+            Err(e) if e.kind() == ErrorKindIo::NotFound && self.refuses_new => {
+                let message =
+                    format!("no secret key of {image} is here, and in a CI job none is made: it would be lost");
+                Err(Error::usage(message)
+                    .hint("make one with `hfl key new`, and give it to the job as HFL_KEY; --new-key makes one here"))
+            }
             Err(e) if e.kind() == ErrorKindIo::NotFound => {
                 let (key, text) = SecretKey::generate().map_err(|e| Error::local(e.to_string()))?;
                 Ok(FoundKey { key, unsaved: Some(text), is_kept: false, warning: None })
             }
             Err(e) => Err(Error::io(&file, &e)),
         }
+    }
+
+    /// Generates a key and writes it to `file`, and its public half to the same name with `.pub`; returns that name too.
+    ///
+    /// # Errors
+    /// There is a file already, or it cannot be written.
+    pub fn make(file: &Path) -> Result<(SecretKey, PathBuf), Error> {
+        let public = file.with_extension("pub");
+        let (key, text) = SecretKey::generate().map_err(|e| Error::local(e.to_string()))?;
+        for (path, text, mode) in [(file, text, 0o600), (&public, key.public_file(), 0o644)] {
+            write_whole(path, &text, mode, false).map_err(|e| Error::io(path, &e))?;
+        }
+        Ok((key, public))
+    }
+
+    /// Where the key of `image` is saved; its directory is created.
+    ///
+    /// # Errors
+    /// There is no place for keys, or it cannot be created.
+    pub fn place(&self, image: &Name) -> Result<PathBuf, Error> {
+        let file = self.key_file(image)?;
+        let directory = file.parent().unwrap_or(Path::new("."));
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map(|()| file.clone()).map_err(|e| Error::io(directory, &e))
+    }
+
+    /// The key that would sign `image`, or any image for `None`; none is generated.
+    ///
+    /// # Errors
+    /// The key cannot be read, or there is none.
+    pub fn check(&self, image: Option<&Name>) -> Result<FoundKey, Error> {
+        match (self.given_key(), image) {
+            (Some(given), _) => given,
+            (None, Some(image)) => self.find_kept(image),
+            (None, None) => {
+                Err(Error::usage("which key? HFL_KEY is not set").hint("name an image, or give --key FILE"))
+            }
+        }
+    }
+
+    /// The text of the saved secret key of `image`.
+    ///
+    /// # Errors
+    /// It cannot be read, or there is none.
+    pub fn export(&self, image: &Name) -> Result<String, Error> {
+        let file = self.key_file(image)?;
+        self.read(&file)?;
+        fs::read_to_string(&file).map_err(|e| Error::io(&file, &e))
     }
 
     /// Saves a newly generated key with mode 0600 and returns its path. Its public half, and that of a saved key, is
@@ -77,10 +137,7 @@ impl Keyring {
             let _ = if found.is_kept { self.write_public(found, image) } else { Ok(()) };
             return Ok(None);
         };
-        let file = self.key_file(image)?;
-        let directory = file.parent().unwrap_or(Path::new("."));
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(|e| Error::io(directory, &e))?;
+        let file = self.place(image)?;
         write_whole(&file, text, 0o600, false).map_err(|e| Error::io(&file, &e))?;
         self.write_public(found, image)?;
         Ok(Some(file))
@@ -101,7 +158,7 @@ impl Keyring {
     /// # Errors
     /// The key cannot be read, or there is none.
     pub fn find_kept(&self, image: &Name) -> Result<FoundKey, Error> {
-        let found = self.find(image)?;
+        let found = Self { refuses_new: false, ..self.clone() }.find(image)?;
         if found.is_new() {
             let error = Error::usage(format!("no secret key of {image} is here"));
             return Err(error.hint("give it with --key FILE or HFL_KEY"));
@@ -111,12 +168,7 @@ impl Keyring {
 
     /// The public half of the key given by the user, if there is one and it can be read.
     pub fn given(&self) -> Option<PublicKey> {
-        let found = match (&self.file, &self.text) {
-            (Some(file), _) => self.read(file).ok()?.key,
-            (None, Some(text)) => self.parse(text).ok()?,
-            (None, None) => return None,
-        };
-        Some(found.public().clone())
+        Some(self.given_key()?.ok()?.key.public().clone())
     }
 
     /// The known public keys: of every saved key, and of the one given by the user.
@@ -187,7 +239,9 @@ fn not_a_key(place: &str, text: &str, why: &SignError) -> Error {
     let error = Error::local(format!("{place}: {why}"));
     match why {
         SignError::Encrypted => error.hint("give its password in HFL_KEY_PASSWORD"),
-        _ if text.starts_with("-----BEGIN") => error.hint("this is a key for ssh or TLS, which hfl does not use"),
+        SignError::Public => error.hint("the secret key is in the .key file; for reading, --key takes the public one"),
+        SignError::Encoded => error.hint("decode it first: base64 -d"),
+        SignError::Foreign => error.hint("hfl key new makes one"),
         _ if place == "HFL_KEY" && Path::new(text).exists() => error.hint("this is a path: --key takes files"),
         _ => error,
     }
@@ -196,7 +250,7 @@ fn not_a_key(place: &str, text: &str, why: &SignError) -> Error {
 /// Writes a temporary file beside `path` and renames it once it is on disk: a used key must not be lost, and no partial
 /// key may remain. An existing file is replaced only with `replace`.
 fn write_whole(path: &Path, text: &str, mode: u32, replace: bool) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let permissions = fs::Permissions::from_mode(mode);
     let mut file = tempfile::Builder::new().prefix(".hfl-").permissions(permissions).tempfile_in(directory)?;
     file.write_all(text.as_bytes())?;

@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use crate::support::lab::{Lab, Random, or_skip};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::support::lab::{Lab, Random, or_skip, tool};
 
 fn lab() -> Lab {
     let lab = Lab::with_mirrors(&["public"]);
@@ -56,7 +59,7 @@ fn a_broken_key_is_told_as_such() {
         ("untrusted comment: x\n", "os.key: not a minisign secret key"),
         (&good[..good.len() / 2], "os.key: not a minisign secret key"),
         ("hello", "os.key: not a minisign secret key"),
-        ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE\n", "hint: this is a key for ssh or TLS"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE\n", "os.key: a key for ssh or TLS"),
     ] {
         fs::write(&key, text).unwrap();
         let said = lab.fails(1, &[&PUBLISH[..], &["--force"]].concat());
@@ -100,4 +103,84 @@ fn an_empty_variable_is_no_new_key() {
         assert!(said.contains(words), "{name}={value:?}: {said}");
         assert!(!lab.path(KEYS).exists() && !lab.path("public/os.head").exists());
     }
+}
+
+#[test]
+fn keys_of_minisign_are_taken() {
+    let lab = lab();
+    let make = |name: &str, more: &[&str], input: &str| {
+        let (public, secret) = (format!("{name}.pub"), format!("{name}.key"));
+        tool(&lab, "minisign", &[&["-G", "-p", &public, "-s", &secret], more].concat(), input)?;
+        Some(fs::read_to_string(lab.path(&secret)).unwrap())
+    };
+    let Some(plain) = make("plain", &["-W"], "") else { return };
+    let Some(locked) = make("locked", &[], "a password\na password\n") else { return };
+    let public =
+        |name: &str| fs::read_to_string(lab.path(&format!("{name}.pub"))).unwrap().lines().nth(1).unwrap().to_owned();
+    let check = |key: &str, password: &str| {
+        let output =
+            lab.command(&["key", "check"]).env("HFL_KEY", key).env("HFL_KEY_PASSWORD", password).output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), crate::support::lab::stderr(&output))
+    };
+    assert!(check(&plain, "").contains(&public("plain")));
+    assert!(check(plain.lines().nth(1).unwrap(), "").contains(&public("plain")), "its line alone");
+    assert!(check(&locked, "a password").contains(&public("locked")));
+    // A key of py-minisign 0.21, made for this test.
+    let other = "RWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAhCZeTOX1Q4nDktj/V82W7fTsBcOl5xAXre1QygWbbWBMjH\
+        RUQiay4pwYA3DUjYcsmrripfaSjQDA9lhY9uvpjAI8vhIwwh4NXLjtzAR0aqvYZzOmLRB+OBDupSwin7gWc3zvD8pp1LQ=";
+    assert!(check(other, "").contains("a secret key that signs"));
+    let damaged = format!("{}A{}", &other[..100], &other[101..]);
+    for (key, words) in [
+        (locked.as_str(), "the key is encrypted and no password was given"),
+        (&damaged, "a damaged minisign secret key"),
+        (&public("plain"), "a public key, which cannot sign"),
+        (&STANDARD.encode(&plain), "encoded in base64 once more"),
+        ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6 me", "a key for ssh or TLS"),
+        ("abc", "not a minisign secret key"),
+        ("plain.key", "this is a path"),
+        ("", "empty, there is no key in it"),
+    ] {
+        let said = check(key, "");
+        assert!(said.contains(words), "{words}: {said}");
+        assert!(key.len() < 100 || !said.contains(&key[..50]), "a key is never shown");
+    }
+    assert!(check(&locked, "wrong").contains("the password does not open the key"));
+    // A damaged half of a key without a checksum.
+    let line = plain.lines().nth(1).unwrap();
+    let damaged = format!("{}{}{}", &line[..90], if &line[90..91] == "A" { "B" } else { "A" }, &line[91..]);
+    assert!(check(&damaged, "").contains("a damaged minisign secret key"), "{}", check(&damaged, ""));
+}
+
+#[test]
+fn a_key_is_made_shown_exported_and_used() {
+    let lab = lab();
+    let made: serde_json::Value = serde_json::from_str(&lab.ok(&["key", "new", "os", "--json"])).unwrap();
+    let public = made["public_key"].as_str().unwrap();
+    assert!(lab.fails(1, &["key", "new", "os"]).contains("os.key: "), "an existing key stays");
+    assert!(lab.ok(&["key", "show"]).contains(public) && lab.ok(&["key", "show", "os"]).contains(public));
+    assert!(lab.fails(2, &["key", "show", "web"]).contains("no key of web is saved here"));
+    assert!(lab.ok(&["key", "check", "os"]).contains(public));
+    assert!(lab.fails(2, &["key", "check"]).contains("HFL_KEY is not set"));
+    let report = lab.publish(&["os.img"]);
+    assert_eq!(report["public_key"], public);
+    // As in a job elsewhere.
+    let secret = lab.ok(&["key", "export", "os"]);
+    fs::remove_dir_all(lab.path(KEYS)).unwrap();
+    let output = lab.command(&[&PUBLISH[..], &["--force"]].concat()).env("HFL_KEY", &secret).output().unwrap();
+    assert!(output.status.success(), "{}", crate::support::lab::stderr(&output));
+    assert!(!crate::support::lab::stderr(&output).contains(secret.lines().nth(1).unwrap()));
+    lab.ok(&["key", "new", "--out", "ci.key"]);
+    assert!(lab.ok(&["key", "check", "--key", "ci.key"]).contains("signs"));
+    assert_eq!(fs::metadata(lab.path("ci.key")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_job_without_its_key_makes_none() {
+    let mut lab = lab();
+    lab.set("CI", "true");
+    let said = lab.fails(2, &PUBLISH);
+    assert!(said.contains("no secret key of os is here") && said.contains("--new-key"), "{said}");
+    assert!(!lab.path(KEYS).exists() && !lab.path("public/os.head").exists());
+    lab.ok(&[&PUBLISH[..], &["--new-key"]].concat());
+    lab.ok(&PUBLISH);
 }

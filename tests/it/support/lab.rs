@@ -50,7 +50,7 @@ impl Lab {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hfl"));
         command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
-        command.env_remove("HFL_KEY").env("HOME", self.path("home"));
+        command.env_remove("HFL_KEY").env_remove("CI").env("HOME", self.path("home"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
             .env_remove("XDG_CONFIG_HOME")

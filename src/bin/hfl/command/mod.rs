@@ -4,6 +4,7 @@ mod boot;
 mod demo;
 mod diff;
 mod gc;
+mod key;
 mod log;
 mod mirrors;
 mod mount;
@@ -46,6 +47,7 @@ pub enum Command {
     Gc(gc::Args),
     Restore(restore::Args),
     Log(log::Args),
+    Key(key::Args),
     Verify(verify::Args),
     Mirrors(mirrors::Args),
     Serve(serve::Args),
@@ -64,6 +66,7 @@ impl Command {
             Self::Gc(args) => gc::run(args),
             Self::Restore(args) => restore::run(args),
             Self::Log(args) => log::run(args),
+            Self::Key(args) => key::run(args),
             Self::Verify(args) => verify::run(args),
             Self::Mirrors(args) => mirrors::run(args),
             Self::Serve(args) => serve::run(args),
@@ -83,6 +86,7 @@ impl Command {
             Self::Diff(args) => args.json,
             Self::Restore(args) => args.wants_json(),
             Self::Log(args) => args.json,
+            Self::Key(args) => args.json,
             Self::Verify(args) => args.output.json,
             Self::Mirrors(args) => args.json,
             Self::Serve(_) | Self::Mount(_) | Self::Demo(_) => false,
@@ -121,7 +125,8 @@ fn watch(verbosity: Verbosity) -> anyhow::Result<Watch> {
 fn keyring(file: Option<PathBuf>) -> Keyring {
     // An empty variable counts: a job without its secret must not continue with another key.
     let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    Keyring { file, text: variable("HFL_KEY"), password: variable("HFL_KEY_PASSWORD"), directory: directories::keys() }
+    let (text, password) = (variable("HFL_KEY"), variable("HFL_KEY_PASSWORD"));
+    Keyring { file, text, password, directory: directories::keys(), refuses_new: false }
 }
 
 /// How new state reaches the mirrors.

@@ -81,6 +81,9 @@ pub struct Args {
     label: Option<Label>,
     #[command(flatten)]
     key: super::KeyArgs,
+    /// Make a key for a new image in a CI job too (where CI is set); it is lost with the job unless it is kept
+    #[arg(long, conflicts_with_all = ["key", "unsigned"])]
+    new_key: bool,
     /// Days until clients that have never read this image refuse the version [default: `expires-days` of mirrors.toml,
     /// else never]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
@@ -300,6 +303,9 @@ fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
     let codec = given.or(defaults.codec).or(defaults.level.map(Codec::Zlib)).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut repository = super::repository(&args.change, mirrors, args.key);
+    if let Some(keyring) = &mut repository.keyring {
+        keyring.refuses_new = is_ci_job() && !args.new_key;
+    }
     repository.first = args.first.first;
     repository.expires_days = args.expires.or(repository.expires_days);
     let boot = args.boot.options();
@@ -355,6 +361,12 @@ fn names(images: &[PathBuf], pattern: Option<&NamePattern>) -> anyhow::Result<Ve
         }
         None => default_name(image),
     };
+    if let ([_, _, ..], Some(missing)) =
+        (images, images.iter().find(|image| !image.exists() && image.as_os_str() != "-"))
+    {
+        let error = Error::usage(format!("{}: no such file", missing.display()));
+        return Err(error.hint("nothing was published; an option takes its value after `=`: --deltas=2").into());
+    }
     let names = images.iter().map(name).collect::<anyhow::Result<Vec<Name>>>()?;
     for (i, name) in names.iter().enumerate() {
         if let Some(other) = names[..i].iter().position(|other| other == name) {
@@ -454,4 +466,9 @@ pub fn write_mirror(m: &MirrorReport, done: &str, out: &mut String) -> std::fmt:
         writeln!(out, "          {} damaged blocks were replaced", count(m.repaired))?;
     }
     Ok(())
+}
+
+/// Whether this runs in a CI job: all common services set this variable.
+fn is_ci_job() -> bool {
+    std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false" && value != "0")
 }

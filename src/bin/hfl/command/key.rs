@@ -1,0 +1,147 @@
+//! `hfl key`: makes, shows, exports and checks signing keys.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use hfl::Error;
+use hfl::format::name::Name;
+use hfl::publish::Keyring;
+use hfl::system::directories;
+use serde_json::json;
+
+use super::keyring;
+
+const EXAMPLES: &str = "\
+Examples:
+  hfl key new debian                               a key for the image debian, before its first version
+  hfl key export debian | gh secret set HFL_KEY    for a CI job
+  HFL_KEY=... hfl key check                        in the job: is this a key, and which?
+  hfl key show                                     the public keys, which clients pin
+
+A key is saved in ~/.config/hfl/keys as NAME.key (secret) and NAME.pub. Keys are those of minisign, with or without a
+password (HFL_KEY_PASSWORD). Keep a copy: without the secret key, nobody can publish this image again.";
+
+/// Make, show, export and check signing keys
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a key
+    New {
+        /// Image, whose first version will be signed with it
+        #[arg(required_unless_present = "out")]
+        name: Option<Name>,
+        /// Write it to this file, and the public key beside it
+        #[arg(long, value_name = "FILE", conflicts_with = "name")]
+        out: Option<PathBuf>,
+    },
+    /// Show public keys: of one image, or all that are saved and that of HFL_KEY
+    Show {
+        /// Image
+        name: Option<Name>,
+    },
+    /// Print the secret key of an image, for a secret of a CI job or a copy
+    Export {
+        /// Image
+        name: Name,
+        /// Print it even to a terminal
+        #[arg(long)]
+        to_terminal: bool,
+    },
+    /// Check the key that would sign: --key, else HFL_KEY, else the one saved for the image
+    Check {
+        /// Image
+        name: Option<Name>,
+        /// File of the secret key
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::New { name, out } => new(name.as_ref(), out, args.json),
+        Command::Show { name } => show(name.as_ref(), args.json),
+        Command::Export { name, to_terminal } => export(&name, to_terminal),
+        Command::Check { name, key } => check(name.as_ref(), key, args.json),
+    }
+}
+
+fn saved() -> Keyring {
+    Keyring { directory: directories::keys(), ..Keyring::default() }
+}
+
+fn new(name: Option<&Name>, out: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
+    let file = match (name, out) {
+        (Some(name), None) => saved().place(name)?,
+        (_, out) => out.unwrap_or_default(),
+    };
+    let (key, public) = Keyring::make(&file)?;
+    let mut out = std::io::stdout().lock();
+    if json {
+        let report = json!({ "public_key": key.public().to_string(), "key_file": file, "public_key_file": public });
+        writeln!(out, "{report:#}")?;
+    } else {
+        writeln!(out, "public key  {}", key.public())?;
+        writeln!(out, "secret key  {}: keep a copy; without it, nobody can publish this image again", file.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(name: Option<&Name>, json: bool) -> anyhow::Result<ExitCode> {
+    let known = keyring(None).known_keys();
+    let own: Vec<_> = known.own.iter().filter(|(image, _)| name.is_none_or(|name| name == *image)).collect();
+    let given = known.given.filter(|_| name.is_none());
+    if let (Some(name), true) = (name, own.is_empty()) {
+        return Err(Error::usage(format!("no key of {name} is saved here")).hint("hfl key show lists all").into());
+    }
+    let mut out = std::io::stdout().lock();
+    if json {
+        let own = own.iter().map(|(image, key)| json!({ "image": image.to_string(), "public_key": key.to_string() }));
+        let report = json!({ "keys": own.collect::<Vec<_>>(), "given": given.map(|key| key.to_string()) });
+        writeln!(out, "{report:#}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = own.iter().map(|(image, _)| image.as_str().len()).max().unwrap_or_default().max("HFL_KEY".len());
+    for (image, key) in own {
+        writeln!(out, "{:width$}  {key}", image.as_str())?;
+    }
+    if let Some(key) = given {
+        writeln!(out, "{:width$}  {key}", "HFL_KEY")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export(name: &Name, to_terminal: bool) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout();
+    if out.is_terminal() && !to_terminal {
+        let error = Error::usage("a secret key is not printed to a terminal");
+        return Err(error.hint("pipe it to where it is needed; or --to-terminal").into());
+    }
+    out.write_all(saved().export(name)?.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(name: Option<&Name>, file: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
+    let found = keyring(file).check(name)?;
+    let public = found.key.public();
+    found.key.sign(b"", "hfl key check").map_err(|e| Error::local(e.to_string()))?;
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{:#}", json!({ "public_key": public.to_string(), "warning": found.warning }))?;
+    } else {
+        found.warning.iter().for_each(|warning| eprintln!("hfl: warning: {warning}"));
+        writeln!(out, "a secret key that signs; its public key is {public}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
