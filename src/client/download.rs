@@ -45,7 +45,9 @@ pub enum DownloadError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The disk does not store what it is given.
-    #[error("{missing} of {blocks} blocks did not stay in the cache; is its disk full, or too slow?")]
+    #[error(
+        "{missing} of {blocks} blocks did not stay in the cache: is its disk full or too slow, or --cache-size too small for what else is in it?"
+    )]
     NotKept {
         /// Number of blocks missing.
         missing: usize,

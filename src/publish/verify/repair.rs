@@ -16,7 +16,7 @@ use super::problem::Place;
 use super::run::Run;
 use crate::error::{Error, ErrorKind};
 use crate::format::image_list;
-use crate::format::layout::RepoPath;
+use crate::format::layout::{Kind, RepoPath};
 use crate::format::signature::SIGNATURE_MAX_BYTES;
 use crate::repo::survey::{Flaw, ProblemKind, numbers};
 use crate::store::{Fetch, Swap};
@@ -78,7 +78,14 @@ async fn repair_body(run: &Run, mirror: usize, finding: &mut Finding) -> Result<
         }
         return Ok(true);
     }
-    not_repaired(finding, "no other mirror has it right");
+    let why = match path.kind() {
+        Kind::Delta(_) => "no other mirror has it right; clients fetch the whole block",
+        Kind::File if path.is_optional() => {
+            "no other mirror has it right; hfl sync --check list, with the secret key, stops offering it"
+        }
+        _ => "no other mirror has it right",
+    };
+    not_repaired(finding, why);
     Ok(false)
 }
 

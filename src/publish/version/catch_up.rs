@@ -180,7 +180,7 @@ impl Planned<'_> {
             return Ok(Files::default());
         }
         let hint = match file.path.is_optional() {
-            true => "with the secret key (--key FILE or HFL_KEY), hfl sync stops offering it",
+            true => "with the secret key in HFL_KEY, hfl sync stops offering it",
             false => "restore it from a copy of the repository, or retire its version with hfl gc --retire",
         };
         Err(Error::new(ErrorKind::Unverified, why).hint(hint))

@@ -348,7 +348,7 @@ impl Planner<'_> {
     }
 
     fn warnings(&self, head: &Head, dropped: &[(VersionRow, Vec<FileRow>)]) -> Vec<String> {
-        let lost = self.lost.iter().filter(|row| !head.files.contains(row));
+        let lost = self.lost.iter().filter(|row| self.signer.can_sign() && !head.files.contains(row));
         let mut warnings: Vec<String> =
             lost.map(|row| format!("no mirror has a good copy of {}: it is not offered any more", row.path)).collect();
         if let Some((oldest, _)) = dropped.last() {

@@ -73,7 +73,7 @@ impl<'a> Session<'a> {
             false => Vec::new(),
         };
         let lost = match &base.head {
-            Some(head) => lost(head, &repository.mirrors).await,
+            Some(head) => lost(head, &repository.mirrors, repository.config.check).await,
             None => Vec::new(),
         };
         let new_key_file = save_key(repository, &signer, &name)?;

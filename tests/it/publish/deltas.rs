@@ -247,6 +247,22 @@ fn an_update_that_is_lost_keeps_no_mirror_behind() {
     assert!(kinds.clone().count() > 0 && kinds.clone().all(|kind| kind == "stray"), "{found}");
     assert_eq!(check_mirror(&lab.path("n"), "os", &lab.trust("os")), [2, 1]);
     lab.ok(&["diff", "os@1", "os@2", "--to", "mirrors.toml"]);
+
+    // Where no mirror has to be brought up to date, a listing finds it.
+    publish(&lab, "three.img", &["--deltas"]);
+    for mirror in ["m", "n"] {
+        let list = lab.files(&format!("{mirror}/update")).into_iter().find(|name| name.contains("/3-2-")).unwrap();
+        fs::remove_file(lab.path(&format!("{mirror}/update/{list}"))).unwrap();
+    }
+    let diff = lab.run(&["diff", "os@2", "os@3", "--to", "mirrors.toml"]);
+    assert!(code(&diff) == 0 && stderr(&diff).contains("the download with deltas is not known"), "{}", stderr(&diff));
+    let found = lab.run(&["verify", "--to", "mirrors.toml", "--repair"]);
+    let text = String::from_utf8_lossy(&found.stdout);
+    assert!(code(&found) == 3 && text.contains("hfl sync --check list"), "{text}");
+    lab.ok(&["sync", "--to", "mirrors.toml"]);
+    assert_eq!(code(&lab.run(&["verify", "--to", "mirrors.toml"])), 3, "its head names it still");
+    lab.ok(&["sync", "--to", "mirrors.toml", "--check", "list"]);
+    lab.ok(&["verify", "--to", "mirrors.toml", "--deep"]);
 }
 
 #[test]

@@ -136,8 +136,17 @@ fn with_deltas(old: &Loaded, new: &Loaded, difference: &Difference) -> anyhow::R
     let from = old.index.header();
     let row = Update::row_between(head, from.version, new.index.header().version).filter(|_| from.image == head.image);
     let Some(row) = row else { return Ok(None) };
-    let file = super::runtime()?.block_on(repo::file_from(stores, row, update::FILE_MAX_BYTES))?;
-    let update = Update::parse(&file).map_err(|e| Error::new(ErrorKind::Unverified, format!("{}: {e}", row.path)))?;
+    let file = super::runtime()?.block_on(repo::file_from(stores, row, update::FILE_MAX_BYTES));
+    let update = file.map_err(Error::from).and_then(|file| {
+        Update::parse(&file).map_err(|e| Error::new(ErrorKind::Unverified, format!("{}: {e}", row.path)))
+    });
+    let update = match update {
+        Ok(update) => update,
+        Err(e) => {
+            exit::warn(&format!("the download with deltas is not known: {e}"));
+            return Ok(None);
+        }
+    };
     let download_bytes =
         (download_bytes(new, difference) + row.bytes).saturating_sub(update.saved_bytes(new.index.blocks()));
     Ok(Some(WithDeltas { deltas: update.deltas().len() as u64, delta_bytes: update.delta_bytes(), download_bytes }))

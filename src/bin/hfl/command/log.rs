@@ -80,9 +80,8 @@ fn write_log(head: &Head, source: &Source, trust: &Trust, out: &mut String) -> s
     if let Some(expires) = head.expires {
         writeln!(out, "expires {expires}")?;
     }
-    // Profiles are for clients, and are shown with their version.
-    let for_people =
-        |file: &&FileRow| !head.versions.iter().any(|row| file.path.is_profile_of(&head.image, row.version));
+    // Profiles and updates are for clients.
+    let for_people = |file: &&FileRow| !file.path.is_optional();
     for file in head.files.iter().filter(for_people).filter(|file| !is_signature(head, file)) {
         let url = match &source.base {
             repo::source::Base::Url(url) => url.join(&file.path),

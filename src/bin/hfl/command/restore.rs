@@ -186,7 +186,7 @@ fn said(args: &Args, report: &RestoreReport) -> String {
         bytes(report.size),
         report.seconds,
         count(report.fetched_blocks),
-        bytes(report.fetched_zlib_bytes),
+        bytes(report.fetched_zlib_bytes.saturating_sub(report.delta_saved_bytes)),
     );
     if report.delta_blocks > 0 {
         let (blocks, saved) = (count(report.delta_blocks), bytes(report.delta_saved_bytes));
