@@ -79,6 +79,8 @@ pub struct Status {
     pub disk: Option<Arc<DiskStore>>,
     /// The mirrors and their ranking.
     pub network: Arc<Network>,
+    /// The same as a source of deltas.
+    pub delta_network: Option<Arc<Network>>,
     /// Whether there is a newer version.
     pub newer: Newer,
     /// Counters of deltas.
@@ -119,6 +121,7 @@ impl Status {
             cache: Arc::clone(&stack.cache),
             disk,
             network: Arc::clone(&stack.network),
+            delta_network: stack.delta_network.clone(),
             newer: Newer::default(),
             deltas: Arc::clone(&stack.delta_counts),
             ahead: Arc::default(),
@@ -127,14 +130,20 @@ impl Status {
 
     /// Size of the blocks and deltas fetched over the network, in bytes.
     pub fn fetched_bytes(&self) -> u64 {
-        let blocks: u64 = self.network.ranking().health().iter().map(|standing| standing.bytes).sum();
-        blocks + self.deltas.bytes.load(Relaxed)
+        let networks = std::iter::once(&self.network).chain(&self.delta_network);
+        networks.flat_map(|network| network.ranking().health()).map(|standing| standing.bytes).sum()
     }
 
-    /// The mirrors, best first.
+    /// The mirrors, best first; what they delivered includes deltas.
     fn mirrors(&self, now: Instant) -> Vec<Line> {
         let ranking = self.network.ranking();
-        let health = ranking.health();
+        let mut health = ranking.health();
+        let deltas = self.delta_network.iter().flat_map(|network| network.ranking().health());
+        for (standing, of_deltas) in health.iter_mut().zip(deltas) {
+            standing.blocks += of_deltas.blocks;
+            standing.bytes += of_deltas.bytes;
+            standing.in_flight += of_deltas.in_flight;
+        }
         let line = |(rank, at): (usize, usize)| {
             let standing = health[at].clone();
             Line { rank: rank + 1, name: Arc::clone(&ranking.names()[at]), state: word(standing.state(now)), standing }
@@ -167,7 +176,7 @@ impl Status {
             "read_bytes": self.reads.bytes.load(Relaxed),
             "reads_waiting": self.reads.waiting.load(Relaxed),
             "reads_failed": self.reads.failed.load(Relaxed),
-            "fetched_blocks": sum(|m| m.blocks) + self.deltas.blocks.load(Relaxed),
+            "fetched_blocks": sum(|m| m.blocks),
             "fetched_bytes": self.fetched_bytes(),
             "delta_blocks": self.deltas.blocks.load(Relaxed),
             "delta_bytes": self.deltas.bytes.load(Relaxed),

@@ -293,7 +293,7 @@ async fn checked_block(store: &dyn Fetch, row: &BlockRow, confirm: Confirm) -> R
     checked.await
 }
 
-/// The block that `row` lists, made from a delta; `prefix` has the bytes of the delta's bases.
+/// The block that `row` lists, made from a delta, and the file of this; `prefix` has the bytes of the delta's bases.
 ///
 /// # Errors
 /// A store that fails; a file that does not make this block.
@@ -302,15 +302,18 @@ pub async fn delta_block(
     row: &BlockRow,
     delta: &DeltaRow,
     prefix: Arc<[u8]>,
-) -> Result<Block, ReadError> {
+) -> Result<Fetched, ReadError> {
     let (row, path, max_bytes) = (*row, RepoPath::delta(&delta.sha256), u64::from(delta.bytes));
     let checked = get_checked(store, &path, wrapped_max_bytes(max_bytes), Confirm::Wrong, |file| {
-        let prefix = Arc::clone(&prefix);
+        let (prefix, delta) = (Arc::clone(&prefix), file.clone());
         let open = move || match (Block::open_delta(&row, &prefix, &file), unwrapped(&file, max_bytes)) {
             (Err(_), Some(plain)) => Block::open_delta(&row, &prefix, &plain),
             (opened, _) => opened,
         };
-        async move { bridge::blocking(open).await.map_err(|e| e.to_string()) }
+        async move {
+            let block = bridge::blocking(open).await.map_err(|e| e.to_string())?;
+            Ok(Fetched { block: Arc::new(block), file: Some(delta) })
+        }
     });
     checked.await
 }

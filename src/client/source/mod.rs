@@ -68,6 +68,8 @@ pub struct ReadStack {
     pub cache: Arc<MemoryCache>,
     /// The mirrors.
     pub network: Arc<Network>,
+    /// The mirrors as a source of deltas.
+    pub delta_network: Option<Arc<Network>>,
     /// Grants slots to prefetches.
     pub scheduler: Arc<Scheduler>,
     /// The updates whose deltas are used; `None` if there is no place with old blocks.
@@ -84,8 +86,10 @@ impl ReadStack {
         let mut source: Arc<dyn BlockSource> =
             Arc::new(DemandSource::new(Arc::clone(&network), Arc::clone(&scheduler)));
         let (table, delta_counts) = (delta_table(&reading), Arc::default());
+        let mut delta_network = None;
         if let Some(table) = &table {
-            let deltas = delta_network(mirrors.stores(), table, &reading);
+            let deltas = deltas_of(mirrors.stores(), table, &reading);
+            delta_network = Some(Arc::clone(&deltas));
             let deltas = DemandSource::new(deltas, Arc::clone(&scheduler));
             let (counts, is_cached) = (Arc::clone(&delta_counts), reading.disk.is_some());
             let observer = Arc::clone(observer);
@@ -105,7 +109,7 @@ impl ReadStack {
             Arc::new(Persistent::new(Arc::clone(&shared), reading.mode, Arc::clone(observer)));
         let map = ExtentMap::new(Arc::clone(&opened.index));
         let image = Image::new(map, Arc::clone(&cache), Arc::clone(&source)).fetching_ahead(shared);
-        Self { image, source, cache, network, scheduler, deltas: table, delta_counts }
+        Self { image, source, cache, network, delta_network, scheduler, deltas: table, delta_counts }
     }
 
     /// Measures the mirrors, if there are several.
@@ -128,7 +132,7 @@ fn network(stores: &[Arc<dyn Fetch>], reading: &ReadOptions, observer: &Arc<dyn 
 }
 
 /// The same mirrors as a source of deltas. They are ranked apart: a mirror may have all blocks and no deltas.
-fn delta_network(stores: &[Arc<dyn Fetch>], table: &Arc<DeltaTable>, reading: &ReadOptions) -> Arc<Network> {
+fn deltas_of(stores: &[Arc<dyn Fetch>], table: &Arc<DeltaTable>, reading: &ReadOptions) -> Arc<Network> {
     ranked(stores, reading, |store, name| Arc::new(limited(DeltaMirror::new(store, Arc::clone(table)), name, reading)))
 }
 

@@ -62,9 +62,9 @@ pub struct UpdateReport {
 }
 
 impl Deltas {
-    /// The SHA-256 of each delta file.
-    pub fn names(&self) -> impl Iterator<Item = Sha256> {
-        self.files.keys().copied()
+    /// The SHA-256 of each delta file, and its size in bytes.
+    pub fn sizes(&self) -> impl Iterator<Item = (Sha256, u64)> {
+        self.files.iter().map(|(sha256, placed)| (*sha256, placed.bytes().into()))
     }
 
     /// Number and total size of the delta files.

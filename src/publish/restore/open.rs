@@ -48,7 +48,7 @@ pub fn open(options: &RestoreOptions, size: u64) -> Result<Output, Error> {
             let error = Error::local(format!("{}: there is no such file to update", path.display()));
             Err(error.hint("make it without --in-place"))
         }
-        Some(_) if !options.force => Err(exists(path)),
+        _ if !options.force && path.symlink_metadata().is_ok() => Err(exists(path)),
         _ => new_file(path, size, options),
     }
 }

@@ -79,7 +79,10 @@ async fn repair_body(run: &Run, mirror: usize, finding: &mut Finding) -> Result<
         return Ok(true);
     }
     let why = match path.kind() {
-        Kind::Delta(_) => "no other mirror has it right; clients fetch the whole block",
+        Kind::Delta(_) => {
+            "no other mirror has it right, and clients fetch the whole block; hfl sync --check list, with the secret key, \
+             stops offering its update"
+        }
         Kind::File if path.is_optional() => {
             "no other mirror has it right; hfl sync --check list, with the secret key, stops offering it"
         }

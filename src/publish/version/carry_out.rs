@@ -30,8 +30,7 @@ pub async fn carry_on(
     let is_dry_run = session.repository.config.dry_run;
     let planned = Planned::new(session, plan).await?;
     if is_dry_run {
-        let deltas = sending.deltas.as_ref().map(|deltas| deltas.count()).unwrap_or_default();
-        return planned.preview(previewed, deltas).await;
+        return planned.preview(previewed, sending.deltas.as_ref()).await;
     }
     switch(deliver(planned, sending).await?).await
 }

@@ -39,7 +39,7 @@ impl Planned<'_> {
         let (target, progress) = (&self.session.mirrors()[mirror], &self.session.repository.watch.progress);
         let name = target.name();
         progress.event(Event::ToSend { mirror: name, bytes: made.count().bytes });
-        let puts = made.names().map(|sha256| async move {
+        let puts = made.sizes().map(|(sha256, _)| async move {
             let deltas = Arc::clone(made);
             let object = bridge::blocking(move || deltas.object(&sha256)).await?;
             let bytes = object.bytes.len() as u64;
@@ -48,6 +48,19 @@ impl Planned<'_> {
             Ok::<_, Error>(is_written.then_some(bytes))
         });
         sum(stream::iter(puts).buffer_unordered(target.jobs())).await
+    }
+
+    /// The deltas of this run that the mirror does not have.
+    ///
+    /// # Errors
+    /// The mirror cannot be asked.
+    pub async fn expected_deltas(&self, made: Option<&Arc<Deltas>>, mirror: usize) -> Result<Files, Error> {
+        let target = &self.session.mirrors()[mirror];
+        let asks = made.into_iter().flat_map(|made| made.sizes()).map(|(sha256, bytes)| async move {
+            let found = target.store.size(&RepoPath::delta(&sha256)).await?;
+            Ok::<_, Error>((found != Some(bytes)).then_some(bytes))
+        });
+        sum(stream::iter(asks).buffer_unordered(target.jobs())).await
     }
 
     /// The updates of the plan's head that the mirror's own head does not name, and this run did not make. If the mirror

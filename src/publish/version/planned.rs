@@ -1,6 +1,7 @@
 //! A plan for one image, together with the mirrors it is for and the pages that go with its head.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::plan::Plan;
 use super::report::{MirrorReport, Report};
@@ -11,6 +12,7 @@ use crate::format::digest::BlockId;
 use crate::format::name::Name;
 use crate::progress::Event;
 use crate::publish::artifact::{boot_menu, pages};
+use crate::publish::deltas::Deltas;
 use crate::publish::object::{Files, Object};
 use crate::publish::pipeline::upload::Sent;
 
@@ -40,11 +42,11 @@ impl<'a> Planned<'a> {
         Ok(Self { session, plan, pages })
     }
 
-    /// Reports what the plan would do, except for blocks in `previewed`; `deltas` were made for it.
+    /// Reports what the plan would do, except for blocks in `previewed`; the deltas were `made` for it.
     ///
     /// # Errors
     /// A mirror cannot be queried; no mirror is left.
-    pub async fn preview(self, previewed: &mut Previewed, deltas: Files) -> Result<Report, Error> {
+    pub async fn preview(self, previewed: &mut Previewed, made: Option<&Arc<Deltas>>) -> Result<Report, Error> {
         let (plan, mut report) = (&self.plan, self.session.report(&self.plan));
         for (i, mirror) in self.session.mirrors().iter().enumerate() {
             let mut sent = Sent { objects: plan.cut.new.blocks, bytes: plan.cut.new.zlib_bytes, ..Sent::default() };
@@ -55,7 +57,7 @@ impl<'a> Planned<'a> {
                 missing.iter().filter(|job| previewed.insert((i, job.row().id))).for_each(|job| sent.expect(job.row()));
                 if self.is_behind(i) {
                     files = self.expected_files(i).await?;
-                    files.merge(deltas);
+                    files.merge(self.expected_deltas(made, i).await?);
                 }
             }
             report.mirrors.push(MirrorReport::of(mirror, sent, files));

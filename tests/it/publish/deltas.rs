@@ -155,7 +155,7 @@ fn a_copy_of_the_old_image_saves_reading_it_from_the_mirrors() {
     assert_eq!(other["updates"].as_array().unwrap().len(), 0, "{other}");
     let arguments = ["publish", "two.img", "--name", "os", "--to", "mirrors.toml", "--base", "one.img"];
     let said = lab.fails(2, &arguments);
-    assert!(said.contains("--base names 1 old images, and deltas are made from 0 versions: say --deltas=1"), "{said}");
+    assert!(said.contains("--base names an old image, and deltas are made from 0 versions: say --deltas=1"), "{said}");
     let said = lab.fails(1, &[&arguments[..7], &["none.img", "--deltas"]].concat());
     assert!(said.contains("none.img"), "{said}");
     fs::rename(lab.path("away"), &path).unwrap();
@@ -261,6 +261,16 @@ fn an_update_that_is_lost_keeps_no_mirror_behind() {
     assert!(code(&found) == 3 && text.contains("hfl sync --check list"), "{text}");
     lab.ok(&["sync", "--to", "mirrors.toml"]);
     assert_eq!(code(&lab.run(&["verify", "--to", "mirrors.toml"])), 3, "its head names it still");
+    lab.ok(&["sync", "--to", "mirrors.toml", "--check", "list"]);
+    lab.ok(&["verify", "--to", "mirrors.toml", "--deep"]);
+
+    // So it does where a delta is lost.
+    publish(&lab, "one.img", &["--deltas"]);
+    let delta = RepoPath::delta(&update(&lab, "m", 3, 4).deltas()[0].sha256).to_string();
+    for mirror in ["m", "n"] {
+        fs::remove_file(lab.path(mirror).join(&delta)).unwrap();
+    }
+    assert_eq!(code(&lab.run(&["verify", "--to", "mirrors.toml", "--repair"])), 3);
     lab.ok(&["sync", "--to", "mirrors.toml", "--check", "list"]);
     lab.ok(&["verify", "--to", "mirrors.toml", "--deep"]);
 }

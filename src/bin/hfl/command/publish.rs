@@ -296,7 +296,8 @@ fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
     }
     if args.base.len() > usize::from(deltas) {
         let bases = args.base.len();
-        let why = format!("--base names {bases} old images, and deltas are made from {deltas} versions");
+        let images = if bases == 1 { "an old image".to_owned() } else { format!("{bases} old images") };
+        let why = format!("--base names {images}, and deltas are made from {deltas} versions");
         return Err(super::usage(format!("{why}: say --deltas={bases}")));
     }
     let given = args.codec.or(args.level.map(Codec::Zlib));

@@ -174,7 +174,6 @@ impl DeltaMirror {
 impl BlockSource for DeltaMirror {
     async fn fetch(&self, row: &BlockRow) -> Result<Fetched, ReadError> {
         let patch = self.table.prepared(&row.id).ok_or_else(ReadError::no_source)?;
-        let block = repo::delta_block(&*self.store, row, &patch.delta, Arc::clone(&patch.prefix)).await?;
-        Ok(Arc::new(block).into())
+        repo::delta_block(&*self.store, row, &patch.delta, Arc::clone(&patch.prefix)).await
     }
 }
