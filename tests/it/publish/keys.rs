@@ -169,6 +169,13 @@ fn a_key_is_made_shown_exported_and_used() {
     let output = lab.command(&[&PUBLISH[..], &["--force"]].concat()).env("HFL_KEY", &secret).output().unwrap();
     assert!(output.status.success(), "{}", crate::support::lab::stderr(&output));
     assert!(!crate::support::lab::stderr(&output).contains(secret.lines().nth(1).unwrap()));
+    for arguments in
+        [&["log", "public/os"][..], &["restore", "public/os", "back.img"], &["sync", "--to", "mirrors.toml"]]
+    {
+        let output = lab.command(arguments).env("HFL_KEY", &secret).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", crate::support::lab::stderr(&output));
+    }
+    assert!(lab.fails(2, &["log", "public/os"]).contains("no key is known for os"));
     lab.ok(&["key", "new", "--out", "ci.key"]);
     assert!(lab.ok(&["key", "check", "--key", "ci.key"]).contains("signs"));
     assert_eq!(fs::metadata(lab.path("ci.key")).unwrap().permissions().mode() & 0o777, 0o600);

@@ -251,7 +251,7 @@ fn known_keys(repository: &Repository) -> TrustPolicy {
 #[derive(clap::Args)]
 pub struct TrustArgs {
     /// Public key of the publisher: its base64 line, or a file that contains it [default: the key saved when
-    /// publishing]
+    /// publishing, else that of HFL_KEY]
     #[arg(long, value_name = "PUBKEY")]
     key: Option<String>,
     /// Accept unsigned images
@@ -298,18 +298,22 @@ impl TrustArgs {
     }
 }
 
-/// The given public key, as its line or its file; else the one saved when publishing `image`.
+/// The given public key, as its line or its file; else the one saved when publishing `image`; else that of `HFL_KEY`.
 fn kept_key(given: Option<&str>, image: &Name) -> anyhow::Result<Option<PublicKey>> {
+    let keyring = keyring(None);
     let kept = || {
-        let directory = keyring(None).directory?;
+        let directory = keyring.directory.as_ref()?;
         std::fs::read_to_string(directory.join(format!("{image}.pub"))).ok()
     };
     let usage = |why: &dyn std::fmt::Display| Error::usage(format!("--key: {why}"));
     if let Some(given) = given {
         return Ok(Some(given_key(given).map_err(|e| usage(&e))?));
     }
-    let key = kept().map(|text| text.parse::<PublicKey>()).transpose();
-    Ok(key.map_err(|e| usage(&e))?)
+    match kept() {
+        Some(text) => Ok(Some(text.parse().map_err(|e| usage(&e))?)),
+        None if keyring.text.is_some() => Ok(Some(keyring.check(Some(image))?.key.public().clone())),
+        None => Ok(None),
+    }
 }
 
 /// Prints the warnings about an accepted image, each only once, however often it is opened.
