@@ -73,22 +73,21 @@ run() {
   printf '| %-44s | %6.2f s | %7s MB sent | %7.1f MB written |\n' "$name" "$(echo "$end - $start" | bc)" "$sent" \
     "$(echo "${written:-0} / 1000000" | bc -l)"
 }
-restore() { "$hfl" restore "$url/os" "$@" --unsigned --json; }
-restore_few() { "$hfl" restore "$url/few" "$@" --unsigned --json; }
+restore() { "$hfl" restore "$url/$1" "${@:2}" --unsigned --json; }
 unpack() { curl -sS "$url/new.img.zst" | zstd -q -d --sparse -o "$lab/curl.img" -f; }
 
 for _ in 1 2 3; do
   rm -f "$lab/curl.img" "$lab/new.img" "$lab/disk.img"
   run "curl | zstd -d --sparse" "$lab/curl.img" unpack
-  run "hfl restore" "$lab/new.img" restore "$lab/new.img"
+  run "hfl restore" "$lab/new.img" restore os "$lab/new.img"
   rm "$lab/new.img"
-  run "hfl restore --no-verify" "$lab/new.img" restore "$lab/new.img" --no-verify
+  run "hfl restore --no-verify" "$lab/new.img" restore os "$lab/new.img" --no-verify
   cp --sparse=always "$old" "$lab/disk.img"
-  run "hfl restore --in-place, of the old version" "$lab/disk.img" restore "$lab/disk.img" --in-place
-  run "hfl restore --in-place, nothing to do" "$lab/disk.img" restore "$lab/disk.img" --in-place
+  run "hfl restore --in-place, of the old version" "$lab/disk.img" restore os "$lab/disk.img" --in-place
+  run "hfl restore --in-place, nothing to do" "$lab/disk.img" restore os "$lab/disk.img" --in-place
   $few || continue
   rm "$lab/new.img"
-  wanted=$lab/after run "hfl restore, of few files changed" "$lab/new.img" restore_few "$lab/new.img"
+  wanted=$lab/after run "hfl restore, of few files changed" "$lab/new.img" restore few "$lab/new.img"
   cp --sparse=always "$lab/before" "$lab/disk.img"
-  wanted=$lab/after run "hfl restore --in-place, of few files changed" "$lab/disk.img" restore_few "$lab/disk.img" --in-place
+  wanted=$lab/after run "hfl restore --in-place, of few files changed" "$lab/disk.img" restore few "$lab/disk.img" --in-place
 done

@@ -46,7 +46,8 @@ pub enum DownloadError {
     Read(#[from] ReadError),
     /// The disk does not store what it is given.
     #[error(
-        "{missing} of {blocks} blocks did not stay in the cache: is its disk full or too slow, or --cache-size too small for what else is in it?"
+        "{missing} of {blocks} blocks did not stay in the cache: is its disk full or too slow, or --cache-size too small \
+         for what else is in it?"
     )]
     NotKept {
         /// Number of blocks missing.

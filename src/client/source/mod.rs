@@ -86,11 +86,9 @@ impl ReadStack {
         let mut source: Arc<dyn BlockSource> =
             Arc::new(DemandSource::new(Arc::clone(&network), Arc::clone(&scheduler)));
         let (table, delta_counts) = (delta_table(&reading), Arc::default());
-        let mut delta_network = None;
-        if let Some(table) = &table {
-            let deltas = deltas_of(mirrors.stores(), table, &reading);
-            delta_network = Some(Arc::clone(&deltas));
-            let deltas = DemandSource::new(deltas, Arc::clone(&scheduler));
+        let delta_network = table.as_ref().map(|table| deltas_of(mirrors.stores(), table, &reading));
+        if let (Some(table), Some(network)) = (&table, &delta_network) {
+            let deltas = DemandSource::new(Arc::clone(network), Arc::clone(&scheduler));
             let (counts, is_cached) = (Arc::clone(&delta_counts), reading.disk.is_some());
             let observer = Arc::clone(observer);
             source = Arc::new(Deltas::new((deltas, source), Arc::clone(table), is_cached, counts, observer));

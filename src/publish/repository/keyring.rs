@@ -52,30 +52,35 @@ impl Keyring {
         Some(key.map(|key| FoundKey { key, unsaved: None, is_kept: false, warning: None }))
     }
 
+    /// The key given by the user, else the saved one of `image`.
+    fn existing(&self, image: &Name) -> Result<Option<FoundKey>, Error> {
+        if let Some(given) = self.given_key() {
+            return given.map(Some);
+        }
+        let file = self.key_file(image)?;
+        // A dangling symlink counts as an unreadable key, not as no key.
+        match fs::symlink_metadata(&file) {
+            Ok(_) => Ok(Some(FoundKey { is_kept: true, ..self.read(&file)? })),
+            Err(e) if e.kind() == ErrorKindIo::NotFound => Ok(None),
+            Err(e) => Err(Error::io(&file, &e)),
+        }
+    }
+
     /// The key of `image`. If there is none, generates one, to be saved by [`Keyring::save`].
     ///
     /// # Errors
     /// The key cannot be read; there is none, and none is to be generated.
     pub fn find(&self, image: &Name) -> Result<FoundKey, Error> {
-        if let Some(given) = self.given_key() {
-            return given;
+        if let Some(found) = self.existing(image)? {
+            return Ok(found);
         }
-        let file = self.key_file(image)?;
-        // A dangling symlink counts as an unreadable key, not as no key.
-        match fs::symlink_metadata(&file) {
-            Ok(_) => Ok(FoundKey { is_kept: true, ..self.read(&file)? }),
-            Err(e) if e.kind() == ErrorKindIo::NotFound && self.refuses_new => {
-                let message =
-                    format!("no secret key of {image} is here, and in a CI job none is made: it would be lost");
-                Err(Error::usage(message)
-                    .hint("make one with `hfl key new`, and give it to the job as HFL_KEY; --new-key makes one here"))
-            }
-            Err(e) if e.kind() == ErrorKindIo::NotFound => {
-                let (key, text) = SecretKey::generate().map_err(|e| Error::local(e.to_string()))?;
-                Ok(FoundKey { key, unsaved: Some(text), is_kept: false, warning: None })
-            }
-            Err(e) => Err(Error::io(&file, &e)),
+        if self.refuses_new {
+            let message = format!("no secret key of {image} is here, and in a CI job none is made: it would be lost");
+            let hint = "make one with `hfl key new`, and give it to the job as HFL_KEY; --new-key makes one here";
+            return Err(Error::usage(message).hint(hint));
         }
+        let (key, text) = SecretKey::generate().map_err(|e| Error::local(e.to_string()))?;
+        Ok(FoundKey { key, unsaved: Some(text), is_kept: false, warning: None })
     }
 
     /// Generates a key and writes it to `file`, and its public half to the same name with `.pub`; returns that name too.
@@ -99,7 +104,8 @@ impl Keyring {
         let file = self.key_file(image)?;
         let directory = file.parent().unwrap_or(Path::new("."));
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map(|()| file.clone()).map_err(|e| Error::io(directory, &e))
+        made.map_err(|e| Error::io(directory, &e))?;
+        Ok(file)
     }
 
     /// The key that would sign `image`, or any image for `None`; none is generated.
@@ -107,13 +113,11 @@ impl Keyring {
     /// # Errors
     /// The key cannot be read, or there is none.
     pub fn check(&self, image: Option<&Name>) -> Result<FoundKey, Error> {
-        match (self.given_key(), image) {
-            (Some(given), _) => given,
-            (None, Some(image)) => self.find_kept(image),
-            (None, None) => {
-                Err(Error::usage("which key? HFL_KEY is not set").hint("name an image, or give --key FILE"))
-            }
+        if let Some(image) = image {
+            return self.find_kept(image);
         }
+        let none = || Error::usage("which key? HFL_KEY is not set").hint("name an image, or give --key FILE");
+        self.given_key().ok_or_else(none)?
     }
 
     /// The text of the saved secret key of `image`.
@@ -158,12 +162,10 @@ impl Keyring {
     /// # Errors
     /// The key cannot be read, or there is none.
     pub fn find_kept(&self, image: &Name) -> Result<FoundKey, Error> {
-        let found = Self { refuses_new: false, ..self.clone() }.find(image)?;
-        if found.is_new() {
+        self.existing(image)?.ok_or_else(|| {
             let error = Error::usage(format!("no secret key of {image} is here"));
-            return Err(error.hint("give it with --key FILE or HFL_KEY"));
-        }
-        Ok(found)
+            error.hint("give it with --key FILE or HFL_KEY")
+        })
     }
 
     /// The public half of the key given by the user, if there is one and it can be read.

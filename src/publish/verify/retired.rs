@@ -12,8 +12,8 @@ use crate::repo::survey::records::{self, RecordState};
 use crate::system::bridge;
 
 /// Reads the retirement records of all mirrors and adds the blocks and deltas of those versions to `expected`; returns
-/// the paths of their indexes and updates. Ignored are records that do not verify, blocks of unreadable indexes, and mirrors that
-/// take much longer than the others.
+/// the paths of their indexes and updates. Ignored are records that do not verify, blocks of unreadable indexes, and
+/// mirrors that take much longer than the others.
 pub async fn find(run: &Run, views: &[Option<&MirrorView>], expected: &ExpectedBlocks) -> BTreeSet<RepoPath> {
     let shown = views.iter().enumerate().filter_map(|(i, view)| Some((i, (*view)?)));
     let looks = shown.map(|(mirror, view)| of_mirror(run, mirror, view, expected));

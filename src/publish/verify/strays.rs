@@ -25,7 +25,8 @@ pub fn find(look: &MirrorView, expected: &ExpectedBlocks, named: &BTreeSet<RepoP
     }));
 }
 
-/// Whether a path is in the space of indexes, updates, blocks, deltas or probes; other paths belong to the mirror's operator.
+/// Whether a path is in the space of indexes, updates, blocks, deltas or probes; other paths belong to the mirror's
+/// operator.
 fn may_be_stray(path: &str) -> bool {
     ["blocks/", "deltas/", "index/", "update/", crate::publish::probe::PREFIX]
         .iter()

@@ -34,6 +34,11 @@ fn publish(lab: &Lab, image: &str, more: &[&str]) -> Value {
     lab.publish(&[&[image, "--name", "os", "--split", "fixed:128K"], more].concat())
 }
 
+fn add_mirror(lab: &Lab, name: &str) {
+    let table = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
+    lab.write("mirrors.toml", format!("{table}[[mirror]]\nname = \"{name}\"\nwrite = \"./{name}\"\n"));
+}
+
 fn update(lab: &Lab, mirror: &str, from: u32, version: u32) -> Update {
     let head = fs::read(lab.path(mirror).join("os.head")).unwrap();
     let head = SignedHead::parse(&head).unwrap().verify(&lab.trust("os")).unwrap();
@@ -182,8 +187,7 @@ fn mirrors_get_deltas_by_sync_and_repair_and_lose_them_with_either_version() {
     three_images(&lab);
     publish(&lab, "one.img", &[]);
     publish(&lab, "two.img", &["--deltas"]);
-    let table = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
-    lab.write("mirrors.toml", format!("{table}[[mirror]]\nname = \"n\"\nwrite = \"./n\"\n"));
+    add_mirror(&lab, "n");
     lab.ok(&["sync", "--to", "mirrors.toml"]);
     assert_eq!(deltas(&lab, "n"), deltas(&lab, "m"));
 
@@ -236,8 +240,7 @@ fn an_update_that_is_lost_keeps_no_mirror_behind() {
     publish(&lab, "two.img", &["--deltas"]);
     let list = lab.files("m/update").into_iter().find(|name| name.ends_with(".update")).unwrap();
     lab.write(&format!("m/update/{list}"), b"rotten");
-    let table = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
-    lab.write("mirrors.toml", format!("{table}[[mirror]]\nname = \"n\"\nwrite = \"./n\"\n"));
+    add_mirror(&lab, "n");
     let out = lab.run(&["sync", "--to", "mirrors.toml"]);
     assert_eq!(code(&out), 0, "{}", stderr(&out));
     assert!(stderr(&out).contains("is not offered any more"), "{}", stderr(&out));

@@ -7,7 +7,7 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::support::lab::{Lab, Random, or_skip, tool};
+use crate::support::lab::{Lab, Random, or_skip, stderr, tool};
 
 fn lab() -> Lab {
     let lab = Lab::with_mirrors(&["public"]);
@@ -35,15 +35,11 @@ fn a_full_disk_leaves_no_half_key() {
     let kept = lab.files(KEYS);
     assert!(Command::new("umount").arg(&keys).status().unwrap().success());
     assert_eq!(said.status.code(), Some(1));
-    assert!(
-        crate::support::lab::stderr(&said).contains("os.key: no space left"),
-        "{}",
-        crate::support::lab::stderr(&said)
-    );
+    assert!(stderr(&said).contains("os.key: no space left"), "{}", stderr(&said));
     assert_eq!(left, ["other"], "nothing of a key");
     // The disk's single page holds the secret key but not the public key as well. The next publish writes the public
     // key, see below.
-    assert!(kept.contains(&"os.key".to_owned()), "{kept:?}: {}", crate::support::lab::stderr(&then));
+    assert!(kept.contains(&"os.key".to_owned()), "{kept:?}: {}", stderr(&then));
 }
 
 #[test]
@@ -120,7 +116,7 @@ fn keys_of_minisign_are_taken() {
     let check = |key: &str, password: &str| {
         let output =
             lab.command(&["key", "check"]).env("HFL_KEY", key).env("HFL_KEY_PASSWORD", password).output().unwrap();
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), crate::support::lab::stderr(&output))
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output))
     };
     assert!(check(&plain, "").contains(&public("plain")));
     assert!(check(plain.lines().nth(1).unwrap(), "").contains(&public("plain")), "its line alone");
@@ -167,13 +163,13 @@ fn a_key_is_made_shown_exported_and_used() {
     let secret = lab.ok(&["key", "export", "os"]);
     fs::remove_dir_all(lab.path(KEYS)).unwrap();
     let output = lab.command(&[&PUBLISH[..], &["--force"]].concat()).env("HFL_KEY", &secret).output().unwrap();
-    assert!(output.status.success(), "{}", crate::support::lab::stderr(&output));
-    assert!(!crate::support::lab::stderr(&output).contains(secret.lines().nth(1).unwrap()));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!stderr(&output).contains(secret.lines().nth(1).unwrap()));
     for arguments in
         [&["log", "public/os"][..], &["restore", "public/os", "back.img"], &["sync", "--to", "mirrors.toml"]]
     {
         let output = lab.command(arguments).env("HFL_KEY", &secret).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", crate::support::lab::stderr(&output));
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
     }
     assert!(lab.fails(2, &["log", "public/os"]).contains("no key is known for os"));
     lab.ok(&["key", "new", "--out", "ci.key"]);

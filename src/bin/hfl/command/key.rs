@@ -1,6 +1,7 @@
 //! `hfl key`: makes, shows, exports and checks signing keys.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use hfl::system::directories;
 use serde_json::json;
 
 use super::keyring;
+use crate::exit;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,13 +89,14 @@ fn new(name: Option<&Name>, out: Option<PathBuf>, json: bool) -> anyhow::Result<
         (_, out) => out.unwrap_or_default(),
     };
     let (key, public) = Keyring::make(&file)?;
-    let mut out = std::io::stdout().lock();
     if json {
         let report = json!({ "public_key": key.public().to_string(), "key_file": file, "public_key_file": public });
-        writeln!(out, "{report:#}")?;
+        exit::print_json(&report)?;
     } else {
-        writeln!(out, "public key  {}", key.public())?;
-        writeln!(out, "secret key  {}: keep a copy; without it, nobody can publish this image again", file.display())?;
+        let (public, file) = (key.public(), file.display());
+        exit::print(&format!(
+            "public key  {public}\nsecret key  {file}: keep a copy; without it, nobody can publish this image again\n"
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -105,30 +108,25 @@ fn show(name: Option<&Name>, json: bool) -> anyhow::Result<ExitCode> {
     if let (Some(name), true) = (name, own.is_empty()) {
         return Err(Error::usage(format!("no key of {name} is saved here")).hint("hfl key show lists all").into());
     }
-    let mut out = std::io::stdout().lock();
     if json {
         let own = own.iter().map(|(image, key)| json!({ "image": image.to_string(), "public_key": key.to_string() }));
         let report = json!({ "keys": own.collect::<Vec<_>>(), "given": given.map(|key| key.to_string()) });
-        writeln!(out, "{report:#}")?;
+        exit::print_json(&report)?;
         return Ok(ExitCode::SUCCESS);
     }
     let width = own.iter().map(|(image, _)| image.as_str().len()).max().unwrap_or_default().max("HFL_KEY".len());
-    for (image, key) in own {
-        writeln!(out, "{:width$}  {key}", image.as_str())?;
-    }
-    if let Some(key) = given {
-        writeln!(out, "{:width$}  {key}", "HFL_KEY")?;
-    }
+    let own = own.into_iter().map(|(image, key)| (image.as_str(), key));
+    let mut all = own.chain(given.iter().map(|key| ("HFL_KEY", key)));
+    exit::print_with(|out| all.try_for_each(|(from, key)| writeln!(out, "{from:width$}  {key}")))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn export(name: &Name, to_terminal: bool) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout();
-    if out.is_terminal() && !to_terminal {
+    if std::io::stdout().is_terminal() && !to_terminal {
         let error = Error::usage("a secret key is not printed to a terminal");
         return Err(error.hint("pipe it to where it is needed; or --to-terminal").into());
     }
-    out.write_all(saved().export(name)?.as_bytes())?;
+    exit::print(&saved().export(name)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -136,12 +134,11 @@ fn check(name: Option<&Name>, file: Option<PathBuf>, json: bool) -> anyhow::Resu
     let found = keyring(file).check(name)?;
     let public = found.key.public();
     found.key.sign(b"", "hfl key check").map_err(|e| Error::local(e.to_string()))?;
-    let mut out = std::io::stdout().lock();
     if json {
-        writeln!(out, "{:#}", json!({ "public_key": public.to_string(), "warning": found.warning }))?;
+        exit::print_json(&json!({ "public_key": public.to_string(), "warning": found.warning }))?;
     } else {
-        found.warning.iter().for_each(|warning| eprintln!("hfl: warning: {warning}"));
-        writeln!(out, "a secret key that signs; its public key is {public}")?;
+        found.warning.iter().for_each(|warning| exit::warn(warning));
+        exit::print(&format!("a secret key that signs; its public key is {public}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -282,6 +282,7 @@ pub fn finish(report: &Report, json: bool, quiet: bool) -> anyhow::Result<ExitCo
 /// The repository, and what to publish in it: one image or more, with different names.
 fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
     let mirrors = super::to::mirrors(&args.change.to)?;
+    check_images(&args.images)?;
     let names = names(&args.images, args.name.as_ref())?;
     let one = |option: &str| super::usage(format!("{option} is for one image, and {} are given", names.len()));
     if names.len() > 1 && args.profile.is_some() {
@@ -350,6 +351,18 @@ impl FromStr for NamePattern {
     }
 }
 
+/// Checks that all images exist before the first of several is published.
+fn check_images(images: &[PathBuf]) -> anyhow::Result<()> {
+    let is_missing = |image: &&PathBuf| image.as_os_str() != "-" && !image.exists();
+    match images.iter().find(is_missing) {
+        Some(missing) if images.len() > 1 => {
+            let error = Error::usage(format!("{}: no such file", missing.display()));
+            Err(error.hint("nothing was published; an option takes its value after `=`: --deltas=2").into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The name of each image.
 fn names(images: &[PathBuf], pattern: Option<&NamePattern>) -> anyhow::Result<Vec<Name>> {
     let name = |image: &PathBuf| match pattern {
@@ -362,12 +375,6 @@ fn names(images: &[PathBuf], pattern: Option<&NamePattern>) -> anyhow::Result<Ve
         }
         None => default_name(image),
     };
-    if let ([_, _, ..], Some(missing)) =
-        (images, images.iter().find(|image| !image.exists() && image.as_os_str() != "-"))
-    {
-        let error = Error::usage(format!("{}: no such file", missing.display()));
-        return Err(error.hint("nothing was published; an option takes its value after `=`: --deltas=2").into());
-    }
     let names = images.iter().map(name).collect::<anyhow::Result<Vec<Name>>>()?;
     for (i, name) in names.iter().enumerate() {
         if let Some(other) = names[..i].iter().position(|other| other == name) {

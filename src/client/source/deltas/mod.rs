@@ -100,10 +100,10 @@ impl<D, S> Deltas<D, S> {
 impl<D: BlockSource, S: BlockSource> Deltas<D, S> {
     /// The block, made from a delta.
     async fn made(&self, row: &BlockRow) -> Option<Fetched> {
-        let bytes = self.table.prefix_bytes(row.id).await?;
-        let permits = bytes.div_ceil(PERMIT_BYTES).min(BASES_BYTES / PERMIT_BYTES);
+        let usable = self.table.usable(row.id).await?;
+        let permits = usable.prefix_bytes().div_ceil(PERMIT_BYTES).min(BASES_BYTES / PERMIT_BYTES);
         let _room = self.room.acquire_many(permits as u32).await.ok()?;
-        let patch = self.table.prepare(row).await?;
+        let patch = self.table.prepare(usable).await?;
         let delta_bytes = patch.delta.bytes;
         // The network is measured by what it carries.
         let carried = BlockRow { zlib_bytes: delta_bytes, ..*row };

@@ -19,6 +19,20 @@ pub struct DeltaTable {
     prepared: Mutex<HashMap<BlockId, Weak<Patch>>>,
 }
 
+/// A delta whose bases are at hand.
+#[derive(Debug)]
+pub struct Usable {
+    delta: DeltaRow,
+    bases: Vec<BlockRow>,
+}
+
+impl Usable {
+    /// Size of its bases together, in bytes.
+    pub fn prefix_bytes(&self) -> u64 {
+        self.bases.iter().map(|base| u64::from(base.bytes)).sum()
+    }
+}
+
 /// A delta whose bases are in memory.
 #[derive(Debug)]
 pub struct Patch {
@@ -62,38 +76,32 @@ impl DeltaTable {
         self.deltas(id).next().is_some()
     }
 
-    /// Size together of the bases of the delta that [`DeltaTable::prepare`] would use now, in bytes.
-    pub async fn prefix_bytes(self: &Arc<Self>, id: BlockId) -> Option<u64> {
+    /// The first delta of a block whose bases are all at hand.
+    pub async fn usable(self: &Arc<Self>, id: BlockId) -> Option<Usable> {
         let table = Arc::clone(self);
-        let bytes = move || {
-            let (update, delta) = table.usable(&id)?;
-            Some(update.bases_of(delta).map(|base| u64::from(base.bytes)).sum())
+        let find = move || {
+            let is_held = |row: &BlockRow| table.places.iter().any(|place| place.holds(row));
+            let (update, delta) = table.deltas(&id).find(|(update, delta)| update.bases_of(delta).all(is_held))?;
+            Some(Usable { delta: *delta, bases: update.bases_of(delta).copied().collect() })
         };
-        bridge::blocking(bytes).await
+        bridge::blocking(find).await
     }
 
-    /// The first delta of a block whose bases are all at hand. Blocks the thread.
-    fn usable(&self, id: &BlockId) -> Option<(&Update, &DeltaRow)> {
-        let is_held = |row: &BlockRow| self.places.iter().any(|place| place.holds(row));
-        self.deltas(id).find(|(update, delta)| update.bases_of(delta).all(is_held))
-    }
-
-    /// Reads the bases of the block's delta; `None` if it has none that can be used.
-    pub async fn prepare(self: &Arc<Self>, row: &BlockRow) -> Option<Arc<Patch>> {
-        let (table, id) = (Arc::clone(self), row.id);
+    /// Reads the bases of a delta; `None` if one is not at hand any more.
+    pub async fn prepare(self: &Arc<Self>, usable: Usable) -> Option<Arc<Patch>> {
+        let (table, id) = (Arc::clone(self), usable.delta.id);
         let patch = bridge::blocking(move || {
-            let (update, delta) = table.usable(&id)?;
             let mut prefix = Vec::new();
-            for base in update.bases_of(delta) {
+            for base in &usable.bases {
                 let block = table.places.iter().find_map(|place| place.load(base))?;
                 prefix.extend_from_slice(&block);
             }
-            Some(Arc::new(Patch { delta: *delta, prefix: prefix.into() }))
+            Some(Arc::new(Patch { delta: usable.delta, prefix: prefix.into() }))
         });
         let patch = patch.await?;
         let mut prepared = self.prepared_map();
         prepared.retain(|_, patch| patch.strong_count() > 0);
-        prepared.insert(row.id, Arc::downgrade(&patch));
+        prepared.insert(id, Arc::downgrade(&patch));
         Some(patch)
     }
 
