@@ -14,6 +14,7 @@ use crate::support::fixture::{Publish, image};
 use crate::support::lab::{full, skipped};
 use crate::support::mounting::{Mounted, WebServer, cannot_mount, client, run};
 use crate::support::proxy::Proxy;
+use crate::support::through::through;
 
 /// A value of `/proc/PID/status`.
 fn status(pid: u32, name: &str) -> String {
@@ -113,11 +114,11 @@ struct Apart {
 impl Apart {
     fn new(home: &TempDir, source: &str) -> Option<Self> {
         let point = tempfile::tempdir().unwrap();
-        let plain = client(home.path());
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private"]).arg(plain.get_program());
-        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.args(["--root", "--foreground", "--unsigned", "--memory", "1M", source]).arg(point.path());
+        command.args(["--mount", "--propagation", "private"]);
+        through(&mut command, &client(home.path()))
+            .args(["--root", "--foreground", "--unsigned", "--memory", "1M", source])
+            .arg(point.path());
         let mut child = match command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn() {
             Ok(child) => child,
             Err(e) => {

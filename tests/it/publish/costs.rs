@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::lab::{Lab, Random, skipped};
 use crate::support::servers::program;
+use crate::support::through::through;
 
 /// A repository of `count` images with one version each, on one mirror.
 fn repository(count: usize) -> Lab {
@@ -22,14 +23,8 @@ fn opens(lab: &Lab, arguments: &[&str], kind: &str) -> Option<usize> {
     let strace = program("strace")?;
     let log = lab.path("opens");
     let mut traced = Command::new(strace);
-    traced
-        .args(["-f", "-qq", "-e", "trace=open,openat,openat2", "-o"])
-        .arg(&log)
-        .arg(env!("CARGO_BIN_EXE_hfl"))
-        .args(arguments);
-    let plain = lab.command(&[]);
-    traced.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    traced.current_dir(lab.path(".")).stdout(Stdio::null()).stderr(Stdio::piped());
+    traced.args(["-f", "-qq", "-e", "trace=open,openat,openat2", "-o"]).arg(&log);
+    through(&mut traced, &lab.command(arguments)).stdout(Stdio::null()).stderr(Stdio::piped());
     let output = traced.output().ok()?;
     if !output.status.success() {
         println!("{}", String::from_utf8_lossy(&output.stderr));

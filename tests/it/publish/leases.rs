@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use crate::support::kinds::{Kind, blocks, check_store, use_kinds};
 use crate::support::lab::{Lab, Random, code, skipped, stderr};
 use crate::support::relay::Relay;
+use crate::support::through::in_place_of;
 
 const SPLIT: &str = "fixed:4K";
 
@@ -219,10 +220,9 @@ fn a_publisher_that_cannot_be_seen_keeps_its_lock() {
     server.lab.write("os.img", Random(3).bytes(1600 << 12));
     let mut shell = Command::new("unshare");
     shell.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", UNSEEN]);
-    let plain = server.lab.command(&[]);
-    shell.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    in_place_of(&mut shell, &server.lab.command(&[]));
     shell.env("HFL", env!("CARGO_BIN_EXE_hfl")).env("OTHER", other.path("."));
-    shell.current_dir(server.lab.path(".")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    shell.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = shell.spawn().unwrap();
     while server.read_lock().is_none() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(5));

@@ -14,6 +14,7 @@ use crate::support::lab::{Lab, code, full, skipped, stderr};
 use crate::support::loop_device::LoopDevice;
 use crate::support::mounting::{Asked, WebServer};
 use crate::support::servers::program;
+use crate::support::through::through;
 
 const IMAGE_BYTES: usize = 64 << 20;
 const BLOCK_BYTES: usize = 64 << 10;
@@ -163,12 +164,10 @@ fn a_medium_that_loses_a_write_is_noticed() {
     let Some(strace) = program("strace") else { return skipped("no strace") };
     // The tenth write is not carried out, though it succeeds.
     let inject = "inject=pwrite64:retval=262144:when=10";
-    let hfl = env!("CARGO_BIN_EXE_hfl");
     let run = |more: &[&str]| {
         let mut command = Command::new(&strace);
         command.args(["-f", "-o", "trace", "-e", "trace=pwrite64,fsync,fadvise64,pread64,renameat2", "-e", inject]);
-        command.args([hfl, "restore", "a/test", "out.img", "--unsigned"]).args(more);
-        command.current_dir(lab.path("")).env("XDG_STATE_HOME", lab.path("home/state"));
+        through(&mut command, lab.command(&["restore", "a/test", "out.img", "--unsigned"]).args(more));
         command.output().unwrap()
     };
     let lost = run(&[]);

@@ -16,6 +16,7 @@ use hfl::system::host::{Host, ThisHost};
 use crate::support::conformance;
 use crate::support::lab::{Lab, Random, code, skipped, stderr};
 use crate::support::servers::program;
+use crate::support::through::through;
 
 fn path(text: &str) -> RepoPath {
     text.parse().unwrap()
@@ -97,9 +98,8 @@ fn the_umask_does_not_decide_who_can_read_a_mirror() {
     let publish = || {
         let hfl = lab.command(&["publish", "image", "--name", "os", "--to", "mirrors.toml"]);
         let mut shell = Command::new("sh");
-        shell.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(hfl.get_program()).args(hfl.get_args());
-        shell.current_dir(lab.path("")).env("HOME", lab.path("home"));
-        let output = shell.output().unwrap();
+        shell.args(["-c", "umask 077; exec \"$0\" \"$@\""]);
+        let output = through(&mut shell, &hfl).output().unwrap();
         assert_eq!(code(&output), 0, "{}", stderr(&output));
     };
     publish();

@@ -21,3 +21,4 @@ pub mod proxy;
 pub mod relay;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 pub mod servers;
+pub mod through;

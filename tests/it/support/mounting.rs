@@ -14,6 +14,8 @@ use axum::response::IntoResponse as _;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::through::through;
+
 /// Whether a test that needs a real mount cannot run here. Prints the reason.
 pub fn cannot_mount() -> bool {
     let why = if !rustix::process::geteuid().is_root() {
@@ -74,8 +76,7 @@ impl Mounted {
 
     /// Like [`Mounted::named`], as the last arguments of another program, which becomes `hfl-mount`.
     pub fn wrapped(mut by: Command, home: &Path, arguments: &[&str], sources: &[String], image: &str) -> Self {
-        let client = client(home);
-        by.arg(client.get_program()).envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        through(&mut by, &client(home));
         Self::started(by, arguments, sources, image)
     }
 
