@@ -57,4 +57,4 @@ pub mod publish;
 #[cfg(feature = "publish")]
 pub mod qemu;
 
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, SCHEMA};

@@ -19,6 +19,7 @@ use crate::format::url::BaseUrl;
 use crate::store::key::{KeyKind, Value};
 use crate::store::place::Values;
 use crate::store::protocols;
+use crate::system::environment;
 
 pub use write::{WriteError, WritePlace};
 
@@ -137,7 +138,7 @@ impl Mirrors {
     /// # Errors
     /// The first problem, with its line if known.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
-        Self::parse_with(text, &variables::environment)
+        Self::parse_with(text, &environment::variable)
     }
 
     fn parse_with(text: &str, lookup: &variables::Lookup<'_>) -> Result<Self, FormatError> {

@@ -14,11 +14,6 @@ const PUBLISH: [&str; 3] = ["key", "client", "templates"];
 /// Returns the value of an environment variable; `None` if it is not set, and `Some(Err)` if it is not UTF-8.
 pub(super) type Lookup<'a> = dyn Fn(&str) -> Option<Result<String, ()>> + 'a;
 
-/// The variables of this process.
-pub(super) fn environment(name: &str) -> Option<Result<String, ()>> {
-    Some(std::env::var_os(name)?.into_string().map_err(|_| ()))
-}
-
 /// Puts variables into the values of a mirrors.toml. Returns those in tables of texts (headers), which hold secrets.
 ///
 /// # Errors

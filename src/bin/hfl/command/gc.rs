@@ -64,7 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         grace_days: args.grace_days,
         more_than_half: args.more_than_half,
     };
-    let watch = super::watch(args.change.output.verbosity())?;
+    let watch = args.change.watch()?;
     let report = super::runtime()?.block_on(publish::gc(&repository, &options, &watch));
     drop(watch);
     let report = report?;

@@ -12,7 +12,6 @@ use hfl::store::Fetch;
 use hfl::store::retry::Retry;
 use hfl::system::host::ThisHost;
 
-use crate::exit;
 use crate::show::{bytes, count};
 
 /// List the versions of an image, newest first.
@@ -25,22 +24,18 @@ pub struct Args {
     source: Source,
     #[command(flatten)]
     trust: super::TrustArgs,
-    /// Print the list as JSON
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub output: super::OutputArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    args.output.step(format_args!("reading {}", args.source));
     let opening = args.trust.options(&args.source.image)?;
     let stores: [Arc<dyn Fetch>; 1] = [Arc::new(Retry::new(args.source.fetch()?, Arc::new(ThisHost)))];
     let accepted = super::runtime()?.block_on(repo::open_head(&stores, &opening))?;
     super::warn_of(&args.source.image, &accepted.warnings);
     let head = accepted.head;
-    if args.json {
-        exit::print_json(&json(&head))?;
-    } else {
-        exit::print_with(|out| write_log(&head, &args.source, &opening.trust, out))?;
-    }
+    args.output.print(&json(&head), |_, out| write_log(&head, &args.source, &opening.trust, out))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,7 @@
 mod boot;
 mod demo;
 mod diff;
+mod diff_report;
 mod gc;
 mod key;
 mod log;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Subcommand;
 use hfl::Error;
@@ -35,7 +37,8 @@ use hfl::repo::{OpenOptions, StateDirectory, Warning, given_key};
 use hfl::system::directories;
 
 use crate::exit;
-use crate::show::{Show, Verbosity};
+use crate::progress::ProgressArgs;
+use crate::show::Verbosity;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -78,18 +81,19 @@ impl Command {
     /// Whether errors are also printed as JSON.
     pub fn wants_json(&self) -> bool {
         match self {
-            Self::Publish(args) => args.change.output.json,
+            Self::Publish(args) => args.change.wants_json(),
             Self::Boot(args) => args.wants_json(),
-            Self::Sync(args) => args.change.output.json,
-            Self::Rollback(args) => args.change.output.json,
-            Self::Gc(args) => args.change.output.json,
-            Self::Diff(args) => args.json,
+            Self::Sync(args) => args.change.wants_json(),
+            Self::Rollback(args) => args.change.wants_json(),
+            Self::Gc(args) => args.change.wants_json(),
+            Self::Diff(args) => args.output.json,
             Self::Restore(args) => args.wants_json(),
-            Self::Log(args) => args.json,
+            Self::Log(args) => args.output.json,
             Self::Key(args) => args.json,
-            Self::Verify(args) => args.output.json,
-            Self::Mirrors(args) => args.json,
-            Self::Serve(_) | Self::Mount(_) | Self::Demo(_) => false,
+            Self::Verify(args) => args.wants_json(),
+            Self::Mirrors(args) => args.wants_json(),
+            Self::Demo(args) => args.output.json,
+            Self::Serve(_) | Self::Mount(_) => false,
         }
     }
 }
@@ -117,8 +121,8 @@ fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// Progress output and cancel flag of an operation.
-fn watch(verbosity: Verbosity) -> anyhow::Result<Watch> {
-    Ok(Watch { progress: Arc::new(Show::new(verbosity)), cancel: cancel_on_signal()? })
+fn watch(output: &OutputArgs, progress: &ProgressArgs) -> anyhow::Result<Watch> {
+    Ok(Watch { progress: progress.start(output.verbosity())?, cancel: cancel_on_signal()? })
 }
 
 /// Sources of keys: the option, `HFL_KEY`, the user's configuration.
@@ -149,6 +153,21 @@ pub struct DeliveryArgs {
     check: String,
 }
 
+/// Whether other publishers are waited for.
+#[derive(clap::Args)]
+struct WaitArgs {
+    /// While another publisher holds the lock of the mirrors, wait for it at most this long, such as 10m [default: end
+    /// with exit code 5]
+    #[arg(long, value_name = "TIME")]
+    wait: Option<humantime::Duration>,
+}
+
+impl WaitArgs {
+    fn time(&self) -> Duration {
+        self.wait.map(Into::into).unwrap_or_default()
+    }
+}
+
 /// Which mirrors are changed, and how.
 #[derive(clap::Args)]
 pub struct ChangeArgs {
@@ -157,11 +176,26 @@ pub struct ChangeArgs {
     to: PathBuf,
     #[command(flatten)]
     delivery: DeliveryArgs,
+    #[command(flatten)]
+    wait: WaitArgs,
     /// Write nothing; show what would be done: objects and bytes for each mirror
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    pub output: OutputArgs,
+    progress: ProgressArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl ChangeArgs {
+    /// Whether errors are printed as JSON.
+    fn wants_json(&self) -> bool {
+        self.output.json || self.progress.is_json()
+    }
+
+    fn watch(&self) -> anyhow::Result<Watch> {
+        watch(&self.output, &self.progress)
+    }
 }
 
 /// Whether an image may be started anew.
@@ -189,7 +223,7 @@ pub struct KeyArgs {
 pub struct OutputArgs {
     /// Print the report as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
     /// Print errors only
     #[arg(short, long)]
     quiet: bool,
@@ -202,17 +236,39 @@ impl OutputArgs {
     fn verbosity(&self) -> Verbosity {
         Verbosity::of(self.quiet || self.json, self.verbose)
     }
+
+    /// Prints a step with -v.
+    fn step(&self, text: impl std::fmt::Display) {
+        if self.verbosity() == Verbosity::Verbose {
+            // A standard error stream that cannot be written to is ignored.
+            let _ = writeln!(std::io::stderr(), "hfl: {text}");
+        }
+    }
+
+    /// Prints a report: with --json as JSON, with -q not at all, else as `write` does.
+    fn print<T: serde::Serialize>(
+        &self,
+        report: &T,
+        write: impl FnOnce(&T, &mut String) -> std::fmt::Result,
+    ) -> anyhow::Result<()> {
+        match (self.json, self.quiet) {
+            (true, _) => exit::print_json(report),
+            (false, true) => Ok(()),
+            (false, false) => exit::print_with(|out| write(report, out)),
+        }
+    }
 }
 
 /// How a result is printed.
 pub struct Output {
     json: bool,
     verbosity: Verbosity,
+    progress: ProgressArgs,
 }
 
 impl Output {
-    fn of(args: &OutputArgs) -> Self {
-        Self { json: args.json, verbosity: args.verbosity() }
+    fn of(args: &OutputArgs, progress: &ProgressArgs) -> Self {
+        Self { json: args.json, verbosity: args.verbosity(), progress: progress.clone() }
     }
 
     fn is_quiet(&self) -> bool {
@@ -231,6 +287,7 @@ fn repository(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Repository
     repository.memory = Memory::below(directories::state().as_deref());
     repository.min_mirrors = delivery.min_mirrors;
     repository.patience = delivery.patience.into();
+    repository.wait = change.wait.time();
     repository.check = if delivery.check == "list" { Check::List } else { Check::Head };
     repository
 }

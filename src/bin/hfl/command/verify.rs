@@ -9,6 +9,7 @@ use hfl::publish::{self, Checked, Place, Problem, VerifyOptions, VerifyReport};
 use hfl::repo::survey::ProblemKind;
 
 use crate::exit;
+use crate::progress::ProgressArgs;
 use crate::show::{Verbosity, bytes, count};
 use hfl::ErrorKind;
 
@@ -57,15 +58,27 @@ pub struct Args {
     #[arg(long, value_name = "IMAGE", requires = "repair")]
     seed: Vec<PathBuf>,
     #[command(flatten)]
+    wait: super::WaitArgs,
+    #[command(flatten)]
     trust: super::TrustArgs,
     #[command(flatten)]
-    pub output: super::OutputArgs,
+    progress: ProgressArgs,
+    #[command(flatten)]
+    output: super::OutputArgs,
+}
+
+impl Args {
+    /// Whether errors are printed as JSON.
+    pub fn wants_json(&self) -> bool {
+        self.output.json || self.progress.is_json()
+    }
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::to::mirrors(&args.to)?;
     let mut repository = super::reading(mirrors, &args.to);
     repository.reader = args.trust.reader();
+    repository.wait = args.wait.time();
     let policy = args.trust.policy(&repository)?;
     let options = VerifyOptions {
         only: args.mirror,
@@ -76,7 +89,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         repair: args.repair,
         seeds: args.seed,
     };
-    let watch = super::watch(args.output.verbosity())?;
+    let watch = super::watch(&args.output, &args.progress)?;
     let report = super::runtime()?.block_on(publish::verify(&repository, &options, &watch));
     drop(watch);
     let report = report?;
