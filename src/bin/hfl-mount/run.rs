@@ -1,12 +1,14 @@
 //! Runs a mount from the arguments to its end.
 
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
-use hfl::Error;
 use hfl::client::serve::metrics;
 use hfl::client::serve::mount_point::MountPoint;
 use hfl::client::serve::session::{Mount, Mounted};
 use hfl::client::{self, Client};
+use hfl::{Error, SCHEMA};
 use tokio::runtime::Runtime;
 
 use crate::args::Args;
@@ -55,6 +57,18 @@ impl Ready {
         format!("{place}: version {}, {} bytes, from {}", row.version, row.size, sources.join(" "))
     }
 
+    /// Describes what is mounted where, for programs.
+    fn report(&self, file: &Path) -> serde_json::Value {
+        let opened = &self.client.opened;
+        serde_json::json!({
+            "schema": SCHEMA,
+            "image": opened.head.image.to_string(),
+            "version": opened.row.version.number(),
+            "size": opened.row.size,
+            "file": file.display().to_string(),
+        })
+    }
+
     /// Finishes pending work, and ends.
     pub fn end(self) {
         notify::stopping();
@@ -80,6 +94,10 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Error> {
     let signals = ready.runtime.block_on(async { Signals::new(args.root) })?;
     let mounted = mount.mount(point, ready.runtime.handle(), Arc::clone(&ready.log) as _)?;
     let file = mounted.point().path().join(opened.head.image.as_str());
+    if args.origin.json {
+        // A stream that cannot be written to is ignored: the mount works.
+        let _ = writeln!(std::io::stdout(), "{:#}", ready.report(&file));
+    }
     ready.announce(&ready.announcement(&file.display(), args), args, daemon);
     let ended = ready.runtime.block_on(wait(mounted, signals));
     ready.end();

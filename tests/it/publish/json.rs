@@ -79,6 +79,23 @@ fn errors_and_progress_of_both_programs() {
 }
 
 #[test]
+fn a_mount_that_works() {
+    if !Path::new("/dev/fuse").exists() {
+        return skipped("no /dev/fuse");
+    }
+    let lab = lab();
+    fs::create_dir(lab.path("point")).unwrap();
+    let output = lab.run(&["mount", "--json", "--key", "home/.config/hfl/keys/os.pub", "./a/os", "point"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let file = fs::read(report["file"].as_str().unwrap());
+    let ended = Command::new("fusermount3").arg("-u").arg(lab.path("point")).status();
+    assert_is("mount", &report);
+    assert_eq!(file.unwrap().len() as u64, report["size"]);
+    assert!(ended.unwrap().success());
+}
+
+#[test]
 fn the_schema_is_one() {
     // A wrong value of each kind is noticed.
     let error = json!({ "schema": 1, "error": "e", "hint": null, "exit": 1 });

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use hfl::publish::{self, Capabilities, ImageState, MirrorState, ProbeOptions, Verdict};
 
 use crate::exit;
-use crate::progress::ProgressArgs;
 use crate::show::{bytes, count};
 use hfl::ErrorKind;
 
@@ -39,16 +38,7 @@ pub struct Args {
     #[arg(long)]
     no_probe: bool,
     #[command(flatten)]
-    progress: ProgressArgs,
-    #[command(flatten)]
-    output: super::OutputArgs,
-}
-
-impl Args {
-    /// Whether errors are printed as JSON.
-    pub fn wants_json(&self) -> bool {
-        self.output.json || self.progress.is_json()
-    }
+    pub says: super::LongArgs,
 }
 
 /// The report.
@@ -62,11 +52,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let repository = super::reading(mirrors, &args.to);
     let policy = super::known_keys(&repository);
     let options = ProbeOptions { policy, count: args.count, trials: !args.no_probe };
-    let watch = super::watch(&args.output, &args.progress)?;
+    let watch = args.says.watch()?;
     let mirrors = super::runtime()?.block_on(publish::probe(&repository, &options, &watch));
     drop(watch);
     let report = Report { mirrors: mirrors? };
-    args.output.print(&report, |report, out| write_table(&report.mirrors, out))?;
+    args.says.output.print(&report, |report, out| write_table(&report.mirrors, out))?;
     Ok(match report.mirrors.iter().filter(|m| m.reachable).count() {
         0 => ExitCode::from(ErrorKind::Unreachable.exit_code()),
         n if n < report.mirrors.len() => ExitCode::from(exit::BEHIND),

@@ -37,7 +37,7 @@ use hfl::repo::{OpenOptions, StateDirectory, Warning, given_key};
 use hfl::system::directories;
 
 use crate::exit;
-use crate::progress::ProgressArgs;
+use crate::progress::{ProgressArgs, Reporter};
 use crate::show::Verbosity;
 
 #[derive(Subcommand)]
@@ -81,18 +81,18 @@ impl Command {
     /// Whether errors are also printed as JSON.
     pub fn wants_json(&self) -> bool {
         match self {
-            Self::Publish(args) => args.change.wants_json(),
+            Self::Publish(args) => args.change.says.wants_json(),
             Self::Boot(args) => args.wants_json(),
-            Self::Sync(args) => args.change.wants_json(),
-            Self::Rollback(args) => args.change.wants_json(),
-            Self::Gc(args) => args.change.wants_json(),
+            Self::Sync(args) => args.change.says.wants_json(),
+            Self::Rollback(args) => args.change.says.wants_json(),
+            Self::Gc(args) => args.change.says.wants_json(),
             Self::Diff(args) => args.output.json,
-            Self::Restore(args) => args.wants_json(),
+            Self::Restore(args) => args.says.wants_json(),
             Self::Log(args) => args.output.json,
             Self::Key(args) => args.json,
-            Self::Verify(args) => args.wants_json(),
-            Self::Mirrors(args) => args.wants_json(),
-            Self::Demo(args) => args.output.json,
+            Self::Verify(args) => args.says.wants_json(),
+            Self::Mirrors(args) => args.says.wants_json(),
+            Self::Demo(args) => args.says.wants_json(),
             Self::Serve(_) | Self::Mount(_) => false,
         }
     }
@@ -118,11 +118,6 @@ fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
         let _ = writeln!(std::io::stderr(), "hfl: stopping (interrupt again to stop immediately)");
     })?;
     Ok(cancel)
-}
-
-/// Progress output and cancel flag of an operation.
-fn watch(output: &OutputArgs, progress: &ProgressArgs) -> anyhow::Result<Watch> {
-    Ok(Watch { progress: progress.start(output.verbosity())?, cancel: cancel_on_signal()? })
 }
 
 /// Sources of keys: the option, `HFL_KEY`, the user's configuration.
@@ -182,20 +177,7 @@ pub struct ChangeArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    progress: ProgressArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-}
-
-impl ChangeArgs {
-    /// Whether errors are printed as JSON.
-    fn wants_json(&self) -> bool {
-        self.output.json || self.progress.is_json()
-    }
-
-    fn watch(&self) -> anyhow::Result<Watch> {
-        watch(&self.output, &self.progress)
-    }
+    pub says: LongArgs,
 }
 
 /// Whether an image may be started anew.
@@ -259,6 +241,32 @@ impl OutputArgs {
     }
 }
 
+/// The same of a command that takes long.
+#[derive(clap::Args)]
+pub struct LongArgs {
+    #[command(flatten)]
+    progress: ProgressArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl LongArgs {
+    /// Whether errors are printed as JSON.
+    fn wants_json(&self) -> bool {
+        self.output.json || self.progress.is_json()
+    }
+
+    /// Starts the output of progress.
+    fn start(&self) -> Result<Arc<Reporter>, Error> {
+        self.progress.start(self.output.verbosity())
+    }
+
+    /// Progress output and cancel flag of an operation.
+    fn watch(&self) -> anyhow::Result<Watch> {
+        Ok(Watch { progress: self.start()?, cancel: cancel_on_signal()? })
+    }
+}
+
 /// How a result is printed.
 pub struct Output {
     json: bool,
@@ -267,8 +275,9 @@ pub struct Output {
 }
 
 impl Output {
-    fn of(args: &OutputArgs, progress: &ProgressArgs) -> Self {
-        Self { json: args.json, verbosity: args.verbosity(), progress: progress.clone() }
+    fn of(args: &LongArgs) -> Self {
+        let LongArgs { progress, output } = args;
+        Self { json: output.json, verbosity: output.verbosity(), progress: progress.clone() }
     }
 
     fn is_quiet(&self) -> bool {

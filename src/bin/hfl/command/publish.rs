@@ -149,7 +149,7 @@ impl BootArgs {
 const AUTO: &str = "auto";
 
 pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
-    let output = Output::of(&args.change.output, &args.change.progress);
+    let output = Output::of(&args.change.says);
     let records = args.profile.take_if(|profile| profile.as_os_str() == AUTO).is_some();
     if records && (args.boot.boot.is_none() || args.images.iter().any(|image| image == Path::new("-"))) {
         return Err(super::usage(

@@ -18,7 +18,6 @@ use hfl::repo::source::Source;
 use hfl::store::http::HttpOptions;
 use hfl::system::{directories, priority};
 
-use crate::progress::ProgressArgs;
 use crate::show::{bytes, count};
 
 /// Concurrent downloads in the background.
@@ -74,17 +73,10 @@ pub struct Args {
     #[arg(long)]
     background: bool,
     #[command(flatten)]
-    progress: ProgressArgs,
-    #[command(flatten)]
-    output: super::OutputArgs,
+    pub says: super::LongArgs,
 }
 
 impl Args {
-    /// Whether errors are printed as JSON.
-    pub fn wants_json(&self) -> bool {
-        self.output.json || self.progress.is_json()
-    }
-
     fn restore_options(&self) -> RestoreOptions {
         let mut options = RestoreOptions::new(self.out.clone());
         if self.background {
@@ -133,7 +125,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         // Before threads are started, which inherit it.
         priority::background().map_err(|e| Error::local(format!("cannot lower the priority: {e}")))?;
     }
-    let progress = args.progress.start(args.output.verbosity())?;
+    let progress = args.says.start()?;
     let watch = Watch { progress: Arc::clone(&progress) as _, cancel: super::cancel_on_signal()? };
     let report = super::runtime()?.block_on(async {
         let client = tokio::select! {
@@ -154,7 +146,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     progress.end();
     let report = report?;
-    args.output.print(&report, |report, out| {
+    args.says.output.print(&report, |report, out| {
         *out += &said(&args, report);
         Ok(())
     })?;

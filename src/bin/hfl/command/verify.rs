@@ -9,7 +9,6 @@ use hfl::publish::{self, Checked, Place, Problem, VerifyOptions, VerifyReport};
 use hfl::repo::survey::ProblemKind;
 
 use crate::exit;
-use crate::progress::ProgressArgs;
 use crate::show::{Verbosity, bytes, count};
 use hfl::ErrorKind;
 
@@ -62,16 +61,7 @@ pub struct Args {
     #[command(flatten)]
     trust: super::TrustArgs,
     #[command(flatten)]
-    progress: ProgressArgs,
-    #[command(flatten)]
-    output: super::OutputArgs,
-}
-
-impl Args {
-    /// Whether errors are printed as JSON.
-    pub fn wants_json(&self) -> bool {
-        self.output.json || self.progress.is_json()
-    }
+    pub says: super::LongArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -89,14 +79,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         repair: args.repair,
         seeds: args.seed,
     };
-    let watch = super::watch(&args.output, &args.progress)?;
+    let watch = args.says.watch()?;
     let report = super::runtime()?.block_on(publish::verify(&repository, &options, &watch));
     drop(watch);
     let report = report?;
     let code = code(&report);
-    if args.output.json {
+    if args.says.output.json {
         exit::print_json(&report)?;
-    } else if args.output.verbosity() != Verbosity::Quiet || code != 0 {
+    } else if args.says.output.verbosity() != Verbosity::Quiet || code != 0 {
         exit::print_with(|out| write_report(&report, out))?;
     }
     Ok(ExitCode::from(code))

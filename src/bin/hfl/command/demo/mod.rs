@@ -22,7 +22,7 @@ use hfl::repo::source::Source;
 use hfl::repo::{self, OpenOptions};
 
 use crate::exit;
-use crate::progress::{ProgressArgs, Reporter};
+use crate::progress::Reporter;
 use crate::show::{bytes, count};
 
 /// Marker file of a demo directory, which may be replaced.
@@ -40,9 +40,7 @@ pub struct Args {
     #[arg(default_value = "hfl-demo")]
     directory: PathBuf,
     #[command(flatten)]
-    progress: ProgressArgs,
-    #[command(flatten)]
-    pub output: super::OutputArgs,
+    pub says: super::LongArgs,
 }
 
 /// The report: what the second version costs beside the first.
@@ -56,9 +54,9 @@ struct DemoReport {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let reporter = args.progress.start(args.output.verbosity())?;
+    let reporter = args.says.start()?;
     let watch = Watch { progress: Arc::clone(&reporter) as _, cancel: super::cancel_on_signal()? };
-    let tells = !args.output.quiet && !args.output.json;
+    let tells = !args.says.output.quiet && !args.says.output.json;
     let demo = Demo::prepare(&args.directory, watch, tells.then(|| Arc::clone(&reporter)))?;
     let runtime = super::runtime()?;
     demo.make_images()?;
@@ -70,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if tells {
         demo.tell_next(&second, started)?;
     }
-    if args.output.json {
+    if args.says.output.json {
         let (directory, seconds) = (demo.directory, started.elapsed().as_secs_f64());
         exit::print_json(&DemoReport { directory, first, second, seconds })?;
     }
