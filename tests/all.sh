@@ -25,6 +25,7 @@ declare -A package=(
   [apache2]=apache2-bin [proftpd]=proftpd-core [/usr/lib/proftpd/mod_tls.so]=proftpd-mod-crypto
   [sfdisk]=fdisk [grub-editenv]=grub-common [rauc]=rauc [dbus-daemon]=dbus-daemon
   [sshd]=openssh-server [ssh]=openssh-client [rsync]=rsync [python3]=python3-venv [curl]=curl
+  [mmdebstrap]=mmdebstrap [script]=bsdutils [cmark-gfm]=cmark-gfm
 )
 # Emulators are installed separately: if they conflict with installed packages, all others are still
 # installed.
@@ -39,7 +40,7 @@ declare -A file_systems=(
 # Only for --full: tools for real systems, cross compilers, and emulators for other machines.
 declare -A other_emulators=([qemu-system-ppc64]=qemu-system-ppc [qemu-s390x-static]=qemu-user-static)
 declare -A only_full=(
-  [depmod]=kmod [mmdebstrap]=mmdebstrap
+  [depmod]=kmod
   [powerpc64le-linux-gnu-gcc]=gcc-powerpc64le-linux-gnu [/usr/powerpc64le-linux-gnu/lib/libc.a]=libc6-dev-ppc64el-cross
   [s390x-linux-gnu-gcc]=gcc-s390x-linux-gnu [/usr/s390x-linux-gnu/lib/libc.a]=libc6-dev-s390x-cross
 )

@@ -7,7 +7,7 @@ use super::planned::Planned;
 use super::report::{MirrorReport, Report};
 use crate::error::{Error, ErrorKind};
 use crate::format::layout::RepoPath;
-use crate::progress::Event;
+use crate::progress::{Event, Phase};
 use crate::publish::object::Files;
 use crate::publish::pipeline::deliver::{Delivered, Sums};
 use crate::publish::repository::mirror::{self, OpenMirror};
@@ -35,7 +35,7 @@ pub async fn switch(delivered: Delivered<'_>) -> Result<Report, Error> {
 
 impl Planned<'_> {
     async fn switch_all(&mut self, sent: &mut [Sums]) -> Result<(), Error> {
-        self.session.repository.watch.progress.event(Event::Step("switching the heads"));
+        self.session.repository.watch.progress.event(Event::Phase(Phase::Switch));
         self.intend()?;
         // A publisher that crashed earlier may have replaced a head but not its pages.
         let mirrors = self.session.mirrors().iter().enumerate();

@@ -257,7 +257,9 @@ fn a_real_image_gives_a_miniroot_of_at_most_8_mib() {
     let started = Instant::now();
     let make = |out: &str| {
         let report = lab.ok(&["boot", "build", image, "--client", &client, "--name", "real", "--json", "--out", out]);
-        serde_json::from_str::<serde_json::Value>(&report).expect("JSON")
+        let report = serde_json::from_str::<serde_json::Value>(&report).expect("JSON");
+        crate::support::schema::assert_is("boot-build", &report);
+        report
     };
     let (first, second) = (make("one"), make("two"));
     let bytes = first["miniroot_bytes"].as_u64().expect("bytes");

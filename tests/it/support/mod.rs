@@ -19,6 +19,7 @@ pub mod nbd;
 #[allow(dead_code, reason = "each test uses some of it")]
 pub mod proxy;
 pub mod relay;
+pub mod schema;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 pub mod servers;
 pub mod through;
