@@ -89,7 +89,8 @@ impl Command {
             Self::Key(args) => args.json,
             Self::Verify(args) => args.output.json,
             Self::Mirrors(args) => args.json,
-            Self::Serve(_) | Self::Mount(_) | Self::Demo(_) => false,
+            Self::Serve(args) => args.json,
+            Self::Mount(_) | Self::Demo(_) => false,
         }
     }
 }
