@@ -26,12 +26,17 @@ pub struct Answer {
 impl Answer {
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")))
+        header(&self.headers, name)
     }
 
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
+}
+
+/// The value of a header; some servers write no space before it.
+fn header<'a>(headers: &'a str, name: &str) -> Option<&'a str> {
+    headers.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
 /// Sends a request on a connection of its own.
@@ -54,7 +59,7 @@ pub fn request(to: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
             continue;
         };
         let headers = String::from_utf8_lossy(&answer[..end]).to_lowercase();
-        let length = headers.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        let length = header(&headers, "content-length").and_then(|length| length.parse::<usize>().ok());
         let is_whole = method == "HEAD" || length.is_some_and(|length| answer.len() >= end + length);
         if read == 0 || is_whole {
             let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
