@@ -143,8 +143,8 @@ fn ago(now: Timestamp, then: Timestamp) -> String {
     let seconds = now.unix().saturating_sub(then.unix());
     let (number, unit) = match seconds {
         ..120 => return "just now".into(),
-        ..7_200 => (seconds / 60, "minutes"),
-        ..172_800 => (seconds / 3600, "hours"),
+        120..7_200 => (seconds / 60, "minutes"),
+        7_200..172_800 => (seconds / 3600, "hours"),
         _ => (seconds / 86_400, "days"),
     };
     format!("{number} {unit} ago")

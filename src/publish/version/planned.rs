@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::plan::Plan;
 use super::report::{MirrorReport, Report};
 use super::session::Session;
@@ -11,6 +13,7 @@ use crate::format::block::BlockRow;
 use crate::format::digest::BlockId;
 use crate::format::head::Head;
 use crate::format::index::Index;
+use crate::format::layout::RepoPath;
 use crate::format::url::BaseUrl;
 use crate::progress::Event;
 use crate::publish::artifact::boot_menu;
@@ -25,9 +28,28 @@ use crate::repo::survey::VerifiedHead;
 /// Approximate size of a signature in bytes.
 const SIGNATURE_BYTES: u64 = 350;
 
-/// Blocks already reported as to be sent, with the mirror's index in mirrors.toml: images share blocks, and each is
-/// sent once.
-pub type Previewed = HashSet<(usize, BlockId)>;
+/// What is already reported as to be sent, with the mirror's index in mirrors.toml: images share blocks and pages, and
+/// each is sent once.
+#[derive(Default)]
+pub struct Previewed {
+    blocks: HashSet<(usize, BlockId)>,
+    pages: HashSet<(usize, RepoPath, Bytes)>,
+}
+
+impl Previewed {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn is_new(&mut self, mirror: usize, row: &BlockRow) -> bool {
+        self.blocks.insert((mirror, row.id))
+    }
+
+    fn new_pages(&mut self, mirror: usize, pages: &[Object]) -> Vec<Object> {
+        let is_new = |page: &&Object| self.pages.insert((mirror, page.path.clone(), page.bytes.clone()));
+        pages.iter().filter(is_new).cloned().collect()
+    }
+}
 
 /// An image whose next state is decided, and of which nothing is switched yet.
 pub struct Planned<'a> {
@@ -58,11 +80,12 @@ impl<'a> Planned<'a> {
             let mut sent = Sent { objects: plan.cut.new.blocks, bytes: plan.cut.new.zlib_bytes, ..Sent::default() };
             let mut files = Files::default();
             if mirror.is_up() {
-                self.remade(i).filter(|row| previewed.insert((i, row.id))).for_each(|row| sent.expect(row));
+                self.remade(i).filter(|row| previewed.is_new(i, row)).for_each(|row| sent.expect(row));
                 let missing = self.missing(i).await?;
-                missing.iter().filter(|job| previewed.insert((i, job.row().id))).for_each(|job| sent.expect(job.row()));
+                missing.iter().filter(|job| previewed.is_new(i, job.row())).for_each(|job| sent.expect(job.row()));
                 if self.is_behind(i) {
-                    files = self.expected_files(i).await?;
+                    let pages = previewed.new_pages(i, &self.pages);
+                    files = self.expected_files(i, &pages).await?;
                     files.merge(self.expected_deltas(made, i).await?);
                 }
             }
@@ -77,9 +100,9 @@ impl<'a> Planned<'a> {
         known.filter(move |known| !known.holders.contains(mirror)).map(|known| &known.row)
     }
 
-    async fn expected_files(&self, i: usize) -> Result<Files, Error> {
+    async fn expected_files(&self, i: usize, pages: &[Object]) -> Result<Files, Error> {
         let (mirror, release) = (&self.session.mirrors()[i], &self.plan.release);
-        let mut files = release.files(&*mirror.store, &self.pages).await?;
+        let mut files = release.files(&*mirror.store, pages).await?;
         for file in self.older_files(i) {
             files.add(file.bytes);
             if self.session.signer.is_signed() {

@@ -36,7 +36,8 @@ return { low, count };
 /// How wide the page is, how wide the window, and what sticks out.
 const WIDTH: &str = "
 const wide = document.documentElement.clientWidth;
-const out = [...document.querySelectorAll('body *')].filter((e) =>
+const isShown = (e) => e.clientWidth > 1;
+const out = [...document.querySelectorAll('body *')].filter(isShown).filter((e) =>
   e.getBoundingClientRect().right > wide + 0.5 || e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible');
 return { scroll: document.documentElement.scrollWidth, wide, out: out.map((e) => e.tagName + ' ' + e.textContent.slice(0, 60)) };
 ";
