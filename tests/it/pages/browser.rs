@@ -43,10 +43,12 @@ return { scroll: document.documentElement.scrollWidth, wide, out: out.map((e) =>
 ";
 /// What would be copied of each block of commands, and what is in it.
 const COPIES: &str = "
-return [...document.querySelectorAll('pre')].filter((e) => e.getClientRects().length).map((e) => {
+const copies = [...document.querySelectorAll('pre')].filter((e) => e.getClientRects().length).map((e) => {
   getSelection().selectAllChildren(e);
   return [getSelection().toString(), e.textContent];
 });
+getSelection().removeAllRanges();
+return copies;
 ";
 const LINKS: &str = "
 return [...document.querySelectorAll('[href]')].map((e) => e.href);

@@ -22,7 +22,7 @@ const MONTHS: [&str; 12] = [
 
 /// A size: `text` is short, `exact` has all digits, `bytes` is the number.
 pub fn size(bytes: u64) -> Value {
-    context! { text => short(bytes), exact => format!("{} bytes", count(bytes)), bytes }
+    context! { text => short(bytes), exact => exact(bytes), bytes }
 }
 
 /// A time: `text` in words, `short` for tables, `iso` for programs.
@@ -42,6 +42,11 @@ pub fn count(number: u64) -> String {
     grouped.collect::<Vec<_>>().join(",")
 }
 
+/// `1,234,567 bytes`.
+fn exact(bytes: u64) -> String {
+    format!("{} {}", count(bytes), if bytes == 1 { "byte" } else { "bytes" })
+}
+
 /// Three digits and a unit: `1.25 GiB`.
 pub fn short(bytes: u64) -> String {
     let (mut value, mut unit) = (bytes as f64, None);
@@ -52,7 +57,7 @@ pub fn short(bytes: u64) -> String {
         }
         (value, unit) = (value / 1024.0, Some(name));
     }
-    let Some(unit) = unit else { return format!("{bytes} bytes") };
+    let Some(unit) = unit else { return exact(bytes) };
     let digits = match value {
         ..9.995 => 2,
         ..99.95 => 1,
@@ -83,7 +88,8 @@ mod tests {
     fn sizes_are_short_and_never_1024_of_a_unit() {
         for (bytes, text) in [
             (0, "0 bytes"),
-            (1023, "1023 bytes"),
+            (1, "1 byte"),
+            (1023, "1,023 bytes"),
             (1024, "1 KiB"),
             (1536, "1.5 KiB"),
             (1_048_575, "1 MiB"),
