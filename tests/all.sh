@@ -37,6 +37,8 @@ declare -A file_systems=(
   [mkfs.btrfs]=btrfs-progs [mkfs.xfs]=xfsprogs [mkfs.jfs]=jfsutils [mkfs.ntfs]=ntfs-3g [mkfs.exfat]=exfatprogs
   [cryptsetup]=cryptsetup-bin [sfdisk]=fdisk
 )
+# A browser that looks at the pages, and a server that reads their lines for DHCP.
+declare -A pages=([chromium]=chromium [chromedriver]=chromium-driver [dnsmasq]=dnsmasq-base)
 # Only for --full: tools for real systems, cross compilers, and emulators for other machines.
 declare -A other_emulators=([qemu-system-ppc64]=qemu-system-ppc [qemu-s390x-static]=qemu-user-static)
 declare -A only_full=(
@@ -70,6 +72,7 @@ install_missing() {
 install_missing package
 install_missing emulators
 install_missing file_systems
+install_missing pages
 if [ -n "${HFL_FULL:-}" ]; then
   install_missing only_full --no-remove
   install_missing other_emulators --no-remove

@@ -6,6 +6,7 @@
 mod boot;
 mod client;
 mod format;
+mod pages;
 mod proxy_itself;
 mod publish;
 mod repo;

@@ -110,8 +110,10 @@ impl Planned<'_> {
             false => Files::default(),
         };
         for page in &self.pages {
-            mirror.store.put_replace(&page.path, page.bytes.clone()).await?;
-            files.add(page.bytes.len() as u64);
+            if !page.is_held_by(&*mirror.store).await {
+                mirror.store.put_replace(&page.path, page.bytes.clone()).await?;
+                files.add(page.bytes.len() as u64);
+            }
         }
         if mirror.is_unfinished() {
             mirror.store.sweep().await?;

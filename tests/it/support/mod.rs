@@ -3,6 +3,7 @@
 pub mod boot_fixture;
 pub mod boot_local;
 pub mod boot_published;
+pub mod browser;
 pub mod conformance;
 pub mod cross;
 pub mod evil;

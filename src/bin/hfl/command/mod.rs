@@ -107,7 +107,8 @@ impl Command {
             Self::Verify(args) => args.says.wants_json(),
             Self::Mirrors(args) => args.says.wants_json(),
             Self::Demo(args) => args.says.wants_json(),
-            Self::Serve(_) | Self::Mount(_) => false,
+            Self::Serve(args) => args.json,
+            Self::Mount(_) => false,
             #[cfg(feature = "manual")]
             Self::Completion(_) | Self::Manual(_) => false,
         }

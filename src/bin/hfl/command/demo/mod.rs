@@ -185,7 +185,7 @@ impl Demo {
     async fn read_back(&self) -> anyhow::Result<()> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/demo", listener.local_addr()?);
-        let served = tokio::spawn(super::serve::serve(listener, self.path("public")));
+        let served = tokio::spawn(super::serve::Site::of(self.path("public")).serve(listener));
         self.say(&format!("serving at {url}"))?;
         let image = self.path("two.img");
         let mounted = mounted::compare(&url, &self.path("keys/demo.pub"), &self.path("mnt"), &image).await?;
