@@ -23,7 +23,10 @@
 #![warn(missing_docs)]
 #![allow(rustdoc::private_intra_doc_links)]
 
+pub mod build_info;
 pub mod doc;
+#[cfg(feature = "manual")]
+pub mod manual;
 pub mod weaken;
 
 pub mod format;

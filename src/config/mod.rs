@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::format::block::Codec;
 use crate::format::name::Name;
 use crate::format::text::FormatError;
+use crate::format::units;
 use crate::format::url::BaseUrl;
 use crate::store::key::{KeyKind, Value};
 use crate::store::place::Values;
@@ -97,6 +98,7 @@ struct Table {
     read_back: Option<bool>,
     enabled: Option<bool>,
     jobs: Option<u32>,
+    #[serde(default, deserialize_with = "rate")]
     rate: Option<u64>,
     #[serde(flatten)]
     access: BTreeMap<String, toml::Value>,
@@ -159,6 +161,16 @@ impl Mirrors {
     }
 }
 
+/// A number of bytes, or a text with a unit.
+fn rate<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+    let text = match toml::Value::deserialize(value)? {
+        toml::Value::String(text) => text,
+        toml::Value::Integer(number) => number.to_string(),
+        _ => return Err(serde::de::Error::custom("rate: expected bytes per second, such as 2000000 or \"2M\"")),
+    };
+    units::rate(&text).map(Some).map_err(|e| serde::de::Error::custom(format!("rate: {e}")))
+}
+
 fn codec<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Codec>, D::Error> {
     String::deserialize(value)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
@@ -176,9 +188,6 @@ fn mirror(table: Table) -> Result<Mirror, FormatError> {
         .map_err(|e: crate::format::url::UrlError| wrong("read", &e))?;
     if table.jobs == Some(0) {
         return Err(wrong("jobs", &"at least 1"));
-    }
-    if table.rate == Some(0) {
-        return Err(wrong("rate", &"at least 1 byte per second"));
     }
     let access = access(&write, &table.access).map_err(|(key, why)| wrong(key, &why))?;
     let read_back = table.read_back.unwrap_or(true);

@@ -21,6 +21,7 @@ pub mod signature;
 pub mod signing;
 pub(crate) mod text;
 pub mod time;
+pub mod units;
 pub mod update;
 pub mod url;
 

@@ -1,11 +1,12 @@
-//! SOURCE on a command line: an image in a repository, `https://host/base/NAME` or `directory/NAME`.
+//! SOURCE on a command line: an image in a repository, `https://host/base/NAME` or `directory/NAME`, either with
+//! `@VERSION`.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::format::name::Name;
+use crate::format::name::{Name, Version};
 use crate::format::url::BaseUrl;
 use crate::store::directory::Directory;
 use crate::store::http::{Http, HttpClient};
@@ -27,17 +28,31 @@ pub struct Source {
     pub base: Base,
     /// Image name.
     pub image: Name,
+    /// The version after `@`; `None` for the newest.
+    pub version: Option<Version>,
 }
 
-impl Source {
+/// The name of an image and the version after `@`, if any: `debian`, `debian@42`.
+///
+/// # Errors
+/// No name, or no version.
+pub fn versioned(text: &str) -> Result<(Name, Option<Version>), String> {
+    let (name, version) = match text.split_once('@') {
+        Some((name, version)) => (name, Some(version.parse::<Version>().map_err(|e| e.to_string())?)),
+        None => (text, None),
+    };
+    Ok((name.parse::<Name>().map_err(|e| e.to_string())?, version))
+}
+
+impl Base {
     /// The store to read from.
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub fn fetch(&self) -> Result<Arc<dyn Fetch>, StoreError> {
-        Ok(match &self.base {
-            Base::Url(url) => Arc::new(Http::new(HttpClient::new()?, url.clone())),
-            Base::Directory(path) => Arc::new(Directory::new(path)),
+        Ok(match self {
+            Self::Url(url) => Arc::new(Http::new(HttpClient::new()?, url.clone())),
+            Self::Directory(path) => Arc::new(Directory::new(path)),
         })
     }
 }
@@ -48,13 +63,13 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, SourceError> {
         let error = |why: String| SourceError { text: text.to_owned(), why };
         let trimmed = text.trim_end_matches('/');
-        let image_name =
-            |name: &str| name.strip_suffix(".head").unwrap_or(name).parse::<Name>().map_err(|e| error(e.to_string()));
+        let named = |name: &str| versioned(name.strip_suffix(".head").unwrap_or(name)).map_err(error);
         if trimmed.contains("://") {
             let (base, name) = trimmed.rsplit_once('/').ok_or_else(|| error("no image is named".into()))?;
             let base: BaseUrl =
                 format!("{base}/").parse().map_err(|e: crate::format::url::UrlError| error(e.to_string()))?;
-            return Ok(Self { base: Base::Url(base), image: image_name(name)? });
+            let (image, version) = named(name)?;
+            return Ok(Self { base: Base::Url(base), image, version });
         }
         let path = Path::new(trimmed);
         let name = path.file_name().and_then(|n| n.to_str()).ok_or_else(|| error("no image is named".into()))?;
@@ -62,16 +77,18 @@ impl FromStr for Source {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        Ok(Self { base: Base::Directory(base), image: image_name(name)? })
+        let (image, version) = named(name)?;
+        Ok(Self { base: Base::Directory(base), image, version })
     }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.base {
-            Base::Url(url) => write!(f, "{url}{}", self.image),
-            Base::Directory(path) => write!(f, "{}", path.join(self.image.as_str()).display()),
+            Base::Url(url) => write!(f, "{url}{}", self.image)?,
+            Base::Directory(path) => write!(f, "{}", path.join(self.image.as_str()).display())?,
         }
+        self.version.map_or(Ok(()), |version| write!(f, "@{version}"))
     }
 }
 
@@ -105,7 +122,9 @@ pub fn place(store: &dyn Fetch) -> String {
 
 /// A text that does not name an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no source: {why} (expected http(s)://HOST/PATH/NAME or DIRECTORY/NAME)")]
+#[error(
+    "`{text}` is no source: {why} (expected http(s)://HOST/PATH/NAME or DIRECTORY/NAME, and @VERSION if not the newest)"
+)]
 pub struct SourceError {
     text: String,
     why: String,

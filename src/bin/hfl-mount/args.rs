@@ -12,27 +12,26 @@ use hfl::client::cache::Need;
 use crate::exit::CODES;
 use crate::origin::ImageArgs;
 use crate::profile::ProfileArgs;
-use crate::size::bytes;
+use hfl::format::units::{self, bytes};
 
 const EXAMPLES: &str = "\
 Examples:
   hfl-mount --key RWQ... https://mirror.example/hfl/debian-ps3 /mnt/hfl
+  hfl-mount --key RWQ... https://mirror.example/hfl/debian-ps3@41 /mnt/hfl
   mount -o loop,ro /mnt/hfl/debian-ps3 /mnt/root
   hfl-mount status /mnt/hfl
   hfl-mount fetch --key RWQ... https://mirror.example/hfl/debian-ps3
   hfl-mount nbd --key RWQ... https://mirror.example/hfl/debian-ps3 --socket /run/hfl.sock
   umount /mnt/root /mnt/hfl
 
-Other commands, each with --help:
-  hfl-mount status    Show the status of a mount
-  hfl-mount fetch     Fetch an image into the cache
-  hfl-mount nbd       Export an image over NBD
-  hfl-mount device    Create loop devices and snapshots, for a miniroot";
+Each option can also be given as `-o NAME[=VALUE],...`, as a variable HFL_MOUNT_NAME, or in /etc/hfl/IMAGE.toml, in this \
+order of precedence. With `source = \"https://...\"` in that file, the image's name alone is enough:
+  mount -t hfl debian-ps3 /mnt";
 
 /// Mount an image: MOUNTPOINT/NAME is a read-only file of the image's exact size, whose blocks are fetched, verified
 /// and cached when they are read
 #[derive(Debug, Parser)]
-#[command(name = "hfl-mount", version, disable_version_flag = true, after_help = format!("{EXAMPLES}\n\n{CODES}"))]
+#[command(name = "hfl-mount", version, long_version = hfl::build_info::text(), disable_version_flag = true, after_help = format!("{EXAMPLES}\n\n{CODES}"))]
 pub struct Args {
     #[command(flatten)]
     pub origin: ImageArgs,
@@ -69,7 +68,20 @@ pub struct Args {
     /// Append messages to this file while in the background
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// Print the version of hfl-mount
+    /// Mount the file system in the image on MOUNTPOINT, not the image as a file; `umount MOUNTPOINT` undoes all of it
+    #[arg(long)]
+    pub contents: bool,
+    /// With --contents: mount this partition of the image
+    #[arg(long, value_name = "N", requires = "contents", value_parser = clap::value_parser!(u32).range(1..))]
+    pub partition: Option<u32>,
+    /// With --contents: type of the file system [default: found out by mount(8)]
+    #[arg(long, value_name = "TYPE", requires = "contents")]
+    pub fstype: Option<String>,
+    /// Options as in fstab: those of hfl-mount without `--`, those of mount(8); with --contents, also those of the file
+    /// system
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<String>,
+    /// Print the version of hfl-mount; as --version, also commit, features and target
     #[arg(short = 'V', action = clap::ArgAction::Version)]
     program_version: (),
     /// Disable readahead, and fetch and decode one block at a time: for measurements
@@ -84,10 +96,10 @@ pub struct Pause(Option<Duration>);
 fn pause(text: &str) -> Result<Pause, String> {
     match text {
         "off" => Ok(Pause(None)),
-        _ => match humantime::parse_duration(text) {
+        _ => match units::time(text) {
             Ok(time) if time >= Duration::from_secs(1) => Ok(Pause(Some(time))),
             Ok(_) => Err("at least one second, or off".into()),
-            Err(e) => Err(format!("{e}; expected a time such as 1h, or off")),
+            Err(e) => Err(format!("{e}, or off")),
         },
     }
 }

@@ -1,15 +1,19 @@
-//! Selects the command from the command line.
+//! Selects the command from the command line, the environment and the configuration of the image.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use crate::args::Args;
 use crate::device::DeviceArgs;
 use crate::fetch::FetchArgs;
-use crate::nbd::NbdArgs;
+use crate::helper;
+use crate::nbd::{self, NbdArgs};
+use crate::settings;
 use crate::status::StatusArgs;
+#[cfg(feature = "manual")]
+use crate::texts;
 
 /// A parsed command.
 #[derive(Debug)]
@@ -24,27 +28,76 @@ pub enum Command {
     Status(StatusArgs),
     /// Make a block device.
     Device(DeviceArgs),
+    /// Print the completions of a shell, or write the manual pages.
+    #[cfg(feature = "manual")]
+    Texts(texts::TextArgs),
+}
+
+/// The whole command line.
+pub fn tree() -> clap::Command {
+    let tree = Args::command()
+        .args_conflicts_with_subcommands(true)
+        .subcommand_negates_reqs(true)
+        .subcommand_value_name("COMMAND")
+        .subcommand_help_heading("Other commands")
+        .subcommand(StatusArgs::command())
+        .subcommand(FetchArgs::command())
+        .subcommand(nbd::command())
+        .subcommand(DeviceArgs::command());
+    #[cfg(feature = "manual")]
+    let tree = texts::subcommands(tree);
+    tree
 }
 
 impl Command {
     /// Parses the command line. On failure or `--help` it prints the message and returns the exit code.
     pub fn read() -> Result<Self, ExitCode> {
         let words: Vec<OsString> = std::env::args_os().collect();
-        let parsed = match words.get(1).and_then(|word| word.to_str()) {
-            Some("nbd") => NbdArgs::read(&words[1..]).map(|args| Self::Nbd(Box::new(args))),
-            Some("status") => StatusArgs::try_parse_from(&words[1..]).map(Self::Status),
-            Some("device") => DeviceArgs::try_parse_from(&words[1..]).map(Self::Device),
-            Some("fetch") => FetchArgs::try_parse_from(&words[1..])
-                .and_then(|args| args.origin.check().map(|()| Self::Fetch(Box::new(args)))),
-            _ => Args::try_parse_from(&words).and_then(Args::check).map(|args| Self::Mount(Box::new(args))),
-        };
+        let helped = helper::is_called(&words);
+        let parsed = if helped { helper::words(&words) } else { Ok(words) };
+        let parsed = parsed.and_then(|words| {
+            // The older `--version N` takes a value; alone, it is the question for that of the program.
+            if matches!(&words[1..], [word] if word == "--version") {
+                return Err(tree().error(clap::error::ErrorKind::DisplayVersion, version()));
+            }
+            let tree = tree();
+            let matches = settings::complete(&tree, words)?;
+            Self::of(matches).map_err(|e| e.format(&mut tree.clone()))
+        });
         parsed.map_err(|e| {
+            if e.kind() == clap::error::ErrorKind::DisplayVersion {
+                print!("{}", version());
+                return ExitCode::SUCCESS;
+            }
             if e.use_stderr() {
                 eprint!("hfl-mount: {}", e.render());
-                return ExitCode::from(2);
+                return if helped { ExitCode::from(helper::USAGE) } else { ExitCode::from(2) };
             }
             let _ = e.print();
             ExitCode::SUCCESS
         })
     }
+
+    fn of(mut matches: ArgMatches) -> Result<Self, clap::Error> {
+        let Some((name, below)) = matches.remove_subcommand() else {
+            return Args::from_arg_matches(&matches).and_then(Args::check).map(|args| Self::Mount(Box::new(args)));
+        };
+        match name.as_str() {
+            "fetch" => {
+                let args = FetchArgs::from_arg_matches(&below)?;
+                args.origin.check().map(|()| Self::Fetch(Box::new(args)))
+            }
+            "nbd" => NbdArgs::from_matches(below).map(|args| Self::Nbd(Box::new(args))),
+            "status" => StatusArgs::from_arg_matches(&below).map(Self::Status),
+            "device" => DeviceArgs::from_arg_matches(&below).map(Self::Device),
+            #[cfg(feature = "manual")]
+            name => texts::TextArgs::from_matches(name, &below).map(Self::Texts),
+            #[cfg(not(feature = "manual"))]
+            name => unreachable!("{name} is no subcommand"),
+        }
+    }
+}
+
+fn version() -> String {
+    format!("hfl-mount {}\n", hfl::build_info::text())
 }

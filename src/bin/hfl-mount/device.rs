@@ -23,7 +23,7 @@ To undo it:
 
 /// Create loop devices and snapshots, and print their paths; remove them
 #[derive(Debug, Parser)]
-#[command(name = "hfl-mount device", bin_name = "hfl-mount device", after_help = AFTER)]
+#[command(name = "device", after_help = AFTER)]
 pub struct DeviceArgs {
     #[command(subcommand)]
     wanted: Wanted,
@@ -80,7 +80,7 @@ pub fn run(args: &DeviceArgs) -> Result<(), Error> {
     let path = |path: PathBuf| Some(path.display().to_string());
     let said = match &args.wanted {
         &Wanted::Loop { ref file, write, direct, offset, size } => {
-            loops::attach(file, LoopOptions { write, direct, offset, size }).map(path)
+            loops::attach(file, LoopOptions { write, direct, offset, size, ..LoopOptions::default() }).map(path)
         }
         Wanted::Snapshot { name, origin, store } => mapper::snapshot(name, origin, store).map(path),
         Wanted::Status { name } => mapper::status(name).map(Some),

@@ -15,6 +15,7 @@ use hfl::format::profile::FILE_MAX_BYTES;
 use hfl::repo::Opened;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::exit::CODES;
 use crate::log::Log;
 use crate::origin::ImageArgs;
 use crate::run::runtime;
@@ -35,7 +36,7 @@ newer version.";
 
 /// Fetch an image into the cache, so that it can be mounted without a network
 #[derive(Debug, Parser)]
-#[command(name = "hfl-mount fetch", bin_name = "hfl-mount fetch", after_help = AFTER)]
+#[command(name = "fetch", after_help = format!("{AFTER}\n\n{CODES}"))]
 pub struct FetchArgs {
     #[command(flatten)]
     pub origin: ImageArgs,

@@ -2,10 +2,12 @@
 
 mod args;
 mod command;
+mod contents;
 mod daemon;
 mod device;
 mod exit;
 mod fetch;
+mod helper;
 mod log;
 mod nbd;
 mod notify;
@@ -13,9 +15,11 @@ mod origin;
 mod profile;
 mod root;
 mod run;
+mod settings;
 mod signals;
-mod size;
 mod status;
+#[cfg(feature = "manual")]
+mod texts;
 
 use std::process::ExitCode;
 
@@ -37,6 +41,8 @@ fn main() -> ExitCode {
             daemon::limit_heap();
             return exit::report(fetch::run(&args), args.origin.json);
         }
+        #[cfg(feature = "manual")]
+        Ok(Command::Texts(args)) => return exit::report(texts::run(&args), false),
         Err(code) => return code,
     };
     if args.root {
@@ -54,13 +60,17 @@ fn main() -> ExitCode {
         root::hold();
     }
     let ended = match &place {
+        None if args.contents => contents::run(&args, &mut daemon),
         None => run::run(&args, &mut daemon),
         Some(place) => nbd::run(&args, place, &mut daemon),
     };
     let failed = ended.as_ref().err().map(|error| error.kind().exit_code());
     // Print the error before the parent that the user waits for exits.
-    let code = exit::report(ended, args.origin.json);
-    if let Some(failed) = failed {
+    let mut code = exit::report(ended, args.origin.json);
+    if let Some(mut failed) = failed {
+        if helper::is_called(&std::env::args_os().collect::<Vec<_>>()) {
+            (failed, code) = (helper::FAILED, ExitCode::from(helper::FAILED));
+        }
         daemon.failed(failed);
     }
     code

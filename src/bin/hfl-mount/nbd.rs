@@ -1,6 +1,5 @@
 //! `hfl-mount nbd`: the image as a read-only NBD export, for QEMU and other clients that read it without FUSE.
 
-use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,15 +43,17 @@ pub struct NbdArgs {
 }
 
 /// The command line of a mount, with a listening address instead of a mount point.
-fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     let socket = Arg::new("socket").long("socket").value_name("PATH").value_parser(value_parser!(PathBuf));
     let listen = Arg::new("listen").long("listen").value_name("ADDRESS:PORT").value_parser(value_parser!(SocketAddr));
     Args::command()
-        .name("hfl-mount nbd")
-        .bin_name("hfl-mount nbd")
+        .name("nbd")
         .about(ABOUT)
         .after_help(format!("{EXAMPLES}\n\n{CODES}"))
         .mut_arg("mountpoint", |arg| arg.long("mountpoint").required(false).hide(true).default_value("."))
+        .mut_arg("contents", |arg| arg.hide(true))
+        .mut_arg("partition", |arg| arg.hide(true))
+        .mut_arg("fstype", |arg| arg.hide(true))
         .mut_arg("foreground", |arg| arg.hide(true))
         .mut_arg("daemon", |arg| arg.help("Go into the background once the export works"))
         .arg(socket.help("Unix socket to listen on; created, and removed at the end"))
@@ -61,9 +62,8 @@ fn command() -> clap::Command {
 }
 
 impl NbdArgs {
-    /// Parses the command line from the word `nbd` on.
-    pub fn read(words: &[OsString]) -> Result<Self, clap::Error> {
-        let mut matches = command().try_get_matches_from(words)?;
+    /// From the matches of [`command`].
+    pub fn from_matches(mut matches: ArgMatches) -> Result<Self, clap::Error> {
         let mut args = Args::from_arg_matches(&matches)?.check()?;
         args.foreground = !args.daemon;
         Ok(Self { args, place: place(&mut matches)? })

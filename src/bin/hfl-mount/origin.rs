@@ -12,6 +12,7 @@ use hfl::client::source::mirror_list;
 use hfl::client::source::mirrors::Mode;
 use hfl::format::head::Trust;
 use hfl::format::name::Version;
+use hfl::format::units::{self, bytes};
 use hfl::format::url::BaseUrl;
 use hfl::repo::source::{Base, Source, absolute};
 use hfl::repo::{OpenOptions, StateDirectory, given_key};
@@ -19,16 +20,16 @@ use hfl::store::http::HttpOptions;
 use hfl::system::directories;
 
 use crate::log::Level;
-use crate::size::bytes;
 
 /// An image, its mirrors, and its cache.
 #[derive(Debug, clap::Args)]
 pub struct ImageArgs {
-    /// Image: http(s)://HOST/PATH/NAME or DIRECTORY/NAME; of several, the fastest working one is used
+    /// Image: http(s)://HOST/PATH/NAME[@VERSION] or DIRECTORY/NAME[@VERSION], of several, the fastest working one is
+    /// used; or NAME, if `source` of its configuration says where it is
     #[arg(required = true, num_args = 1.., value_name = "SOURCE")]
     pub sources: Vec<Source>,
     /// Public key of the publisher: its base64 line, or a file that contains it
-    #[arg(long, value_name = "PUBKEY", required_unless_present = "unsigned")]
+    #[arg(long, value_name = "PUBKEY")]
     pub key: Option<String>,
     /// Accept unsigned images
     #[arg(long, conflicts_with = "key")]
@@ -36,9 +37,9 @@ pub struct ImageArgs {
     /// Accept a version older than the newest seen before, and record it as the newest
     #[arg(long)]
     pub allow_rollback: bool,
-    /// Use this version instead of the newest
-    #[arg(long = "version", value_name = "N", id = "image-version")]
-    pub version: Option<Version>,
+    /// Use this version: an older spelling of NAME@VERSION
+    #[arg(long = "version", value_name = "N", id = "image-version", hide = true)]
+    version: Option<Version>,
     /// Cache directory, or `none` [default: $XDG_CACHE_HOME/hfl, for root /var/cache/hfl]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
@@ -60,9 +61,9 @@ pub struct ImageArgs {
     /// Handling of a read that no mirror answers, and of opening the image: `soft` fails after --timeout, `hard` waits
     #[arg(long = "mode", value_name = "soft|hard", default_value = "soft", hide_possible_values = true)]
     mode: ModeName,
-    /// Seconds until such a read fails in soft mode
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..))]
-    timeout: u32,
+    /// Time until such a read fails in soft mode
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::time)]
+    timeout: Duration,
     /// Verbose output
     #[arg(long, short)]
     pub verbose: bool,
@@ -86,8 +87,13 @@ impl ImageArgs {
     pub fn mode(&self) -> Mode {
         match self.mode {
             ModeName::Hard => Mode::Hard,
-            ModeName::Soft => Mode::Soft(Duration::from_secs(self.timeout.into())),
+            ModeName::Soft => Mode::Soft(self.timeout),
         }
+    }
+
+    /// The version to use; `None` for the newest.
+    pub fn version(&self) -> Option<Version> {
+        self.version.or(self.sources[0].version)
     }
 
     /// Makes reads wait for mirrors indefinitely.
@@ -114,7 +120,7 @@ impl ImageArgs {
             None => Trust::Anyone,
             Some(given) => Trust::Key(given_key(given).map_err(|e| Error::usage(format!("--key: {e}")))?),
         };
-        let options = OpenOptions::new(self.sources[0].image.clone(), trust).version(self.version);
+        let options = OpenOptions::new(self.sources[0].image.clone(), trust).version(self.version());
         let options = options.state(StateDirectory::of_user()).allow_rollback(self.allow_rollback);
         Ok(OpenOptions { follow_mirrors: !self.only, ..options })
     }
@@ -154,16 +160,27 @@ impl ImageArgs {
         self.mirrors.is_some() && matches!(&source.base, Base::Directory(path) if path.as_os_str() == ".")
     }
 
-    /// Checks that all sources are of one image.
+    /// Checks what clap cannot: that all sources are of one image and version, and that it is said what is trusted.
     pub fn check(&self) -> Result<(), clap::Error> {
-        let first = &self.sources[0].image;
-        match self.sources.iter().find(|source| source.image != *first) {
-            None => Ok(()),
-            Some(other) => {
-                let why = format!("the sources name different images, `{first}` and `{}`\n", other.image);
-                Err(clap::Error::raw(clap::error::ErrorKind::ValueValidation, why))
-            }
+        let wrong = |why: String| Err(clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{why}\n")));
+        let first = &self.sources[0];
+        if let Some(other) = self.sources.iter().find(|source| source.image != first.image) {
+            return wrong(format!("the sources name different images, `{}` and `{}`", first.image, other.image));
         }
+        if self.sources.iter().any(|source| source.version != first.version) {
+            return wrong(format!("the sources name different versions of {}", first.image));
+        }
+        if self.version.is_some() && first.version.is_some() {
+            return wrong(format!("{first}: --version names a version as well"));
+        }
+        if self.key.is_none() && !self.unsigned {
+            return wrong(format!(
+                "whose {} is it? Give the publisher's public key, which hfl publish and the page of the repository \
+                 show: --key RW...; or accept an image that anybody may have changed: --unsigned",
+                first.image
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use hfl::client::boot_profile::ProfileOptions;
 use hfl::client::source::JOBS;
 use hfl::format::profile::{FILE_MAX_BYTES, Profile};
 
-use crate::size::bytes;
+use hfl::format::units::rate;
 
 /// The options for profiles.
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub struct ProfileArgs {
     #[arg(long, value_name = "N", default_value_t = JOBS, value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: u32,
     /// Maximum prefetch rate per second: bytes, or with K, M, G, T
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
     rate: Option<u64>,
 }
 

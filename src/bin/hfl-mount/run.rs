@@ -67,6 +67,18 @@ impl Ready {
 pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Error> {
     let point = MountPoint::check(&args.mountpoint)?;
     let ready = Ready::new(args)?;
+    // A signal during the mount call must not leave a mount behind.
+    let signals = ready.runtime.block_on(async { Signals::new(args.root) })?;
+    let mounted = mount(&ready, args, point)?;
+    let file = mounted.point().path().join(ready.client.opened.head.image.as_str());
+    ready.announce(&ready.announcement(&file.display(), args), args, daemon);
+    let ended = ready.runtime.block_on(wait(mounted, signals));
+    ready.end();
+    ended
+}
+
+/// Mounts an open image as a file.
+pub fn mount(ready: &Ready, args: &Args, point: MountPoint) -> Result<Mounted, Error> {
     let Client { opened, image, status, .. } = &ready.client;
     let mount = Mount {
         name: opened.head.image.clone(),
@@ -76,14 +88,7 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Error> {
         status: Arc::clone(status),
         readahead_bytes: ready.client.readahead_bytes,
     };
-    // A signal during the mount call must not leave a mount behind.
-    let signals = ready.runtime.block_on(async { Signals::new(args.root) })?;
-    let mounted = mount.mount(point, ready.runtime.handle(), Arc::clone(&ready.log) as _)?;
-    let file = mounted.point().path().join(opened.head.image.as_str());
-    ready.announce(&ready.announcement(&file.display(), args), args, daemon);
-    let ended = ready.runtime.block_on(wait(mounted, signals));
-    ready.end();
-    ended
+    Ok(mount.mount(point, ready.runtime.handle(), Arc::clone(&ready.log) as _)?)
 }
 
 /// Builds the runtime with the program's threads.

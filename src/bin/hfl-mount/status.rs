@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use hfl::Error;
+use hfl::client::device::contents::file_behind;
 use hfl::client::serve::STATUS_FILE;
 use serde_json::Value;
 
@@ -18,7 +19,12 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Show the status of a mount: reads, fetched blocks, caches, and the health of its mirrors
 #[derive(Debug, Parser)]
-#[command(name = "hfl-mount status", bin_name = "hfl-mount status")]
+#[command(
+    name = "status",
+    after_help = "Examples:
+  hfl-mount status /mnt/hfl
+  hfl-mount status /mnt/hfl --json | jq .mirrors"
+)]
 pub struct StatusArgs {
     /// Mount point of the image
     mountpoint: PathBuf,
@@ -59,7 +65,9 @@ fn read(point: &Path) -> Result<Value, Error> {
         failure.hint("give the MOUNTPOINT that was given to hfl-mount")
     };
     let mut text = String::new();
-    let file = match std::fs::File::open(point.join(STATUS_FILE)) {
+    // Where the file system in an image is mounted, the image itself is elsewhere.
+    let behind = file_behind(point).and_then(|file| file.parent().map(Path::to_owned));
+    let file = match std::fs::File::open(behind.as_deref().unwrap_or(point).join(STATUS_FILE)) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(none(&"")),
         file => file.map_err(|e| none(&format_args!(": {e}")))?,
     };

@@ -11,8 +11,8 @@ use clap::Parser;
 
 /// Publish disk images to web servers, and mount or boot them over HTTP.
 #[derive(Parser)]
-#[command(name = "hfl", version, after_help = "Try it: hfl demo", disable_help_subcommand = true)]
-struct Cli {
+#[command(name = "hfl", version, long_version = hfl::build_info::text(), after_help = "Try it: hfl demo")]
+pub struct Cli {
     #[command(subcommand)]
     command: command::Command,
 }

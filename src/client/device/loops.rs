@@ -20,6 +20,8 @@ const LOOP_SET_DIRECT_IO: Opcode = 0x4c08;
 const LOOP_CONFIGURE: Opcode = 0x4c0a;
 const LOOP_CTL_GET_FREE: Opcode = 0x4c82;
 const LO_FLAGS_READ_ONLY: u32 = 1;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+const LO_FLAGS_PARTSCAN: u32 = 8;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
 /// Another process may take the free device first, repeatedly.
 const TRIES: u32 = 16;
@@ -36,6 +38,10 @@ pub struct LoopOptions {
     pub offset: u64,
     /// Size in bytes, a multiple of 512; 0 for everything up to the end.
     pub size: u64,
+    /// Whether the device is detached when nobody has it open any more.
+    pub autoclear: bool,
+    /// Whether the kernel looks for partitions.
+    pub partitions: bool,
 }
 
 /// `struct loop_info64`.
@@ -75,6 +81,8 @@ impl Info {
         file_name[..shown.len()].copy_from_slice(shown);
         let read_only = if options.write { 0 } else { LO_FLAGS_READ_ONLY };
         let direct = if options.direct { LO_FLAGS_DIRECT_IO } else { 0 };
+        let autoclear = if options.autoclear { LO_FLAGS_AUTOCLEAR } else { 0 };
+        let partitions = if options.partitions { LO_FLAGS_PARTSCAN } else { 0 };
         Self {
             device: 0,
             inode: 0,
@@ -84,7 +92,7 @@ impl Info {
             number: 0,
             encrypt_type: 0,
             encrypt_key_size: 0,
-            flags: read_only | direct,
+            flags: read_only | direct | autoclear | partitions,
             file_name,
             crypt_name: [0; 64],
             encrypt_key: [0; 32],
@@ -98,6 +106,14 @@ impl Info {
 /// # Errors
 /// The file cannot be opened, or the kernel has no loop device to give.
 pub fn attach(file: &Path, options: LoopOptions) -> Result<PathBuf, DeviceError> {
+    hold(file, options).map(|(path, _)| path)
+}
+
+/// Like [`attach`]; the device stays open until the file that is returned beside its path is dropped.
+///
+/// # Errors
+/// As for [`attach`].
+pub fn hold(file: &Path, options: LoopOptions) -> Result<(PathBuf, File), DeviceError> {
     let backing = OpenOptions::new().read(true).write(options.write).open(file);
     let backing = backing.map_err(DeviceError::on("open", file))?;
     let control = OpenOptions::new().read(true).write(true).open(CONTROL);
@@ -110,7 +126,7 @@ pub fn attach(file: &Path, options: LoopOptions) -> Result<PathBuf, DeviceError>
         let device = device.map_err(DeviceError::on("open", &path))?;
         match configure(&device, &backing, &Info::of(file, options)) {
             Err(e) if Errno::from_io_error(&e) == Some(Errno::BUSY) && tries < TRIES => {}
-            done => return done.map(|()| path).map_err(DeviceError::on("make a device of", file)),
+            done => return done.map(|()| (path, device)).map_err(DeviceError::on("make a device of", file)),
         }
     }
     unreachable!("the last try returns")
@@ -128,7 +144,7 @@ fn configure(device: &File, backing: &File, info: &Info) -> io::Result<()> {
     with_number(device.as_fd(), LOOP_SET_FD, fd)?;
     let mut info = *info;
     // The kernel derives read-only from how both were opened; direct I/O has a call of its own.
-    info.flags = 0;
+    info.flags &= LO_FLAGS_AUTOCLEAR | LO_FLAGS_PARTSCAN;
     // SAFETY: this is `struct loop_info64`.
     let set = unsafe { with_memory(device.as_fd(), LOOP_SET_STATUS64, &mut info) };
     if let Err(e) = set {

@@ -1,8 +1,10 @@
-//! Block devices for the miniroot of a boot: loop devices and snapshots.
+//! Block devices over a mounted image: loop devices and snapshots, for the miniroot of a boot and for the file system in
+//! an image.
 //!
 //! Only what a root file system over a mounted image needs, through kernel calls, so that the miniroot needs neither
 //! losetup nor dmsetup. It also has what is needed to try that on a running machine.
 
+pub mod contents;
 mod ioctl;
 pub mod loops;
 pub mod mapper;

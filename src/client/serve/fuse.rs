@@ -18,7 +18,7 @@ use fuser::{
     ReplyOpen, ReplyStatfs, Request,
 };
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::status_file::{Reports, STATUS_FILE};
 use crate::client::image::Image;
@@ -55,6 +55,8 @@ pub struct ImageFs {
     pub runtime: Handle,
     /// Is notified of failed reads.
     pub observer: Arc<dyn Observer>,
+    /// Number of open handles of the image's file.
+    pub users: watch::Sender<usize>,
     /// Dropped when the kernel has released the mount.
     pub ended: Option<oneshot::Sender<()>>,
 }
@@ -156,6 +158,7 @@ impl Filesystem for ImageFs {
             return reply.error(Errno::EROFS);
         }
         if ino != STATUS {
+            self.users.send_modify(|users| *users += 1);
             return reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
         }
         match self.reports.open() {
@@ -176,6 +179,8 @@ impl Filesystem for ImageFs {
     ) {
         if ino == STATUS {
             self.reports.close(handle.0);
+        } else {
+            self.users.send_modify(|users| *users = users.saturating_sub(1));
         }
         reply.ok();
     }

@@ -88,6 +88,7 @@ impl MountPoint {
     /// The first obstacle.
     pub fn check(path: &Path) -> Result<Self, PointError> {
         let owned = || path.to_owned();
+        clear_dead(path);
         let meta = fs::metadata(path).map_err(|e| match e.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOTCONN) => PointError::Dangling(owned()),
             _ if e.kind() == io::ErrorKind::NotFound => PointError::Missing(owned()),
@@ -160,6 +161,23 @@ impl MountPoint {
             let _ = fs::write(setting, kibibytes.to_string());
         }
     }
+}
+
+/// Unmounts what a killed hfl-mount left on `path`: nothing can read it any more.
+pub fn clear_dead(path: &Path) {
+    let is_dead = fs::metadata(path).is_err_and(|e| Errno::from_io_error(&e) == Some(Errno::NOTCONN));
+    if is_dead && is_ours(path) {
+        let _ = MountPoint(path.to_owned()).unmount();
+    }
+}
+
+/// Whether the list of mounts calls what is mounted on `path` a mount of hfl.
+fn is_ours(path: &Path) -> bool {
+    let Ok(path) = std::path::absolute(path) else { return false };
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let point = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040");
+    let mut fields = mounts.lines().rev().map(|line| line.split(' ').skip(1));
+    fields.any(|mut fields| fields.next() == Some(&*point) && fields.next() == Some("fuse.hfl"))
 }
 
 /// Whether `point` is the root of a FUSE file system; other file systems mounted there may be mounted over.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::fuse::ImageFs;
 use super::mount_point::{MountPoint, PointError};
@@ -52,6 +52,7 @@ pub struct Mount {
 pub struct Mounted {
     point: MountPoint,
     ended: oneshot::Receiver<()>,
+    users: watch::Receiver<usize>,
     /// Never dropped: that would unmount by path, whatever is mounted there by then.
     _session: ManuallyDrop<BackgroundSession>,
 }
@@ -68,6 +69,7 @@ impl Mount {
         observer: Arc<dyn Observer>,
     ) -> Result<Mounted, PointError> {
         let (end, ended) = oneshot::channel();
+        let (counter, users) = watch::channel(0);
         let prefetch = (self.readahead_bytes > 0).then(|| {
             Prefetch::new(Arc::clone(&self.image), runtime.clone(), PREFETCH_JOBS, PREFETCH_SLOW, self.readahead_bytes)
         });
@@ -82,6 +84,7 @@ impl Mount {
             status: self.status,
             runtime: runtime.clone(),
             observer,
+            users: counter,
             ended: Some(end),
         };
         let session = Session::new(filesystem, point.path(), &config).and_then(Session::spawn);
@@ -89,7 +92,7 @@ impl Mount {
         if parallel {
             point.raise_kernel_readahead(KERNEL_READAHEAD_KIB);
         }
-        Ok(Mounted { point, ended, _session: session })
+        Ok(Mounted { point, ended, users, _session: session })
     }
 }
 
@@ -122,6 +125,14 @@ impl Mounted {
     /// Waits until it is unmounted.
     pub async fn ended(&mut self) {
         let _ = (&mut self.ended).await;
+    }
+
+    /// Waits until it is unmounted, or nobody has the image's file open.
+    pub async fn ended_or_unused(&mut self) {
+        tokio::select! {
+            _ = &mut self.ended => {}
+            _ = self.users.wait_for(|users| *users == 0) => {}
+        }
     }
 
     /// Unmounts; users of a busy mount have a moment to release it.

@@ -1,7 +1,7 @@
 //! `hfl diff`.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use hfl::format::difference::{Cell, Difference, Tally};
 use hfl::format::head::Head;
 use hfl::format::index::{FILE_MAX_BYTES, Index};
-use hfl::format::name::{Name, Version};
 use hfl::format::update::{self, Update};
 use hfl::store::Fetch;
 use hfl::store::http::HttpClient;
@@ -18,11 +17,14 @@ use hfl::store::retry::Retry;
 use hfl::system::host::ThisHost;
 use hfl::{Error, ErrorKind, repo};
 
+use super::image::Image;
 use crate::exit;
 use crate::show::{bytes, count};
 
 /// Time limit for a text diff to find the shortest result.
 const UNIFIED_DEADLINE: Duration = Duration::from_secs(5);
+/// First bytes of an index.
+const MAGIC: &[u8] = b"HFL-INDEX";
 /// Cells of the map if the terminal width is unknown.
 const MAP_CELLS: usize = 64;
 
@@ -31,13 +33,15 @@ const MAP_CELLS: usize = 64;
 #[command(after_help = "Examples:
   hfl diff old.idx new.idx
   hfl diff debian-ps3@41 debian-ps3@42 --to mirrors.toml
+  hfl diff https://mirror.example/hfl/debian-ps3@41 https://mirror.example/hfl/debian-ps3 --key RWQ...
   hfl diff https://mirror.example/hfl/index/debian-ps3/41-1f3a9c2b7d10.idx new.idx --json")]
 pub struct Args {
-    /// Old index: a file, a URL, or NAME@VERSION with --to
+    /// Old version: NAME[@VERSION] with --to, http(s)://HOST/PATH/NAME[@VERSION], DIRECTORY/NAME[@VERSION]; or an
+    /// index as a file or a URL that ends with .idx
     old: String,
-    /// New index, likewise
+    /// New version, likewise
     new: String,
-    /// File that describes the mirrors of NAME@VERSION
+    /// File that describes the mirrors of NAME; or a directory or URL, which is the only mirror then
     #[arg(long, value_name = "mirrors.toml")]
     to: Option<PathBuf>,
     #[command(flatten)]
@@ -88,27 +92,28 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn load(what: &str, args: &Args) -> anyhow::Result<Loaded> {
-    if what.starts_with("http://") || what.starts_with("https://") {
+    let is_url = what.contains("://");
+    if is_url && what.ends_with(".idx") {
         let (mirror, path) = HttpClient::new()?.object(what)?;
         let mirror = Retry::new(Arc::new(mirror), Arc::new(ThisHost));
         let file = super::runtime()?.block_on(mirror.get(&path, FILE_MAX_BYTES))?;
         return parse(what, &file);
     }
     // With `--to`, this names a version even if a file of that name exists; the path of the file is `./NAME@VERSION`.
-    let versioned = what.split_once('@').filter(|(name, _)| name.parse::<Name>().is_ok());
-    if let (Some((name, version)), Some(to)) = (versioned, &args.to) {
-        return load_version(name, version, to, args);
-    }
-    if what.contains('@') && !Path::new(what).exists() {
-        let error = Error::usage(format!("{what}: no such file"));
-        return Err(error.hint("NAME@VERSION needs --to mirrors.toml").into());
-    }
     let path = Path::new(what);
-    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
-    if !meta.is_file() || meta.len() > FILE_MAX_BYTES {
-        return Err(Error::local(format!("{what}: not an index (not a file, or too large)")).into());
+    let names_version = args.to.is_some() && what.contains('@') && !what.contains('/');
+    if is_url || names_version || !path.is_file() {
+        return load_version(&Image::new(what, args.to.as_deref())?, args);
     }
-    parse(what, &std::fs::read(path).map_err(|e| Error::io(path, &e))?)
+    let mut file = vec![];
+    let mut opened = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
+    opened.by_ref().take(MAGIC.len() as u64).read_to_end(&mut file).map_err(|e| Error::io(path, &e))?;
+    if file != MAGIC {
+        let error = Error::new(ErrorKind::Unverified, format!("{what}: not an index (line 1: expected HFL-INDEX)"));
+        return Err(error.hint("images are compared once they are published: NAME@VERSION with --to").into());
+    }
+    opened.take(FILE_MAX_BYTES).read_to_end(&mut file).map_err(|e| Error::io(path, &e))?;
+    parse(what, &file)
 }
 
 fn parse(what: &str, file: &[u8]) -> anyhow::Result<Loaded> {
@@ -116,17 +121,13 @@ fn parse(what: &str, file: &[u8]) -> anyhow::Result<Loaded> {
     Ok(Loaded { index: Arc::new(index), file_bytes: file.len() as u64, head: None })
 }
 
-fn load_version(name: &str, version: &str, to: &Path, args: &Args) -> anyhow::Result<Loaded> {
-    let usage = |why: String| Error::usage(why);
-    let name: Name = name.parse().map_err(|e| usage(format!("`{name}`: {e}")))?;
-    let version: Version = version.parse().map_err(|e| usage(format!("`{version}`: {e}")))?;
-    let mirrors = super::to::mirrors(to)?;
-    let opening = args.trust.options(&name)?.version(Some(version));
+fn load_version(image: &Image, args: &Args) -> anyhow::Result<Loaded> {
+    let opening = args.trust.options(&image.name)?.version(image.version);
     let (opened, stores) = super::runtime()?.block_on(async {
-        let stores = hfl::publish::readers(&super::reading(mirrors, to)).await?;
+        let stores = image.stores().await?;
         anyhow::Ok((repo::open(&stores, &opening).await?, stores))
     })?;
-    super::warn_of(&name, &opened.warnings);
+    super::warn_of(&image.name, &opened.warnings);
     Ok(Loaded { file_bytes: opened.row.index_bytes, index: opened.index, head: Some((opened.head, stores)) })
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use hfl::format::name::{Name, Version};
+use hfl::format::units;
 use hfl::publish::{self, GcOptions, GcReport, MirrorPlan, Retired};
 
 use super::publish::{tell_behind, write_mirror};
@@ -17,9 +18,9 @@ const KEEP: u32 = 30;
 #[derive(clap::Args)]
 #[command(after_help = format!("Examples:
   hfl gc --to mirrors.toml --dry-run
-  hfl gc --to mirrors.toml --keep 14 --keep-days 30
+  hfl gc --to mirrors.toml --keep 14 --keep-for 30d
   hfl gc --to mirrors.toml --image debian-ps3 --retire 17
-  hfl gc --to mirrors.toml --grace-days 0    # at once: clients that still read an old version fail
+  hfl gc --to mirrors.toml --grace 0d    # at once: clients that still read an old version fail
 
 A version is first retired: the head no longer names it, and a signed record of it is kept. A run of hfl gc after the \
 grace period removes those of its blocks that no version of any image on any mirror names. Nothing is removed from \
@@ -34,15 +35,15 @@ pub struct Args {
     /// Number of newest versions to keep [default: `keep` of mirrors.toml, else 30]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
-    /// Also keep versions younger than this many days
-    #[arg(long, value_name = "DAYS", default_value_t = 0)]
-    keep_days: u32,
+    /// Also keep versions younger than this: days, or a time such as 4w
+    #[arg(long, alias = "keep-days", value_name = "TIME", default_value = "0d", value_parser = units::days)]
+    keep_for: u32,
     /// Also retire this version, regardless of its age; can be repeated
     #[arg(long, value_name = "VERSION", requires = "image")]
     retire: Vec<Version>,
-    /// Days between retiring a version and removing its blocks
-    #[arg(long, value_name = "DAYS", default_value_t = 7)]
-    grace_days: u32,
+    /// Time between retiring a version and removing its blocks: days, or a time such as 2w
+    #[arg(long, alias = "grace-days", value_name = "TIME", default_value = "7d", value_parser = units::days)]
+    grace: u32,
     /// Retire versions even if that removes more than half of all objects
     #[arg(long)]
     more_than_half: bool,
@@ -59,9 +60,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = GcOptions {
         images: args.image,
         keep: keep as usize,
-        keep_days: args.keep_days,
+        keep_days: args.keep_for,
         retire: args.retire,
-        grace_days: args.grace_days,
+        grace_days: args.grace,
         more_than_half: args.more_than_half,
     };
     let watch = super::watch(args.change.output.verbosity())?;

@@ -2,27 +2,26 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::sync::Arc;
 
+use hfl::Error;
 use hfl::format::head::{FileRow, Head, Trust};
 use hfl::format::profile::Profile;
 use hfl::repo;
-use hfl::repo::source::Source;
-use hfl::store::Fetch;
-use hfl::store::retry::Retry;
-use hfl::system::host::ThisHost;
+use hfl::repo::source::Base;
 
+use super::image::{Image, ImageArgs};
 use crate::exit;
 use crate::show::{bytes, count};
 
 /// List the versions of an image, newest first.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
+  hfl log debian-ps3 --to mirrors.toml
   hfl log public/debian-ps3
   hfl log https://mirror.example/hfl/debian-ps3 --key RWQ...")]
 pub struct Args {
-    /// Image to list: http(s)://HOST/PATH/NAME or DIRECTORY/NAME
-    source: Source,
+    #[command(flatten)]
+    image: ImageArgs,
     #[command(flatten)]
     trust: super::TrustArgs,
     /// Print the list as JSON
@@ -31,15 +30,20 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let opening = args.trust.options(&args.source.image)?;
-    let stores: [Arc<dyn Fetch>; 1] = [Arc::new(Retry::new(args.source.fetch()?, Arc::new(ThisHost)))];
-    let accepted = super::runtime()?.block_on(repo::open_head(&stores, &opening))?;
-    super::warn_of(&args.source.image, &accepted.warnings);
-    let head = accepted.head;
+    let image = args.image.image(None)?;
+    let opening = args.trust.options(&image.name)?;
+    let accepted = super::runtime()?.block_on(async {
+        let stores = image.stores().await?;
+        anyhow::Ok(repo::open_head(&stores, &opening).await?)
+    })?;
+    super::warn_of(&image.name, &accepted.warnings);
+    let head = only(accepted.head, &image)?;
     if args.json {
         exit::print_json(&json(&head))?;
     } else {
-        exit::print_with(|out| write_log(&head, &args.source, &opening.trust, out))?;
+        exit::print_with(|out| {
+            write_log(&head, image.bases().ok().as_ref().and_then(|bases| bases.first()), &opening.trust, out)
+        })?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -69,7 +73,19 @@ fn json(head: &Head) -> serde_json::Value {
     })
 }
 
-fn write_log(head: &Head, source: &Source, trust: &Trust, out: &mut String) -> std::fmt::Result {
+/// The head with the requested version alone, if one was requested.
+fn only(mut head: Head, image: &Image) -> anyhow::Result<Head> {
+    if let Some(version) = image.version {
+        head.versions.retain(|row| row.version == version);
+        if head.versions.is_empty() {
+            let error = Error::local(format!("{} has no version {version}", image.name));
+            return Err(error.hint("without @VERSION, all are listed").into());
+        }
+    }
+    Ok(head)
+}
+
+fn write_log(head: &Head, base: Option<&Base>, trust: &Trust, out: &mut String) -> std::fmt::Result {
     writeln!(out, "{:>7}  {:<20}  {:>12}  {:>12}  {:>9}  label", "version", "published", "size", "new", "profile")?;
     for row in &head.versions {
         let label = row.label.as_ref().map_or("", |l| l.as_str());
@@ -83,19 +99,29 @@ fn write_log(head: &Head, source: &Source, trust: &Trust, out: &mut String) -> s
     // Profiles and updates are for clients.
     let for_people = |file: &&FileRow| !file.path.is_optional();
     for file in head.files.iter().filter(for_people).filter(|file| !is_signature(head, file)) {
-        let url = match &source.base {
-            repo::source::Base::Url(url) => url.join(&file.path),
-            repo::source::Base::Directory(path) => format!("file://{}", path.join(file.path.as_str()).display()),
-        };
-        writeln!(out, "\n{} ({} bytes, SHA-256 {})", file.path, count(file.bytes), file.sha256)?;
-        let name = file.path.as_str().rsplit('/').next().unwrap_or_default();
-        let signature = signature_end(head, file);
-        writeln!(out, "  curl -fO {url} && curl -fO {url}{signature}")?;
-        if let Trust::Key(key) = trust {
-            writeln!(out, "  minisign -Vm {name} -x {name}{signature} -P {key}")?;
-        }
+        write_file(head, file, base, trust, out)?;
     }
     Ok(())
+}
+
+/// A file of the repository, and for a signed one the commands that download and check it.
+fn write_file(head: &Head, file: &FileRow, base: Option<&Base>, trust: &Trust, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "\n{} ({} bytes, SHA-256 {})", file.path, count(file.bytes), file.sha256)?;
+    let Some(signature) = signature_end(head, file) else { return Ok(()) };
+    let name = file.path.as_str().rsplit('/').next().unwrap_or_default();
+    let place = match base {
+        Some(Base::Url(url)) => {
+            let url = url.join(&file.path);
+            writeln!(out, "  curl -fO {url} && curl -fO {url}{signature}")?;
+            name.to_owned()
+        }
+        Some(Base::Directory(path)) => path.join(file.path.as_str()).display().to_string(),
+        None => name.to_owned(),
+    };
+    match trust {
+        Trust::Key(key) => writeln!(out, "  minisign -Vm {place} -x {place}{signature} -P {key}"),
+        _ => Ok(()),
+    }
 }
 
 /// Whether this is the signature of a client that the head also names.
@@ -103,8 +129,8 @@ fn is_signature(head: &Head, file: &FileRow) -> bool {
     head.files.iter().any(|client| client.path.is_client_signature(&file.path))
 }
 
-/// The suffix that turns a file's path into that of its signature.
-fn signature_end<'a>(head: &'a Head, file: &FileRow) -> &'a str {
+/// The suffix that turns a file's path into that of its signature; `None` for a file without one.
+fn signature_end<'a>(head: &'a Head, file: &FileRow) -> Option<&'a str> {
     let signature = head.files.iter().find(|other| file.path.is_client_signature(&other.path));
-    signature.and_then(|other| other.path.as_str().strip_prefix(file.path.as_str())).unwrap_or(".minisig")
+    signature.and_then(|other| other.path.as_str().strip_prefix(file.path.as_str()))
 }

@@ -1,11 +1,16 @@
 //! The subcommands, one file each with `Args` and `run`.
 
 mod boot;
+#[cfg(feature = "manual")]
+mod completion;
 mod demo;
 mod diff;
 mod gc;
+mod image;
 mod key;
 mod log;
+#[cfg(feature = "manual")]
+mod manual;
 mod mirrors;
 mod mount;
 mod publish;
@@ -21,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Subcommand;
 use hfl::Error;
@@ -28,6 +34,7 @@ use hfl::config::Mirrors;
 use hfl::format::head::Trust;
 use hfl::format::name::Name;
 use hfl::format::signature::PublicKey;
+use hfl::format::units;
 use hfl::progress::Watch;
 use hfl::publish::{Check, Keyring, Memory, Reader, Repository};
 use hfl::repo::survey::TrustPolicy;
@@ -53,6 +60,10 @@ pub enum Command {
     Serve(serve::Args),
     Mount(mount::Args),
     Demo(demo::Args),
+    #[cfg(feature = "manual")]
+    Completion(completion::Args),
+    #[cfg(feature = "manual")]
+    Manual(manual::Args),
 }
 
 impl Command {
@@ -72,6 +83,10 @@ impl Command {
             Self::Serve(args) => serve::run(args),
             Self::Mount(args) => mount::run(args),
             Self::Demo(args) => demo::run(args),
+            #[cfg(feature = "manual")]
+            Self::Completion(args) => completion::run(args),
+            #[cfg(feature = "manual")]
+            Self::Manual(args) => manual::run(args),
         }
     }
 
@@ -90,6 +105,8 @@ impl Command {
             Self::Verify(args) => args.output.json,
             Self::Mirrors(args) => args.json,
             Self::Serve(_) | Self::Mount(_) | Self::Demo(_) => false,
+            #[cfg(feature = "manual")]
+            Self::Completion(_) | Self::Manual(_) => false,
         }
     }
 }
@@ -136,8 +153,8 @@ pub struct DeliveryArgs {
     #[arg(long, default_value_t = 1, value_name = "N")]
     min_mirrors: usize,
     /// Time limit for the other mirrors once that many are ready, such as 90s or 2h
-    #[arg(long, default_value = "1h", value_name = "TIME")]
-    patience: humantime::Duration,
+    #[arg(long, default_value = "1h", value_name = "TIME", value_parser = units::time)]
+    patience: Duration,
     /// How to determine which blocks a mirror holds: by its signed head, or by a listing
     #[arg(
         long,
@@ -230,7 +247,7 @@ fn repository(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Repository
     repository.dry_run = change.dry_run;
     repository.memory = Memory::below(directories::state().as_deref());
     repository.min_mirrors = delivery.min_mirrors;
-    repository.patience = delivery.patience.into();
+    repository.patience = delivery.patience;
     repository.check = if delivery.check == "list" { Check::List } else { Check::Head };
     repository
 }

@@ -22,6 +22,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let program = installed::clients().into_iter().next().unwrap_or_else(|| "hfl-mount".into());
-    let error = child::command(&program).args(args.arguments).exec();
+    let own = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HFL_MOUNT_"));
+    let error = child::command(&program).envs(own).args(args.arguments).exec();
     Err(Error::io(&program, &error).hint("hfl-mount belongs beside hfl or into the PATH").into())
 }

@@ -13,6 +13,7 @@ use hfl::format::block::Codec;
 use hfl::format::head::Trust;
 use hfl::format::name::{Label, Name, NameError};
 use hfl::format::profile::Profile;
+use hfl::format::units;
 use hfl::progress::Watch;
 use hfl::publish::{
     self, BootOptions, DeltaOptions, ImagesReport, MirrorReport, Outcome, PublishOptions, Report, Repository, TreeFs,
@@ -84,9 +85,9 @@ pub struct Args {
     /// Make a key for a new image in a CI job too (where CI is set); it is lost with the job unless it is kept
     #[arg(long, conflicts_with_all = ["key", "unsigned"])]
     new_key: bool,
-    /// Days until clients that have never read this image refuse the version [default: `expires-days` of mirrors.toml,
-    /// else never]
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Time until clients that have never read this image refuse the version: days, or a time such as 90d [default:
+    /// `expires-days` of mirrors.toml, else never]
+    #[arg(long, value_name = "TIME", value_parser = some_days)]
     expires: Option<u32>,
     #[command(flatten)]
     boot: BootArgs,
@@ -333,6 +334,11 @@ fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
         spool_max_bytes: SPOOL_MAX_BYTES,
     };
     Ok((repository, args.images.iter().cloned().zip(names).map(options).collect()))
+}
+
+/// At least one day.
+fn some_days(text: &str) -> Result<u32, String> {
+    units::days(text).and_then(|days| if days == 0 { Err("at least one day".into()) } else { Ok(days) })
 }
 
 /// The value of `--name`, which may contain `{stem}`.

@@ -11,10 +11,10 @@ use hfl::client::mirrors::SILENCE_MAX;
 use hfl::client::source::mirrors::Mode;
 use hfl::client::{self, ClientOptions};
 use hfl::format::name::Version;
+use hfl::format::units;
 use hfl::progress::Watch;
 use hfl::publish::{self, RestoreOptions, RestoreReport, SavedBases};
 use hfl::repo::OpenOptions;
-use hfl::repo::source::Source;
 use hfl::store::http::HttpOptions;
 use hfl::system::{directories, priority};
 
@@ -30,13 +30,14 @@ const BACKGROUND_FETCHES: usize = 2;
 #[command(after_help = "Examples:
   hfl restore https://mirror.example/hfl/debian-ps3 debian.img --key RWQ...
   hfl restore https://mirror.example/hfl/debian-ps3 /dev/sdb2 --key RWQ... --in-place
+  hfl restore debian-ps3@41 old.img --to mirrors.toml
   hfl restore public/debian-ps3 new.img --seed old.img
 
 Run an interrupted restore again to continue it: FILE.hfl-partial keeps what was downloaded. A device is continued with
 --in-place. Blocks found in a seed, or with --in-place in the old content, are not downloaded.")]
 pub struct Args {
-    /// Image to restore: http(s)://HOST/PATH/NAME or DIRECTORY/NAME
-    source: Source,
+    #[command(flatten)]
+    image: super::image::ImageArgs,
     /// New file, or block device that is not in use; with --in-place, an existing one
     out: PathBuf,
     /// Image that may contain some of the blocks; can be repeated
@@ -45,8 +46,8 @@ pub struct Args {
     /// Update an existing file or device: blocks that it holds are kept or moved, and only what differs is written
     #[arg(long)]
     in_place: bool,
-    /// Use this version instead of the newest
-    #[arg(long, value_name = "N")]
+    /// Use this version: an older spelling of NAME@VERSION
+    #[arg(long, value_name = "N", hide = true)]
     version: Option<Version>,
     #[command(flatten)]
     trust: super::TrustArgs,
@@ -59,8 +60,8 @@ pub struct Args {
     /// Do not read back and compare what was written
     #[arg(long)]
     no_verify: bool,
-    /// Give up when no block has arrived for this time: seconds, or with a unit, such as 10m
-    #[arg(long, value_name = "TIME", default_value = "60", value_parser = seconds)]
+    /// Give up when no block has arrived for this time
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::time)]
     timeout: Duration,
     /// Use only the given mirror, not those that the head names
     #[arg(long)]
@@ -116,24 +117,16 @@ impl Args {
     }
 
     fn client_options(&self) -> anyhow::Result<ClientOptions> {
-        let accept = self.trust.options(&self.source.image)?.version(self.version);
+        let image = self.image.image(self.version)?;
+        let accept = self.trust.options(&image.name)?.version(image.version);
         let accept = OpenOptions { follow_mirrors: !self.only, ..accept };
         Ok(ClientOptions {
             alone: self.only,
             http: HttpOptions { proxy: self.proxy.clone(), ca_file: self.ca_file.clone(), silence_max: SILENCE_MAX },
             mode: Mode::Soft(self.timeout),
-            ..ClientOptions::once(vec![self.source.base.clone()], accept)
+            ..ClientOptions::once(image.bases()?, accept)
         })
     }
-}
-
-/// A time: a number of seconds, or a number with a unit.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let time = match text.parse::<u32>() {
-        Ok(seconds) => Duration::from_secs(seconds.into()),
-        Err(_) => humantime::parse_duration(text).map_err(|e| e.to_string())?,
-    };
-    if time.is_zero() { Err("at least a moment is needed, such as 1".into()) } else { Ok(time) }
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {

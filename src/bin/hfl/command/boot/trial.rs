@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use hfl::format::name::{Name, Version};
+use hfl::format::name::Version;
 use hfl::format::profile::Profile;
+use hfl::format::units;
 use hfl::qemu::{self, Accelerator, Bootable, Observer, Options, Report, Wire};
-use hfl::repo::source::Source;
 use hfl::store::Fetch;
 use hfl::system::atomic_file;
 use hfl::{Error, ErrorKind, repo};
@@ -41,13 +41,10 @@ Exit codes:
   3  verification failed
   4  no mirror reachable")]
 pub struct Args {
-    /// Image to boot: NAME or NAME@VERSION with --to, else http(s)://HOST/PATH/NAME or DIRECTORY/NAME
-    image: String,
-    /// File that describes the mirrors of NAME
-    #[arg(long, value_name = "mirrors.toml")]
-    to: Option<PathBuf>,
-    /// Use this version instead of the newest
-    #[arg(long = "version", value_name = "N", id = "image-version")]
+    #[command(flatten)]
+    image: command::image::ImageArgs,
+    /// Use this version: an older spelling of NAME@VERSION
+    #[arg(long = "version", value_name = "N", id = "image-version", hide = true)]
     version: Option<Version>,
     #[command(flatten)]
     trust: command::TrustArgs,
@@ -55,8 +52,8 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", default_value = MARKER)]
     until: String,
     /// Time limit for the boot, such as 90s or 10m
-    #[arg(long, value_name = "TIME", default_value = "10m")]
-    timeout: humantime::Duration,
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = units::time)]
+    timeout: Duration,
     /// Show the console of the machine on standard error
     #[arg(long)]
     serial: bool,
@@ -82,10 +79,10 @@ pub struct Args {
     )]
     accel: String,
     /// Delay added to each request, such as 100ms
-    #[arg(long, value_name = "TIME")]
-    latency: Option<humantime::Duration>,
-    /// Maximum transfer rate in bytes per second; 6250000 is 50 Mbit/s
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    latency: Option<Duration>,
+    /// Maximum transfer rate per second: bytes, or with K, M, G; 6250000 is 50 Mbit/s
+    #[arg(long, value_name = "BYTES", value_parser = units::rate)]
     rate: Option<u64>,
     /// Print the report as JSON
     #[arg(long)]
@@ -113,9 +110,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = args.options();
     let view = View::new(args.serial, args.quiet);
     let (report, profile) = command::runtime()?.block_on(async {
-        let (stores, name, version) = args.places().await?;
-        let opened = repo::open(&stores, &args.trust.options(&name)?.version(version)).await?;
-        command::warn_of(&name, &opened.warnings);
+        let image = args.image.image(args.version)?;
+        let stores = image.stores().await?;
+        let opened = repo::open(&stores, &args.trust.options(&image.name)?.version(image.version)).await?;
+        command::warn_of(&image.name, &opened.warnings);
         let version = Bootable::load(&stores, opened).await?;
         anyhow::Ok(qemu::boot(&version, &stores, &options, &view, &cancel).await?)
     })?;
@@ -167,7 +165,7 @@ impl Args {
     fn options(&self) -> Options {
         Options {
             marker: self.until.clone(),
-            timeout: *self.timeout,
+            timeout: self.timeout,
             accelerator: match self.accel.as_str() {
                 "kvm" => Some(Accelerator::Kvm),
                 "tcg" => Some(Accelerator::Tcg),
@@ -177,34 +175,9 @@ impl Args {
             processors: self.cpus,
             append: self.append.clone(),
             qemu: self.qemu.clone(),
-            wire: Wire { latency: self.latency.map_or(Duration::ZERO, |latency| *latency), rate: self.rate },
+            wire: Wire { latency: self.latency.unwrap_or_default(), rate: self.rate },
             record: self.record.is_some(),
         }
-    }
-
-    /// The stores of the image, its name, and the requested version.
-    async fn places(&self) -> anyhow::Result<(Vec<Arc<dyn Fetch>>, Name, Option<Version>)> {
-        let Some(to) = &self.to else {
-            if !self.image.contains('/') {
-                let error = Error::usage(format!("no mirror given for {}", self.image));
-                return Err(error
-                    .hint("add --to mirrors.toml, or give DIRECTORY/NAME or http(s)://HOST/PATH/NAME")
-                    .into());
-            }
-            let source: Source = self.image.parse().map_err(|e| command::usage(format!("{e}")))?;
-            return Ok((vec![source.fetch()?], source.image, self.version));
-        };
-        let (name, version) = match self.image.split_once('@') {
-            Some((name, version)) => {
-                let version = version.parse().map_err(|e| command::usage(format!("`{}`: {e}", self.image)))?;
-                (name, Some(version))
-            }
-            None => (self.image.as_str(), self.version),
-        };
-        let name: Name = name.parse().map_err(|e| command::usage(format!("`{name}`: {e}")))?;
-        let mirrors = command::to::mirrors(to)?;
-        let stores = hfl::publish::readers(&super::super::reading(mirrors, to)).await?;
-        Ok((stores, name, version))
     }
 }
 

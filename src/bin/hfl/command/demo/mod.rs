@@ -144,7 +144,7 @@ impl Demo {
     }
 
     fn tell_cost(&self, runtime: &tokio::runtime::Runtime, first: &Report, second: &Report) -> anyhow::Result<()> {
-        let (stores, opening) = ([self.source()?.fetch()?], OpenOptions::new(self.name.clone(), self.trust()?));
+        let (stores, opening) = ([self.source()?.base.fetch()?], OpenOptions::new(self.name.clone(), self.trust()?));
         let open = |version| {
             let opening = opening.clone().version(Version::new(version));
             runtime.block_on(async { repo::open(&stores, &opening).await })

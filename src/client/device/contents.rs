@@ -1,0 +1,150 @@
+//! The file system in a mounted image, mounted in turn: a loop device over the image's file, or over one partition of it,
+//! that vanishes with its last user. Only root can do that.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use super::loops::{self, LoopOptions};
+use crate::error::Error;
+use crate::system::child;
+
+/// Bytes of a sector in sysfs.
+const SECTOR: u64 = 512;
+
+/// What to mount of an image, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    /// Number of the partition; `None` for the whole image.
+    pub partition: Option<u32>,
+    /// Type of the file system; `None` lets mount(8) find out.
+    pub fstype: Option<String>,
+    /// Options for mount(8), beside `ro`.
+    pub options: Vec<String>,
+}
+
+/// A partition of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Partition {
+    number: u32,
+    /// Bytes from the start of the image.
+    start: u64,
+    bytes: u64,
+}
+
+impl Contents {
+    /// Mounts what is in `file` on `point`. The loop device is free again once it is unmounted.
+    ///
+    /// # Errors
+    /// No such partition; no loop device; no file system that mount(8) knows. The error lists the partitions, if there
+    /// are any.
+    pub fn mount(&self, file: &Path, point: &Path) -> Result<(), Error> {
+        let whole = LoopOptions { direct: true, autoclear: true, ..LoopOptions::default() };
+        let Some(number) = self.partition else {
+            let (device, held) = loops::hold(file, whole)?;
+            let mounted = self.mount_device(&device, point);
+            drop(held);
+            return mounted.map_err(|why| advised(&why, &partitions(file).unwrap_or_default()));
+        };
+        let all = partitions(file)?;
+        let Some(wanted) = all.iter().find(|partition| partition.number == number) else {
+            return Err(advised(&format!("{} has no partition {number}", name(file)), &all));
+        };
+        let part = LoopOptions { offset: wanted.start, size: wanted.bytes, ..whole };
+        let (device, _held) = loops::hold(file, part)?;
+        self.mount_device(&device, point).map_err(Error::local)
+    }
+
+    /// Runs mount(8), which finds out the type; on failure, its message.
+    fn mount_device(&self, device: &Path, point: &Path) -> Result<(), String> {
+        let options: Vec<&str> = std::iter::once("ro").chain(self.options.iter().map(String::as_str)).collect();
+        let mut mount = child::command("mount");
+        mount.arg("-o").arg(options.join(","));
+        if let Some(fstype) = &self.fstype {
+            mount.args(["-t", fstype]);
+        }
+        let output = mount.arg(device).arg(point).stdin(Stdio::null()).output().map_err(|e| format!("mount: {e}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("mount failed without a message");
+        Err(said.trim().to_owned())
+    }
+}
+
+fn name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The error, with what there is instead.
+fn advised(why: &str, partitions: &[Partition]) -> Error {
+    let error = Error::local(why);
+    if partitions.is_empty() {
+        return error.hint("to mount the image as a file, leave --contents out (with mount -t hfl: -o file)");
+    }
+    let shown = |p: &Partition| format!("{} ({} MiB)", p.number, p.bytes >> 20);
+    let all: Vec<String> = partitions.iter().map(shown).collect();
+    error.hint(format!("the image has partitions: {}; name one with --partition N (-o partition=N)", all.join(", ")))
+}
+
+/// The partitions of the image in `file`, as the kernel finds them.
+fn partitions(file: &Path) -> Result<Vec<Partition>, Error> {
+    let scanned = LoopOptions { direct: true, autoclear: true, partitions: true, ..LoopOptions::default() };
+    let (device, _held) = loops::hold(file, scanned)?;
+    let disk = device.file_name().unwrap_or_default().to_owned();
+    let directory = Path::new("/sys/block").join(&disk);
+    let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let mut found: Vec<Partition> = fs::read_dir(&directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().as_bytes().starts_with(disk.as_bytes()))
+        .filter_map(|entry| {
+            Some(Partition {
+                number: u32::try_from(number(entry.path().join("partition"))?).ok()?,
+                start: number(entry.path().join("start"))? * SECTOR,
+                bytes: number(entry.path().join("size"))? * SECTOR,
+            })
+        })
+        .collect();
+    found.sort_by_key(|partition| partition.number);
+    Ok(found)
+}
+
+/// The file behind what is mounted on `point`, if that is a loop device.
+pub fn file_behind(point: &Path) -> Option<PathBuf> {
+    let point = fs::canonicalize(point).ok()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let source = mounts.lines().rev().find_map(|line| {
+        let (own, other) = line.split_once(" - ")?;
+        let mounted_on = unescaped(own.split(' ').nth(4)?);
+        (mounted_on == point.as_os_str().as_bytes()).then(|| other.split(' ').nth(1))?
+    })?;
+    let device = source.strip_prefix("/dev/").filter(|device| !device.contains('/'))?;
+    let backing = fs::read(format!("/sys/block/{device}/loop/backing_file")).ok()?;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(backing.trim_ascii_end())))
+}
+
+/// A field of mountinfo, in which some characters are written as a backslash and three octal digits.
+fn unescaped(field: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = if first == b'\\' { after.get(..3) } else { None };
+        let code = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        bytes.push(code.unwrap_or(first));
+        rest = if code.is_some() { &after[3..] } else { after };
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn mount_points_have_spaces() {
+        assert_eq!(super::unescaped("/mnt/a\\040b\\134c"), b"/mnt/a b\\c");
+        assert_eq!(super::unescaped("/x\\0"), b"/x\\0");
+    }
+}
