@@ -16,7 +16,7 @@ buildah build --quiet --isolation chroot --network host --build-arg BASE=localho
 echo "built in $((SECONDS - start)) s"
 container=$(buildah from localhost/hfl)
 run() { buildah run --isolation chroot --user hfl "$container" -- "$@"; }
-run sh -ec 'head -c 3000000 /dev/urandom >some.img; hfl publish some.img --to ./public --quiet; hfl verify --to ./public --quiet'
+run sh -ec 'head -c 3000000 /dev/urandom >some.img; hfl publish some.img --to public/ --quiet; hfl verify --to ./public --quiet'
 [ "$(buildah inspect --type image --format '{{.OCIv1.Config.Entrypoint}}' localhost/hfl)" = '[hfl]' ]
 echo "published and verified in it"
 buildah rm "$container" >/dev/null

@@ -31,7 +31,7 @@ kernel=$(apt-cache depends "$kernel" | sed -n 's/^ *Depends: \(linux-image-.*\)/
 depmod -b tree "${kernel#linux-image-}"
 mkdir -p tree/etc && cp /etc/os-release tree/etc/
 
-typed "hfl publish tree --fs ext4 --to ./public --name small --boot"
+typed "hfl publish tree --fs ext4 --to public/ --name small --boot"
 ls public/boot/small/boot.ipxe public/boot/small/grub.cfg >/dev/null || fail "no menus"
 ls public/client/hfl-mount-* >/dev/null || fail "the client was not published"
 hfl serve public --listen 127.0.0.1:0 >serving &

@@ -5,7 +5,7 @@ busybox="/bin/busybox"
 $busybox mkdir -p /root /tmp
 cd /root
 $busybox dd if=/dev/urandom of=some.img bs=1M count=4 2>/dev/null
-hfl publish some.img --to ./public --quiet
+hfl publish some.img --to public/ --quiet
 hfl serve public --listen 127.0.0.1:0 >serving &
 for _ in 1 2 3 4 5 6 7 8 9 10; do $busybox grep -q http serving && break; $busybox sleep 0.3; done
 port=$($busybox sed -n 's,.*http://127.0.0.1:\([0-9]*\).*,\1,p' serving)
