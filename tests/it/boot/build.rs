@@ -251,7 +251,7 @@ fn programs_for_another_machine_are_refused() {
 #[test]
 fn a_static_client_is_found_where_packages_install_it() {
     let lab = system();
-    make_image(&lab, "os.img", "ext4", "16M");
+    make_image(&lab, "ext4", "os.img", "16M");
     let hfl = lab.path("usr/bin/hfl");
     fs::create_dir_all(lab.path("usr/bin")).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_hfl"), &hfl).unwrap();
