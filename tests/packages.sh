@@ -53,8 +53,8 @@ lintian --allow-root --fail-on error,warning "$output"/*"_${version}_"*.deb
 
 for suite in bookworm trixie; do
   step "Debian $suite"
-  # e2fsprogs, which installed systems have, leaves files of its own when it is purged.
-  mmdebstrap --quiet --mode=root --variant=minbase --include=ca-certificates,e2fsprogs,kmod $suite "$work/$suite" "deb $archive $suite main"
+  # adduser and e2fsprogs, which other packages bring, stay or leave files of their own.
+  mmdebstrap --quiet --mode=root --variant=minbase --include=adduser,ca-certificates,e2fsprogs,kmod $suite "$work/$suite" "deb $archive $suite main"
   cp -L /etc/resolv.conf "$work/$suite/etc/resolv.conf"
   mkdir "$work/$suite/packages"
   cp "$output"/*"_${version}_"*.deb "$project/tests/packages/inside.sh" "$work/$suite/packages"
