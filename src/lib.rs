@@ -37,6 +37,8 @@ pub mod progress;
 
 pub mod system;
 
+mod partitions;
+
 pub mod store;
 
 #[cfg(feature = "publish")]

@@ -1,7 +1,7 @@
 //! The superblocks of the ext file systems in an image.
 
-use super::partitions::partitions;
-use super::superblock::{EXT_MAGIC, EXT_MAGIC_AT, ReadAt, SUPERBLOCK_AT};
+use super::superblock::{EXT_MAGIC, EXT_MAGIC_AT, SUPERBLOCK_AT};
+use crate::partitions::{ReadAt, partitions};
 
 /// Size of a superblock in bytes.
 pub const EXT_SUPERBLOCK_BYTES: usize = 1024;

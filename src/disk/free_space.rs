@@ -7,8 +7,9 @@
 use std::ops::Range;
 
 use super::ext_superblocks::{EXT_SUPERBLOCK_BYTES, ext_superblocks};
-use super::superblock::{ReadAt, ext_bytes, number};
+use super::superblock::ext_bytes;
 use crate::error::Error;
+use crate::partitions::{ReadAt, number};
 
 /// The ext4 file systems of an image.
 pub struct FreeSpace {

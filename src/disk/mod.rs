@@ -7,13 +7,11 @@ pub mod ext_superblocks;
 pub mod free_space;
 pub mod fs;
 pub mod input;
-pub mod partitions;
 pub mod root;
 pub mod stated;
 pub mod superblock;
 pub mod tree;
 
-pub use partitions::{Partition, partitions};
 pub use stated::{Stated, stated};
 
 use std::io;
@@ -21,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::partitions::{Partition, partitions};
 use crate::system::directories;
 use fs::file_system::FileSystem;
 use fs::{erofs, ext, squash};

@@ -2,8 +2,9 @@
 //!
 //! A shorter image was cut off on its way: a broken download or pipe, a full disk. A longer one is common.
 
-use crate::disk::partitions::table_bytes;
-use crate::disk::superblock::{ISO, ReadAt, Superblock, superblock};
+use crate::disk::superblock::{ISO, Superblock, superblock};
+use crate::partitions::ReadAt;
+use crate::partitions::table_bytes;
 
 /// A stated size and its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,7 @@
 //! A superblock is untrusted: impossible numbers count as none. Sources: the on-disk structures in the Linux kernel,
 //! ECMA-119 for ISO 9660, and the LVM2 and LUKS header formats.
 
-/// Reads bytes at an offset of the image; returns whether it succeeded.
-pub type ReadAt<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> bool;
+use crate::partitions::{ReadAt, number};
 
 /// Fills `out` from offset `at` of `bytes`; returns whether they reach that far.
 pub fn read_from(bytes: &[u8], at: u64, out: &mut [u8]) -> bool {
@@ -198,11 +197,6 @@ fn has(start: u64, offset: u64, magic: &[u8], read_at: ReadAt) -> bool {
     let mut bytes = [0; 8];
     let bytes = &mut bytes[..magic.len()];
     start.checked_add(offset).is_some_and(|at| read_at(at, bytes)) && bytes == magic
-}
-
-/// A little-endian number of at most 8 bytes.
-pub fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 fn big_endian(bytes: &[u8]) -> u64 {

@@ -15,11 +15,11 @@ use super::lookup::{Lookup, Stretch};
 use super::plain::Plain;
 use super::rule::PageSize;
 use super::suits::splitter_of;
-use crate::disk::partitions::{LOGICAL_MAX, MBR_SECTOR_BYTES, link, table};
 use crate::disk::superblock::{
     HEAD_BYTES, ISO, Packing, SQUASHFS_MAGIC, SQUASHFS_SUPERBLOCK_BYTES, read_from, squashfs, superblock,
 };
 use crate::error::Error;
+use crate::partitions::{LOGICAL_MAX, MBR_SECTOR_BYTES, link, table};
 
 /// Sectors of ISO 9660, where its files begin, in bytes.
 const ISO_SECTOR_BYTES: u64 = 2048;

@@ -1,9 +1,10 @@
 //! Reading the image at any offset, which `content 2` needs beside the bytes in order.
 
 use super::rule::Rule;
-use crate::disk::partitions::table;
-use crate::disk::superblock::{ReadAt, superblock};
+use crate::disk::superblock::superblock;
 use crate::error::Error;
+use crate::partitions::ReadAt;
+use crate::partitions::table;
 
 /// An image that can be read at any offset.
 pub trait Lookup {

@@ -3,8 +3,8 @@
 //! Sources: RFC 8878 for zstd, the .xz file format 1.2.1, RFC 1950 for zlib, which squashfs calls gzip. An xz unit states
 //! its size in its block header, as one does that was compressed in one call.
 
-use crate::disk::superblock::number;
 use crate::format::block::inflate_stream;
+use crate::partitions::number;
 
 /// Longest unit in bytes: the largest block of a squashfs.
 pub(super) const UNIT_MAX_BYTES: usize = 1 << 20;

@@ -60,9 +60,7 @@ impl Command {
             if matches!(&words[1..], [word] if word == "--version") {
                 return Err(tree().error(clap::error::ErrorKind::DisplayVersion, version()));
             }
-            let tree = tree();
-            let matches = settings::complete(&tree, words)?;
-            Self::of(matches).map_err(|e| e.format(&mut tree.clone()))
+            Self::of(settings::complete(&tree(), words)?)
         });
         parsed.map_err(|e| {
             if e.kind() == clap::error::ErrorKind::DisplayVersion {

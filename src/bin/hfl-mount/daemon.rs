@@ -53,8 +53,8 @@ impl Daemon {
         let _ = parent.write_all(&[0]);
     }
 
-    /// Reports a failure to the parent.
-    pub fn failed(&mut self, code: u8) {
+    /// Reports the exit code to the parent, if that still waits.
+    pub fn ended(&mut self, code: u8) {
         if let Some(mut parent) = self.0.take() {
             let _ = parent.write_all(&[code]);
         }

@@ -64,14 +64,12 @@ fn main() -> ExitCode {
         None => run::run(&args, &mut daemon),
         Some(place) => nbd::run(&args, place, &mut daemon),
     };
-    let failed = ended.as_ref().err().map(|error| error.kind().exit_code());
-    // Print the error before the parent that the user waits for exits.
-    let mut code = exit::report(ended, args.origin.json);
-    if let Some(mut failed) = failed {
-        if helper::is_called(&std::env::args_os().collect::<Vec<_>>()) {
-            (failed, code) = (helper::FAILED, ExitCode::from(helper::FAILED));
-        }
-        daemon.failed(failed);
+    let mut code = ended.as_ref().err().map_or(0, |error| error.kind().exit_code());
+    if code != 0 && helper::is_called(&std::env::args_os().collect::<Vec<_>>()) {
+        code = helper::FAILED;
     }
-    code
+    // Print the error before the parent that the user waits for exits.
+    let _ = exit::report(ended, args.origin.json);
+    daemon.ended(code);
+    ExitCode::from(code)
 }

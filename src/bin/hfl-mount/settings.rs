@@ -84,7 +84,7 @@ pub fn complete(tree: &Command, words: Vec<OsString>) -> Result<ArgMatches, clap
         Some((name, below)) if COMMANDS.contains(&name) => (tree.find_subcommand(name).unwrap_or(tree), below),
         Some(_) => return Ok(matches),
     };
-    let failed = |why: String| tree.clone().error(ErrorKind::ValueValidation, format!("{why}\n"));
+    let failed = |why: String| clap::Error::raw(ErrorKind::ValueValidation, format!("{why}\n"));
     let configuration = Configuration::of(given).map_err(failed)?;
     let settings = options(command, given)
         .map_err(failed)?

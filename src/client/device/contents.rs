@@ -1,17 +1,17 @@
 //! The file system in a mounted image, mounted in turn: a loop device over the image's file, or over one partition of it,
 //! that vanishes with its last user. Only root can do that.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::loops::{self, LoopOptions};
 use crate::error::Error;
+use crate::partitions::{Partition, partitions};
 use crate::system::child;
-
-/// Bytes of a sector in sysfs.
-const SECTOR: u64 = 512;
 
 /// What to mount of an image, and how.
 #[derive(Debug, Clone, Default)]
@@ -22,15 +22,6 @@ pub struct Contents {
     pub fstype: Option<String>,
     /// Options for mount(8), beside `ro`.
     pub options: Vec<String>,
-}
-
-/// A partition of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Partition {
-    number: u32,
-    /// Bytes from the start of the image.
-    start: u64,
-    bytes: u64,
 }
 
 impl Contents {
@@ -45,13 +36,13 @@ impl Contents {
             let (device, held) = loops::hold(file, whole)?;
             let mounted = self.mount_device(&device, point);
             drop(held);
-            return mounted.map_err(|why| advised(&why, &partitions(file).unwrap_or_default()));
+            return mounted.map_err(|why| advised(&why, &partitions_of(file).unwrap_or_default()));
         };
-        let all = partitions(file)?;
+        let all = partitions_of(file).map_err(|e| Error::io(file, &e))?;
         let Some(wanted) = all.iter().find(|partition| partition.number == number) else {
             return Err(advised(&format!("{} has no partition {number}", name(file)), &all));
         };
-        let part = LoopOptions { offset: wanted.start, size: wanted.bytes, ..whole };
+        let part = LoopOptions { offset: wanted.start, size: wanted.len, ..whole };
         let (device, _held) = loops::hold(file, part)?;
         self.mount_device(&device, point).map_err(Error::local)
     }
@@ -84,33 +75,15 @@ fn advised(why: &str, partitions: &[Partition]) -> Error {
     if partitions.is_empty() {
         return error.hint("to mount the image as a file, leave --contents out (with mount -t hfl: -o file)");
     }
-    let shown = |p: &Partition| format!("{} ({} MiB)", p.number, p.bytes >> 20);
+    let shown = |p: &Partition| format!("{} ({} MiB)", p.number, p.len >> 20);
     let all: Vec<String> = partitions.iter().map(shown).collect();
     error.hint(format!("the image has partitions: {}; name one with --partition N (-o partition=N)", all.join(", ")))
 }
 
-/// The partitions of the image in `file`, as the kernel finds them.
-fn partitions(file: &Path) -> Result<Vec<Partition>, Error> {
-    let scanned = LoopOptions { direct: true, autoclear: true, partitions: true, ..LoopOptions::default() };
-    let (device, _held) = loops::hold(file, scanned)?;
-    let disk = device.file_name().unwrap_or_default().to_owned();
-    let directory = Path::new("/sys/block").join(&disk);
-    let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let mut found: Vec<Partition> = fs::read_dir(&directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.file_name().as_bytes().starts_with(disk.as_bytes()))
-        .filter_map(|entry| {
-            Some(Partition {
-                number: u32::try_from(number(entry.path().join("partition"))?).ok()?,
-                start: number(entry.path().join("start"))? * SECTOR,
-                bytes: number(entry.path().join("size"))? * SECTOR,
-            })
-        })
-        .collect();
-    found.sort_by_key(|partition| partition.number);
-    Ok(found)
+/// The partitions of the image in `file`.
+fn partitions_of(file: &Path) -> io::Result<Vec<Partition>> {
+    let image = File::open(file)?;
+    Ok(partitions(&mut |at, out| image.read_exact_at(out, at).is_ok()))
 }
 
 /// The file behind what is mounted on `point`, if that is a loop device.

@@ -21,7 +21,6 @@ const LOOP_CONFIGURE: Opcode = 0x4c0a;
 const LOOP_CTL_GET_FREE: Opcode = 0x4c82;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
-const LO_FLAGS_PARTSCAN: u32 = 8;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
 /// Another process may take the free device first, repeatedly.
 const TRIES: u32 = 16;
@@ -40,8 +39,6 @@ pub struct LoopOptions {
     pub size: u64,
     /// Whether the device is detached when nobody has it open any more.
     pub autoclear: bool,
-    /// Whether the kernel looks for partitions.
-    pub partitions: bool,
 }
 
 /// `struct loop_info64`.
@@ -82,7 +79,6 @@ impl Info {
         let read_only = if options.write { 0 } else { LO_FLAGS_READ_ONLY };
         let direct = if options.direct { LO_FLAGS_DIRECT_IO } else { 0 };
         let autoclear = if options.autoclear { LO_FLAGS_AUTOCLEAR } else { 0 };
-        let partitions = if options.partitions { LO_FLAGS_PARTSCAN } else { 0 };
         Self {
             device: 0,
             inode: 0,
@@ -92,7 +88,7 @@ impl Info {
             number: 0,
             encrypt_type: 0,
             encrypt_key_size: 0,
-            flags: read_only | direct | autoclear | partitions,
+            flags: read_only | direct | autoclear,
             file_name,
             crypt_name: [0; 64],
             encrypt_key: [0; 32],
@@ -144,7 +140,7 @@ fn configure(device: &File, backing: &File, info: &Info) -> io::Result<()> {
     with_number(device.as_fd(), LOOP_SET_FD, fd)?;
     let mut info = *info;
     // The kernel derives read-only from how both were opened; direct I/O has a call of its own.
-    info.flags &= LO_FLAGS_AUTOCLEAR | LO_FLAGS_PARTSCAN;
+    info.flags &= LO_FLAGS_AUTOCLEAR;
     // SAFETY: this is `struct loop_info64`.
     let set = unsafe { with_memory(device.as_fd(), LOOP_SET_STATUS64, &mut info) };
     if let Err(e) = set {

@@ -165,7 +165,8 @@ impl MountPoint {
 
 /// Unmounts what a killed hfl-mount left on `path`: nothing can read it any more.
 pub fn clear_dead(path: &Path) {
-    let is_dead = fs::metadata(path).is_err_and(|e| Errno::from_io_error(&e) == Some(Errno::NOTCONN));
+    // The kernel may still answer from its cache what `stat` asks; this it passes on.
+    let is_dead = rustix::fs::statfs(path).is_err_and(|e| e == Errno::NOTCONN);
     if is_dead && is_ours(path) {
         let _ = MountPoint(path.to_owned()).unmount();
     }

@@ -8,8 +8,9 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
 use crate::disk::Stated;
 use crate::disk::ext_superblocks::ext_superblocks;
-use crate::disk::superblock::{ReadAt, ext_name};
+use crate::disk::superblock::ext_name;
 use crate::error::Error;
+use crate::partitions::ReadAt;
 
 /// Sector size of disks and loop devices.
 const SECTOR_BYTES: u64 = 512;

@@ -2,8 +2,8 @@
 
 use super::Ext;
 use super::inode::Inode;
-use crate::disk::superblock::number;
 use crate::error::Error;
+use crate::partitions::number;
 
 /// Largest directory that is read, in bytes.
 const DIRECTORY_MAX_BYTES: u64 = 8 << 20;

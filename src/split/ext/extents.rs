@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::Ext;
 use super::inode::Inode;
-use crate::disk::superblock::number;
 use crate::error::Error;
+use crate::partitions::number;
 
 /// Bytes of the header of a node, and of each of its entries.
 const ENTRY_BYTES: usize = 12;

@@ -1,8 +1,8 @@
 //! Inodes.
 
 use super::{DESCRIPTOR_WIDE_BYTES, Ext, INODE_MIN_BYTES};
-use crate::disk::superblock::number;
 use crate::error::Error;
+use crate::partitions::number;
 
 /// The inode of the root directory.
 pub(super) const ROOT: u32 = 2;

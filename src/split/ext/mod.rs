@@ -11,8 +11,9 @@ mod walk;
 
 use super::lookup::Stretch;
 use crate::disk::ext_superblocks::EXT_SUPERBLOCK_BYTES;
-use crate::disk::superblock::{EXT_MAGIC, EXT_MAGIC_AT, SUPERBLOCK_AT, number};
+use crate::disk::superblock::{EXT_MAGIC, EXT_MAGIC_AT, SUPERBLOCK_AT};
 use crate::error::Error;
+use crate::partitions::number;
 
 pub(super) use walk::files;
 

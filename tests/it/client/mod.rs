@@ -3,6 +3,7 @@
 mod build;
 mod cache;
 mod connecting;
+mod contents;
 mod cross;
 mod deltas;
 mod device;
@@ -24,6 +25,7 @@ mod panic;
 mod profile;
 mod root;
 mod rules;
+mod settings;
 mod shared;
 mod source_hang;
 mod sources;

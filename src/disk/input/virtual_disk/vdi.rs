@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use crate::disk::superblock::number;
 use crate::error::Error;
+use crate::partitions::number;
 
 /// Length of the part of the header that is read, and offsets of its fields, from VirtualBox's VDICore.h, version 1.1.
 const HEADER_BYTES: usize = 0x188;

@@ -1,14 +1,17 @@
 //! The partitions of a disk image: MBR with logical partitions, and GPT.
 //!
-//! Reads only the start and length of each partition, whether its type is a Linux one, and the length of the disk. The
+//! Reads only the number, start and length of each partition, whether its type is a Linux one, and the length of the disk. The
 //! table is untrusted: a bounded number of entries is read, and numbers that overflow end the reading. Backup tables
 //! and checksums are ignored, because a wrong answer only costs bytes.
 
-use super::superblock::{ReadAt, number};
+/// Reads bytes at an offset of the image; returns whether it succeeded.
+pub type ReadAt<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> bool;
 
 /// A partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
+    /// Its number, as Linux counts: in a GPT the place in the table; in an MBR 1 to 4, and from 5 on for logical ones.
+    pub number: u32,
     /// Offset in bytes.
     pub start: u64,
     /// Length in bytes.
@@ -39,6 +42,8 @@ pub struct Link {
 pub const LOGICAL_MAX: usize = 64;
 /// Size of a sector in an MBR, in bytes.
 pub const MBR_SECTOR_BYTES: usize = 512;
+/// Number of the first logical partition.
+const FIRST_LOGICAL: u32 = 5;
 const GPT_ENTRIES: u32 = 128;
 const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
 const SECTOR: u64 = MBR_SECTOR_BYTES as u64;
@@ -64,11 +69,15 @@ const GPT_LINUX: [u32; 12] = [
 /// All partitions in the image's table, logical ones last.
 pub fn partitions(read_at: ReadAt) -> Vec<Partition> {
     let Table { mut partitions, extended } = table(read_at);
+    let mut number = FIRST_LOGICAL;
     for first in extended {
         let mut at = Some(first);
         for _ in 0..LOGICAL_MAX {
             let Some(link) = at.and_then(|at| link(first, at, read_at)) else { break };
-            partitions.extend(link.partition);
+            if let Some(partition) = link.partition {
+                partitions.push(Partition { number, ..partition });
+                number += 1;
+            }
             at = link.next;
         }
     }
@@ -98,6 +107,8 @@ pub fn link(extended: u64, at: u64, read_at: ReadAt) -> Option<Link> {
 /// An MBR entry, in sectors of 512 bytes.
 #[derive(Clone, Copy)]
 struct Entry {
+    /// 1 to 4.
+    number: u32,
     kind: u8,
     first: u64,
     count: u64,
@@ -108,6 +119,7 @@ impl Entry {
     fn partition(self, base: u64) -> Option<Partition> {
         let used = self.kind != 0 && self.count > 0;
         used.then_some(Partition {
+            number: self.number,
             start: base + self.first * SECTOR,
             len: self.count * SECTOR,
             linux: MBR_LINUX.contains(&self.kind),
@@ -123,7 +135,12 @@ fn mbr(at: u64, read_at: ReadAt) -> Option<[Entry; 4]> {
     (table && flags).then(|| {
         std::array::from_fn(|index| {
             let entry = &bytes[446 + 16 * index..];
-            Entry { kind: entry[4], first: number(&entry[8..12]), count: number(&entry[12..16]) }
+            Entry {
+                number: index as u32 + 1,
+                kind: entry[4],
+                first: number(&entry[8..12]),
+                count: number(&entry[12..16]),
+            }
         })
     })
 }
@@ -160,11 +177,11 @@ fn gpt(read_at: ReadAt) -> Option<Vec<Partition>> {
     let table = number(&header[72..80]).checked_mul(sector)?;
     let entries = (number(&header[80..84]) as u32).min(GPT_ENTRIES);
     let entry_bytes = Some(number(&header[84..88])).filter(|bytes| (128..=4096).contains(bytes))?;
-    let places = (0..u64::from(entries)).map_while(|index| table.checked_add(index * entry_bytes));
-    Some(places.filter_map(|at| gpt_partition(at, sector, read_at)).collect())
+    let places = (0..entries).map_while(|index| Some((index + 1, table.checked_add(u64::from(index) * entry_bytes)?)));
+    Some(places.filter_map(|(number, at)| gpt_partition(number, at, sector, read_at)).collect())
 }
 
-fn gpt_partition(at: u64, sector: u64, read_at: ReadAt) -> Option<Partition> {
+fn gpt_partition(number_in_table: u32, at: u64, sector: u64, read_at: ReadAt) -> Option<Partition> {
     let mut entry = [0; 48];
     if !read_at(at, &mut entry) || entry[..16] == [0; 16] {
         return None;
@@ -172,5 +189,15 @@ fn gpt_partition(at: u64, sector: u64, read_at: ReadAt) -> Option<Partition> {
     let (first, last) = (number(&entry[32..40]), number(&entry[40..48]));
     let sectors = last.checked_sub(first)?.checked_add(1)?;
     let linux = GPT_LINUX.contains(&(number(&entry[..4]) as u32));
-    Some(Partition { start: first.checked_mul(sector)?, len: sectors.checked_mul(sector)?, linux })
+    Some(Partition {
+        number: number_in_table,
+        start: first.checked_mul(sector)?,
+        len: sectors.checked_mul(sector)?,
+        linux,
+    })
+}
+
+/// A little-endian number of at most 8 bytes.
+pub fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
