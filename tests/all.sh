@@ -42,7 +42,7 @@ declare -A pages=([chromium]=chromium [chromedriver]=chromium-driver [dnsmasq]=d
 # Only for --full: tools for real systems, cross compilers, and emulators for other machines.
 declare -A other_emulators=([qemu-system-ppc64]=qemu-system-ppc [qemu-s390x-static]=qemu-user-static)
 declare -A only_full=(
-  [depmod]=kmod
+  [depmod]=kmod [lintian]=lintian [rpm]=rpm [buildah]=buildah
   [powerpc64le-linux-gnu-gcc]=gcc-powerpc64le-linux-gnu [/usr/powerpc64le-linux-gnu/lib/libc.a]=libc6-dev-ppc64el-cross
   [s390x-linux-gnu-gcc]=gcc-s390x-linux-gnu [/usr/s390x-linux-gnu/lib/libc.a]=libc6-dev-s390x-cross
 )
@@ -146,6 +146,17 @@ else
   run --tests -- --show-output --test-threads 1 ::timed_
 fi
 run --doc
+
+if [ -n "${HFL_FULL:-}" ]; then
+  step "packages"
+  # The commands that the script names for missing tools install them here.
+  export PATH=$PATH:$target/tools/bin
+  grep -o 'cargo install cargo-[a-z-]* --locked --version [0-9.]*' templates/package/build | while read -r install; do
+    $install --quiet --root "$target/tools" </dev/null || echo "tests/all.sh: could not install ${install#cargo install }"
+  done
+  # As above, 69 means that something is unavailable.
+  tests/packages.sh "$target/packages" || [ $? = 69 ] || status=1
+fi
 
 count() { awk -v what="$1" '$1 == "test" && $2 == "result:" { for (i = 3; i < NF; i++) if ($(i + 1) == what ";") n += $i } END { print n + 0 }' "$output"; }
 skipped=$(grep -c '^skipped: ' "$output" || true)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::boot::elf;
 use crate::error::Error;
+use crate::system::installed;
 
 /// Maximum size of a program in bytes.
 const PROGRAM_MAX_BYTES: u64 = 64 << 20;
@@ -75,7 +76,7 @@ pub fn busybox(named: Option<&Path>, machine: &str) -> Result<Program, Error> {
     })
 }
 
-/// The client for `machine` among the given ones, else the one beside this program.
+/// The client for `machine` among the given ones, else among those installed with this program.
 ///
 /// # Errors
 /// A given one that cannot be used; none for the machine.
@@ -88,17 +89,29 @@ pub fn client(named: &[PathBuf], machine: &str) -> Result<Program, Error> {
         }
         others.push(format!("{} is for {}", path.display(), found.machine));
     }
-    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("hfl-mount"));
-    if let Some(path) = beside.filter(|path| named.is_empty() && path.is_file()) {
-        match Program::load(&path) {
+    for path in installed::clients().iter().filter(|_| named.is_empty()) {
+        match Program::load(path) {
             Ok(found) if found.machine == machine => return Ok(found),
             Ok(found) => others.push(format!("{} is for {}", path.display(), found.machine)),
             Err(e) => others.push(e.to_string()),
         }
     }
     let known = if others.is_empty() { String::new() } else { format!(": {}", others.join(", ")) };
-    Err(Error::local(format!("there is no static hfl-mount for {machine}{known}"))
-        .hint("build one, as the README says (for another machine with its --target), and name it with --client FILE"))
+    Err(Error::local(format!("there is no static hfl-mount for {machine}{known}")).hint(how_to_get_a_client(machine)))
+}
+
+/// What to do without a static client.
+fn how_to_get_a_client(machine: &str) -> String {
+    let build = match machine == std::env::consts::ARCH {
+        true => {
+            "the packages hfl and hfl-mount contain one; in a checkout of hfl, build it with \
+             RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile client --no-default-features \
+             --features mount --bin hfl-mount --target \"$(rustc --print host-tuple)\", which makes \
+             target/*-linux-gnu/client/hfl-mount"
+        }
+        false => "take that of a package hfl-mount for it, or cross-compile it, as tests/cross.sh does",
+    };
+    format!("{build}; copy it beside hfl, or name it: `client` in mirrors.toml, or --client of hfl boot build")
 }
 
 /// Returns the program if it is for the machine.

@@ -10,6 +10,8 @@ pub mod file_lock;
 #[cfg(feature = "publish")]
 pub mod host;
 #[cfg(feature = "publish")]
+pub mod installed;
+#[cfg(feature = "publish")]
 pub mod priority;
 #[cfg(feature = "publish")]
 pub mod run;

@@ -15,6 +15,7 @@ use crate::format::head::{FileRow, Head};
 use crate::format::layout::RepoPath;
 use crate::format::signing::SecretKey;
 use crate::publish::object::Object;
+use crate::system::installed;
 
 /// The marker before the version string inside every hfl-mount.
 pub const MARK: &[u8] = b"hfl-mount version mark:";
@@ -57,16 +58,14 @@ pub fn new(programs: &[Object], head: Option<&Head>, key: Option<&SecretKey>) ->
     new.map(signed).collect()
 }
 
-/// The programs to publish: the ones named, else a static hfl-mount beside this program, if it exists.
+/// The programs to publish: the ones named, else a static hfl-mount that is installed with this program, if there is one.
 ///
 /// # Errors
 /// A named file is not a static hfl-mount.
 pub fn programs(named: &[PathBuf]) -> Result<Vec<Object>, Error> {
     if named.is_empty() {
-        let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("hfl-mount"));
-        let found = beside.filter(|path| path.is_file()).map(|path| load(&path));
-        // The one beside this program was not requested: if it is dynamic, it is silently left out.
-        return Ok(found.and_then(Result::ok).into_iter().collect());
+        // It was not requested: a dynamic one is silently left out.
+        return Ok(installed::clients().iter().find_map(|path| load(path).ok()).into_iter().collect());
     }
     named.iter().map(|path| load(path)).collect()
 }
@@ -81,7 +80,7 @@ fn load(path: &Path) -> Result<Object, Error> {
     let arch = elf::machine(&bytes).ok_or_else(|| refused("not a Linux program of an architecture hfl knows"))?;
     if elf::is_dynamic(&bytes) {
         return Err(refused("needs shared libraries; clients are shipped as static programs")
-            .hint("build it with RUSTFLAGS='-C target-feature=+crt-static', as the README says"));
+            .hint("build it with RUSTFLAGS='-C target-feature=+crt-static', as src/doc/operating.md says"));
     }
     let version = version(&bytes).ok_or_else(|| refused("not an hfl-mount"))?;
     let path = RepoPath::client(&version, arch, &Sha256::of(&bytes));

@@ -3,13 +3,15 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
 use crate::support::boot_fixture::{
     KERNEL, PACKED, build, bzimage, elf, know_packed, make_disk, make_image, make_packed, make_programs, make_system,
     pack, read_miniroot, refused,
 };
-use crate::support::lab::{Lab, or_skip, real_image, skipped};
+use crate::support::lab::{Lab, code, or_skip, real_image, skipped, stderr};
+use crate::support::through::in_place_of;
 
 fn system() -> Lab {
     let lab = Lab::new();
@@ -243,6 +245,31 @@ fn programs_for_another_machine_are_refused() {
     lab.write(&format!("tree/lib/modules/{KERNEL}/kernel/fs/fuse/fuse.ko"), elf(183, b"a module"));
     make_image(&lab, "ext4", "os.img", "16M");
     refuse(&["--client", "client", "--busybox", "busybox"], "module fuse is for aarch64");
+}
+
+/// Installed by its package, hfl is in bin, and a static client in lib/hfl.
+#[test]
+fn a_static_client_is_found_where_packages_install_it() {
+    let lab = system();
+    make_image(&lab, "ext4", "os.img", "16M");
+    let hfl = lab.path("usr/bin/hfl");
+    fs::create_dir_all(lab.path("usr/bin")).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_hfl"), &hfl).unwrap();
+    let run = || {
+        let plain = lab.command(&["boot", "build", "os.img", "--busybox", "busybox", "--json", "--out", "out"]);
+        in_place_of(&mut Command::new(&hfl), &plain).args(plain.get_args()).output().unwrap()
+    };
+    let none = run();
+    assert_eq!(code(&none), 1);
+    assert!(stderr(&none).contains("there is no static hfl-mount for x86_64"), "{}", stderr(&none));
+    // One that needs libraries is passed over, and named where it is the only one.
+    fs::copy("/bin/sh", lab.path("usr/bin/hfl-mount")).unwrap();
+    let dynamic = stderr(&run());
+    assert!(dynamic.contains("usr/bin/hfl-mount: needs shared libraries"), "{dynamic}");
+    assert!(dynamic.contains("--no-default-features --features mount --bin hfl-mount"), "how to get one: {dynamic}");
+    lab.write("usr/lib/hfl/hfl-mount", fs::read(lab.path("client")).unwrap());
+    let found = run();
+    assert_eq!(code(&found), 0, "{}", stderr(&found));
 }
 
 #[test]

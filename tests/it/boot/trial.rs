@@ -131,7 +131,7 @@ fn a_version_without_a_kernel_is_refused() {
 /// What the mirror of a trial returns for this path.
 async fn asked(relay: &Relay, path: &RepoPath) -> Option<Vec<u8>> {
     let mirror: Source = format!("http://127.0.0.1:{}/test", relay.port()).parse().unwrap();
-    Some(mirror.fetch().unwrap().get(path, 1 << 20).await.ok()?.to_vec())
+    Some(mirror.base.fetch().unwrap().get(path, 1 << 20).await.ok()?.to_vec())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,7 +145,7 @@ async fn the_mirror_of_a_trial_gives_nothing_that_one_mirror_does_wrong() {
     let (blocks, old) = (blocks.collect::<Vec<_>>(), read(&head));
     let evil = Evil::start(home.path());
     let base = |behaviour: &str| -> Arc<dyn Fetch> {
-        format!("{}/test", evil.url(behaviour)).parse::<Source>().unwrap().fetch().unwrap()
+        format!("{}/test", evil.url(behaviour)).parse::<Source>().unwrap().base.fetch().unwrap()
     };
     let opened = hfl::repo::open(&[base("good")], &newest(Trust::Anyone)).await.unwrap();
     let index = opened.row.index_path(&opened.head.image);

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
 use hfl::Error;
-use hfl::system::child;
+use hfl::system::{child, installed};
 
 /// Mount an image: run hfl-mount with the same arguments.
 #[derive(clap::Args)]
@@ -21,8 +21,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("hfl-mount")).filter(|exe| exe.is_file());
-    let program = beside.unwrap_or_else(|| "hfl-mount".into());
+    let program = installed::clients().into_iter().next().unwrap_or_else(|| "hfl-mount".into());
     let own = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HFL_MOUNT_"));
     let error = child::command(&program).envs(own).args(args.arguments).exec();
     Err(Error::io(&program, &error).hint("hfl-mount belongs beside hfl or into the PATH").into())

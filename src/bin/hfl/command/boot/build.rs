@@ -30,8 +30,8 @@ pub struct Args {
     /// Image, block device, or `-` for standard input; an image compressed with gzip, xz, zstd, bzip2 or lz4, and that
     /// from standard input, is unpacked to a temporary file
     image: PathBuf,
-    /// Static hfl-mount for the image's machine; can be repeated [default: `client` of mirrors.toml, else the one next
-    /// to hfl]
+    /// Static hfl-mount for the image's machine; can be repeated [default: `client` of mirrors.toml, else a static
+    /// one next to hfl or in ../lib/hfl]
     #[arg(long, value_name = "FILE")]
     client: Vec<PathBuf>,
     /// Static busybox for the image's machine [default: the one of this system]
