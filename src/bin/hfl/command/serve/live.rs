@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::format::name::Name;
 use hfl::publish::mirrors_now;
-use hfl::repo::source::{Base, Source};
+use hfl::repo::source::Base;
 use hfl::repo::survey::TrustPolicy;
 use hfl::store::Fetch;
 use hfl::store::http::HttpClient;
@@ -34,8 +33,8 @@ impl Live {
     /// The front page of the mirror in `directory`.
     pub fn new(directory: &Path, policy: TrustPolicy) -> anyhow::Result<Self> {
         // The image that a source names does not matter here.
-        let source = Source { base: Base::Directory(directory.to_owned()), image: "any".parse::<Name>()? };
-        let (copy, client, state) = (source.fetch()?, HttpClient::new()?, Mutex::new(None));
+        let base = Base::Directory(directory.to_owned());
+        let (copy, client, state) = (base.fetch()?, HttpClient::new()?, Mutex::new(None));
         Ok(Self { page: directory.join("index.html"), copy, client, policy, state })
     }
 
