@@ -38,7 +38,8 @@ fn values_that_make_no_sense_are_refused() {
         (mirror("read = \"gopher://a/\""), "mirror `a`: read: a base URL begins with http:// or https://"),
         (mirror("read = \"https://u:p@a/\""), "mirror `a`: read: a base URL is public: it has no user or password"),
         (mirror("name = \"b\""), "line 4: duplicate key"),
-        (mirror("rate = 0"), "mirror `a`: rate: at least 1 byte per second"),
+        (mirror("rate = 0"), "line 4: rate: at least 1 byte per second"),
+        (mirror("rate = \"2X\""), "line 4: rate: unknown unit `X`, expected K, M, G or T"),
         (mirror("endpoint = \"http://h\""), "mirror `a`: endpoint: of no use to a mirror that is written to ./a"),
         (mirror("headers = { a = \"b\" }"), "mirror `a`: headers: of no use to a mirror that is written to ./a"),
         (
