@@ -35,7 +35,7 @@ fn the_newest_version_is_compared_with_the_one_before() {
         assert_eq!(lab.ok(&[&one[..], &[form]].concat()), lab.ok(&[&both[..], &[form]].concat()));
     }
     let said = lab.fails(2, &["diff", "os@1", "--to", "mirrors.toml"]);
-    assert!(said.contains("name two versions, or an image with --to"), "{said}");
+    assert!(said.contains("name two versions, or an image alone"), "{said}");
 }
 
 #[test]
