@@ -26,7 +26,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 /// A rate in bytes per second, at least 1: a size, also with `/s`.
 ///
 /// # Errors
-/// As for [`bytes`]; zero.
+/// As for [`bytes()`]; zero.
 pub fn rate(text: &str) -> Result<u64, String> {
     match bytes(text.strip_suffix("/s").unwrap_or(text))? {
         0 => Err("at least 1 byte per second".into()),
