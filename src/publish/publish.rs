@@ -15,6 +15,7 @@ use super::pipeline::image::{self, Reading};
 use super::pipeline::remake::Remake;
 use super::pipeline::spool::{Spool, Spooled};
 use super::pipeline::upload::{Job, Uploader, Uploads};
+use super::repository::keyring::FoundKey;
 use super::repository::options::{PublishOptions, Repository};
 use super::repository::signer::Signer;
 use super::repository::{Keyring, OpenRepository, Selection};
@@ -40,7 +41,7 @@ pub async fn publish(repository: &Repository, options: &PublishOptions, watch: &
     // Before anything is locked: an image that cannot be published must not keep others waiting.
     let gathered = Gathered::new(repository, options, watch).await?;
     let keyring = repository.keyring.as_ref();
-    let signer = Signer::for_version(keyring, &options.name)?;
+    let signer = Signer::for_version(repository, &options.name)?;
     let (policy, look) = (signer.policy(keyring, &options.name), Selection::at(&options.name));
     OpenRepository::during(repository.clone(), policy, look, watch.clone(), async |open| {
         steps(open, signer, options, gathered, &mut Previewed::new()).await
@@ -60,9 +61,12 @@ pub async fn publish_all(
 ) -> Result<ImagesReport, Error> {
     let keyring = repository.keyring.as_ref();
     let mut policy = TrustPolicy::Known(keyring.map(Keyring::known_keys).unwrap_or_default());
-    let mut signers = Vec::new();
+    let mut signers: Vec<(&PublishOptions, Signer)> = Vec::new();
     for options in images {
-        let signer = Signer::for_version(keyring, &options.name)?;
+        let signer = Signer::for_version(repository, &options.name)?;
+        let is_new = signer.key.as_ref().is_some_and(FoundKey::is_new);
+        let shared = signers.iter().filter(|_| is_new).find_map(|(_, earlier)| earlier.shared());
+        let signer = shared.unwrap_or(signer);
         policy = policy.with(&options.name, &signer.trust);
         signers.push((options, signer));
     }

@@ -35,7 +35,7 @@ pub struct FoundKey {
     pub key: SecretKey,
     /// Its text, if it was just generated and is not saved yet.
     unsaved: Option<String>,
-    /// Whether it is the saved key of the image.
+    /// Whether it is the saved key of the image, or is to be: then only its public half is saved for this image.
     is_kept: bool,
     /// A warning about its file.
     pub warning: Option<String>,
@@ -57,22 +57,44 @@ impl Keyring {
         if let Some(given) = self.given_key() {
             return given.map(Some);
         }
+        let Some(file) = self.kept_file(image)? else { return Ok(None) };
+        Ok(Some(FoundKey { is_kept: true, ..self.read(&file)? }))
+    }
+
+    /// The file of the saved key of `image`: `NAME.key`; else another image's whose public half is in `NAME.pub`.
+    fn kept_file(&self, image: &Name) -> Result<Option<PathBuf>, Error> {
         let file = self.key_file(image)?;
         // A dangling symlink counts as an unreadable key, not as no key.
         match fs::symlink_metadata(&file) {
-            Ok(_) => Ok(Some(FoundKey { is_kept: true, ..self.read(&file)? })),
-            Err(e) if e.kind() == ErrorKindIo::NotFound => Ok(None),
-            Err(e) => Err(Error::io(&file, &e)),
+            Ok(_) => return Ok(Some(file)),
+            Err(e) if e.kind() == ErrorKindIo::NotFound => {}
+            Err(e) => return Err(Error::io(&file, &e)),
         }
+        let public = fs::read_to_string(file.with_extension("pub")).ok();
+        let public = public.and_then(|text| text.parse::<PublicKey>().ok());
+        Ok(public.and_then(|public| self.saved_with(&public)))
     }
 
-    /// The key of `image`. If there is none, generates one, to be saved by [`Keyring::save`].
+    /// The file of the saved secret key whose public half this is.
+    fn saved_with(&self, public: &PublicKey) -> Option<PathBuf> {
+        let entries = fs::read_dir(self.directory.as_ref()?).ok()?.flatten().map(|entry| entry.path());
+        let mut files: Vec<PathBuf> = entries.filter(|file| file.extension().is_some_and(|e| e == "key")).collect();
+        files.sort();
+        files.into_iter().find(|file| self.read(file).is_ok_and(|found| found.key.public() == public))
+    }
+
+    /// The key of `image`. If there is none, it is that of the images `beside` it, if they have one and it is saved here;
+    /// else a new one, to be saved by [`Keyring::save`].
     ///
     /// # Errors
     /// The key cannot be read; there is none, and none is to be generated.
-    pub fn find(&self, image: &Name) -> Result<FoundKey, Error> {
+    pub fn find(&self, image: &Name, beside: &[PublicKey]) -> Result<FoundKey, Error> {
         if let Some(found) = self.existing(image)? {
             return Ok(found);
+        }
+        let shared = if let [one] = beside { self.saved_with(one) } else { None };
+        if let Some(file) = shared {
+            return Ok(FoundKey { is_kept: true, ..self.read(&file)? });
         }
         if self.refuses_new {
             let message = format!("no secret key of {image} is here, and in a CI job none is made: it would be lost");
@@ -125,7 +147,7 @@ impl Keyring {
     /// # Errors
     /// It cannot be read, or there is none.
     pub fn export(&self, image: &Name) -> Result<String, Error> {
-        let file = self.key_file(image)?;
+        let file = self.kept_file(image)?.map_or_else(|| self.key_file(image), Ok)?;
         self.read(&file)?;
         fs::read_to_string(&file).map_err(|e| Error::io(&file, &e))
     }
@@ -220,6 +242,13 @@ impl Keyring {
 }
 
 impl FoundKey {
+    /// The same key for another image, if it was just generated: it is then saved for both.
+    pub fn again(&self) -> Option<Self> {
+        let text = self.unsaved.as_ref()?;
+        let key = SecretKey::parse(text, None).ok()?;
+        Some(Self { key, unsaved: Some(text.clone()), is_kept: false, warning: None })
+    }
+
     /// Whether it was just generated.
     pub fn is_new(&self) -> bool {
         self.unsaved.is_some()

@@ -92,6 +92,18 @@ impl Memory {
         Ok(remembered)
     }
 
+    /// The keys that signed what was published to one of these mirrors. Records that cannot be read are passed over.
+    pub fn keys_at(&self, places: &[String]) -> BTreeSet<String> {
+        let records = self.directory.as_ref().and_then(|directory| fs::read_dir(directory).ok());
+        let records = records.into_iter().flatten().flatten();
+        let lines = records.flat_map(|record| load(&record.path()).unwrap_or_default());
+        let at = |line| match line {
+            Line::Place(voucher, place) if places.contains(&place) && voucher != UNSIGNED => Some(voucher),
+            _ => None,
+        };
+        lines.filter_map(at).collect()
+    }
+
     /// Records that the head of a version is about to be switched.
     ///
     /// The directory cannot be written.
@@ -225,6 +237,7 @@ mod tests {
         let remembered = memory.recall(&image, &Trust::Anyone).expect("read");
         assert_eq!(remembered.published, Some((two, digest)), "a mirror that gets an older one takes nothing back");
         assert_eq!(remembered.places.len(), 2);
+        assert!(memory.keys_at(&["./c".to_owned()]).is_empty(), "what is unsigned has no key");
         fs::write(directory.path().join("published/os"), "HFL-PUBLISHED 1\nwhat\n").expect("a file");
         assert!(memory.recall(&image, &Trust::Anyone).is_err(), "a damaged memory is not an empty one");
     }

@@ -85,6 +85,17 @@ pub struct Failure {
     pub advice: Option<String>,
 }
 
+/// The location of a mirror, independent of the current directory; `relative_to` is the directory of the mirrors.toml.
+pub fn place(mirror: &Mirror, relative_to: &Path) -> String {
+    match &mirror.write {
+        WritePlace::Directory(path) => {
+            let path = relative_to.join(path);
+            std::path::absolute(&path).unwrap_or(path).display().to_string()
+        }
+        WritePlace::Remote(_) => mirror.write.to_string(),
+    }
+}
+
 impl OpenMirror {
     async fn open(config: &Mirror, repository: &Repository) -> Result<Self, Error> {
         let driver = repository.connect.store(config, &repository.relative_to).await?;
@@ -124,15 +135,9 @@ impl OpenMirror {
         self.config.name.as_str()
     }
 
-    /// Its location, independent of the current directory.
+    /// Its location, see [`place()`].
     pub fn place(&self, relative_to: &Path) -> String {
-        match &self.config.write {
-            WritePlace::Directory(path) => {
-                let path = relative_to.join(path);
-                std::path::absolute(&path).unwrap_or(path).display().to_string()
-            }
-            WritePlace::Remote(_) => self.config.write.to_string(),
-        }
+        place(&self.config, relative_to)
     }
 
     /// Marks it as failed; the first reason stays.

@@ -1,9 +1,12 @@
 //! The key that signs an image, and which existing heads are accepted.
 
 use super::keyring::{FoundKey, Keyring};
+use super::mirror;
+use super::options::Repository;
 use crate::error::Error;
 use crate::format::head::Trust;
 use crate::format::name::Name;
+use crate::format::signature::PublicKey;
 use crate::format::signing::SecretKey;
 use crate::repo::survey::TrustPolicy;
 
@@ -16,12 +19,19 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// For a first or further version: a key is generated if there is none.
+    /// For a first or further version. An image without a key gets that of the images published to the same mirrors from
+    /// this machine, if they share one; else one is generated.
     ///
     /// # Errors
     /// The key cannot be read.
-    pub fn for_version(keyring: Option<&Keyring>, name: &Name) -> Result<Self, Error> {
-        Ok(Self::with(keyring.map(|keyring| keyring.find(name)).transpose()?))
+    pub fn for_version(repository: &Repository, name: &Name) -> Result<Self, Error> {
+        let Some(keyring) = &repository.keyring else { return Ok(Self::with(None)) };
+        Ok(Self::with(Some(keyring.find(name, &keys_used(repository))?)))
+    }
+
+    /// For the first version of another image in the same run: with the new key of this signer, if that is new.
+    pub fn shared(&self) -> Option<Self> {
+        self.key.as_ref().and_then(FoundKey::again).map(|key| Self::with(Some(key)))
     }
 
     /// For a new head of an existing image.
@@ -63,4 +73,11 @@ impl Signer {
     pub fn secret(&self) -> Option<&SecretKey> {
         self.key.as_ref().map(|found| &found.key)
     }
+}
+
+/// The keys by which this machine signed what it published to the same mirrors.
+fn keys_used(repository: &Repository) -> Vec<PublicKey> {
+    let mirrors = repository.mirrors.mirrors.iter();
+    let places: Vec<String> = mirrors.map(|mirror| mirror::place(mirror, &repository.relative_to)).collect();
+    repository.memory.keys_at(&places).iter().filter_map(|line| line.parse().ok()).collect()
 }

@@ -187,3 +187,48 @@ fn a_job_without_its_key_makes_none() {
     lab.ok(&[&PUBLISH[..], &["--new-key"]].concat());
     lab.ok(&PUBLISH);
 }
+
+/// Images of one repository have one key, unless they have keys of their own already.
+#[test]
+fn the_second_image_signs_with_the_key_of_the_first() {
+    let lab = Lab::with_mirrors(&["public"]);
+    for name in ["os", "kiosk", "third", "fourth"] {
+        lab.write(&format!("{name}.img"), Random(name.len() as u64).bytes(20_000));
+    }
+    let publish = |name: &str, to: &str| {
+        let report = lab.ok(&["publish", &format!("{name}.img"), "--to", to, "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        (report["public_key"].as_str().unwrap().to_owned(), report["new_key_file"].is_null())
+    };
+    let (first, _) = publish("os", "mirrors.toml");
+    assert_eq!(publish("kiosk", "mirrors.toml"), (first.clone(), true));
+    assert!(!lab.path(&format!("{KEYS}/kiosk.key")).exists(), "there is one secret key");
+    assert_eq!(lab.ok(&["key", "export", "kiosk"]), lab.ok(&["key", "export", "os"]));
+    lab.ok(&["log", "public/kiosk", "--key", &first]);
+    lab.ok(&["verify", "--to", "mirrors.toml", "--deep"]);
+    // It is known by its public key from now on, also where nothing else is remembered.
+    fs::remove_dir_all(lab.path("home/state")).unwrap();
+    lab.write("kiosk.img", Random(9).bytes(20_000));
+    assert_eq!(publish("kiosk", "mirrors.toml"), (first.clone(), true));
+    lab.ok(&["gc", "--to", "mirrors.toml", "--keep", "1"]);
+    // Another repository has another key, and one with two keys gets a third one.
+    let (other, is_old) = publish("third", "elsewhere/");
+    assert!(other != first && !is_old);
+    publish("third", "public/");
+    let (new, is_old) = publish("fourth", "public/");
+    assert!(![&first, &other].contains(&&new) && !is_old);
+}
+
+#[test]
+fn images_of_one_run_share_a_new_key() {
+    let lab = Lab::with_mirrors(&["public"]);
+    lab.write("a.img", Random(1).bytes(20_000));
+    lab.write("b.img", Random(2).bytes(20_000));
+    lab.ok(&["publish", "a.img", "b.img", "--to", "mirrors.toml"]);
+    let public = |name: &str| fs::read_to_string(lab.path(&format!("{KEYS}/{name}.pub"))).unwrap();
+    assert_eq!(public("a"), public("b"));
+    // Each has it whole: either may be the one that was published.
+    let secret = |name: &str| fs::read_to_string(lab.path(&format!("{KEYS}/{name}.key"))).unwrap();
+    assert_eq!(secret("a"), secret("b"));
+    lab.ok(&["verify", "--to", "mirrors.toml"]);
+}
