@@ -5,6 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, io};
 
+/// The number of the form of all JSON that the programs print, which has it as `schema`. It changes when a key changes its
+/// meaning or goes; new keys may come at any time.
+pub const SCHEMA: u32 = 1;
+
 /// Kind of error, for the program; each has one exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -109,9 +113,11 @@ impl Error {
         self.hint.as_deref()
     }
 
-    /// The error as both programs print it with `--json`: `error`, `hint`, `exit`.
+    /// The error as both programs print it with `--json`: `schema`, `error`, `hint`, `exit`.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "error": self.message, "hint": self.hint, "exit": self.kind.exit_code() })
+        serde_json::json!({
+            "schema": SCHEMA, "error": self.message, "hint": self.hint, "exit": self.kind.exit_code(),
+        })
     }
 }
 

@@ -62,4 +62,4 @@ pub mod publish;
 #[cfg(feature = "publish")]
 pub mod qemu;
 
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, SCHEMA};

@@ -153,6 +153,7 @@ fn is_boot_sector(bytes: &[u8; MBR_SECTOR_BYTES]) -> bool {
 
 /// Minimum size in bytes of a disk with this table: to the end of its last partition, extended ones included; for a
 /// GPT, also to the end of its backup.
+#[cfg(feature = "publish")]
 pub fn table_bytes(read_at: ReadAt) -> Option<u64> {
     let entries = mbr(0, read_at)?;
     if entries.iter().any(|entry| entry.kind == PROTECTIVE) {

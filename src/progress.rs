@@ -11,7 +11,9 @@ const CANCEL_LOOK: Duration = Duration::from_millis(100);
 /// A progress event.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
-    /// A new step began.
+    /// The operation enters a phase.
+    Phase(Phase),
+    /// What the phase waits for.
     Step(&'a str),
     /// A problem that does not stop the work.
     Warning(&'a str),
@@ -60,8 +62,6 @@ pub enum Event<'a> {
         /// Number of bytes.
         bytes: u64,
     },
-    /// A restore enters a phase.
-    Phase(Phase),
     /// More of an image being restored lies where it belongs.
     Restored {
         /// Number of image bytes.
@@ -76,10 +76,40 @@ pub enum Event<'a> {
     },
 }
 
-/// A phase of a restore.
+/// A phase of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// What lies in the output already is looked through.
+    /// The mirrors are locked, and what they hold is read.
+    Survey,
+    /// The image is opened; before anything else, of every operation.
+    Open,
+    /// An image is made of a directory.
+    Build,
+    /// The image is unpacked to a temporary file.
+    Unpack,
+    /// Kernel and miniroot are prepared.
+    Boot,
+    /// The image is read, and its new blocks are compressed and sent.
+    Read,
+    /// Deltas are made.
+    Deltas,
+    /// What a mirror still lacks is sent to it.
+    Send,
+    /// The heads are switched.
+    Switch,
+    /// Versions that are to be retired are looked for.
+    OldVersions,
+    /// Objects that no version names are looked for.
+    Unreferenced,
+    /// Such objects are removed.
+    Remove,
+    /// Indexes and files of the mirrors are checked.
+    CheckFiles,
+    /// Blocks of the mirrors are checked.
+    CheckBlocks,
+    /// Damaged objects are replaced.
+    Repair,
+    /// What lies in the output of a restore already is looked through.
     Check,
     /// Blocks of the old content are moved.
     Move,
@@ -92,14 +122,62 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All phases.
+    pub const ALL: [Self; 20] = [
+        Self::Survey,
+        Self::Open,
+        Self::Build,
+        Self::Unpack,
+        Self::Boot,
+        Self::Read,
+        Self::Deltas,
+        Self::Send,
+        Self::Switch,
+        Self::OldVersions,
+        Self::Unreferenced,
+        Self::Remove,
+        Self::CheckFiles,
+        Self::CheckBlocks,
+        Self::Repair,
+        Self::Check,
+        Self::Move,
+        Self::Seed,
+        Self::Fetch,
+        Self::Verify,
+    ];
+
     /// Its name in JSON.
     pub fn name(self) -> &'static str {
+        self.words().0
+    }
+
+    /// Its name for people.
+    pub fn text(self) -> &'static str {
+        self.words().1
+    }
+
+    fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Check => "check",
-            Self::Move => "move",
-            Self::Seed => "seed",
-            Self::Fetch => "fetch",
-            Self::Verify => "verify",
+            Self::Survey => ("survey", "reading the mirrors"),
+            Self::Open => ("open", "opening the image"),
+            Self::Build => ("build", "making an image of the directory"),
+            Self::Unpack => ("unpack", "unpacking the image"),
+            Self::Boot => ("boot", "preparing the boot files"),
+            Self::Read => ("read", "reading the image"),
+            Self::Deltas => ("deltas", "making deltas"),
+            Self::Send => ("send", "sending to the mirrors"),
+            Self::Switch => ("switch", "switching the heads"),
+            Self::OldVersions => ("old-versions", "looking for old versions"),
+            Self::Unreferenced => ("unreferenced", "looking for unreferenced objects"),
+            Self::Remove => ("remove", "removing unreferenced objects"),
+            Self::CheckFiles => ("check-files", "checking indexes and files"),
+            Self::CheckBlocks => ("check-blocks", "checking blocks"),
+            Self::Repair => ("repair", "repairing"),
+            Self::Check => ("check", "looking at what is there"),
+            Self::Move => ("move", "moving blocks"),
+            Self::Seed => ("seed", "reading seeds"),
+            Self::Fetch => ("fetch", "downloading"),
+            Self::Verify => ("verify", "reading back"),
         }
     }
 }

@@ -25,6 +25,7 @@ declare -A package=(
   [apache2]=apache2-bin [proftpd]=proftpd-core [/usr/lib/proftpd/mod_tls.so]=proftpd-mod-crypto
   [sfdisk]=fdisk [grub-editenv]=grub-common [rauc]=rauc [dbus-daemon]=dbus-daemon
   [sshd]=openssh-server [ssh]=openssh-client [rsync]=rsync [python3]=python3-venv [curl]=curl
+  [mmdebstrap]=mmdebstrap [script]=bsdutils [cmark-gfm]=cmark-gfm
 )
 # Emulators are installed separately: if they conflict with installed packages, all others are still
 # installed.
@@ -36,10 +37,12 @@ declare -A file_systems=(
   [mkfs.btrfs]=btrfs-progs [mkfs.xfs]=xfsprogs [mkfs.jfs]=jfsutils [mkfs.ntfs]=ntfs-3g [mkfs.exfat]=exfatprogs
   [cryptsetup]=cryptsetup-bin [sfdisk]=fdisk
 )
+# A browser that looks at the pages, and a server that reads their lines for DHCP.
+declare -A pages=([chromium]=chromium [chromedriver]=chromium-driver [dnsmasq]=dnsmasq-base)
 # Only for --full: tools for real systems, cross compilers, and emulators for other machines.
 declare -A other_emulators=([qemu-system-ppc64]=qemu-system-ppc [qemu-s390x-static]=qemu-user-static)
 declare -A only_full=(
-  [depmod]=kmod [mmdebstrap]=mmdebstrap [lintian]=lintian [rpm]=rpm [buildah]=buildah
+  [depmod]=kmod [lintian]=lintian [rpm]=rpm [buildah]=buildah
   [powerpc64le-linux-gnu-gcc]=gcc-powerpc64le-linux-gnu [/usr/powerpc64le-linux-gnu/lib/libc.a]=libc6-dev-ppc64el-cross
   [s390x-linux-gnu-gcc]=gcc-s390x-linux-gnu [/usr/s390x-linux-gnu/lib/libc.a]=libc6-dev-s390x-cross
 )
@@ -69,6 +72,7 @@ install_missing() {
 install_missing package
 install_missing emulators
 install_missing file_systems
+install_missing pages
 if [ -n "${HFL_FULL:-}" ]; then
   install_missing only_full --no-remove
   install_missing other_emulators --no-remove

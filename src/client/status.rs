@@ -17,6 +17,7 @@ use super::source::disk_cache::DiskStore;
 use super::source::memory_cache::MemoryCache;
 use super::source::mirrors::{MirrorHealth, Mode, State};
 use super::source::{Network, ReadStack};
+use crate::error::SCHEMA;
 use crate::format::digest::Sha256;
 use crate::format::name::{Name, Version};
 use crate::format::time::Timestamp;
@@ -161,6 +162,7 @@ impl Status {
         let (ram_blocks, ram_bytes_held) = self.cache.counts();
         let newer = self.newer.get();
         json!({
+            "schema": SCHEMA,
             "image": self.image.to_string(),
             "version": self.version.number(),
             "index": self.index.to_string(),

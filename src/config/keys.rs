@@ -59,6 +59,7 @@ pub(super) fn toml_error(text: &str, error: &toml::de::Error) -> FormatError {
     }
 }
 
-fn line_of(text: &str, offset: usize) -> u64 {
+/// The line of this byte, counted from 1.
+pub(super) fn line_of(text: &str, offset: usize) -> u64 {
     1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|&&b| b == b'\n').count() as u64
 }

@@ -1,13 +1,16 @@
 //! mirrors.toml: where a repository is written and read, and the defaults of `hfl publish`.
 //!
-//! Unknown keys are rejected, with the line and the known key that was probably meant.
+//! Unknown keys are rejected, with the line and the known key that was probably meant. `${NAME}` in the values of places
+//! and headers stands for an environment variable; no message has its value.
 
 mod keys;
+mod variables;
 mod write;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use toml::de::{DeTable, Deserializer};
 
 use crate::format::block::Codec;
 use crate::format::name::Name;
@@ -17,6 +20,7 @@ use crate::format::url::BaseUrl;
 use crate::store::key::{KeyKind, Value};
 use crate::store::place::Values;
 use crate::store::protocols;
+use crate::system::environment;
 
 pub use write::{WriteError, WritePlace};
 
@@ -32,6 +36,10 @@ pub struct Mirrors {
     pub publish: Defaults,
     /// The enabled mirrors, in the order of the file; at least one.
     pub mirrors: Vec<Mirror>,
+    /// Whether the file itself has headers, which may be secrets.
+    has_headers: bool,
+    /// The environment variables in its headers.
+    secret: Vec<String>,
 }
 
 /// Defaults of `hfl publish`, each overridden by the option of the same name.
@@ -107,14 +115,14 @@ struct Table {
 impl Mirrors {
     /// Whether the file may contain secrets, in headers sent with requests.
     pub fn may_hold_secrets(&self) -> bool {
-        let holds_texts = |value: &Value| matches!(value, Value::Texts(texts) if !texts.is_empty());
-        self.mirrors.iter().any(|mirror| mirror.access.0.values().any(holds_texts))
+        self.has_headers
     }
 
-    /// The environment variables it names, each of which holds a secret.
+    /// The environment variables it names that hold secrets.
     pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
         let variables = protocols::keys().filter(|key| key.kind == KeyKind::Variable);
-        variables.flat_map(|key| self.mirrors.iter().filter_map(move |mirror| mirror.access.text(key)))
+        let named = variables.flat_map(|key| self.mirrors.iter().filter_map(move |mirror| mirror.access.text(key)));
+        named.chain(self.secret.iter().map(String::as_str))
     }
 
     /// The repository with this mirror alone: a directory or a URL, as `write` in the file.
@@ -122,16 +130,27 @@ impl Mirrors {
     /// # Errors
     /// No such place, or a protocol that needs more than its URL.
     pub fn of_place(write: &str) -> Result<Self, FormatError> {
+        // A directory may have any name.
+        let write = write.replace("${", "$${");
         Self::parse(&format!("[[mirror]]\nname = \"mirror\"\nwrite = {}\n", toml::Value::from(write)))
     }
 
-    /// Parses the text of a mirrors.toml.
+    /// Parses the text of a mirrors.toml, with the environment variables of this process.
     ///
     /// # Errors
     /// The first problem, with its line if known.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
+        Self::parse_with(text, &environment::variable)
+    }
+
+    fn parse_with(text: &str, lookup: &variables::Lookup<'_>) -> Result<Self, FormatError> {
         keys::check(text)?;
-        let file: File = toml::from_str(text).map_err(|e| keys::toml_error(text, &e))?;
+        let failed = |e: toml::de::Error| keys::toml_error(text, &e);
+        let mut table = DeTable::parse(text).map_err(failed)?;
+        let secret = variables::put_in(text, table.get_mut(), lookup)?;
+        // Messages are about the file as it is written, so that they have no values of variables.
+        let written: File = toml::from_str(text).map_err(failed)?;
+        let file = File::deserialize(Deserializer::from(table)).map_err(failed)?;
         if file.publish.level.is_some_and(|level| level > Codec::ZLIB_MAX) {
             return Err(FormatError::whole(format!("level is at most {}", Codec::ZLIB_MAX)));
         }
@@ -144,8 +163,11 @@ impl Mirrors {
         if file.mirror.len() > MIRRORS_MAX {
             return Err(FormatError::whole(format!("{} mirrors, at most {MIRRORS_MAX}", file.mirror.len())));
         }
-        let enabled = file.mirror.into_iter().filter(|m| m.enabled != Some(false));
-        let mirrors: Vec<Mirror> = enabled.map(mirror).collect::<Result<_, _>>()?;
+        let mut enabled: Vec<_> = file.mirror.into_iter().zip(written.mirror).collect();
+        enabled.retain(|(table, _)| table.enabled != Some(false));
+        let has_headers = enabled.iter().any(|(_, written)| written.has_headers());
+        let places: Vec<String> = enabled.iter().map(|(_, written)| written.write.clone()).collect();
+        let mirrors: Vec<Mirror> = enabled.into_iter().map(mirror).collect::<Result<_, _>>()?;
         if mirrors.is_empty() {
             return Err(FormatError::whole("every mirror is disabled"));
         }
@@ -154,10 +176,10 @@ impl Mirrors {
                 return Err(FormatError::whole(format!("two mirrors are named {}", mirror.name)));
             }
             if mirrors[..i].iter().any(|other| other.write == mirror.write) {
-                return Err(FormatError::whole(format!("two mirrors write to {}", mirror.write)));
+                return Err(FormatError::whole(format!("two mirrors write to {}", places[i])));
             }
         }
-        Ok(Self { publish: file.publish, mirrors })
+        Ok(Self { publish: file.publish, mirrors, has_headers, secret })
     }
 }
 
@@ -175,11 +197,23 @@ fn codec<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Codec>, D:
     String::deserialize(value)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
-fn mirror(table: Table) -> Result<Mirror, FormatError> {
+impl Table {
+    /// Whether a header has a value that is not a variable's.
+    fn has_headers(&self) -> bool {
+        let tables = self.access.values().filter_map(toml::Value::as_table);
+        tables.flat_map(toml::Table::values).any(|value| value.as_str().is_none_or(|text| !text.contains("${")))
+    }
+}
+
+/// The mirror of a table, and of the same as it is written.
+fn mirror((table, written): (Table, Table)) -> Result<Mirror, FormatError> {
     let wrong =
         |key: &str, e: &dyn std::fmt::Display| FormatError::whole(format!("mirror `{}`: {key}: {e}", table.name));
     let name = table.name.parse().map_err(|e| wrong("name", &e))?;
-    let write: WritePlace = table.write.parse().map_err(|e: WriteError| wrong("write", &e))?;
+    let write: WritePlace = table.write.parse().map_err(|e: WriteError| match e {
+        WriteError::Scheme(_) if table.write != written.write => wrong("write", &"unknown protocol"),
+        e => wrong("write", &e),
+    })?;
     let read = table
         .read
         .as_deref()
@@ -189,21 +223,25 @@ fn mirror(table: Table) -> Result<Mirror, FormatError> {
     if table.jobs == Some(0) {
         return Err(wrong("jobs", &"at least 1"));
     }
-    let access = access(&write, &table.access).map_err(|(key, why)| wrong(key, &why))?;
+    let access = access(&write, &written.write, &table.access).map_err(|(key, why)| wrong(key, &why))?;
     let read_back = table.read_back.unwrap_or(true);
     Ok(Mirror { name, write, read, read_back, jobs: table.jobs, rate: table.rate, access })
 }
 
 /// The values of the protocol-specific keys of `write`; else the first key that is unknown to the protocol or has an
 /// invalid value, and why.
-fn access<'a>(write: &WritePlace, table: &'a BTreeMap<String, toml::Value>) -> Result<Values, (&'a str, String)> {
+fn access<'a>(
+    write: &WritePlace,
+    written: &str,
+    table: &'a BTreeMap<String, toml::Value>,
+) -> Result<Values, (&'a str, String)> {
     let keys = match write {
         WritePlace::Directory(_) => &[],
         WritePlace::Remote(remote) => protocols::find(remote.scheme).map_or(&[][..], |(protocol, _)| protocol.keys),
     };
     let value = |(name, value): (&'a String, &toml::Value)| {
         let key = keys.iter().find(|key| key.name == *name);
-        let key = key.ok_or_else(|| (&**name, format!("of no use to a mirror that is written to {write}")))?;
+        let key = key.ok_or_else(|| (&**name, format!("of no use to a mirror that is written to {written}")))?;
         Ok((key.name, held(key.kind, value).map_err(|why| (&**name, why))?))
     };
     table.iter().map(value).collect::<Result<_, _>>().map(Values)

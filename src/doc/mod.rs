@@ -13,6 +13,9 @@ pub mod contributing {}
 #[doc = include_str!("format.md")]
 pub mod format {}
 
+#[doc = concat!("What the programs print with `--json`: a JSON Schema.\n\n```json\n", include_str!("json.schema.json"), "```\n")]
+pub mod json {}
+
 #[doc = include_str!("operating.md")]
 pub mod operating {}
 

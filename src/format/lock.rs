@@ -69,10 +69,14 @@ impl Holder {
         Some(Self { token, process, beat, state })
     }
 
-    /// The machine name for messages, without terminal control characters.
-    pub fn machine(&self) -> String {
-        let first = self.process.split(' ').next().unwrap_or_default();
-        first.chars().filter(|c| c.is_ascii_graphic()).take(64).collect()
+    /// The machine and the process for messages, without terminal control characters: `HOST (process 4711)`.
+    pub fn who(&self) -> String {
+        let mut words = self.process.split(' ');
+        let machine = words.next().unwrap_or_default().chars().filter(char::is_ascii_graphic).take(64).collect();
+        match words.nth(2).and_then(|pid| pid.parse::<u32>().ok()) {
+            Some(pid) => format!("{machine} (process {pid})"),
+            None => machine,
+        }
     }
 }
 
@@ -85,6 +89,7 @@ mod tests {
         for state in [State::Held, State::Owned, State::Unfinished] {
             let process = "host 5f2a pid:[4026531836] 4711 123456".to_owned();
             let holder = Holder { token: "6f9619ff".to_owned(), process, beat: 17, state };
+            assert_eq!(holder.who(), "host (process 4711)");
             assert_eq!(Holder::parse(&holder.text()), Some(holder));
         }
         assert_eq!(Holder::parse(b"HFL-LOCK 2\n"), None);

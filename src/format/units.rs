@@ -26,7 +26,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 /// A rate in bytes per second, at least 1: a size, also with `/s`.
 ///
 /// # Errors
-/// As for [`bytes`]; zero.
+/// As for [`bytes()`]; zero.
 pub fn rate(text: &str) -> Result<u64, String> {
     match bytes(text.strip_suffix("/s").unwrap_or(text))? {
         0 => Err("at least 1 byte per second".into()),
@@ -41,7 +41,7 @@ pub fn rate(text: &str) -> Result<u64, String> {
 pub fn time(text: &str) -> Result<Duration, String> {
     let time = match text.parse::<u32>() {
         Ok(seconds) => Duration::from_secs(seconds.into()),
-        Err(_) => humantime::parse_duration(text).map_err(|e| format!("{e}; expected a time like 90s, 10m or 2h"))?,
+        Err(_) => with_units(text)?,
     };
     if time.is_zero() { Err("at least a moment is needed, such as 1s".into()) } else { Ok(time) }
 }
@@ -54,9 +54,13 @@ pub fn days(text: &str) -> Result<u32, String> {
     if let Ok(days) = text.parse() {
         return Ok(days);
     }
-    let seconds = time(text)?.as_secs();
+    let seconds = with_units(text)?.as_secs();
     let days = u32::try_from(seconds / DAY).map_err(|_| "too long".to_owned())?;
     if seconds % DAY == 0 { Ok(days) } else { Err("whole days are expected, such as 7d".into()) }
+}
+
+fn with_units(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}; expected a time like 90s, 10m, 2h or 7d"))
 }
 
 #[cfg(test)]
@@ -76,7 +80,7 @@ mod tests {
             [Some(90.0), Some(90.0), Some(600.0), Some(5400.0), Some(0.25)]
         });
         assert!(["", "0", "0s", "-1s", "1x"].iter().all(|text| time(text).is_err()));
-        assert_eq!((days("7"), days("7d"), days("2w"), days("0")), (Ok(7), Ok(7), Ok(14), Ok(0)));
+        assert_eq!(["7", "7d", "2w", "0", "0d"].map(days), [Ok(7), Ok(7), Ok(14), Ok(0), Ok(0)]);
         assert!(days("36h").is_err() && days("x").is_err());
     }
 }

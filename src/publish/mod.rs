@@ -7,6 +7,7 @@ mod artifact;
 mod base;
 mod deltas;
 mod gc;
+mod live;
 mod object;
 mod pad;
 mod pipeline;
@@ -24,6 +25,7 @@ mod version;
 
 pub use crate::disk::tree::TreeFs;
 pub use deltas::{DeltaOptions, UpdateReport};
+pub use live::mirrors_now;
 pub use publish::{publish, publish_all};
 pub use restore::{RestoreOptions, RestoreReport, SavedBases, restore};
 pub use rollback::{RollbackOptions, rollback};

@@ -69,6 +69,11 @@ impl Object {
         Ok(true)
     }
 
+    /// Whether the store has exactly these bytes.
+    pub async fn is_held_by(&self, store: &dyn Store) -> bool {
+        store.get(&self.path, self.bytes.len() as u64).await.is_ok_and(|found| found == self.bytes)
+    }
+
     /// Reads the object back.
     ///
     /// # Errors

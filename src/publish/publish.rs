@@ -27,7 +27,7 @@ use crate::disk::input::{self, Input};
 use crate::disk::tree::TreeImage;
 use crate::error::{Error, ErrorKind};
 use crate::format::index::Index;
-use crate::progress::{Event, Watch};
+use crate::progress::{Event, Phase, Watch};
 use crate::repo::survey::TrustPolicy;
 use crate::split::Rule;
 use crate::system::bridge;
@@ -119,7 +119,7 @@ async fn open_image(options: &PublishOptions, watch: &Watch) -> Result<Input, Er
     let rule = options.split.unwrap_or(Rule::Content);
     let (as_it_is, watch) = (options.as_it_is, watch.clone());
     // A virtual disk may be converted.
-    watch.progress.event(Event::Step("opening the image"));
+    watch.progress.event(Event::Phase(Phase::Open));
     let opened = bridge::blocking(move || {
         let image = Input::open(&path)?.named(name);
         let image = match any_offset {
@@ -145,7 +145,7 @@ async fn make(options: &PublishOptions, watch: &Watch) -> Result<Option<TreeImag
     if !tree.is_dir() {
         return Err(Error::usage(format!("{}: not a directory; --fs makes an image of one", tree.display())));
     }
-    watch.progress.event(Event::Step("making an image of the directory"));
+    watch.progress.event(Event::Phase(Phase::Build));
     let stop = move || cancel.load(Ordering::Relaxed);
     bridge::blocking(move || TreeImage::make(&tree, kind, name.as_str(), &stop)).await.map(Some)
 }
@@ -159,7 +159,7 @@ async fn gather(
 ) -> Result<Option<BootFiles>, Error> {
     let Some(boot) = options.boot.clone() else { return Ok(None) };
     let (image, clients, templates) = (Arc::clone(image), repository.clients(), repository.templates());
-    watch.progress.event(Event::Step("preparing the boot files"));
+    watch.progress.event(Event::Phase(Phase::Boot));
     bridge::blocking(move || BootFiles::gather(&boot, &image, clients, templates)).await.map(Some)
 }
 
@@ -237,7 +237,7 @@ async fn pass(
     rule: Rule,
 ) -> Result<(CutImage, Sending), Error> {
     let watch = session.repository.watch.clone();
-    watch.progress.event(Event::Step("reading the image"));
+    watch.progress.event(Event::Phase(Phase::Read));
     watch.progress.event(Event::Start { image_bytes: image.size() });
     let uploads = Arc::new(session.start_uploads());
     let known = Arc::new(std::mem::take(&mut session.base.known));

@@ -68,6 +68,18 @@ pub(super) async fn take(
     Ok(Arc::new(Lease::hold(claim, &acquired)))
 }
 
+/// The error of a store whose native lock is held, with the holder that its lock object names, if it names one.
+pub(super) async fn held_by(store: &dyn Store) -> Option<StoreError> {
+    let text = store.get(&RepoPath::lock(), TEXT_MAX_BYTES).await.ok()?;
+    Holder::parse(&text).map(|holder| locked(store, Some(&holder)))
+}
+
+fn locked(store: &dyn Store, holder: Option<&Holder>) -> StoreError {
+    let who = holder.map(|holder| format!(" on {}", holder.who())).unwrap_or_default();
+    let why = format!("another publisher{who} is at work here");
+    StoreError::at(store.location(), &RepoPath::lock(), StoreErrorKind::Locked, why)
+}
+
 /// A lock that is being taken, or is held.
 #[derive(Debug)]
 struct Claim {
@@ -151,13 +163,7 @@ impl Claim {
     }
 
     fn locked(&self, holder: Option<Holder>) -> StoreError {
-        let who = holder.map(|h| format!(" on {}", h.machine())).unwrap_or_default();
-        StoreError::at(
-            self.store.location(),
-            &self.path,
-            StoreErrorKind::Locked,
-            format!("another publisher{who} is at work here"),
-        )
+        locked(&*self.store, holder.as_ref())
     }
 
     /// Whether the store's exclusive create is reliable; where it is only claimed, it is tested on the lock object

@@ -19,7 +19,11 @@ use crate::weaken::{self, Weakness};
 /// # Errors
 /// [`StoreErrorKind::Locked`] where another publisher holds it.
 pub async fn lock(store: &Arc<dyn Store>, host: &Arc<dyn Host>) -> Result<Arc<dyn Lock>, StoreError> {
-    let Some(own) = store.native_lock().await? else { return lease::take(store, host, None).await };
+    let own = match store.native_lock().await {
+        Err(e) if e.kind() == StoreErrorKind::Locked => return Err(lease::held_by(&**store).await.unwrap_or(e)),
+        own => own?,
+    };
+    let Some(own) = own else { return lease::take(store, host, None).await };
     let lock = match lease::take(store, host, Some(Arc::clone(&own))).await {
         // A full store needs gc, which needs the lock; without write permission nothing can change.
         Err(e) if matches!(e.kind(), StoreErrorKind::Full | StoreErrorKind::Denied) => own,

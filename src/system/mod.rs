@@ -4,6 +4,8 @@ pub mod atomic_file;
 pub(crate) mod bridge;
 pub mod child;
 pub mod directories;
+#[cfg(feature = "publish")]
+pub(crate) mod environment;
 pub mod file_lock;
 #[cfg(feature = "publish")]
 pub mod host;

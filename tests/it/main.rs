@@ -7,6 +7,7 @@ mod boot;
 mod client;
 mod format;
 mod package;
+mod pages;
 mod proxy_itself;
 mod publish;
 mod repo;

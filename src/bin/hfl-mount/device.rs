@@ -32,6 +32,7 @@ pub struct DeviceArgs {
 #[derive(Debug, Subcommand)]
 enum Wanted {
     /// Create a loop device of a file, read-only without --write
+    #[command(after_help = "Example:\n  hfl-mount device loop --direct /hfl/fs/debian")]
     Loop {
         /// File behind the device
         file: PathBuf,
@@ -49,6 +50,7 @@ enum Wanted {
         size: u64,
     },
     /// Create a writable snapshot of a device; writes go to STORE and persist there
+    #[command(after_help = "Example:\n  hfl-mount device snapshot root /dev/loop0 /dev/loop1")]
     Snapshot {
         /// Name of the snapshot
         name: String,
@@ -58,16 +60,19 @@ enum Wanted {
         store: PathBuf,
     },
     /// Print the usage of a snapshot's store: USED/TOTAL METADATA in sectors, or Overflow, or Invalid
+    #[command(after_help = "Example:\n  hfl-mount device status root")]
     Status {
         /// Name of the snapshot
         name: String,
     },
     /// Remove an unused snapshot; its store keeps the writes
+    #[command(after_help = "Example:\n  hfl-mount device remove root")]
     Remove {
         /// Name of the snapshot
         name: String,
     },
     /// Detach unused loop devices
+    #[command(after_help = "Example:\n  hfl-mount device detach /dev/loop0 /dev/loop1")]
     Detach {
         /// Loop devices
         #[arg(required = true)]

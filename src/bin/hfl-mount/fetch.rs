@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use hfl::Error;
+use hfl::SCHEMA;
 use hfl::client::cache::Need;
 use hfl::client::download::Download;
 use hfl::client::source::JOBS;
@@ -95,6 +96,7 @@ async fn fetch(args: &FetchArgs, log: &Arc<Log>) -> Result<(), Error> {
     show.end();
     let opened = &client.opened;
     let object = serde_json::json!({
+        "schema": SCHEMA,
         "image": opened.head.image.to_string(),
         "version": opened.row.version.number(),
         "blocks": blocks.len(),

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             return exit::report(fetch::run(&args), args.origin.json);
         }
         #[cfg(feature = "manual")]
-        Ok(Command::Texts(args)) => return exit::report(texts::run(&args), false),
+        Ok(Command::Texts(args)) => return exit::report(texts::run(&args, &command::tree()), false),
         Err(code) => return code,
     };
     if args.root {

@@ -1,12 +1,14 @@
 //! Runs a mount from the arguments to its end.
 
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
-use hfl::Error;
 use hfl::client::serve::metrics;
 use hfl::client::serve::mount_point::MountPoint;
 use hfl::client::serve::session::{Mount, Mounted};
 use hfl::client::{self, Client};
+use hfl::{Error, SCHEMA};
 use tokio::runtime::Runtime;
 
 use crate::args::Args;
@@ -55,6 +57,23 @@ impl Ready {
         format!("{place}: version {}, {} bytes, from {}", row.version, row.size, sources.join(" "))
     }
 
+    /// Prints what is mounted where, if a program asks for it.
+    pub fn report(&self, file: &Path, args: &Args) {
+        if !args.origin.json {
+            return;
+        }
+        let opened = &self.client.opened;
+        let report = serde_json::json!({
+            "schema": SCHEMA,
+            "image": opened.head.image.to_string(),
+            "version": opened.row.version.number(),
+            "size": opened.row.size,
+            "file": file.display().to_string(),
+        });
+        // A stream that cannot be written to is ignored: the mount works.
+        let _ = writeln!(std::io::stdout(), "{report:#}");
+    }
+
     /// Finishes pending work, and ends.
     pub fn end(self) {
         notify::stopping();
@@ -71,6 +90,7 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Error> {
     let signals = ready.runtime.block_on(async { Signals::new(args.root) })?;
     let mounted = mount(&ready, args, point)?;
     let file = mounted.point().path().join(ready.client.opened.head.image.as_str());
+    ready.report(&file, args);
     ready.announce(&ready.announcement(&file.display(), args), args, daemon);
     let ended = ready.runtime.block_on(wait(mounted, signals));
     ready.end();

@@ -8,8 +8,6 @@ use clap::{ArgMatches, Args as _, FromArgMatches as _};
 use hfl::Error;
 use hfl::manual::{self, Shell};
 
-use crate::command;
-
 /// Print the completions of a shell for hfl-mount
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hfl-mount completion bash > /etc/bash_completion.d/hfl-mount")]
@@ -39,8 +37,8 @@ enum Wanted {
 
 /// Adds both commands.
 pub fn subcommands(tree: clap::Command) -> clap::Command {
-    tree.subcommand(Completion::augment_args(clap::Command::new("completion")))
-        .subcommand(Manual::augment_args(clap::Command::new("manual")))
+    tree.subcommand(Completion::augment_args(clap::Command::default().name("completion")))
+        .subcommand(Manual::augment_args(clap::Command::default().name("manual")))
 }
 
 impl TextArgs {
@@ -53,13 +51,13 @@ impl TextArgs {
     }
 }
 
-/// Prints or writes them.
-pub fn run(args: &TextArgs) -> Result<(), Error> {
-    let (tree, mut text) = (command::tree(), Vec::new());
+/// Prints or writes them, for the command line `tree`.
+pub fn run(args: &TextArgs, tree: &clap::Command) -> Result<(), Error> {
+    let mut text = Vec::new();
     match &args.0 {
-        Wanted::Completion(Completion { shell }) => manual::write_completion(&tree, *shell, &mut text),
+        Wanted::Completion(Completion { shell }) => manual::write_completion(tree, *shell, &mut text),
         Wanted::Manual(Manual { directory }) => {
-            let written = manual::write_pages(&tree, directory, &[]).map_err(|e| Error::io(directory, &e))?;
+            let written = manual::write_pages(tree, directory, &[]).map_err(|e| Error::io(directory, &e))?;
             written.iter().for_each(|page| text.extend(format!("{}\n", page.display()).into_bytes()));
         }
     }

@@ -1,13 +1,17 @@
 //! How the program ends: exit codes, and errors for a person or a program.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use hfl::Error;
+use hfl::SCHEMA;
 use hfl::repo::ReadError;
+
+use crate::terminal::{Colour, coloured};
 
 /// The exit codes of a command that changes mirrors, for its help; what [`BEHIND`] means follows.
 pub const CODES: &str = "Exit codes:
@@ -16,7 +20,8 @@ pub const CODES: &str = "Exit codes:
   2  usage error
   3  verification failed
   4  no mirror reachable
-  5  conflict or locked";
+  5  conflict or locked (--wait)
+  130  interrupted";
 
 /// Exit code if some mirrors were left behind.
 pub const BEHIND: u8 = 6;
@@ -49,23 +54,41 @@ pub fn print_with(write: impl FnOnce(&mut String) -> std::fmt::Result) -> anyhow
     print(&text)
 }
 
-/// Prints a report as JSON.
+/// A report, with the number of its form.
+#[derive(serde::Serialize)]
+struct Numbered<'a, T> {
+    schema: u32,
+    #[serde(flatten)]
+    report: &'a T,
+}
+
+/// Prints a report, which is an object, as JSON.
 pub fn print_json(report: &impl serde::Serialize) -> anyhow::Result<()> {
-    print(&format!("{}\n", serde_json::to_string_pretty(report)?))
+    print(&format!("{}\n", serde_json::to_string_pretty(&Numbered { schema: SCHEMA, report })?))
+}
+
+/// A warning as a line for people.
+pub fn warning(text: &str) -> String {
+    format!("hfl: {} {text}", coloured("warning:", Colour::Yellow))
 }
 
 /// Prints a warning on standard error.
 pub fn warn(text: &str) {
     // A standard error stream that cannot be written to is ignored.
-    let _ = writeln!(io::stderr(), "hfl: warning: {text}");
+    let _ = writeln!(io::stderr(), "{}", warning(text));
 }
 
 /// Prints a warning, unless it was printed before.
 pub fn warn_once(text: &str) {
-    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned()) {
+    if is_new(text) {
         warn(text);
     }
+}
+
+/// Whether this is asked of a warning for the first time.
+pub fn is_new(text: &str) -> bool {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned())
 }
 
 /// Prints the error and returns the exit code.
@@ -77,9 +100,24 @@ pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
         writeln!(err, "{}", error.to_json())
     } else {
         let hint = error.advice().map(|advice| format!("\nhint: {advice}")).unwrap_or_default();
-        writeln!(err, "hfl: error: {error}{hint}")
+        writeln!(err, "hfl: {} {error}{hint}", coloured("error:", Colour::Red))
     };
     ExitCode::from(error.kind().exit_code())
+}
+
+/// Whether a command line that could not be parsed asks for JSON.
+pub fn wants_json(mut words: impl Iterator<Item = OsString>) -> bool {
+    words.any(|word| word == "--json")
+}
+
+/// Prints an error of the command line as JSON and returns the exit code.
+pub fn report_usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    // The first paragraph is the error; hints and the usage follow.
+    let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let message = lines.collect::<Vec<_>>().join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+    report(&Error::usage(message).hint("--help shows the usage").into(), true)
 }
 
 fn whole(error: &anyhow::Error) -> Error {

@@ -2,8 +2,10 @@
 
 mod command;
 mod exit;
-mod restore_progress;
+mod markdown;
+mod progress;
 mod show;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -19,7 +21,11 @@ pub struct Cli {
 
 fn main() -> ExitCode {
     exit::quiet_on_broken_pipe();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && exit::wants_json(std::env::args_os()) => return exit::report_usage(&error),
+        Err(error) => error.exit(),
+    };
     let json = cli.command.wants_json();
     match cli.command.run() {
         Ok(code) => code,

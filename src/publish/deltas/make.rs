@@ -20,7 +20,7 @@ use crate::format::digest::Sha256;
 use crate::format::index::Index;
 use crate::format::name::{Name, Version};
 use crate::format::update::{Bases, DELTAS_MAX, DeltaRow, PREFIX_MAX_BYTES, Update};
-use crate::progress::{Event, Watch};
+use crate::progress::{Event, Phase, Watch};
 use crate::publish::object::Object;
 use crate::publish::pad::{Pad, Placed};
 use crate::publish::pipeline::cut::CutImage;
@@ -76,7 +76,7 @@ pub async fn make(from: &Ingredients<'_>, versions: usize, watch: &Watch) -> Res
         let is_gone = |row: &BlockRow| !now.contains(&row.sha256);
         let bytes = |rows: &mut dyn Iterator<Item = &BlockRow>| rows.map(|row| u64::from(row.bytes)).sum::<u64>();
         let all = bytes(&mut new.rows().iter()) + bytes(&mut old.blocks().iter().filter(|row| is_gone(row)));
-        watch.progress.event(Event::Step("making deltas"));
+        watch.progress.event(Event::Phase(Phase::Deltas));
         watch.progress.event(Event::Start { image_bytes: Some(all) });
         let old_blocks = OldBlocks::gather(old, is_gone, &sources, from.directory, watch).await?;
         let (jobs, spool, stop) = (from.jobs, Arc::clone(&pad), watch.clone());

@@ -20,7 +20,7 @@ use super::repository::options::Repository;
 use super::repository::{OpenRepository, Selection};
 use crate::error::Error;
 use crate::format::name::{Name, Version};
-use crate::progress::{Event, Watch, cancelled};
+use crate::progress::{Event, Phase, Watch, cancelled};
 use crate::repo::survey::{Listing, TrustPolicy};
 
 pub use choice::Retired;
@@ -74,9 +74,9 @@ pub async fn gc(repository: &Repository, options: &GcOptions, watch: &Watch) -> 
 
 async fn run(options: &GcOptions, repository: &mut OpenRepository) -> Result<GcReport, Error> {
     let watch = repository.watch.clone();
-    watch.progress.event(Event::Step("looking for old versions"));
+    watch.progress.event(Event::Phase(Phase::OldVersions));
     let marked = retire::retire(options, repository).await?;
-    watch.progress.event(Event::Step("looking for unreferenced objects"));
+    watch.progress.event(Event::Phase(Phase::Unreferenced));
     repository.forgive();
     let mut facts = facts::gather(options, repository, &marked).await?;
     if repository.config.dry_run {
@@ -90,7 +90,7 @@ async fn run(options: &GcOptions, repository: &mut OpenRepository) -> Result<GcR
         return Err(error);
     }
     if !repository.config.dry_run && !plan.is_empty() {
-        watch.progress.event(Event::Step("removing unreferenced objects"));
+        watch.progress.event(Event::Phase(Phase::Remove));
         apply::apply(&mut plan, repository).await?;
     }
     Ok(GcReport { marked: marked.into_iter().map(|retired| retired.report).collect(), swept: plan })

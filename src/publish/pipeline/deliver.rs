@@ -14,7 +14,7 @@ use super::upload::{Job, Sent, Stop, Uploader, Uploads};
 use crate::error::{Error, ErrorKind};
 use crate::format::block::BlockRow;
 use crate::format::layout::RepoPath;
-use crate::progress::{Event, cancelled};
+use crate::progress::{Event, Phase, cancelled};
 use crate::publish::deltas::Deltas;
 use crate::publish::object::Files;
 use crate::publish::repository::mirror::{self, OpenMirror, Presence};
@@ -52,7 +52,7 @@ pub struct Delivered<'a> {
 /// # Errors
 /// Fewer mirrors are ready than the configuration demands; interrupted by the user.
 pub async fn deliver(mut planned: Planned<'_>, sending: Sending) -> Result<Delivered<'_>, Error> {
-    planned.session.repository.watch.progress.event(Event::Step("sending to the mirrors"));
+    planned.session.repository.watch.progress.event(Event::Phase(Phase::Send));
     let sent = planned.deliver_all(sending).await?;
     let repository = &planned.session.repository;
     let ready = repository.mirrors.iter().filter(|m| m.is_up()).count();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::disk::free_space::FreeSpace;
 use crate::disk::input::{Input, Part};
 use crate::error::Error;
-use crate::progress::{Event, Watch};
+use crate::progress::{Event, Phase, Watch};
 use crate::split::{Cut, Lookup, Rule, Splitter, is_zero, looks_elsewhere};
 use crate::system::directories;
 
@@ -56,7 +56,7 @@ pub fn unpacked(image: Input, watch: &Watch) -> Result<Input, Error> {
     if image.is_seekable() {
         return Ok(image);
     }
-    watch.progress.event(Event::Step("unpacking the image to a temporary file"));
+    watch.progress.event(Event::Phase(Phase::Unpack));
     watch.progress.event(Event::Start { image_bytes: None });
     image.seekable(&directories::temporary(), &|bytes| {
         watch.progress.event(Event::Read { bytes });

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::format::image_list;
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
-use crate::progress::{Event, Watch, cancelled};
+use crate::progress::{Event, Phase, Watch, cancelled};
 use crate::repo::survey::{self, HeadState, Listing, MirrorView, Scope, TrustPolicy};
 use crate::store::{Fetch, Store, StoreError, StoreErrorKind};
 
@@ -93,7 +93,7 @@ type Heads = BTreeMap<Name, HeadState>;
 pub async fn probe(repository: &Repository, options: &ProbeOptions, watch: &Watch) -> Result<Vec<MirrorState>, Error> {
     let mirrors = mirror::open_all(repository).await?;
     let cancel = &*watch.cancel;
-    watch.progress.event(Event::Step("asking the mirrors"));
+    watch.progress.event(Event::Phase(Phase::Survey));
     let asked = join_all(mirrors.iter().map(|m| ask(m, options, cancel))).await;
     if cancel.load(Ordering::Relaxed) {
         return Err(Error::interrupted());

@@ -8,6 +8,7 @@ pub mod mirror;
 pub mod options;
 pub mod reader;
 pub mod signer;
+mod waiting;
 
 pub use connect::{Connect, Drivers};
 pub use keyring::Keyring;
@@ -27,7 +28,7 @@ use super::object::Object;
 use crate::error::{Error, ErrorKind};
 use crate::format::head::Head;
 use crate::format::name::Name;
-use crate::progress::{Event, Watch, cancelled};
+use crate::progress::{Event, Phase, Watch, cancelled};
 use crate::repo::survey::head::{age, newest};
 use crate::repo::survey::{self, HeadState, Listing, MirrorView, Scope, TrustPolicy, VerifiedHead};
 use crate::store::Store;
@@ -91,7 +92,7 @@ impl OpenRepository {
     /// # Errors
     /// Another publisher is at work; no mirror is usable; interrupted by the user.
     pub async fn open(config: Repository, policy: TrustPolicy, look: Selection, watch: Watch) -> Result<Self, Error> {
-        watch.progress.event(Event::Step("reading the mirrors"));
+        watch.progress.event(Event::Phase(Phase::Survey));
         let mirrors = mirror::open_all(&config).await?;
         let cancel = Arc::clone(&watch.cancel);
         let mut repository = Self { config, mirrors, views: Vec::new(), policy, watch, programs: None };
@@ -128,7 +129,7 @@ impl OpenRepository {
 
     async fn enter(&mut self, look: &Selection) -> Result<(), Error> {
         if !self.config.dry_run {
-            mirror::lock_all(&mut self.mirrors, &self.config.host, &*self.watch.progress).await?;
+            waiting::lock_all(&mut self.mirrors, &self.config, &*self.watch.progress).await?;
         }
         self.look(look).await?;
         self.all_failed().map_or(Ok(()), Err)

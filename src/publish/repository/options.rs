@@ -32,6 +32,8 @@ pub struct Repository {
     pub min_mirrors: usize,
     /// How long the other mirrors may still take after that.
     pub patience: Duration,
+    /// How long to wait for another publisher to release the mirrors.
+    pub wait: Duration,
     /// How to determine which blocks a mirror holds.
     pub check: Check,
     /// Dry run: only reports what would be done.
@@ -74,6 +76,7 @@ impl Repository {
             expires_days,
             min_mirrors: 1,
             patience: Self::PATIENCE,
+            wait: Duration::ZERO,
             check: Check::default(),
             dry_run: false,
             first: false,

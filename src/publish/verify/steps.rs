@@ -14,7 +14,7 @@ use super::{blocks, files, public, repair, retired, seeds, strays};
 use crate::error::{Error, ErrorKind};
 use crate::format::layout::RepoPath;
 use crate::format::name::Name;
-use crate::progress::Event;
+use crate::progress::{Event, Phase};
 use crate::publish::repository::mirror;
 use crate::repo::survey::{HeadState, MirrorView};
 
@@ -32,7 +32,7 @@ impl Run {
         let expected = self.check_files(&mut ledgers).await?;
         self.check_blocks(&expected, &mut ledgers).await?;
         if self.options.repair {
-            self.tell(Event::Step("repairing"));
+            self.tell(Event::Phase(Phase::Repair));
             seeds::repair(self, &expected, &mut ledgers).await?;
             self.repair(&mut ledgers).await;
         }
@@ -101,7 +101,7 @@ impl Run {
     }
 
     async fn check_files(&mut self, ledgers: &mut [Findings]) -> Result<ExpectedBlocks, Error> {
-        self.tell(Event::Step("checking indexes and files"));
+        self.tell(Event::Phase(Phase::CheckFiles));
         let mut expected = ExpectedBlocks::default();
         for (mirror, duties) in self.duties.iter().enumerate() {
             duties.iter().flat_map(|b| &b.head.versions).for_each(|row| expected.promise(row, mirror));
@@ -119,7 +119,7 @@ impl Run {
     }
 
     async fn check_blocks(&mut self, expected: &ExpectedBlocks, ledgers: &mut [Findings]) -> Result<(), Error> {
-        self.tell(Event::Step("checking blocks"));
+        self.tell(Event::Phase(Phase::CheckBlocks));
         let all = self.sees_all() && self.required.images.iter().all(|name| self.required.newest.contains_key(name));
         let complete = files::complete(self, expected).await? && all;
         let mut named = self.named();

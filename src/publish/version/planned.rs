@@ -3,25 +3,53 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::plan::Plan;
 use super::report::{MirrorReport, Report};
 use super::session::Session;
 use crate::error::Error;
 use crate::format::block::BlockRow;
 use crate::format::digest::BlockId;
-use crate::format::name::Name;
+use crate::format::head::Head;
+use crate::format::index::Index;
+use crate::format::layout::RepoPath;
+use crate::format::url::BaseUrl;
 use crate::progress::Event;
-use crate::publish::artifact::{boot_menu, pages};
+use crate::publish::artifact::boot_menu;
+use crate::publish::artifact::pages::{self, Shown, Site};
+use crate::publish::base;
 use crate::publish::deltas::Deltas;
 use crate::publish::object::{Files, Object};
 use crate::publish::pipeline::upload::Sent;
+use crate::publish::repository::mirror::OpenMirror;
+use crate::repo::survey::VerifiedHead;
 
 /// Approximate size of a signature in bytes.
 const SIGNATURE_BYTES: u64 = 350;
 
-/// Blocks already reported as to be sent, with the mirror's index in mirrors.toml: images share blocks, and each is
-/// sent once.
-pub type Previewed = HashSet<(usize, BlockId)>;
+/// What is already reported as to be sent, with the mirror's index in mirrors.toml: images share blocks and pages, and
+/// each is sent once.
+#[derive(Default)]
+pub struct Previewed {
+    blocks: HashSet<(usize, BlockId)>,
+    pages: HashSet<(usize, RepoPath, Bytes)>,
+}
+
+impl Previewed {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn is_new(&mut self, mirror: usize, row: &BlockRow) -> bool {
+        self.blocks.insert((mirror, row.id))
+    }
+
+    fn new_pages(&mut self, mirror: usize, pages: &[Object]) -> Vec<Object> {
+        let is_new = |page: &&Object| self.pages.insert((mirror, page.path.clone(), page.bytes.clone()));
+        pages.iter().filter(is_new).cloned().collect()
+    }
+}
 
 /// An image whose next state is decided, and of which nothing is switched yet.
 pub struct Planned<'a> {
@@ -52,11 +80,12 @@ impl<'a> Planned<'a> {
             let mut sent = Sent { objects: plan.cut.new.blocks, bytes: plan.cut.new.zlib_bytes, ..Sent::default() };
             let mut files = Files::default();
             if mirror.is_up() {
-                self.remade(i).filter(|row| previewed.insert((i, row.id))).for_each(|row| sent.expect(row));
+                self.remade(i).filter(|row| previewed.is_new(i, row)).for_each(|row| sent.expect(row));
                 let missing = self.missing(i).await?;
-                missing.iter().filter(|job| previewed.insert((i, job.row().id))).for_each(|job| sent.expect(job.row()));
+                missing.iter().filter(|job| previewed.is_new(i, job.row())).for_each(|job| sent.expect(job.row()));
                 if self.is_behind(i) {
-                    files = self.expected_files(i).await?;
+                    let pages = previewed.new_pages(i, &self.pages);
+                    files = self.expected_files(i, &pages).await?;
                     files.merge(self.expected_deltas(made, i).await?);
                 }
             }
@@ -71,9 +100,9 @@ impl<'a> Planned<'a> {
         known.filter(move |known| !known.holders.contains(mirror)).map(|known| &known.row)
     }
 
-    async fn expected_files(&self, i: usize) -> Result<Files, Error> {
+    async fn expected_files(&self, i: usize, pages: &[Object]) -> Result<Files, Error> {
         let (mirror, release) = (&self.session.mirrors()[i], &self.plan.release);
-        let mut files = release.files(&*mirror.store, &self.pages).await?;
+        let mut files = release.files(&*mirror.store, pages).await?;
         for file in self.older_files(i) {
             files.add(file.bytes);
             if self.session.signer.is_signed() {
@@ -88,19 +117,50 @@ impl<'a> Planned<'a> {
 
     /// Whether the mirror's head differs from the plan's.
     pub fn is_behind(&self, mirror: usize) -> bool {
-        let own = self.session.mirrors()[mirror].head.as_ref();
-        own.is_none_or(|found| found.file != self.plan.release.head)
+        is_behind(&self.session.mirrors()[mirror], &self.plan)
     }
 }
 
+/// Renders what is written after the head; nothing if no mirror needs it.
 async fn render_pages(session: &Session<'_>, plan: &Plan) -> Result<Vec<Object>, Error> {
-    let repository = &session.repository;
-    let mut names = repository.verified_images();
-    names.insert(session.name.clone());
-    let names: Vec<Name> = names.into_iter().collect();
+    let needs = |m: &OpenMirror| m.is_up() && (is_behind(m, plan) || m.is_unfinished());
+    if !session.mirrors().iter().any(needs) {
+        return Ok(Vec::new());
+    }
+    let (repository, head) = (&session.repository, &plan.head);
+    let others = repository.verified_images().into_iter().filter(|name| *name != session.name);
+    let others: Vec<Arc<VerifiedHead>> = others.filter_map(|name| repository.newest_head(&name).cloned()).collect();
+    let mut heads: Vec<&Head> = others.iter().map(|found| &found.head).chain([head]).collect();
+    heads.sort_by(|a, b| a.image.cmp(&b.image));
+    let urls = repository.config.mirrors.mirrors.iter().filter_map(|m| m.read.as_ref());
+    let mut mirrors: Vec<&BaseUrl> = Vec::new();
+    urls.for_each(|url| {
+        if !mirrors.contains(&url) {
+            mirrors.push(url)
+        }
+    });
     let templates = repository.config.templates();
-    let mut pages = pages::render(templates.as_deref(), &plan.head, session.signer.trust.key(), &names)?;
+    let site = Site { templates: templates.as_deref(), mirrors, heads };
+    let previous = previous(session, head).await;
+    let key = session.signer.trust.key();
+    let shown = Shown { head, key, newest: &plan.release.newest, previous: previous.as_deref() };
+    let mut pages = pages::render(&site, &shown)?;
     let (new, progress) = (&plan.release.objects, &*repository.watch.progress);
-    pages.extend(boot_menu::render(templates.as_deref(), &plan.head, new, session.mirrors(), progress).await?);
+    pages.extend(boot_menu::render(templates.as_deref(), head, new, session.mirrors(), progress).await?);
     Ok(pages)
+}
+
+/// The index of the version before the newest; `None` if there is none, or no mirror has a good copy.
+async fn previous(session: &Session<'_>, head: &Head) -> Option<Arc<Index>> {
+    let row = head.versions.get(1)?;
+    let mut read = session.base.indexes.iter();
+    match read.find(|(known, _)| known.index_sha256 == row.index_sha256) {
+        Some((_, index)) => Some(Arc::clone(index)),
+        None => base::index_of(session.mirrors(), &session.name, row).await.ok().map(|(index, _)| index),
+    }
+}
+
+/// Whether the mirror's head differs from the plan's.
+fn is_behind(mirror: &OpenMirror, plan: &Plan) -> bool {
+    mirror.head.as_ref().is_none_or(|found| found.file != plan.release.head)
 }

@@ -52,7 +52,11 @@ impl Release {
                 files.add(bytes);
             }
         }
-        pages.iter().for_each(|page| files.add(page.bytes.len() as u64));
+        for page in pages {
+            if !page.is_held_by(store).await {
+                files.add(page.bytes.len() as u64);
+            }
+        }
         files.add(self.head.len() as u64);
         Ok(files)
     }

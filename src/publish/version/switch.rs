@@ -7,7 +7,7 @@ use super::planned::Planned;
 use super::report::{MirrorReport, Report};
 use crate::error::{Error, ErrorKind};
 use crate::format::layout::RepoPath;
-use crate::progress::Event;
+use crate::progress::{Event, Phase};
 use crate::publish::object::Files;
 use crate::publish::pipeline::deliver::{Delivered, Sums};
 use crate::publish::repository::mirror::{self, OpenMirror};
@@ -35,7 +35,7 @@ pub async fn switch(delivered: Delivered<'_>) -> Result<Report, Error> {
 
 impl Planned<'_> {
     async fn switch_all(&mut self, sent: &mut [Sums]) -> Result<(), Error> {
-        self.session.repository.watch.progress.event(Event::Step("switching the heads"));
+        self.session.repository.watch.progress.event(Event::Phase(Phase::Switch));
         self.intend()?;
         // A publisher that crashed earlier may have replaced a head but not its pages.
         let mirrors = self.session.mirrors().iter().enumerate();
@@ -110,8 +110,10 @@ impl Planned<'_> {
             false => Files::default(),
         };
         for page in &self.pages {
-            mirror.store.put_replace(&page.path, page.bytes.clone()).await?;
-            files.add(page.bytes.len() as u64);
+            if !page.is_held_by(&*mirror.store).await {
+                mirror.store.put_replace(&page.path, page.bytes.clone()).await?;
+                files.add(page.bytes.len() as u64);
+            }
         }
         if mirror.is_unfinished() {
             mirror.store.sweep().await?;

@@ -37,6 +37,7 @@ pub(super) fn content_type(path: &RepoPath) -> &'static str {
     }
     match path.as_str().rsplit_once('.') {
         Some((_, "html")) => "text/html; charset=utf-8",
+        Some((_, "atom")) => "application/atom+xml; charset=utf-8",
         Some((_, "css")) => "text/css; charset=utf-8",
         Some((_, "minisig" | "profile" | "ipxe" | "conf" | "txt")) => "text/plain; charset=utf-8",
         _ => "application/octet-stream",

@@ -41,7 +41,9 @@ fn old_image() -> String {
 /// Test-boots the newest version and returns the report.
 fn attempt(lab: &Lab, options: &[&str]) -> Value {
     let words = ["boot", "try", "small", "--to", "mirrors.toml", "--json"];
-    serde_json::from_str(&lab.ok(&[&words[..], options].concat())).unwrap()
+    let report = serde_json::from_str(&lab.ok(&[&words[..], options].concat())).unwrap();
+    crate::support::schema::assert_is("boot-try", &report);
+    report
 }
 
 fn seconds(report: &Value) -> f64 {

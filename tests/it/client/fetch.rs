@@ -25,6 +25,7 @@ fn fetched_bytes(home: &Path, arguments: &[&str]) -> u64 {
     let output = run(home, &[&["fetch", "--json"], arguments].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    crate::support::schema::assert_is("mount-fetch", &object);
     object["fetched_bytes"].as_u64().unwrap()
 }
 

@@ -33,3 +33,4 @@ mod speed;
 mod standing;
 mod status;
 mod tree;
+mod units;

@@ -22,7 +22,9 @@ fn status(home: &Path, arguments: &[&str]) -> (i32, String, String) {
 fn json(home: &Path, mounted: &Mounted) -> Value {
     let (code, out, said) = status(home, &[mounted.point().to_str().unwrap(), "--json"]);
     assert_eq!(code, 0, "{said}");
-    serde_json::from_str(&out).unwrap()
+    let status = serde_json::from_str(&out).unwrap();
+    crate::support::schema::assert_is("mount-status", &status);
+    status
 }
 
 #[test]

@@ -38,7 +38,8 @@ fn values_that_make_no_sense_are_refused() {
         (mirror("read = \"gopher://a/\""), "mirror `a`: read: a base URL begins with http:// or https://"),
         (mirror("read = \"https://u:p@a/\""), "mirror `a`: read: a base URL is public: it has no user or password"),
         (mirror("name = \"b\""), "line 4: duplicate key"),
-        (mirror("rate = 0"), "mirror `a`: rate: at least 1 byte per second"),
+        (mirror("rate = 0"), "line 4: rate: at least 1 byte per second"),
+        (mirror("rate = \"2X\""), "line 4: rate: unknown unit `X`, expected K, M, G or T"),
         (mirror("endpoint = \"http://h\""), "mirror `a`: endpoint: of no use to a mirror that is written to ./a"),
         (mirror("headers = { a = \"b\" }"), "mirror `a`: headers: of no use to a mirror that is written to ./a"),
         (
@@ -162,4 +163,62 @@ fn damaged_files_give_one_line() {
         }
     }
     println!("{refused} of {} damaged files refused", 2 * text.len());
+}
+
+/// Variables that are not set, and what a message must not have: their values. HOME and PATH are set wherever tests run.
+#[test]
+fn variables_are_put_in_where_places_and_headers_are_named() {
+    let path = std::env::var("PATH").unwrap();
+    let mirror = |line: &str| format!("[[mirror]]\nname = \"a\"\n{line}\n");
+    let place = |text: &str| Mirrors::parse(text).unwrap().mirrors[0].write.to_string();
+    assert_eq!(place(&mirror("write = \"x/${PATH}/$${PATH}\"")), format!("x/{path}/${{PATH}}"));
+    assert_eq!(Mirrors::of_place("./${PATH}").unwrap().mirrors[0].write.to_string(), "./${PATH}");
+    let publish = format!("[publish]\nkey = \"${{PATH}}\"\nclient = [\"a\", \"${{PATH}}\"]\n{ONE}");
+    let publish = Mirrors::parse(&publish).unwrap().publish;
+    assert_eq!((publish.key, publish.client), (Some(path.clone()), vec!["a".to_owned(), path.clone()]));
+    let headers = |value: &str| mirror(&format!("write = \"webdav+https://h/\"\nheaders = {{ A = \"{value}\" }}"));
+    let with_variable = Mirrors::parse(&headers("Bearer ${PATH}")).unwrap();
+    assert!(!with_variable.may_hold_secrets() && Mirrors::parse(&headers("b")).unwrap().may_hold_secrets());
+    assert_eq!(with_variable.secret_variables().collect::<Vec<_>>(), ["PATH"], "no other program sees it");
+
+    let cases = [
+        (
+            mirror("write = \"./${HFL_NO_SUCH_VARIABLE}\""),
+            "line 3: `write`: the environment variable HFL_NO_SUCH_VARIABLE is not set",
+        ),
+        (
+            format!("{ONE}read = \"${{HFL_NO_SUCH_VARIABLE}}\"\n"),
+            "line 4: `read`: the environment variable HFL_NO_SUCH_VARIABLE is not set",
+        ),
+        (
+            headers("${HFL_NO_SUCH_VARIABLE}"),
+            "line 4: `headers`: the environment variable HFL_NO_SUCH_VARIABLE is not set",
+        ),
+        (
+            format!("[publish]\nclient = [\n  \"a\",\n  \"${{HFL_NO_SUCH_VARIABLE}}\" ]\n{ONE}"),
+            "line 4: `client`: the environment variable HFL_NO_SUCH_VARIABLE is not set",
+        ),
+        (
+            "[[mirror]]\nname = \"${PATH}\"\nwrite = \"./a\"\n".to_owned(),
+            "line 2: `name`: no variable is put in here; they are in places, files and headers (`$${` is a plain `${`)",
+        ),
+        (
+            mirror("write = \"ftp://h/\"\npassword-env = \"${PATH}\""),
+            "line 4: `password-env`: no variable is put in here; they are in places, files and headers (`$${` is a plain `${`)",
+        ),
+        (mirror("write = \"${PATH}://h/\""), "mirror `a`: write: unknown protocol"),
+        (
+            mirror("write = \"./${PATH}\"\nendpoint = \"e\""),
+            "mirror `a`: endpoint: of no use to a mirror that is written to ./${PATH}",
+        ),
+        (mirror("write = \"./a\"\nread = \"${PATH}\""), "mirror `a`: read: a base URL begins with http:// or https://"),
+        (
+            mirror("write = \"./a\"\njobs = \"${HOME}\""),
+            "line 4: `jobs`: no variable is put in here; they are in places, files and headers (`$${` is a plain `${`)",
+        ),
+    ];
+    for (text, _) in &cases {
+        assert!(!said(text).contains(&path), "the value is not said: {}", said(text));
+    }
+    all_as_expected(cases.map(|(text, expected)| (text.clone(), said(&text), expected.to_owned())));
 }

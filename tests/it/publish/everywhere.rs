@@ -8,8 +8,8 @@ use tokio::runtime::Runtime;
 use crate::support::kinds::{self, blocks, check_store, objects, use_kinds};
 use crate::support::lab::{Lab, two_images};
 
-/// What a publish writes besides blocks: an index, its signature, a head and two pages.
-const FILES: u64 = 5;
+/// What a publish writes besides blocks: an index, its signature, a head, two pages and two feeds; the style sheet is there.
+const FILES: u64 = 7;
 
 #[test]
 fn all_kinds_in_one_run() {

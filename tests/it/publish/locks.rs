@@ -206,7 +206,7 @@ fn a_lock_of_another_machine() {
         let said = stderr(&output);
         println!("{}: refused after {took:.1?}: {}", alone.kind.name, said.trim());
         assert_eq!(code(&output), 5, "{said}");
-        assert!(said.contains("another publisher on far-away is at work here"), "{said}");
+        assert!(said.contains("another publisher on far-away (process 7) is at work here"), "{said}");
         assert!(took < Duration::from_secs(20));
         assert!(alone.lock().is_some_and(|lock| lock.contains("far-away")), "it is left alone");
         assert_eq!(alone.versions(), [2, 1]);

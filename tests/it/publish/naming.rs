@@ -55,6 +55,7 @@ fn older_spellings_work() {
     lab.ok(&["rollback", "os@2", "--to", "mirrors.toml"]);
     lab.ok(&["gc", "--to", "mirrors.toml", "--keep-days", "3", "--grace-days", "2"]);
     lab.ok(&["gc", "--to", "mirrors.toml", "--keep-for", "3d", "--grace", "2w"]);
+    lab.ok(&["gc", "--to", "mirrors.toml"]);
     lab.ok(&["publish", "os.img", "--to", "mirrors.toml", "--expires", "90", "--patience", "90"]);
     lab.ok(&["publish", "os.img", "--to", "mirrors.toml", "--expires", "13w", "--patience", "2m"]);
 }

@@ -130,7 +130,7 @@ fn an_old_version_comes_back_with_an_index_and_a_head() {
     assert_eq!((&report["version"], &report["outcome"]), (&3.into(), &"published".into()));
     let mirrors = report["mirrors"].as_array().unwrap();
     assert!(mirrors.iter().all(|m| m["objects"] == 0), "no block is sent: {report}");
-    assert!(mirrors.iter().all(|m| m["files"] == 5), "index, signature, head and two pages: {report}");
+    assert!(mirrors.iter().all(|m| m["files"] == 7), "index, signature, head, two pages and two feeds: {report}");
     let new: Vec<String> = lab.files("a").into_iter().filter(|f| !before.contains(f)).collect();
     assert_eq!(new.len(), 2, "{new:?}");
     assert_eq!(check_mirror(&lab.path("a"), "os", &lab.trust("os")), [3, 2, 1]);

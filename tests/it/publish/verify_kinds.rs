@@ -97,7 +97,7 @@ fn real_stores_are_tried() {
     println!("{} mirrors tried in {:.1?}", kinds.len(), started.elapsed());
     print!("{}", lab.ok(&["mirrors", "--to", "mirrors.toml"]));
     assert_eq!(code, 0, "{states}");
-    for (kind, state) in kinds.iter().zip(states.as_array().unwrap()) {
+    for (kind, state) in kinds.iter().zip(states["mirrors"].as_array().unwrap()) {
         let found = &state["capabilities"];
         let honest = |promise: &str, verdict: &str| assert_eq!(found[promise]["verdict"], verdict, "{}", kind.name);
         if kind.name == "rclone" {

@@ -88,6 +88,7 @@ async fn headers_are_stored(server: &Server) {
         ("images", "text/plain; charset=utf-8", SHORTLY),
         ("index.html", "text/html; charset=utf-8", SHORTLY),
         ("hfl.css", "text/css; charset=utf-8", SHORTLY),
+        ("page/os.atom", "application/atom+xml; charset=utf-8", SHORTLY),
         ("boot/debian/boot.ipxe", "text/plain; charset=utf-8", SHORTLY),
         ("boot/debian/42/vmlinuz-1f3a9c2b7d10", "application/octet-stream", FOR_EVER),
     ] {

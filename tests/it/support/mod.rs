@@ -3,6 +3,7 @@
 pub mod boot_fixture;
 pub mod boot_local;
 pub mod boot_published;
+pub mod browser;
 pub mod conformance;
 pub mod cross;
 pub mod evil;
@@ -19,6 +20,7 @@ pub mod nbd;
 #[allow(dead_code, reason = "each test uses some of it")]
 pub mod proxy;
 pub mod relay;
+pub mod schema;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 pub mod servers;
 pub mod through;

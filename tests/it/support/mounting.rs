@@ -33,7 +33,9 @@ pub fn cannot_mount() -> bool {
 pub fn client(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hfl-mount"));
     let own = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HFL_MOUNT_"));
-    own.for_each(|(name, _)| drop(command.env_remove(name)));
+    for (name, _) in own {
+        command.env_remove(name);
+    }
     command.env("XDG_CACHE_HOME", home.join("cache")).env("XDG_STATE_HOME", home.join("state"));
     command.env("HFL_CONFIG", home.join("config"));
     command

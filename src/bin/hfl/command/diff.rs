@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hfl::format::difference::{Cell, Difference, Tally};
+use hfl::format::difference::{Cell, Difference};
 use hfl::format::head::Head;
 use hfl::format::index::{FILE_MAX_BYTES, Index};
 use hfl::format::update::{self, Update};
@@ -17,9 +17,11 @@ use hfl::store::retry::Retry;
 use hfl::system::host::ThisHost;
 use hfl::{Error, ErrorKind, repo};
 
+use super::diff_report::{Blocks, DiffReport, Side, WithDeltas};
 use super::image::Image;
 use crate::exit;
 use crate::show::{bytes, count};
+use crate::terminal;
 
 /// Time limit for a text diff to find the shortest result.
 const UNIFIED_DEADLINE: Duration = Duration::from_secs(5);
@@ -34,23 +36,27 @@ const MAP_CELLS: usize = 64;
   hfl diff old.idx new.idx
   hfl diff debian-ps3@41 debian-ps3@42 --to mirrors.toml
   hfl diff https://mirror.example/hfl/debian-ps3@41 https://mirror.example/hfl/debian-ps3 --key RWQ...
+  hfl diff debian-ps3 --to mirrors.toml --markdown >> \"$GITHUB_STEP_SUMMARY\"   # the newest two versions
   hfl diff https://mirror.example/hfl/index/debian-ps3/41-1f3a9c2b7d10.idx new.idx --json")]
 pub struct Args {
     /// Old version: NAME[@VERSION] with --to, http(s)://HOST/PATH/NAME[@VERSION], DIRECTORY/NAME[@VERSION]; or an
     /// index as a file or a URL that ends with .idx
     old: String,
-    /// New version, likewise
-    new: String,
+    /// New version, likewise [default: OLD is the name of an image, and its newest version is compared with the one
+    /// before]
+    new: Option<String>,
     /// File that describes the mirrors of NAME; or a directory or URL, which is the only mirror then
     #[arg(long, value_name = "mirrors.toml")]
     to: Option<PathBuf>,
     #[command(flatten)]
     trust: super::TrustArgs,
-    /// Print the report as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Print a text diff of the two indexes
+    #[command(flatten)]
+    pub output: super::OutputArgs,
+    /// Print the report as Markdown, for the summary of a job or release notes
     #[arg(long, conflicts_with = "json")]
+    markdown: bool,
+    /// Print a text diff of the two indexes
+    #[arg(long, conflicts_with_all = ["json", "markdown"])]
     unified: bool,
 }
 
@@ -62,38 +68,64 @@ struct Loaded {
     head: Option<(Head, Vec<Arc<dyn Fetch>>)>,
 }
 
-/// What a client with the old version downloads where it uses deltas.
-struct WithDeltas {
-    deltas: u64,
-    delta_bytes: u64,
-    download_bytes: u64,
-}
-
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (old, new) = std::thread::scope(|scope| {
-        let old = scope.spawn(|| load(&args.old, &args));
-        let new = load(&args.new, &args);
-        (old.join(), new)
-    });
-    let old = old.map_err(|_| Error::local(format!("{}: cannot be read", args.old)))??;
-    let new = new?;
-    if args.unified {
+    let (old, new) = match &args.new {
+        Some(new) => {
+            let (old, new) = both(&args, new)?;
+            (Some(old), new)
+        }
+        None => newest_two(&args)?,
+    };
+    if let (true, Some(old)) = (args.unified, &old) {
         exit::print(&unified(&args, &old.index, &new.index))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let difference = Difference::between(&old.index, &new.index);
-    let with = with_deltas(&old, &new, &difference)?;
-    if args.json {
-        exit::print_json(&json(&old, &new, &difference, with.as_ref()))?;
+    let side = |loaded: &Loaded| Side::of(&loaded.index, loaded.file_bytes, loaded.head.as_ref().map(|(head, _)| head));
+    let difference = old.as_ref().map(|old| Difference::between(&old.index, &new.index));
+    let report = match (&old, &difference) {
+        (Some(old), Some(difference)) => DiffReport {
+            with_deltas: with_deltas(old, &new, difference)?,
+            ..DiffReport::between(side(old), side(&new), difference)
+        },
+        _ => DiffReport::first(side(&new), &new.index),
+    };
+    if args.markdown {
+        exit::print_with(|out| report.write_markdown(out))?;
     } else {
-        exit::print_with(|out| write_answer(&old, &new, &difference, with.as_ref(), out))?;
+        let map = difference.filter(|_| std::io::stdout().is_terminal()).map(|difference| map(&new, &difference));
+        args.output.print(&report, |report, out| write_answer(report, map.as_deref(), out))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Loads the two indexes that are named, at the same time.
+fn both(args: &Args, new: &str) -> anyhow::Result<(Loaded, Loaded)> {
+    let (old, new) = std::thread::scope(|scope| {
+        let old = scope.spawn(|| load(&args.old, args));
+        let new = load(new, args);
+        (old.join(), new)
+    });
+    Ok((old.map_err(|_| Error::local(format!("{}: cannot be read", args.old)))??, new?))
+}
+
+/// Loads the newest version of an image, and the one before, if there is one.
+fn newest_two(args: &Args) -> anyhow::Result<(Option<Loaded>, Loaded)> {
+    let image = Image::new(&args.old, args.to.as_deref())?;
+    if image.version.is_some() {
+        let error = Error::usage("compare what with what? the new version is not given");
+        return Err(error.hint("name two versions, or an image alone: its newest two are compared").into());
+    }
+    let new = load_version(&image, args)?;
+    let number = new.index.header().version;
+    let before = new.head.iter().flat_map(|(head, _)| &head.versions).map(|row| row.version).filter(|v| *v < number);
+    let old = before.max().map(|before| load_version(&image.at(before), args)).transpose()?;
+    Ok((old, new))
 }
 
 fn load(what: &str, args: &Args) -> anyhow::Result<Loaded> {
     let is_url = what.contains("://");
     if is_url && what.ends_with(".idx") {
+        args.output.step(format_args!("reading {what}"));
         let (mirror, path) = HttpClient::new()?.object(what)?;
         let mirror = Retry::new(Arc::new(mirror), Arc::new(ThisHost));
         let file = super::runtime()?.block_on(mirror.get(&path, FILE_MAX_BYTES))?;
@@ -122,6 +154,7 @@ fn parse(what: &str, file: &[u8]) -> anyhow::Result<Loaded> {
 }
 
 fn load_version(image: &Image, args: &Args) -> anyhow::Result<Loaded> {
+    args.output.step(format_args!("reading {image}"));
     let opening = args.trust.options(&image.name)?.version(image.version);
     let (opened, stores) = super::runtime()?.block_on(async {
         let stores = image.stores().await?;
@@ -148,64 +181,38 @@ fn with_deltas(old: &Loaded, new: &Loaded, difference: &Difference) -> anyhow::R
             return Ok(None);
         }
     };
-    let download_bytes =
-        (download_bytes(new, difference) + row.bytes).saturating_sub(update.saved_bytes(new.index.blocks()));
+    // New blocks, the new index and the list of deltas.
+    let whole_bytes = difference.added.zlib_bytes + new.file_bytes + row.bytes;
+    let download_bytes = whole_bytes.saturating_sub(update.saved_bytes(new.index.blocks()));
     Ok(Some(WithDeltas { deltas: update.deltas().len() as u64, delta_bytes: update.delta_bytes(), download_bytes }))
 }
 
-/// Bytes that a client with the old version downloads: new blocks and the new index.
-fn download_bytes(new: &Loaded, difference: &Difference) -> u64 {
-    difference.added.zlib_bytes + new.file_bytes
-}
-
-fn json(old: &Loaded, new: &Loaded, difference: &Difference, with: Option<&WithDeltas>) -> serde_json::Value {
-    let tally = |t: &Tally| serde_json::json!({ "blocks": t.blocks, "bytes": t.bytes, "zlib_bytes": t.zlib_bytes });
-    let side = |l: &Loaded| {
-        let h = l.index.header();
-        serde_json::json!({
-            "image": h.image.as_str(), "version": h.version.number(), "created": h.created.to_string(), "size": h.size,
-            "split": h.split.to_string(), "blocks": l.index.blocks().len(), "index_bytes": l.file_bytes,
-        })
-    };
-    serde_json::json!({
-        "old": side(old), "new": side(new), "kept": tally(&difference.kept), "added": tally(&difference.added),
-        "removed": tally(&difference.removed), "upload_bytes": download_bytes(new, difference),
-        "download_bytes": download_bytes(new, difference),
-        "with_deltas": with.map(|with| serde_json::json!({
-            "deltas": with.deltas, "delta_bytes": with.delta_bytes, "download_bytes": with.download_bytes,
-        })),
-    })
-}
-
-fn write_answer(
-    old: &Loaded,
-    new: &Loaded,
-    difference: &Difference,
-    with: Option<&WithDeltas>,
-    out: &mut String,
-) -> std::fmt::Result {
-    let (a, b) = (old.index.header(), new.index.header());
-    writeln!(out, "{} version {} -> {} version {}", a.image, a.version, b.image, b.version)?;
-    if a.size == b.size {
-        writeln!(out, "  size     {}", bytes(b.size))?;
-    } else {
-        writeln!(out, "  size     {} -> {}", bytes(a.size), bytes(b.size))?;
+fn write_answer(report: &DiffReport, map: Option<&str>, out: &mut String) -> std::fmt::Result {
+    let new = &report.new;
+    match &report.old {
+        Some(old) => writeln!(out, "{} version {} -> {} version {}", old.image, old.version, new.image, new.version)?,
+        None => writeln!(out, "{} version {}, which has none before it", new.image, new.version)?,
     }
-    if a.split != b.split {
-        writeln!(out, "  split    {} -> {}: differently cut images share few blocks", a.split, b.split)?;
+    match report.old.as_ref().filter(|old| old.size != new.size) {
+        Some(old) => writeln!(out, "  size     {} -> {}", bytes(old.size), bytes(new.size))?,
+        None => writeln!(out, "  size     {}", bytes(new.size))?,
     }
-    let tally = |t: &Tally| format!("{:>9} blocks  {:>12}", count(t.blocks), bytes(t.bytes));
-    writeln!(out, "  kept    {}", tally(&difference.kept))?;
-    writeln!(out, "  added   {}  {} compressed", tally(&difference.added), bytes(difference.added.zlib_bytes))?;
-    writeln!(out, "  removed {}", tally(&difference.removed))?;
-    let cost = download_bytes(new, difference);
-    writeln!(out, "  upload   {} (new blocks and the index)", bytes(cost))?;
-    writeln!(out, "  download {} for a client with the old version that reads everything", bytes(cost))?;
-    if let Some(with) = with {
+    if let Some(old) = report.old.as_ref().filter(|_| report.is_cut_anew()) {
+        writeln!(out, "  split    {} -> {}: differently cut images share few blocks", old.split, new.split)?;
+    }
+    let blocks = |b: &Blocks| format!("{:>9} blocks  {:>12}", count(b.blocks), bytes(b.bytes));
+    writeln!(out, "  kept    {}", blocks(&report.kept))?;
+    writeln!(out, "  added   {}  {} compressed", blocks(&report.added), bytes(report.added.zlib_bytes))?;
+    writeln!(out, "  removed {}", blocks(&report.removed))?;
+    writeln!(out, "  upload   {} (new blocks and the index)", bytes(report.upload_bytes))?;
+    let whose = if report.old.is_some() { "with the old version that" } else { "that" };
+    writeln!(out, "  download {} for a client {whose} reads everything", bytes(report.download_bytes))?;
+    if let Some(with) = &report.with_deltas {
         writeln!(out, "           {} with {} deltas", bytes(with.download_bytes), count(with.deltas))?;
     }
-    if std::io::stdout().is_terminal() {
-        writeln!(out, "  changes  [{}]", map(new, difference))?;
+    if let Some(map) = map {
+        writeln!(out, "  changes  [{map}]")?;
+        writeln!(out, "           {}", legend())?;
     }
     Ok(())
 }
@@ -215,18 +222,24 @@ fn map(new: &Loaded, difference: &Difference) -> String {
     difference.map(&new.index, MAP_CELLS).iter().map(shade).collect()
 }
 
+/// The characters of the map: unchanged, and how much of a part changed, in quarters.
+fn shades() -> [char; 5] {
+    if terminal::is_utf8() { ['·', '░', '▒', '▓', '█'] } else { ['.', '-', '+', '*', '#'] }
+}
+
 fn shade(cell: &Cell) -> char {
     let all = cell.changed_bytes + cell.kept_bytes;
-    match (all, cell.changed_bytes) {
-        (0, _) => ' ',
-        (_, 0) => '·',
-        (all, changed) => match changed * 4 / all {
-            0 => '░',
-            1 => '▒',
-            2 => '▓',
-            _ => '█',
-        },
+    match (cell.changed_bytes * 4).checked_div(all) {
+        None => ' ',
+        Some(_) if cell.changed_bytes == 0 => shades()[0],
+        Some(quarters) => shades()[1 + quarters.min(3) as usize],
     }
+}
+
+/// What the characters of the map mean.
+fn legend() -> String {
+    let [same, a, b, c, d] = shades();
+    format!("{same} unchanged, changed up to {a} 25 % {b} 50 % {c} 75 % {d} 100 %, blank: zeros")
 }
 
 fn unified(args: &Args, old: &Index, new: &Index) -> String {
@@ -237,5 +250,5 @@ fn unified(args: &Args, old: &Index, new: &Index) -> String {
         .algorithm(similar::Algorithm::Patience)
         .deadline(Instant::now() + UNIFIED_DEADLINE)
         .diff_lines(&*old, &*new);
-    diff.unified_diff().header(&args.old, &args.new).to_string()
+    diff.unified_diff().header(&args.old, args.new.as_deref().unwrap_or(&args.old)).to_string()
 }

@@ -65,13 +65,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         grace_days: args.grace,
         more_than_half: args.more_than_half,
     };
-    let watch = super::watch(args.change.output.verbosity())?;
+    let watch = args.change.says.watch()?;
     let report = super::runtime()?.block_on(publish::gc(&repository, &options, &watch));
     drop(watch);
     let report = report?;
-    if args.change.output.json {
+    if args.change.says.output.json {
         exit::print_json(&report)?;
-    } else if args.change.output.verbosity() != Verbosity::Quiet {
+    } else if args.change.says.output.verbosity() != Verbosity::Quiet {
         exit::print_with(|out| write_report(&report, args.change.dry_run, out))?;
     } else {
         report.marked.iter().for_each(|marked| tell_behind(&marked.mirrors));

@@ -2,6 +2,7 @@
 //!
 //! `NAME[@VERSION]` with `--to`, or with its place: `http(s)://HOST/PATH/NAME[@VERSION]`, `DIRECTORY/NAME[@VERSION]`.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ pub struct Image {
     place: Place,
 }
 
+#[derive(Clone)]
 enum Place {
     /// Mirrors that are described in a file, or the one named instead of it.
     Mirrors(PathBuf),
@@ -91,6 +93,11 @@ impl Image {
         Ok(Self { name: source.image, version: source.version, place: Place::Base(source.base) })
     }
 
+    /// Another version of it.
+    pub fn at(&self, version: Version) -> Self {
+        Self { name: self.name.clone(), version: Some(version), place: self.place.clone() }
+    }
+
     /// Where it is read: each mirror that is described, or the one place. Failed requests are sent again.
     pub async fn stores(&self) -> anyhow::Result<Vec<Arc<dyn Fetch>>> {
         match &self.place {
@@ -120,6 +127,15 @@ impl Image {
             return Err(error.hint("say it in the mirror's table: read = \"https://...\"").into());
         }
         Ok(bases)
+    }
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            Some(version) => write!(f, "{}@{version}", self.name),
+            None => write!(f, "the newest version of {}", self.name),
+        }
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Make a key
+    #[command(after_help = "Examples:
+  hfl key new debian
+  HFL_KEY_PASSWORD=... hfl key new --out nightly.key")]
     New {
         /// Image, whose first version will be signed with it
         #[arg(required_unless_present = "out")]
@@ -48,11 +51,16 @@ enum Command {
         out: Option<PathBuf>,
     },
     /// Show public keys: of one image, or all that are saved and that of HFL_KEY
+    #[command(after_help = "Example:
+  hfl key show debian --json")]
     Show {
         /// Image
         name: Option<Name>,
     },
     /// Print the secret key of an image, for a secret of a CI job or a copy
+    #[command(after_help = "Examples:
+  hfl key export debian | gh secret set HFL_KEY
+  hfl key export debian > /media/backup/debian.key")]
     Export {
         /// Image
         name: Name,
@@ -61,6 +69,9 @@ enum Command {
         to_terminal: bool,
     },
     /// Check the key that would sign: --key, else HFL_KEY, else the one saved for the image
+    #[command(after_help = "Examples:
+  HFL_KEY=... hfl key check
+  hfl key check debian")]
     Check {
         /// Image
         name: Option<Name>,

@@ -10,7 +10,6 @@ use hfl::repo;
 use hfl::repo::source::Base;
 
 use super::image::{Image, ImageArgs};
-use crate::exit;
 use crate::show::{bytes, count};
 
 /// List the versions of an image, newest first.
@@ -24,13 +23,13 @@ pub struct Args {
     image: ImageArgs,
     #[command(flatten)]
     trust: super::TrustArgs,
-    /// Print the list as JSON
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub output: super::OutputArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let image = args.image.image(None)?;
+    args.output.step(format_args!("reading {image}"));
     let opening = args.trust.options(&image.name)?;
     let accepted = super::runtime()?.block_on(async {
         let stores = image.stores().await?;
@@ -38,13 +37,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     super::warn_of(&image.name, &accepted.warnings);
     let head = only(accepted.head, &image)?;
-    if args.json {
-        exit::print_json(&json(&head))?;
-    } else {
-        exit::print_with(|out| {
-            write_log(&head, image.bases().ok().as_ref().and_then(|bases| bases.first()), &opening.trust, out)
-        })?;
-    }
+    let bases = image.bases().unwrap_or_default();
+    args.output.print(&json(&head), |_, out| write_log(&head, bases.first(), &opening.trust, out))?;
     Ok(ExitCode::SUCCESS)
 }
 

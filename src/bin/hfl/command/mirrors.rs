@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use hfl::publish::{self, Capabilities, ImageState, MirrorState, ProbeOptions, Verdict};
 
 use crate::exit;
-use crate::show::{Verbosity, bytes, count};
+use crate::show::{bytes, count};
 use hfl::ErrorKind;
 
 /// Show reachability, latency, versions and store guarantees of each mirror.
@@ -37,9 +37,14 @@ pub struct Args {
     /// Write nothing: do not test the guarantees of the stores
     #[arg(long)]
     no_probe: bool,
-    /// Print the report as JSON
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub says: super::LongArgs,
+}
+
+/// The report.
+#[derive(serde::Serialize)]
+struct Report {
+    mirrors: Vec<MirrorState>,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -47,16 +52,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let repository = super::reading(mirrors, &args.to);
     let policy = super::known_keys(&repository);
     let options = ProbeOptions { policy, count: args.count, trials: !args.no_probe };
-    let watch = super::watch(Verbosity::Quiet)?;
-    let states = super::runtime()?.block_on(publish::probe(&repository, &options, &watch))?;
-    if args.json {
-        exit::print_json(&states)?;
-    } else {
-        exit::print_with(|out| write_table(&states, out))?;
-    }
-    Ok(match states.iter().filter(|m| m.reachable).count() {
+    let watch = args.says.watch()?;
+    let mirrors = super::runtime()?.block_on(publish::probe(&repository, &options, &watch));
+    drop(watch);
+    let report = Report { mirrors: mirrors? };
+    args.says.output.print(&report, |report, out| write_table(&report.mirrors, out))?;
+    Ok(match report.mirrors.iter().filter(|m| m.reachable).count() {
         0 => ExitCode::from(ErrorKind::Unreachable.exit_code()),
-        n if n < states.len() => ExitCode::from(exit::BEHIND),
+        n if n < report.mirrors.len() => ExitCode::from(exit::BEHIND),
         _ => ExitCode::SUCCESS,
     })
 }

@@ -5,6 +5,7 @@ mod boot;
 mod completion;
 mod demo;
 mod diff;
+mod diff_report;
 mod gc;
 mod image;
 mod key;
@@ -42,7 +43,8 @@ use hfl::repo::{OpenOptions, StateDirectory, Warning, given_key};
 use hfl::system::directories;
 
 use crate::exit;
-use crate::show::{Show, Verbosity};
+use crate::progress::{ProgressArgs, Reporter};
+use crate::show::Verbosity;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -93,18 +95,20 @@ impl Command {
     /// Whether errors are also printed as JSON.
     pub fn wants_json(&self) -> bool {
         match self {
-            Self::Publish(args) => args.change.output.json,
+            Self::Publish(args) => args.change.says.wants_json(),
             Self::Boot(args) => args.wants_json(),
-            Self::Sync(args) => args.change.output.json,
-            Self::Rollback(args) => args.change.output.json,
-            Self::Gc(args) => args.change.output.json,
-            Self::Diff(args) => args.json,
-            Self::Restore(args) => args.wants_json(),
-            Self::Log(args) => args.json,
+            Self::Sync(args) => args.change.says.wants_json(),
+            Self::Rollback(args) => args.change.says.wants_json(),
+            Self::Gc(args) => args.change.says.wants_json(),
+            Self::Diff(args) => args.output.json,
+            Self::Restore(args) => args.says.wants_json(),
+            Self::Log(args) => args.output.json,
             Self::Key(args) => args.json,
-            Self::Verify(args) => args.output.json,
-            Self::Mirrors(args) => args.json,
-            Self::Serve(_) | Self::Mount(_) | Self::Demo(_) => false,
+            Self::Verify(args) => args.says.wants_json(),
+            Self::Mirrors(args) => args.says.wants_json(),
+            Self::Demo(args) => args.says.wants_json(),
+            Self::Serve(args) => args.json,
+            Self::Mount(_) => false,
             #[cfg(feature = "manual")]
             Self::Completion(_) | Self::Manual(_) => false,
         }
@@ -131,11 +135,6 @@ fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
         let _ = writeln!(std::io::stderr(), "hfl: stopping (interrupt again to stop immediately)");
     })?;
     Ok(cancel)
-}
-
-/// Progress output and cancel flag of an operation.
-fn watch(verbosity: Verbosity) -> anyhow::Result<Watch> {
-    Ok(Watch { progress: Arc::new(Show::new(verbosity)), cancel: cancel_on_signal()? })
 }
 
 /// Sources of keys: the option, `HFL_KEY`, the user's configuration.
@@ -166,6 +165,21 @@ pub struct DeliveryArgs {
     check: String,
 }
 
+/// Whether other publishers are waited for.
+#[derive(clap::Args)]
+struct WaitArgs {
+    /// While another publisher holds the lock of the mirrors, wait for it at most this long, such as 10m [default: end
+    /// with exit code 5]
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    wait: Option<Duration>,
+}
+
+impl WaitArgs {
+    fn time(&self) -> Duration {
+        self.wait.unwrap_or_default()
+    }
+}
+
 /// Which mirrors are changed, and how.
 #[derive(clap::Args)]
 pub struct ChangeArgs {
@@ -174,11 +188,13 @@ pub struct ChangeArgs {
     to: PathBuf,
     #[command(flatten)]
     delivery: DeliveryArgs,
+    #[command(flatten)]
+    wait: WaitArgs,
     /// Write nothing; show what would be done: objects and bytes for each mirror
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub says: LongArgs,
 }
 
 /// Whether an image may be started anew.
@@ -206,7 +222,7 @@ pub struct KeyArgs {
 pub struct OutputArgs {
     /// Print the report as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
     /// Print errors only
     #[arg(short, long)]
     quiet: bool,
@@ -219,17 +235,66 @@ impl OutputArgs {
     fn verbosity(&self) -> Verbosity {
         Verbosity::of(self.quiet || self.json, self.verbose)
     }
+
+    /// Prints a step with -v.
+    fn step(&self, text: impl std::fmt::Display) {
+        if self.verbosity() == Verbosity::Verbose {
+            // A standard error stream that cannot be written to is ignored.
+            let _ = writeln!(std::io::stderr(), "hfl: {text}");
+        }
+    }
+
+    /// Prints a report: with --json as JSON, with -q not at all, else as `write` does.
+    fn print<T: serde::Serialize>(
+        &self,
+        report: &T,
+        write: impl FnOnce(&T, &mut String) -> std::fmt::Result,
+    ) -> anyhow::Result<()> {
+        match (self.json, self.quiet) {
+            (true, _) => exit::print_json(report),
+            (false, true) => Ok(()),
+            (false, false) => exit::print_with(|out| write(report, out)),
+        }
+    }
+}
+
+/// The same of a command that takes long.
+#[derive(clap::Args)]
+pub struct LongArgs {
+    #[command(flatten)]
+    progress: ProgressArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl LongArgs {
+    /// Whether errors are printed as JSON.
+    fn wants_json(&self) -> bool {
+        self.output.json || self.progress.is_json()
+    }
+
+    /// Starts the output of progress.
+    fn start(&self) -> Result<Arc<Reporter>, Error> {
+        self.progress.start(self.output.verbosity())
+    }
+
+    /// Progress output and cancel flag of an operation.
+    fn watch(&self) -> anyhow::Result<Watch> {
+        Ok(Watch { progress: self.start()?, cancel: cancel_on_signal()? })
+    }
 }
 
 /// How a result is printed.
 pub struct Output {
     json: bool,
     verbosity: Verbosity,
+    progress: ProgressArgs,
 }
 
 impl Output {
-    fn of(args: &OutputArgs) -> Self {
-        Self { json: args.json, verbosity: args.verbosity() }
+    fn of(args: &LongArgs) -> Self {
+        let LongArgs { progress, output } = args;
+        Self { json: output.json, verbosity: output.verbosity(), progress: progress.clone() }
     }
 
     fn is_quiet(&self) -> bool {
@@ -248,6 +313,7 @@ fn repository(change: &ChangeArgs, mirrors: Mirrors, key: KeyArgs) -> Repository
     repository.memory = Memory::below(directories::state().as_deref());
     repository.min_mirrors = delivery.min_mirrors;
     repository.patience = delivery.patience;
+    repository.wait = change.wait.time();
     repository.check = if delivery.check == "list" { Check::List } else { Check::Head };
     repository
 }

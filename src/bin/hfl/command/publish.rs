@@ -25,7 +25,7 @@ use hfl::system::directories;
 
 use super::Output;
 use crate::exit;
-use crate::show::{Show, Verbosity, bytes, count};
+use crate::show::{bytes, count};
 
 /// Maximum bytes of new blocks that wait on disk for slow mirrors.
 const SPOOL_MAX_BYTES: u64 = 8 << 30;
@@ -150,7 +150,7 @@ impl BootArgs {
 const AUTO: &str = "auto";
 
 pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
-    let output = Output::of(&args.change.output);
+    let output = Output::of(&args.change.says);
     let records = args.profile.take_if(|profile| profile.as_os_str() == AUTO).is_some();
     if records && (args.boot.boot.is_none() || args.images.iter().any(|image| image == Path::new("-"))) {
         return Err(super::usage(
@@ -162,12 +162,12 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     match &mut options[..] {
         [options] if records => runtime.block_on(publish_and_record(&repository, options, &output, &cancel)),
         [options] => {
-            let report = runtime.block_on(bring(&repository, options, output.verbosity, &cancel))?;
+            let report = runtime.block_on(bring(&repository, options, &output, &cancel))?;
             finish(&report, output.json, output.is_quiet())
         }
         _ if records => Err(super::usage("--profile auto boots one image at a time".into())),
         images => {
-            let watch = Watch { progress: Arc::new(Show::new(output.verbosity)), cancel };
+            let watch = Watch { progress: output.progress.start(output.verbosity)?, cancel };
             let report = runtime.block_on(publish::publish_all(&repository, images, &watch));
             drop(watch);
             finish_all(&report?, &output, write_report)
@@ -183,13 +183,13 @@ async fn publish_and_record(
     cancel: &Arc<AtomicBool>,
 ) -> anyhow::Result<ExitCode> {
     let (json, is_quiet) = (output.json, output.is_quiet());
-    let report = bring(repository, options, output.verbosity, cancel).await?;
+    let report = bring(repository, options, output, cancel).await?;
     if repository.dry_run {
         return finish(&report, json, is_quiet);
     }
     // Text output reports the publication at once: the boot takes time.
     let published = if json { ExitCode::SUCCESS } else { finish(&report, false, is_quiet)? };
-    let recorded = record(repository, options.clone(), &report, output.verbosity, cancel).await?;
+    let recorded = record(repository, options.clone(), &report, output, cancel).await?;
     let Some((trial, shipped)) = recorded else {
         return if json { finish(&report, true, is_quiet) } else { Ok(published) };
     };
@@ -214,10 +214,10 @@ async fn publish_and_record(
 async fn bring(
     repository: &Repository,
     options: &PublishOptions,
-    verbosity: Verbosity,
+    output: &Output,
     cancel: &Arc<AtomicBool>,
 ) -> Result<Report, Error> {
-    let watch = Watch { progress: Arc::new(Show::new(verbosity)), cancel: Arc::clone(cancel) };
+    let watch = Watch { progress: output.progress.start(output.verbosity)?, cancel: Arc::clone(cancel) };
     publish::publish(repository, options, &watch).await
 }
 
@@ -226,7 +226,7 @@ async fn record(
     repository: &Repository,
     mut options: PublishOptions,
     report: &Report,
-    verbosity: Verbosity,
+    output: &Output,
     cancel: &Arc<AtomicBool>,
 ) -> anyhow::Result<Option<(qemu::Report, Report)>> {
     let trust = match &report.public_key {
@@ -240,12 +240,12 @@ async fn record(
     if report.outcome == Outcome::NoChange && has_profile {
         return Ok(None);
     }
-    let (trial, profile) = super::boot::try_published(&version, &stores, verbosity == Verbosity::Quiet, cancel).await?;
+    let (trial, profile) = super::boot::try_published(&version, &stores, output.verbosity, cancel).await?;
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(&profile.to_bytes())?;
     options.profile = Some(file.path().to_owned());
     options.force = false;
-    let shipped = bring(repository, &options, verbosity, cancel).await?;
+    let shipped = bring(repository, &options, output, cancel).await?;
     Ok(Some((trial, shipped)))
 }
 

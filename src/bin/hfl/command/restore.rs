@@ -18,9 +18,7 @@ use hfl::repo::OpenOptions;
 use hfl::store::http::HttpOptions;
 use hfl::system::{directories, priority};
 
-use crate::exit;
-use crate::restore_progress::{Form, RestoreProgress};
-use crate::show::{Verbosity, bytes, count};
+use crate::show::{bytes, count};
 
 /// Concurrent downloads in the background.
 const BACKGROUND_FETCHES: usize = 2;
@@ -75,31 +73,11 @@ pub struct Args {
     /// Leave processor, disk and network to others: idle I/O priority, nice 19, one thread, two downloads at a time
     #[arg(long)]
     background: bool,
-    /// `json`: print progress on standard error as JSON, one object per line
-    #[arg(long, value_name = "json", value_parser = ["json"], hide_possible_values = true)]
-    progress: Option<String>,
-    /// Print the report as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Print errors only
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    pub says: super::LongArgs,
 }
 
 impl Args {
-    /// Whether errors are printed as JSON.
-    pub fn wants_json(&self) -> bool {
-        self.json || self.progress.is_some()
-    }
-
-    fn form(&self) -> Form {
-        match (&self.progress, self.quiet || self.json) {
-            (Some(_), _) => Form::Json,
-            (None, true) => Form::Quiet,
-            (None, false) => Form::Text,
-        }
-    }
-
     fn restore_options(&self) -> RestoreOptions {
         let mut options = RestoreOptions::new(self.out.clone());
         if self.background {
@@ -140,7 +118,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         // Before threads are started, which inherit it.
         priority::background().map_err(|e| Error::local(format!("cannot lower the priority: {e}")))?;
     }
-    let progress = Arc::new(RestoreProgress::new(args.form(), Verbosity::of(args.quiet || args.json, false)));
+    let progress = args.says.start()?;
     let watch = Watch { progress: Arc::clone(&progress) as _, cancel: super::cancel_on_signal()? };
     let report = super::runtime()?.block_on(async {
         let client = tokio::select! {
@@ -161,11 +139,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     progress.end();
     let report = report?;
-    if args.json {
-        exit::print_json(&report)?;
-    } else if !args.quiet && args.progress.is_none() {
-        exit::print(&said(&args, &report))?;
-    }
+    args.says.output.print(&report, |report, out| {
+        *out += &said(&args, report);
+        Ok(())
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -39,10 +39,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut repository = super::repository(&args.change, mirrors, args.key);
     repository.first = args.first.first;
     let options = RollbackOptions { name, version, label: args.label };
-    let watch = super::watch(args.change.output.verbosity())?;
+    let watch = args.change.says.watch()?;
     let report = super::runtime()?.block_on(publish::rollback(&repository, &options, &watch));
     drop(watch);
-    super::publish::finish(&report?, args.change.output.json, args.change.output.verbosity() == Verbosity::Quiet)
+    super::publish::finish(
+        &report?,
+        args.change.says.output.json,
+        args.change.says.output.verbosity() == Verbosity::Quiet,
+    )
 }
 
 /// The image, and the version that is named after it.

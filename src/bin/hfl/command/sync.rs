@@ -35,10 +35,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     repository.first = args.first.first;
     repository.reader = args.trust.reader();
     let options = SyncOptions { images: args.image, policy: args.trust.policy(&repository)? };
-    let watch = super::watch(args.change.output.verbosity())?;
+    let watch = args.change.says.watch()?;
     let report = super::runtime()?.block_on(publish::sync(&repository, &options, &watch));
     drop(watch);
-    super::publish::finish_all(&report?, &super::Output::of(&args.change.output), write_report)
+    super::publish::finish_all(&report?, &super::Output::of(&args.change.says), write_report)
 }
 
 fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {

@@ -57,15 +57,18 @@ pub struct Args {
     #[arg(long, value_name = "IMAGE", requires = "repair")]
     seed: Vec<PathBuf>,
     #[command(flatten)]
+    wait: super::WaitArgs,
+    #[command(flatten)]
     trust: super::TrustArgs,
     #[command(flatten)]
-    pub output: super::OutputArgs,
+    pub says: super::LongArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mirrors = super::to::mirrors(&args.to)?;
     let mut repository = super::reading(mirrors, &args.to);
     repository.reader = args.trust.reader();
+    repository.wait = args.wait.time();
     let policy = args.trust.policy(&repository)?;
     let options = VerifyOptions {
         only: args.mirror,
@@ -76,14 +79,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         repair: args.repair,
         seeds: args.seed,
     };
-    let watch = super::watch(args.output.verbosity())?;
+    let watch = args.says.watch()?;
     let report = super::runtime()?.block_on(publish::verify(&repository, &options, &watch));
     drop(watch);
     let report = report?;
     let code = code(&report);
-    if args.output.json {
+    if args.says.output.json {
         exit::print_json(&report)?;
-    } else if args.output.verbosity() != Verbosity::Quiet || code != 0 {
+    } else if args.says.output.verbosity() != Verbosity::Quiet || code != 0 {
         exit::print_with(|out| write_report(&report, out))?;
     }
     Ok(ExitCode::from(code))

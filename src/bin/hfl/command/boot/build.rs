@@ -14,7 +14,6 @@ use hfl::system::atomic_file;
 use serde::Serialize;
 
 use super::super as command;
-use crate::exit;
 use crate::show::bytes;
 
 /// Extract the kernel of an image, and build a miniroot to boot it over the network.
@@ -64,12 +63,8 @@ pub struct Args {
     /// Directory of templates that override the built-in ones, such as boot/init [default: `templates` of mirrors.toml]
     #[arg(long, value_name = "DIRECTORY")]
     templates: Option<PathBuf>,
-    /// Print the report as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Print errors only
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    pub output: command::OutputArgs,
 }
 
 #[derive(Serialize)]
@@ -91,6 +86,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let key = command::kept_key(args.key.as_deref(), &name)?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("boot-{name}")));
+    args.output.step(format_args!("reading {}", args.image.display()));
     let built = make(&args, mirrors.as_ref(), &name, key.clone())?;
     let (kernel_file, miniroot_file) = write(&out, &built)?;
     let report = Report {
@@ -101,11 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         public_key: key.map(|key| key.to_string()),
         summary: built.summary,
     };
-    if args.json {
-        exit::print_json(&report)?;
-    } else if !args.quiet {
-        exit::print_with(|text| write_report(&report, mirrors.is_some(), text))?;
-    }
+    args.output.print(&report, |report, text| write_report(report, mirrors.is_some(), text))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -24,8 +24,8 @@ impl Args {
     /// Whether errors are also printed as JSON.
     pub fn wants_json(&self) -> bool {
         match &self.command {
-            Command::Build(args) => args.json,
-            Command::Try(args) => args.json,
+            Command::Build(args) => args.output.json,
+            Command::Try(args) => args.output.json,
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hfl::format::name::Version;
 use hfl::format::profile::Profile;
@@ -20,7 +20,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super as command;
 use crate::exit;
-use crate::show::{bytes, count};
+use crate::show::{Verbosity, bytes, count, seconds};
+use crate::terminal;
 
 /// Test-boot a published version in QEMU on this machine.
 #[derive(clap::Args)]
@@ -55,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = units::time)]
     timeout: Duration,
     /// Show the console of the machine on standard error
-    #[arg(long)]
+    #[arg(long, conflicts_with = "quiet")]
     serial: bool,
     /// Record the blocks that the boot reads, in order, as a profile for hfl publish --profile
     #[arg(long, value_name = "FILE")]
@@ -84,12 +85,8 @@ pub struct Args {
     /// Maximum transfer rate per second: bytes, or with K, M, G; 6250000 is 50 Mbit/s
     #[arg(long, value_name = "BYTES", value_parser = units::rate)]
     rate: Option<u64>,
-    /// Print the report as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Print errors only
-    #[arg(short, long, conflicts_with = "serial")]
-    quiet: bool,
+    #[command(flatten)]
+    pub output: command::OutputArgs,
     /// Additional options of QEMU, such as disks
     #[arg(last = true, value_name = "QEMU OPTIONS")]
     qemu: Vec<OsString>,
@@ -108,7 +105,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let cancel = command::cancel_on_signal()?;
     let options = args.options();
-    let view = View::new(args.serial, args.quiet);
+    let view = View::new(args.serial, args.output.verbosity());
     let (report, profile) = command::runtime()?.block_on(async {
         let image = args.image.image(args.version)?;
         let stores = image.stores().await?;
@@ -121,9 +118,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let (Some(path), Some(profile), true) = (&args.record, &profile, report.reached) {
         atomic_file::replace(path, &profile.to_bytes()).map_err(|e| Error::io(path, &e))?;
     }
-    if args.json {
+    if args.output.json {
         exit::print_json(&report)?;
-    } else if !args.quiet || !report.reached {
+    } else if !args.output.quiet || !report.reached {
         exit::print_with(|out| write_report(&report, args.record.as_deref(), args.serial, out))?;
     }
     Ok(if report.reached { ExitCode::SUCCESS } else { ExitCode::from(ErrorKind::Local.exit_code()) })
@@ -136,7 +133,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 pub async fn try_published(
     version: &Bootable,
     stores: &[Arc<dyn Fetch>],
-    quiet: bool,
+    verbosity: Verbosity,
     cancel: &AtomicBool,
 ) -> anyhow::Result<(Report, Profile)> {
     let options = Options {
@@ -150,7 +147,7 @@ pub async fn try_published(
         wire: Wire::default(),
         record: true,
     };
-    match qemu::boot(version, stores, &options, &View::new(false, quiet), cancel).await? {
+    match qemu::boot(version, stores, &options, &View::new(false, verbosity), cancel).await? {
         (report, Some(profile)) if report.reached => Ok((report, profile)),
         (report, _) => {
             let (name, why) = (version.image(), report.why.unwrap_or_default());
@@ -185,19 +182,42 @@ impl Args {
 struct View {
     bar: ProgressBar,
     serial: bool,
-    quiet: bool,
+    verbosity: Verbosity,
+    started: Instant,
+    /// When a line was printed last.
+    said: Mutex<Instant>,
 }
 
+/// Interval of lines where there is no terminal.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+
 impl View {
-    fn new(serial: bool, quiet: bool) -> Self {
-        let shows_bar = !serial && !quiet && io::stderr().is_terminal();
+    fn new(serial: bool, verbosity: Verbosity) -> Self {
+        let shows_bar = !serial && verbosity != Verbosity::Quiet && terminal::is_drawable();
         let target = if shows_bar { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{elapsed} {wide_msg}") {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar, serial, quiet }
+        Self { bar, serial, verbosity, started: Instant::now(), said: Mutex::new(Instant::now()) }
+    }
+
+    /// Prints a line, if nothing is drawn.
+    fn say(&self, text: &str) {
+        if self.verbosity == Verbosity::Verbose || (self.verbosity != Verbosity::Quiet && self.bar.is_hidden()) {
+            // A standard error stream that cannot be written to is ignored.
+            self.bar.suspend(|| drop(writeln!(io::stderr(), "hfl: {text}")));
+        }
+    }
+
+    /// Prints the last line of the console now and then, where nothing is drawn.
+    fn say_console(&self, line: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.bar.is_hidden() && said.elapsed() >= SAID_EVERY {
+            *said = Instant::now();
+            self.say(&format!("{}: {line}", seconds(self.started.elapsed())));
+        }
     }
 }
 
@@ -207,14 +227,14 @@ impl Observer for View {
             // A standard error stream that cannot be written to is ignored.
             let _ = io::stderr().write_all(text.as_bytes());
         } else if let Some(line) = text.lines().rfind(|line| !line.trim().is_empty()) {
-            self.bar.set_message(line.chars().filter(|c| !c.is_control()).collect::<String>());
+            let line: String = line.chars().filter(|c| !c.is_control()).collect();
+            self.say_console(&line);
+            self.bar.set_message(line);
         }
     }
 
     fn step(&self, text: &str) {
-        if !self.quiet && self.bar.is_hidden() {
-            let _ = writeln!(io::stderr(), "hfl: {text}");
-        }
+        self.say(text);
         self.bar.set_message(text.to_owned());
     }
 }

@@ -7,7 +7,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use hfl::Error;
@@ -17,12 +16,13 @@ use hfl::format::block::Codec;
 use hfl::format::difference::Difference;
 use hfl::format::head::Trust;
 use hfl::format::name::{Name, Version};
-use hfl::progress::Watch;
+use hfl::progress::{Event, Phase, Watch};
 use hfl::publish::{self, DeltaOptions, Keyring, PublishOptions, Report, Repository, RestoreOptions};
 use hfl::repo::source::Source;
 use hfl::repo::{self, OpenOptions};
 
 use crate::exit;
+use crate::progress::Reporter;
 use crate::show::{bytes, count};
 
 /// Marker file of a demo directory, which may be replaced.
@@ -39,30 +39,52 @@ pub struct Args {
     /// Directory for all files; one of an earlier demo is replaced
     #[arg(default_value = "hfl-demo")]
     directory: PathBuf,
+    #[command(flatten)]
+    pub says: super::LongArgs,
+}
+
+/// The report: what the second version costs beside the first.
+#[derive(serde::Serialize)]
+struct DemoReport {
+    directory: PathBuf,
+    first: Report,
+    second: Report,
+    seconds: f64,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let cancel = super::cancel_on_signal()?;
-    let demo = Demo::prepare(&args.directory, cancel)?;
+    let reporter = args.says.start()?;
+    let watch = Watch { progress: Arc::clone(&reporter) as _, cancel: super::cancel_on_signal()? };
+    let tells = !args.says.output.quiet && !args.says.output.json;
+    let demo = Demo::prepare(&args.directory, watch, tells.then(|| Arc::clone(&reporter)))?;
     let runtime = super::runtime()?;
     demo.make_images()?;
     let first = demo.publish(&runtime, "one.img", "1")?;
     let second = demo.publish(&runtime, "two.img", "2")?;
     demo.tell_cost(&runtime, &first, &second)?;
     runtime.block_on(demo.read_back())?;
-    demo.tell_next(&second, started)?;
+    reporter.end();
+    if tells {
+        demo.tell_next(&second, started)?;
+    }
+    if args.says.output.json {
+        let (directory, seconds) = (demo.directory, started.elapsed().as_secs_f64());
+        exit::print_json(&DemoReport { directory, first, second, seconds })?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 struct Demo {
     directory: PathBuf,
     name: Name,
-    cancel: Arc<AtomicBool>,
+    watch: Watch,
+    /// Prints results, unless that is not wanted.
+    out: Option<Arc<Reporter>>,
 }
 
 impl Demo {
-    fn prepare(directory: &Path, cancel: Arc<AtomicBool>) -> anyhow::Result<Self> {
+    fn prepare(directory: &Path, watch: Watch, out: Option<Arc<Reporter>>) -> anyhow::Result<Self> {
         if directory.exists() {
             if !directory.join(MARK).exists() {
                 let error = Error::local(format!("{}: exists and is not a demo directory", directory.display()));
@@ -76,7 +98,7 @@ impl Demo {
             let path = directory.join(file);
             fs::write(&path, text).map_err(|e| Error::io(&path, &e))?;
         }
-        Ok(Self { directory, name: "demo".parse()?, cancel })
+        Ok(Self { directory, name: "demo".parse()?, watch, out })
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -86,19 +108,17 @@ impl Demo {
     /// Makes an image of some of this machine's files, and a second one after a few of them have changed.
     fn make_images(&self) -> anyhow::Result<()> {
         let tree = self.path("tree");
-        let copied = tree::copy_some(&tree)?;
-        say(&format!("copied {} files of this machine, {}", count(copied.files), bytes(copied.bytes)))?;
+        self.watch.progress.event(Event::Phase(Phase::Build));
+        self.watch.progress.event(Event::Start { image_bytes: None });
+        let copied = tree::copy_some(&tree, &|bytes| self.watch.progress.event(Event::Read { bytes }))?;
+        self.say(&format!("copied {} files of this machine, {}", count(copied.files), bytes(copied.bytes)))?;
         let size = bytes(tree::make_ext4(&tree, &copied, &self.path("one.img"))?);
         let changed = tree::change_some(&tree)?;
         tree::make_ext4(&tree, &copied, &self.path("two.img"))?;
         fs::remove_dir_all(&tree).map_err(|e| Error::io(&tree, &e))?;
-        say(&format!(
+        self.say(&format!(
             "made one.img and, after changing {changed} files, two.img: ext4, {size}, each built from scratch"
         ))
-    }
-
-    fn watch(&self) -> Watch {
-        Watch { cancel: Arc::clone(&self.cancel), ..Watch::silent() }
     }
 
     fn publish(&self, runtime: &tokio::runtime::Runtime, image: &str, label: &str) -> anyhow::Result<Report> {
@@ -122,9 +142,9 @@ impl Demo {
             boot: None,
             spool_max_bytes: 1 << 30,
         };
-        let report = runtime.block_on(publish::publish(&repository, &options, &self.watch()))?;
+        let report = runtime.block_on(publish::publish(&repository, &options, &self.watch))?;
         let (new, seconds) = (&report.new, report.seconds);
-        say(&format!(
+        self.say(&format!(
             "published {image} as version {} in {seconds:.1} s: {} new blocks, {} compressed; {} known, {} zeros",
             report.version,
             count(new.blocks),
@@ -152,7 +172,7 @@ impl Demo {
         let (old, new) = (open(u64::from(first.version))?, open(u64::from(second.version))?);
         let difference = Difference::between(&old.index, &new.index);
         let (added, all) = (difference.added.zlib_bytes, first.new.zlib_bytes.max(1));
-        say(&format!(
+        self.say(&format!(
             "diff: {} blocks kept, {} added; the update costs {}, {:.1} % of the image",
             count(difference.kept.blocks),
             count(difference.added.blocks),
@@ -165,11 +185,11 @@ impl Demo {
     async fn read_back(&self) -> anyhow::Result<()> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/demo", listener.local_addr()?);
-        let served = tokio::spawn(super::serve::serve(listener, self.path("public")));
-        say(&format!("serving at {url}"))?;
+        let served = tokio::spawn(super::serve::Site::of(self.path("public")).serve(listener));
+        self.say(&format!("serving at {url}"))?;
         let image = self.path("two.img");
         let mounted = mounted::compare(&url, &self.path("keys/demo.pub"), &self.path("mnt"), &image).await?;
-        say(&mounted)?;
+        self.say(&mounted)?;
         self.restore(&url, &image).await?;
         served.abort();
         Ok(())
@@ -184,16 +204,20 @@ impl Demo {
         let seeds = vec![self.path("one.img")];
         let options = RestoreOptions { seeds, force: true, ..RestoreOptions::new(self.path("restored.img")) };
         let restored = options.out.clone();
-        let report = publish::restore(&client.opened, client.source, &options, &self.watch()).await?;
+        let report = publish::restore(&client.opened, client.source, &options, &self.watch).await?;
         if !mounted::same(&restored, image)? {
             return Err(Error::local("the restored image differs from two.img").into());
         }
         fs::remove_file(&restored).map_err(|e| Error::io(&restored, &e))?;
-        say(&format!(
+        self.say(&format!(
             "restored version 2 in {:.1} s with one.img as seed: {} downloaded, every byte equal",
             report.seconds,
             bytes(report.fetched_zlib_bytes),
         ))
+    }
+
+    fn say(&self, text: &str) -> anyhow::Result<()> {
+        self.out.as_ref().map_or(Ok(()), |out| out.print(&format!("- {text}\n")))
     }
 
     fn tell_next(&self, report: &Report, started: Instant) -> anyhow::Result<()> {
@@ -214,8 +238,4 @@ and publish an image of your own:
             started.elapsed().as_secs_f64()
         ))
     }
-}
-
-fn say(text: &str) -> anyhow::Result<()> {
-    exit::print(&format!("- {text}\n"))
 }

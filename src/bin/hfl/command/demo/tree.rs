@@ -19,8 +19,9 @@ pub struct Copied {
     pub bytes: u64,
 }
 
-/// Copies readable files from [`SOURCES`] below `tree`, up to [`TREE_BYTES`].
-pub fn copy_some(tree: &Path) -> Result<Copied, Error> {
+/// Copies readable files from [`SOURCES`] below `tree`, up to [`TREE_BYTES`]; tells `progress` of each
+/// one's bytes.
+pub fn copy_some(tree: &Path, progress: &dyn Fn(u64)) -> Result<Copied, Error> {
     let mut copied = Copied { files: 0, bytes: 0 };
     for source in SOURCES {
         let entries = WalkDir::new(source).sort_by_file_name().into_iter().flatten();
@@ -35,6 +36,7 @@ pub fn copy_some(tree: &Path) -> Result<Copied, Error> {
             if fs::copy(entry.path(), &target).is_ok() {
                 copied.files += 1;
                 copied.bytes += size;
+                progress(size);
             }
         }
     }
