@@ -21,12 +21,13 @@ use hfl::system::directories;
 
 use crate::log::Level;
 
+const SOURCES: &str = "Image: http(s)://HOST/PATH/NAME[@VERSION] or DIRECTORY/NAME[@VERSION]; of several, the fastest \
+                       working one is used; or NAME, if `source` of its configuration says where it is";
+
 /// An image, its mirrors, and its cache.
 #[derive(Debug, clap::Args)]
 pub struct ImageArgs {
-    /// Image: http(s)://HOST/PATH/NAME[@VERSION] or DIRECTORY/NAME[@VERSION], of several, the fastest working one is
-    /// used; or NAME, if `source` of its configuration says where it is
-    #[arg(required = true, num_args = 1.., value_name = "SOURCE")]
+    #[arg(required = true, num_args = 1.., value_name = "SOURCE", help = SOURCES)]
     pub sources: Vec<Source>,
     /// Public key of the publisher: its base64 line, or a file that contains it
     #[arg(long, value_name = "PUBKEY")]

@@ -30,6 +30,9 @@ const MAGIC: &[u8] = b"HFL-INDEX";
 /// Cells of the map if the terminal width is unknown.
 const MAP_CELLS: usize = 64;
 
+const OLD: &str = "Old version: NAME[@VERSION] with --to, http(s)://HOST/PATH/NAME[@VERSION], \
+                   DIRECTORY/NAME[@VERSION]; or an index as a file or a URL that ends with .idx";
+
 /// Compare two versions: changed blocks, and the cost of the update.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -39,8 +42,7 @@ const MAP_CELLS: usize = 64;
   hfl diff debian-ps3 --to mirrors.toml --markdown >> \"$GITHUB_STEP_SUMMARY\"   # the newest two versions
   hfl diff https://mirror.example/hfl/index/debian-ps3/41-1f3a9c2b7d10.idx new.idx --json")]
 pub struct Args {
-    /// Old version: NAME[@VERSION] with --to, http(s)://HOST/PATH/NAME[@VERSION], DIRECTORY/NAME[@VERSION]; or an
-    /// index as a file or a URL that ends with .idx
+    #[arg(help = OLD)]
     old: String,
     /// New version, likewise [default: OLD is the name of an image, and its newest version is compared with the one
     /// before]

@@ -21,11 +21,13 @@ use super::to;
 /// The list of a repository's images.
 const LIST: &str = "images";
 
+const HELP: &str =
+    "Image: NAME[@VERSION] with --to, else http(s)://HOST/PATH/NAME[@VERSION] or DIRECTORY/NAME[@VERSION]";
+
 /// The image of a command.
 #[derive(clap::Args)]
 pub struct ImageArgs {
-    /// Image: NAME[@VERSION] with --to, else http(s)://HOST/PATH/NAME[@VERSION] or DIRECTORY/NAME[@VERSION]
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", help = HELP)]
     image: String,
     /// File that describes the mirrors of NAME; or a directory or URL, which is the only mirror then
     #[arg(long, value_name = "mirrors.toml")]
