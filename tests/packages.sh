@@ -68,7 +68,8 @@ for package in "$output"/*"-$version-1.$machine.rpm"; do
 done
 # A shell for the scripts of the packages, and nothing else: what is static runs.
 busybox=$(command -v busybox) || missing "no busybox: apt install busybox-static"
-mkdir -p "$work/rpm/bin" "$work/rpm/usr/bin" "$work/rpm/usr/sbin"
+mkdir -p "$work/rpm/bin" "$work/rpm/dev" "$work/rpm/usr/bin" "$work/rpm/usr/sbin"
+mknod -m 666 "$work/rpm/dev/null" c 1 3
 cp "$busybox" "$work/rpm/bin/busybox"
 chroot "$work/rpm" /bin/busybox --install -s /bin
 rpm --root "$work/rpm" --initdb

@@ -14,7 +14,7 @@ typed() {
 # All files but those that apt and dpkg keep for themselves, and those of the user.
 files() {
   find / -xdev \( -path /proc -o -path /dev -o -path /sys -o -path /tmp -o -path /root -o -path /packages -o -path /var/lib/apt \
-    -o -path /var/lib/dpkg -o -path /var/cache/apt -o -path /var/cache/ldconfig -o -path /var/log -o -path /run \) -prune -o -print | sort
+    -o -path /var/lib/dpkg -o -path /var/cache/apt -o -path /var/cache/ldconfig -o -path /var/cache/debconf -o -path /var/log -o -path /run \) -prune -o -print | sort
 }
 
 # --- the publisher ---
