@@ -1,6 +1,6 @@
 //! A mirror that is being worked on: its store, its lock and its head.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -90,7 +90,9 @@ pub fn place(mirror: &Mirror, relative_to: &Path) -> String {
     match &mirror.write {
         WritePlace::Directory(path) => {
             let path = relative_to.join(path);
-            std::path::absolute(&path).unwrap_or(path).display().to_string()
+            // Without a slash at the end, whoever names it.
+            let path: PathBuf = std::path::absolute(&path).unwrap_or(path).components().collect();
+            path.display().to_string()
         }
         WritePlace::Remote(_) => mirror.write.to_string(),
     }

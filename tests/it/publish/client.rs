@@ -122,6 +122,7 @@ fn shipping() -> Lab {
 #[test]
 fn another_build_of_a_client_leaves_the_first_one_alone() {
     let lab = shipping();
+    lab.ok(&["key", "new", "b"]);
     let one = ship(&lab, "a", b"build 1");
     let before = fs::read(lab.path("public").join(&one)).unwrap();
     let two = ship(&lab, "b", b"build 2");
@@ -145,6 +146,7 @@ fn another_build_of_a_client_leaves_the_first_one_alone() {
 #[test]
 fn a_client_that_several_images_ship_is_signed_with_each_key() {
     let lab = shipping();
+    lab.ok(&["key", "new", "b"]);
     let client = ship(&lab, "a", b"build 1");
     let first = signatures(&lab.files("public"), &client);
     let expected = lab.publish(&["os.img", "--name", "b", "--dry-run"]);

@@ -253,7 +253,11 @@ fn a_dry_run_counts_the_profile() {
     assert_eq!(with, 4, "the profile, its signature, the head, the page of the image");
     assert_eq!(compare("nothing new", &["os.img", "--profile", "boot.profile"]), 0);
     lab.write("os.img", Random(2).bytes(24 << 16));
-    assert_eq!(compare("a new version", &["os.img"]), with + 5, "and the index, its signature, the front page, two feeds");
+    assert_eq!(
+        compare("a new version", &["os.img"]),
+        with + 5,
+        "and the index, its signature, the front page, two feeds"
+    );
 }
 
 #[test]
