@@ -8,6 +8,7 @@ use crate::support::lab::{Lab, Random, check_mirror, make_ext4, make_tree, two_i
 /// Four versions of `os`, each with files of its own, and one version of `other`, which is equal to the second of them.
 fn repository() -> Lab {
     let lab = Lab::with_mirrors(&["a", "b"]);
+    lab.ok(&["key", "new", "other"]);
     make_tree(&lab.path("tree"), 200, 5);
     for version in 1..=4_u64 {
         for i in 0..20 {

@@ -8,6 +8,7 @@ use crate::support::lab::{Lab, check_mirror, code, stderr, two_images};
 /// Two versions of `os` and one of `other`, on mirrors a and b.
 fn repository() -> Lab {
     let lab = Lab::with_mirrors(&["a", "b"]);
+    lab.ok(&["key", "new", "other"]);
     two_images(&lab, 300);
     lab.publish(&["one.img", "--name", "os"]);
     lab.publish(&["two.img", "--name", "os"]);

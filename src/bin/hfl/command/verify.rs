@@ -33,7 +33,7 @@ Exit codes:
   3  problems remain
   4  no mirror reachable
   5  locked (with --repair)
-  6  no problems, but some mirrors are behind or unreachable")]
+  6  no problems, but some mirrors are behind or unreachable, or images were not checked")]
 pub struct Args {
     /// File that describes the mirrors
     #[arg(long, value_name = "mirrors.toml")]
@@ -92,11 +92,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-/// The exit code. A mirror that is only behind or unreachable has no bad objects.
+/// The exit code. A mirror that is only behind or unreachable has no bad objects; of an image that was left out, nothing
+/// is known.
 fn code(report: &VerifyReport) -> u8 {
     if report.remaining().any(|problem| problem.kind != ProblemKind::Behind) {
         ErrorKind::Unverified.exit_code()
-    } else if report.remaining().count() > 0 || report.unreachable().count() > 0 {
+    } else if report.remaining().count() > 0 || report.unreachable().count() > 0 || !report.unchecked.is_empty() {
         exit::BEHIND
     } else {
         0
