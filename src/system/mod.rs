@@ -1,4 +1,5 @@
-//! Operating system services besides sockets: child processes, threads, locks, directories, atomic file replacement.
+//! Operating system services besides sockets: child processes, threads, locks, directories, mounts, atomic
+//! file replacement.
 
 pub mod atomic_file;
 pub(crate) mod bridge;
@@ -11,6 +12,7 @@ pub mod file_lock;
 pub mod host;
 #[cfg(feature = "publish")]
 pub mod installed;
+pub(crate) mod mounts;
 #[cfg(feature = "publish")]
 pub mod priority;
 #[cfg(feature = "publish")]

@@ -6,9 +6,7 @@ use std::{fs, io};
 
 use hfl::Error;
 use hfl::client::device::contents::{Contents, file_behind};
-use hfl::client::serve::mount_point::{MountPoint, clear_dead};
-use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
+use hfl::client::serve::mount_point::{MountPoint, PointError, clear_dead, unmount};
 
 use crate::args::Args;
 use crate::daemon::Daemon;
@@ -78,7 +76,8 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Error> {
         ready.runtime.block_on(async {
             tokio::select! {
                 () = mounted.ended_or_unused() => {}
-                () = signals.any() => unmount(&point),
+                // What cannot be unmounted stays, and ends with its users.
+                () = signals.any() => drop(unmount(&point)),
             }
         });
     }
@@ -89,14 +88,6 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Error> {
     outcome.and(ended.map_err(|e| Error::local(format!("cannot unmount {}: {e}", file.display()))))
 }
 
-/// Unmounts the file system; if it is in use, it leaves the tree at once.
-fn unmount(point: &Path) {
-    let flags = UnmountFlags::NOFOLLOW;
-    if rustix::mount::unmount(point, flags) == Err(Errno::BUSY) {
-        let _ = rustix::mount::unmount(point, flags | UnmountFlags::DETACH);
-    }
-}
-
 /// The mount point, which needs to be a directory and nothing more.
 fn checked(point: &Path) -> Result<PathBuf, Error> {
     if !rustix::process::geteuid().is_root() {
@@ -104,8 +95,7 @@ fn checked(point: &Path) -> Result<PathBuf, Error> {
         return Err(error.hint("leave --contents out (with mount -t hfl: -o file) to mount the image as a file"));
     }
     let path = fs::canonicalize(point).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => Error::local(format!("mount point {}: no such directory", point.display()))
-            .hint(format!("mkdir -p {}", point.display())),
+        io::ErrorKind::NotFound => PointError::Missing(point.to_owned()).into(),
         _ => Error::io(point, &e),
     })?;
     if path.is_dir() { Ok(path) } else { Err(Error::local(format!("mount point {}: not a directory", path.display()))) }

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use super::loops::{self, LoopOptions};
 use crate::error::Error;
 use crate::partitions::{Partition, partitions};
-use crate::system::child;
+use crate::system::{child, mounts};
 
 /// What to mount of an image, and how.
 #[derive(Debug, Clone, Default)]
@@ -31,20 +31,19 @@ impl Contents {
     /// No such partition; no loop device; no file system that mount(8) knows. The error lists the partitions, if there
     /// are any.
     pub fn mount(&self, file: &Path, point: &Path) -> Result<(), Error> {
-        let whole = LoopOptions { direct: true, autoclear: true, ..LoopOptions::default() };
-        let Some(number) = self.partition else {
-            let (device, held) = loops::hold(file, whole)?;
-            let mounted = self.mount_device(&device, point);
-            drop(held);
-            return mounted.map_err(|why| advised(&why, &partitions_of(file).unwrap_or_default()));
-        };
-        let all = partitions_of(file).map_err(|e| Error::io(file, &e))?;
-        let Some(wanted) = all.iter().find(|partition| partition.number == number) else {
-            return Err(advised(&format!("{} has no partition {number}", name(file)), &all));
-        };
-        let part = LoopOptions { offset: wanted.start, size: wanted.len, ..whole };
-        let (device, _held) = loops::hold(file, part)?;
-        self.mount_device(&device, point).map_err(Error::local)
+        let mut options = LoopOptions { direct: true, autoclear: true, ..LoopOptions::default() };
+        if let Some(number) = self.partition {
+            let all = partitions_of(file).map_err(|e| Error::io(file, &e))?;
+            let Some(wanted) = all.iter().find(|partition| partition.number == number) else {
+                return Err(advised(&format!("{} has no partition {number}", name(file)), &all));
+            };
+            (options.offset, options.size) = (wanted.start, wanted.len);
+        }
+        let (device, _held) = loops::hold(file, options)?;
+        self.mount_device(&device, point).map_err(|why| match self.partition {
+            None => advised(&why, &partitions_of(file).unwrap_or_default()),
+            Some(_) => Error::local(why),
+        })
     }
 
     /// Runs mount(8), which finds out the type; on failure, its message.
@@ -88,36 +87,8 @@ fn partitions_of(file: &Path) -> io::Result<Vec<Partition>> {
 
 /// The file behind what is mounted on `point`, if that is a loop device.
 pub fn file_behind(point: &Path) -> Option<PathBuf> {
-    let point = fs::canonicalize(point).ok()?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let source = mounts.lines().rev().find_map(|line| {
-        let (own, other) = line.split_once(" - ")?;
-        let mounted_on = unescaped(own.split(' ').nth(4)?);
-        (mounted_on == point.as_os_str().as_bytes()).then(|| other.split(' ').nth(1))?
-    })?;
-    let device = source.strip_prefix("/dev/").filter(|device| !device.contains('/'))?;
+    let source = mounts::on(&fs::canonicalize(point).ok()?)?.source;
+    let device = source.to_str()?.strip_prefix("/dev/").filter(|device| !device.contains('/'))?;
     let backing = fs::read(format!("/sys/block/{device}/loop/backing_file")).ok()?;
     Some(PathBuf::from(std::ffi::OsStr::from_bytes(backing.trim_ascii_end())))
-}
-
-/// A field of mountinfo, in which some characters are written as a backslash and three octal digits.
-fn unescaped(field: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = if first == b'\\' { after.get(..3) } else { None };
-        let code = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        bytes.push(code.unwrap_or(first));
-        rest = if code.is_some() { &after[3..] } else { after };
-    }
-    bytes
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn mount_points_have_spaces() {
-        assert_eq!(super::unescaped("/mnt/a\\040b\\134c"), b"/mnt/a b\\c");
-        assert_eq!(super::unescaped("/x\\0"), b"/x\\0");
-    }
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use crate::error::{Error, ErrorKind};
-use crate::system::child;
+use crate::system::{child, mounts};
 
 /// Why a directory cannot be a mount point.
 #[derive(Debug, thiserror::Error)]
@@ -129,28 +129,12 @@ impl MountPoint {
         }
     }
 
-    /// Unmounts. A mount in use leaves the tree at once, and ends with its last user.
+    /// Unmounts, see [`unmount`].
     ///
     /// # Errors
-    /// That is not possible either.
+    /// As for [`unmount`].
     pub fn unmount(&self) -> io::Result<()> {
-        match rustix::mount::unmount(&self.0, UnmountFlags::NOFOLLOW) {
-            Ok(()) => Ok(()),
-            Err(Errno::BUSY) => Ok(rustix::mount::unmount(&self.0, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?),
-            Err(Errno::PERM) => self.ask_helper(),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    fn ask_helper(&self) -> io::Result<()> {
-        let helper = |how: &str| {
-            let mut command = child::command("fusermount3");
-            command.args([how, "--"]).arg(&self.0).stderr(Stdio::null()).stdout(Stdio::null()).status()
-        };
-        if helper("-u")?.success() || helper("-uz")?.success() {
-            return Ok(());
-        }
-        Err(io::Error::other("fusermount3 could not unmount"))
+        unmount(&self.0)
     }
 
     /// Raises the kernel's readahead for reads through the page cache. Needs root.
@@ -163,22 +147,38 @@ impl MountPoint {
     }
 }
 
+/// Unmounts what is on `path`. A mount in use leaves the tree at once, and ends with its last user.
+///
+/// # Errors
+/// That is not possible either.
+pub fn unmount(path: &Path) -> io::Result<()> {
+    match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(Errno::BUSY) => Ok(rustix::mount::unmount(path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?),
+        Err(Errno::PERM) => ask_helper(path),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn ask_helper(path: &Path) -> io::Result<()> {
+    let helper = |how: &str| {
+        let mut command = child::command("fusermount3");
+        command.args([how, "--"]).arg(path).stderr(Stdio::null()).stdout(Stdio::null()).status()
+    };
+    if helper("-u")?.success() || helper("-uz")?.success() {
+        return Ok(());
+    }
+    Err(io::Error::other("fusermount3 could not unmount"))
+}
+
 /// Unmounts what a killed hfl-mount left on `path`: nothing can read it any more.
 pub fn clear_dead(path: &Path) {
     // The kernel may still answer from its cache what `stat` asks; this it passes on.
     let is_dead = rustix::fs::statfs(path).is_err_and(|e| e == Errno::NOTCONN);
-    if is_dead && is_ours(path) {
-        let _ = MountPoint(path.to_owned()).unmount();
+    let is_ours = || mounts::on(&std::path::absolute(path).ok()?).map(|mount| mount.kind == "fuse.hfl");
+    if is_dead && is_ours() == Some(true) {
+        let _ = unmount(path);
     }
-}
-
-/// Whether the list of mounts calls what is mounted on `path` a mount of hfl.
-fn is_ours(path: &Path) -> bool {
-    let Ok(path) = std::path::absolute(path) else { return false };
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let point = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040");
-    let mut fields = mounts.lines().rev().map(|line| line.split(' ').skip(1));
-    fields.any(|mut fields| fields.next() == Some(&*point) && fields.next() == Some("fuse.hfl"))
 }
 
 /// Whether `point` is the root of a FUSE file system; other file systems mounted there may be mounted over.
