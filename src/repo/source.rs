@@ -57,6 +57,13 @@ impl Base {
     }
 }
 
+impl Source {
+    /// Whether only a name was given, without a place.
+    pub fn is_name_alone(&self) -> bool {
+        matches!(&self.base, Base::Directory(path) if path.as_os_str() == ".")
+    }
+}
+
 impl FromStr for Source {
     type Err = SourceError;
 

@@ -8,11 +8,11 @@ use clap::Parser;
 use hfl::Error;
 use hfl::client::ClientOptions;
 use hfl::client::cache::Need;
+use hfl::format::units::{self, bytes};
 
 use crate::exit::CODES;
 use crate::origin::ImageArgs;
 use crate::profile::ProfileArgs;
-use hfl::format::units::{self, bytes};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +31,7 @@ order of precedence. With `source = \"https://...\"` in that file, the image's n
 /// Mount an image: MOUNTPOINT/NAME is a read-only file of the image's exact size, whose blocks are fetched, verified
 /// and cached when they are read
 #[derive(Debug, Parser)]
-#[command(name = "hfl-mount", version, long_version = hfl::build_info::text(), disable_version_flag = true, after_help = format!("{EXAMPLES}\n\n{CODES}"))]
+#[command(name = "hfl-mount", version = hfl::build_info::text(), disable_version_flag = true, after_help = format!("{EXAMPLES}\n\n{CODES}"))]
 pub struct Args {
     #[command(flatten)]
     pub origin: ImageArgs,
@@ -81,7 +81,7 @@ pub struct Args {
     /// system
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub options: Vec<String>,
-    /// Print the version of hfl-mount; as --version, also commit, features and target
+    /// Print the version of hfl-mount, with commit, features and target; the same as --version
     #[arg(short = 'V', action = clap::ArgAction::Version)]
     program_version: (),
     /// Disable readahead, and fetch and decode one block at a time: for measurements

@@ -53,20 +53,16 @@ impl Command {
     /// Parses the command line. On failure or `--help` it prints the message and returns the exit code.
     pub fn read() -> Result<Self, ExitCode> {
         let words: Vec<OsString> = std::env::args_os().collect();
-        let helped = helper::is_called(&words);
+        let helped = helper::is_called();
         let parsed = if helped { helper::words(&words) } else { Ok(words) };
-        let parsed = parsed.and_then(|words| {
+        let parsed = parsed.and_then(|mut words| {
             // The older `--version N` takes a value; alone, it is the question for that of the program.
             if matches!(&words[1..], [word] if word == "--version") {
-                return Err(tree().error(clap::error::ErrorKind::DisplayVersion, version()));
+                words[1] = "-V".into();
             }
             Self::of(settings::complete(&tree(), words)?)
         });
         parsed.map_err(|e| {
-            if e.kind() == clap::error::ErrorKind::DisplayVersion {
-                print!("{}", version());
-                return ExitCode::SUCCESS;
-            }
             if e.use_stderr() {
                 eprint!("hfl-mount: {}", e.render());
                 return if helped { ExitCode::from(helper::USAGE) } else { ExitCode::from(2) };
@@ -94,8 +90,4 @@ impl Command {
             name => unreachable!("{name} is no subcommand"),
         }
     }
-}
-
-fn version() -> String {
-    format!("hfl-mount {}\n", hfl::build_info::text())
 }

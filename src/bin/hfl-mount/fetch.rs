@@ -6,14 +6,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use hfl::Error;
-use hfl::SCHEMA;
 use hfl::client::cache::Need;
 use hfl::client::download::Download;
 use hfl::client::source::JOBS;
 use hfl::client::{self, Client, ClientOptions};
 use hfl::format::profile::FILE_MAX_BYTES;
 use hfl::repo::Opened;
+use hfl::{Error, SCHEMA};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::CODES;

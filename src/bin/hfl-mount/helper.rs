@@ -11,8 +11,9 @@ pub const USAGE: u8 = 1;
 pub const FAILED: u8 = 32;
 
 /// Whether the program is called by the name of a mount helper: `mount.hfl`, `mount.fuse.hfl`.
-pub fn is_called(words: &[OsString]) -> bool {
-    let name = words.first().and_then(|word| Path::new(word).file_name()).and_then(OsStr::to_str);
+pub fn is_called() -> bool {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().and_then(OsStr::to_str);
     name.is_some_and(|name| name.starts_with("mount.") && name.ends_with("hfl"))
 }
 

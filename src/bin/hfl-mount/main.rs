@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         Some(place) => nbd::run(&args, place, &mut daemon),
     };
     let mut code = ended.as_ref().err().map_or(0, |error| error.kind().exit_code());
-    if code != 0 && helper::is_called(&std::env::args_os().collect::<Vec<_>>()) {
+    if code != 0 && helper::is_called() {
         code = helper::FAILED;
     }
     // Print the error before the parent that the user waits for exits.

@@ -158,7 +158,7 @@ impl ImageArgs {
 
     /// Whether a source contains only the image's name, and the list of mirrors says where it is.
     fn names_alone(&self, source: &Source) -> bool {
-        self.mirrors.is_some() && matches!(&source.base, Base::Directory(path) if path.as_os_str() == ".")
+        self.mirrors.is_some() && source.is_name_alone()
     }
 
     /// Checks what clap cannot: that all sources are of one image and version, and that it is said what is trusted.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _};
-use hfl::repo::source::{Base, Source};
+use hfl::format::name::Version;
+use hfl::repo::source::Source;
 
 use crate::args::Args;
 
@@ -78,7 +79,7 @@ struct Setting {
 /// # Errors
 /// Those of the command line; a setting that is unknown or has an invalid value, with where it is from.
 pub fn complete(tree: &Command, words: Vec<OsString>) -> Result<ArgMatches, clap::Error> {
-    let matches = tree.clone().try_get_matches_from(&words)?;
+    let mut matches = tree.clone().try_get_matches_from(&words)?;
     let (command, given) = match matches.subcommand() {
         None => (tree, &matches),
         Some((name, below)) if COMMANDS.contains(&name) => (tree.find_subcommand(name).unwrap_or(tree), below),
@@ -91,13 +92,16 @@ pub fn complete(tree: &Command, words: Vec<OsString>) -> Result<ArgMatches, clap
         .into_iter()
         .chain(environment(command).map_err(failed)?)
         .chain(configuration.settings(tree, command).map_err(failed)?);
+    let mut taken = given_names(command, given);
+    // Options stand behind the name of the program, or of the command.
+    let at = if command.get_name() == tree.get_name() { 1 } else { 2 };
     let mut completed = words;
     if let Some(sources) = configuration.sources().map_err(failed)? {
-        let at = completed.iter().skip(1).position(|word| *word == configuration.name).map(|at| at + 1);
-        at.into_iter().for_each(|at| drop(completed.splice(at..=at, sources.iter().cloned())));
+        if let Some(at) = completed.iter().skip(1).position(|word| *word == configuration.name) {
+            completed.splice(at + 1..=at + 1, sources);
+        }
+        matches = tree.clone().try_get_matches_from(&completed)?;
     }
-    let at = completed.len().min(if command.get_name() == tree.get_name() { 1 } else { 2 });
-    let mut taken: Vec<String> = given_names(command, given);
     for setting in settings {
         let argument = find(command, &setting.name).expect("settings are of known options");
         if taken.iter().any(|name| *name == setting.name || excludes(command, argument, name)) {
@@ -107,11 +111,11 @@ pub fn complete(tree: &Command, words: Vec<OsString>) -> Result<ArgMatches, clap
             completed.insert(at, word);
             // A wrong value is told with where it is from.
             let parsed = tree.clone().try_get_matches_from(&completed);
-            parsed.map_err(|e| failed(format!("{}: {}", setting.origin, first_line(&e))))?;
+            matches = parsed.map_err(|e| failed(format!("{}: {}", setting.origin, first_line(&e))))?;
             taken.push(setting.name);
         }
     }
-    tree.clone().try_get_matches_from(&completed)
+    Ok(matches)
 }
 
 fn first_line(error: &clap::Error) -> String {
@@ -212,8 +216,10 @@ fn environment(command: &Command) -> Result<Vec<Setting>, String> {
 
 /// The configuration of an image: a table of options, all optional.
 struct Configuration {
-    /// The image's name, as on the command line.
+    /// The image as on the command line, if that is a name alone; else nothing.
     name: OsString,
+    /// The version in that name.
+    version: Option<Version>,
     path: PathBuf,
     table: toml::Table,
 }
@@ -225,19 +231,19 @@ impl Configuration {
         let Some(source) = source else { return Ok(Self::empty(PathBuf::new())) };
         let directory = std::env::var_os("HFL_CONFIG").map_or_else(|| PathBuf::from(DIRECTORY), PathBuf::from);
         let path = directory.join(format!("{}.toml", source.image));
-        let is_alone = matches!(&source.base, Base::Directory(path) if path.as_os_str() == ".");
-        let name = if is_alone { source.to_string().trim_start_matches("./").into() } else { OsString::new() };
-        let Some(text) = read(&path)? else { return Ok(Self { name, ..Self::empty(path) }) };
+        let name =
+            if source.is_name_alone() { source.to_string().trim_start_matches("./").into() } else { OsString::new() };
+        let Some(text) = read(&path)? else { return Ok(Self::empty(path)) };
         let table = text.parse().map_err(|e: toml::de::Error| {
             let line = e.span().map(|span| text[..span.start].lines().count().max(1));
             let line = line.map_or_else(String::new, |line| format!(" line {line}:"));
             format!("{}:{line} {}", path.display(), e.message())
         })?;
-        Ok(Self { name, path, table })
+        Ok(Self { name, version: source.version, path, table })
     }
 
     fn empty(path: PathBuf) -> Self {
-        Self { name: OsString::new(), path, table: toml::Table::new() }
+        Self { name: OsString::new(), version: None, path, table: toml::Table::new() }
     }
 
     /// The sources that replace the name on the command line.
@@ -252,9 +258,8 @@ impl Configuration {
             Some(toml::Value::Array(values)) => values.iter().map(text).collect::<Result<Vec<_>, _>>()?,
             Some(value) => vec![text(value)?],
         };
-        let version = self.name.to_str().and_then(|name| name.split_once('@')).map(|(_, version)| version.to_owned());
         let versioned = |mut source: OsString| {
-            version.iter().for_each(|version| source.push(format!("@{version}")));
+            self.version.iter().for_each(|version| source.push(format!("@{version}")));
             source
         };
         Ok(Some(sources.into_iter().map(versioned).collect()))
