@@ -21,6 +21,8 @@ pub use split::{Split, SplitError};
 #[cfg(feature = "publish")]
 pub(crate) use write::push_block_row;
 
+/// The word that every index begins with.
+pub const MAGIC: &str = "HFL-INDEX";
 /// Maximum size of an index file, in bytes.
 pub const FILE_MAX_BYTES: u64 = 512 << 20;
 /// Maximum number of blocks in an index.

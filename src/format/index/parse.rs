@@ -29,7 +29,7 @@ impl Index {
         if file.len() as u64 > FILE_MAX_BYTES {
             return Err(FormatError::whole(format!("{} bytes, at most {FILE_MAX_BYTES} are allowed", file.len())));
         }
-        let mut lines = Lines::open(file, "HFL-INDEX", LINE_MAX_BYTES)?;
+        let mut lines = Lines::open(file, super::MAGIC, LINE_MAX_BYTES)?;
         let header = header(&mut lines)?;
         let blocks = lines.count("blocks", BLOCKS_MAX, BLOCK_ROW_MIN_BYTES)?;
         let extents = lines.count("extents", EXTENTS_MAX, EXTENT_ROW_MIN_BYTES)?;

@@ -36,7 +36,7 @@ impl Index {
     fn write_header(&self, out: &mut Vec<u8>) {
         let h = &self.header;
         let parent = h.parent.map_or_else(|| "-".to_owned(), |p| p.to_string());
-        push_text(out, format_args!("HFL-INDEX 1\nimage {}\nversion {}\n", h.image, h.version));
+        push_text(out, format_args!("{} 1\nimage {}\nversion {}\n", super::MAGIC, h.image, h.version));
         push_text(out, format_args!("created {}\nsize {}\n", h.created, h.size));
         push_text(out, format_args!("{} {}\nparent {parent}\n", super::split::KEY, h.split));
         push_text(out, format_args!("blocks {}\nextents {}\n", self.blocks.len(), self.extents.len()));

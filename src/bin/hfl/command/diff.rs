@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hfl::format::difference::{Cell, Difference};
 use hfl::format::head::Head;
-use hfl::format::index::{FILE_MAX_BYTES, Index};
+use hfl::format::index::{FILE_MAX_BYTES, Index, MAGIC};
 use hfl::format::update::{self, Update};
 use hfl::store::Fetch;
 use hfl::store::http::HttpClient;
@@ -25,8 +25,6 @@ use crate::terminal;
 
 /// Time limit for a text diff to find the shortest result.
 const UNIFIED_DEADLINE: Duration = Duration::from_secs(5);
-/// First bytes of an index.
-const MAGIC: &[u8] = b"HFL-INDEX";
 /// Cells of the map if the terminal width is unknown.
 const MAP_CELLS: usize = 64;
 
@@ -142,8 +140,8 @@ fn load(what: &str, args: &Args) -> anyhow::Result<Loaded> {
     let mut file = vec![];
     let mut opened = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
     opened.by_ref().take(MAGIC.len() as u64).read_to_end(&mut file).map_err(|e| Error::io(path, &e))?;
-    if file != MAGIC {
-        let error = Error::new(ErrorKind::Unverified, format!("{what}: not an index (line 1: expected HFL-INDEX)"));
+    if file != MAGIC.as_bytes() {
+        let error = Error::new(ErrorKind::Unverified, format!("{what}: not an index (line 1: expected {MAGIC})"));
         return Err(error.hint("images are compared once they are published: NAME@VERSION with --to").into());
     }
     opened.take(FILE_MAX_BYTES).read_to_end(&mut file).map_err(|e| Error::io(path, &e))?;

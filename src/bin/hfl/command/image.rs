@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hfl::Error;
-use hfl::config::WritePlace;
+use hfl::config::{Mirrors, WritePlace};
 use hfl::format::image_list;
+use hfl::format::layout::RepoPath;
 use hfl::format::name::{Name, Version};
 use hfl::publish;
 use hfl::repo::source::{Base, Source, absolute, versioned};
@@ -17,9 +18,6 @@ use hfl::store::retry::Retry;
 use hfl::system::host::ThisHost;
 
 use super::to;
-
-/// The list of a repository's images.
-const LIST: &str = "images";
 
 const HELP: &str =
     "Image: NAME[@VERSION] with --to, else http(s)://HOST/PATH/NAME[@VERSION] or DIRECTORY/NAME[@VERSION]";
@@ -44,8 +42,8 @@ pub struct Image {
 
 #[derive(Clone)]
 enum Place {
-    /// Mirrors that are described in a file, or the one named instead of it.
-    Mirrors(PathBuf),
+    /// The mirrors of `--to`, and that value itself.
+    Mirrors(Mirrors, PathBuf),
     /// The repository itself.
     Base(Base),
 }
@@ -71,7 +69,7 @@ impl Image {
             }
             Some(to) => {
                 let (name, version) = versioned(text).map_err(|e| super::usage(format!("`{text}`: {e}")))?;
-                Ok(Self { name, version, place: Place::Mirrors(to.to_owned()) })
+                Ok(Self { name, version, place: Place::Mirrors(to::mirrors(to)?, to.to_owned()) })
             }
             None => Self::at_its_place(text),
         }
@@ -81,7 +79,7 @@ impl Image {
         let source: Source =
             text.parse().map_err(|e| repository(text).unwrap_or_else(|| super::usage(format!("{e}"))))?;
         if let Base::Directory(directory) = &source.base {
-            let is_there = directory.join(format!("{}.head", source.image)).exists();
+            let is_there = directory.join(RepoPath::head(&source.image).as_str()).exists();
             if let Some(error) = repository(text).filter(|_| !is_there) {
                 return Err(error);
             }
@@ -103,20 +101,20 @@ impl Image {
     /// Where it is read: each mirror that is described, or the one place. Failed requests are sent again.
     pub async fn stores(&self) -> anyhow::Result<Vec<Arc<dyn Fetch>>> {
         match &self.place {
-            Place::Mirrors(to) => Ok(publish::readers(&super::reading(to::mirrors(to)?, to)).await?),
+            Place::Mirrors(mirrors, to) => Ok(publish::readers(&super::reading(mirrors.clone(), to)).await?),
             Place::Base(base) => Ok(vec![Arc::new(Retry::new(base.fetch()?, Arc::new(ThisHost)))]),
         }
     }
 
     /// Where a client reads it: public URLs and directories.
     pub fn bases(&self) -> anyhow::Result<Vec<Base>> {
-        let to = match &self.place {
+        let (mirrors, to) = match &self.place {
             Place::Base(base) => return Ok(vec![base.clone()]),
-            Place::Mirrors(to) => to,
+            Place::Mirrors(mirrors, to) => (mirrors, to),
         };
         let beside = to::base(to);
-        let mirrors = to::mirrors(to)?.mirrors;
         let bases: Vec<Base> = mirrors
+            .mirrors
             .iter()
             .filter_map(|mirror| match (&mirror.read, &mirror.write) {
                 (Some(url), _) => Some(Base::Url(url.clone())),
@@ -143,7 +141,7 @@ impl fmt::Display for Image {
 
 /// The error for a repository that is named without its image.
 fn repository(text: &str) -> Option<anyhow::Error> {
-    let list = Path::new(text).join(LIST);
+    let list = Path::new(text).join(RepoPath::images().as_str());
     let names = std::fs::read(list).ok().and_then(|file| image_list::parse(&file).ok())?;
     let error = Error::usage(format!("{text} is a repository: which image?"));
     let place = Path::new(text).join(names.first()?.as_str());

@@ -32,7 +32,6 @@ pub struct Live {
 impl Live {
     /// The front page of the mirror in `directory`.
     pub fn new(directory: &Path, policy: TrustPolicy) -> anyhow::Result<Self> {
-        // The image that a source names does not matter here.
         let base = Base::Directory(directory.to_owned());
         let (copy, client, state) = (base.fetch()?, HttpClient::new()?, Mutex::new(None));
         Ok(Self { page: directory.join("index.html"), copy, client, policy, state })
