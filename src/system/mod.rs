@@ -12,6 +12,7 @@ pub mod file_lock;
 pub mod host;
 #[cfg(feature = "publish")]
 pub mod installed;
+#[cfg(feature = "mount")]
 pub(crate) mod mounts;
 #[cfg(feature = "publish")]
 pub mod priority;

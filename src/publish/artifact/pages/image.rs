@@ -12,7 +12,7 @@ use crate::format::signature::PublicKey;
 const VERSIONS_SHOWN: usize = 100;
 const FILES_SHOWN: usize = 100;
 /// Maximum number of mirrors on a page.
-const MIRRORS_SHOWN: usize = 50;
+pub const MIRRORS_SHOWN: usize = 50;
 /// The boot menus and what reads them.
 const MENUS: [(&str, &str); 5] = [
     ("boot.ipxe", "iPXE"),

@@ -2,7 +2,7 @@
 
 use minijinja::{Value, context};
 
-use super::image::{Shown, label, more};
+use super::image::{MIRRORS_SHOWN, Shown, label, more};
 use super::{Site, words};
 use crate::format::head::Head;
 
@@ -10,8 +10,6 @@ use crate::format::head::Head;
 const IMAGES_SHOWN: usize = 500;
 /// Maximum number of versions that templates of earlier days show.
 const VERSIONS_SHOWN: usize = 30;
-/// Maximum number of mirrors on the page.
-const MIRRORS_SHOWN: usize = 50;
 
 /// What the template of the page is given.
 pub fn page(site: &Site<'_>, shown: &Shown<'_>) -> Value {
