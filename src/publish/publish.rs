@@ -253,7 +253,7 @@ async fn pass(
     let name = image.name().to_owned();
     let unclean = input::unclean(&name, &mut |at, out| image.read_at(at, out));
     let (codec, jobs) = (options.codec, options.jobs);
-    let reading = Reading { rule, zero_free: options.zero_free };
+    let reading = Reading { rule, zero_free: options.zero_free, digest: options.whole_sha256 };
     let again = || Remake { image: Arc::clone(&image), reading, codec, jobs, spool: Arc::clone(&spool) };
     let remake = image.is_repeatable().then(again);
     let up = session.mirrors().iter().enumerate().filter(|(_, m)| m.is_up());

@@ -48,10 +48,11 @@ async fn steps(mut session: Session<'_>, version: Version, label: Option<Label>)
         return Err(Error::usage(message));
     };
     let row = head.version(version).ok_or_else(|| ReadError::no_version(head, version))?;
+    let sha256 = head.image_sha256(version);
     let (index, holders) = base::index_of(session.mirrors(), &session.name, row).await?;
     // Its blocks count as known, like those of the newest versions.
     holders.iter().try_for_each(|mirror| session.base.known.add(&index, mirror))?;
-    let (cut, rule) = (CutImage::of(&index), index.header().split.clone());
+    let (cut, rule) = (CutImage { sha256, ..CutImage::of(&index) }, index.header().split.clone());
     let profiles = session.profiles(None, &[version]).await;
     let extras = Extras { profiles, boot: session.boot_files_of(version).await?, deltas: None };
     let label = label.or_else(|| format!("version {version} again").parse().ok());

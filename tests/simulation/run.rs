@@ -242,6 +242,7 @@ impl Simulation {
             force: false,
             as_it_is: true,
             zero_free: false,
+            whole_sha256: false,
             tree: None,
             spool_directory: self.homes[machine.number].path().to_owned(),
             spool_max_bytes: 1 << 20,

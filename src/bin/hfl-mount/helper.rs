@@ -10,10 +10,12 @@ use clap::error::ErrorKind;
 pub const USAGE: u8 = 1;
 pub const FAILED: u8 = 32;
 
-/// Whether the program is called by the name of a mount helper: `mount.hfl`, `mount.fuse.hfl`.
+/// Whether the program is called by the name of a mount helper: `mount.hfl`, `mount.fuse.hfl`; with `@` after a restart
+/// as the provider of a root file system.
 pub fn is_called() -> bool {
     let program = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&program).file_name().and_then(OsStr::to_str);
+    let name = name.map(|name| name.trim_start_matches('@'));
     name.is_some_and(|name| name.starts_with("mount.") && name.ends_with("hfl"))
 }
 

@@ -92,8 +92,12 @@ pub fn run(args: &Args, place: &Place, daemon: &mut Daemon) -> Result<(), Error>
         hints: Hints::default(),
     };
     export.read_ahead(client.readahead_bytes, ready.runtime.handle());
-    // For scripts: the one line on the standard output.
-    let _ = writeln!(std::io::stdout(), "{}", listener.uri(&export));
+    let uri = listener.uri(&export);
+    if !args.origin.json {
+        // For scripts: the one line on the standard output.
+        let _ = writeln!(std::io::stdout(), "{uri}");
+    }
+    ready.report_as("uri", &uri, args);
     ready.announce(&ready.announcement(&export.name, args), args, daemon);
     ready.runtime.block_on(async {
         tokio::select! {

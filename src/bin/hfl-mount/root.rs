@@ -18,8 +18,11 @@ use std::process::Command;
 
 use rustix::mm::MlockAllFlags;
 
-/// The first byte tells systemd not to kill the process at shutdown.
+use crate::helper;
+
+/// The first byte tells systemd not to kill the process at shutdown; the rest is how the program was called.
 const NAME: &str = "@hfl-mount";
+const HELPER_NAME: &str = "@mount.hfl";
 /// Stack size of threads: only used pages are locked, but address space is limited.
 const STACK_BYTES: &str = "1048576";
 
@@ -37,7 +40,7 @@ pub fn call_itself() {
         return;
     }
     let mut again = Command::new("/proc/self/exe");
-    again.arg0(OsStr::new(NAME)).args(words);
+    again.arg0(OsStr::new(if helper::is_called() { HELPER_NAME } else { NAME })).args(words);
     if std::env::var_os("RUST_MIN_STACK").is_none() {
         again.env("RUST_MIN_STACK", STACK_BYTES);
     }

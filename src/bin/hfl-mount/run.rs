@@ -57,8 +57,13 @@ impl Ready {
         format!("{place}: version {}, {} bytes, from {}", row.version, row.size, sources.join(" "))
     }
 
-    /// Prints what is mounted where, if a program asks for it.
+    /// Prints what is mounted as which file, if a program asks for it.
     pub fn report(&self, file: &Path, args: &Args) {
+        self.report_as("file", &file.display(), args);
+    }
+
+    /// Prints what can be read at a place of this kind, if a program asks for it.
+    pub fn report_as(&self, kind: &str, place: &dyn std::fmt::Display, args: &Args) {
         if !args.origin.json {
             return;
         }
@@ -68,10 +73,10 @@ impl Ready {
             "image": opened.head.image.to_string(),
             "version": opened.row.version.number(),
             "size": opened.row.size,
-            "file": file.display().to_string(),
+            kind: place.to_string(),
         });
         // A stream that cannot be written to is ignored: the mount works.
-        let _ = writeln!(std::io::stdout(), "{report:#}");
+        let _ = writeln!(std::io::stdout(), "{report}");
     }
 
     /// Finishes pending work, and ends.

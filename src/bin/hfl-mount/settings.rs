@@ -92,7 +92,8 @@ pub fn complete(tree: &Command, words: Vec<OsString>) -> Result<ArgMatches, clap
         .into_iter()
         .chain(environment(command).map_err(failed)?)
         .chain(configuration.settings(tree, command).map_err(failed)?);
-    let mut taken = given_names(command, given);
+    // A flag that is set to `no` hides a farther `yes`, and excludes nothing.
+    let (mut taken, mut unset) = (given_names(command, given), Vec::new());
     // Options stand behind the name of the program, or of the command.
     let at = if command.get_name() == tree.get_name() { 1 } else { 2 };
     let mut completed = words;
@@ -104,16 +105,19 @@ pub fn complete(tree: &Command, words: Vec<OsString>) -> Result<ArgMatches, clap
     }
     for setting in settings {
         let argument = find(command, &setting.name).expect("settings are of known options");
-        if taken.iter().any(|name| *name == setting.name || excludes(command, argument, name)) {
+        let is_hidden = unset.contains(&setting.name) || taken.contains(&setting.name);
+        if is_hidden || taken.iter().any(|name| excludes(command, argument, name)) {
             continue;
         }
-        if let Some(word) = word(argument, &setting).map_err(failed)? {
-            completed.insert(at, word);
-            // A wrong value is told with where it is from.
-            let parsed = tree.clone().try_get_matches_from(&completed);
-            matches = parsed.map_err(|e| failed(format!("{}: {}", setting.origin, first_line(&e))))?;
-            taken.push(setting.name);
-        }
+        let Some(word) = word(argument, &setting).map_err(failed)? else {
+            unset.push(setting.name);
+            continue;
+        };
+        completed.insert(at, word);
+        // A wrong value is told with where it is from.
+        let parsed = tree.clone().try_get_matches_from(&completed);
+        matches = parsed.map_err(|e| failed(format!("{}: {}", setting.origin, first_line(&e))))?;
+        taken.push(setting.name);
     }
     Ok(matches)
 }

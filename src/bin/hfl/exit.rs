@@ -67,6 +67,11 @@ pub fn print_json(report: &impl serde::Serialize) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(&Numbered { schema: SCHEMA, report })?))
 }
 
+/// Prints a report as JSON in one line.
+pub fn print_json_line(report: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string(&Numbered { schema: SCHEMA, report })?))
+}
+
 /// A warning as a line for people.
 pub fn warning(text: &str) -> String {
     format!("hfl: {} {text}", coloured("warning:", Colour::Yellow))

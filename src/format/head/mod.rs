@@ -5,6 +5,7 @@
 //! [`SignedHead::verify`] has turned it into a [`Head`], or explicitly unverified.
 
 mod check;
+mod image_digest;
 mod note;
 mod parse;
 mod write;

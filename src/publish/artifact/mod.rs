@@ -5,3 +5,4 @@ pub mod boot_menu;
 pub mod client;
 pub mod pages;
 pub mod profile;
+pub mod sums;

@@ -63,6 +63,8 @@ pub struct CutImage {
     pub hole_bytes: u64,
     /// Bytes of old data in blocks that ext4 calls free.
     pub free_bytes: u64,
+    /// SHA-256 of the image, if it was computed.
+    pub sha256: Option<Sha256>,
 }
 
 /// A contiguous range of the image that is stored in one block.
@@ -110,7 +112,7 @@ pub fn cut(image: &Input, options: &Options<'_>, deliver: &(dyn Fn(Spooled) + Sy
         |sealer, cut| builder.take(cut, sealer),
     )?;
     let state = builder.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(CutImage { free_bytes: passed.free_bytes, ..lay_out(passed.size, state) })
+    Ok(CutImage { free_bytes: passed.free_bytes, sha256: passed.sha256, ..lay_out(passed.size, state) })
 }
 
 impl IndexBuilder<'_> {

@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 
+use super::whole_digest::WholeDigest;
 use crate::disk::free_space::FreeSpace;
 use crate::disk::input::{Input, Part};
 use crate::error::Error;
+use crate::format::digest::Sha256;
 use crate::progress::{Event, Phase, Watch};
 use crate::split::{Cut, Lookup, Rule, Splitter, is_zero, looks_elsewhere};
 use crate::system::directories;
@@ -17,12 +19,14 @@ pub struct Reading {
     pub rule: Rule,
     /// Whether blocks that ext4 calls free are read as zeros.
     pub zero_free: bool,
+    /// Whether the SHA-256 of the whole image is computed.
+    pub digest: bool,
 }
 
 impl Reading {
     /// Every byte as it is.
     pub fn exact(rule: Rule) -> Self {
-        Self { rule, zero_free: false }
+        Self { rule, zero_free: false, digest: false }
     }
 }
 
@@ -33,6 +37,8 @@ pub struct Passed {
     pub size: u64,
     /// Bytes of old data in blocks that ext4 calls free; 0 if they were read as zeros, and of a stream.
     pub free_bytes: u64,
+    /// SHA-256 of what it was read as, if wanted.
+    pub sha256: Option<Sha256>,
 }
 
 /// Unit in which old data in free blocks is counted.
@@ -79,6 +85,7 @@ pub fn split(
     let anywhere = Anywhere { image, stop, passed };
     let splitter = RefCell::new(Splitter::new(reading.rule, &anywhere));
     let mut free = Free::of(image, reading.zero_free)?;
+    free.digest = reading.digest.then(WholeDigest::default);
     let mut at = 0;
     let size = image.read(&|at| splitter.borrow().elsewhere(at), &mut |part| {
         if stop() {
@@ -87,7 +94,11 @@ pub fn split(
         let splitter = &mut *splitter.borrow_mut();
         match part {
             Part::Data(bytes) => free.data(at, bytes, splitter, out)?,
-            Part::Hole(bytes) | Part::Skipped(bytes) => splitter.hole(bytes, out),
+            Part::Hole(bytes) => free.hole(bytes, splitter, out),
+            Part::Skipped(bytes) => {
+                free.digest.iter_mut().try_for_each(|digest| digest.read(image, at, bytes))?;
+                splitter.hole(bytes, out);
+            }
         }
         at += part.bytes();
         if !matches!(part, Part::Skipped(_)) {
@@ -96,7 +107,7 @@ pub fn split(
         Ok(())
     })?;
     splitter.into_inner().finish(out)?;
-    Ok(Passed { size, free_bytes: free.bytes })
+    Ok(Passed { size, free_bytes: free.bytes, sha256: free.digest.map(WholeDigest::finish) })
 }
 
 /// The image for what is read out of its order.
@@ -132,6 +143,8 @@ struct Free<'a> {
     zero: bool,
     /// Bytes of old data that were passed on.
     bytes: u64,
+    /// Of all that was passed on.
+    digest: Option<WholeDigest>,
 }
 
 impl<'a> Free<'a> {
@@ -142,7 +155,7 @@ impl<'a> Free<'a> {
             let message = format!("{}: --zero-free: there is no ext4 file system that is clean", image.name());
             return Err(Error::local(message).hint("unmount it, or run e2fsck -f; or publish it without --zero-free"));
         }
-        Ok(Self { image, space, zero, bytes: 0 })
+        Ok(Self { image, space, zero, bytes: 0, digest: None })
     }
 
     fn data(
@@ -164,17 +177,27 @@ impl<'a> Free<'a> {
             };
             let (now, later) = bytes.split_at(run.bytes as usize);
             if run.is_free && self.zero {
-                splitter.hole(run.bytes, out);
+                self.hole(run.bytes, splitter, out);
             } else {
                 if run.is_free {
                     let is_old = |page: &&[u8]| !is_zero(page);
                     self.bytes += now.chunks(PAGE_BYTES).filter(is_old).map(|page| page.len() as u64).sum::<u64>();
                 }
-                splitter.data(now, out);
+                self.pass(now, splitter, out);
             }
             (at, bytes) = (at + run.bytes, later);
         }
-        splitter.data(bytes, out);
+        self.pass(bytes, splitter, out);
         Ok(())
+    }
+
+    fn pass(&mut self, bytes: &[u8], splitter: &mut Splitter<'_>, out: &mut dyn FnMut(Cut)) {
+        self.digest.iter_mut().for_each(|digest| digest.data(bytes));
+        splitter.data(bytes, out);
+    }
+
+    fn hole(&mut self, bytes: u64, splitter: &mut Splitter<'_>, out: &mut dyn FnMut(Cut)) {
+        self.digest.iter_mut().for_each(|digest| digest.zeros(bytes));
+        splitter.hole(bytes, out);
     }
 }

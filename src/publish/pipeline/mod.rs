@@ -7,4 +7,5 @@ pub mod image;
 pub mod remake;
 pub mod spool;
 pub mod upload;
+mod whole_digest;
 pub mod workers;

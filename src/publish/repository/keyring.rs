@@ -37,6 +37,8 @@ pub struct FoundKey {
     unsaved: Option<String>,
     /// Whether it is the saved key of the image, or is to be: then only its public half is saved for this image.
     is_kept: bool,
+    /// Its file, if it is the one that was made for the image.
+    own_file: Option<PathBuf>,
     /// A warning about its file.
     pub warning: Option<String>,
 }
@@ -49,7 +51,7 @@ impl Keyring {
         }
         let text = self.text.as_ref()?;
         let key = self.parse(text).map_err(|e| not_a_key("HFL_KEY", text, &e));
-        Some(key.map(|key| FoundKey { key, unsaved: None, is_kept: false, warning: None }))
+        Some(key.map(|key| FoundKey { key, unsaved: None, is_kept: false, own_file: None, warning: None }))
     }
 
     /// The key given by the user, else the saved one of `image`.
@@ -58,7 +60,9 @@ impl Keyring {
             return given.map(Some);
         }
         let Some(file) = self.kept_file(image)? else { return Ok(None) };
-        Ok(Some(FoundKey { is_kept: true, ..self.read(&file)? }))
+        let found = self.read(&file)?;
+        let own_file = Some(file).filter(|file| self.key_file(image).is_ok_and(|own| own == *file));
+        Ok(Some(FoundKey { is_kept: true, own_file, ..found }))
     }
 
     /// The file of the saved key of `image`: `NAME.key`; else another image's whose public half is in `NAME.pub`.
@@ -102,7 +106,7 @@ impl Keyring {
             return Err(Error::usage(message).hint(hint));
         }
         let (key, text) = SecretKey::generate().map_err(|e| Error::local(e.to_string()))?;
-        Ok(FoundKey { key, unsaved: Some(text), is_kept: false, warning: None })
+        Ok(FoundKey { key, unsaved: Some(text), is_kept: false, own_file: None, warning: None })
     }
 
     /// Generates a key and writes it to `file`, and its public half to the same name with `.pub`; returns that name too.
@@ -232,7 +236,7 @@ impl Keyring {
         let key = self.parse(&text).map_err(|e| not_a_key(&file.display().to_string(), &text, &e))?;
         let open_to_others = meta.permissions().mode() & 0o077 != 0;
         let warning = open_to_others.then(|| format!("{0}: others can read this key; chmod 600 {0}", file.display()));
-        Ok(FoundKey { key, unsaved: None, is_kept: false, warning })
+        Ok(FoundKey { key, unsaved: None, is_kept: false, own_file: None, warning })
     }
 
     fn parse(&self, text: &str) -> Result<SecretKey, SignError> {
@@ -246,7 +250,12 @@ impl FoundKey {
     pub fn again(&self) -> Option<Self> {
         let text = self.unsaved.as_ref()?;
         let key = SecretKey::parse(text, None).ok()?;
-        Some(Self { key, unsaved: Some(text.clone()), is_kept: false, warning: None })
+        Some(Self { key, unsaved: Some(text.clone()), is_kept: false, own_file: None, warning: None })
+    }
+
+    /// Its file, if it was made for the image by an earlier run.
+    pub fn own_file(&self) -> Option<&Path> {
+        self.own_file.as_deref()
     }
 
     /// Whether it was just generated.

@@ -127,6 +127,8 @@ pub struct PublishOptions {
     pub as_it_is: bool,
     /// Reads blocks that ext4 calls free as zeros.
     pub zero_free: bool,
+    /// Puts the SHA-256 of the whole image into the head.
+    pub whole_sha256: bool,
     /// The file system to make of the image, which is a directory.
     pub tree: Option<TreeFs>,
     /// Directory of the spool, where new blocks wait for slow mirrors.

@@ -90,6 +90,8 @@ pub struct RestoreReport {
     pub version: u32,
     /// Image size in bytes.
     pub size: u64,
+    /// SHA-256 of the image as the publisher signed it, if it was published with one.
+    pub image_sha256: Option<String>,
     /// Image bytes that lay in the output already.
     pub kept_bytes: u64,
     /// Image bytes moved within the old content of the output.
@@ -145,6 +147,7 @@ pub async fn restore(
         image: opened.head.image.to_string(),
         version: opened.row.version.number(),
         size: work.index.size(),
+        image_sha256: opened.head.image_sha256(opened.row.version).map(|sha256| sha256.to_string()),
         kept_bytes: bytes(Origin::Kept),
         moved_bytes: bytes(Origin::Moved),
         seed_bytes: bytes(Origin::Seed),

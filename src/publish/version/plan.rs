@@ -144,7 +144,7 @@ impl Planner<'_> {
         let path = row.index_path(self.name);
         let profile = self.extras.profiles.of_new(self.base, &index)?;
         let mut objects = self.index_objects(&row, &path, &file)?;
-        let draft = self.draft(Some(row), profile.as_ref());
+        let draft = self.draft(Some(row), profile.as_ref(), cut.sha256);
         let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
         if let Some(deltas) = &self.extras.deltas {
             objects.splice(0..0, deltas.lists(self.signer.secret())?);
@@ -196,7 +196,7 @@ impl Planner<'_> {
         let newest = self.newest_index()?;
         let profile = self.extras.profiles.of_kept(self.base)?;
         let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
-        let draft = self.draft(None, profile.as_ref());
+        let draft = self.draft(None, profile.as_ref(), cut.sha256);
         let switch =
             self.signer.can_sign() && (!draft.head.says_the_same(old) || self.repository.expires_days.is_some());
         let mut objects = [self.client_objects(), self.profile_objects(profile)?].concat();
@@ -223,7 +223,7 @@ impl Planner<'_> {
     /// There is no version to keep; the key cannot sign.
     pub fn plan_retirement(&self, retired: &[VersionRow]) -> Result<Plan, Error> {
         let newest = self.newest_index()?;
-        let mut draft = self.draft(None, None);
+        let mut draft = self.draft(None, None, None);
         let mut dropped = std::mem::take(&mut draft.dropped);
         for row in retired {
             draft.head.versions.retain(|kept| kept.version != row.version);
@@ -297,14 +297,16 @@ impl Planner<'_> {
             return Ok(plan);
         }
         self.base.head.iter().try_for_each(refuse_binding)?;
+        plan.head.drop_other_image_digests();
         let seal = self.seal(&plan.head.body(), &plan.head.trusted_comment())?;
         let sealed = SignedHead::new(plan.head.clone(), seal).map_err(|e| Error::local(e.to_string()))?;
         plan.release.head = sealed.to_bytes().into();
         Ok(plan)
     }
 
-    /// The next head: the new version, if any, then all versions of the previous head.
-    fn draft(&self, row: Option<VersionRow>, profile: Option<&Shipped>) -> Draft {
+    /// The next head: the new version, if any, then all versions of the previous head. `sha256` is that of the newest
+    /// version's image.
+    fn draft(&self, row: Option<VersionRow>, profile: Option<&Shipped>, sha256: Option<Sha256>) -> Draft {
         let old = self.base.head.as_ref();
         // Strictly later than the previous head, so that two heads can always be ordered.
         let created = old.map_or(self.now, |head| head.created.next().max(self.now));
@@ -337,6 +339,8 @@ impl Planner<'_> {
             head.files.extend(self.extras.deltas.iter().flat_map(|deltas| deltas.rows()));
             head.files.sort_by(|a, b| a.path.cmp(&b.path));
         }
+        let newest = head.newest().version;
+        sha256.into_iter().for_each(|sha256| head.set_image_sha256(newest, sha256));
         let dropped = head.drop_oldest_beyond_limit();
         let warnings = self.warnings(&head, &dropped);
         Draft { head, dropped, warnings }

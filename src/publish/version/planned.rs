@@ -18,6 +18,7 @@ use crate::format::url::BaseUrl;
 use crate::progress::Event;
 use crate::publish::artifact::boot_menu;
 use crate::publish::artifact::pages::{self, Shown, Site};
+use crate::publish::artifact::sums;
 use crate::publish::base;
 use crate::publish::deltas::Deltas;
 use crate::publish::object::{Files, Object};
@@ -145,6 +146,7 @@ async fn render_pages(session: &Session<'_>, plan: &Plan) -> Result<Vec<Object>,
     let key = session.signer.trust.key();
     let shown = Shown { head, key, newest: &plan.release.newest, previous: previous.as_deref() };
     let mut pages = pages::render(&site, &shown)?;
+    pages.extend(sums::render(head, session.base.head.as_ref(), &session.signer, session.mirrors()).await?);
     let (new, progress) = (&plan.release.objects, &*repository.watch.progress);
     pages.extend(boot_menu::render(templates.as_deref(), head, new, session.mirrors(), progress).await?);
     Ok(pages)

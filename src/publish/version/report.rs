@@ -39,6 +39,8 @@ pub struct Report {
     pub repeated_bytes: u64,
     /// Size of the index file in bytes.
     pub index_bytes: u64,
+    /// SHA-256 of the newest version's image, if it was published with one.
+    pub image_sha256: Option<String>,
     /// What the deltas that this run made save.
     pub updates: Vec<UpdateReport>,
     /// Number of blocks in the profile that this run shipped with the newest version, if any.
@@ -49,7 +51,7 @@ pub struct Report {
     pub bytes_per_second: f64,
     /// The public key, if the image is signed.
     pub public_key: Option<String>,
-    /// Where a newly generated key was saved.
+    /// Where a generated key is saved, until the first version signed with it is out.
     pub new_key_file: Option<String>,
     /// The boot files of the newest version, if any.
     pub boot: Option<BootReport>,
@@ -143,6 +145,7 @@ impl Report {
             hole_bytes: cut.hole_bytes,
             repeated_bytes: cut.repeated_bytes,
             index_bytes: plan.index_bytes,
+            image_sha256: plan.head.image_sha256(plan.head.newest().version).map(|sha256| sha256.to_string()),
             updates: plan.updates.clone(),
             profile_blocks: plan.profile_blocks,
             seconds,

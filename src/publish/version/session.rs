@@ -1,6 +1,6 @@
 //! Work on one image of an open repository: what its next version builds on, and the planner for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -76,7 +76,7 @@ impl<'a> Session<'a> {
             Some(head) => lost(head, &repository.mirrors, repository.config.check).await,
             None => Vec::new(),
         };
-        let new_key_file = save_key(repository, &signer, &name)?;
+        let new_key_file = save_key(repository, &signer, &name, base.head.is_none())?;
         repository.all_failed().map_or(Ok(()), Err)?;
         Ok(Self { repository, name, signer, base, now, clients, lost, new_key_file, started, undone_before })
     }
@@ -185,10 +185,19 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Saves a new key before anything signed with it can exist; returns its file.
-fn save_key(repository: &OpenRepository, signer: &Signer, name: &Name) -> Result<Option<PathBuf>, Error> {
+/// Saves a new key before anything signed with it can exist. Returns its file, or that of an earlier run's key if this is
+/// the first version.
+fn save_key(
+    repository: &OpenRepository,
+    signer: &Signer,
+    name: &Name,
+    is_first: bool,
+) -> Result<Option<PathBuf>, Error> {
     match (&repository.config.keyring, &signer.key) {
-        (Some(keyring), Some(key)) if !repository.config.dry_run => keyring.save(key, name),
+        (Some(keyring), Some(key)) if !repository.config.dry_run => {
+            let earlier = key.own_file().filter(|_| is_first).map(Path::to_owned);
+            Ok(keyring.save(key, name)?.or(earlier))
+        }
         _ => Ok(None),
     }
 }

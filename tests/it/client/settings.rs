@@ -65,6 +65,8 @@ fn the_nearest_setting_counts() {
     assert_eq!(configured.cache(&[], &["a/test", "--unsigned"]), "of-file");
     assert_eq!(configured.cache(&[("HFL_MOUNT_UNSIGNED", "yes")], &["a/test"]), "of-file");
     configured.refused(&[("HFL_MOUNT_UNSIGNED", "no")], &["fetch", "a/test"], "--key");
+    configured.configure("unsigned = true\n");
+    configured.refused(&[("HFL_MOUNT_UNSIGNED", "no")], &["fetch", "a/test"], "--key");
 }
 
 /// The image's name is enough where its configuration says where it is; a version goes with it.

@@ -9,6 +9,7 @@ use hfl::format::digest::Sha256;
 use super::site::{Site, image, serve};
 use crate::support::browser::request;
 use crate::support::lab::Lab;
+use crate::support::schema::assert_is;
 use crate::support::servers::{Daemon, free_port, local};
 
 #[test]
@@ -55,6 +56,7 @@ fn each_request_is_logged_and_none_if_it_is_to_be_quiet() {
     let said = fs::read_to_string(lab.path("served")).unwrap();
     let mut lines = said.lines().filter(|line| !line.is_empty());
     let first: serde_json::Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+    assert_is("serve", &first);
     assert_eq!((&first["directory"], &first["url"]), (&"public".into(), &format!("http://{at}/").into()));
     let lines: Vec<&str> = lines.collect();
     assert!(

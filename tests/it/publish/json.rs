@@ -6,8 +6,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::support::fixture::Publish;
 use crate::support::lab::{Lab, Random, code, skipped, stderr};
 use crate::support::mounting::run;
+use crate::support::nbd::Exported;
 use crate::support::schema::{assert_is, check, definitions};
 
 fn lab() -> Lab {
@@ -39,6 +41,7 @@ fn the_reports_of_hfl() {
     is("diff", "diff os --to mirrors.toml");
     is("diff", "diff two --to mirrors.toml");
     is("publish", "rollback os 1 --to mirrors.toml");
+    is("publish", "publish os.img --to mirrors.toml --whole-sha256");
     is("log", "log a/os");
     is("restore", "restore a/os out.img");
     is("key-new", "key new --out k");
@@ -93,6 +96,14 @@ fn a_mount_that_works() {
     assert_is("mount", &report);
     assert_eq!(file.unwrap().len() as u64, report["size"]);
     assert!(ended.unwrap().success());
+}
+
+#[test]
+fn an_export() {
+    let lab = Lab::new();
+    Publish::default().write(&lab.path("public"), &[1; 5000]);
+    let export = Exported::new(&lab.path("home"), &["--json"], &lab.path("public/test").display().to_string());
+    assert_is("mount-nbd", &serde_json::from_str(export.said()).unwrap());
 }
 
 #[test]

@@ -219,6 +219,17 @@ fn the_second_image_signs_with_the_key_of_the_first() {
     assert!(![&first, &other].contains(&&new) && !is_old);
 }
 
+/// Until a version is out that only this key can follow.
+#[test]
+fn the_advice_to_keep_a_copy_is_said_again() {
+    let lab = lab();
+    lab.ok(&["key", "new", "os"]);
+    let advice = format!("{KEYS}/os.key (keep a copy: ");
+    assert!(lab.ok(&PUBLISH).contains(&advice));
+    lab.write("os.img", Random(5).bytes(20_000));
+    assert!(!lab.ok(&PUBLISH).contains(&advice));
+}
+
 #[test]
 fn images_of_one_run_share_a_new_key() {
     let lab = Lab::with_mirrors(&["public"]);

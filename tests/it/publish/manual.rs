@@ -62,6 +62,35 @@ fn every_command_has_a_page_with_an_example() {
     }
 }
 
+/// A paragraph that its author broke into lines and that is broken again has short lines in the middle.
+#[test]
+fn the_text_of_help_is_wrapped_once() {
+    let lab = Lab::new();
+    let mut paragraphs = 0;
+    for page in pages(&lab) {
+        let name = page.trim_end_matches(".1");
+        let (mut command, below) = match name.strip_prefix("hfl-mount") {
+            Some(below) => (client(&lab.path("home")), below),
+            None => (lab.command(&[]), name.trim_start_matches("hfl")),
+        };
+        command.args(below.split('-').filter(|word| !word.is_empty())).arg("--help");
+        for columns in [80, 100] {
+            let output = command.env("COLUMNS", columns.to_string()).output().unwrap();
+            let help = String::from_utf8(output.stdout).unwrap();
+            let lines: Vec<&str> = help.lines().collect();
+            // Lists and commands are indented.
+            let is_text = |line: &str| line.starts_with(|c: char| !c.is_whitespace()) && !line.starts_with("Usage:");
+            for pair in lines.windows(2).filter(|pair| pair.iter().all(|line| is_text(line))) {
+                let first_word = pair[1].split(' ').next().unwrap_or_default();
+                let is_full = pair[0].len() + 1 + first_word.len() > columns;
+                assert!(is_full && pair[0].len() <= columns, "{name}, {columns} columns: {pair:?}");
+                paragraphs += 1;
+            }
+        }
+    }
+    assert!(paragraphs > 10, "{paragraphs} breaks of lines");
+}
+
 #[test]
 fn completions_are_read_by_their_shells() {
     let lab = Lab::new();

@@ -33,6 +33,7 @@ mod restore_outputs;
 mod restore_slots;
 mod spool;
 mod stale;
+mod sums;
 mod sync;
 mod templates;
 mod trust;

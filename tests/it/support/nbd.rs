@@ -13,6 +13,7 @@ use crate::support::mounting::client;
 pub struct Exported {
     child: Child,
     socket: PathBuf,
+    said: String,
     uri: String,
 }
 
@@ -28,10 +29,18 @@ impl Exported {
         command.arg("nbd").args(arguments).args([source, "--unsigned", "--no-cache", "--quiet"]);
         command.arg("--socket").arg(&socket).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let mut uri = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut uri).unwrap();
-        assert!(uri.ends_with("nbd%20socket\n"), "{uri}");
-        Self { child, socket, uri: uri.trim_end().to_owned() }
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let report = serde_json::from_str::<serde_json::Value>(&said);
+        let uri =
+            report.map_or_else(|_| said.trim_end().to_owned(), |report| report["uri"].as_str().unwrap().to_owned());
+        assert!(uri.ends_with("nbd%20socket"), "{said}");
+        Self { child, socket, said, uri }
+    }
+
+    /// The line that it printed.
+    pub fn said(&self) -> &str {
+        &self.said
     }
 
     pub fn uri(&self) -> &str {

@@ -12,7 +12,7 @@ use hfl::publish::Keyring;
 use hfl::system::directories;
 use serde_json::json;
 
-use super::keyring;
+use super::{OutputArgs, keyring};
 use crate::exit;
 
 const EXAMPLES: &str = "\
@@ -22,7 +22,7 @@ Examples:
   HFL_KEY=... hfl key check                        in the job: is this a key, and which?
   hfl key show                                     the public keys, which clients pin
 
-A key is saved in ~/.config/hfl/keys as NAME.key (secret) and NAME.pub. Keys are those of minisign, with or without a
+A key is saved in ~/.config/hfl/keys as NAME.key (secret) and NAME.pub. Keys are those of minisign, with or without a \
 password (HFL_KEY_PASSWORD). Keep a copy: without the secret key, nobody can publish this image again.";
 
 /// Make, show, export and check signing keys
@@ -31,9 +31,15 @@ password (HFL_KEY_PASSWORD). Keep a copy: without the secret key, nobody can pub
 pub struct Args {
     #[command(subcommand)]
     command: Command,
-    /// Print the result as JSON
-    #[arg(long, global = true)]
-    pub json: bool,
+}
+
+impl Args {
+    pub fn wants_json(&self) -> bool {
+        match &self.command {
+            Command::New { output, .. } | Command::Show { output, .. } | Command::Check { output, .. } => output.json,
+            Command::Export { .. } => false,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -49,6 +55,8 @@ enum Command {
         /// Write it to this file, and the public key beside it
         #[arg(long, value_name = "FILE", conflicts_with = "name")]
         out: Option<PathBuf>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Show public keys: of one image, or all that are saved and that of HFL_KEY
     #[command(after_help = "Example:
@@ -56,6 +64,8 @@ enum Command {
     Show {
         /// Image
         name: Option<Name>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Print the secret key of an image, for a secret of a CI job or a copy
     #[command(after_help = "Examples:
@@ -78,78 +88,76 @@ enum Command {
         /// File of the secret key
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::New { name, out } => new(name.as_ref(), out, args.json),
-        Command::Show { name } => show(name.as_ref(), args.json),
-        Command::Export { name, to_terminal } => export(&name, to_terminal),
-        Command::Check { name, key } => check(name.as_ref(), key, args.json),
+        Command::New { name, out, output } => new(name.as_ref(), out, &output)?,
+        Command::Show { name, output } => show(name.as_ref(), &output)?,
+        Command::Export { name, to_terminal } => export(&name, to_terminal)?,
+        Command::Check { name, key, output } => check(name.as_ref(), key, &output)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn saved() -> Keyring {
     Keyring { directory: directories::keys(), ..Keyring::default() }
 }
 
-fn new(name: Option<&Name>, out: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
+fn new(name: Option<&Name>, out: Option<PathBuf>, output: &OutputArgs) -> anyhow::Result<()> {
     let file = match (name, out) {
         (Some(name), None) => saved().place(name)?,
         (_, out) => out.unwrap_or_default(),
     };
+    output.step(format_args!("making a key in {}", file.display()));
     let (key, public) = Keyring::make(&file)?;
-    if json {
-        let report = json!({ "public_key": key.public().to_string(), "key_file": file, "public_key_file": public });
-        exit::print_json(&report)?;
-    } else {
+    let report = json!({ "public_key": key.public().to_string(), "key_file": file, "public_key_file": public });
+    output.print(&report, |_, out| {
         let (public, file) = (key.public(), file.display());
-        exit::print(&format!(
-            "public key  {public}\nsecret key  {file}: keep a copy; without it, nobody can publish this image again\n"
-        ))?;
-    }
-    Ok(ExitCode::SUCCESS)
+        writeln!(out, "public key  {public}")?;
+        writeln!(out, "secret key  {file}: keep a copy; without it, nobody can publish this image again")
+    })
 }
 
-fn show(name: Option<&Name>, json: bool) -> anyhow::Result<ExitCode> {
+fn show(name: Option<&Name>, output: &OutputArgs) -> anyhow::Result<()> {
+    if let Some(directory) = directories::keys() {
+        output.step(format_args!("reading {}", directory.display()));
+    }
     let known = keyring(None).known_keys();
     let own: Vec<_> = known.own.iter().filter(|(image, _)| name.is_none_or(|name| name == *image)).collect();
     let given = known.given.filter(|_| name.is_none());
     if let (Some(name), true) = (name, own.is_empty()) {
         return Err(Error::usage(format!("no key of {name} is saved here")).hint("hfl key show lists all").into());
     }
-    if json {
-        let own = own.iter().map(|(image, key)| json!({ "image": image.to_string(), "public_key": key.to_string() }));
-        let report = json!({ "keys": own.collect::<Vec<_>>(), "given": given.map(|key| key.to_string()) });
-        exit::print_json(&report)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let width = own.iter().map(|(image, _)| image.as_str().len()).max().unwrap_or_default().max("HFL_KEY".len());
-    let own = own.into_iter().map(|(image, key)| (image.as_str(), key));
-    let mut all = own.chain(given.iter().map(|key| ("HFL_KEY", key)));
-    exit::print_with(|out| all.try_for_each(|(from, key)| writeln!(out, "{from:width$}  {key}")))?;
-    Ok(ExitCode::SUCCESS)
+    let keys = own.iter().map(|(image, key)| json!({ "image": image.to_string(), "public_key": key.to_string() }));
+    let report = json!({ "keys": keys.collect::<Vec<_>>(), "given": given.as_ref().map(ToString::to_string) });
+    output.print(&report, |_, out| {
+        let width = own.iter().map(|(image, _)| image.as_str().len()).max().unwrap_or_default().max("HFL_KEY".len());
+        let own = own.iter().map(|(image, key)| (image.as_str(), *key));
+        let mut all = own.chain(given.iter().map(|key| ("HFL_KEY", key)));
+        all.try_for_each(|(from, key)| writeln!(out, "{from:width$}  {key}"))
+    })
 }
 
-fn export(name: &Name, to_terminal: bool) -> anyhow::Result<ExitCode> {
+fn export(name: &Name, to_terminal: bool) -> anyhow::Result<()> {
     if std::io::stdout().is_terminal() && !to_terminal {
         let error = Error::usage("a secret key is not printed to a terminal");
         return Err(error.hint("pipe it to where it is needed; or --to-terminal").into());
     }
-    exit::print(&saved().export(name)?)?;
-    Ok(ExitCode::SUCCESS)
+    exit::print(&saved().export(name)?)
 }
 
-fn check(name: Option<&Name>, file: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
+fn check(name: Option<&Name>, file: Option<PathBuf>, output: &OutputArgs) -> anyhow::Result<()> {
     let found = keyring(file).check(name)?;
     let public = found.key.public();
+    output.step(format_args!("signing with the key whose public half is {public}"));
     found.key.sign(b"", "hfl key check").map_err(|e| Error::local(e.to_string()))?;
-    if json {
-        exit::print_json(&json!({ "public_key": public.to_string(), "warning": found.warning }))?;
-    } else {
+    if !output.json {
         found.warning.iter().for_each(|warning| exit::warn(warning));
-        exit::print(&format!("a secret key that signs; its public key is {public}\n"))?;
     }
-    Ok(ExitCode::SUCCESS)
+    let report = json!({ "public_key": public.to_string(), "warning": found.warning });
+    output.print(&report, |_, out| writeln!(out, "a secret key that signs; its public key is {public}"))
 }

@@ -50,7 +50,8 @@ fn json(head: &Head) -> serde_json::Value {
             serde_json::json!({
                 "version": row.version.number(), "created": row.created.to_string(), "size": row.size,
                 "new_bytes": row.new_bytes, "index_bytes": row.index_bytes,
-                "index_sha256": row.index_sha256.to_string(), "label": row.label.as_ref().map(|l| l.as_str()),
+                "index_sha256": row.index_sha256.to_string(),
+                "image_sha256": head.image_sha256(row.version).map(|sha256| sha256.to_string()), "label": row.label.as_ref().map(|l| l.as_str()),
                 "profile": Profile::row_in(head, row.version).map(|file| file.path.as_str()),
             })
         })
@@ -89,6 +90,11 @@ fn write_log(head: &Head, base: Option<&Base>, trust: &Trust, out: &mut String) 
     }
     if let Some(expires) = head.expires {
         writeln!(out, "expires {expires}")?;
+    }
+    for row in &head.versions {
+        if let Some(sha256) = head.image_sha256(row.version) {
+            writeln!(out, "SHA-256 of version {}: {sha256}", row.version)?;
+        }
     }
     // Profiles and updates are for clients.
     let for_people = |file: &&FileRow| !file.path.is_optional();

@@ -103,7 +103,7 @@ impl Command {
             Self::Diff(args) => args.output.json,
             Self::Restore(args) => args.says.wants_json(),
             Self::Log(args) => args.output.json,
-            Self::Key(args) => args.json,
+            Self::Key(args) => args.wants_json(),
             Self::Verify(args) => args.says.wants_json(),
             Self::Mirrors(args) => args.says.wants_json(),
             Self::Demo(args) => args.says.wants_json(),

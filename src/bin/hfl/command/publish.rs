@@ -103,6 +103,9 @@ pub struct Args {
     /// Read blocks that a clean, unmounted ext4 calls free as zeros, so that deleted files are not published
     #[arg(long)]
     zero_free: bool,
+    /// Sign the SHA-256 of the whole image, too; log shows it, and sums/NAME/SHA256SUMS on the mirrors has it
+    #[arg(long)]
+    whole_sha256: bool,
     #[command(flatten)]
     first: super::FirstArgs,
     #[command(flatten)]
@@ -328,6 +331,7 @@ fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
         force: args.force,
         as_it_is: args.force,
         zero_free: args.zero_free,
+        whole_sha256: args.whole_sha256,
         tree: args.fs,
         spool_directory: directories::temporary(),
         boot: boot.clone(),
@@ -430,6 +434,9 @@ fn write_report(r: &Report, out: &mut String) -> std::fmt::Result {
         let (deltas, from) = (count(update.deltas), update.from);
         let (with, without) = (bytes(update.download_bytes), bytes(update.block_bytes));
         writeln!(out, "  deltas  {deltas} from version {from}: its clients download {with} instead of {without}")?;
+    }
+    if let Some(sha256) = &r.image_sha256 {
+        writeln!(out, "  sha256  {sha256}")?;
     }
     if let Some(blocks) = r.profile_blocks {
         writeln!(out, "  profile {} blocks, which clients fetch ahead", count(blocks))?;

@@ -31,7 +31,7 @@ const BACKGROUND_FETCHES: usize = 2;
   hfl restore debian-ps3@41 old.img --to mirrors.toml
   hfl restore public/debian-ps3 new.img --seed old.img
 
-Run an interrupted restore again to continue it: FILE.hfl-partial keeps what was downloaded. A device is continued with
+Run an interrupted restore again to continue it: FILE.hfl-partial keeps what was downloaded. A device is continued with \
 --in-place. Blocks found in a seed, or with --in-place in the old content, are not downloaded.")]
 pub struct Args {
     #[command(flatten)]
@@ -172,6 +172,9 @@ fn said(args: &Args, report: &RestoreReport) -> String {
     ];
     for (name, part) in parts.into_iter().filter(|(_, part)| *part > 0) {
         text += &format!("  {name:<10} {}\n", bytes(part));
+    }
+    if let Some(sha256) = &report.image_sha256 {
+        text += &format!("  sha256     {sha256}, as the publisher signed it\n");
     }
     text
 }

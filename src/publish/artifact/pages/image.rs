@@ -47,7 +47,7 @@ pub fn page(shown: &Shown<'_>, site: &Site<'_>) -> Value {
         holes => words::size(shown.newest.hole_bytes()), version_count => words::count(head.versions.len() as u64),
         key => shown.key.map(ToString::to_string), place => head.mirrors.first().map(|m| m.as_str()),
         changes => shown.previous.map(|old| changes::between(head, old, shown.newest)),
-        versions => versions(head), more_versions => more(head.versions.len(), VERSIONS_SHOWN),
+        has_sums => head.image_digests().next().is_some(), versions => versions(head), more_versions => more(head.versions.len(), VERSIONS_SHOWN),
         boot => boot(head), clients => clients::of(head),
         files => files(head), more_files => more(head.files.len(), FILES_SHOWN),
         mirrors => head.mirrors.iter().take(MIRRORS_SHOWN).map(|m| m.as_str()).collect::<Vec<_>>(),

@@ -242,6 +242,7 @@ impl World {
             force: false,
             as_it_is: true,
             zero_free: false,
+            whole_sha256: false,
             tree: None,
             spool_directory: self.path("spool"),
             spool_max_bytes: 1 << 20,

@@ -137,6 +137,7 @@ impl Demo {
             force: false,
             as_it_is: false,
             zero_free: false,
+            whole_sha256: false,
             tree: None,
             spool_directory: self.directory.clone(),
             boot: None,

@@ -83,10 +83,9 @@ impl Args {
     fn tell(&self, address: SocketAddr) -> anyhow::Result<()> {
         let (directory, url) = (self.directory.display(), format!("http://{address}/"));
         match (self.json, self.quiet) {
-            (true, _) => exit::print(&format!(
-                "{}\n",
-                serde_json::json!({ "directory": directory.to_string(), "address": address.to_string(), "url": url })
-            )),
+            (true, _) => exit::print_json_line(
+                &serde_json::json!({ "directory": directory.to_string(), "address": address.to_string(), "url": url }),
+            ),
             (false, false) => exit::print(&format!("serving {directory} at {url}\n")),
             (false, true) => Ok(()),
         }
