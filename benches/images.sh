@@ -7,8 +7,9 @@
 #   inplace.img                       old.img after an upgrade in place, as on a machine that is kept
 #
 # KIND is small (systemd, ssh, a kernel), dev (and python3, gcc, perl, git) or desktop (and xfce4,
-# firefox; 4 GiB). Kinds sysvinit and openrc, which are small with another init, and managed, which is
-# small with NetworkManager, have only old.tar and old.img. Needs mmdebstrap, e2fsprogs and
+# firefox; 4 GiB). Kinds sysvinit and openrc, which are small with another init, managed, which is small
+# with NetworkManager, and initramfs and dracut, which are small with what makes an initrd, have only
+# old.tar and old.img. Needs mmdebstrap, e2fsprogs and
 # squashfs-tools. Downloads packages from the archive that this machine's apt uses.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: images.sh DIR small|dev|desktop..." >&2; exit 2; }
@@ -92,6 +93,8 @@ for kind; do
     sysvinit) packages=$sysv,sysv-rc versions=(old) ;;
     openrc) packages=$sysv,openrc versions=(old) ;;
     managed) packages=$base,network-manager versions=(old) ;;
+    initramfs) packages=$base,initramfs-tools versions=(old) ;;
+    dracut) packages=$base,dracut,dracut-network,isc-dhcp-client versions=(old) ;;
     *) echo "images.sh: there is no kind '$kind'" >&2; exit 2 ;;
   esac
   # The directory gets its final name only when it is complete.

@@ -1,6 +1,7 @@
 //! The miniroot: the small in-memory root file system from which a machine reaches the image's root.
 //!
-//! - `/init`, rendered from the template `boot/init`, and `/hfl/udhcpc.script` from `boot/udhcpc`;
+//! - `/init`, rendered from the template `boot/init`, what it sources, `/hfl/options.sh` and `/hfl/root.sh`, and
+//!   `/hfl/udhcpc.script` from `boot/udhcpc`;
 //! - `/bin/busybox` and `/bin/sh`, `/bin/hfl-mount`: static;
 //! - `/hfl/modules`: a line `NAME PATH` for each module, dependencies first; `/modules/NAME.ko`;
 //! - `/hfl/key`: the line of the public key, if one is pinned;
@@ -75,6 +76,9 @@ pub fn build(parts: &Parts<'_>, settings: &Settings) -> Result<Vec<u8>, Error> {
     archive.file("bin/busybox", 0o755, parts.busybox);
     archive.link("bin/sh", "busybox");
     archive.file("bin/hfl-mount", 0o755, parts.client);
+    for name in ["options.sh", "root.sh"] {
+        archive.file(&format!("hfl/{name}"), 0o644, script(&format!("boot/{name}"))?.as_bytes());
+    }
     archive.file("hfl/udhcpc.script", 0o755, script("boot/udhcpc")?.as_bytes());
     archive.file("hfl/config", 0o644, config(settings).as_bytes());
     if let Some(key) = &settings.key {

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, sentence};
 /// What the templates of pages extend and import.
 const PARTS: [&str; 2] = ["layout.html", "macros.html"];
 /// Built-in templates, by their names in the template directory.
-const BUILT_IN: [(&str, &str); 14] = [
+const BUILT_IN: [(&str, &str); 16] = [
     ("index.html", include_str!("../../templates/index.html")),
     ("image.html", include_str!("../../templates/image.html")),
     ("mirrors.html", include_str!("../../templates/mirrors.html")),
@@ -18,6 +18,8 @@ const BUILT_IN: [(&str, &str); 14] = [
     ("feed.atom", include_str!("../../templates/feed.atom")),
     ("hfl.css", include_str!("../../templates/hfl.css")),
     ("boot/init", include_str!("../../templates/boot/init")),
+    ("boot/options.sh", include_str!("../../templates/boot/options.sh")),
+    ("boot/root.sh", include_str!("../../templates/boot/root.sh")),
     ("boot/udhcpc", include_str!("../../templates/boot/udhcpc")),
     ("boot/boot.ipxe", include_str!("../../templates/boot/boot.ipxe")),
     ("boot/kboot.conf", include_str!("../../templates/boot/kboot.conf")),

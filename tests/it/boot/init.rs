@@ -18,6 +18,7 @@ const WORK: &str = "\n/bin/busybox mkdir -p /proc";
 /// Differences from a real boot: the directories, and the exit on failure.
 const FRAME: &str = r#"
 PATH=$LAB/bin
+hfl=$LAB/hfl
 fail() { echo "FAILED: $1"; echo "DO: $2"; exit 3; }
 field() { case $1 in version) echo 7 ;; size) echo 8388608 ;; index) echo "$INDEX" ;; esac; }
 "#;
@@ -56,7 +57,10 @@ impl Init {
         let installed = Command::new(&busybox).args(["--install", "-s"]).arg(lab.path("bin")).status().unwrap();
         assert!(installed.success());
         symlink(env!("CARGO_BIN_EXE_hfl-mount"), lab.path("bin/hfl-mount")).unwrap();
-        let init = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/boot/init")).unwrap();
+        let part =
+            |name| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/boot").join(name)).unwrap();
+        let init =
+            part("init").replace(". /hfl/options.sh\n. /hfl/root.sh\n", &(part("options.sh") + &part("root.sh")));
         let at = lab.path("").display().to_string();
         let moved = ["/hfl/", "/run/hfl/", "/proc/cmdline"].iter().fold(init, |text, path| moved(&text, path, &at));
         let (functions, work) = moved.split_once(WORK).expect("functions, then the work");

@@ -5,6 +5,7 @@ mod cow;
 mod cross;
 mod hostile;
 mod init;
+mod initrd;
 mod kinds;
 mod publish;
 mod qemu;

@@ -1,0 +1,175 @@
+//! The initrds of distributions with hfl-mount in them: made by initramfs-tools and by dracut in a real system, with the files
+//! of templates/initrd, and booted from `root=hfl:`.
+//!
+//! The images are of kinds `initramfs` and `dracut` of benches/images.sh.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::boot_published::{
+    BOOT_WAIT, CARD, KERNEL_WORDS, Published, as_drive, digest_of_bash, end, keeping_disk, needed, write_and_read,
+};
+use crate::support::lab::{Lab, or_skip, skipped, stderr};
+use crate::support::machine::Machine;
+use crate::support::servers::program;
+
+/// Where the files are, and the list of their places.
+fn templates() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/initrd")
+}
+
+/// The files: mode, path, place in a system.
+fn files() -> Vec<(String, PathBuf, String)> {
+    let list = fs::read_to_string(templates().join("files")).unwrap();
+    let file = |line: &str| {
+        let [mode, path, place] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        (mode.to_owned(), templates().join(path), place.to_owned())
+    };
+    list.lines().map(file).collect()
+}
+
+/// Each shell that initrds have reads them.
+#[test]
+fn the_scripts_are_those_of_a_shell() {
+    let shells = [vec!["dash"], vec!["busybox", "sh"], vec!["bash", "--posix"]];
+    for (_, file, place) in files().iter().filter(|(_, _, place)| !place.ends_with("/tools")) {
+        let is_bash = fs::read_to_string(file).unwrap().starts_with("#!/bin/bash\n");
+        for shell in shells.iter().filter(|shell| !is_bash || shell[0] == "bash") {
+            let Some(program) = program(shell[0]) else {
+                skipped(&format!("no {}", shell[0]));
+                continue;
+            };
+            let output = Command::new(program).args(&shell[1..]).arg("-n").arg(file).output().unwrap();
+            assert!(output.status.success() && output.stderr.is_empty(), "{place}: {}", stderr(&output));
+        }
+    }
+}
+
+/// Runs a program, which must succeed.
+fn ran(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output().unwrap();
+    assert!(output.status.success(), "{program} {words:?}: {}", stderr(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A published system, and the kernel and initrd that it makes of itself where the files are installed.
+struct Made {
+    lab: Lab,
+    published: Published,
+}
+
+/// Run in a mount namespace of its own, as ROOT IMAGE COMMAND: mounts what a chroot needs, and leaves nothing behind.
+const INSIDE: &str = r#"set -e
+mount --make-rprivate /
+mount -o loop "$2" "$1"
+mount --bind /dev "$1/dev"; mount -t proc proc "$1/proc"; mount -t sysfs sysfs "$1/sys"; mount -t tmpfs tmpfs "$1/tmp"
+while read -r mode file place; do install -D -m "$mode" "$TEMPLATES/$file" "$1/$place"; done <"$TEMPLATES/files"
+install -D -m 755 "$HFL_STATIC_CLIENT" "$1/usr/bin/hfl-mount"
+cp -r "$CONFIGURATION/." "$1/etc/"
+version=$(ls "$1/lib/modules")
+chroot "$1" /bin/sh -ec "version=$version; $3"
+cp "$1/tmp/initrd" "$OUT/initrd"
+cp "$1/boot/vmlinuz-$version" "$OUT/vmlinuz""#;
+
+impl Made {
+    /// `configure` writes files of /etc into a directory; `command` makes /tmp/initrd for `$version`.
+    fn new(kind: &str, configure: impl Fn(&Self, &Path), command: &str) -> Option<Self> {
+        let (image, client) = or_skip(needed(kind))?;
+        if !rustix::process::geteuid().is_root() {
+            skipped("only root can change into a system");
+            return None;
+        }
+        let made = Self { lab: Lab::new(), published: Published::of(&image, &client, digest_of_bash(&image)) };
+        let lab = &made.lab;
+        let (system, root, etc) = (lab.path("system.img"), lab.path("root"), lab.path("etc"));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(&etc).unwrap();
+        ran("cp", &["--sparse=always", image.to_str().unwrap(), system.to_str().unwrap()]);
+        configure(&made, &etc);
+        let output = Command::new("unshare")
+            .args(["-m", "bash", "-c", INSIDE, "sh"])
+            .args([&root, &system])
+            .arg(command)
+            .envs([
+                ("TEMPLATES", templates()),
+                ("CONFIGURATION", etc),
+                ("OUT", lab.path("")),
+                ("HFL_STATIC_CLIENT", client.clone()),
+            ])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
+        let initrd = fs::metadata(lab.path("initrd")).unwrap().len();
+        println!("{kind}: the initrd has {initrd} bytes");
+        Some(made)
+    }
+
+    fn url(&self) -> String {
+        self.published.urls().split(',').next().unwrap().to_owned()
+    }
+
+    fn key(&self) -> String {
+        let text = fs::read_to_string(self.published.lab.path("home/.config/hfl/keys/small.pub")).unwrap();
+        text.lines().last().unwrap().to_owned()
+    }
+
+    fn boot(&self, words: &str, options: &[&str]) -> Machine {
+        let path = |name: &str| self.lab.path(name).display().to_string();
+        let append = format!("{KERNEL_WORDS} panic=5 rd.shell=0 rd.emergency=reboot {words}");
+        let (kernel, initrd) = (path("vmlinuz"), path("initrd"));
+        let loaded = ["-kernel", &kernel, "-initrd", &initrd, "-append", &append];
+        Machine::start(1024, &[&loaded[..], &["-netdev", "user,id=n", "-device", CARD], options].concat())
+    }
+
+    /// Boots, uses the system and ends it.
+    fn boots(&self, words: &str, options: &[&str], root: &str) {
+        let mut machine = self.boot(words, options);
+        machine.wait_for("is the root file system", BOOT_WAIT);
+        let login = machine.wait_for("login:", BOOT_WAIT);
+        println!("login after {:.1} s; {}", login.as_secs_f64(), self.published.read());
+        write_and_read(&mut machine, &self.published.bash);
+        assert_eq!(machine.run("findmnt -no FSTYPE /"), root);
+        // What holds it is not seen, but for a disk that keeps blocks, and its address stays.
+        assert_eq!(machine.run("grep ' /run/hfl/' /proc/self/mountinfo | grep -v /cache || true"), "");
+        assert!(machine.run("ip -o -4 addr show dev eth0").contains("valid_lft forever"));
+        assert_eq!(machine.run("cat /run/hfl/resolv.conf | grep -c nameserver"), "1");
+        end(machine, "poweroff");
+    }
+}
+
+#[test]
+fn initramfs_tools() {
+    let configure = |_: &Made, etc: &Path| {
+        fs::create_dir_all(etc.join("initramfs-tools/conf.d")).unwrap();
+        fs::write(etc.join("initramfs-tools/conf.d/hfl"), "export HFL=y\n").unwrap();
+    };
+    let Some(made) = Made::new("initramfs", configure, "mkinitramfs -o /tmp/initrd $version") else { return };
+    let words = format!("root=hfl:{}small hfl.key={}", made.url(), made.key());
+    made.boots(&words, &[], "ext4");
+    let keep = keeping_disk(&made.lab);
+    made.boots(
+        &format!("{words} hfl.mode=overlay hfl.cow=LABEL=keep hfl.cache=LABEL=keep"),
+        &["-drive", &keep],
+        "overlay",
+    );
+    // What is wrong is said.
+    let mut machine = made.boot(&format!("root=hfl:{}none hfl.key={}", made.url(), made.key()), &[]);
+    machine.wait_for("hfl: cannot boot: ", BOOT_WAIT);
+    machine.wait_for("what to do: ", BOOT_WAIT);
+}
+
+/// The image is named, and all else is in a configuration.
+#[test]
+fn dracut() {
+    let configure = |made: &Made, etc: &Path| {
+        fs::create_dir(etc.join("hfl")).unwrap();
+        let text = format!("source = \"{}small\"\nkey = \"{}\"\n", made.url(), made.key());
+        fs::write(etc.join("hfl/small.toml"), text).unwrap();
+    };
+    let make = "dracut --quiet --force --no-hostonly --add hfl /tmp/initrd $version";
+    let Some(made) = Made::new("dracut", configure, make) else { return };
+    let disk = made.lab.path("empty");
+    fs::File::create(&disk).unwrap().set_len(1 << 30).unwrap();
+    made.boots("root=hfl:small hfl.cow=/dev/vda", &["-drive", &as_drive(&disk)], "ext4");
+}
