@@ -57,8 +57,10 @@ for suite in bookworm trixie; do
   mmdebstrap --quiet --mode=root --variant=minbase --include=adduser,ca-certificates,e2fsprogs,kmod $suite "$work/$suite" "deb $archive $suite main"
   cp -L /etc/resolv.conf "$work/$suite/etc/resolv.conf"
   mkdir "$work/$suite/packages"
-  cp "$output"/*"_${version}_"*.deb "$project/tests/packages/inside.sh" "$work/$suite/packages"
+  cp "$output"/*"_${version}_"*.deb "$project"/tests/packages/{inside,sysupdate}.sh "$work/$suite/packages"
   alone "$work/$suite" /packages/inside.sh
+  # Debian 12 has no systemd-sysupdate.
+  [ $suite = bookworm ] || alone "$work/$suite" /packages/sysupdate.sh
 done
 
 step "rpm"

@@ -64,6 +64,11 @@ typed "hfl-mount fetch --key $key $url"
 for page in hfl hfl-publish hfl-mount; do [ -e /usr/share/man/man1/$page.1.gz ] || [ ! -d /usr/share/man/man1 ] || fail "no page $page"; done
 bash -ec 'for part in hfl hfl-mount; do . /usr/share/bash-completion/completions/$part; complete -p $part; done' >>log
 
+for file in initramfs-tools/hooks/hfl initramfs-tools/scripts/init-premount/hfl; do
+  [ -x /usr/share/$file ] || fail "/usr/share/$file cannot be run"
+done
+[ -x /usr/lib/hfl/hfl-root ] && [ -x /usr/lib/dracut/modules.d/95hfl/module-setup.sh ] || fail "the scripts of an initrd cannot be run"
+
 # --- and gone ---
 kill "$server"
 wait "$server" || true

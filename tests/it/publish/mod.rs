@@ -24,6 +24,7 @@ mod manual;
 mod many;
 mod mirrors;
 mod naming;
+mod newcomer;
 mod profile;
 mod progress;
 mod restore_continued;
