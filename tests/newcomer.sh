@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # newcomer.sh DIRECTORY DOCUMENT... - types every command of the documents' `sh` blocks, as it is written, and expects success.
 #
-# DIRECTORY has bin/hfl, bin/hfl-mount and the images that the documents speak of. Runs in namespaces of its own (mounts, network,
-# processes), which tests/it/publish/newcomer.rs makes. Only this is put in place of what is written: names that stand for
-# something (RWQ..., SOURCE, `...`), addresses and disks of others, and version 41. What needs another machine is left out, and told.
+# DIRECTORY has bin/hfl, bin/hfl-mount, old.img, new.img and debian.img, which is the largest. Runs in namespaces of its own (of
+# mounts, network and processes), which tests/it/publish/newcomer.rs makes. Only this is put in place of what is written: names
+# that stand for something (RWQ..., SOURCE, `...`), addresses, disks and files of others, and version 41. What needs another
+# machine is left out, and told.
 set -uo pipefail
 lab=$1
 shift

@@ -14,6 +14,8 @@ use crate::exit::CODES;
 use crate::origin::ImageArgs;
 use crate::profile::ProfileArgs;
 
+/// Least memory for blocks, in bytes.
+const MEMORY_MIN: u64 = 1 << 20;
 const EXAMPLES: &str = "\
 Examples:
   hfl-mount --key RWQ... https://mirror.example/hfl/debian-ps3 /mnt/hfl
@@ -42,7 +44,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "cache")]
     pub no_cache: bool,
     /// Memory for blocks, including those in transfer: bytes, or with K, M, G, T
-    #[arg(long, value_name = "BYTES", default_value = "20M", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "20M", value_parser = some_memory)]
     pub memory: u64,
     /// Disable readahead; the blocks of a profile are still prefetched
     #[arg(long)]
@@ -92,6 +94,11 @@ pub struct Args {
 /// The time between two looks, if there are any.
 #[derive(Debug, Clone, Copy)]
 pub struct Pause(Option<Duration>);
+
+/// At least one block of the usual sizes.
+fn some_memory(text: &str) -> Result<u64, String> {
+    bytes(text).and_then(|bytes| if bytes < MEMORY_MIN { Err("at least 1M".into()) } else { Ok(bytes) })
+}
 
 fn pause(text: &str) -> Result<Pause, String> {
     match text {

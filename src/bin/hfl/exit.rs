@@ -115,8 +115,13 @@ pub fn wants_json(mut words: impl Iterator<Item = OsString>) -> bool {
     words.any(|word| word == "--json")
 }
 
-/// Prints an error of the command line as JSON and returns the exit code.
-pub fn report_usage(error: &clap::Error) -> ExitCode {
+/// Prints an error of the command line and returns the exit code.
+pub fn report_usage(error: &clap::Error, json: bool) -> ExitCode {
+    if !json {
+        // A standard error stream that cannot be written to is ignored.
+        let _ = write!(io::stderr(), "hfl: ").and_then(|()| error.print());
+        return ExitCode::from(hfl::ErrorKind::Usage.exit_code());
+    }
     let text = error.render().to_string();
     // The first paragraph is the error; hints and the usage follow.
     let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     exit::quiet_on_broken_pipe();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() && exit::wants_json(std::env::args_os()) => return exit::report_usage(&error),
+        Err(error) if error.use_stderr() => return exit::report_usage(&error, exit::wants_json(std::env::args_os())),
         Err(error) => error.exit(),
     };
     let json = cli.command.wants_json();

@@ -33,7 +33,7 @@ pub enum PointError {
     #[error("mount point {}: not permitted", .0.display())]
     NotPermitted(PathBuf),
     /// The kernel has no FUSE.
-    #[error("/dev/fuse: {}", .0.kind())]
+    #[error("/dev/fuse: {}", crate::error::sentence(.0))]
     NoFuse(io::Error),
     /// A user other than root needs the program fusermount3.
     #[error("fusermount3: not found")]
@@ -52,6 +52,9 @@ impl PointError {
     /// Suggests a remedy.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            PointError::Missing(point) if point.to_string_lossy().contains("://") => {
+                "the image comes first, then the mount point".into()
+            }
             PointError::Missing(point) => format!("mkdir -p {}", point.display()),
             PointError::NotDirectory(_) => {
                 "the image appears as a file inside the mount point: name a directory".into()

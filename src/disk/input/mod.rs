@@ -203,7 +203,9 @@ fn open_file(path: &Path) -> Result<Source, Error> {
     let name = path.display().to_string();
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let opened = File::options().read(true).custom_flags(nonblocking).open(path);
-    let mut file = opened.map_err(|e| Error::io(path, &e))?;
+    let is_url = ["http://", "https://"].iter().any(|scheme| name.starts_with(scheme));
+    let download = is_url.then(|| format!("images are files: curl -sf {name} | hfl publish - --name NAME ..."));
+    let mut file = opened.map_err(|e| Error::io(path, &e).hint_if(download))?;
     let kind = file.metadata().map_err(|e| Error::io(path, &e))?.file_type();
     let refused = |what: &str| Err(Error::local(format!("{name}: {what}, not an image")));
     if kind.is_dir() {

@@ -46,6 +46,8 @@ fn mount_points_that_are_none() {
     fs::write(home.join("full/file"), "").unwrap();
     let mount = |point: &'static str| ["--key", "HOME/key.pub", "HOME/a/test", point];
     expect(home, &mount("HOME/none"), 1, &["no such directory", "hint: mkdir"]);
+    expect(home, &mount("http://host/test"), 1, &["no such directory", "hint: the image comes first"]);
+    expect(home, &["--memory", "1", "--unsigned", "HOME/a/test", "HOME/full"], 2, &["at least 1M"]);
     expect(home, &mount("HOME/full"), 1, &["not empty", "hint:"]);
     expect(home, &mount("HOME/full/file"), 1, &["not a directory", "hint:"]);
     if cannot_mount() {

@@ -195,7 +195,17 @@ fn what_is_no_call() {
     refused(&lab, 2, &["image.img", "--level", "13"], &["13"]);
     refused(&lab, 2, &["image.img", "--jobs", "0"], &["0"]);
     refused(&lab, 2, &["image.img", "--label", "a\nb"], &["label"]);
-    refused(&lab, 2, &["image.img", "--colour"], &["--colour", "Usage"]);
+    refused(&lab, 2, &["image.img", "--colour"], &["hfl: error: unexpected", "--colour", "Usage"]);
+    refused(&lab, 2, &["mirrors.toml"], &["names the mirrors, and is no image"]);
+    refused(
+        &lab,
+        1,
+        &["https://host/image.img", "--name", "x"],
+        &["hint: images are files: curl -sf https://host/image.img |"],
+    );
+    fs::create_dir(lab.path("rootfs")).unwrap();
+    refused(&lab, 1, &["rootfs/."], &["a directory, not an image", "--fs erofs"]);
+    assert!(lab.fails(2, &["serve", "public", "--listen", "x"]).contains("as in 8080"));
     for (toml, words) in [
         ("", "no mirror"),
         (

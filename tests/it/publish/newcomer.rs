@@ -25,7 +25,7 @@ fn every_command_of_the_documents_works() {
     let real = real_image("small", "old.img").ok().filter(|_| full());
     match &real {
         Some(image) => symlink(image, lab.path("debian.img")).unwrap(),
-        None => drop(make_image(&lab, "ext4", "debian.img", "24M")),
+        None => drop(make_image(&lab, "ext4", "debian.img", "48M")),
     }
     lab.write("tree/usr/share/large", Random(3).bytes(8 << 20));
     make_image(&lab, "ext4", "old.img", "48M");
@@ -34,7 +34,10 @@ fn every_command_of_the_documents_works() {
     let base = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new("unshare");
     command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash"]);
-    command.arg(base.join("tests/newcomer.sh")).arg(lab.path("")).args([base.join("README.md"), base.join("src/doc/operating.md")]);
+    command
+        .arg(base.join("tests/newcomer.sh"))
+        .arg(lab.path(""))
+        .args([base.join("README.md"), base.join("src/doc/operating.md")]);
     if real.is_some() {
         command.env("HFL_NEWCOMER_BOOTS", "1");
     }

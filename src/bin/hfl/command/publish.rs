@@ -286,7 +286,7 @@ pub fn finish(report: &Report, json: bool, quiet: bool) -> anyhow::Result<ExitCo
 /// The repository, and what to publish in it: one image or more, with different names.
 fn options(args: Args) -> anyhow::Result<(Repository, Vec<PublishOptions>)> {
     let mirrors = super::to::mirrors(&args.change.to)?;
-    check_images(&args.images)?;
+    check_images(&args.images, &args.change.to)?;
     let names = names(&args.images, args.name.as_ref())?;
     let one = |option: &str| super::usage(format!("{option} is for one image, and {} are given", names.len()));
     if names.len() > 1 && args.profile.is_some() {
@@ -361,8 +361,13 @@ impl FromStr for NamePattern {
     }
 }
 
-/// Checks that all images exist before the first of several is published.
-fn check_images(images: &[PathBuf]) -> anyhow::Result<()> {
+/// Checks that all images exist before the first of several is published, and that none is the file of the mirrors.
+fn check_images(images: &[PathBuf], to: &Path) -> anyhow::Result<()> {
+    let mirrors = std::fs::canonicalize(to).ok().filter(|file| file.is_file());
+    let is_mirrors = |image: &&PathBuf| mirrors.is_some() && std::fs::canonicalize(image).ok() == mirrors;
+    if let Some(image) = images.iter().find(is_mirrors) {
+        return Err(super::usage(format!("{}: names the mirrors, and is no image", image.display())));
+    }
     let is_missing = |image: &&PathBuf| image.as_os_str() != "-" && !image.exists();
     match images.iter().find(is_missing) {
         Some(missing) if images.len() > 1 => {
@@ -401,7 +406,9 @@ const COMPRESSED: [&str; 5] = [".gz", ".xz", ".zst", ".bz2", ".lz4"];
 
 /// The image name if none is given.
 pub fn default_name(image: &Path) -> anyhow::Result<Name> {
-    let file = image.file_name().and_then(|s| s.to_str()).unwrap_or_default();
+    // Of `.` and `..` it is that of the directory.
+    let whole = image.file_name().is_none().then(|| std::fs::canonicalize(image).ok()).flatten();
+    let file = whole.as_deref().unwrap_or(image).file_name().and_then(|s| s.to_str()).unwrap_or_default();
     let packed = COMPRESSED.iter().find_map(|extension| file.strip_suffix(extension)).unwrap_or(file);
     let stem = Path::new(packed).file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     if stem == "-" {

@@ -27,8 +27,8 @@ A line is logged on standard error for each request, in the common log format.")
 pub struct Args {
     /// Directory to serve
     directory: PathBuf,
-    /// Address and port to listen on; port 0 takes any free port
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    /// Address and port to listen on, or a port of 127.0.0.1; port 0 takes any free one
+    #[arg(long, value_name = "[ADDRESS:]PORT", default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
     /// Public key of the images whose mirrors are asked: its base64 line, or a file that contains it [default: the keys
     /// known here]
@@ -43,6 +43,11 @@ pub struct Args {
     /// Log no requests, and do not print the address
     #[arg(short, long)]
     quiet: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)));
+    port.or_else(|_| text.parse()).map_err(|_| "expected a port, as in 8080, or an address, as in 0.0.0.0:8080".into())
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
