@@ -8,8 +8,8 @@
 #
 # KIND is small (systemd, ssh, a kernel), dev (and python3, gcc, perl, git) or desktop (and xfce4,
 # firefox; 4 GiB). Kinds sysvinit and openrc, which are small with another init, managed, which is small
-# with NetworkManager, and initramfs and dracut, which are small with what makes an initrd, have only
-# old.tar and old.img. Needs mmdebstrap, e2fsprogs and
+# with NetworkManager, initramfs and dracut, which are small with what makes an initrd, and client, which
+# is small with autofs, have only old.tar and old.img. Needs mmdebstrap, e2fsprogs and
 # squashfs-tools. Downloads packages from the archive that this machine's apt uses.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: images.sh DIR small|dev|desktop..." >&2; exit 2; }
@@ -94,6 +94,7 @@ for kind; do
     openrc) packages=$sysv,openrc versions=(old) ;;
     managed) packages=$base,network-manager versions=(old) ;;
     initramfs) packages=$base,initramfs-tools versions=(old) ;;
+    client) packages=$base,autofs versions=(old) ;;
     dracut) packages=$base,dracut,dracut-network,isc-dhcp-client versions=(old) ;;
     *) echo "images.sh: there is no kind '$kind'" >&2; exit 2 ;;
   esac

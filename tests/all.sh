@@ -129,7 +129,7 @@ if [ -n "${HFL_FULL:-}" ]; then
   tests/cross.sh s390x "$HFL_CROSS" || [ $? = 69 ]
   step "images of real systems"
   export HFL_IMAGES=${HFL_IMAGES:-$target/images}
-  for kind in small sysvinit openrc managed initramfs dracut; do
+  for kind in small sysvinit openrc managed initramfs dracut client; do
     [ -d "$HFL_IMAGES/$kind" ] || benches/images.sh "$HFL_IMAGES" "$kind" ||
       echo "tests/all.sh: could not make images of kind $kind; tests that need them are skipped"
   done

@@ -29,8 +29,6 @@ impl Daemon {
             -1 => Err(std::io::Error::last_os_error()),
             0 => {
                 drop(parent);
-                // The child is no process group leader yet, so this cannot fail.
-                let _ = rustix::process::setsid();
                 Ok(Self(Some(child)))
             }
             _ => {
@@ -43,6 +41,9 @@ impl Daemon {
     /// Reports to the parent that the mount works, and detaches from the terminal.
     pub fn ready(&mut self, log: Option<&Path>) {
         let Some(mut parent) = self.0.take() else { return };
+        // Not before the mount: the kernel lets only the process group of an automounter look at the mount point meanwhile
+        // ("oz mode" in autofs). A child is no process group leader, so this cannot fail.
+        let _ = rustix::process::setsid();
         let _ = std::env::set_current_dir("/");
         let out = log.and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok());
         if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {

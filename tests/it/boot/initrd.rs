@@ -13,6 +13,7 @@ use crate::support::boot_published::{
 use crate::support::lab::{Lab, or_skip, skipped, stderr};
 use crate::support::machine::Machine;
 use crate::support::servers::program;
+use crate::support::system_image::changed;
 
 /// Where the files are, and the list of their places.
 fn templates() -> PathBuf {
@@ -46,72 +47,36 @@ fn the_scripts_are_those_of_a_shell() {
     }
 }
 
-/// Runs a program, which must succeed.
-fn ran(program: &str, words: &[&str]) -> String {
-    let output = Command::new(program).args(words).output().unwrap();
-    assert!(output.status.success(), "{program} {words:?}: {}", stderr(&output));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 /// A published system, and the kernel and initrd that it makes of itself where the files are installed.
 struct Made {
     lab: Lab,
     published: Published,
 }
 
-/// Run in a mount namespace of its own, as ROOT IMAGE COMMAND: mounts what a chroot needs, and leaves nothing behind.
-const INSIDE: &str = r#"set -e
-mount --make-rprivate /
-mount -o loop "$2" "$1"
-mount --bind /dev "$1/dev"; mount -t proc proc "$1/proc"; mount -t sysfs sysfs "$1/sys"; mount -t tmpfs tmpfs "$1/tmp"
-while read -r mode file place; do install -D -m "$mode" "$TEMPLATES/$file" "$1/$place"; done <"$TEMPLATES/files"
-install -D -m 755 "$HFL_STATIC_CLIENT" "$1/usr/bin/hfl-mount"
-cp -r "$CONFIGURATION/." "$1/etc/"
-version=$(ls "$1/lib/modules")
-chroot "$1" /bin/sh -ec "version=$version; $3"
-cp "$1/tmp/initrd" "$OUT/initrd"
-cp "$1/boot/vmlinuz-$version" "$OUT/vmlinuz""#;
+/// Installs the files and the configuration, makes the initrd, and takes it out.
+const MAKE: &str = r#"
+while read -r mode file place; do install -D -m "$mode" "$TEMPLATES/initrd/$file" "$ROOT/$place"; done <"$TEMPLATES/initrd/files"
+install -D -m 755 "$HFL_STATIC_CLIENT" "$ROOT/usr/bin/hfl-mount"
+cp -r "$LAB/etc/." "$ROOT/etc/"
+cp "$LAB/make" "$ROOT/tmp/make"
+chroot "$ROOT" sh -e /tmp/make "$version"
+cp "$ROOT/tmp/initrd" "$LAB/initrd"
+cp "$ROOT/boot/vmlinuz-$version" "$LAB/vmlinuz"
+"#;
 
 impl Made {
-    /// `configure` writes files of /etc into a directory; `command` makes /tmp/initrd for `$version`.
+    /// `configure` writes files of /etc into a directory; `command` makes /tmp/initrd for the kernel `$1`.
     fn new(kind: &str, configure: impl Fn(&Self, &Path), command: &str) -> Option<Self> {
         let (image, client) = or_skip(needed(kind))?;
-        if !rustix::process::geteuid().is_root() {
-            skipped("only root can change into a system");
-            return None;
-        }
         let made = Self { lab: Lab::new(), published: Published::of(&image, &client, digest_of_bash(&image)) };
         let lab = &made.lab;
-        let (system, root, etc) = (lab.path("system.img"), lab.path("root"), lab.path("etc"));
-        fs::create_dir(&root).unwrap();
-        fs::create_dir(&etc).unwrap();
-        ran("cp", &["--sparse=always", image.to_str().unwrap(), system.to_str().unwrap()]);
-        configure(&made, &etc);
-        let output = Command::new("unshare")
-            .args(["-m", "bash", "-c", INSIDE, "sh"])
-            .args([&root, &system])
-            .arg(command)
-            .envs([
-                ("TEMPLATES", templates()),
-                ("CONFIGURATION", etc),
-                ("OUT", lab.path("")),
-                ("HFL_STATIC_CLIENT", client.clone()),
-            ])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
+        fs::create_dir(lab.path("etc")).unwrap();
+        configure(&made, &lab.path("etc"));
+        lab.write("make", command);
+        changed(lab, &image, &client, MAKE)?;
         let initrd = fs::metadata(lab.path("initrd")).unwrap().len();
         println!("{kind}: the initrd has {initrd} bytes");
         Some(made)
-    }
-
-    fn url(&self) -> String {
-        self.published.urls().split(',').next().unwrap().to_owned()
-    }
-
-    fn key(&self) -> String {
-        let text = fs::read_to_string(self.published.lab.path("home/.config/hfl/keys/small.pub")).unwrap();
-        text.lines().last().unwrap().to_owned()
     }
 
     fn boot(&self, words: &str, options: &[&str]) -> Machine {
@@ -144,8 +109,8 @@ fn initramfs_tools() {
         fs::create_dir_all(etc.join("initramfs-tools/conf.d")).unwrap();
         fs::write(etc.join("initramfs-tools/conf.d/hfl"), "export HFL=y\n").unwrap();
     };
-    let Some(made) = Made::new("initramfs", configure, "mkinitramfs -o /tmp/initrd $version") else { return };
-    let words = format!("root=hfl:{}small hfl.key={}", made.url(), made.key());
+    let Some(made) = Made::new("initramfs", configure, "mkinitramfs -o /tmp/initrd $1") else { return };
+    let words = format!("root=hfl:{}small hfl.key={}", made.published.url(), made.published.key());
     made.boots(&words, &[], "ext4");
     let keep = keeping_disk(&made.lab);
     made.boots(
@@ -154,7 +119,8 @@ fn initramfs_tools() {
         "overlay",
     );
     // What is wrong is said.
-    let mut machine = made.boot(&format!("root=hfl:{}none hfl.key={}", made.url(), made.key()), &[]);
+    let mut machine =
+        made.boot(&format!("root=hfl:{}none hfl.key={}", made.published.url(), made.published.key()), &[]);
     machine.wait_for("hfl: cannot boot: ", BOOT_WAIT);
     machine.wait_for("what to do: ", BOOT_WAIT);
 }
@@ -164,10 +130,10 @@ fn initramfs_tools() {
 fn dracut() {
     let configure = |made: &Made, etc: &Path| {
         fs::create_dir(etc.join("hfl")).unwrap();
-        let text = format!("source = \"{}small\"\nkey = \"{}\"\n", made.url(), made.key());
+        let text = format!("source = \"{}small\"\nkey = \"{}\"\n", made.published.url(), made.published.key());
         fs::write(etc.join("hfl/small.toml"), text).unwrap();
     };
-    let make = "dracut --quiet --force --no-hostonly --add hfl /tmp/initrd $version";
+    let make = "dracut --quiet --force --no-hostonly --add hfl /tmp/initrd $1";
     let Some(made) = Made::new("dracut", configure, make) else { return };
     let disk = made.lab.path("empty");
     fs::File::create(&disk).unwrap().set_len(1 << 30).unwrap();

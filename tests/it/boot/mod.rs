@@ -10,4 +10,5 @@ mod kinds;
 mod publish;
 mod qemu;
 mod trial;
+mod units;
 mod update;

@@ -88,6 +88,17 @@ impl Published {
         self.hosts.each_ref().map(|host| format!("http://{HOST}:{}/", host.port())).join(",")
     }
 
+    /// URL of the first host, as seen by a machine.
+    pub fn url(&self) -> String {
+        format!("http://{HOST}:{}/", self.hosts[0].port())
+    }
+
+    /// The public key.
+    pub fn key(&self) -> String {
+        let text = fs::read_to_string(self.lab.path("home/.config/hfl/keys/small.pub")).unwrap();
+        text.lines().last().unwrap().to_owned()
+    }
+
     /// Path of a boot file of version 1.
     pub fn file(&self, name: &str) -> String {
         booted_with(&self.lab.path("a/boot/small/1"), name).display().to_string()

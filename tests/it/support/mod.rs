@@ -23,4 +23,5 @@ pub mod relay;
 pub mod schema;
 #[allow(dead_code, reason = "each driver's tests use some of it")]
 pub mod servers;
+pub mod system_image;
 pub mod through;
