@@ -1,11 +1,14 @@
 //! Progress: as JSON, as lines, and on terminals of several widths.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::lab::{Lab, Random, code, skipped, stderr};
+use crate::support::lab::{Lab, Random, code, full, skipped, stderr};
 use crate::support::through::in_place_of;
 
 /// A mirror that takes 2 MB a second.
@@ -69,17 +72,69 @@ fn a_line_every_ten_seconds_for_logs() {
     assert_eq!((stderr(&quiet), code(&quiet)), (String::new(), 0));
 }
 
-/// Runs hfl on a terminal of this width; `None` if there is no `script`.
-fn on_terminal(lab: &Lab, columns: usize, environment: &[(&str, &str)], command: &str) -> Option<Output> {
+/// hfl on a terminal of this width.
+fn terminal(lab: &Lab, columns: usize, command: &str) -> Command {
     let command = format!("stty cols {columns} rows 24; {} {command}", env!("CARGO_BIN_EXE_hfl"));
     let mut script = Command::new("script");
-    in_place_of(&mut script, &lab.command(&[])).args(["-qec", &command, "/dev/null"]);
-    script.env("TERM", "xterm").env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
-    let output = script.envs(environment.iter().copied()).stdin(std::process::Stdio::null()).output();
+    in_place_of(&mut script, &lab.command(&[])).args(["-qefc", &command, "/dev/null"]);
+    script.env("TERM", "xterm").env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR").stdin(Stdio::null());
+    script
+}
+
+/// Runs hfl on a terminal of this width; `None` if there is no `script`.
+fn on_terminal(lab: &Lab, columns: usize, environment: &[(&str, &str)], command: &str) -> Option<Output> {
+    let output = terminal(lab, columns, command).envs(environment.iter().copied()).output();
     if output.is_err() {
         skipped("no script (bsdutils)");
     }
     output.ok()
+}
+
+/// The longest time for which a terminal shows nothing new while a command runs, and all that it showed.
+fn longest_silence(lab: &Lab, command: &str) -> Option<(Duration, String)> {
+    let child = terminal(lab, 80, command).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    if child.is_err() {
+        skipped("no script (bsdutils)");
+    }
+    let mut child = child.ok()?;
+    let (mut shown, mut piece, mut longest, mut last) = (Vec::new(), [0; 4096], Duration::ZERO, Instant::now());
+    let mut terminal = child.stdout.take().unwrap();
+    loop {
+        let bytes = terminal.read(&mut piece).unwrap();
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        if bytes == 0 {
+            break;
+        }
+        shown.extend_from_slice(&piece[..bytes]);
+    }
+    child.wait().unwrap();
+    Some((longest, String::from_utf8_lossy(&shown).into_owned()))
+}
+
+/// While files are copied, and while a mirror says nothing or refuses.
+#[test]
+fn no_command_is_silent_for_long() {
+    let lab = Lab::with_mirrors(&["a"]);
+    lab.write("os.img", Random(1).bytes(3 << 20));
+    lab.publish(&["os.img"]);
+    lab.write("os.img", Random(2).bytes(3 << 20));
+    lab.publish(&["os.img"]);
+    let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tables = fs::read_to_string(lab.path("mirrors.toml")).unwrap();
+    for (name, place) in [("hangs", hanging.local_addr().unwrap().to_string()), ("refuses", "127.0.0.1:1".to_owned())] {
+        let mirror = format!("[[mirror]]\nname = \"{name}\"\nwrite = \"webdav+http://{place}/\"\n");
+        lab.write(&format!("{name}.toml"), tables.clone() + &mirror);
+    }
+    let commands = ["demo demo", "gc --to refuses.toml --keep 1"];
+    // These wait until they give up, for minutes.
+    let hanging = ["gc --to hangs.toml --keep 1", "verify --to hangs.toml", "mirrors --to hangs.toml"];
+    for command in commands.into_iter().chain(hanging.into_iter().filter(|_| full())) {
+        let Some((longest, shown)) = longest_silence(&lab, command) else { return };
+        println!("{command}: silent for {:.1} s at most", longest.as_secs_f64());
+        assert!(!shown.contains("Usage:"), "{shown}");
+        assert!(longest < Duration::from_secs(4), "{command}: {longest:?}: {shown}");
+    }
 }
 
 /// The width of the widest line that is drawn on a terminal with so many columns, and all that was ever shown. A line that
