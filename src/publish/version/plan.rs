@@ -18,9 +18,9 @@ use crate::format::name::{Label, Name};
 use crate::format::profile::ship::put_row;
 use crate::format::retirement::Retirement;
 use crate::format::time::Timestamp;
-use crate::publish::artifact::boot_files;
 use crate::publish::artifact::client::Client;
 use crate::publish::artifact::profile::{Profiles, Shipped};
+use crate::publish::artifact::{boot_files, boot_menu};
 use crate::publish::base::{Base, no_good_index};
 use crate::publish::deltas::{Deltas, UpdateReport};
 use crate::publish::object::Object;
@@ -144,7 +144,8 @@ impl Planner<'_> {
         let path = row.index_path(self.name);
         let profile = self.extras.profiles.of_new(self.base, &index)?;
         let mut objects = self.index_objects(&row, &path, &file)?;
-        let draft = self.draft(Some(row), profile.as_ref(), cut.sha256);
+        let mut draft = self.draft(Some(row), profile.as_ref(), cut.sha256);
+        draft.warnings.extend(menus_stay(&draft.head));
         let profile_blocks = profile.as_ref().map(|profile| profile.blocks);
         if let Some(deltas) = &self.extras.deltas {
             objects.splice(0..0, deltas.lists(self.signer.secret())?);
@@ -402,6 +403,17 @@ impl Planner<'_> {
         let signature = self.signer.secret().map(|key| index.signature(key, &comment)).transpose()?;
         Ok(signature.into_iter().chain([index]).collect())
     }
+}
+
+/// A warning if the boot menus go on to boot an older version than the newest.
+fn menus_stay(head: &Head) -> Option<String> {
+    let newest = head.newest().version;
+    let menus = head.versions.iter().find(|row| boot_menu::named(head, row).is_some())?.version;
+    let text = format!(
+        "the boot menus of {} stay at version {menus}: version {newest} has no kernel; publish with --boot",
+        head.image
+    );
+    (menus != newest).then_some(text)
 }
 
 /// Refuses a head with a binding note that this hfl does not know: it would sign a new head that omits required

@@ -124,6 +124,20 @@ fn sync_gc_and_rollback_know_the_files() {
     lab.ok(&["verify", "--to", "mirrors.toml", "--deep", "-q"]);
 }
 
+#[test]
+fn menus_that_stay_at_an_older_version_are_told() {
+    let lab = system();
+    publish(&lab, &[]);
+    let output = lab.run(&["publish", "os.img", "--to", "mirrors.toml", "--force"]);
+    let said = stderr(&output);
+    assert!(
+        said.contains("the boot menus of os stay at version 1: version 2 has no kernel; publish with --boot"),
+        "{said}"
+    );
+    let output = lab.run(&["publish", "os.img", "--to", "mirrors.toml", "--force", "--boot", "--busybox", "busybox"]);
+    assert!(!stderr(&output).contains("the boot menus"), "{}", stderr(&output));
+}
+
 /// Two publishers with the same key make version 1 with different kernels without seeing each other's
 /// work, as can happen if one is suspended past the end of its lock. Whichever writes last, no immutable
 /// file of the other is lost.

@@ -26,11 +26,13 @@ pub mod web;
 #[cfg(feature = "webdav")]
 pub mod webdav;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Maximum time until a server answers.
@@ -81,14 +83,19 @@ pub fn free_port() -> u16 {
 }
 
 /// The first of `count` consecutive ports that are currently unused, below the ephemeral ports of the
-/// system. The ports 10,000 above them are unused too.
+/// system. The ports 10,000 above them are unused too. No two callers get the same: a server may take
+/// seconds to listen.
 pub fn free_ports(count: u16) -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos() as u64;
     let mut random = crate::support::lab::Random(clock ^ u64::from(std::process::id()));
     let mut blocks = (0..1000).map(|_| 16_000 + random.below(6_600) as u16);
-    let found = blocks.find(|&first| (first..first + count).all(|port| free(port) && free(port + 10_000)));
-    found.expect("free ports")
+    let is_free = |port: u16| !given.contains(&port) && free(port) && free(port + 10_000);
+    let found = blocks.find(|&first| (first..first + count).all(is_free)).expect("free ports");
+    given.extend(found..found + count);
+    found
 }
 
 /// The loopback address with this port.
