@@ -120,7 +120,7 @@ fn initramfs_tools() {
     );
     // What is wrong is said.
     let mut machine =
-        made.boot(&format!("root=hfl:{}none hfl.key={}", made.published.url(), made.published.key()), &[]);
+        made.boot(&format!("root=hfl:{}none hfl.timeout=20 hfl.key={}", made.published.url(), made.published.key()), &[]);
     machine.wait_for("hfl: cannot boot: ", BOOT_WAIT);
     machine.wait_for("what to do: ", BOOT_WAIT);
 }
