@@ -119,8 +119,8 @@ fn initramfs_tools() {
         "overlay",
     );
     // What is wrong is said.
-    let mut machine =
-        made.boot(&format!("root=hfl:{}none hfl.timeout=20 hfl.key={}", made.published.url(), made.published.key()), &[]);
+    let mut machine = made
+        .boot(&format!("root=hfl:{}none hfl.timeout=20 hfl.key={}", made.published.url(), made.published.key()), &[]);
     machine.wait_for("hfl: cannot boot: ", BOOT_WAIT);
     machine.wait_for("what to do: ", BOOT_WAIT);
 }
