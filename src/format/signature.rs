@@ -100,6 +100,11 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// The signature in a file; `None` if it has something else.
+    pub fn of_file(file: &[u8]) -> Option<Self> {
+        std::str::from_utf8(file).ok()?.parse().ok()
+    }
+
     /// The four lines, each with its LF.
     pub fn text(&self) -> &str {
         &self.text

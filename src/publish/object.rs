@@ -91,8 +91,7 @@ impl Object {
     /// Whether this is another signature of the same bytes by the same key.
     fn is_as_good(&self, found: &[u8]) -> bool {
         let Some((key, signed)) = &self.signs else { return false };
-        let signature = std::str::from_utf8(found).ok().and_then(|text| text.parse::<Signature>().ok());
-        signature.is_some_and(|signature| key.verify(signed, &signature, "").is_ok())
+        Signature::of_file(found).is_some_and(|signature| key.verify(signed, &signature, "").is_ok())
     }
 }
 

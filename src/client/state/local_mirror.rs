@@ -87,7 +87,7 @@ impl LocalMirror {
     pub async fn keep_signature(&self, stores: &[Arc<dyn Fetch>], opened: &Opened, trust: &Trust) {
         let path = opened.row.index_path(&opened.head.image).signature();
         let kept = self.store().get(&path, SIGNATURE_MAX_BYTES as u64).await;
-        if kept.is_ok_and(|file| signature(&file).is_some()) {
+        if kept.is_ok_and(|file| Signature::of_file(&file).is_some()) {
             return;
         }
         for store in stores {
@@ -160,12 +160,8 @@ fn digest_of(place: &Path, bytes: u64) -> io::Result<Sha256> {
     }
 }
 
-fn signature(file: &[u8]) -> Option<Signature> {
-    std::str::from_utf8(file).ok()?.parse().ok()
-}
-
 fn is_signature_of(file: &[u8], opened: &Opened, trust: &Trust) -> bool {
-    let Some(signature) = signature(file) else { return false };
+    let Some(signature) = Signature::of_file(file) else { return false };
     let row = &opened.row;
     let comment = comment::index(&opened.head.image, row.version, &row.index_sha256);
     match trust {

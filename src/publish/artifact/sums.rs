@@ -51,8 +51,8 @@ async fn published(list: &Object, trust: &Trust, mirrors: &[OpenMirror]) -> Opti
     let (key, path) = (trust.key()?, list.path.signature());
     for mirror in mirrors.iter().filter(|mirror| mirror.is_up()) {
         let Ok(found) = mirror.store.get(&path, SIGNATURE_MAX_BYTES as u64).await else { continue };
-        let signature = std::str::from_utf8(&found).ok().and_then(|text| text.parse::<Signature>().ok());
-        if signature.is_some_and(|signature| key.verify(&list.bytes, &signature, &comment::file(&list.path)).is_ok()) {
+        let signs = |signature| key.verify(&list.bytes, &signature, &comment::file(&list.path)).is_ok();
+        if Signature::of_file(&found).is_some_and(signs) {
             return Some(Object::new(path, found));
         }
     }

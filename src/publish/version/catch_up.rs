@@ -205,8 +205,7 @@ impl Planned<'_> {
 
     /// Whether this is a signature of the file by the image's key.
     fn signs(&self, text: &[u8], bytes: &[u8], file: &OlderFile) -> bool {
-        let signature: Option<Signature> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-        match (&self.session.signer.trust, signature) {
+        match (&self.session.signer.trust, Signature::of_file(text)) {
             (Trust::Key(key), Some(signature)) => key.verify(bytes, &signature, &file.comment).is_ok(),
             _ => false,
         }

@@ -101,7 +101,7 @@ async fn unsigned(
 
 async fn read_signature(store: &dyn Fetch, path: &RepoPath) -> Result<Option<Signature>, StoreError> {
     let text = there(store.get(&path.signature(), SIGNATURE_MAX_BYTES as u64).await)?;
-    Ok(text.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()))
+    Ok(text.and_then(|text| Signature::of_file(&text)))
 }
 
 /// The bytes read; `None` if the object is missing or longer than allowed.
