@@ -147,6 +147,12 @@ impl RepoPath {
         Self(format!("profile/{image}/{version}-{}.profile", digits(digest)))
     }
 
+    /// The list of the SHA-256 digests of an image's versions, for people.
+    #[cfg(feature = "publish")]
+    pub fn image_digests(image: &Name) -> Self {
+        Self(format!("sums/{image}/SHA256SUMS"))
+    }
+
     /// Whether this is the path of a profile of this version.
     pub fn is_profile_of(&self, image: &Name, version: Version) -> bool {
         let name = self.0.strip_prefix(&format!("profile/{image}/{version}-"));

@@ -14,8 +14,8 @@ use crate::publish::object::Object;
 use crate::publish::repository::mirror::OpenMirror;
 use crate::publish::repository::signer::Signer;
 
-/// The list and its signature; nothing where neither the head nor the `previous` one has such digests. Where the secret key is not at hand, a mirror's
-/// signature of the same list is taken, and without one there is no list.
+/// The list and its signature; nothing where neither the head nor the `previous` one has such digests. Where the secret
+/// key is not at hand, a mirror's signature of the same list is taken, and without one there is no list.
 ///
 /// # Errors
 /// The key cannot sign.
@@ -29,13 +29,11 @@ pub async fn render(
     for (version, sha256) in head.image_digests() {
         writeln!(text, "{sha256} *{}_{version}.img", head.image).map_err(|e| Error::local(e.to_string()))?;
     }
-    let has_had = previous.is_some_and(|head| head.image_digests().next().is_some());
+    let has_had = previous.is_some_and(|head| !head.image_digests().is_empty());
     if text.is_empty() && !has_had {
         return Ok(Vec::new());
     }
-    let path: RepoPath =
-        format!("sums/{}/SHA256SUMS", head.image).parse().map_err(|_| Error::local("sums: no path"))?;
-    let list = Object::new(path, text);
+    let list = Object::new(RepoPath::image_digests(&head.image), text);
     if !signer.is_signed() {
         return Ok(vec![list]);
     }

@@ -7,35 +7,22 @@ use crate::error::Error;
 use crate::format::digest::Sha256;
 
 /// Size of the pieces in which zeros and skipped parts are hashed.
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: usize = 64 << 10;
+static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
 
 /// A digest under way.
-pub struct WholeDigest {
-    hasher: sha2::Sha256,
-    piece: Vec<u8>,
-}
-
-impl Default for WholeDigest {
-    fn default() -> Self {
-        Self { hasher: sha2::Sha256::new(), piece: vec![0; PIECE_BYTES] }
-    }
-}
+#[derive(Default)]
+pub struct WholeDigest(sha2::Sha256);
 
 impl WholeDigest {
     /// Adds bytes.
     pub fn data(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
+        self.0.update(bytes);
     }
 
     /// Adds zeros.
     pub fn zeros(&mut self, bytes: u64) {
-        self.piece.fill(0);
-        let mut left = bytes;
-        while left > 0 {
-            let now = left.min(PIECE_BYTES as u64);
-            self.hasher.update(&self.piece[..now as usize]);
-            left -= now;
-        }
+        pieces(bytes).for_each(|(_, piece)| self.0.update(&ZEROS[..piece]));
     }
 
     /// Adds a part of the image that was read out of its order, by reading it again.
@@ -43,18 +30,21 @@ impl WholeDigest {
     /// # Errors
     /// It cannot be read.
     pub fn read(&mut self, image: &Input, offset: u64, bytes: u64) -> Result<(), Error> {
-        let mut passed = 0;
-        while passed < bytes {
-            let piece = &mut self.piece[..(bytes - passed).min(PIECE_BYTES as u64) as usize];
-            image.read_exact_at(offset + passed, piece)?;
-            self.hasher.update(&*piece);
-            passed += piece.len() as u64;
+        let mut buffer = vec![0; PIECE_BYTES];
+        for (at, piece) in pieces(bytes) {
+            image.read_exact_at(offset + at, &mut buffer[..piece])?;
+            self.0.update(&buffer[..piece]);
         }
         Ok(())
     }
 
     /// The digest of all that was added.
     pub fn finish(self) -> Sha256 {
-        Sha256(self.hasher.finalize().into())
+        Sha256(self.0.finalize().into())
     }
+}
+
+/// The pieces of so many bytes: where each begins, and its size.
+fn pieces(bytes: u64) -> impl Iterator<Item = (u64, usize)> {
+    (0..bytes).step_by(PIECE_BYTES).map(move |at| (at, (bytes - at).min(PIECE_BYTES as u64) as usize))
 }

@@ -51,7 +51,8 @@ fn json(head: &Head) -> serde_json::Value {
                 "version": row.version.number(), "created": row.created.to_string(), "size": row.size,
                 "new_bytes": row.new_bytes, "index_bytes": row.index_bytes,
                 "index_sha256": row.index_sha256.to_string(),
-                "image_sha256": head.image_sha256(row.version).map(|sha256| sha256.to_string()), "label": row.label.as_ref().map(|l| l.as_str()),
+                "image_sha256": head.image_sha256(row.version).map(|sha256| sha256.to_string()),
+                "label": row.label.as_ref().map(|l| l.as_str()),
                 "profile": Profile::row_in(head, row.version).map(|file| file.path.as_str()),
             })
         })
