@@ -71,7 +71,7 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Error> {
     let file = mounted.point().path().join(ready.client.opened.head.image.as_str());
     let outcome = contents.mount(&file, &point);
     if outcome.is_ok() {
-        ready.report(&point, args);
+        ready.report("file", &point.display(), args);
         ready.announce(&ready.announcement(&point.display(), args), args, daemon);
         ready.runtime.block_on(async {
             tokio::select! {

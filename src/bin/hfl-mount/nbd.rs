@@ -97,7 +97,7 @@ pub fn run(args: &Args, place: &Place, daemon: &mut Daemon) -> Result<(), Error>
         // For scripts: the one line on the standard output.
         let _ = writeln!(std::io::stdout(), "{uri}");
     }
-    ready.report_as("uri", &uri, args);
+    ready.report("uri", &uri, args);
     ready.announce(&ready.announcement(&export.name, args), args, daemon);
     ready.runtime.block_on(async {
         tokio::select! {

@@ -1,7 +1,6 @@
 //! Runs a mount from the arguments to its end.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use hfl::client::serve::metrics;
@@ -57,13 +56,8 @@ impl Ready {
         format!("{place}: version {}, {} bytes, from {}", row.version, row.size, sources.join(" "))
     }
 
-    /// Prints what is mounted as which file, if a program asks for it.
-    pub fn report(&self, file: &Path, args: &Args) {
-        self.report_as("file", &file.display(), args);
-    }
-
     /// Prints what can be read at a place of this kind, if a program asks for it.
-    pub fn report_as(&self, kind: &str, place: &dyn std::fmt::Display, args: &Args) {
+    pub fn report(&self, kind: &str, place: &dyn std::fmt::Display, args: &Args) {
         if !args.origin.json {
             return;
         }
@@ -95,7 +89,7 @@ pub fn run(args: &Args, daemon: &mut Daemon) -> Result<(), Error> {
     let signals = ready.runtime.block_on(async { Signals::new(args.root) })?;
     let mounted = mount(&ready, args, point)?;
     let file = mounted.point().path().join(ready.client.opened.head.image.as_str());
-    ready.report(&file, args);
+    ready.report("file", &file.display(), args);
     ready.announce(&ready.announcement(&file.display(), args), args, daemon);
     let ended = ready.runtime.block_on(wait(mounted, signals));
     ready.end();

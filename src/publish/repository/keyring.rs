@@ -51,7 +51,7 @@ impl Keyring {
         }
         let text = self.text.as_ref()?;
         let key = self.parse(text).map_err(|e| not_a_key("HFL_KEY", text, &e));
-        Some(key.map(|key| FoundKey { key, unsaved: None, is_kept: false, own_file: None, warning: None }))
+        Some(key.map(FoundKey::of))
     }
 
     /// The key given by the user, else the saved one of `image`.
@@ -106,7 +106,7 @@ impl Keyring {
             return Err(Error::usage(message).hint(hint));
         }
         let (key, text) = SecretKey::generate().map_err(|e| Error::local(e.to_string()))?;
-        Ok(FoundKey { key, unsaved: Some(text), is_kept: false, own_file: None, warning: None })
+        Ok(FoundKey { unsaved: Some(text), ..FoundKey::of(key) })
     }
 
     /// Generates a key and writes it to `file`, and its public half to the same name with `.pub`; returns that name too.
@@ -236,7 +236,7 @@ impl Keyring {
         let key = self.parse(&text).map_err(|e| not_a_key(&file.display().to_string(), &text, &e))?;
         let open_to_others = meta.permissions().mode() & 0o077 != 0;
         let warning = open_to_others.then(|| format!("{0}: others can read this key; chmod 600 {0}", file.display()));
-        Ok(FoundKey { key, unsaved: None, is_kept: false, own_file: None, warning })
+        Ok(FoundKey { warning, ..FoundKey::of(key) })
     }
 
     fn parse(&self, text: &str) -> Result<SecretKey, SignError> {
@@ -246,11 +246,16 @@ impl Keyring {
 }
 
 impl FoundKey {
+    /// A key that exists elsewhere: it is not saved here.
+    fn of(key: SecretKey) -> Self {
+        Self { key, unsaved: None, is_kept: false, own_file: None, warning: None }
+    }
+
     /// The same key for another image, if it was just generated: it is then saved for both.
     pub fn again(&self) -> Option<Self> {
         let text = self.unsaved.as_ref()?;
         let key = SecretKey::parse(text, None).ok()?;
-        Some(Self { key, unsaved: Some(text.clone()), is_kept: false, own_file: None, warning: None })
+        Some(Self { unsaved: Some(text.clone()), ..Self::of(key) })
     }
 
     /// Its file, if it was made for the image by an earlier run.
