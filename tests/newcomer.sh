@@ -103,8 +103,8 @@ type_command() {
   ran=$((ran + 1))
   case $command in
     *'& '* | *' &') eval "$command" >>"$lab/log" 2>&1; sleep 1; return ;;
-    # It goes on until it is stopped.
-    'hfl serve '*) command="timeout --preserve-status -s INT 1 $command" ;;
+    # It goes on until it is stopped: by one signal, where timeout would also send one to the process group.
+    'hfl serve '*) command="timeout --foreground --preserve-status -s INT 1 $command" ;;
   esac
   # What the text around the command says is there.
   case $command in
