@@ -4,6 +4,13 @@ say() { echo "hfl: $*"; }
 warn() { say "warning: $*"; }
 now() { cut -d. -f1 /proc/uptime; }
 
+# say_failure WHY [WHAT TO DO]: that, and the last words of the client.
+say_failure() {
+  say "cannot boot: $1"
+  [ -z "$2" ] || say "what to do: $2"
+  [ ! -s /run/hfl/log ] || { say "the client said at last:"; tail -n 5 /run/hfl/log; }
+}
+
 read_cmdline() {
   local word said=
   for word in $(cat /proc/cmdline); do

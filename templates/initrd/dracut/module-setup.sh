@@ -16,7 +16,9 @@ depends() {
 
 # called by dracut
 installkernel() {
-  hostonly='' instmods fuse loop dm_snapshot overlay ext4 xfs btrfs f2fs squashfs erofs isofs
+  local modules
+  mapfile -t modules </usr/lib/hfl/modules
+  hostonly='' instmods "${modules[@]}"
 }
 
 # called by dracut
